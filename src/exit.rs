@@ -1,0 +1,1 @@
+//! (how the app ended, did the flush finish) → exit code: one table. Pure.

@@ -1,0 +1,21 @@
+//! The nouns every other module speaks in. Values only: nothing here opens, waits, logs or reads a clock
+//! (`Deadline` is handed one).
+
+pub mod checksum;
+pub mod db_path;
+pub mod deadline;
+pub mod page;
+pub mod position;
+pub mod process;
+pub mod proof;
+pub mod secret;
+pub mod txid;
+
+pub use checksum::{Crc64, DbChecksum, page_checksum};
+pub use db_path::DbPath;
+pub use deadline::Deadline;
+pub use page::{PageNo, PageSize};
+pub use position::{Captured, Uploaded};
+pub use process::{AppExit, Signal};
+pub use secret::Secret;
+pub use txid::{Txid, TxidRange};

@@ -1,0 +1,42 @@
+//! How a process ended, and signals as numbers with names.
+
+use std::fmt;
+
+/// A signal by number (1..=64 on Linux, real-time ones included).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Signal(pub i32);
+
+impl fmt::Display for Signal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match signal_hook::low_level::signal_name(self.0) {
+            Some(name) => f.write_str(name),
+            None => write!(f, "signal {}", self.0),
+        }
+    }
+}
+
+/// How the app ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AppExit {
+    Code(u8),
+    Signal(Signal),
+}
+
+impl AppExit {
+    /// The status a shell would report: the code, or 128 + the signal's number.
+    pub fn status(self) -> u8 {
+        match self {
+            AppExit::Code(code) => code,
+            AppExit::Signal(Signal(number)) => 128u8.saturating_add(u8::try_from(number).unwrap_or(127)),
+        }
+    }
+}
+
+impl fmt::Display for AppExit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            AppExit::Code(code) => write!(f, "exited with status {code}"),
+            AppExit::Signal(signal) => write!(f, "was killed by {signal}"),
+        }
+    }
+}

@@ -1,0 +1,37 @@
+//! What the configuration says about restoring; filled in by `config`.
+
+use std::time::Duration;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RestoreSettings {
+    /// How long an unreachable replica is retried before the start is given up. A download that makes progress is not
+    /// cut off.
+    pub timeout: Duration,
+    /// Parallel requests of one database's restore.
+    pub parallelism: usize,
+}
+
+impl Default for RestoreSettings {
+    fn default() -> Self {
+        RestoreSettings { timeout: Duration::from_secs(30), parallelism: 8 }
+    }
+}
+
+/// What to do when a database cannot be restored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnRestoreFailure {
+    /// Start nothing.
+    #[default]
+    Abort,
+    /// Start the app on what is there, say so loudly, and replicate nothing of this database.
+    Start,
+}
+
+/// Owner and mode of a restored file. A field that is None follows the set-aside file, else the app's user.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Owner {
+    pub uid: Option<u32>,
+    pub gid: Option<u32>,
+    /// Permission bits, e.g. 0o640.
+    pub mode: Option<u32>,
+}

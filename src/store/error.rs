@@ -1,0 +1,41 @@
+//! The error of this boundary: what was tried, on what, and the kind that callers branch on.
+
+use std::fmt;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StoreErrorKind {
+    /// No such object.
+    NotFound,
+    /// Credentials missing, wrong or expired, or the right is not granted; a missing bucket too.
+    Denied,
+    /// No connection, reset, 5xx, 429: may heal.
+    Unreachable,
+    /// The deadline passed, or the other side fell silent.
+    TimedOut,
+    /// The reply or the local input makes no sense (truncated body, impossible range, producer gone).
+    Invalid,
+}
+
+#[derive(Clone, Debug, thiserror::Error)]
+pub struct StoreError {
+    pub kind: StoreErrorKind,
+    /// What was tried: "list", "get", "put", …
+    pub operation: &'static str,
+    /// The object or replica, as a URL without secrets.
+    pub subject: String,
+    /// What the other side said, and what the user can do where that is known.
+    pub detail: String,
+}
+
+impl StoreError {
+    /// Whether the same request may succeed later without anybody changing anything.
+    pub fn may_heal(&self) -> bool {
+        matches!(self.kind, StoreErrorKind::Unreachable | StoreErrorKind::TimedOut)
+    }
+}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cannot {} {}: {}", self.operation, self.subject, self.detail)
+    }
+}

@@ -1,0 +1,75 @@
+//! Object storage behind one trait. Owns: requests, their deadlines, the providers' errors. In: keys relative to the
+//! replica's root, bytes. Out: bytes, listings, or a `StoreError` that says operation and subject. Never: decides what
+//! is written, retries on its own, or knows what LTX is (only `layout` knows the names of the files).
+
+pub mod error;
+pub mod layout;
+pub mod settings;
+
+use crate::model::Deadline;
+use bytes::Bytes;
+pub use error::{StoreError, StoreErrorKind};
+pub use settings::{Scheme, StoreSettings};
+use std::future::Future;
+use std::ops::Range;
+use std::pin::Pin;
+use tokio::sync::mpsc;
+
+pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
+
+/// One object of a listing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Object {
+    /// Relative to the replica's root, `/`-separated.
+    pub key: String,
+    /// Bytes.
+    pub size: u64,
+    /// Milliseconds since the Unix epoch: the store's own time of the object (for a directory, the file's mtime).
+    pub modified_ms: i64,
+}
+
+/// Content of a new object.
+pub enum Body {
+    Whole(Bytes),
+    /// Pieces in order, of any size, closed by `Chunk::End`. A channel that closes without it means that the producer
+    /// failed: the upload is abandoned and no object appears.
+    Stream(mpsc::Receiver<Chunk>),
+}
+
+pub enum Chunk {
+    Data(Bytes),
+    End,
+}
+
+/// Result of a create-only put.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Put {
+    Created,
+    /// An object of that name was there already; it is untouched.
+    Exists,
+}
+
+/// A replica's root in some object store. Every call ends by `by`, whatever the other side does.
+pub trait Store: Send + Sync {
+    /// The replica's URL, without secrets, for logs and errors.
+    fn url(&self) -> &str;
+
+    /// How LTX files are named under the root.
+    fn layout(&self) -> layout::Layout;
+
+    /// Every object whose key begins with `prefix` (a `/`-separated path prefix, or "" for all), any order, all pages.
+    fn list<'a>(&'a self, prefix: &'a str, by: Deadline) -> StoreFuture<'a, Vec<Object>>;
+
+    /// The object's bytes, or those of `range` (end exclusive, beyond the end is cut off).
+    fn get<'a>(&'a self, key: &'a str, range: Option<Range<u64>>, by: Deadline) -> StoreFuture<'a, Bytes>;
+
+    /// Creates the object if there is none of that name. It appears whole or not at all. `timestamp_ms` (Unix
+    /// milliseconds) becomes the object's timestamp where Litestream looks for it.
+    fn put_new<'a>(&'a self, key: &'a str, body: Body, timestamp_ms: i64, by: Deadline) -> StoreFuture<'a, Put>;
+
+    /// Creates or replaces a small object, atomically.
+    fn put<'a>(&'a self, key: &'a str, body: Bytes, by: Deadline) -> StoreFuture<'a, ()>;
+
+    /// Removes objects; those that do not exist are no error.
+    fn delete<'a>(&'a self, keys: &'a [String], by: Deadline) -> StoreFuture<'a, ()>;
+}

@@ -1,0 +1,1 @@
+//! SQLite's WAL as bytes. Pure.
