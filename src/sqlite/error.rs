@@ -1,0 +1,35 @@
+//! The error of this boundary.
+
+#[derive(Debug, thiserror::Error)]
+pub enum SqliteError {
+    /// The file is missing, empty, or has no header yet: the app has not made its database.
+    #[error("database {subject} does not exist yet")]
+    NotYet { subject: String },
+    /// Another connection is in the way; it may be gone at the next try.
+    #[error("cannot {operation} database {subject}: it is locked by another connection")]
+    Busy { operation: &'static str, subject: String },
+    #[error("cannot {operation} database {subject}: {detail}")]
+    Failed { operation: &'static str, subject: String, detail: String },
+    /// There was a moment without a read transaction of ours: frames may have been overwritten unread.
+    #[error("the hold on {subject}'s WAL was lost: {detail}")]
+    HoldLost { subject: String, detail: String },
+}
+
+impl SqliteError {
+    pub(super) fn sql(operation: &'static str, subject: &impl ToString, error: &rusqlite::Error) -> SqliteError {
+        use rusqlite::ErrorCode::{DatabaseBusy, DatabaseLocked};
+        let subject = subject.to_string();
+        match error.sqlite_error_code() {
+            Some(DatabaseBusy | DatabaseLocked) => SqliteError::Busy { operation, subject },
+            _ => SqliteError::Failed { operation, subject, detail: error.to_string() },
+        }
+    }
+
+    pub(super) fn io(operation: &'static str, subject: &impl ToString, error: &std::io::Error) -> SqliteError {
+        let subject = subject.to_string();
+        match error.kind() {
+            std::io::ErrorKind::NotFound => SqliteError::NotYet { subject },
+            _ => SqliteError::Failed { operation, subject, detail: error.to_string() },
+        }
+    }
+}

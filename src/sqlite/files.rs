@@ -1,0 +1,79 @@
+//! The descriptor rule. POSIX locks belong to process and inode: closing *any* descriptor of a database file drops the
+//! locks that SQLite holds on it in this process, and another process may then delete the WAL with commits in it. So a
+//! database file that we read ourselves is opened once, before the first connection, and never closed again. (The
+//! `-wal` carries no locks and may be opened freely; the `-shm` is never opened.)
+
+use nix::fcntl::{FcntlArg, fcntl};
+use nix::libc;
+use std::collections::HashMap;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Identity of a file: device and inode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct FileId(u64, u64);
+
+static KEPT: Mutex<Option<HashMap<FileId, Arc<File>>>> = Mutex::new(None);
+
+/// First byte and length of the range on which SQLite takes its SHARED lock (os.h: `SHARED_FIRST`, `SHARED_SIZE`).
+const SHARED_FIRST: i64 = 0x4000_0002;
+const SHARED_SIZE: i64 = 510;
+
+/// Which file a path names now; None when there is none. `stat` does not touch locks.
+pub fn identity(path: &Path) -> io::Result<Option<FileId>> {
+    match std::fs::metadata(path) {
+        Ok(meta) => Ok(Some(FileId(meta.dev(), meta.ino()))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// The process's one descriptor of the database file at `path`, opened now if it is the first time.
+#[expect(clippy::disallowed_methods, reason = "the one place that opens a database file, and never closes it")]
+pub fn keep(path: &Path) -> io::Result<(FileId, Arc<File>)> {
+    let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
+    let kept = kept.get_or_insert_with(HashMap::new);
+    if let Some(id) = identity(path)?
+        && let Some(file) = kept.get(&id)
+    {
+        return Ok((id, Arc::clone(file)));
+    }
+    let file = Arc::new(File::open(path)?);
+    let meta = file.metadata()?;
+    let id = FileId(meta.dev(), meta.ino());
+    // The path may have changed between `stat` and `open`. The new descriptor of a file that is kept already must stay
+    // open too, whatever else happens.
+    if let Some(earlier) = kept.get(&id) {
+        let earlier = Arc::clone(earlier);
+        std::mem::forget(file);
+        return Ok((id, earlier));
+    }
+    kept.insert(id, Arc::clone(&file));
+    Ok((id, file))
+}
+
+/// A second safety: an open-file-description lock on SQLite's SHARED range survives the accident that this file exists
+/// to prevent, and keeps other processes from deleting the WAL. Failing to get it is no error.
+pub fn guard(file: &File) {
+    let lock = libc::flock {
+        l_type: libc::F_RDLCK as libc::c_short,
+        l_whence: libc::SEEK_SET as libc::c_short,
+        l_start: SHARED_FIRST,
+        l_len: SHARED_SIZE,
+        l_pid: 0,
+    };
+    if let Err(errno) = fcntl(file, FcntlArg::F_OFD_SETLK(&lock)) {
+        tracing::debug!(%errno, "no second lock on the database: this file system has none");
+    }
+}
+
+/// Opens a `-wal` for reading.
+#[expect(clippy::disallowed_methods, reason = "SQLite holds no locks on a -wal")]
+pub fn open_wal(path: &Path) -> io::Result<(FileId, Arc<File>)> {
+    let file = File::open(path)?;
+    let meta = file.metadata()?;
+    Ok((FileId(meta.dev(), meta.ino()), Arc::new(file)))
+}

@@ -1,0 +1,207 @@
+//! The hold: a read transaction of ours that keeps every frame we have not captured in the WAL, without a table or a
+//! row in the user's database. Two connections take turns, so that there is never a moment without one.
+//!
+//! Why it works (SQLite, wal.c): a reader that began while frames were not yet copied into the database has a read mark
+//! n > 0; checkpoints copy at most up to n and nobody can restart the WAL. A reader that began when all were copied
+//! holds mark 0: the next writer restarts the WAL, but nothing of the new one is copied as long as mark 0 is held, so it
+//! only grows. Either way no frame behind the hold can be overwritten; only the step from one hold to the next matters,
+//! and it is safe when everything up to the first one's mark has been captured before the second one is taken.
+
+use super::connection::Link;
+use super::error::SqliteError;
+use super::files::{self, FileId};
+use crate::model::{DbPath, PageSize};
+use crate::wal::{HEADER, WalHeader};
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How far a checkpoint got, in frames.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Backfill {
+    pub wal_frames: i64,
+    pub copied_frames: i64,
+}
+
+impl Backfill {
+    pub fn complete(self) -> bool {
+        self.wal_frames == self.copied_frames
+    }
+}
+
+pub struct ReadHold {
+    path: DbPath,
+    page_size: PageSize,
+    db_id: FileId,
+    db: Arc<File>,
+    wal_id: FileId,
+    wal: Arc<File>,
+    holder: Link,
+    free: Link,
+}
+
+impl ReadHold {
+    /// Opens the database, switches it to WAL mode if need be, and holds its WAL from now on.
+    pub fn take(path: &DbPath) -> Result<ReadHold, SqliteError> {
+        let (db_id, db) = files::keep(path.as_path()).map_err(|error| SqliteError::io("open", path, &error))?;
+        read_header(path, &db)?;
+        let holder = Link::open(path)?;
+        holder.make_wal()?;
+        let free = Link::open(path)?;
+        holder.begin_read()?;
+        files::guard(&db);
+        // Read again under the transaction: the app may have made its first tables with another page size meanwhile.
+        let page_size = read_header(path, &db)?;
+        let wal_path = path.wal();
+        let (wal_id, wal) =
+            files::open_wal(&wal_path).map_err(|error| SqliteError::io("open", &wal_path.display(), &error))?;
+        Ok(ReadHold { path: path.clone(), page_size, db_id, db, wal_id, wal, holder, free })
+    }
+
+    pub fn page_size(&self) -> PageSize {
+        self.page_size
+    }
+
+    pub fn db_file(&self) -> &Arc<File> {
+        &self.db
+    }
+
+    pub fn wal_file(&self) -> &Arc<File> {
+        &self.wal
+    }
+
+    /// Whether the paths still name the files that are held. They do not when somebody replaced or deleted them.
+    pub fn in_place(&self) -> bool {
+        let same = |path: &std::path::Path, id| files::identity(path).is_ok_and(|found| found == Some(id));
+        same(self.path.as_path(), self.db_id) && same(&self.path.wal(), self.wal_id)
+    }
+
+    /// Bytes of the WAL file.
+    pub fn wal_len(&self) -> Result<u64, SqliteError> {
+        self.wal
+            .metadata()
+            .map(|meta| meta.len())
+            .map_err(|error| SqliteError::io("read the WAL of", &self.path, &error))
+    }
+
+    /// The WAL's header; None when it has none (never written since it was made, or truncated).
+    pub fn wal_header(&self) -> Result<Option<WalHeader>, SqliteError> {
+        let mut bytes = [0; HEADER as usize];
+        // A writer that starts the WAL over may be just writing it.
+        for _ in 0..20 {
+            let got = self.read_wal(0, &mut bytes)?;
+            let header = WalHeader::parse(bytes.get(..got).unwrap_or_default());
+            if header.is_some() || got == 0 {
+                return Ok(header);
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Ok(None)
+    }
+
+    /// Reads WAL bytes at `offset`; less than asked only at the file's end.
+    pub fn read_wal(&self, offset: u64, buffer: &mut [u8]) -> Result<usize, SqliteError> {
+        read_full(&self.wal, offset, buffer).map_err(|error| SqliteError::io("read the WAL of", &self.path, &error))
+    }
+
+    /// Size of the database file in pages.
+    pub fn db_pages(&self) -> Result<u32, SqliteError> {
+        let meta = self.db.metadata().map_err(|error| SqliteError::io("read", &self.path, &error))?;
+        Ok(u32::try_from(meta.len() / u64::from(self.page_size.get())).unwrap_or(u32::MAX))
+    }
+
+    /// Moves the hold to the present end and copies everything up to there into the database file. The caller has
+    /// captured everything up to where the present hold began.
+    pub fn advance(&mut self) -> Result<Backfill, SqliteError> {
+        self.free.begin_read()?;
+        self.holder.end()?;
+        std::mem::swap(&mut self.holder, &mut self.free);
+        self.backfill()
+    }
+
+    /// Lets the next writer restart the WAL, if everything is copied and `nothing_new` confirms, with a second hold
+    /// taken and the first one still there, that no commit has come that is not captured. Needs no lock.
+    pub fn let_restart(
+        &mut self,
+        nothing_new: impl FnOnce(&ReadHold) -> Result<bool, SqliteError>,
+    ) -> Result<bool, SqliteError> {
+        self.free.begin_read()?;
+        let quiet = nothing_new(self);
+        if !matches!(quiet, Ok(true)) {
+            self.free.end()?;
+            return quiet;
+        }
+        self.holder.end()?;
+        std::mem::swap(&mut self.holder, &mut self.free);
+        Ok(true)
+    }
+
+    /// The same under steady writing: the write lock keeps writers out for the moment in which `capture_rest` takes what
+    /// came since, that rest is copied, and the next hold is taken. False: somebody was in the way, or the rest is too
+    /// much; nothing has changed.
+    pub fn let_restart_locked(
+        &mut self,
+        capture_rest: impl FnOnce(&ReadHold) -> Result<bool, SqliteError>,
+    ) -> Result<bool, SqliteError> {
+        match self.free.begin_write() {
+            Err(SqliteError::Busy { .. }) => return Ok(false),
+            other => other?,
+        }
+        let captured = capture_rest(self);
+        if !matches!(captured, Ok(true)) {
+            self.free.end()?;
+            return captured;
+        }
+        // The write transaction is a reader too, at the very end: it holds while the other one moves.
+        self.holder.end()?;
+        let backfill = self.holder.checkpoint_passive();
+        let again = self.holder.begin_read();
+        self.free.end()?;
+        again.map_err(|error| self.lost(&error))?;
+        backfill.map(|(frames, copied)| frames == copied)
+    }
+
+    /// Copies what the hold allows into the database file, with the free connection.
+    fn backfill(&self) -> Result<Backfill, SqliteError> {
+        let (wal_frames, copied_frames) = self.free.checkpoint_passive()?;
+        Ok(Backfill { wal_frames, copied_frames })
+    }
+
+    fn lost(&self, cause: &SqliteError) -> SqliteError {
+        SqliteError::HoldLost { subject: self.path.to_string(), detail: cause.to_string() }
+    }
+}
+
+/// Reads until `buffer` is full or the file ends.
+pub fn read_full(file: &File, offset: u64, buffer: &mut [u8]) -> std::io::Result<usize> {
+    let mut done = 0;
+    while let Some(rest) = buffer.get_mut(done..).filter(|rest| !rest.is_empty()) {
+        match file.read_at(rest, offset + done as u64) {
+            Ok(0) => break,
+            Ok(read) => done += read,
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(done)
+}
+
+/// The page size from the database's header (SQLite file format, section 1.3).
+fn read_header(path: &DbPath, db: &File) -> Result<PageSize, SqliteError> {
+    let mut header = [0; 100];
+    let got = read_full(db, 0, &mut header).map_err(|error| SqliteError::io("read", path, &error))?;
+    if got < header.len() {
+        return Err(SqliteError::NotYet { subject: path.to_string() });
+    }
+    let size = PageSize::from_db_header(u16::from_be_bytes([header[16], header[17]]));
+    size.filter(|_| header.starts_with(b"SQLite format 3\0")).ok_or_else(|| SqliteError::Failed {
+        operation: "read",
+        subject: path.to_string(),
+        detail: "it is not an SQLite database (its header is not one; encrypted databases are not supported)".into(),
+    })
+}
+
+#[cfg(test)]
+#[path = "hold_tests.rs"]
+mod tests;

@@ -1,0 +1,104 @@
+//! Frames in, whole transactions out. The scanner is fed one frame at a time, from a cursor on, and keeps the newest
+//! version of each page of the transactions that are committed. Whatever the salts and the running checksum do not
+//! prove ends the scan; it is either not written yet or left over from an earlier WAL.
+
+use super::cursor::Cursor;
+use super::format::{FRAME_HEADER, FrameHeader, Sums, WalHeader, frame_size};
+use crate::model::PageNo;
+use std::collections::BTreeMap;
+
+/// What one frame did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fed {
+    /// Inside a transaction.
+    Open,
+    /// The frame closed a transaction.
+    Commit,
+    /// Not (yet) a frame of this WAL: the scan is over.
+    End,
+}
+
+/// Whole transactions, merged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Committed {
+    /// Newest version of each page: the offset of its bytes (behind the frame's header) in the WAL. In page order,
+    /// none above `commit`.
+    pub pages: BTreeMap<PageNo, u64>,
+    /// Database size in pages after the last transaction.
+    pub commit: u32,
+    /// Behind the last transaction.
+    pub cursor: Cursor,
+}
+
+pub struct Scanner {
+    big_endian: bool,
+    frame_size: u64,
+    /// Behind the last frame that was proven, committed or not.
+    offset: u64,
+    sums: Sums,
+    open: Vec<(PageNo, u64)>,
+    committed: Committed,
+}
+
+impl Scanner {
+    /// Scans on from `cursor` in the WAL that `header` describes; `commit` is the database's size there, in pages.
+    pub fn new(header: &WalHeader, cursor: Cursor, commit: u32) -> Scanner {
+        Scanner {
+            big_endian: header.big_endian_sums,
+            frame_size: frame_size(header.page_size),
+            offset: cursor.offset,
+            sums: cursor.sums,
+            open: Vec::new(),
+            committed: Committed { pages: BTreeMap::new(), commit, cursor },
+        }
+    }
+
+    /// Offset of the next frame to feed.
+    pub fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// Pages of the committed transactions so far: what a segment of them would hold.
+    pub fn pages(&self) -> usize {
+        self.committed.pages.len()
+    }
+
+    /// Takes the whole frame at `offset()`. After `End` nothing more may be fed.
+    pub fn feed(&mut self, frame: &[u8]) -> Fed {
+        let Some(header) = self.prove(frame) else { return Fed::End };
+        self.open.push((header.page, self.offset + FRAME_HEADER as u64));
+        self.offset += self.frame_size;
+        self.sums = header.sums;
+        if header.commit == 0 {
+            return Fed::Open;
+        }
+        self.commit(header.commit);
+        Fed::Commit
+    }
+
+    fn prove(&self, frame: &[u8]) -> Option<FrameHeader> {
+        let header = FrameHeader::parse(frame)?;
+        let page = frame.get(FRAME_HEADER..self.frame_size as usize)?;
+        let sums = self.sums.over(frame.get(..8)?, self.big_endian).over(page, self.big_endian);
+        let sound = header.salts == self.committed.cursor.salts && header.sums == sums && header.page.0 != 0;
+        sound.then_some(header)
+    }
+
+    fn commit(&mut self, commit: u32) {
+        self.committed.pages.extend(self.open.drain(..));
+        // A transaction that shrinks the database drops the pages behind its new end, also those of earlier ones.
+        self.committed.pages.split_off(&PageNo(commit.saturating_add(1)));
+        self.committed.commit = commit;
+        self.committed.cursor.offset = self.offset;
+        self.committed.cursor.sums = self.sums;
+    }
+
+    /// The committed transactions. What was fed of an open one is forgotten: it is scanned again next time.
+    pub fn finish(self) -> Committed {
+        self.committed
+    }
+}
+
+#[cfg(test)]
+#[path = "scan_tests.rs"]
+mod tests;
