@@ -1,4 +1,13 @@
-//! Replication: one task per database, and the handle to it.
+//! Replication: one task per database and the handle to it. Owns everything from the wake-up to the store's
+//! acknowledgement. Never touches the app, never decides when the program ends.
 
-pub mod settings;
+mod capture;
+mod checkpoint;
+mod segment;
+mod settings;
+mod status;
+mod sums;
+mod upload;
+pub mod watch;
+
 pub use settings::ReplicateSettings;

@@ -122,10 +122,10 @@ impl ReadHold {
 
     /// Lets the next writer restart the WAL, if everything is copied and `nothing_new` confirms, with a second hold
     /// taken and the first one still there, that no commit has come that is not captured. Needs no lock.
-    pub fn let_restart(
+    pub fn let_restart<E: From<SqliteError>>(
         &mut self,
-        nothing_new: impl FnOnce(&ReadHold) -> Result<bool, SqliteError>,
-    ) -> Result<bool, SqliteError> {
+        nothing_new: impl FnOnce(&ReadHold) -> Result<bool, E>,
+    ) -> Result<bool, E> {
         self.free.begin_read()?;
         let quiet = nothing_new(self);
         if !matches!(quiet, Ok(true)) {
@@ -140,10 +140,10 @@ impl ReadHold {
     /// The same under steady writing: the write lock keeps writers out for the moment in which `capture_rest` takes what
     /// came since, that rest is copied, and the next hold is taken. False: somebody was in the way, or the rest is too
     /// much; nothing has changed.
-    pub fn let_restart_locked(
+    pub fn let_restart_locked<E: From<SqliteError>>(
         &mut self,
-        capture_rest: impl FnOnce(&ReadHold) -> Result<bool, SqliteError>,
-    ) -> Result<bool, SqliteError> {
+        capture_rest: impl FnOnce(&ReadHold) -> Result<bool, E>,
+    ) -> Result<bool, E> {
         match self.free.begin_write() {
             Err(SqliteError::Busy { .. }) => return Ok(false),
             other => other?,
@@ -159,7 +159,8 @@ impl ReadHold {
         let again = self.holder.begin_read();
         self.free.end()?;
         again.map_err(|error| self.lost(&error))?;
-        backfill.map(|(frames, copied)| frames == copied)
+        let (frames, copied) = backfill?;
+        Ok(frames == copied)
     }
 
     /// Copies what the hold allows into the database file, with the free connection.

@@ -3,6 +3,8 @@
 
 use super::*;
 use crate::wal::{Cursor, Place};
+
+type Answer = Result<bool, SqliteError>;
 use rusqlite::Connection;
 
 struct Case {
@@ -84,7 +86,7 @@ fn a_quiet_wal_is_restarted_by_the_next_writer_without_any_lock() {
     case.write(10);
     let before = Cursor::start(&hold.wal_header().unwrap().unwrap());
     assert!(hold.advance().unwrap().complete());
-    assert!(hold.let_restart(|_| Ok(true)).unwrap());
+    assert!(hold.let_restart(|_| Answer::Ok(true)).unwrap());
     case.write(1);
     assert!(matches!(before.place(&hold.wal_header().unwrap().unwrap()), Place::Restarted(_)));
     assert!(hold.advance().unwrap().complete());
@@ -97,7 +99,7 @@ fn a_commit_that_comes_meanwhile_keeps_the_wal() {
     case.write(10);
     let salts = hold.wal_header().unwrap().unwrap().salts;
     assert!(hold.advance().unwrap().complete());
-    assert!(!hold.let_restart(|_| Ok(false)).unwrap());
+    assert!(!hold.let_restart(|_| Answer::Ok(false)).unwrap());
     case.write(1);
     assert_eq!(hold.wal_header().unwrap().unwrap().salts, salts);
 }
@@ -108,11 +110,11 @@ fn the_locked_way_works_while_the_app_writes_and_gives_up_when_it_may_not() {
     let mut hold = ReadHold::take(&case.path).unwrap();
     case.write(10);
     let before = Cursor::start(&hold.wal_header().unwrap().unwrap());
-    assert!(!hold.let_restart_locked(|_| Ok(false)).unwrap());
+    assert!(!hold.let_restart_locked(|_| Answer::Ok(false)).unwrap());
     case.app.execute_batch("BEGIN IMMEDIATE").unwrap();
-    assert!(!hold.let_restart_locked(|_| panic!("the app has the write lock")).unwrap());
+    assert!(!hold.let_restart_locked(|_| -> Answer { panic!("the app has the write lock") }).unwrap());
     case.app.execute_batch("COMMIT").unwrap();
-    assert!(hold.let_restart_locked(|_| Ok(true)).unwrap());
+    assert!(hold.let_restart_locked(|_| Answer::Ok(true)).unwrap());
     case.write(1);
     assert!(matches!(before.place(&hold.wal_header().unwrap().unwrap()), Place::Restarted(_)));
 }
@@ -126,7 +128,7 @@ fn another_reader_with_an_old_mark_makes_it_give_up() {
     reader.execute_batch("BEGIN; SELECT count(*) FROM t").unwrap();
     case.write(5);
     assert!(!hold.advance().unwrap().complete());
-    assert!(!hold.let_restart_locked(|_| Ok(true)).unwrap());
+    assert!(!hold.let_restart_locked(|_| Answer::Ok(true)).unwrap());
     let salts = hold.wal_header().unwrap().unwrap().salts;
     reader.execute_batch("ROLLBACK").unwrap();
     case.write(1);

@@ -1,0 +1,296 @@
+//! From the WAL to a draft of the next segment. Owns the hold, the cursor and the page checksums of one database. All of
+//! it blocks (disk only) and runs off the async thread. Never uploads, never decides when.
+
+use super::checkpoint::Verdict;
+use super::segment::{Entry, Files, Pages, SegmentError, Source};
+use super::sums::PageSums;
+use crate::model::{DbChecksum, PageNo, PageSize};
+use crate::sqlite::{ReadHold, SqliteError};
+use crate::wal::{Committed, Cursor, Fed, FrameHeader, Place, Salts, Scanner, WalHeader, frame_size};
+
+/// A draft is closed at the first commit that takes it past this many bytes of pages. One transaction may be larger.
+const DRAFT_BYTES: usize = 8 << 20;
+/// What may be captured while writers are kept out.
+const REST_BYTES: usize = 1 << 20;
+/// Bytes of the WAL read at a time.
+const READ_BYTES: u64 = 256 << 10;
+
+#[derive(Debug, thiserror::Error)]
+pub enum CaptureError {
+    #[error(transparent)]
+    Sqlite(#[from] SqliteError),
+    #[error(transparent)]
+    Segment(#[from] SegmentError),
+    /// What is in the WAL does not continue what was captured: a full image is needed.
+    #[error("the chain is broken: {0}")]
+    Broken(&'static str),
+}
+
+/// A segment without number and time.
+pub struct Draft {
+    pub pages: Pages,
+    /// Of the whole database at the draft's end.
+    pub db_checksum: DbChecksum,
+    /// Size of the database in pages.
+    pub commit: u32,
+    /// The WAL range it was made from; None for an image or an empty segment.
+    pub wal: Option<WalRange>,
+    /// Where the draft ends.
+    pub end: Option<Cursor>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WalRange {
+    pub offset: u64,
+    pub size: u64,
+    pub salts: Salts,
+}
+
+/// The captured position and what is known of the database there.
+struct Tail {
+    /// None: the WAL had no header when everything was captured; the first one that appears continues it.
+    cursor: Option<Cursor>,
+    commit: u32,
+    sums: PageSums,
+}
+
+pub struct Capture {
+    hold: ReadHold,
+    tail: Tail,
+}
+
+impl Capture {
+    /// Looks at the whole database under a hold and stands at its present end.
+    pub fn survey(hold: ReadHold) -> Result<Capture, CaptureError> {
+        let commit = hold.db_pages()?;
+        let mut tail = Tail { cursor: None, commit, sums: PageSums::default() };
+        if let Some(header) = hold.wal_header()?.filter(|header| header.page_size == hold.page_size()) {
+            tail.cursor = Some(Cursor::start(&header));
+        }
+        tail.image(&hold)?;
+        Ok(Capture { hold, tail })
+    }
+
+    pub fn cursor(&self) -> Option<Cursor> {
+        self.tail.cursor
+    }
+
+    pub fn page_size(&self) -> PageSize {
+        self.hold.page_size()
+    }
+
+    pub fn db_checksum(&self) -> DbChecksum {
+        self.tail.sums.total()
+    }
+
+    /// Bytes of the WAL up to the captured position.
+    pub fn wal_bytes(&self) -> u64 {
+        self.tail.cursor.map_or(0, |cursor| cursor.offset)
+    }
+
+    /// Whether the database's files are still those that are held.
+    pub fn in_place(&self) -> bool {
+        self.hold.in_place()
+    }
+
+    /// Whether a WAL position that a segment ended at lies on this WAL's proven chain; its cursor then.
+    pub fn on_chain(&self, salts: Salts, end: u64) -> Result<Option<Cursor>, CaptureError> {
+        let Some(header) = self.hold.wal_header()?.filter(|header| header.salts == salts) else { return Ok(None) };
+        let start = Cursor::start(&header);
+        let mut probe = Scanner::new(&header, start, 0);
+        let mut reached = end == start.offset;
+        if !reached {
+            feed(&self.hold, &header, &mut probe, |scanner, fed| {
+                reached |= fed == Fed::Commit && scanner.offset() == end;
+                fed != Fed::End && scanner.offset() < end
+            })?;
+        }
+        Ok(reached.then(|| probe.finish().cursor))
+    }
+
+    /// Goes back to an earlier position of the same chain: what follows is captured by the next `next`.
+    pub fn rewind(&mut self, cursor: Cursor) {
+        self.tail.cursor = Some(cursor);
+    }
+
+    /// The transactions behind the cursor, if there are any; the cursor moves behind them.
+    pub fn next(&mut self) -> Result<Option<Draft>, CaptureError> {
+        self.tail.next(&self.hold, DRAFT_BYTES, usize::MAX)
+    }
+
+    /// An image of the whole database, up to the last commit.
+    pub fn image(&mut self) -> Result<Draft, CaptureError> {
+        self.tail.image(&self.hold)
+    }
+
+    /// A segment without pages: the database as it is.
+    pub fn empty(&self) -> Draft {
+        let pages = Pages { files: files(&self.hold, None), list: Vec::new(), whole_database: false };
+        self.tail.draft(pages, None)
+    }
+
+    /// Copies what is captured into the database file, and lets the next writer restart the WAL if that can be had in the
+    /// way that `verdict` allows. `rest` gets what was captured while writers were kept out, and must not need the WAL
+    /// any more when it returns. True: the WAL may be restarted. Everything captured so far must be in the replica.
+    pub fn checkpoint(
+        &mut self,
+        verdict: Verdict,
+        rest: impl FnOnce(Draft) -> Result<(), SegmentError>,
+    ) -> Result<bool, CaptureError> {
+        let Capture { hold, tail } = self;
+        let copied = match hold.advance() {
+            Err(SqliteError::Busy { .. }) => return Ok(false),
+            other => other?,
+        };
+        if copied.complete() && hold.let_restart(|hold| tail.nothing_new(hold))? {
+            return Ok(true);
+        }
+        if verdict != Verdict::Locked {
+            return Ok(false);
+        }
+        let most = REST_BYTES / hold.page_size().bytes();
+        hold.let_restart_locked(|hold| {
+            if tail.nothing_new(hold)? {
+                return Ok(true);
+            }
+            let Some(draft) = tail.next(hold, usize::MAX, most)? else { return Ok(false) };
+            rest(draft)?;
+            Ok::<_, CaptureError>(true)
+        })
+    }
+}
+
+impl Tail {
+    /// Captures whole transactions until they hold `enough` bytes of pages; nothing at all when more than `most` pages
+    /// would come together.
+    fn next(&mut self, hold: &ReadHold, enough: usize, most: usize) -> Result<Option<Draft>, CaptureError> {
+        let Some((header, from)) = self.here(hold)? else { return Ok(None) };
+        let found = scan(hold, &header, from, self.commit, enough / hold.page_size().bytes())?;
+        if found.cursor.offset == from.offset || found.pages.len() > most {
+            return Ok(None);
+        }
+        let mut list: Vec<_> = found.pages.iter().map(|(page, at)| Entry::new(*page, Source::Wal(*at))).collect();
+        // Growth guard: every page between the old and the new end must be in the chain. SQLite writes them all to the
+        // WAL; should it not, the database file has them.
+        let lock = hold.page_size().lock_page();
+        for page in (self.commit.saturating_add(1)..=found.commit).map(PageNo) {
+            if page != lock && !found.pages.contains_key(&page) {
+                list.push(Entry::new(page, Source::Database));
+            }
+        }
+        list.sort_unstable_by_key(|entry| entry.page);
+        let mut pages = Pages { files: files(hold, Some(header.salts)), list, whole_database: false };
+        pages.enter_sums(&mut self.sums)?;
+        self.stand_at(&found);
+        let range = WalRange { offset: from.offset, size: found.cursor.offset - from.offset, salts: header.salts };
+        Ok(Some(self.draft(pages, Some(range))))
+    }
+
+    /// Whether nothing is committed behind the cursor.
+    fn nothing_new(&self, hold: &ReadHold) -> Result<bool, CaptureError> {
+        let Some((header, from)) = self.here(hold)? else { return Ok(true) };
+        Ok(scan(hold, &header, from, self.commit, 0)?.cursor.offset == from.offset)
+    }
+
+    fn image(&mut self, hold: &ReadHold) -> Result<Draft, CaptureError> {
+        let mut in_wal = None;
+        if let Some((header, _)) = self.here(hold)? {
+            let found = scan(hold, &header, Cursor::start(&header), self.commit, usize::MAX)?;
+            self.stand_at(&found);
+            in_wal = Some(found);
+        }
+        let lock = hold.page_size().lock_page();
+        let source = |page| match in_wal.as_ref().and_then(|found| found.pages.get(&page)) {
+            Some(at) => Source::Wal(*at),
+            None => Source::Database,
+        };
+        let every = (1..=self.commit).map(PageNo).filter(|page| *page != lock);
+        let list = every.map(|page| Entry::new(page, source(page))).collect();
+        let salts = in_wal.as_ref().map(|found| found.cursor.salts);
+        let mut pages = Pages { files: files(hold, salts), list, whole_database: true };
+        pages.enter_sums(&mut self.sums)?;
+        Ok(self.draft(pages, None))
+    }
+
+    fn stand_at(&mut self, found: &Committed) {
+        self.sums.truncate(found.commit);
+        self.commit = found.commit;
+        self.cursor = Some(found.cursor);
+    }
+
+    fn draft(&self, pages: Pages, wal: Option<WalRange>) -> Draft {
+        Draft { pages, db_checksum: self.sums.total(), commit: self.commit, wal, end: self.cursor }
+    }
+
+    /// The WAL's header and the cursor in it, moved along when a writer started the WAL over.
+    fn here(&self, hold: &ReadHold) -> Result<Option<(WalHeader, Cursor)>, CaptureError> {
+        let (header, cursor) = match (hold.wal_header()?, self.cursor) {
+            (None, None) => return Ok(None),
+            (None, Some(_)) => return Err(CaptureError::Broken("the WAL was truncated by another process")),
+            (Some(header), None) => (header, Cursor::start(&header)),
+            (Some(header), Some(cursor)) => match cursor.place(&header) {
+                Place::Here => (header, cursor),
+                Place::Restarted(start) => (header, start),
+                Place::Lost => return Err(CaptureError::Broken("the WAL was replaced, or restarted more than once")),
+            },
+        };
+        if header.page_size != hold.page_size() {
+            return Err(CaptureError::Broken("the page size changed"));
+        }
+        if let Some(at) = cursor.last_frame(frame_size(header.page_size)) {
+            let mut bytes = [0; crate::wal::FRAME_HEADER];
+            hold.read_wal(at, &mut bytes)?;
+            if !FrameHeader::parse(&bytes).is_some_and(|frame| cursor.is_behind(&frame)) {
+                return Err(CaptureError::Broken("a captured frame was overwritten"));
+            }
+        }
+        Ok(Some((header, cursor)))
+    }
+}
+
+fn files(hold: &ReadHold, salts: Option<Salts>) -> Files {
+    Files { page_size: hold.page_size(), db: hold.db_file().clone(), wal: hold.wal_file().clone(), salts }
+}
+
+/// Whole transactions from `from` on, up to the first commit that brings more than `limit` pages together.
+fn scan(
+    hold: &ReadHold,
+    header: &WalHeader,
+    from: Cursor,
+    commit: u32,
+    limit: usize,
+) -> Result<Committed, CaptureError> {
+    let mut scanner = Scanner::new(header, from, commit);
+    feed(hold, header, &mut scanner, |scanner, fed| match fed {
+        Fed::End => false,
+        Fed::Open => true,
+        Fed::Commit => scanner.pages() <= limit,
+    })?;
+    Ok(scanner.finish())
+}
+
+/// Feeds frames from the scanner's position on, until the file ends or `more` says no.
+fn feed(
+    hold: &ReadHold,
+    header: &WalHeader,
+    scanner: &mut Scanner,
+    mut more: impl FnMut(&Scanner, Fed) -> bool,
+) -> Result<(), CaptureError> {
+    let frame = frame_size(header.page_size);
+    // The first look is small: most often there is nothing, or one small transaction.
+    let mut frames = 1;
+    loop {
+        let mut buffer = vec![0; (frames * frame) as usize];
+        let got = hold.read_wal(scanner.offset(), &mut buffer)?;
+        if got < frame as usize {
+            return Ok(());
+        }
+        for bytes in buffer.get(..got).unwrap_or_default().chunks_exact(frame as usize) {
+            let fed = scanner.feed(bytes);
+            if !more(scanner, fed) {
+                return Ok(());
+            }
+        }
+        frames = (frames * 4).min((READ_BYTES / frame).max(1));
+    }
+}

@@ -1,0 +1,73 @@
+//! When to checkpoint, and how hard to try. Pure.
+
+use super::ReplicateSettings;
+use std::time::Duration;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Situation {
+    /// Bytes of the WAL up to the captured position.
+    pub wal_bytes: u64,
+    /// Everything captured is in the replica.
+    pub all_uploaded: bool,
+    /// Nothing was written since the last checkpoint that let the WAL restart.
+    pub settled: bool,
+    /// Since the last try.
+    pub since_try: Duration,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    No,
+    /// Copy frames into the database; let the WAL restart if the app happens to be quiet. Takes no lock.
+    Gentle,
+    /// The WAL has grown although gentle tries came first: keep writers out for the moment that it takes.
+    Locked,
+}
+
+/// Between two tries, so that an app with a long reader is not asked all the time.
+const PAUSE: Duration = Duration::from_secs(1);
+/// The WAL's size, in thresholds, from which writers are kept out for a moment.
+const LOCKED_FROM: u64 = 4;
+
+pub fn decide(settings: &ReplicateSettings, now: Situation) -> Verdict {
+    let bytes = now.wal_bytes;
+    let frames = bytes > crate::wal::HEADER;
+    if !frames || now.settled || !now.all_uploaded || now.since_try < PAUSE {
+        return Verdict::No;
+    }
+    if bytes >= settings.checkpoint_bytes.saturating_mul(LOCKED_FROM) {
+        return Verdict::Locked;
+    }
+    if bytes >= settings.checkpoint_bytes || now.since_try >= settings.checkpoint_interval {
+        return Verdict::Gentle;
+    }
+    Verdict::No
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table() {
+        let settings = ReplicateSettings {
+            checkpoint_bytes: 1000,
+            checkpoint_interval: Duration::from_secs(60),
+            ..ReplicateSettings::default()
+        };
+        let base = Situation { wal_bytes: 1000, all_uploaded: true, settled: false, since_try: Duration::from_secs(2) };
+        let minute = Duration::from_secs(60);
+        for (situation, verdict) in [
+            (base, Verdict::Gentle),
+            (Situation { wal_bytes: 999, ..base }, Verdict::No),
+            (Situation { wal_bytes: 999, since_try: minute, ..base }, Verdict::Gentle),
+            (Situation { wal_bytes: 32, since_try: minute, ..base }, Verdict::No),
+            (Situation { wal_bytes: 4000, ..base }, Verdict::Locked),
+            (Situation { wal_bytes: 4000, all_uploaded: false, ..base }, Verdict::No),
+            (Situation { wal_bytes: 4000, settled: true, ..base }, Verdict::No),
+            (Situation { wal_bytes: 4000, since_try: Duration::ZERO, ..base }, Verdict::No),
+        ] {
+            assert_eq!(decide(&settings, situation), verdict, "{situation:?}");
+        }
+    }
+}

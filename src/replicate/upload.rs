@@ -1,0 +1,113 @@
+//! One create-only put of one segment, and the question that "exists already" asks: is it ours (a reply was lost), or
+//! another writer's? Never overwrites, never retries: that is the task's.
+
+use super::segment::{Pages, SegmentError};
+use crate::ltx::{HEADER_BYTES, Header};
+use crate::model::Deadline;
+use crate::store::layout::Level;
+use crate::store::{Body, Chunk, Put, Store, StoreError};
+use bytes::Bytes;
+use tokio::sync::mpsc;
+
+/// Up to this many bytes of pages a segment is encoded in memory; above, it is streamed.
+const WHOLE_BYTES: usize = 8 << 20;
+/// Bytes handed to the store at a time when streaming.
+const PIECE_BYTES: usize = 1 << 20;
+
+/// A segment with its number: ready to be put, again and again if need be.
+#[derive(Clone)]
+pub struct Segment {
+    pub level: Level,
+    pub header: Header,
+    pub content: Content,
+}
+
+#[derive(Clone)]
+pub enum Content {
+    Encoded(Bytes),
+    Pages(Pages),
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub enum Stored {
+    /// It is in the replica. Bytes sent.
+    Yes(u64),
+    /// Another writer's file has this name.
+    Foreign(String),
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum UploadError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The pages could not be read: the chain has to be looked at again.
+    #[error(transparent)]
+    Segment(#[from] SegmentError),
+}
+
+impl Segment {
+    /// Blocks (reads pages). Small content is encoded now, so that it no longer needs the WAL.
+    pub fn prepare(level: Level, header: Header, pages: Pages) -> Result<Segment, SegmentError> {
+        let bytes = pages.list.len() * header.page_size.bytes();
+        if bytes > WHOLE_BYTES {
+            return Ok(Segment { level, header, content: Content::Pages(pages) });
+        }
+        let mut whole = Vec::new();
+        pages.encode(&header, usize::MAX, |piece| {
+            whole = piece;
+            true
+        })?;
+        Ok(Segment { level, header, content: Content::Encoded(Bytes::from(whole)) })
+    }
+}
+
+pub async fn put(store: &dyn Store, segment: &Segment, by: Deadline) -> Result<Stored, UploadError> {
+    let key = store.layout().key(segment.level, segment.header.range);
+    let (body, producer) = match &segment.content {
+        Content::Encoded(bytes) => (Body::Whole(bytes.clone()), None),
+        Content::Pages(pages) => {
+            let (sender, receiver) = mpsc::channel(2);
+            let (pages, header) = (pages.clone(), segment.header.clone());
+            let producer = tokio::task::spawn_blocking(move || produce(&pages, &header, &sender));
+            (Body::Stream(receiver), Some(producer))
+        }
+    };
+    let put = store.put_new(&key, body, segment.header.timestamp_ms, by).await;
+    let sent = match (producer, &segment.content) {
+        (Some(producer), _) => match producer.await {
+            Ok(Ok(sent)) => sent,
+            // The store's own error says more than that it went away.
+            Ok(Err(SegmentError::Abandoned)) | Err(_) => 0,
+            Ok(Err(error)) => return Err(error.into()),
+        },
+        (None, Content::Encoded(bytes)) => bytes.len() as u64,
+        (None, Content::Pages(_)) => 0,
+    };
+    match put? {
+        Put::Created => Ok(Stored::Yes(sent)),
+        Put::Exists => whose(store, &key, &segment.header, by).await,
+    }
+}
+
+/// Our header holds a random node id, the time and the database's checksum: whoever wrote the same one is us.
+async fn whose(store: &dyn Store, key: &str, ours: &Header, by: Deadline) -> Result<Stored, UploadError> {
+    let there = store.get(key, Some(0..HEADER_BYTES as u64), by).await?;
+    match Header::from_start(&there) {
+        Ok(header) if header == *ours => Ok(Stored::Yes(0)),
+        Ok(header) => Ok(Stored::Foreign(format!(
+            "{key} was written by another instance (node {:016x}, ours is {:016x})",
+            header.node_id, ours.node_id
+        ))),
+        Err(error) => Ok(Stored::Foreign(format!("{key} exists and is not ours: {error}"))),
+    }
+}
+
+fn produce(pages: &Pages, header: &Header, to: &mpsc::Sender<Chunk>) -> Result<u64, SegmentError> {
+    let mut sent = 0;
+    pages.encode(header, PIECE_BYTES, |piece| {
+        sent += piece.len() as u64;
+        to.blocking_send(Chunk::Data(Bytes::from(piece))).is_ok()
+    })?;
+    to.blocking_send(Chunk::End).map_err(|_| SegmentError::Abandoned)?;
+    Ok(sent)
+}
