@@ -2,6 +2,7 @@
 //! database or file checksum is always set, so that zero can mean "not known".
 
 use super::PageNo;
+use std::fmt;
 
 const FLAG: u64 = 1 << 63;
 
@@ -27,6 +28,16 @@ impl Crc64 {
     /// The checksum of everything so far as an LTX file checksum.
     pub fn flagged(&self) -> u64 {
         FLAG | self.value()
+    }
+}
+
+/// Checksum of a whole LTX file, from its trailer: names one content of one file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileChecksum(pub u64);
+
+impl fmt::Display for FileChecksum {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
     }
 }
 

@@ -11,7 +11,7 @@ pub mod proof;
 pub mod secret;
 pub mod txid;
 
-pub use checksum::{Crc64, DbChecksum, page_checksum};
+pub use checksum::{Crc64, DbChecksum, FileChecksum, page_checksum};
 pub use db_path::DbPath;
 pub use deadline::Deadline;
 pub use page::{PageNo, PageSize};
