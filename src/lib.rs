@@ -6,6 +6,7 @@
 pub mod model;
 
 // 1: formats and the outside world
+pub mod local_state;
 pub mod ltx;
 pub mod sqlite;
 pub mod store;

@@ -344,7 +344,7 @@ fn page_of(size: u32, number: u32, seed: u8) -> Vec<u8> {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (state >> 56) as u8
     };
-    (0..size).map(|at| if number % 3 == 0 || at % 17 == 0 { next() } else { number as u8 }).collect()
+    (0..size).map(|at| if number.is_multiple_of(3) || at % 17 == 0 { next() } else { number as u8 }).collect()
 }
 
 proptest! {

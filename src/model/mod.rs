@@ -4,6 +4,7 @@
 pub mod checksum;
 pub mod db_path;
 pub mod deadline;
+pub mod lineage;
 pub mod page;
 pub mod position;
 pub mod process;

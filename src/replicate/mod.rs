@@ -3,6 +3,7 @@
 
 mod capture;
 mod checkpoint;
+mod lineage;
 mod segment;
 mod settings;
 mod status;

@@ -1,0 +1,174 @@
+//! What a local database file corresponds to: the content of the state file beside it. Pure: text in, text out.
+//!
+//! A statement of this file is never trusted alone: it says which file of the replica to look for, and that file proves
+//! the rest. So a file that is lost, old or torn costs a restore, never data.
+
+use super::{DbChecksum, FileChecksum, PageSize, Txid};
+use serde::{Deserialize, Serialize};
+
+const VERSION: u32 = 1;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LocalState {
+    /// URL of the replica that this is about.
+    pub replica: String,
+    /// Random, made anew for each local lineage; stands in the header of every file that this lineage writes. Not 0.
+    pub node_id: u64,
+    /// The replica has confirmed everything up to here.
+    pub acked: Txid,
+    /// An upload up to here was begun; it may have arrived or not.
+    pub sent: Txid,
+    /// The file whose state this database had at `acked`, where that is known.
+    pub tip_checksum: Option<FileChecksum>,
+    pub page_size: PageSize,
+    /// Where in the WAL `acked` ends: salts, offset, and the WAL checksum there. All zero: not at a place in a WAL.
+    pub wal: WalPosition,
+    /// Checksum of the whole database at `acked`, where that is known.
+    pub db_checksum: Option<DbChecksum>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WalPosition {
+    pub salt1: u32,
+    pub salt2: u32,
+    pub offset: u64,
+    pub checksum: [u32; 2],
+}
+
+/// Why a state file cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum StateTextError {
+    #[error("it is not valid: {0}")]
+    Json(#[from] serde_json::Error),
+    #[error("its version is {0}, this program knows {VERSION}")]
+    Version(u32),
+    #[error("its field {0} is not valid")]
+    Field(&'static str),
+}
+
+/// The text form: numbers that are compared by eye with object names and logs are hex.
+#[derive(Serialize, Deserialize)]
+struct Text {
+    version: u32,
+    replica: String,
+    node_id: String,
+    acked: String,
+    sent: String,
+    tip_checksum: String,
+    page_size: u32,
+    wal_salt1: u32,
+    wal_salt2: u32,
+    wal_offset: u64,
+    wal_checksum: [u32; 2],
+    db_checksum: String,
+}
+
+impl LocalState {
+    pub fn to_text(&self) -> Result<String, StateTextError> {
+        let checksum = |value: Option<u64>| value.map(hex).unwrap_or_default();
+        Ok(serde_json::to_string(&Text {
+            version: VERSION,
+            replica: self.replica.clone(),
+            node_id: hex(self.node_id),
+            acked: self.acked.to_string(),
+            sent: self.sent.to_string(),
+            tip_checksum: checksum(self.tip_checksum.map(|sum| sum.0)),
+            page_size: self.page_size.get(),
+            wal_salt1: self.wal.salt1,
+            wal_salt2: self.wal.salt2,
+            wal_offset: self.wal.offset,
+            wal_checksum: self.wal.checksum,
+            db_checksum: checksum(self.db_checksum.map(DbChecksum::get)),
+        })?)
+    }
+
+    pub fn parse(text: &[u8]) -> Result<LocalState, StateTextError> {
+        let text: Text = serde_json::from_slice(text)?;
+        if text.version != VERSION {
+            return Err(StateTextError::Version(text.version));
+        }
+        let number = |field, value: &str| unhex(value).ok_or(StateTextError::Field(field));
+        let checksum = |field, value: &str| if value.is_empty() { Ok(None) } else { number(field, value).map(Some) };
+        let (acked, sent) = (Txid(number("acked", &text.acked)?), Txid(number("sent", &text.sent)?));
+        if sent < acked {
+            return Err(StateTextError::Field("sent"));
+        }
+        let node_id = number("node_id", &text.node_id)?;
+        if node_id == 0 {
+            return Err(StateTextError::Field("node_id"));
+        }
+        Ok(LocalState {
+            replica: text.replica,
+            node_id,
+            acked,
+            sent,
+            tip_checksum: checksum("tip_checksum", &text.tip_checksum)?.map(FileChecksum),
+            page_size: PageSize::new(text.page_size).ok_or(StateTextError::Field("page_size"))?,
+            wal: WalPosition {
+                salt1: text.wal_salt1,
+                salt2: text.wal_salt2,
+                offset: text.wal_offset,
+                checksum: text.wal_checksum,
+            },
+            db_checksum: checksum("db_checksum", &text.db_checksum)?.and_then(DbChecksum::from_header),
+        })
+    }
+}
+
+fn hex(value: u64) -> String {
+    format!("{value:016x}")
+}
+
+/// Sixteen hex digits, as `Txid` has them.
+fn unhex(text: &str) -> Option<u64> {
+    Txid::from_name(text).map(|txid| txid.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn state() -> LocalState {
+        LocalState {
+            replica: "s3://bucket/app".into(),
+            node_id: 0xfeed,
+            acked: Txid(0x2a),
+            sent: Txid(0x2b),
+            tip_checksum: Some(FileChecksum(1 << 63 | 7)),
+            page_size: PageSize::new(4096).unwrap(),
+            wal: WalPosition { salt1: 1, salt2: u32::MAX, offset: 4152, checksum: [3, 4] },
+            db_checksum: DbChecksum::from_header(1 << 63 | 9),
+        }
+    }
+
+    #[test]
+    fn round_trips() {
+        let unknown = LocalState { tip_checksum: None, db_checksum: None, wal: WalPosition::default(), ..state() };
+        for state in [state(), unknown] {
+            let text = state.to_text().unwrap();
+            assert_eq!(LocalState::parse(text.as_bytes()).unwrap(), state);
+        }
+        let text = state().to_text().unwrap();
+        assert!(text.contains(r#""version":1"#) && text.contains(r#""acked":"000000000000002a""#), "{text}");
+    }
+
+    #[test]
+    fn what_is_torn_or_contradicts_itself_is_refused() {
+        let text = state().to_text().unwrap();
+        for length in 0..text.len() {
+            assert!(LocalState::parse(&text.as_bytes()[..length]).is_err());
+        }
+        for (from, to) in [
+            (r#""version":1"#, r#""version":2"#),
+            ("000000000000feed", "0000000000000000"),
+            ("000000000000feed", "feed"),
+            ("000000000000002b", "0000000000000029"),
+            (r#""page_size":4096"#, r#""page_size":4095"#),
+            ("8000000000000007", "800000000000000x"),
+        ] {
+            let bad = text.replace(from, to);
+            assert_ne!(bad, text);
+            assert!(LocalState::parse(bad.as_bytes()).is_err(), "{bad}");
+        }
+    }
+}
