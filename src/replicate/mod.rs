@@ -1,14 +1,104 @@
 //! Replication: one task per database and the handle to it. Owns everything from the wake-up to the store's
 //! acknowledgement. Never touches the app, never decides when the program ends.
 
+mod anchor;
 mod capture;
 mod checkpoint;
 mod lineage;
+mod mailbox;
 mod segment;
+mod session;
 mod settings;
 mod status;
 mod sums;
+mod task;
 mod upload;
-pub mod watch;
+mod watch;
 
 pub use settings::ReplicateSettings;
+pub use status::Status;
+
+use crate::model::DbPath;
+use crate::sqlite::{ReadHold, SqliteError};
+use crate::store::Store;
+use mailbox::{Mailbox, Request};
+use status::StatusCell;
+use std::sync::Arc;
+use std::time::Duration;
+use task::Task;
+use tokio::sync::{Notify, mpsc, oneshot};
+
+/// What is replicated where.
+#[derive(Clone)]
+pub struct Target {
+    pub db: DbPath,
+    pub store: Arc<dyn Store>,
+    pub settings: ReplicateSettings,
+}
+
+/// Where a database's task says that another writer has its replica.
+pub type Conflict = mpsc::UnboundedSender<(DbPath, String)>;
+
+/// The way to one database's task. Dropping it ends the task without a last flush.
+#[derive(Clone)]
+pub struct Handle {
+    requests: mpsc::UnboundedSender<Request>,
+    status: Arc<StatusCell>,
+}
+
+impl Handle {
+    /// Returns once everything that is committed now is in the replica, or replication has ended for good; the status says
+    /// which. `last`: nobody writes any more, the task ends.
+    pub async fn flush(&self, last: bool) -> Status {
+        let (reply, answer) = oneshot::channel();
+        let asked = self.requests.send(Request { last, reply });
+        match (asked, answer.await) {
+            (Ok(()), Ok(status)) => status,
+            _ => self.status.read(),
+        }
+    }
+
+    pub fn status(&self) -> Status {
+        self.status.read()
+    }
+}
+
+/// Takes the hold on a database before anybody writes to it. None: there is no database yet, or it cannot be held now; the
+/// task goes on trying.
+pub fn hold(db: &DbPath) -> Option<ReadHold> {
+    ReadHold::take(db)
+        .inspect_err(|error| match error {
+            SqliteError::NotYet { .. } => {}
+            error => tracing::warn!(%db, "not held yet: {error}"),
+        })
+        .ok()
+}
+
+/// Starts the tasks and the watcher on the current runtime. They live as long as the handles.
+pub fn start(targets: Vec<(Target, Option<ReadHold>)>, conflict: &Conflict) -> Vec<(Target, Handle)> {
+    let mut handles = Vec::new();
+    let mut watched = Vec::new();
+    for (target, hold) in targets {
+        let (requests, inbox) = mpsc::unbounded_channel();
+        let (status, changed) = (Arc::new(StatusCell::default()), Arc::new(Notify::new()));
+        watched.push((target.db.clone(), Arc::clone(&changed)));
+        handles.push((target.clone(), Handle { requests, status: Arc::clone(&status) }));
+        let mailbox = Mailbox::new(inbox);
+        let task = Task { target, status, changed, mailbox, hold, conflict: conflict.clone() };
+        tokio::spawn(keep_running(task));
+    }
+    tokio::spawn(watch::run(watched));
+    handles
+}
+
+/// Runs a task to its end. A panic in it is a bug; it must not take the last flush with it.
+async fn keep_running(task: Task) {
+    let task = Arc::new(tokio::sync::Mutex::new(task));
+    loop {
+        let running = Arc::clone(&task);
+        let ended = tokio::spawn(async move { running.lock().await.run().await }).await;
+        let Err(error) = ended else { return };
+        tracing::error!("replication task failed and is started again: {error}");
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}

@@ -1,0 +1,143 @@
+//! Finds where replication of a local file goes on: asks the replica for its newest file, the local record and the WAL,
+//! and has `lineage` decide. Runs at the start and after every break of the chain. Uploads nothing.
+
+use super::capture::{Capture, CaptureError, Draft};
+use super::lineage::{self, Descent, Local, Resume, Tip};
+use crate::local_state;
+use crate::ltx::{HEADER_BYTES, Header};
+use crate::model::lineage::LocalState;
+use crate::model::{DbChecksum, DbPath, Deadline, Txid};
+use crate::store::layout::Level;
+use crate::store::{Store, StoreError, StoreErrorKind};
+use crate::wal::Cursor;
+
+/// Where a session begins.
+pub struct Anchor {
+    pub capture: Capture,
+    pub node_id: u64,
+    /// Everything up to here is in the replica.
+    pub uploaded: Txid,
+    /// Where in the WAL that ends, and the database's checksum there; None where it is not known.
+    pub uploaded_at: Option<Cursor>,
+    pub uploaded_checksum: Option<DbChecksum>,
+    pub last_timestamp_ms: i64,
+    pub first: First,
+    /// The newest position has no file on level 0 yet: Litestream would start over at TXID 1.
+    pub needs_level_0: bool,
+}
+
+/// What has to be uploaded before segments from the WAL.
+pub enum First {
+    Nothing,
+    /// The replica is empty: snapshot 1-1.
+    Snapshot(Draft),
+    /// An image of the whole database as the next segment; with a new snapshot when the page size changed.
+    Image {
+        draft: Draft,
+        new_page_size: bool,
+    },
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum AnchorError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Capture(#[from] CaptureError),
+    /// Another writer's history: this file may not be put on top of it.
+    #[error("{0}")]
+    Foreign(String),
+}
+
+/// The replica's newest position; None when it holds no LTX file.
+pub async fn tip(store: &dyn Store, by: Deadline) -> Result<Option<Tip>, StoreError> {
+    let layout = store.layout();
+    let files = store.list(layout.all_levels(), by).await?;
+    let files: Vec<_> = files.iter().filter_map(|object| layout.parse(&object.key)).collect();
+    let Some(max) = files.iter().map(|(_, range)| range.max).max() else { return Ok(None) };
+    let newest = files.iter().filter(|(_, range)| range.max == max).min();
+    let Some((level, range)) = newest else { return Ok(None) };
+    let key = layout.key(*level, *range);
+    let start = store.get(&key, Some(0..HEADER_BYTES as u64), by).await?;
+    let header = Header::from_start(&start).map_err(|error| StoreError {
+        kind: StoreErrorKind::Invalid,
+        operation: "read",
+        subject: format!("{}/{key}", store.url()),
+        detail: error.to_string(),
+    })?;
+    Ok(Some(Tip { max, on_level_0: *level == Level::RAW, header }))
+}
+
+/// Blocks (disk only).
+pub fn anchor(db: &DbPath, replica: &str, mut capture: Capture, tip: Option<Tip>) -> Result<Anchor, AnchorError> {
+    let state = local_state::load(db).unwrap_or_else(|error| {
+        tracing::warn!(db = %db, %error, "the record of the local file cannot be used");
+        None
+    });
+    let mut uploaded_at = None;
+    let mut uploaded_checksum = None;
+    let first = match (lineage::descent(replica, state.as_ref(), tip.as_ref()), &tip) {
+        (Descent::Foreign(why), _) => return Err(AnchorError::Foreign(why.into())),
+        (Descent::First, _) | (_, None) => First::Snapshot(capture.image()?),
+        (Descent::Ahead, Some(tip)) => image(db, &mut capture, tip, "the replica lost files that had been uploaded")?,
+        (Descent::Ours { sent }, Some(tip)) => {
+            let recorded = state.as_ref().filter(|_| !sent);
+            uploaded_checksum = recorded.and_then(|state| state.db_checksum).or(tip.header.db_checksum);
+            match ours(&capture, tip, state.as_ref(), sent, uploaded_checksum)? {
+                Resume::Image(why) => image(db, &mut capture, tip, why)?,
+                Resume::From(cursor) => {
+                    capture.rewind(cursor);
+                    uploaded_at = Some(cursor);
+                    First::Nothing
+                }
+                Resume::Same => {
+                    uploaded_at = capture.cursor();
+                    First::Nothing
+                }
+            }
+        }
+    };
+    forget_litestream(db);
+    Ok(Anchor {
+        capture,
+        node_id: state.map_or_else(local_state::new_node_id, |state| state.node_id),
+        uploaded: tip.as_ref().map_or(Txid::NONE, |tip| tip.max),
+        uploaded_at,
+        uploaded_checksum,
+        last_timestamp_ms: tip.as_ref().map_or(0, |tip| tip.header.timestamp_ms),
+        first,
+        needs_level_0: tip.is_none_or(|tip| !tip.on_level_0),
+    })
+}
+
+fn ours(
+    capture: &Capture,
+    tip: &Tip,
+    state: Option<&LocalState>,
+    sent: bool,
+    expected: Option<DbChecksum>,
+) -> Result<Resume, AnchorError> {
+    let found = match state.and_then(|state| lineage::wal_end(state, tip, sent)) {
+        Some((salts, end)) => capture.on_chain(salts, end)?,
+        None => None,
+    };
+    let (page_size, db_checksum, end) = (capture.page_size(), capture.db_checksum(), capture.cursor());
+    Ok(lineage::resume(&Local { page_size, db_checksum, end, found }, tip, expected))
+}
+
+fn image(db: &DbPath, capture: &mut Capture, tip: &Tip, why: &str) -> Result<First, AnchorError> {
+    tracing::warn!(db = %db, "the whole database is uploaded as TXID {}: {why}", tip.max.next());
+    let new_page_size = capture.page_size() != tip.header.page_size;
+    Ok(First::Image { draft: capture.image()?, new_page_size })
+}
+
+/// Litestream's local copies of segments would be merged into a later compaction of its own, over what we write.
+fn forget_litestream(db: &DbPath) {
+    let segments = db.litestream_dir().join("ltx");
+    if segments.is_dir() {
+        match std::fs::remove_dir_all(&segments) {
+            Ok(()) => tracing::info!(db = %db, "removed Litestream's local segments; the replica has them"),
+            Err(error) => tracing::warn!(db = %db, %error, "cannot remove {}", segments.display()),
+        }
+    }
+}

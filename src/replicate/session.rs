@@ -1,0 +1,215 @@
+//! Replication of one database between two breaks of the chain: number what was captured, put it, record it, checkpoint.
+//! The async part is `upload`; everything that reads or writes the disk is in `Work`, which blocks and runs elsewhere.
+
+use super::ReplicateSettings;
+use super::anchor::{Anchor, First};
+use super::capture::{Capture, CaptureError, Draft};
+use super::checkpoint::{self, Situation, Verdict};
+use super::segment::SegmentError;
+use super::upload::Segment;
+use crate::local_state;
+use crate::ltx::Header;
+use crate::model::lineage::{LocalState, WalPosition};
+use crate::model::{DbChecksum, DbPath, FileChecksum, Txid, TxidRange};
+use crate::sqlite::SqliteError;
+use crate::store::layout::Level;
+use crate::wal::Cursor;
+use std::collections::VecDeque;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+/// A segment on its way, and where the database stands once it has arrived.
+pub struct Pending {
+    pub segment: Segment,
+    end: Option<Cursor>,
+    db_checksum: DbChecksum,
+}
+
+/// Everything of a session that touches the disk.
+pub struct Work {
+    db: DbPath,
+    replica: String,
+    capture: Capture,
+    node_id: u64,
+    /// Last number given to a segment.
+    numbered: Txid,
+    last_timestamp_ms: i64,
+    needs_level_0: bool,
+    /// In the order in which they must arrive.
+    pub pending: VecDeque<Pending>,
+    acked: LocalState,
+    last_try: Instant,
+    /// The WAL may be restarted, and nothing came since.
+    settled: Option<Cursor>,
+}
+
+impl Work {
+    pub fn new(db: DbPath, replica: String, anchor: Anchor) -> Result<Work, CaptureError> {
+        let Anchor { capture, node_id, uploaded, last_timestamp_ms, first, needs_level_0, .. } = anchor;
+        let acked = LocalState {
+            replica: replica.clone(),
+            node_id,
+            acked: uploaded,
+            sent: uploaded,
+            tip_checksum: None::<FileChecksum>,
+            page_size: capture.page_size(),
+            wal: position(anchor.uploaded_at),
+            db_checksum: anchor.uploaded_checksum,
+        };
+        let mut work = Work {
+            db,
+            replica,
+            capture,
+            node_id,
+            numbered: uploaded,
+            last_timestamp_ms,
+            needs_level_0,
+            pending: VecDeque::new(),
+            acked,
+            last_try: Instant::now(),
+            settled: None,
+        };
+        match first {
+            First::Nothing => {}
+            First::Snapshot(draft) => work.number(draft, &[Level::SNAPSHOT])?,
+            First::Image { draft, new_page_size: false } => work.number(draft, &[Level::RAW])?,
+            // Restores must start at the new page size at once: the snapshot goes first.
+            First::Image { draft, new_page_size: true } => work.number(draft, &[Level::SNAPSHOT, Level::RAW])?,
+        }
+        Ok(work)
+    }
+
+    /// Captures what is committed, if nothing is on its way. False: there is nothing.
+    pub fn capture(&mut self) -> Result<bool, CaptureError> {
+        if !self.capture.in_place() {
+            return Err(CaptureError::Broken("the database's files were replaced or removed"));
+        }
+        if !self.pending.is_empty() {
+            return Ok(true);
+        }
+        match self.capture.next()? {
+            Some(draft) => self.number(draft, &[Level::RAW])?,
+            None if self.needs_level_0 => self.number(self.capture.empty(), &[Level::RAW])?,
+            None => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    /// Records that the next segment is about to be sent: if its reply gets lost with us, the next start knows it.
+    pub fn record_sending(&self) {
+        if let Some(next) = self.pending.front() {
+            let sent = next.segment.header.range.max;
+            self.record(&LocalState { sent, ..self.acked.clone() });
+        }
+    }
+
+    /// The first pending segment has arrived. Its TXID.
+    pub fn arrived(&mut self) -> Option<Txid> {
+        let Pending { segment, end, db_checksum } = self.pending.pop_front()?;
+        let txid = segment.header.range.max;
+        self.needs_level_0 = segment.level != Level::RAW;
+        self.acked = LocalState {
+            acked: txid,
+            sent: txid,
+            wal: position(end),
+            db_checksum: Some(db_checksum),
+            ..self.acked.clone()
+        };
+        Some(txid)
+    }
+
+    /// Checkpoints when it is time to.
+    pub fn checkpoint(&mut self, settings: &ReplicateSettings) -> Result<(), CaptureError> {
+        let cursor = self.capture.cursor();
+        let verdict = checkpoint::decide(
+            settings,
+            Situation {
+                wal_bytes: self.capture.wal_bytes(),
+                all_uploaded: self.pending.is_empty(),
+                settled: cursor.is_some() && self.settled == cursor,
+                since_try: self.last_try.elapsed(),
+            },
+        );
+        if verdict == Verdict::No {
+            return Ok(());
+        }
+        self.last_try = Instant::now();
+        let begun = Instant::now();
+        let (db, next, timestamp_ms, node_id) = (&self.db, self.numbered.next(), self.timestamp(), self.node_id);
+        let mut rest = None;
+        let settled = self.capture.checkpoint(verdict, |draft| {
+            let header = header(&draft, TxidRange::single(next), timestamp_ms, node_id);
+            let (end, db_checksum) = (draft.end, draft.db_checksum);
+            let segment = Segment::prepare(Level::RAW, header, draft.pages)?;
+            rest = Some(Pending { segment, end, db_checksum });
+            Ok(())
+        })?;
+        if let Some(pending) = rest {
+            self.numbered = next;
+            self.last_timestamp_ms = timestamp_ms;
+            self.pending.push_back(pending);
+        }
+        if settled {
+            self.settled = self.capture.cursor();
+        }
+        tracing::debug!(db = %db, ?verdict, settled, took = ?begun.elapsed(), "checkpoint");
+        Ok(())
+    }
+
+    /// The last act: what the WAL holds goes into the database file too, and the record says where everything stands.
+    pub fn close(mut self) {
+        match self.capture.checkpoint(Verdict::Gentle, |_| Err(SegmentError::Abandoned)) {
+            Ok(_) | Err(CaptureError::Sqlite(SqliteError::Busy { .. })) => {}
+            Err(error) => tracing::debug!(db = %self.db, %error, "no last checkpoint"),
+        }
+        self.record(&self.acked);
+    }
+
+    fn number(&mut self, draft: Draft, levels: &[Level]) -> Result<(), CaptureError> {
+        let (txid, timestamp_ms) = (self.numbered.next(), self.timestamp());
+        for level in levels {
+            let min = if *level == Level::SNAPSHOT { Txid::FIRST } else { txid };
+            let header = header(&draft, TxidRange { min, max: txid }, timestamp_ms, self.node_id);
+            let segment = Segment::prepare(*level, header, draft.pages.clone())?;
+            self.pending.push_back(Pending { segment, end: draft.end, db_checksum: draft.db_checksum });
+        }
+        self.numbered = txid;
+        self.last_timestamp_ms = timestamp_ms;
+        Ok(())
+    }
+
+    /// Wall clock, but never at or before the segment before: points in time are found by it.
+    fn timestamp(&self) -> i64 {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+        i64::try_from(now).unwrap_or(i64::MAX).max(self.last_timestamp_ms.saturating_add(1))
+    }
+
+    fn record(&self, state: &LocalState) {
+        debug_assert_eq!(state.replica, self.replica);
+        if let Err(error) = local_state::store(&self.db, state) {
+            tracing::warn!(db = %self.db, %error, "a restart on this disk will restore instead of going on");
+        }
+    }
+}
+
+fn header(draft: &Draft, range: TxidRange, timestamp_ms: i64, node_id: u64) -> Header {
+    let mut header = Header::new(draft.pages.files.page_size, draft.commit, range, timestamp_ms);
+    header.node_id = node_id;
+    header.db_checksum = Some(draft.db_checksum);
+    // What was not made from a WAL range says 32 and 0: 0 would make Litestream's sync fail for ever.
+    header.wal_offset = crate::wal::HEADER as i64;
+    if let Some(range) = draft.wal {
+        header.wal_offset = i64::try_from(range.offset).unwrap_or(i64::MAX);
+        header.wal_size = i64::try_from(range.size).unwrap_or(0);
+        (header.salt1, header.salt2) = (range.salts.0, range.salts.1);
+    }
+    header
+}
+
+fn position(cursor: Option<Cursor>) -> WalPosition {
+    cursor.map_or_else(WalPosition::default, |cursor| WalPosition {
+        salt1: cursor.salts.0,
+        salt2: cursor.salts.1,
+        offset: cursor.offset,
+        checksum: [cursor.sums.0, cursor.sums.1],
+    })
+}

@@ -1,0 +1,272 @@
+//! The task of one database: hold, anchor, then capture and upload until it is told to end. Whatever breaks is said,
+//! waited for and begun again; only another writer ends replication for good. Never blocks the async thread: disk work
+//! runs in `blocking`.
+
+use super::anchor::{self, AnchorError};
+use super::capture::{Capture, CaptureError};
+use super::mailbox::Mailbox;
+use super::session::Work;
+use super::status::StatusCell;
+use super::upload::{self, Content, Stored, UploadError};
+use super::{Conflict, Target};
+use crate::model::{Captured, Deadline, Txid};
+use crate::sqlite::{ReadHold, SqliteError};
+use crate::store::retry;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::Notify;
+
+/// Looks at the files this often even when nothing reports a change.
+const TICK: Duration = Duration::from_secs(1);
+/// One try of a segment that is in memory; one of a streamed one (its parts have limits of their own).
+const TRY: Duration = Duration::from_secs(20);
+const STREAM_TRY: Duration = Duration::from_secs(3600);
+/// An upload that takes longer is spoken of.
+const SLOW: Duration = Duration::from_secs(5);
+/// While the store is away, it is spoken of this often.
+const REMIND: Duration = Duration::from_secs(30);
+const BREAK_PAUSE: Duration = Duration::from_millis(500);
+
+pub struct Task {
+    pub target: Target,
+    pub status: Arc<StatusCell>,
+    pub changed: Arc<Notify>,
+    pub mailbox: Mailbox,
+    /// Taken before the app was started, if there was a database.
+    pub hold: Option<ReadHold>,
+    pub conflict: Conflict,
+}
+
+/// Why a session ended.
+enum End {
+    /// The last flush is done, or nobody is left to ask.
+    Closed,
+    Fenced(String),
+    /// Look again at everything, after a pause.
+    Again(String),
+}
+
+impl From<CaptureError> for End {
+    fn from(error: CaptureError) -> End {
+        End::Again(error.to_string())
+    }
+}
+
+impl Task {
+    pub async fn run(&mut self) {
+        loop {
+            match self.life().await {
+                End::Closed => return,
+                End::Fenced(detail) => return self.fenced(detail).await,
+                End::Again(reason) => {
+                    tracing::warn!(db = %self.target.db, "replication begins anew: {reason}");
+                    self.status.update(|status| status.problem = Some(reason));
+                    self.mailbox.pause(BREAK_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    async fn life(&mut self) -> End {
+        let hold = match self.held().await {
+            Ok(hold) => hold,
+            Err(end) => return end,
+        };
+        match self.session(hold).await {
+            Ok(end) | Err(end) => end,
+        }
+    }
+
+    /// A hold on the database, as soon as there is one.
+    async fn held(&mut self) -> Result<ReadHold, End> {
+        if let Some(hold) = self.hold.take() {
+            return Ok(hold);
+        }
+        let mut said = None;
+        loop {
+            let asked = self.mailbox.asked();
+            let db = self.target.db.clone();
+            match blocking(move || ReadHold::take(&db)).await? {
+                Ok(hold) => {
+                    self.status.update(|status| status.absent = false);
+                    return Ok(hold);
+                }
+                Err(SqliteError::NotYet { .. }) => {
+                    self.status.update(|status| (status.absent, status.problem) = (true, None));
+                    if self.mailbox.answer(asked, &self.status.read()) || self.mailbox.closed() {
+                        return Err(End::Closed);
+                    }
+                }
+                Err(error) => {
+                    if said.replace(error.to_string()).as_ref() != said.as_ref() {
+                        tracing::warn!(db = %self.target.db, "not replicated yet: {error}");
+                    }
+                    self.status.update(|status| status.problem = Some(error.to_string()));
+                }
+            }
+            if self.mailbox.closed() {
+                return Err(End::Closed);
+            }
+            let pause = if asked > 0 { BREAK_PAUSE } else { TICK };
+            self.mailbox.wait(&self.changed, Instant::now() + pause).await;
+        }
+    }
+
+    async fn session(&mut self, hold: ReadHold) -> Result<End, End> {
+        let capture = blocking(move || Capture::survey(hold)).await??;
+        let tip = self.tip().await?;
+        let (db, replica) = (self.target.db.clone(), self.target.store.url().to_owned());
+        let begun = blocking(move || {
+            let anchor = anchor::anchor(&db, &replica, capture, tip)?;
+            let uploaded = anchor.uploaded;
+            Ok(Work::new(db, replica, anchor).map(|work| (work, uploaded))?)
+        });
+        let (mut work, uploaded) = match begun.await? {
+            Ok(begun) => begun,
+            Err(AnchorError::Foreign(why)) => return Ok(End::Fenced(why)),
+            Err(error) => return Err(End::Again(error.to_string())),
+        };
+        self.status.uploaded(uploaded);
+        let mut last_upload: Option<Instant> = None;
+        loop {
+            let asked = self.mailbox.asked();
+            // Under steady writing uploads are spaced; after a quiet time the first one goes out at once.
+            let free_at = last_upload.map_or_else(Instant::now, |at| at + self.target.settings.sync_interval);
+            if asked == 0 && Instant::now() < free_at && !self.mailbox.closed() {
+                self.mailbox.wait(&Notify::new(), free_at).await;
+                continue;
+            }
+            let (returned, found) = blocking(move || capture_next(work)).await?;
+            work = returned;
+            if found? {
+                last_upload = Some(Instant::now());
+                work = self.upload(work).await?;
+                continue;
+            }
+            let settings = self.target.settings.clone();
+            let (returned, done) = blocking(move || checkpointed(work, &settings)).await?;
+            work = returned;
+            done?;
+            if !work.pending.is_empty() {
+                continue;
+            }
+            if self.mailbox.answer(asked, &self.status.read()) || self.mailbox.closed() {
+                blocking(move || work.close()).await?;
+                return Ok(End::Closed);
+            }
+            self.mailbox.wait(&self.changed, Instant::now() + TICK).await;
+        }
+    }
+
+    /// The replica's newest position, however long it takes.
+    async fn tip(&mut self) -> Result<Option<super::lineage::Tip>, End> {
+        let mut trouble = Trouble::default();
+        loop {
+            let store = Arc::clone(&self.target.store);
+            let tip = self.mailbox.during(true, anchor::tip(&*store, Deadline::after(TRY))).await;
+            match tip {
+                None if self.mailbox.closed() => return Err(End::Closed),
+                None => {}
+                Some(Ok(tip)) => return Ok(tip),
+                Some(Err(error)) => self.stumble(&mut trouble, &error.to_string()).await?,
+            }
+        }
+    }
+
+    /// Puts the first pending segment, however long it takes.
+    async fn upload(&mut self, work: Work) -> Result<Work, End> {
+        let work = blocking(move || {
+            work.record_sending();
+            work
+        });
+        let mut work = work.await?;
+        let Some(pending) = work.pending.front() else { return Ok(work) };
+        let streamed = matches!(pending.segment.content, Content::Pages(_));
+        let txid = pending.segment.header.range.max;
+        self.status.update(|status| status.captured = Captured(txid));
+        let mut trouble = Trouble::default();
+        let sent = loop {
+            let by = Deadline::after(if streamed { STREAM_TRY } else { TRY });
+            let store = Arc::clone(&self.target.store);
+            let put = watched(&self.target, txid, upload::put(&*store, &pending.segment, by));
+            match self.mailbox.during(!streamed, put).await {
+                None if self.mailbox.closed() => return Err(End::Closed),
+                None => {}
+                Some(Ok(Stored::Yes(sent))) => break sent,
+                Some(Ok(Stored::Foreign(detail))) => return Err(End::Fenced(detail)),
+                Some(Err(UploadError::Segment(error))) => return Err(End::Again(error.to_string())),
+                Some(Err(UploadError::Store(error))) => self.stumble(&mut trouble, &error.to_string()).await?,
+            }
+        };
+        if trouble.tries > 0 {
+            tracing::info!(db = %self.target.db, %txid, "the replica is back: uploaded after {} tries", trouble.tries + 1);
+        }
+        if let Some(txid) = work.arrived() {
+            self.status.uploaded(txid);
+        }
+        self.status.update(|status| status.bytes += sent);
+        tracing::debug!(db = %self.target.db, %txid, bytes = sent, "uploaded");
+        Ok(work)
+    }
+
+    /// Says what went wrong, now and then, and waits before the next try.
+    async fn stumble(&mut self, trouble: &mut Trouble, error: &str) -> Result<(), End> {
+        if trouble.said.is_none_or(|at| at.elapsed() >= REMIND) {
+            trouble.said = Some(Instant::now());
+            tracing::warn!(db = %self.target.db, "replication waits for the replica: {error}");
+        }
+        self.status.update(|status| status.problem = Some(error.to_owned()));
+        let pause = retry::pause(trouble.tries);
+        trouble.tries += 1;
+        self.mailbox.pause(pause).await;
+        if self.mailbox.closed() { Err(End::Closed) } else { Ok(()) }
+    }
+
+    /// Another writer has the replica: answer whoever asks, touch nothing.
+    async fn fenced(&mut self, detail: String) {
+        tracing::error!(db = %self.target.db, "another instance writes to {}: {detail}", self.target.store.url());
+        self.status.update(|status| status.fenced = Some(detail.clone()));
+        let _ = self.conflict.send((self.target.db.clone(), detail));
+        while !self.mailbox.closed() {
+            let asked = self.mailbox.asked();
+            if self.mailbox.answer(asked, &self.status.read()) {
+                return;
+            }
+            self.mailbox.pause(Duration::from_secs(3600)).await;
+        }
+    }
+}
+
+#[derive(Default)]
+struct Trouble {
+    tries: u32,
+    said: Option<Instant>,
+}
+
+fn capture_next(mut work: Work) -> (Work, Result<bool, CaptureError>) {
+    let found = work.capture();
+    (work, found)
+}
+
+fn checkpointed(mut work: Work, settings: &super::ReplicateSettings) -> (Work, Result<(), CaptureError>) {
+    let done = work.checkpoint(settings);
+    (work, done)
+}
+
+/// An upload that says so when it takes long: a store that is silent is noticed before its deadline.
+async fn watched<T>(target: &Target, txid: Txid, put: impl Future<Output = T>) -> T {
+    let mut put = std::pin::pin!(put);
+    tokio::select! {
+        done = &mut put => return done,
+        () = tokio::time::sleep(SLOW) => {
+            let url = target.store.url();
+            tracing::warn!(db = %target.db, %txid, "{url} has not answered for {} s; the app goes on", SLOW.as_secs());
+        }
+    }
+    put.await
+}
+
+/// Runs disk work off the async thread. A panic in it ends the session, not the program.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, End> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| End::Again(format!("internal error: {error}")))
+}
