@@ -4,6 +4,7 @@
 pub mod checksum;
 pub mod db_path;
 pub mod deadline;
+pub mod ending;
 pub mod page;
 pub mod position;
 pub mod process;
@@ -14,6 +15,7 @@ pub mod txid;
 pub use checksum::{Crc64, DbChecksum, page_checksum};
 pub use db_path::DbPath;
 pub use deadline::Deadline;
+pub use ending::{Ending, NotStarted};
 pub use page::{PageNo, PageSize};
 pub use position::{Captured, Uploaded};
 pub use process::{AppExit, Signal};
