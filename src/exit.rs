@@ -1,1 +1,82 @@
-//! (how the app ended, did the flush finish) → exit code: one table. Pure.
+//! (how the run ended, did the flush finish, was a replica taken over) → exit code: one table. Pure.
+
+use crate::model::{Ending, NotStarted};
+
+/// Bad usage of the command line.
+pub const USAGE: u8 = 64;
+/// The replica is damaged.
+pub const DAMAGED: u8 = 65;
+/// The replica is unreachable or denies access.
+pub const UNAVAILABLE: u8 = 69;
+/// Our own fault.
+pub const INTERNAL: u8 = 70;
+/// The last flush did not complete.
+pub const UNFLUSHED: u8 = 74;
+/// Another instance holds the replica, or took it over.
+pub const TAKEN: u8 = 75;
+/// Bad configuration, or something local in the way.
+pub const CONFIG: u8 = 78;
+pub const CANNOT_EXECUTE: u8 = 126;
+pub const NOT_FOUND: u8 = 127;
+
+/// `complete`: everything committed is in the replica (true when there was nothing to flush).
+/// A lost replica outranks an incomplete flush, which it causes; an incomplete flush outranks every status of the app,
+/// so that neither success nor an ordinary failure can hide missing data.
+pub fn code(ending: Ending, complete: bool, fenced: bool) -> u8 {
+    match (fenced, complete) {
+        (true, _) => TAKEN,
+        (false, false) => UNFLUSHED,
+        (false, true) => flushed(ending),
+    }
+}
+
+fn flushed(ending: Ending) -> u8 {
+    match ending {
+        Ending::App(exit) => exit.status(),
+        Ending::Stopped(signal) => crate::model::AppExit::Signal(signal).status(),
+        Ending::Unkillable => UNFLUSHED,
+        Ending::NotStarted(reason) => match reason {
+            NotStarted::Damaged => DAMAGED,
+            NotStarted::Unavailable => UNAVAILABLE,
+            NotStarted::Local => CONFIG,
+            NotStarted::Taken => TAKEN,
+            NotStarted::Internal => INTERNAL,
+            NotStarted::CannotExecute => CANNOT_EXECUTE,
+            NotStarted::NotFound => NOT_FOUND,
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{AppExit, Signal};
+
+    /// ending, status when flushed. Unflushed is 74 and fenced 75 in every row.
+    const TABLE: [(Ending, u8); 14] = [
+        (Ending::App(AppExit::Code(0)), 0),
+        (Ending::App(AppExit::Code(1)), 1),
+        (Ending::App(AppExit::Code(255)), 255),
+        (Ending::App(AppExit::Signal(Signal(15))), 143),
+        (Ending::App(AppExit::Signal(Signal(9))), 137),
+        (Ending::App(AppExit::Signal(Signal(37))), 165),
+        (Ending::Stopped(Signal(2)), 130),
+        (Ending::Unkillable, 74),
+        (Ending::NotStarted(NotStarted::Damaged), 65),
+        (Ending::NotStarted(NotStarted::Unavailable), 69),
+        (Ending::NotStarted(NotStarted::Local), 78),
+        (Ending::NotStarted(NotStarted::Taken), 75),
+        (Ending::NotStarted(NotStarted::CannotExecute), 126),
+        (Ending::NotStarted(NotStarted::NotFound), 127),
+    ];
+
+    #[test]
+    fn every_row() {
+        for (ending, status) in TABLE {
+            assert_eq!(code(ending, true, false), status, "{ending:?} flushed");
+            assert_eq!(code(ending, false, false), 74, "{ending:?} unflushed");
+            assert_eq!(code(ending, true, true), 75, "{ending:?} fenced");
+            assert_eq!(code(ending, false, true), 75, "{ending:?} fenced and unflushed");
+        }
+    }
+}

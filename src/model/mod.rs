@@ -4,6 +4,7 @@
 pub mod checksum;
 pub mod db_path;
 pub mod deadline;
+pub mod ending;
 pub mod lineage;
 pub mod page;
 pub mod position;
@@ -15,6 +16,7 @@ pub mod txid;
 pub use checksum::{Crc64, DbChecksum, FileChecksum, page_checksum};
 pub use db_path::DbPath;
 pub use deadline::Deadline;
+pub use ending::{Ending, NotStarted};
 pub use page::{PageNo, PageSize};
 pub use position::{Captured, Uploaded};
 pub use process::{AppExit, Signal};

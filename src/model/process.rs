@@ -1,10 +1,20 @@
 //! How a process ended, and signals as numbers with names.
 
+use signal_hook::consts;
 use std::fmt;
 
 /// A signal by number (1..=64 on Linux, real-time ones included).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Signal(pub i32);
+
+impl Signal {
+    pub const INT: Signal = Signal(consts::SIGINT);
+    pub const KILL: Signal = Signal(consts::SIGKILL);
+    pub const PIPE: Signal = Signal(consts::SIGPIPE);
+    pub const TERM: Signal = Signal(consts::SIGTERM);
+    pub const CHLD: Signal = Signal(consts::SIGCHLD);
+    pub const CONT: Signal = Signal(consts::SIGCONT);
+}
 
 impl fmt::Display for Signal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

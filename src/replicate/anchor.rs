@@ -6,7 +6,7 @@ use super::lineage::{self, Descent, Local, Resume, Tip};
 use crate::local_state;
 use crate::ltx::{HEADER_BYTES, Header};
 use crate::model::lineage::LocalState;
-use crate::model::{DbChecksum, DbPath, Deadline, Txid};
+use crate::model::{DbChecksum, DbPath, Deadline, FileChecksum, Txid};
 use crate::store::layout::Level;
 use crate::store::{Store, StoreError, StoreErrorKind};
 use crate::wal::Cursor;
@@ -20,6 +20,8 @@ pub struct Anchor {
     /// Where in the WAL that ends, and the database's checksum there; None where it is not known.
     pub uploaded_at: Option<Cursor>,
     pub uploaded_checksum: Option<DbChecksum>,
+    /// The replica's newest file, when somebody else wrote it and the local file was restored from it.
+    pub tip_checksum: Option<FileChecksum>,
     pub last_timestamp_ms: i64,
     pub first: First,
     /// The newest position has no file on level 0 yet: Litestream would start over at TXID 1.
@@ -100,10 +102,11 @@ pub fn anchor(db: &DbPath, replica: &str, mut capture: Capture, tip: Option<Tip>
     forget_litestream(db);
     Ok(Anchor {
         capture,
-        node_id: state.map_or_else(local_state::new_node_id, |state| state.node_id),
+        node_id: state.as_ref().map_or_else(local_state::new_node_id, |state| state.node_id),
         uploaded: tip.as_ref().map_or(Txid::NONE, |tip| tip.max),
         uploaded_at,
         uploaded_checksum,
+        tip_checksum: state.as_ref().and_then(|state| state.tip_checksum),
         last_timestamp_ms: tip.as_ref().map_or(0, |tip| tip.header.timestamp_ms),
         first,
         needs_level_0: tip.is_none_or(|tip| !tip.on_level_0),

@@ -10,7 +10,7 @@ use super::upload::Segment;
 use crate::local_state;
 use crate::ltx::Header;
 use crate::model::lineage::{LocalState, WalPosition};
-use crate::model::{DbChecksum, DbPath, FileChecksum, Txid, TxidRange};
+use crate::model::{DbChecksum, DbPath, Txid, TxidRange};
 use crate::sqlite::SqliteError;
 use crate::store::layout::Level;
 use crate::wal::Cursor;
@@ -50,7 +50,7 @@ impl Work {
             node_id,
             acked: uploaded,
             sent: uploaded,
-            tip_checksum: None::<FileChecksum>,
+            tip_checksum: anchor.tip_checksum,
             page_size: capture.page_size(),
             wal: position(anchor.uploaded_at),
             db_checksum: anchor.uploaded_checksum,
@@ -110,6 +110,8 @@ impl Work {
         self.acked = LocalState {
             acked: txid,
             sent: txid,
+            // From here on our node id in the newest file says whose it is.
+            tip_checksum: None,
             wal: position(end),
             db_checksum: Some(db_checksum),
             ..self.acked.clone()

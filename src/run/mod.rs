@@ -1,3 +1,44 @@
 //! The program: turns the world into events for `lifecycle`, and its actions into calls.
+//!
+//! This is the main thread, alone with signals, fork and wait. It sleeps until something happens, never in between,
+//! and never waits for the log, the disk or the store: those belong to the engine's thread.
 
 pub mod engine;
+mod summary;
+mod world;
+
+use crate::config::Config;
+use crate::lifecycle::{State, step};
+use crate::supervise::Claimed;
+use crate::{exit, lifecycle};
+use std::time::Instant;
+use summary::Phases;
+use world::World;
+
+/// From the restore to the last flush. Returns our exit status; the summary is logged.
+pub fn run(config: Config, claimed: Claimed) -> u8 {
+    let mut world = match World::open(config, claimed) {
+        Ok(world) => world,
+        Err(error) => {
+            tracing::error!("{error}");
+            return error.status();
+        }
+    };
+    let rules = world.rules();
+    let mut phases = Phases::begin(State::Restoring.name(), Instant::now());
+    let mut state = State::Restoring;
+    loop {
+        if let State::Done(outcome) = state {
+            summary::log(&outcome, &phases, world.databases());
+            return exit::code(outcome.ending, outcome.complete, outcome.fenced);
+        }
+        let event = world.next(lifecycle::deadline(&state));
+        let now = Instant::now();
+        let (next, actions) = step(&rules, state, event, now);
+        for action in actions {
+            world.perform(action);
+        }
+        phases.enter(next.name(), now);
+        state = next;
+    }
+}

@@ -1,0 +1,388 @@
+//! Every cell of the table, and what no sequence of events may bring about.
+
+use super::budget::{LOOK, REST_GRACE};
+use super::*;
+use proptest::prelude::*;
+
+const RULES: Rules = Rules {
+    grace: Duration::from_millis(10_000),
+    app_timeout: Duration::from_millis(7_000),
+    pre_sync_timeout: Duration::from_millis(2_000),
+    stop_signal: Signal::TERM,
+};
+const EXIT: AppExit = AppExit::Code(7);
+const HUP: Signal = Signal(1);
+
+fn course(cause: Cause, now: Instant) -> Course {
+    Course { cause, fenced: cause == Cause::Fenced, budget: Budget::split(&RULES, now) }
+}
+
+/// One state of each name, as it is at `now` of its life.
+fn state(name: &str, now: Instant) -> State {
+    let course = course(Cause::Signal(Signal::TERM), now);
+    let ending = Ending::App(EXIT);
+    match name {
+        "restore" => State::Restoring,
+        "abandon" => State::Abandoning { ending: Ending::Stopped(Signal::INT), until: now + LOOK },
+        "start" => State::Starting { stop: None },
+        "run" => State::Running,
+        "pre-sync" => State::PreSync(course),
+        "stop" => State::Stopping { course, killed: false },
+        "clear" => State::Clearing { ending, course, kill_at: now + REST_GRACE, killed: false, look_at: now + LOOK },
+        "flush" => State::Flushing { ending, fenced: false, proven: true, until: course.budget.end_at },
+        "done" => State::Done(Outcome { ending, complete: true, fenced: false }),
+        other => panic!("no state {other}"),
+    }
+}
+
+fn event(name: &str) -> Event {
+    match name {
+        "stop" => Event::Stop(Signal::TERM),
+        "other" => Event::Other(HUP),
+        "exited" => Event::AppExited(EXIT),
+        "orphans" => Event::OrphansReaped,
+        "nobody" => Event::NobodyLeft(Quiet::attest()),
+        "deadline" => Event::Deadline,
+        "restored" => Event::Restored(Restored::attest()),
+        "failed" => Event::RestoreFailed(NotStarted::Damaged),
+        "abandoned" => Event::Abandoned,
+        "spawned" => Event::Spawned,
+        "not-spawned" => Event::NotSpawned(NotStarted::NotFound),
+        "flushed" => Event::Flushed,
+        "finished" => Event::Finished { complete: true },
+        "unfinished" => Event::Finished { complete: false },
+        "fenced" => Event::Fenced,
+        "lost" => Event::EngineLost,
+        other => panic!("no event {other}"),
+    }
+}
+
+const EVENTS: [&str; 16] = [
+    "stop",
+    "other",
+    "exited",
+    "orphans",
+    "nobody",
+    "deadline",
+    "restored",
+    "failed",
+    "abandoned",
+    "spawned",
+    "not-spawned",
+    "flushed",
+    "finished",
+    "unfinished",
+    "fenced",
+    "lost",
+];
+
+fn action(action: &Action) -> &'static str {
+    match action {
+        Action::Abandon => "abandon",
+        Action::Start(_) => "start",
+        Action::Flush { .. } => "flush",
+        Action::StopApp(Signal::TERM) => "TERM",
+        Action::StopApp(_) => "stop-app",
+        Action::Forward(_) => "forward",
+        Action::KillApp => "kill",
+        Action::Rest(Treatment::Ask { group_told: true, .. }) => "ask-others",
+        Action::Rest(Treatment::Ask { group_told: false, .. }) => "ask-all",
+        Action::Rest(Treatment::Kill) => "kill-rest",
+        Action::Rest(Treatment::Look) => "look",
+        Action::Finish { .. } => "finish",
+        Action::FinishUnproven { .. } => "finish-unproven",
+        Action::Note(_) => "note",
+    }
+}
+
+/// state, event → state, actions. What is not listed changes nothing and does nothing.
+const TABLE: [(&str, &str, &str, &str); 57] = [
+    ("restore", "stop", "abandon", "abandon"),
+    ("restore", "other", "restore", "note"),
+    ("restore", "restored", "start", "start"),
+    ("restore", "failed", "done", ""),
+    ("restore", "abandoned", "done", ""),
+    ("restore", "fenced", "abandon", "abandon"),
+    ("restore", "lost", "done", ""),
+    ("abandon", "stop", "abandon", "note"),
+    ("abandon", "other", "abandon", "note"),
+    ("abandon", "deadline", "done", ""),
+    ("abandon", "restored", "done", ""),
+    ("abandon", "failed", "done", ""),
+    ("abandon", "abandoned", "done", ""),
+    ("abandon", "lost", "done", ""),
+    ("start", "other", "start", "note"),
+    ("start", "spawned", "run", ""),
+    ("start", "not-spawned", "clear", "ask-others"),
+    ("run", "stop", "pre-sync", "flush"),
+    ("run", "other", "run", "forward"),
+    ("run", "exited", "clear", "ask-all"),
+    ("run", "fenced", "pre-sync", "flush"),
+    ("pre-sync", "stop", "stop", "TERM"),
+    ("pre-sync", "other", "pre-sync", "forward"),
+    ("pre-sync", "exited", "clear", "ask-all"),
+    ("pre-sync", "deadline", "stop", "TERM"),
+    ("pre-sync", "flushed", "stop", "TERM"),
+    ("pre-sync", "lost", "stop", "TERM"),
+    ("stop", "stop", "stop", "kill"),
+    ("stop", "other", "stop", "forward"),
+    ("stop", "exited", "clear", "ask-others"),
+    ("stop", "deadline", "stop", "kill"),
+    ("clear", "stop", "clear", "kill-rest"),
+    ("clear", "other", "clear", "note"),
+    ("clear", "orphans", "clear", "look"),
+    ("clear", "nobody", "flush", "finish"),
+    ("clear", "deadline", "clear", "look"),
+    ("flush", "stop", "flush", "note"),
+    ("flush", "other", "flush", "note"),
+    ("flush", "deadline", "done", ""),
+    ("flush", "finished", "done", ""),
+    ("flush", "unfinished", "done", ""),
+    ("flush", "lost", "done", ""),
+    // Cells that change data, not the name of the state; looked at more closely below.
+    ("start", "stop", "start", ""),
+    ("pre-sync", "fenced", "pre-sync", ""),
+    ("stop", "fenced", "stop", ""),
+    ("clear", "fenced", "clear", ""),
+    ("flush", "fenced", "flush", ""),
+    ("flush", "exited", "flush", ""),
+    // The engine answers late, or is lost while the app needs nothing of it: the app goes on.
+    ("run", "lost", "run", ""),
+    ("run", "flushed", "run", ""),
+    ("run", "deadline", "run", ""),
+    ("stop", "flushed", "stop", ""),
+    ("stop", "lost", "stop", ""),
+    ("clear", "lost", "clear", ""),
+    ("clear", "flushed", "clear", ""),
+    ("done", "stop", "done", ""),
+    ("done", "finished", "done", ""),
+];
+
+#[test]
+fn every_cell() {
+    let now = Instant::now();
+    let states = ["restore", "abandon", "start", "run", "pre-sync", "stop", "clear", "flush", "done"];
+    for name in states {
+        for happened in EVENTS {
+            let listed = TABLE.iter().find(|row| row.0 == name && row.1 == happened);
+            let (to, actions) = listed.map_or((name, ""), |row| (row.2, row.3));
+            let (next, done) = step(&RULES, state(name, now), event(happened), now);
+            let done: Vec<_> = done.iter().map(action).collect();
+            assert_eq!((next.name(), done.join(" ").as_str()), (to, actions), "{name} + {happened}");
+        }
+    }
+    for row in TABLE {
+        assert!(states.contains(&row.0) && EVENTS.contains(&row.1), "{row:?} is never tried");
+    }
+}
+
+/// Drives a run; deadlines come when they are due.
+struct Run {
+    state: Option<State>,
+    now: Instant,
+    done: Vec<&'static str>,
+}
+
+impl Run {
+    fn new() -> Run {
+        Run { state: Some(State::Restoring), now: Instant::now(), done: vec![] }
+    }
+
+    fn event(&mut self, event: Event) -> &mut Run {
+        let (next, actions) = step(&RULES, self.state.take().unwrap(), event, self.now);
+        self.done.extend(actions.iter().map(action));
+        self.state = Some(next);
+        self
+    }
+
+    fn tell(&mut self, names: &[&str]) -> &mut Run {
+        for name in names {
+            self.event(event(name));
+        }
+        self
+    }
+
+    /// Lets time pass until the next deadline. False when there is none.
+    fn sleep(&mut self) -> bool {
+        match deadline(self.state.as_ref().unwrap()) {
+            Some(at) => {
+                self.now = self.now.max(at);
+                self.event(Event::Deadline);
+                true
+            }
+            None => false,
+        }
+    }
+
+    fn outcome(&self) -> Option<Outcome> {
+        match self.state {
+            Some(State::Done(outcome)) => Some(outcome),
+            _ => None,
+        }
+    }
+}
+
+fn done(ending: Ending, complete: bool, fenced: bool) -> Option<Outcome> {
+    Some(Outcome { ending, complete, fenced })
+}
+
+#[test]
+fn the_usual_stop() {
+    let mut run = Run::new();
+    run.tell(&["restored", "spawned", "other", "stop", "flushed", "exited", "nobody", "finished"]);
+    assert_eq!(run.outcome(), done(Ending::App(EXIT), true, false));
+    assert_eq!(run.done, ["start", "forward", "flush", "TERM", "ask-others", "finish"]);
+}
+
+#[test]
+fn an_app_that_ignores_everything_is_killed_in_its_time() {
+    let mut run = Run::new();
+    run.tell(&["restored", "spawned", "stop", "flushed"]);
+    let start = run.now;
+    run.sleep();
+    assert_eq!(run.now - start, RULES.app_timeout);
+    assert_eq!(run.done.last(), Some(&"kill"));
+    run.sleep();
+    assert_eq!(run.done.last(), Some(&"finish-unproven"), "it does not die: the flush still gets its time");
+    run.sleep();
+    assert_eq!(run.outcome(), done(Ending::Unkillable, false, false));
+    assert!(run.now - start <= RULES.grace);
+}
+
+#[test]
+fn a_second_stop_shortens_the_apps_time_and_never_the_flush() {
+    let flush_end = |stops: usize| {
+        let mut run = Run::new();
+        run.tell(&["restored", "spawned"]);
+        run.tell(&vec!["stop"; stops]);
+        run.tell(&["flushed", "exited", "nobody"]);
+        run.tell(&vec!["stop"; stops]);
+        deadline(run.state.as_ref().unwrap()).unwrap() - run.now
+    };
+    assert_eq!(flush_end(1), flush_end(2));
+    let mut run = Run::new();
+    run.tell(&["restored", "spawned", "stop", "stop", "stop"]);
+    assert_eq!(run.done, ["start", "flush", "TERM", "kill"]);
+}
+
+#[test]
+fn the_rest_is_asked_then_killed_until_nobody_is_left() {
+    let mut run = Run::new();
+    run.tell(&["restored", "spawned", "exited"]);
+    let start = run.now;
+    while run.done.last() != Some(&"kill-rest") {
+        assert!(run.sleep());
+    }
+    assert!(run.now - start >= REST_GRACE && run.now - start < REST_GRACE + LOOK);
+    run.tell(&["orphans"]);
+    assert_eq!(run.done.last(), Some(&"kill-rest"), "once killing has begun every look kills");
+    run.tell(&["nobody", "unfinished"]);
+    assert_eq!(run.outcome(), done(Ending::App(EXIT), false, false));
+}
+
+#[test]
+fn a_stop_while_the_flush_is_unhurried_sets_its_end() {
+    let mut run = Run::new();
+    run.tell(&["restored", "spawned", "exited", "nobody"]);
+    let before = deadline(run.state.as_ref().unwrap()).unwrap();
+    assert!(before - run.now >= Duration::from_secs(60));
+    run.tell(&["stop"]);
+    let after = deadline(run.state.as_ref().unwrap()).unwrap();
+    assert!(after - run.now <= RULES.grace);
+}
+
+#[test]
+fn fenced_stops_the_app_and_is_remembered() {
+    let mut run = Run::new();
+    run.tell(&["restored", "spawned", "fenced", "stop", "flushed", "stop", "exited", "nobody", "unfinished"]);
+    assert_eq!(run.outcome(), done(Ending::App(EXIT), false, true));
+    assert_eq!(
+        run.done,
+        ["start", "flush", "TERM", "kill", "ask-others", "finish"],
+        "the first signal is not a second"
+    );
+    for late in [vec!["stop", "fenced"], vec!["stop", "flushed", "fenced"], vec!["exited", "fenced"]] {
+        let mut run = Run::new();
+        run.tell(&["restored", "spawned"]).tell(&late).tell(&["flushed", "exited", "nobody", "finished"]);
+        assert!(run.outcome().is_some_and(|outcome| outcome.fenced), "{late:?}");
+    }
+    let mut run = Run::new();
+    run.tell(&["fenced", "abandoned"]);
+    assert_eq!(run.outcome(), done(Ending::NotStarted(NotStarted::Taken), true, true));
+}
+
+#[test]
+fn a_stop_between_restore_and_start_is_kept() {
+    let mut run = Run::new();
+    run.tell(&["restored", "stop", "spawned"]);
+    assert!(matches!(run.state, Some(State::PreSync(_))));
+    let mut run = Run::new();
+    run.tell(&["restored", "not-spawned", "nobody", "finished"]);
+    assert_eq!(run.outcome(), done(Ending::NotStarted(NotStarted::NotFound), true, false));
+}
+
+#[test]
+fn what_the_app_is_told() {
+    let told = |stop_signal, received| Rules { stop_signal, ..RULES }.told(received);
+    assert_eq!(told(Signal::TERM, Signal::TERM), Signal::TERM);
+    assert_eq!(told(Signal::TERM, Signal::INT), Signal::INT);
+    assert_eq!(told(Signal(3), Signal::TERM), Signal(3));
+    assert_eq!(told(Signal(3), Signal::INT), Signal(3));
+}
+
+proptest! {
+    /// Any events at any times. The app's life is what the actions and events say of it.
+    #[test]
+    fn whatever_happens(script in prop::collection::vec((0..EVENTS.len(), 0u64..3_000), 0..40)) {
+        let mut run = Run::new();
+        let (mut asked_to_stop, mut alive, mut started) = (None, false, 0);
+        for (index, pause) in script {
+            run.now += Duration::from_millis(pause);
+            let name = EVENTS[index];
+            // An app that does not run cannot exit, and one that runs is left; `supervise` never says otherwise.
+            if (name == "exited" && !alive) || (name == "nobody" && alive) {
+                continue;
+            }
+            let before = run.done.len();
+            run.tell(&[name]);
+            alive &= name != "exited" && name != "not-spawned";
+            for action in &run.done[before..] {
+                prop_assert!(*action != "start" || asked_to_stop.is_none(), "started after a stop signal");
+                alive |= *action == "start";
+                started += usize::from(*action == "start");
+                prop_assert!(*action != "finish" || !alive, "the last flush while the app may write");
+            }
+            if name == "stop" && asked_to_stop.is_none() {
+                asked_to_stop = Some(run.now);
+            }
+        }
+        prop_assert!(started <= 1);
+        // From wherever that led: one stop signal, a spawn that answers, and time.
+        run.tell(&["spawned", "stop"]);
+        let mut steps = 0;
+        while run.sleep() {
+            steps += 1;
+            prop_assert!(steps < 1_000, "{:?}", run.state);
+        }
+        prop_assert!(run.outcome().is_some(), "{:?}", run.state);
+    }
+
+    /// From the first stop signal to the end within the grace, whoever answers or does not.
+    #[test]
+    fn a_stop_ends_within_the_grace(script in prop::collection::vec((0..EVENTS.len(), 0u64..3_000), 0..40)) {
+        let mut run = Run::new();
+        run.tell(&["restored", "spawned", "stop"]);
+        let start = run.now;
+        for (index, pause) in script {
+            let until = run.now + Duration::from_millis(pause);
+            while deadline(run.state.as_ref().unwrap()).is_some_and(|at| at <= until) && run.sleep() {}
+            if run.outcome().is_none() {
+                run.now = run.now.max(until);
+                run.tell(&[EVENTS[index]]);
+            }
+        }
+        while run.outcome().is_none() && run.sleep() {}
+        prop_assert!(run.outcome().is_some());
+        prop_assert!(run.now - start <= RULES.grace);
+    }
+}

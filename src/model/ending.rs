@@ -1,0 +1,34 @@
+//! How a run ended, apart from its last flush: the noun that `lifecycle` decides and `exit` turns into a status.
+
+use super::{AppExit, Signal};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// The app ran and ended.
+    App(AppExit),
+    /// The app was never started, for this reason.
+    NotStarted(NotStarted),
+    /// A stop signal came before the app was started.
+    Stopped(Signal),
+    /// The app outlived SIGKILL and the budget (a process in uninterruptible sleep).
+    Unkillable,
+}
+
+/// Why the app was not started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotStarted {
+    /// The replica is damaged.
+    Damaged,
+    /// The replica cannot be reached or denies access.
+    Unavailable,
+    /// Something on this machine or in the configuration is in the way.
+    Local,
+    /// Another instance holds the replica.
+    Taken,
+    /// Our own fault: the engine ended without an answer.
+    Internal,
+    /// The command exists and cannot be executed.
+    CannotExecute,
+    /// There is no such command.
+    NotFound,
+}

@@ -1,0 +1,237 @@
+//! Between fork and exec, in the child. In: a `Plan`, complete before the fork. Out: the app's program, or a `Failure`
+//! in the pipe. Never allocates, locks, logs or returns: the parent has threads, and a lock that one of them held at
+//! the fork stays held here for ever. For the same reason ids are changed by the bare system calls: the C library's
+//! functions want to tell threads that are not here.
+
+use super::claim::Inherited;
+use super::command::Command;
+use super::user::Identity;
+use nix::errno::Errno;
+use nix::libc::{self, c_char, c_int};
+use nix::sys::signal::SigSet;
+use std::ffi::{CStr, CString};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+
+const SHELL: &CStr = c"/bin/sh";
+
+/// Everything that the child needs, as the system calls take it.
+pub(super) struct Plan {
+    command: Command,
+    /// Null-terminated, into `command`.
+    argv: Vec<*const c_char>,
+    env: Vec<*const c_char>,
+    /// argv of `/bin/sh FILE ARGS...`; the child puts the file in.
+    shell: Vec<*const c_char>,
+    pub(super) identity: Option<Identity>,
+    pub(super) working_dir: Option<CString>,
+    pub(super) no_new_privs: bool,
+    pub(super) take_terminal: bool,
+    mask: SigSet,
+    child_ignored: bool,
+    parent: c_int,
+    report: RawFd,
+}
+
+/// The step that failed; a number in the pipe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Step {
+    Group,
+    Groups,
+    Gid,
+    Uid,
+    /// The old user could be regained.
+    Regained,
+    NoNewPrivs,
+    ParentDeath,
+    WorkingDir,
+    Mask,
+    Exec,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Failure {
+    pub(super) step: Step,
+    pub(super) errno: Errno,
+    /// Which of the command's candidates.
+    pub(super) candidate: u32,
+}
+
+impl Plan {
+    pub(super) fn new(command: Command, inherited: &Inherited, report: &OwnedFd) -> Plan {
+        let pointers = |words: &[CString]| words.iter().map(|word| word.as_ptr()).collect::<Vec<_>>();
+        let terminated = |mut words: Vec<*const c_char>| {
+            words.push(std::ptr::null());
+            words
+        };
+        let mut shell = vec![SHELL.as_ptr(), std::ptr::null()];
+        shell.extend(pointers(command.argv.get(1..).unwrap_or_default()));
+        Plan {
+            argv: terminated(pointers(&command.argv)),
+            env: terminated(pointers(&command.env)),
+            shell: terminated(shell),
+            command,
+            identity: None,
+            working_dir: None,
+            no_new_privs: false,
+            take_terminal: false,
+            mask: inherited.mask,
+            child_ignored: inherited.child_ignored,
+            parent: nix::unistd::getpid().as_raw(),
+            report: report.as_raw_fd(),
+        }
+    }
+
+    pub(super) fn candidate(&self, failure: &Failure) -> &CStr {
+        self.command.candidates.get(failure.candidate as usize).map_or(c"", CString::as_c_str)
+    }
+
+    pub(super) fn candidates(&self) -> &[CString] {
+        &self.command.candidates
+    }
+
+    /// In the child only.
+    pub(super) fn run(&mut self) -> ! {
+        let failure = match self.prepare() {
+            Err(failure) => failure,
+            Ok(()) => self.exec(),
+        };
+        let message = failure.encode();
+        // SAFETY: a live buffer and its length; _exit ends the process without running anything of the parent's.
+        unsafe {
+            libc::write(self.report, message.as_ptr().cast(), message.len());
+            libc::_exit(127)
+        }
+    }
+
+    /// The order matters: the terminal while signals are blocked (else SIGTTOU stops us); groups before the ids that
+    /// allow them; the parent-death signal after the ids, which clear it; the mask last.
+    fn prepare(&self) -> Result<(), Failure> {
+        // SAFETY: every call is a bare system call (or documented async-signal-safe) on plain integers.
+        unsafe {
+            check(Step::Group, libc::setpgid(0, 0))?;
+            if self.take_terminal {
+                // Not having it is no reason not to run.
+                libc::tcsetpgrp(0, libc::getpid());
+            }
+        }
+        if let Some(identity) = &self.identity {
+            become_user(identity)?;
+        }
+        // SAFETY: as above; the path is a live C string, the mask a live signal set.
+        unsafe {
+            if self.no_new_privs {
+                check(Step::NoNewPrivs, libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))?;
+            }
+            check(Step::ParentDeath, libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0))?;
+            if libc::getppid() != self.parent {
+                libc::_exit(libc::EXIT_FAILURE); // Died before the line above: nobody is left to tell.
+            }
+            if let Some(directory) = &self.working_dir {
+                check(Step::WorkingDir, libc::chdir(directory.as_ptr()))?;
+            }
+            // Rust's runtime ignores SIGPIPE; an ignored signal would stay ignored over exec.
+            libc::signal(libc::SIGPIPE, libc::SIG_DFL);
+            if self.child_ignored {
+                libc::signal(libc::SIGCHLD, libc::SIG_IGN);
+            }
+            check(Step::Mask, libc::sigprocmask(libc::SIG_SETMASK, self.mask.as_ref(), std::ptr::null_mut()))
+        }
+    }
+
+    /// As execvp: further candidates after "not there" and "not allowed", the shell for a file without a format.
+    fn exec(&mut self) -> Failure {
+        let mut denied = None;
+        let mut last = Errno::ENOENT;
+        let several = self.command.candidates.len() > 1;
+        for (index, file) in (0u32..).zip(&self.command.candidates) {
+            // SAFETY: null-terminated arrays of pointers to C strings that `self` owns.
+            unsafe { libc::execve(file.as_ptr(), self.argv.as_ptr(), self.env.as_ptr()) };
+            last = Errno::last();
+            if last == Errno::ENOEXEC {
+                if let Some(slot) = self.shell.get_mut(1) {
+                    *slot = file.as_ptr();
+                }
+                // SAFETY: as above.
+                unsafe { libc::execve(SHELL.as_ptr(), self.shell.as_ptr(), self.env.as_ptr()) };
+                return Failure { step: Step::Exec, errno: Errno::ENOEXEC, candidate: index };
+            }
+            match last {
+                Errno::EACCES => denied = denied.or(Some(index)),
+                Errno::ENOENT | Errno::ENOTDIR | Errno::ESTALE | Errno::ENODEV | Errno::ETIMEDOUT => {}
+                errno => return Failure { step: Step::Exec, errno, candidate: index },
+            }
+        }
+        match denied {
+            Some(candidate) => Failure { step: Step::Exec, errno: Errno::EACCES, candidate },
+            None if several => Failure { step: Step::Exec, errno: Errno::ENOENT, candidate: 0 },
+            None => Failure { step: Step::Exec, errno: last, candidate: 0 },
+        }
+    }
+}
+
+/// For good: real, effective and saved ids, and the way back is tried.
+fn become_user(identity: &Identity) -> Result<(), Failure> {
+    let (uid, gid) = (identity.uid, identity.gid);
+    // SAFETY: bare system calls; the group list is live for the call.
+    unsafe {
+        check_long(Step::Groups, libc::syscall(libc::SYS_setgroups, identity.groups.len(), identity.groups.as_ptr()))?;
+        check_long(Step::Gid, libc::syscall(libc::SYS_setresgid, gid, gid, gid))?;
+        check_long(Step::Uid, libc::syscall(libc::SYS_setresuid, uid, uid, uid))?;
+        let regained = uid != 0 && libc::syscall(libc::SYS_setresuid, 0, 0, 0) == 0;
+        if regained || libc::getuid() != uid || libc::geteuid() != uid || libc::getegid() != gid {
+            return Err(Failure { step: Step::Regained, errno: Errno::EPERM, candidate: 0 });
+        }
+    }
+    Ok(())
+}
+
+fn check(step: Step, result: c_int) -> Result<(), Failure> {
+    check_long(step, result.into())
+}
+
+fn check_long(step: Step, result: libc::c_long) -> Result<(), Failure> {
+    if result == -1 { Err(Failure { step, errno: Errno::last(), candidate: 0 }) } else { Ok(()) }
+}
+
+impl Failure {
+    pub(super) const SIZE: usize = 9;
+
+    fn encode(self) -> [u8; Self::SIZE] {
+        let [a, b, c, d] = (self.errno as i32).to_ne_bytes();
+        let [e, f, g, h] = self.candidate.to_ne_bytes();
+        [self.step as u8, a, b, c, d, e, f, g, h]
+    }
+
+    pub(super) fn decode([step, a, b, c, d, e, f, g, h]: [u8; Self::SIZE]) -> Failure {
+        let steps = [
+            Step::Group,
+            Step::Groups,
+            Step::Gid,
+            Step::Uid,
+            Step::Regained,
+            Step::NoNewPrivs,
+            Step::ParentDeath,
+            Step::WorkingDir,
+            Step::Mask,
+        ];
+        Failure {
+            step: steps.into_iter().find(|known| *known as u8 == step).unwrap_or(Step::Exec),
+            errno: Errno::from_raw(i32::from_ne_bytes([a, b, c, d])),
+            candidate: u32::from_ne_bytes([e, f, g, h]),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_went_in_the_pipe_comes_out() {
+        for step in [Step::Group, Step::Groups, Step::Gid, Step::Uid, Step::Regained, Step::Mask, Step::Exec] {
+            let failure = Failure { step, errno: Errno::EACCES, candidate: 0x1234_5678 };
+            assert_eq!(Failure::decode(failure.encode()), failure);
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! The first thing `run` does: takes signals and adopted children for this process, and remembers what the app is to
+//! inherit. In: the process as its parent made it. Out: `Claimed`. Starts nothing.
+//!
+//! Must be called before any other thread exists: threads inherit the full mask, so that no signal is ever delivered
+//! to one of them and no call is ever interrupted. A signal that comes before the app is there waits in the queue; as
+//! PID 1 it would otherwise be dropped by the kernel.
+
+use nix::sys::prctl;
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, Signal, sigaction, sigprocmask};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use std::ffi::{CStr, CString, c_char};
+
+/// Raised by the faulting thread itself: blocking them would only turn a crash into a hang.
+const SYNCHRONOUS: [Signal; 7] =
+    [Signal::SIGILL, Signal::SIGFPE, Signal::SIGSEGV, Signal::SIGBUS, Signal::SIGTRAP, Signal::SIGSYS, Signal::SIGABRT];
+
+/// Proof that signals are ours. Needed to watch them and to start the app.
+pub struct Claimed {
+    pub(super) signals: SignalFd,
+    pub(super) inherited: Inherited,
+    /// Orphans of the app's tree become our children: we are PID 1 of the namespace, or a subreaper.
+    pub adopts_orphans: bool,
+}
+
+/// What the app gets as we got it.
+pub(super) struct Inherited {
+    pub(super) mask: SigSet,
+    /// The only disposition that we change ourselves; an ignored signal stays ignored over exec by itself.
+    pub(super) child_ignored: bool,
+    /// Byte for byte, also entries that are not UTF-8 or hold no `=`.
+    pub(super) environment: Vec<CString>,
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("cannot take over signals: {call}: {source}")]
+pub struct ClaimError {
+    call: &'static str,
+    source: nix::Error,
+}
+
+pub fn claim() -> Result<Claimed, ClaimError> {
+    let failed = |call| move |source| ClaimError { call, source };
+    let child_ignored = default_sigchld().map_err(failed("sigaction(SIGCHLD)"))?;
+    let ours = ours();
+    let mut mask = SigSet::empty();
+    sigprocmask(SigmaskHow::SIG_BLOCK, Some(&ours), Some(&mut mask)).map_err(failed("sigprocmask"))?;
+    let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
+    let signals = SignalFd::with_flags(&ours, flags).map_err(failed("signalfd"))?;
+    let adopts_orphans = is_init() || prctl::set_child_subreaper(true).is_ok();
+    let inherited = Inherited { mask, child_ignored, environment: environment() };
+    Ok(Claimed { signals, inherited, adopts_orphans })
+}
+
+/// PID 1 of its namespace.
+pub(super) fn is_init() -> bool {
+    std::process::id() == 1
+}
+
+/// Everything that can be caught but the synchronous faults. (32 and 33 are libc's: it keeps them out itself.)
+fn ours() -> SigSet {
+    let mut set = SigSet::all();
+    for fault in SYNCHRONOUS {
+        set.remove(fault);
+    }
+    set
+}
+
+/// With SIGCHLD ignored the kernel reaps, and no exit status ever reaches us. True when it was.
+fn default_sigchld() -> nix::Result<bool> {
+    let default = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
+    // SAFETY: sets the default action, installs no handler.
+    let before = unsafe { sigaction(Signal::SIGCHLD, &default) }?;
+    Ok(matches!(before.handler(), SigHandler::SigIgn))
+}
+
+fn environment() -> Vec<CString> {
+    unsafe extern "C" {
+        static environ: *const *const c_char;
+    }
+    let mut entries = Vec::new();
+    // SAFETY: no other thread exists yet, so nobody changes the environment. `environ` is null or a null-terminated
+    // array of C strings.
+    unsafe {
+        let mut entry = environ;
+        while !entry.is_null() && !(*entry).is_null() {
+            entries.push(CStr::from_ptr(*entry).to_owned());
+            entry = entry.add(1);
+        }
+    }
+    entries
+}

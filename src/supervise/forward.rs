@@ -1,0 +1,64 @@
+//! What a received signal means. Pure.
+//!
+//! The app has a process group of its own. What a terminal sends to its foreground group therefore reaches either the
+//! app or us, never both, and forwarding what reached us doubles nothing: a Ctrl-C that we see is one that the app did
+//! not get, and the hang-up that a session leader gets is its to pass on.
+
+use super::watch::Received;
+use crate::model::Signal;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Meaning {
+    /// A child ended, or somebody typed `kill -CHLD 1`.
+    Children,
+    /// We are asked to stop.
+    Stop(Signal),
+    /// The app's business.
+    Forward(Signal),
+    /// Raised by a call of our own (a log pipe without a reader): nobody sent it.
+    Own,
+}
+
+/// `stop_signal`: what the app wants in place of SIGTERM. An image that has such an app usually names the same signal
+/// to the platform (`STOPSIGNAL`), so it asks us to stop, too.
+pub fn meaning(received: Received, own_pid: u32, stop_signal: Signal) -> Meaning {
+    match received.signal {
+        Signal::CHLD => Meaning::Children,
+        Signal::PIPE if received.sender == own_pid => Meaning::Own,
+        signal if signal == Signal::TERM || signal == Signal::INT || signal == stop_signal => Meaning::Stop(signal),
+        signal => Meaning::Forward(signal),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OWN: u32 = 7;
+    const QUIT: Signal = Signal(3);
+
+    #[test]
+    fn table() {
+        let cases = [
+            // signal, sender, the app's stop signal → meaning
+            (15, 1, 15, Meaning::Stop(Signal(15))),
+            (2, 0, 15, Meaning::Stop(Signal(2))),
+            (3, 1, 15, Meaning::Forward(QUIT)),
+            (3, 1, 3, Meaning::Stop(QUIT)),
+            (15, 1, 3, Meaning::Stop(Signal(15))),
+            (17, OWN, 15, Meaning::Children),
+            (17, 1, 15, Meaning::Children),
+            (13, OWN, 15, Meaning::Own),
+            (13, 1, 15, Meaning::Forward(Signal(13))),
+            (1, 0, 15, Meaning::Forward(Signal(1))),
+            (18, 1, 15, Meaning::Forward(Signal(18))),
+            (20, 1, 15, Meaning::Forward(Signal(20))),
+            (28, 0, 15, Meaning::Forward(Signal(28))),
+            (64, 1, 15, Meaning::Forward(Signal(64))),
+        ];
+        for (signal, sender, stop, expected) in cases {
+            let received = Received { signal: Signal(signal), sender };
+            assert_eq!(meaning(received, OWN, Signal(stop)), expected, "{signal} from {sender}, app stops on {stop}");
+        }
+    }
+}
