@@ -1,12 +1,44 @@
 //! supervisor.toml, command line and environment → the settings of each part.
+//!
+//! In: the text of a file, what the command line adds, the environment. Out: a `Config` that is complete and checked, or
+//! every problem with its file, line and key. Pure but for `load`, which finds the file; the files of secrets are read
+//! through a handed-in function. Never prints a secret.
+//!
+//! `section` reads the tables; `app` and `database` turn them into settings; `units`, `url`, `expand`, `nearest` and
+//! `budget` are the rules; `show` writes the effective configuration.
+
+mod app;
+mod budget;
+mod database;
+mod expand;
+pub mod load;
+pub mod nearest;
+mod parse;
+pub mod problem;
+mod section;
+pub mod show;
+mod units;
+mod url;
+
+#[cfg(test)]
+mod tests;
 
 use crate::model::DbPath;
 use crate::replicate::ReplicateSettings;
 use crate::restore::{OnRestoreFailure, RestoreSettings};
 use crate::store::StoreSettings;
 use crate::supervise::AppSettings;
-use std::path::PathBuf;
 use std::time::Duration;
+
+pub use load::{Loaded, load};
+pub use parse::{Additions, Checked, Purpose, parse};
+pub use problem::{ConfigError, Place, Problem};
+pub use section::Outside;
+
+/// One replica from its URL alone, its keys from the environment: what `litevisor restore URL` uses.
+pub fn replica_from_url(url: &str, outside: Outside<'_>) -> Result<StoreSettings, ConfigError> {
+    database::replica_from_url(&Place::option("the replica"), url, outside)
+}
 
 /// Everything a command needs to know, complete and checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,5 +97,25 @@ pub enum LogFormat {
     Json,
 }
 
-/// Where the configuration came from, for messages.
-pub type Source = PathBuf;
+impl LogLevel {
+    /// Every level by its name.
+    pub const NAMES: [(&'static str, LogLevel); 5] = [
+        ("error", LogLevel::Error),
+        ("warn", LogLevel::Warn),
+        ("info", LogLevel::Info),
+        ("debug", LogLevel::Debug),
+        ("trace", LogLevel::Trace),
+    ];
+}
+
+impl LogFormat {
+    /// Every format by its name.
+    pub const NAMES: [(&'static str, LogFormat); 3] =
+        [("auto", LogFormat::Auto), ("text", LogFormat::Text), ("json", LogFormat::Json)];
+}
+
+impl Default for LogSettings {
+    fn default() -> Self {
+        LogSettings { level: LogLevel::Info, format: LogFormat::Auto }
+    }
+}

@@ -1,0 +1,117 @@
+//! The budget of a stop: defaults by platform, and the split of the whole into parts. Pure.
+
+use super::ShutdownSettings;
+use std::ffi::OsString;
+use std::time::Duration;
+
+/// Time from the platform's stop signal to its SIGKILL, as the platforms document their defaults.
+pub fn platform_grace(env: &dyn Fn(&str) -> Option<OsString>) -> Duration {
+    // Knative sets K_SERVICE inside Kubernetes too: the shorter time is the safe one, so it is asked first.
+    let platforms = [
+        ("FLY_APP_NAME", 5),
+        ("K_SERVICE", 10),
+        ("CLOUD_RUN_JOB", 10),
+        ("ECS_CONTAINER_METADATA_URI_V4", 30),
+        ("KUBERNETES_SERVICE_HOST", 30),
+    ];
+    let seconds = platforms.iter().find(|(name, _)| env(name).is_some()).map_or(10, |(_, seconds)| *seconds);
+    Duration::from_secs(seconds)
+}
+
+/// What is kept back from the app for the last flush: a quarter, at least one second, at most ten, never more than half.
+pub fn flush_reserve(grace: Duration) -> Duration {
+    (grace / 4).clamp(Duration::from_secs(1), Duration::from_secs(10)).min(grace / 2)
+}
+
+/// Fills in what is not given. `Err` is the key that does not fit, and why.
+pub fn split(
+    grace: Duration,
+    app_timeout: Option<Duration>,
+    pre_sync_timeout: Option<Duration>,
+) -> Result<ShutdownSettings, (&'static str, String)> {
+    use super::units::show_duration as show;
+    if grace.is_zero() {
+        return Err(("grace", "must be longer than zero".into()));
+    }
+    let app = app_timeout.unwrap_or_else(|| grace.saturating_sub(flush_reserve(grace)));
+    if app >= grace {
+        let told = format!(
+            "is {}, but the whole of it, grace, is {}: leave time for the last flush (default {})",
+            show(app),
+            show(grace),
+            show(grace.saturating_sub(flush_reserve(grace)))
+        );
+        return Err(("app_timeout", told));
+    }
+    let pre = pre_sync_timeout.unwrap_or_else(|| (grace / 5).min(Duration::from_secs(2)).min(app));
+    if pre > app {
+        return Err(("pre_sync_timeout", format!("is {}, longer than app_timeout, which is {}", show(pre), show(app))));
+    }
+    Ok(ShutdownSettings { grace, app_timeout: app, pre_sync_timeout: pre })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ms(value: u64) -> Duration {
+        Duration::from_millis(value)
+    }
+
+    #[test]
+    fn grace_by_platform() {
+        for (set, seconds) in [
+            (vec![], 10),
+            (vec!["FLY_APP_NAME"], 5),
+            (vec!["K_SERVICE"], 10),
+            (vec!["CLOUD_RUN_JOB"], 10),
+            (vec!["ECS_CONTAINER_METADATA_URI_V4"], 30),
+            (vec!["KUBERNETES_SERVICE_HOST"], 30),
+            (vec!["KUBERNETES_SERVICE_HOST", "K_SERVICE"], 10),
+        ] {
+            let env = |name: &str| set.contains(&name).then(|| OsString::from("x"));
+            assert_eq!(platform_grace(&env), Duration::from_secs(seconds), "{set:?}");
+        }
+    }
+
+    #[test]
+    fn defaults_leave_time_for_the_flush() {
+        for (grace, app, pre) in [
+            (1_000, 500, 200),
+            (5_000, 3_750, 1_000),
+            (10_000, 7_500, 2_000),
+            (30_000, 22_500, 2_000),
+            (120_000, 110_000, 2_000),
+        ] {
+            let found = split(ms(grace), None, None).unwrap();
+            assert_eq!((found.app_timeout, found.pre_sync_timeout), (ms(app), ms(pre)), "{grace}");
+        }
+    }
+
+    #[test]
+    fn parts_that_exceed_the_whole() {
+        let case = |grace, app: Option<u64>, pre: Option<u64>| {
+            split(ms(grace), app.map(ms), pre.map(ms)).map(|_| ()).map_err(|(key, _)| key)
+        };
+        for (grace, app, pre, expected) in [
+            (10_000, Some(7_000), Some(2_000), Ok(())),
+            (10_000, Some(9_999), Some(9_999), Ok(())),
+            (10_000, Some(0), None, Ok(())),
+            (10_000, Some(10_000), None, Err("app_timeout")),
+            (10_000, Some(12_000), None, Err("app_timeout")),
+            (10_000, Some(1_000), Some(1_001), Err("pre_sync_timeout")),
+            (10_000, None, Some(8_000), Err("pre_sync_timeout")),
+            (0, None, None, Err("grace")),
+        ] {
+            assert_eq!(case(grace, app, pre), expected, "{grace} {app:?} {pre:?}");
+        }
+        let (_, told) = split(ms(10_000), Some(ms(12_000)), None).unwrap_err();
+        assert_eq!(told, "is 12s, but the whole of it, grace, is 10s: leave time for the last flush (default 7s500ms)");
+    }
+
+    #[test]
+    fn explicit_parts_only_default_the_rest() {
+        let found = split(ms(10_000), Some(ms(500)), None).unwrap();
+        assert_eq!(found.pre_sync_timeout, ms(500), "never longer than the app's time");
+    }
+}

@@ -1,0 +1,96 @@
+//! Finds the configuration file and reads it. The only part of `config` that looks at the disk on its own.
+
+use super::parse::{Additions, Checked, Purpose, parse};
+use super::problem::{ConfigError, Place};
+use super::section::Outside;
+use std::ffi::OsString;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+/// A configuration and the file that it came from.
+#[derive(Debug)]
+pub struct Loaded {
+    pub checked: Checked,
+    /// None: from the command line alone.
+    pub file: Option<PathBuf>,
+}
+
+/// Where the file may be, best first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Search {
+    /// This file, or an error.
+    Only(PathBuf),
+    /// The first of these that exists, or an error.
+    First(Vec<PathBuf>),
+    /// No file is wanted: the command line has it all.
+    Nowhere,
+}
+
+fn search(explicit: Option<&Path>, has_pairs: bool, env: &dyn Fn(&str) -> Option<OsString>) -> Search {
+    if let Some(file) = explicit {
+        return Search::Only(file.to_owned());
+    }
+    if has_pairs {
+        return Search::Nowhere;
+    }
+    match env("LITEVISOR_CONFIG").filter(|value| !value.is_empty()) {
+        Some(file) => Search::Only(file.into()),
+        None => Search::First(vec!["supervisor.toml".into(), "/etc/litevisor/supervisor.toml".into()]),
+    }
+}
+
+pub fn load(
+    explicit: Option<&Path>,
+    additions: &Additions,
+    purpose: Purpose,
+    outside: Outside<'_>,
+) -> Result<Loaded, ConfigError> {
+    let found = match search(explicit, !additions.pairs.is_empty(), outside.env) {
+        Search::Nowhere => None,
+        Search::Only(file) => Some((read(&file, outside)?.ok_or_else(|| missing(&file))?, file)),
+        Search::First(candidates) => Some(first(&candidates, purpose, outside)?),
+    };
+    let source = found.as_ref().map(|(text, file)| (text.as_str(), file.as_path()));
+    let checked = parse(source, additions, purpose, outside)?;
+    Ok(Loaded { checked, file: found.map(|(_, file)| file) })
+}
+
+fn first(candidates: &[PathBuf], purpose: Purpose, outside: Outside<'_>) -> Result<(String, PathBuf), ConfigError> {
+    for file in candidates {
+        if let Some(text) = read(file, outside)? {
+            return Ok((text, file.clone()));
+        }
+    }
+    let looked: Vec<String> = candidates.iter().map(|file| file.display().to_string()).collect();
+    let mut told = format!(
+        "no configuration found: $LITEVISOR_CONFIG is not set, and there is no {}. Name a file with --config",
+        looked.join(" and no ")
+    );
+    if purpose == Purpose::Run {
+        told.push_str(
+            ", or do without one:\n  litevisor run --db /data/app.db --replica s3://bucket/app -- /usr/bin/app",
+        );
+    }
+    Err(ConfigError::one(Place::default(), told))
+}
+
+/// None: there is no such file.
+fn read(file: &Path, outside: Outside<'_>) -> Result<Option<String>, ConfigError> {
+    let place = || Place { file: Some(file.to_owned()), ..Place::default() };
+    if file.extension().is_some_and(|extension| extension == "yml" || extension == "yaml") {
+        let told = "is a Litestream configuration, which this version cannot read: write a supervisor.toml";
+        return Err(ConfigError::one(place(), told));
+    }
+    match (outside.read)(&outside.working_dir.join(file)) {
+        Ok(bytes) => match String::from_utf8(bytes) {
+            Ok(text) => Ok(Some(text)),
+            Err(_) => Err(ConfigError::one(place(), "is not valid UTF-8")),
+        },
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(ConfigError::one(place(), format!("cannot be read: {error}"))),
+    }
+}
+
+fn missing(file: &Path) -> ConfigError {
+    ConfigError::one(Place { file: Some(file.to_owned()), ..Place::default() }, "does not exist")
+}

@@ -1,0 +1,155 @@
+//! The effective configuration as TOML, with secrets as `***`: what `litevisor check` prints. Pure.
+
+use super::units::{show_duration, show_size};
+use super::{Config, DatabaseSettings, LogFormat, LogLevel};
+use crate::restore::OnRestoreFailure;
+use crate::store::StoreSettings;
+use crate::supervise::AppSettings;
+use std::ffi::OsStr;
+use std::fmt::Write;
+
+const HIDDEN: &str = "***";
+
+pub fn show(config: &Config) -> String {
+    let mut out = Out::default();
+    if let Some(app) = &config.app {
+        show_app(&mut out, app);
+    }
+    out.section("[shutdown]");
+    out.text("grace", &show_duration(config.shutdown.grace));
+    out.text("app_timeout", &show_duration(config.shutdown.app_timeout));
+    out.text("pre_sync_timeout", &show_duration(config.shutdown.pre_sync_timeout));
+    out.section("[restore]");
+    out.text("timeout", &show_duration(config.restore.timeout));
+    out.raw("parallelism", &config.restore.parallelism.to_string());
+    for database in &config.databases {
+        show_database(&mut out, database);
+    }
+    out.section("[log]");
+    let level = LogLevel::NAMES.iter().find(|(_, level)| *level == config.log.level);
+    out.maybe("level", level.map(|(name, _)| *name));
+    let format = LogFormat::NAMES.iter().find(|(_, format)| *format == config.log.format);
+    out.maybe("format", format.map(|(name, _)| *name));
+    out.text
+}
+
+fn show_app(out: &mut Out, app: &AppSettings) {
+    out.section("[app]");
+    out.raw("command", &array(&app.command));
+    out.maybe("user", app.user.as_deref());
+    out.maybe("working_dir", app.working_dir.as_ref().map(|dir| dir.to_string_lossy()).as_deref());
+    out.text("stop_signal", &signal_name(app.stop_signal.0));
+    out.raw("no_new_privs", &app.no_new_privs.to_string());
+    if !app.env.is_empty() {
+        // Values may be anything, passwords too: the names tell enough.
+        let names: Vec<String> = app
+            .env
+            .iter()
+            .map(|(name, _)| format!("{} = {}", quoted(&name.to_string_lossy()), quoted(HIDDEN)))
+            .collect();
+        out.raw("env", &format!("{{ {} }}", names.join(", ")));
+    }
+    if !app.env_remove.is_empty() {
+        let _ = writeln!(out.text, "# removed from the app's environment: {}", array(&app.env_remove));
+    }
+}
+
+fn show_database(out: &mut Out, database: &DatabaseSettings) {
+    out.section("[[database]]");
+    out.text("path", &database.path.to_string());
+    out.maybe("owner", database.owner.as_deref());
+    out.maybe("mode", database.mode.map(|mode| format!("{mode:04o}")).as_deref());
+    let failure = match database.on_restore_failure {
+        OnRestoreFailure::Abort => "abort",
+        OnRestoreFailure::Start => "start",
+    };
+    out.text("on_restore_failure", failure);
+    let replicate = &database.replicate;
+    let (bytes, interval) = (show_size(replicate.checkpoint_bytes), show_duration(replicate.checkpoint_interval));
+    out.raw("checkpoint", &format!("{{ bytes = {}, interval = {} }}", quoted(&bytes), quoted(&interval)));
+    out.section("[database.replica]");
+    show_replica(out, &database.replica);
+    out.text("sync_interval", &show_duration(replicate.sync_interval));
+}
+
+fn show_replica(out: &mut Out, replica: &StoreSettings) {
+    let hidden = |given: bool| given.then_some(HIDDEN);
+    out.text("url", &replica.url);
+    out.maybe("endpoint", replica.endpoint.as_deref());
+    out.maybe("region", replica.region.as_deref());
+    if let Some(path_style) = replica.force_path_style {
+        out.raw("force_path_style", &path_style.to_string());
+    }
+    out.maybe("access_key_id", hidden(replica.access_key_id.is_some()));
+    out.maybe("secret_access_key", hidden(replica.secret_access_key.is_some()));
+    out.maybe("session_token", hidden(replica.session_token.is_some()));
+    out.maybe("profile", replica.profile.as_deref());
+    out.maybe("storage_class", replica.storage_class.as_deref());
+    out.maybe("sse_kms_key_id", replica.sse_kms_key_id.as_deref());
+    out.maybe("sse_c_key", hidden(replica.sse_c_key.is_some()));
+    out.maybe("ca_file", replica.ca_file.as_ref().map(|file| file.to_string_lossy()).as_deref());
+    out.maybe("part_size", replica.part_size.map(show_size).as_deref());
+    if let Some(concurrency) = replica.concurrency {
+        out.raw("concurrency", &concurrency.to_string());
+    }
+}
+
+fn signal_name(number: i32) -> String {
+    match nix::sys::signal::Signal::try_from(number) {
+        Ok(signal) => signal.as_str().to_owned(),
+        Err(_) => format!("SIGRTMIN+{}", number - nix::libc::SIGRTMIN()),
+    }
+}
+
+fn array(words: &[impl AsRef<OsStr>]) -> String {
+    let quoted: Vec<String> = words.iter().map(|word| quoted(&word.as_ref().to_string_lossy())).collect();
+    format!("[{}]", quoted.join(", "))
+}
+
+fn quoted(text: &str) -> String {
+    let mut out = String::from("\"");
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => {
+                out.push('\\');
+                out.push(c);
+            }
+            // So that the output can be used as a configuration again.
+            '$' => out.push_str("$$"),
+            c if c.is_control() => {
+                let _ = write!(out, "\\u{:04X}", u32::from(c));
+            }
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+    out
+}
+
+#[derive(Default)]
+struct Out {
+    text: String,
+}
+
+impl Out {
+    fn section(&mut self, header: &str) {
+        if !self.text.is_empty() {
+            self.text.push('\n');
+        }
+        let _ = writeln!(self.text, "{header}");
+    }
+
+    fn raw(&mut self, key: &str, value: &str) {
+        let _ = writeln!(self.text, "{key} = {value}");
+    }
+
+    fn text(&mut self, key: &str, value: &str) {
+        self.raw(key, &quoted(value));
+    }
+
+    fn maybe(&mut self, key: &str, value: Option<&str>) {
+        if let Some(value) = value {
+            self.text(key, value);
+        }
+    }
+}

@@ -1,0 +1,407 @@
+//! The configuration as a whole: text in, settings or problems out.
+
+use super::*;
+use crate::store::Scheme;
+use crate::supervise::AppSettings;
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::io::{Error, ErrorKind};
+use std::path::{Path, PathBuf};
+
+const EXAMPLE: &str = include_str!("../../supervisor.toml.example");
+
+/// A world of its own: variables and files by name.
+#[derive(Default)]
+struct World {
+    env: HashMap<&'static str, &'static str>,
+    files: HashMap<&'static str, &'static str>,
+}
+
+impl World {
+    fn with<T>(&self, use_it: impl FnOnce(Outside<'_>) -> T) -> T {
+        let env = |name: &str| self.env.get(name).map(OsString::from);
+        let read = |path: &Path| match self.files.get(path.to_str().unwrap()) {
+            Some(text) => Ok(text.as_bytes().to_vec()),
+            None => Err(Error::from(ErrorKind::NotFound)),
+        };
+        use_it(Outside { env: &env, read: &read, working_dir: Path::new("/work") })
+    }
+
+    fn parse(&self, text: &str, purpose: Purpose) -> Result<Checked, ConfigError> {
+        self.with(|outside| parse(Some((text, Path::new("s.toml"))), &Additions::default(), purpose, outside))
+    }
+}
+
+fn read(text: &str) -> Config {
+    World::default().parse(text, Purpose::Check).unwrap_or_else(|error| panic!("{error}")).config
+}
+
+fn problems(text: &str) -> Vec<String> {
+    let error = World::default().parse(text, Purpose::Check).unwrap_err();
+    error.problems.iter().map(ToString::to_string).collect()
+}
+
+/// One database with `keys` in [database.replica].
+fn with_replica(keys: &str) -> String {
+    format!("[[database]]\npath = \"/d/a.db\"\n[database.replica]\n{keys}\n")
+}
+
+fn app(text: &str) -> AppSettings {
+    read(text).app.unwrap()
+}
+
+#[test]
+fn the_example_parses_to_the_defaults() {
+    let config = read(EXAMPLE);
+    let database = config.databases.first().unwrap();
+    assert_eq!(database.replicate, ReplicateSettings::default());
+    assert_eq!(config.restore, RestoreSettings::default());
+    assert_eq!(config.log, LogSettings::default());
+    assert_eq!(config.shutdown, read("").shutdown);
+    let bare = app("[app]\ncommand = [\"/usr/bin/app\", \"--port\", \"8080\"]\n");
+    assert_eq!(AppSettings { env_remove: Vec::new(), ..config.app.unwrap() }, bare);
+}
+
+#[test]
+fn the_example_parses_with_every_comment_key_too() {
+    let key = |line: &str| {
+        let name = line.strip_prefix("# ")?.split_once(" = ")?.0;
+        name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_').then(|| name.to_owned())
+    };
+    // All keys at once contradict each other (NAME and NAME_file), so one line is opened at a time.
+    for (number, line) in EXAMPLE.lines().enumerate() {
+        let Some(name) = key(line) else { continue };
+        let mut lines: Vec<&str> = EXAMPLE.lines().collect();
+        lines[number] = line.strip_prefix("# ").unwrap();
+        let mut world = World::default();
+        for variable in ["APP_S3_KEY", "APP_S3_SECRET", "APP_S3_TOKEN", "APP_S3_SSE_KEY"] {
+            world.env.insert(variable, "x");
+        }
+        for file in ["s3_key", "s3_secret", "s3_token", "s3_sse_key"] {
+            world.files.insert(format!("/run/secrets/{file}").leak(), "x\n");
+        }
+        let Err(error) = world.parse(&lines.join("\n"), Purpose::Check) else { continue };
+        let told = error.to_string();
+        let partner = told.contains("needs ") && (name.contains("_key") || name.contains("session_token"));
+        let second_database = name == "path" || name == "url";
+        assert!(partner || second_database, "{name}: {told}");
+    }
+}
+
+/// Asks every section for its valid keys through its own error message, and looks each of them up in the example.
+#[test]
+fn the_example_names_every_key() {
+    let probe = "qqqqqqqqqqqq = 1\n[app]\nqqqqqqqqqqqq = 1\n[shutdown]\nqqqqqqqqqqqq = 1\n[restore]\nqqqqqqqqqqqq = 1\n\
+                 [log]\nqqqqqqqqqqqq = 1\n[[database]]\nqqqqqqqqqqqq = 1\n[database.checkpoint]\nqqqqqqqqqqqq = 1\n\
+                 [database.replica]\nqqqqqqqqqqqq = 1\n";
+    let told = problems(probe);
+    let lists: Vec<&str> = told.iter().filter_map(|line| Some(line.split_once("valid here: ")?.1)).collect();
+    assert_eq!(lists.len(), 8, "{told:?}");
+    for key in lists.iter().flat_map(|list| list.split(", ")) {
+        let forms = [format!("\n{key} = "), format!("\n# {key} = "), format!("[{key}]"), format!(".{key}]")];
+        let inline = [format!("{{ {key} = "), format!(", {key} = ")];
+        assert!(forms.iter().chain(&inline).any(|form| EXAMPLE.contains(form.as_str())), "{key} is not in the example");
+    }
+}
+
+#[test]
+fn every_key_arrives() {
+    let mut world = World::default();
+    world.env.extend([("KEY", "AK"), ("SECRET", "SK")]);
+    world.files.extend([("/run/token", "TOK\n"), ("/work/sse", "SSE\r\n")]);
+    let text = r#"
+        [app]
+        command = ["/run.sh", "$HOME"]
+        user = "1000:1000"
+        working_dir = "srv"
+        stop_signal = "INT"
+        restart = "never"
+        env = { A = "${KEY}", B = "" }
+        no_new_privs = true
+        [shutdown]
+        grace = "20s"
+        app_timeout = "15s"
+        pre_sync_timeout = "3s"
+        [restore]
+        timeout = "2m"
+        parallelism = 4
+        [[database]]
+        path = "data/a.db"
+        owner = "app"
+        mode = "0600"
+        on_restore_failure = "start"
+        checkpoint = { bytes = "1MiB", interval = "30s" }
+        [database.replica]
+        url = "s3://bucket/a"
+        endpoint = "https://s3.example.com/"
+        region = "auto"
+        force_path_style = false
+        access_key_id = "${KEY}"
+        secret_access_key = "${SECRET}"
+        session_token_file = "/run/token"
+        storage_class = "STANDARD_IA"
+        sse_kms_key_id = "k"
+        sse_c_key_file = "sse"
+        ca_file = "/ca.pem"
+        part_size = "8MiB"
+        concurrency = 3
+        sync_interval = "250ms"
+        [log]
+        level = "debug"
+        format = "json"
+    "#;
+    let config = world.parse(text, Purpose::Run).unwrap().config;
+    let app = config.app.unwrap();
+    assert_eq!(app.command, ["/run.sh", "$HOME"]);
+    assert_eq!((app.user.as_deref(), app.stop_signal.0, app.no_new_privs), (Some("1000:1000"), 2, true));
+    assert_eq!(app.working_dir.as_deref(), Some(Path::new("/work/srv")));
+    assert_eq!(app.env, [("A".into(), "AK".into()), ("B".into(), OsString::new())]);
+    let seconds = Duration::from_secs;
+    let shutdown = ShutdownSettings { grace: seconds(20), app_timeout: seconds(15), pre_sync_timeout: seconds(3) };
+    assert_eq!(config.shutdown, shutdown);
+    assert_eq!(config.restore, RestoreSettings { timeout: seconds(120), parallelism: 4 });
+    assert_eq!(config.log, LogSettings { level: LogLevel::Debug, format: LogFormat::Json });
+    let [database] = config.databases.as_slice() else { panic!("one database") };
+    assert_eq!(database.path.as_path(), Path::new("/work/data/a.db"));
+    assert_eq!((database.owner.as_deref(), database.mode), (Some("app"), Some(0o600)));
+    assert_eq!(database.on_restore_failure, OnRestoreFailure::Start);
+    let replicate = ReplicateSettings {
+        sync_interval: Duration::from_millis(250),
+        checkpoint_bytes: 1 << 20,
+        checkpoint_interval: seconds(30),
+    };
+    assert_eq!(database.replicate, replicate);
+    let replica = &database.replica;
+    assert_eq!((replica.scheme, replica.bucket.as_str(), replica.path.as_str()), (Scheme::S3, "bucket", "a"));
+    assert_eq!(replica.endpoint.as_deref(), Some("https://s3.example.com"));
+    assert_eq!((replica.region.as_deref(), replica.force_path_style), (Some("auto"), Some(false)));
+    assert_eq!(replica.access_key_id.as_deref(), Some("AK"));
+    let secret = |secret: &Option<crate::model::Secret>| secret.as_ref().map(|secret| secret.reveal().to_owned());
+    assert_eq!(secret(&replica.secret_access_key).as_deref(), Some("SK"));
+    assert_eq!(secret(&replica.session_token).as_deref(), Some("TOK"));
+    assert_eq!(secret(&replica.sse_c_key).as_deref(), Some("SSE"));
+    assert_eq!((replica.part_size, replica.concurrency), (Some(8 << 20), Some(3)));
+    assert_eq!(replica.ca_file, Some(PathBuf::from("/ca.pem")));
+}
+
+#[test]
+fn problems_name_file_line_key_and_the_nearest_name() {
+    for (text, expected) in [
+        ("[app]\ncomand = [\"x\"]", "s.toml:2: app.comand is an unknown key, did you mean \"command\"?"),
+        ("[shutdwn]\ngrace = \"1s\"", "s.toml:1: shutdwn is an unknown key, did you mean \"shutdown\"?"),
+        (
+            "\n[shutdown]\n\ngrace = 10",
+            "s.toml:4: shutdown.grace has no unit (\"10\"): write for example \"10s\", \"500ms\", \"1m30s\" or \"2h\"",
+        ),
+        ("[shutdown]\ngrace = true", "s.toml:2: shutdown.grace must be a string, not a boolean"),
+        (
+            "[shutdown]\ngrace = \"5s\"\napp_timeout = \"6s\"",
+            "s.toml:3: shutdown.app_timeout is 6s, but the whole of it, grace, is 5s: leave time for the last flush (default 3s750ms)",
+        ),
+        (
+            "[shutdown]\ngrace = \"10s\"\npre_sync_timeout = \"8s\"",
+            "s.toml:3: shutdown.pre_sync_timeout is 8s, longer than app_timeout, which is 7s500ms",
+        ),
+        ("[restore]\nparallelism = 0", "s.toml:2: restore.parallelism must be between 1 and 64"),
+        (
+            "[log]\nlevel = \"inof\"",
+            "s.toml:2: log.level cannot be \"inof\", did you mean \"info\"?: one of error, warn, info, debug, trace",
+        ),
+        ("[app]\ncommand = \"/run.sh\"", "s.toml:2: app.command must be an array of strings, not a string"),
+        (
+            "[app]\ncommand = []",
+            "s.toml:2: app.command is empty: name a program, for example [\"/usr/bin/app\", \"--flag\"]",
+        ),
+        ("[app]\ncommand = [\"\"]", "s.toml:2: app.command is empty: give a value or remove the key"),
+        (
+            "[app]\ncommand = [\n\"a\",\n\"${NONE}\"]",
+            "s.toml:4: app.command uses ${NONE}, which is not set: set it, or write ${NONE:-default}",
+        ),
+        (
+            "[app]\nstop_signal = \"SIGTREM\"",
+            "s.toml:2: app.stop_signal is no signal (\"SIGTREM\"), did you mean \"SIGTERM\"?",
+        ),
+        ("[app]\nrestart = \"always\"", "s.toml:2: app.restart cannot be \"always\" in this version: \"never\" only"),
+        ("[app]\nuser = 1000", "s.toml:2: app.user must be a string, not an integer"),
+        ("[app.env]\n\"A=B\" = \"x\"", "s.toml:2: app.env.A=B is no name of an environment variable"),
+        ("[status]\nsocket = \"/x\"", "s.toml:1: status is not available in this version: remove the table"),
+        (
+            "[database]\npath = \"/d/a.db\"",
+            "s.toml:1: database must be an array of tables: write [[database]] with two brackets, not a table",
+        ),
+        ("[[database]]\npath = \"/d/a.db\"", "s.toml:1: database has no replica: add [database.replica] with a url"),
+        ("[app]\ncommand = [\"x\"", "s.toml:2: "),
+        ("app = 1\napp = 2", "s.toml:2: duplicate key"),
+    ] {
+        let told = problems(text);
+        assert!(told.iter().any(|line| line.starts_with(expected)), "{text}\n{told:#?}");
+    }
+}
+
+#[test]
+fn problems_of_databases() {
+    for (keys, expected) in [
+        ("", "s.toml:3: database.replica has no url"),
+        (
+            "url = \"s3://b/p\"\nregoin = \"x\"",
+            "s.toml:5: database.replica.regoin is an unknown key, did you mean \"region\"?",
+        ),
+        ("url = \"gs://b/p\"", "s.toml:4: database.replica.url uses gs://, which is not available in this version"),
+        ("url = \"s3://b/p\"\nhost_key = \"x\"", "s.toml:5: database.replica.host_key belongs to sftp:// replicas"),
+        ("url = \"/backup\"\nregion = \"x\"", "s.toml:5: database.replica.region belongs to s3:// replicas"),
+        ("url = \"/d/a.db\"", "s.toml:4: database.replica.url is the database's own path"),
+        (
+            "url = \"s3://b/p\"\naccess_key_id = \"x\"",
+            "s.toml:5: database.replica.access_key_id needs secret_access_key beside it",
+        ),
+        (
+            "url = \"s3://b/p\"\nsecret_access_key = \"x\"",
+            "s.toml:5: database.replica.secret_access_key needs access_key_id",
+        ),
+        (
+            "url = \"s3://b/p\"\nsecret_access_key = \"x\"\nsecret_access_key_file = \"/y\"",
+            "s.toml:6: database.replica.secret_access_key_file cannot be given together with secret_access_key",
+        ),
+        (
+            "url = \"s3://b/p\"\nsecret_access_key_file = \"/none\"",
+            "s.toml:5: database.replica.secret_access_key_file cannot be read: /none: ",
+        ),
+        ("url = \"s3://b/p?region=a\"\nregion = \"b\"", "s.toml:5: database.replica.region is given in the url too"),
+        (
+            "url = \"s3://b/p\"\npart_size = \"1MiB\"",
+            "s.toml:5: database.replica.part_size must be between 5MiB and 5GiB",
+        ),
+        ("url = \"s3://b/p\"\nendpoint = \"localhost\"", "s.toml:5: database.replica.endpoint needs an endpoint"),
+        (
+            "url = \"s3://b/p\"\n[[database]]\npath = \"/d/./a.db\"\n[database.replica]\nurl = \"/r\"",
+            "s.toml:6: database.path is configured twice: /d/a.db (line 2)",
+        ),
+        (
+            "url = \"s3://b/p\"\n[[database]]\npath = \"/d/b.db\"\n[database.replica]\nurl = \"s3://b//p/\"",
+            "s.toml:8: database.replica.url is the replica of /d/a.db already (line 4)",
+        ),
+    ] {
+        let told = problems(&with_replica(keys));
+        assert!(told.iter().any(|line| line.starts_with(expected)), "{keys}\n{told:#?}");
+    }
+    let told = problems("[[database]]\nsync_interval = \"1s\"\nsnapshot = {}\nmode = \"rw\"");
+    assert_eq!(told.len(), 5, "all at once, in order: {told:#?}");
+    assert!(told[2].contains("belongs into [database.replica]"), "{told:#?}");
+}
+
+#[test]
+fn same_bucket_and_path_on_another_endpoint_is_another_replica() {
+    let text = with_replica("url = \"s3://b/p\"")
+        + "[[database]]\npath = \"/d/b.db\"\n[database.replica]\nurl = \"s3://b/p?endpoint=http://h\"\n";
+    assert_eq!(read(&text).databases.len(), 2);
+}
+
+#[test]
+fn the_app_does_not_inherit_credentials_unless_asked() {
+    let mut world = World::default();
+    world.env.extend([("TEBI_KEY", "a"), ("TEBI_SECRET", "b"), ("OTHER", "c")]);
+    let keys = "access_key_id = \"${TEBI_KEY}\"\nsecret_access_key = \"${TEBI_SECRET:-x}\"\nregion = \"${OTHER}\"\n";
+    let removed = |head: &str, replica: &str| {
+        let text = format!("[app]\ncommand = [\"x\"]\n{head}\n{}", with_replica(replica));
+        let app = world.parse(&text, Purpose::Run).unwrap().config.app.unwrap();
+        app.env_remove.into_iter().map(|name| name.into_string().unwrap()).collect::<Vec<_>>().join(" ")
+    };
+    let s3 = format!("url = \"s3://b/p\"\n{keys}");
+    let usual = "AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY AWS_SESSION_TOKEN LITESTREAM_ACCESS_KEY_ID \
+                 LITESTREAM_SECRET_ACCESS_KEY";
+    assert_eq!(removed("", &s3), format!("{usual} TEBI_KEY TEBI_SECRET"));
+    assert_eq!(removed("", "url = \"s3://b/p\""), usual);
+    assert_eq!(removed("pass_credentials = true", &s3), "");
+    assert_eq!(removed("", "url = \"/backup\""), "", "the app's own keys stay");
+    let given = removed("env = { AWS_ACCESS_KEY_ID = \"app's own\" }", "url = \"s3://b/p\"");
+    assert!(!given.contains("AWS_ACCESS_KEY_ID"), "{given}");
+}
+
+#[test]
+fn litestream_variables_are_the_last_resort() {
+    let text = with_replica("url = \"s3://b/p\"");
+    let id = |extra: &[(&'static str, &'static str)], text: &str| {
+        let mut world = World::default();
+        world.env.extend([("LITESTREAM_ACCESS_KEY_ID", "L"), ("LITESTREAM_SECRET_ACCESS_KEY", "LS")]);
+        world.env.extend(extra.iter().copied());
+        world.parse(text, Purpose::Databases).unwrap().config.databases.remove(0).replica.access_key_id
+    };
+    assert_eq!(id(&[], &text).as_deref(), Some("L"));
+    assert_eq!(id(&[("AWS_ACCESS_KEY_ID", "A")], &text), None);
+    assert_eq!(id(&[], &format!("{text}profile = \"p\"\n")), None);
+    let own = format!("{text}access_key_id = \"O\"\nsecret_access_key = \"OS\"\n");
+    assert_eq!(id(&[], &own).as_deref(), Some("O"));
+    assert_eq!(id(&[], &with_replica("url = \"/backup\"")), None);
+}
+
+#[test]
+fn what_a_command_needs() {
+    let world = World::default();
+    let database = with_replica("url = \"/backup\"");
+    let with_app = format!("[app]\ncommand = [\"x\"]\n{database}");
+    assert!(world.parse(&database, Purpose::Run).unwrap_err().to_string().contains("no command to run"));
+    assert!(world.parse(&database, Purpose::Databases).unwrap().config.app.is_none());
+    assert!(world.parse(&with_app, Purpose::Run).unwrap().warnings.is_empty());
+    assert!(world.parse("[app]\ncommand = [\"x\"]", Purpose::Run).unwrap().warnings[0].contains("NOTHING"));
+    let told = world.parse("", Purpose::Databases).unwrap_err().to_string();
+    assert_eq!(told, "s.toml: there is no [[database]]: add one with its path and replica");
+}
+
+#[test]
+fn the_command_line_adds_and_replaces() {
+    let additions = Additions {
+        command: vec!["/other".into()],
+        pairs: vec![("b.db".into(), "file:///r/b".into()), ("/d/c.db".into(), "s3://k/c?region=eu".into())],
+    };
+    let text = format!("[app]\ncommand = [\"x\"]\nuser = \"u\"\n{}", with_replica("url = \"/r/a\""));
+    let found = World::default()
+        .with(|outside| parse(Some((&text, Path::new("s.toml"))), &additions, Purpose::Run, outside))
+        .unwrap()
+        .config;
+    let paths: Vec<String> = found.databases.iter().map(|database| database.path.to_string()).collect();
+    assert_eq!(paths, ["/d/a.db", "/work/b.db", "/d/c.db"]);
+    let app = found.app.unwrap();
+    assert_eq!((app.command, app.user), (vec![OsString::from("/other")], Some("u".into())));
+    // A pair that collides with the file is a problem like any other.
+    let collision = Additions { pairs: vec![("/d/z.db".into(), "/r/a".into())], ..additions };
+    let told = World::default()
+        .with(|outside| parse(Some((&text, Path::new("s.toml"))), &collision, Purpose::Run, outside))
+        .unwrap_err();
+    assert_eq!(
+        told.to_string(),
+        "--replica is the replica of /d/a.db already (line 7): every database needs a path of its own"
+    );
+}
+
+#[test]
+fn what_is_shown_is_a_configuration_again() {
+    let mut world = World::default();
+    world.env.extend([("K", "AKID-VALUE"), ("S", "SECRET-VALUE")]);
+    let replica = "url = \"s3://b/p\"\naccess_key_id = \"${K}\"\nsecret_access_key = \"${S}\"\nsse_c_key = \"${S}\"\n\
+                   region = \"a$$b\"\npart_size = \"8MiB\"\nconcurrency = 2\nforce_path_style = true\n";
+    let text = format!(
+        "[app]\ncommand = [\"x\", \"say \\\"$HOME\\\"\"]\nuser = \"u\"\nenv = {{ TOKEN = \"${{S}}\" }}\n{}",
+        with_replica(replica)
+    );
+    let config = world.parse(&text, Purpose::Run).unwrap().config;
+    let shown = show::show(&config);
+    assert!(!shown.contains("AKID-VALUE") && !shown.contains("SECRET-VALUE"), "{shown}");
+    assert!(!format!("{:?}", config.databases).contains("SECRET-VALUE"));
+    let again = world.parse(&shown, Purpose::Run).unwrap().config;
+    let keys = |text: &str| text.lines().filter(|line| !line.starts_with('#')).map(String::from).collect::<Vec<_>>();
+    assert_eq!(keys(&show::show(&again)), keys(&shown));
+    assert_eq!(again.databases[0].replica.region, config.databases[0].replica.region);
+    assert_eq!(again.app.unwrap().command, config.app.unwrap().command);
+}
+
+#[test]
+fn defaults_by_platform() {
+    let mut world = World::default();
+    world.env.insert("KUBERNETES_SERVICE_HOST", "10.0.0.1");
+    let grace = |text: &str| world.parse(text, Purpose::Check).unwrap().config.shutdown.grace;
+    assert_eq!(grace(""), Duration::from_secs(30));
+    assert_eq!(grace("[shutdown]\ngrace = \"12s\""), Duration::from_secs(12));
+    // A part that does not fit the platform's default is named where it is written.
+    let told = world.parse("[shutdown]\napp_timeout = \"40s\"", Purpose::Check).unwrap_err().to_string();
+    assert!(told.starts_with("s.toml:2: shutdown.app_timeout is 40s, but the whole of it, grace, is 30s"), "{told}");
+}
