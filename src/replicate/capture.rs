@@ -21,9 +21,11 @@ pub enum CaptureError {
     Sqlite(#[from] SqliteError),
     #[error(transparent)]
     Segment(#[from] SegmentError),
-    /// What is in the WAL does not continue what was captured: a full image is needed.
-    #[error("the chain is broken: {0}")]
+    /// What is in the WAL does not continue what was captured.
+    #[error("{0}")]
     Broken(&'static str),
+    #[error("the database's files were replaced or removed")]
+    Replaced,
 }
 
 /// A segment without number and time.
@@ -50,6 +52,9 @@ pub struct WalRange {
 struct Tail {
     /// None: the WAL had no header when everything was captured; the first one that appears continues it.
     cursor: Option<Cursor>,
+    /// The WAL was seen empty since: a checkpoint in TRUNCATE mode, which SQLite allows under the hold only when every
+    /// frame is captured and copied. Each one counts the salts up, so that they say nothing any more.
+    emptied: bool,
     commit: u32,
     sums: PageSums,
 }
@@ -63,11 +68,11 @@ impl Capture {
     /// Looks at the whole database under a hold and stands at its present end.
     pub fn survey(hold: ReadHold) -> Result<Capture, CaptureError> {
         let commit = hold.db_pages()?;
-        let mut tail = Tail { cursor: None, commit, sums: PageSums::default() };
+        let mut tail = Tail { cursor: None, emptied: false, commit, sums: PageSums::default() };
         if let Some(header) = hold.wal_header()?.filter(|header| header.page_size == hold.page_size()) {
             tail.cursor = Some(Cursor::start(&header));
         }
-        tail.image(&hold)?;
+        tail.image(&hold, false)?;
         Ok(Capture { hold, tail })
     }
 
@@ -120,7 +125,15 @@ impl Capture {
 
     /// An image of the whole database, up to the last commit.
     pub fn image(&mut self) -> Result<Draft, CaptureError> {
-        self.tail.image(&self.hold)
+        self.tail.image(&self.hold, false)
+    }
+
+    /// After the chain broke: takes a new hold, reads the whole database, and makes a segment of the pages that are not as
+    /// they were captured. Right whatever happened to the WAL; costs one reading of the file.
+    pub fn compare(&mut self) -> Result<Draft, CaptureError> {
+        self.hold.advance()?;
+        self.tail.cursor = None;
+        self.tail.image(&self.hold, true)
     }
 
     /// A segment without pages: the database as it is.
@@ -187,13 +200,17 @@ impl Tail {
     }
 
     /// Whether nothing is committed behind the cursor.
-    fn nothing_new(&self, hold: &ReadHold) -> Result<bool, CaptureError> {
+    fn nothing_new(&mut self, hold: &ReadHold) -> Result<bool, CaptureError> {
         let Some((header, from)) = self.here(hold)? else { return Ok(true) };
         Ok(scan(hold, &header, from, self.commit, 0)?.cursor.offset == from.offset)
     }
 
-    fn image(&mut self, hold: &ReadHold) -> Result<Draft, CaptureError> {
+    /// Every page, or only those that differ from the table, each from where it is newest.
+    fn image(&mut self, hold: &ReadHold, only_changed: bool) -> Result<Draft, CaptureError> {
         let mut in_wal = None;
+        if self.cursor.is_none() {
+            self.commit = hold.db_pages()?;
+        }
         if let Some((header, _)) = self.here(hold)? {
             let found = scan(hold, &header, Cursor::start(&header), self.commit, usize::MAX)?;
             self.stand_at(&found);
@@ -208,11 +225,19 @@ impl Tail {
         let list = every.map(|page| Entry::new(page, source(page))).collect();
         let salts = in_wal.as_ref().map(|found| found.cursor.salts);
         let mut pages = Pages { files: files(hold, salts), list, whole_database: true };
-        pages.enter_sums(&mut self.sums)?;
+        if only_changed {
+            self.sums.truncate(self.commit);
+            let before = self.sums.clone();
+            pages.enter_sums(&mut self.sums)?;
+            pages.list.retain(|entry| before.get(entry.page) != Some(entry.sum));
+        } else {
+            pages.enter_sums(&mut self.sums)?;
+        }
         Ok(self.draft(pages, None))
     }
 
     fn stand_at(&mut self, found: &Committed) {
+        self.emptied = false;
         self.sums.truncate(found.commit);
         self.commit = found.commit;
         self.cursor = Some(found.cursor);
@@ -222,15 +247,18 @@ impl Tail {
         Draft { pages, db_checksum: self.sums.total(), commit: self.commit, wal, end: self.cursor }
     }
 
-    /// The WAL's header and the cursor in it, moved along when a writer started the WAL over.
-    fn here(&self, hold: &ReadHold) -> Result<Option<(WalHeader, Cursor)>, CaptureError> {
-        let (header, cursor) = match (hold.wal_header()?, self.cursor) {
-            (None, None) => return Ok(None),
-            (None, Some(_)) => return Err(CaptureError::Broken("the WAL was truncated by another process")),
-            (Some(header), None) => (header, Cursor::start(&header)),
-            (Some(header), Some(cursor)) => match cursor.place(&header) {
-                Place::Here => (header, cursor),
-                Place::Restarted(start) => (header, start),
+    /// The WAL's header and the cursor in it, moved along when a writer started the WAL over. None: the WAL is empty.
+    fn here(&mut self, hold: &ReadHold) -> Result<Option<(WalHeader, Cursor)>, CaptureError> {
+        let Some(header) = hold.wal_header()? else {
+            self.emptied = hold.wal_len()? == 0;
+            let quiet = self.emptied || self.cursor.is_none();
+            return if quiet { Ok(None) } else { Err(CaptureError::Broken("the WAL has lost its header")) };
+        };
+        let cursor = match self.cursor.filter(|_| !self.emptied) {
+            None => Cursor::start(&header),
+            Some(cursor) => match cursor.place(&header) {
+                Place::Here => cursor,
+                Place::Restarted(start) => start,
                 Place::Lost => return Err(CaptureError::Broken("the WAL was replaced, or restarted more than once")),
             },
         };
@@ -294,3 +322,7 @@ fn feed(
         frames = (frames * 4).min((READ_BYTES / frame).max(1));
     }
 }
+
+#[cfg(test)]
+#[path = "capture_tests.rs"]
+mod tests;

@@ -48,7 +48,7 @@ pub struct Pages {
     pub files: Files,
     /// In page order.
     pub list: Vec<Entry>,
-    /// Every page of the database is in the list.
+    /// Made from the whole database, not from a range of the WAL: each page is the newest there is.
     pub whole_database: bool,
 }
 

@@ -81,12 +81,21 @@ impl Work {
     /// Captures what is committed, if nothing is on its way. False: there is nothing.
     pub fn capture(&mut self) -> Result<bool, CaptureError> {
         if !self.capture.in_place() {
-            return Err(CaptureError::Broken("the database's files were replaced or removed"));
+            return Err(CaptureError::Replaced);
         }
         if !self.pending.is_empty() {
             return Ok(true);
         }
-        match self.capture.next()? {
+        let next = match self.capture.next() {
+            Err(CaptureError::Broken(why)) => {
+                let draft = self.capture.compare()?;
+                let pages = draft.pages.list.len();
+                tracing::warn!(db = %self.db, pages, "{why}: the database was compared, what changed is uploaded");
+                Some(draft)
+            }
+            next => next?,
+        };
+        match next {
             Some(draft) => self.number(draft, &[Level::RAW])?,
             None if self.needs_level_0 => self.number(self.capture.empty(), &[Level::RAW])?,
             None => return Ok(false),
@@ -144,7 +153,12 @@ impl Work {
             let segment = Segment::prepare(Level::RAW, header, draft.pages)?;
             rest = Some(Pending { segment, end, db_checksum });
             Ok(())
-        })?;
+        });
+        let settled = match settled {
+            // The next capture sees it too, and knows what to do.
+            Err(CaptureError::Broken(_)) => false,
+            other => other?,
+        };
         if let Some(pending) = rest {
             self.numbered = next;
             self.last_timestamp_ms = timestamp_ms;

@@ -35,6 +35,11 @@ impl PageSums {
         }
     }
 
+    pub fn get(&self, page: PageNo) -> Option<u64> {
+        let index = page.0.checked_sub(1)? as usize;
+        self.sums.get(index).copied().filter(|sum| *sum != 0)
+    }
+
     /// Checksum of the whole database.
     pub fn total(&self) -> DbChecksum {
         self.total
@@ -60,6 +65,8 @@ mod tests {
         detour.truncate(2);
         assert_eq!(detour.total(), straight.total());
         detour.set(PageNo(0), 7);
+        assert_eq!(detour.get(PageNo(2)), Some(sum(2, 9)));
+        assert_eq!((detour.get(PageNo(3)), detour.get(PageNo(0))), (None, None));
         assert_eq!(detour.total(), straight.total());
         detour.truncate(0);
         assert_eq!(detour.total(), DbChecksum::default());

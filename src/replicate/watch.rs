@@ -63,5 +63,7 @@ fn start(databases: &[(DbPath, Arc<Notify>)]) -> Option<(AsyncFd<Source>, Watche
             ),
         }
     }
-    Some((AsyncFd::new(Source(inotify)).ok()?, watched))
+    // SAFETY: `Source` owns its descriptor, and names the same one until it is dropped.
+    let source = unsafe { AsyncFd::register(Source(inotify)) };
+    Some((source.ok()?, watched))
 }

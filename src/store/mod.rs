@@ -4,6 +4,7 @@
 
 pub mod error;
 pub mod layout;
+pub mod retry;
 pub mod settings;
 
 use crate::model::Deadline;

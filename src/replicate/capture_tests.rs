@@ -1,0 +1,247 @@
+//! Capture against SQLite: whatever an app does, the segments applied in order make the app's database.
+
+use super::*;
+use crate::ltx::{Decoder, Event};
+use crate::model::{DbPath, Txid, TxidRange, page_checksum};
+use crate::replicate::checkpoint::Verdict;
+use proptest::prelude::*;
+use rusqlite::Connection;
+
+struct World {
+    _dir: tempfile::TempDir,
+    path: DbPath,
+    app: Connection,
+    capture: Option<Capture>,
+    replica: Vec<u8>,
+    page_size: usize,
+}
+
+impl World {
+    fn new(page_size: u32) -> World {
+        let dir = tempfile::tempdir().unwrap();
+        let path = DbPath::new(dir.path().join("app.db"));
+        let app = Connection::open(path.as_path()).unwrap();
+        app.busy_timeout(std::time::Duration::ZERO).unwrap();
+        app.execute_batch(&format!(
+            "PRAGMA page_size={page_size}; PRAGMA auto_vacuum=INCREMENTAL; PRAGMA journal_mode=wal;
+             CREATE TABLE t(id INTEGER PRIMARY KEY, x BLOB); INSERT INTO t(x) VALUES (1)"
+        ))
+        .unwrap();
+        let capture = Capture::survey(ReadHold::take(&path).unwrap()).unwrap();
+        let page_size = capture.page_size().bytes();
+        let mut world = World { _dir: dir, path, app, capture: Some(capture), replica: Vec::new(), page_size };
+        let image = world.capture().image().unwrap();
+        world.apply(&image);
+        world
+    }
+
+    fn capture(&mut self) -> &mut Capture {
+        self.capture.as_mut().unwrap()
+    }
+
+    /// Encodes the draft, decodes it again, and applies it to the copy.
+    fn apply(&mut self, draft: &Draft) {
+        let mut header =
+            crate::ltx::Header::new(draft.pages.files.page_size, draft.commit, TxidRange::single(Txid(2)), 0);
+        header.wal_offset = 32;
+        let mut file = Vec::new();
+        draft
+            .pages
+            .encode(&header, 4096, |piece| {
+                file.extend(piece);
+                true
+            })
+            .unwrap();
+        let mut decoder = Decoder::default();
+        let mut rest = &file[..];
+        self.replica.resize(draft.commit as usize * self.page_size, 0);
+        while let Some(event) = decoder.next(&mut rest).unwrap() {
+            if let Event::Page(page, data) = event {
+                let at = (page.0 as usize - 1) * self.page_size;
+                self.replica[at..at + self.page_size].copy_from_slice(data);
+            }
+        }
+        decoder.finish().unwrap();
+        let mut sum = DbChecksum::default();
+        for (at, page) in self.replica.chunks(self.page_size).enumerate() {
+            sum.toggle(page_checksum(PageNo(at as u32 + 1), page));
+        }
+        assert_eq!(sum, draft.db_checksum, "the segment states the database it leads to");
+    }
+
+    fn catch_up(&mut self) {
+        loop {
+            match self.capture().next() {
+                Ok(None) => return,
+                Ok(Some(draft)) => self.apply(&draft),
+                // Several TRUNCATE checkpoints between two looks.
+                Err(CaptureError::Broken(_)) => {
+                    let draft = self.capture().compare().unwrap();
+                    self.apply(&draft);
+                }
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+
+    fn checkpoint(&mut self, verdict: Verdict) -> bool {
+        self.catch_up();
+        let mut rest = None;
+        let done = self.capture().checkpoint(verdict, |draft| {
+            rest = Some(draft);
+            Ok(())
+        });
+        if let Some(draft) = rest {
+            self.apply(&draft);
+        }
+        done.unwrap()
+    }
+
+    fn agrees(&mut self) {
+        self.catch_up();
+        let copy = self.path.as_path().with_extension("copy");
+        std::fs::write(&copy, &self.replica).unwrap();
+        let ours = Connection::open(&copy).unwrap();
+        let ok: String = ours.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
+        assert_eq!(ok, "ok");
+        assert_eq!(rows(&ours), rows(&self.app));
+        drop(ours);
+        for name in ["app.copy", "app.copy-wal", "app.copy-shm"] {
+            let _ = std::fs::remove_file(copy.with_file_name(name));
+        }
+    }
+
+    fn act(&mut self, act: u8, size: u16) {
+        let app = &self.app;
+        // Any of these may be refused (locked, busy): that is part of the game.
+        let _ = match act % 12 {
+            0..=3 => app.execute("INSERT INTO t(x) VALUES (randomblob(?1))", [size]).map(|_| ()),
+            4 => app.execute("UPDATE t SET x = randomblob(?1) WHERE id % 3 = 0", [size]).map(|_| ()),
+            5 => app.execute("DELETE FROM t WHERE id % 2 = 0 AND id > 1", []).map(|_| ()),
+            6 => app.execute_batch("PRAGMA incremental_vacuum(5)"),
+            7 => app.execute_batch("BEGIN; INSERT INTO t(x) VALUES (randomblob(9000)); ROLLBACK"),
+            8 => app.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)"),
+            9 => app.execute_batch("VACUUM"),
+            10 => {
+                self.checkpoint(Verdict::Gentle);
+                Ok(())
+            }
+            _ => {
+                self.checkpoint(Verdict::Locked);
+                Ok(())
+            }
+        };
+    }
+}
+
+fn rows(db: &Connection) -> Vec<(i64, Vec<u8>)> {
+    let mut statement = db.prepare("SELECT id, CAST(x AS BLOB) FROM t ORDER BY id").unwrap();
+    let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+    rows.map(Result::unwrap).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+    #[test]
+    fn whatever_the_app_does_the_segments_make_its_database(
+        page_size in prop::sample::select(vec![512u32, 4096, 65536]),
+        acts in prop::collection::vec((any::<u8>(), 1u16..9000, prop::bool::ANY), 1..40),
+    ) {
+        let mut world = World::new(page_size);
+        for (act, size, look) in acts {
+            world.act(act, size);
+            if look {
+                world.catch_up();
+            }
+        }
+        world.agrees();
+    }
+}
+
+#[test]
+fn the_wal_stays_small_under_checkpoints_of_ours() {
+    let mut world = World::new(4096);
+    let mut longest = 0;
+    for round in 0..40 {
+        for _ in 0..20 {
+            world.act(0, 3000);
+        }
+        let verdict = if round % 2 == 0 { Verdict::Gentle } else { Verdict::Locked };
+        assert!(world.checkpoint(verdict), "nobody is in the way");
+        longest = longest.max(std::fs::metadata(world.path.wal()).unwrap().len());
+    }
+    assert!(longest < 60 * 3 * 4120, "{longest}");
+    world.agrees();
+}
+
+#[test]
+fn a_position_is_found_again_after_a_restart_of_ours() {
+    let mut world = World::new(4096);
+    world.act(0, 3000);
+    world.catch_up();
+    let at = world.capture().cursor().unwrap();
+    world.act(0, 3000);
+    world.capture = None;
+    world.act(0, 3000);
+    let mut capture = Capture::survey(ReadHold::take(&world.path).unwrap()).unwrap();
+    assert_eq!(capture.on_chain(at.salts, at.offset).unwrap(), Some(at));
+    assert_eq!(capture.on_chain(at.salts, at.offset + 1).unwrap(), None);
+    assert_eq!(capture.on_chain(Salts(1, 1), at.offset).unwrap(), None);
+    capture.rewind(at);
+    world.capture = Some(capture);
+    world.agrees();
+}
+
+#[test]
+fn checkpoints_of_the_app_that_empty_the_wal_lose_nothing_and_cost_no_image() {
+    let mut world = World::new(4096);
+    for _ in 0..3 {
+        world.act(0, 3000);
+        assert!(world.checkpoint(Verdict::Gentle));
+        for _ in 0..3 {
+            world.act(8, 0);
+            assert_eq!(std::fs::metadata(world.path.wal()).unwrap().len(), 0);
+            world.catch_up();
+        }
+    }
+    world.act(0, 3000);
+    world.agrees();
+}
+
+#[test]
+fn a_wal_that_is_truncated_by_force_breaks_the_chain() {
+    let mut world = World::new(4096);
+    world.act(0, 3000);
+    world.catch_up();
+    let wal = std::fs::OpenOptions::new().write(true).open(world.path.wal()).unwrap();
+    wal.set_len(0).unwrap();
+    world.act(0, 3000);
+    assert!(matches!(world.capture().next(), Err(CaptureError::Broken(_))));
+}
+
+#[test]
+fn after_a_break_only_what_changed_is_captured() {
+    let mut world = World::new(4096);
+    for _ in 0..50 {
+        world.act(0, 3000);
+    }
+    assert!(world.checkpoint(Verdict::Gentle));
+    for _ in 0..2 {
+        world.act(8, 0);
+    }
+    world.act(0, 300);
+    assert!(matches!(world.capture().next(), Err(CaptureError::Broken(_))));
+    let draft = world.capture().compare().unwrap();
+    assert!((1..6).contains(&draft.pages.list.len()), "{} pages", draft.pages.list.len());
+    world.apply(&draft);
+    world.act(0, 300);
+    world.agrees();
+}
+
+#[test]
+fn the_files_must_stay_in_place() {
+    let mut world = World::new(4096);
+    assert!(world.capture().in_place());
+    std::fs::rename(world.path.wal(), world.path.as_path().with_extension("gone")).unwrap();
+    assert!(!world.capture().in_place());
+}

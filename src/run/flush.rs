@@ -1,0 +1,87 @@
+//! Flushes of all databases, in parallel, by one deadline, and what they came to.
+
+use super::engine::DatabaseSummary;
+use crate::model::{DbPath, Deadline, Txid};
+use crate::replicate::{Handle, Status};
+use tokio::task::JoinSet;
+
+/// A database while the app runs.
+#[derive(Clone)]
+pub enum Running {
+    Task(DbPath, Handle),
+    /// It could not be restored and the configuration said to start all the same: it is not replicated.
+    Not(DbPath),
+}
+
+/// Flushes everything; returns at `by` at the latest. The flag is handed through.
+pub async fn flush_all(running: Vec<Running>, by: Deadline, last: bool) -> (bool, Vec<DatabaseSummary>) {
+    let mut flushing = JoinSet::new();
+    for (index, one) in running.into_iter().enumerate() {
+        flushing.spawn(async move {
+            let summary = match one {
+                Running::Not(db) => not_replicated(&db),
+                Running::Task(db, handle) => {
+                    let done = tokio::time::timeout_at(by.instant().into(), handle.flush(last)).await;
+                    let in_time = done.is_ok();
+                    summary(&db, &done.unwrap_or_else(|_| handle.status()), in_time)
+                }
+            };
+            (index, summary)
+        });
+    }
+    let mut summaries: Vec<_> = flushing.join_all().await;
+    summaries.sort_by_key(|(index, _)| *index);
+    (last, summaries.into_iter().map(|(_, summary)| summary).collect())
+}
+
+fn not_replicated(db: &DbPath) -> DatabaseSummary {
+    DatabaseSummary {
+        database: db.to_string(),
+        complete: false,
+        captured: "none".into(),
+        uploaded: "none".into(),
+        missing: Some("everything of this run: it was started without its restore".into()),
+        bytes: 0,
+    }
+}
+
+/// Pure.
+fn summary(db: &DbPath, status: &Status, in_time: bool) -> DatabaseSummary {
+    let position = |txid: Txid| if txid == Txid::NONE { "none".to_owned() } else { txid.to_string() };
+    let missing = match (&status.fenced, in_time) {
+        (Some(fenced), _) => Some(format!("everything after {}: {fenced}", position(status.uploaded.0))),
+        (None, true) => None,
+        (None, false) => {
+            let why = status.problem.as_deref().unwrap_or("the time was over");
+            Some(format!("everything after {}: {why}", position(status.uploaded.0)))
+        }
+    };
+    DatabaseSummary {
+        database: db.to_string(),
+        complete: missing.is_none(),
+        captured: position(status.captured.0.max(status.uploaded.0)),
+        uploaded: position(status.uploaded.0),
+        missing,
+        bytes: status.bytes,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Captured, Uploaded};
+
+    #[test]
+    fn what_is_missing_is_named() {
+        let db = DbPath::new("/data/app.db");
+        let status = Status { captured: Captured(Txid(8)), uploaded: Uploaded(Txid(7)), ..Status::default() };
+        let done = summary(&db, &status, true);
+        assert!(done.complete && done.missing.is_none(), "{done:?}");
+        let late = summary(&db, &Status { problem: Some("no route".into()), ..status.clone() }, false);
+        assert_eq!(late.missing.as_deref(), Some("everything after 0000000000000007: no route"));
+        assert_eq!((late.complete, late.captured.as_str()), (false, "0000000000000008"));
+        let fenced = summary(&db, &Status { fenced: Some("node 9".into()), ..status }, true);
+        assert!(!fenced.complete);
+        assert_eq!(summary(&db, &Status::default(), true).uploaded, "none");
+    }
+}

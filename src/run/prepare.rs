@@ -1,0 +1,126 @@
+//! Everything before the app may start: each database restored or kept, in parallel, and its WAL held. In: the
+//! configured databases. Out: what replication needs, or why the app must not be started.
+
+use super::engine::StartFailure;
+use crate::config::DatabaseSettings;
+use crate::model::DbPath;
+use crate::replicate::{self, ReplicateSettings};
+use crate::restore::{self, Outcome, Owner, Progress, RestoreError, RestoreErrorKind, RestoreSettings};
+use crate::sqlite::ReadHold;
+use crate::store::{self, Store, StoreError, StoreErrorKind};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::task::JoinSet;
+
+/// A configured database, its owner looked up.
+#[derive(Clone, Debug)]
+pub struct Database {
+    pub settings: DatabaseSettings,
+    pub owner: Owner,
+}
+
+/// A database that the app may see.
+pub struct Prepared {
+    pub db: DbPath,
+    pub store: Arc<dyn Store>,
+    pub settings: ReplicateSettings,
+    pub hold: Option<ReadHold>,
+    /// Not if it was started on without its restore: it must never become the replica's head.
+    pub replicate: bool,
+}
+
+/// A restore that takes long says how far it is this often.
+const PROGRESS_EVERY: Duration = Duration::from_secs(3);
+
+/// All of them, or the first reason against it.
+pub async fn prepare_all(databases: Vec<Database>, settings: RestoreSettings) -> Result<Vec<Prepared>, StartFailure> {
+    let mut tasks = JoinSet::new();
+    for (index, database) in databases.iter().cloned().enumerate() {
+        let settings = settings.clone();
+        tasks.spawn(async move { (index, prepare(database, &settings).await) });
+    }
+    let mut prepared = Vec::new();
+    while let Some(done) = tasks.join_next().await {
+        match done {
+            Ok((index, Ok(one))) => prepared.push((index, one)),
+            Ok((_, Err(failure))) => {
+                tasks.shutdown().await;
+                abandon(&databases).await;
+                return Err(failure);
+            }
+            Err(error) => return Err(StartFailure::Local(format!("internal error: {error}"))),
+        }
+    }
+    prepared.sort_by_key(|(index, _)| *index);
+    Ok(prepared.into_iter().map(|(_, one)| one).collect())
+}
+
+/// Puts back what an unfinished restore had set aside, and drops what it had fetched.
+pub async fn abandon(databases: &[Database]) {
+    let databases = databases.to_vec();
+    let put_back = tokio::task::spawn_blocking(move || {
+        for database in databases {
+            let db = &database.settings.path;
+            if let Err(error) = restore::roll_back(db) {
+                tracing::error!(%db, "the next start will put the previous file back: {error}");
+            }
+        }
+    });
+    let _ = put_back.await;
+}
+
+async fn prepare(database: Database, settings: &RestoreSettings) -> Result<Prepared, StartFailure> {
+    let DatabaseSettings { path: db, on_restore_failure, replicate, replica, .. } = database.settings;
+    let store = store::open(&replica).map_err(|error| unavailable(&error))?;
+    let progress = Progress::default();
+    let begun = Instant::now();
+    let restoring = restore::prepare(&db, &*store, settings, database.owner, on_restore_failure, &progress);
+    let outcome = spoken(&db, &progress, restoring).await.map_err(failure)?;
+    let took = begun.elapsed().as_millis();
+    match &outcome {
+        Outcome::Restored { txid, bytes, files } => {
+            tracing::info!(%db, %txid, bytes, files, took_ms = took, "restored from {}", store.url());
+        }
+        Outcome::KeptLocal { why } => tracing::info!(%db, took_ms = took, "the local file is kept: {why}"),
+        Outcome::StartedEmpty => {
+            tracing::info!(%db, took_ms = took, "nothing to restore in {}: the app starts afresh", store.url());
+        }
+        Outcome::Failed { error } => {
+            tracing::error!(%db, "NOT RESTORED AND NOT REPLICATED, as on_restore_failure = \"start\" asks: {error}");
+        }
+    }
+    let replicated = !matches!(outcome, Outcome::Failed { .. });
+    let held = db.clone();
+    let hold = tokio::task::spawn_blocking(move || replicated.then(|| replicate::hold(&held)).flatten());
+    let hold = hold.await.map_err(|error| StartFailure::Local(format!("internal error: {error}")))?;
+    Ok(Prepared { db, store, settings: replicate, hold, replicate: replicated })
+}
+
+async fn spoken<T>(db: &DbPath, progress: &Progress, work: impl Future<Output = T>) -> T {
+    let mut work = std::pin::pin!(work);
+    loop {
+        tokio::select! {
+            done = &mut work => return done,
+            () = tokio::time::sleep(PROGRESS_EVERY) => {
+                let (done, total) = (progress.done(), progress.total());
+                tracing::info!(%db, done, total, "restoring");
+            }
+        }
+    }
+}
+
+fn failure(error: RestoreError) -> StartFailure {
+    let text = error.to_string();
+    match error.kind() {
+        RestoreErrorKind::Damaged | RestoreErrorKind::NothingThere => StartFailure::Damaged(text),
+        RestoreErrorKind::Unavailable => StartFailure::Unavailable(text),
+        RestoreErrorKind::Local => StartFailure::Local(text),
+    }
+}
+
+fn unavailable(error: &StoreError) -> StartFailure {
+    match error.kind {
+        StoreErrorKind::Invalid => StartFailure::Local(error.to_string()),
+        _ => StartFailure::Unavailable(error.to_string()),
+    }
+}
