@@ -1,0 +1,275 @@
+//! Starts litevisor around an app, talks to both, and never waits without a limit.
+
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+
+pub const LIMIT: Duration = Duration::from_secs(30);
+
+pub const HUP: i32 = 1;
+pub const INT: i32 = 2;
+pub const QUIT: i32 = 3;
+pub const KILL: i32 = 9;
+pub const USR1: i32 = 10;
+pub const TERM: i32 = 15;
+pub const CHLD: i32 = 17;
+pub const CONT: i32 = 18;
+pub const STOP: i32 = 19;
+pub const TSTP: i32 = 20;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    Plain,
+    Pid1,
+}
+
+pub const MODES: [Mode; 2] = [Mode::Plain, Mode::Pid1];
+
+/// What a test sets in the configuration.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    pub grace_ms: Option<u64>,
+    pub app_timeout_ms: Option<u64>,
+    pub user: Option<String>,
+    pub working_dir: Option<String>,
+    pub stop_signal: Option<i32>,
+    pub no_new_privs: bool,
+}
+
+/// `litevisor run [settings] --`: the one place that knows how settings reach the binary.
+fn litevisor_run(command: &mut Command, settings: &Settings) {
+    let mut set = |name: &str, value: Option<String>| {
+        if let Some(value) = value {
+            command.env(format!("LITEVISOR_TEST_{name}"), value);
+        }
+    };
+    set("GRACE", settings.grace_ms.map(|ms| ms.to_string()));
+    set("APP_TIMEOUT", settings.app_timeout_ms.map(|ms| ms.to_string()));
+    set("USER", settings.user.clone());
+    set("DIR", settings.working_dir.clone());
+    set("STOP_SIGNAL", settings.stop_signal.map(|signal| signal.to_string()));
+    set("NO_NEW_PRIVS", settings.no_new_privs.then(|| "1".to_string()));
+    command.args(["run", "--"]);
+}
+
+/// A command that ends in `litevisor run --`; the test adds the app's words. `wrapper` comes before litevisor and
+/// execs it: `sh -c 'umask 7; exec "$@"' sh`.
+pub fn command(mode: Mode, wrapper: &[&str], settings: &Settings) -> Command {
+    let mut words: Vec<OsString> = Vec::new();
+    if mode == Mode::Pid1 {
+        let unshare = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"];
+        words.extend(unshare.map(OsString::from));
+        if !is_root() {
+            words.push("--map-root-user".into());
+        }
+    }
+    words.extend(wrapper.iter().map(OsString::from));
+    words.push(env!("CARGO_BIN_EXE_litevisor").into());
+    let mut command = Command::new(&words[0]);
+    command.args(&words[1..]);
+    litevisor_run(&mut command, settings);
+    command
+}
+
+pub fn is_root() -> bool {
+    nix::unistd::geteuid().is_root()
+}
+
+/// The interpreter itself: version managers put a shell script in its place, which has a life of its own.
+pub fn python() -> &'static str {
+    static PYTHON: OnceLock<String> = OnceLock::new();
+    PYTHON.get_or_init(|| {
+        let out = Command::new("python3").args(["-c", "import sys; print(sys.executable)"]).output();
+        String::from_utf8(out.expect("the tests need python3").stdout).unwrap().trim().to_string()
+    })
+}
+
+/// A python app that prints `ready`, then the number of each signal as it comes, and ends on TERM (status 0).
+pub const SIGNAL_PRINTER: &str = "
+import signal, sys
+signal.pthread_sigmask(signal.SIG_SETMASK, range(1, 65))
+print('ready', flush=True)
+while True:
+    got = signal.sigwaitinfo(set(range(1, 65)) - {9, 19, 32, 33}).si_signo
+    print(got, flush=True)
+    if got == 15: sys.exit(0)
+";
+
+pub struct Run {
+    child: Child,
+    /// litevisor's pid as seen from here.
+    pub init: i32,
+    lines: Receiver<String>,
+    errors: Receiver<String>,
+    pub started: Instant,
+}
+
+pub fn start(mode: Mode, settings: &Settings, app: &[&str]) -> Run {
+    let mut command = command(mode, &[], settings);
+    command.args(app);
+    start_command(mode, command)
+}
+
+pub fn sh(mode: Mode, script: &str) -> Run {
+    start(mode, &Settings::default(), &["sh", "-c", script])
+}
+
+pub fn start_command(mode: Mode, mut command: Command) -> Run {
+    let started = Instant::now();
+    let mut child =
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("starting litevisor");
+    let lines = lines_of(child.stdout.take().unwrap());
+    let errors = lines_of(child.stderr.take().unwrap());
+    let pid = i32::try_from(child.id()).unwrap();
+    let init = match mode {
+        Mode::Plain => pid,
+        Mode::Pid1 => first_child(pid),
+    };
+    Run { child, init, lines, errors, started }
+}
+
+fn lines_of(stream: impl Read + Send + 'static) -> Receiver<String> {
+    let (sender, receiver) = channel();
+    std::thread::spawn(move || {
+        let mut reader = BufReader::new(stream);
+        let mut line = Vec::new();
+        while matches!(reader.read_until(b'\n', &mut line), Ok(1..)) {
+            let _ = sender.send(String::from_utf8_lossy(line.trim_ascii_end()).into_owned());
+            line.clear();
+        }
+    });
+    receiver
+}
+
+/// unshare's child. 0 when it has ended already: a test that signals it waits for a line of the app first.
+fn first_child(parent: i32) -> i32 {
+    let start = Instant::now();
+    loop {
+        let children = fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).unwrap_or_default();
+        if let Some(pid) = children.split_whitespace().next() {
+            return pid.parse().unwrap();
+        }
+        if stat(parent).is_none_or(|stat| stat.state == 'Z') {
+            return 0;
+        }
+        assert!(start.elapsed() < LIMIT, "unshare has started nothing");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+impl Run {
+    /// The next line of the app's stdout.
+    pub fn line(&self) -> String {
+        self.lines.recv_timeout(LIMIT).unwrap_or_else(|_| panic!("no line from the app; log:\n{}", self.log()))
+    }
+
+    pub fn expect(&self, line: &str) {
+        assert_eq!(self.line(), line);
+    }
+
+    /// What was logged so far.
+    pub fn log(&self) -> String {
+        let mut log = String::new();
+        for line in self.errors.try_iter() {
+            log.push_str(&line);
+            log.push('\n');
+        }
+        log
+    }
+
+    pub fn signal(&self, signal: i32) {
+        assert!(self.init > 0, "litevisor has ended");
+        kill(self.init, signal);
+    }
+
+    /// Waits for the end. Status as a shell reports it.
+    pub fn status(&mut self) -> i32 {
+        let mut ended = None;
+        until("litevisor ends", || {
+            ended = self.child.try_wait().unwrap();
+            ended.is_some()
+        });
+        use std::os::unix::process::ExitStatusExt;
+        let ended = ended.unwrap();
+        ended.code().unwrap_or_else(|| 128 + ended.signal().unwrap())
+    }
+
+    /// The rest of stdout, after the end.
+    pub fn rest(&self) -> Vec<String> {
+        self.lines.iter().collect()
+    }
+
+    /// The whole log, after the end.
+    pub fn whole_log(&self) -> String {
+        self.errors.iter().collect::<Vec<_>>().join("\n")
+    }
+}
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        // The app goes with litevisor (PDEATHSIG), and a namespace with its PID 1.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+pub fn kill(pid: i32, signal: i32) {
+    // SAFETY: two integers.
+    let sent = unsafe { nix::libc::kill(pid, signal) };
+    assert_eq!(sent, 0, "kill -{signal} {pid}");
+}
+
+/// Polls until `true`, at most `LIMIT`.
+pub fn until(what: &str, mut done: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !done() {
+        assert!(start.elapsed() < LIMIT, "waited in vain: {what}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+#[derive(Debug)]
+pub struct Stat {
+    pub pid: i32,
+    pub state: char,
+    pub parent: i32,
+}
+
+pub fn stat(pid: i32) -> Option<Stat> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let mut fields = text[text.rfind(')')? + 1..].split_whitespace();
+    let state = fields.next()?.chars().next()?;
+    Some(Stat { pid, state, parent: fields.next()?.parse().ok()? })
+}
+
+pub fn children_of(parent: i32) -> Vec<Stat> {
+    let pids = fs::read_dir("/proc").unwrap().flatten().filter_map(|e| e.file_name().to_str()?.parse().ok());
+    pids.filter_map(stat).filter(|stat| stat.parent == parent).collect()
+}
+
+/// A line `Name:\tvalue` of /proc/PID/status.
+pub fn status_field(pid: i32, name: &str) -> Option<String> {
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    text.lines().find_map(|line| Some(line.strip_prefix(name)?.strip_prefix(':')?.trim().to_string()))
+}
+
+pub fn read(path: impl AsRef<Path>) -> String {
+    fs::read_to_string(path).unwrap_or_default()
+}
+
+pub fn path(dir: &tempfile::TempDir, name: &str) -> String {
+    dir.path().join(name).to_str().unwrap().to_string()
+}
+
+/// Runs to the end and returns (status, stdout, log).
+pub fn output(mut command: Command, app: &[impl AsRef<OsStr>]) -> (i32, Vec<u8>, String) {
+    let out = command.args(app).stdin(Stdio::null()).output().unwrap();
+    use std::os::unix::process::ExitStatusExt;
+    let status = out.status.code().unwrap_or_else(|| 128 + out.status.signal().unwrap());
+    (status, out.stdout, String::from_utf8_lossy(&out.stderr).into_owned())
+}
