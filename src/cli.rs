@@ -95,19 +95,19 @@ struct Run {
 
 /// Restore databases from their replicas, without starting anything
 #[derive(Args)]
-#[command(after_help = "Exit: 0 restored; 64 bad usage, 65 replica damaged or empty, 69 replica away,\n\
+#[command(after_help = "Exit: 0 restored; 64 bad usage, 65 replica damaged or empty, 69 not reachable,\n\
                   78 bad configuration, or a file is in the way.\n\n\
                   Examples:\n  litevisor restore                                  every configured database\n  \
                   litevisor restore /data/app.db -o /tmp/copy.db     one of them, to elsewhere\n  \
                   litevisor restore s3://bucket/app -o app.db        from a replica's URL")]
 struct Restore {
-    /// A configured database, or a replica's URL; default: every database
+    /// A configured database, or a replica's URL; default: all databases
     #[arg(value_name = "DB | URL")]
     subject: Option<OsString>,
-    /// Write to this file instead of the database's own path
+    /// Write to this file instead of the database's own
     #[arg(short, long = "output", value_name = "OUT")]
     out: Option<PathBuf>,
-    /// Restore the state right after this transaction, in hex
+    /// Restore the state right after this transaction
     #[arg(long, value_name = "HEX", value_parser = txid)]
     txid: Option<Txid>,
     /// Exit 0 and do nothing where the replica is empty

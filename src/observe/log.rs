@@ -66,6 +66,11 @@ pub fn complain(text: &str) {
     let _ = writeln!(std::io::stderr(), "litevisor: {text}");
 }
 
+/// To stderr, as it is. A closed stderr is no error.
+pub fn scold(text: &str) {
+    let _ = std::io::stderr().write_all(text.as_bytes());
+}
+
 /// To stdout, as it is. A closed stdout is no error.
 pub fn say(text: &str) {
     let mut out = std::io::stdout();

@@ -7,4 +7,4 @@ pub mod log;
 mod queue;
 
 pub use format::Format;
-pub use log::{Log, complain, init, say};
+pub use log::{Log, complain, init, say, scold};
