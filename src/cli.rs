@@ -1,1 +1,331 @@
-//! Command line: clap only.
+//! Command line: clap only. In: argv. Out: an `Invocation`, or what to print and the exit code. Never opens anything.
+
+use crate::config::nearest::hint;
+use crate::exit;
+use crate::model::Txid;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+/// What the user asked for, complete and consistent in itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Invocation {
+    pub config: Option<PathBuf>,
+    pub action: Action,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    Run {
+        /// `--db PATH --replica URL`, in order.
+        pairs: Vec<(PathBuf, String)>,
+        command: Vec<OsString>,
+    },
+    Restore(RestoreArgs),
+    Check,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RestoreArgs {
+    /// A configured database's path or a replica's URL; None: every configured database.
+    pub subject: Option<OsString>,
+    pub out: Option<PathBuf>,
+    pub txid: Option<Txid>,
+    pub if_replica_exists: bool,
+    pub force: bool,
+}
+
+/// The command line asks for nothing that could be done: print this and exit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Printed {
+    pub text: String,
+    /// Help and version go to stdout, mistakes to stderr.
+    pub to_stdout: bool,
+    pub code: u8,
+}
+
+/// Container entrypoint for SQLite apps: restores, supervises, replicates, flushes.
+#[derive(Parser)]
+#[command(
+    name = "litevisor",
+    version,
+    subcommand_required = true,
+    disable_help_subcommand = true,
+    after_help = "Example:\n  litevisor run --db /data/app.db --replica s3://bucket/app -- /usr/bin/app\n\n\
+                  `litevisor COMMAND --help` tells more about a command."
+)]
+struct Cli {
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        help = "Configuration; default $LITEVISOR_CONFIG,\n./supervisor.toml, /etc/litevisor/supervisor.toml"
+    )]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Commands,
+}
+
+#[derive(Subcommand)]
+enum Commands {
+    Run(Run),
+    Restore(Restore),
+    Check(Check),
+}
+
+/// Restore, start the app, replicate while it runs, flush at the end
+#[derive(Args)]
+#[command(after_help = "Without --config, --db and --replica stand for a configuration file.\n\
+                  Exit: the app's status; 64 bad usage, 65 replica damaged, 69 replica away,\n\
+                  74 last flush incomplete, 75 replica taken over, 78 bad configuration,\n\
+                  126 and 127 when the command cannot be executed or found.\n\n\
+                  Example:\n  litevisor run --db /data/app.db --replica s3://bucket/app -- /usr/bin/app")]
+struct Run {
+    /// Database file, one for each --replica, in the same order
+    #[arg(long, value_name = "PATH")]
+    db: Vec<PathBuf>,
+    /// Its replica: s3://bucket/prefix or file:///directory
+    #[arg(long, value_name = "URL")]
+    replica: Vec<String>,
+    /// The app and its arguments; replaces the configured command
+    #[arg(value_name = "CMD", trailing_var_arg = true, allow_hyphen_values = false)]
+    command: Vec<OsString>,
+}
+
+/// Restore databases from their replicas, without starting anything
+#[derive(Args)]
+#[command(after_help = "Exit: 0 restored; 64 bad usage, 65 replica damaged or empty, 69 not reachable,\n\
+                  78 bad configuration, or a file is in the way.\n\n\
+                  Examples:\n  litevisor restore                                  every configured database\n  \
+                  litevisor restore /data/app.db -o /tmp/copy.db     one of them, to elsewhere\n  \
+                  litevisor restore s3://bucket/app -o app.db        from a replica's URL")]
+struct Restore {
+    /// A configured database, or a replica's URL; default: all databases
+    #[arg(value_name = "DB | URL")]
+    subject: Option<OsString>,
+    /// Write to this file instead of the database's own
+    #[arg(short, long = "output", value_name = "OUT")]
+    out: Option<PathBuf>,
+    /// Restore the state right after this transaction
+    #[arg(long, value_name = "HEX", value_parser = txid)]
+    txid: Option<Txid>,
+    /// Exit 0 and do nothing where the replica is empty
+    #[arg(long)]
+    if_replica_exists: bool,
+    /// Replace a file that is there already
+    #[arg(long)]
+    force: bool,
+    #[arg(long, hide = true, value_name = "RFC3339")]
+    timestamp: Option<OsString>,
+    #[arg(long, hide = true)]
+    dry_run: bool,
+}
+
+/// Check the configuration and print the effective one, without secrets
+#[derive(Args)]
+#[command(after_help = "Exit: 0 usable; 78 not, with every problem's line and key.\n\n\
+                  Example:\n  litevisor check --config supervisor.toml")]
+struct Check {
+    #[arg(long, hide = true)]
+    connect: bool,
+}
+
+/// Commands of the design that come later: named so that nobody takes them for typing errors.
+const LATER: [&str; 7] = ["replicate", "status", "sync", "list", "verify", "import", "healthcheck"];
+
+fn txid(text: &str) -> Result<Txid, String> {
+    match Txid::from_hex(text) {
+        Some(txid) if txid > Txid::NONE => Ok(txid),
+        _ => Err("a TXID is a hexadecimal number from 1 on, as in the names of LTX files".into()),
+    }
+}
+
+/// `args` with the program's name in front.
+pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Invocation, Printed> {
+    let Cli { config, command } = Cli::try_parse_from(args).map_err(|error| print(&error))?;
+    let action = match command {
+        Commands::Run(run) => run.checked()?,
+        Commands::Restore(restore) => restore.checked()?,
+        Commands::Check(Check { connect: true }) => return Err(later("--connect", "check")),
+        Commands::Check(_) => Action::Check,
+    };
+    Ok(Invocation { config, action })
+}
+
+impl Run {
+    fn checked(self) -> Result<Action, Printed> {
+        let (databases, replicas) = (self.db.len(), self.replica.len());
+        if databases != replicas {
+            let told = format!("--db and --replica come in pairs: there are {databases} --db and {replicas} --replica");
+            return Err(usage(&told, "run"));
+        }
+        Ok(Action::Run { pairs: self.db.into_iter().zip(self.replica).collect(), command: self.command })
+    }
+}
+
+impl Restore {
+    fn checked(self) -> Result<Action, Printed> {
+        if self.timestamp.is_some() {
+            return Err(later("--timestamp", "restore"));
+        }
+        if self.dry_run {
+            return Err(later("--dry-run", "restore"));
+        }
+        let Restore { subject, out, txid, if_replica_exists, force, .. } = self;
+        let is_url = subject.as_ref().is_some_and(|subject| subject.to_string_lossy().contains("://"));
+        if is_url && out.is_none() {
+            return Err(usage("a replica's URL needs -o OUT: where the database goes", "restore"));
+        }
+        if txid.is_some() && subject.is_none() {
+            return Err(usage("--txid needs one DB or URL: every database counts its own transactions", "restore"));
+        }
+        Ok(Action::Restore(RestoreArgs { subject, out, txid, if_replica_exists, force }))
+    }
+}
+
+fn later(option: &str, command: &str) -> Printed {
+    usage(&format!("{option} is not available in this version"), command)
+}
+
+/// A mistake that clap cannot see, in its style.
+fn usage(told: &str, command: &str) -> Printed {
+    let mut root = Cli::command();
+    root.build();
+    let usage = match root.find_subcommand_mut(command) {
+        Some(command) => command.render_usage().to_string(),
+        None => root.render_usage().to_string(),
+    };
+    let text = format!("error: {told}\n\n{usage}\n\nFor more information, try '--help'.\n");
+    Printed { text, to_stdout: false, code: exit::USAGE }
+}
+
+fn print(error: &clap::Error) -> Printed {
+    let text = error.render().to_string();
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Printed { text, to_stdout: true, code: 0 },
+        ErrorKind::InvalidSubcommand => match error.get(ContextKind::InvalidSubcommand) {
+            Some(ContextValue::String(name)) => unknown_command(name),
+            _ => Printed { text, to_stdout: false, code: exit::USAGE },
+        },
+        _ => Printed { text, to_stdout: false, code: exit::USAGE },
+    }
+}
+
+fn unknown_command(name: &str) -> Printed {
+    if LATER.contains(&name) {
+        return usage(&format!("`litevisor {name}` is not available in this version"), "");
+    }
+    let root = Cli::command();
+    let told =
+        format!("there is no command \"{name}\"{}", hint(name, root.get_subcommands().map(clap::Command::get_name)));
+    let told = if told.ends_with('?') { told } else { format!("{told}; to run an app: litevisor run -- {name}") };
+    usage(&told, "")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::ffi::OsStringExt;
+
+    fn read(line: &str) -> Result<Invocation, Printed> {
+        parse(std::iter::once("litevisor").chain(line.split_whitespace()).map(OsString::from))
+    }
+
+    fn run(config: Option<&str>, pairs: &[(&str, &str)], command: &[&str]) -> Invocation {
+        let pairs = pairs.iter().map(|(db, replica)| (PathBuf::from(db), (*replica).to_owned())).collect();
+        let action = Action::Run { pairs, command: command.iter().map(OsString::from).collect() };
+        Invocation { config: config.map(PathBuf::from), action }
+    }
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn run_takes_options_anywhere_before_the_command() {
+        for (line, expected) in [
+            ("run", run(None, &[], &[])),
+            ("run -- app --flag", run(None, &[], &["app", "--flag"])),
+            ("run app --flag", run(None, &[], &["app", "--flag"])),
+            ("run app --config x", run(None, &[], &["app", "--config", "x"])),
+            ("run -- app -- x", run(None, &[], &["app", "--", "x"])),
+            ("run -- --config x", run(None, &[], &["--config", "x"])),
+            ("--config f run -- app", run(Some("f"), &[], &["app"])),
+            ("run --config=f app", run(Some("f"), &[], &["app"])),
+            ("run --db a --replica ra -- app", run(None, &[("a", "ra")], &["app"])),
+            (
+                "run --db a --db b --config f --replica ra --replica rb app",
+                run(Some("f"), &[("a", "ra"), ("b", "rb")], &["app"]),
+            ),
+        ] {
+            assert_eq!(read(line), Ok(expected), "{line}");
+        }
+    }
+
+    #[test]
+    fn arguments_need_not_be_utf8() {
+        let raw = OsString::from_vec(vec![b'a', 0xff]);
+        let args = ["litevisor".into(), "run".into(), "--".into(), raw.clone()];
+        let Ok(Invocation { action: Action::Run { command, .. }, .. }) = parse(args) else { panic!("run") };
+        assert_eq!(command, [raw]);
+    }
+
+    #[test]
+    fn restore_and_check() {
+        let args = RestoreArgs {
+            subject: Some("s3://b/p".into()),
+            out: Some("x.db".into()),
+            txid: Some(Txid(0x2f)),
+            if_replica_exists: true,
+            force: true,
+        };
+        let line = "restore --force -o x.db s3://b/p --txid 2F --if-replica-exists";
+        assert_eq!(read(line).map(|found| found.action), Ok(Action::Restore(args)));
+        let none = read("restore --config f").unwrap();
+        assert_eq!((none.config, none.action), (Some("f".into()), Action::Restore(RestoreArgs::default())));
+        assert_eq!(read("check").map(|found| found.action), Ok(Action::Check));
+    }
+
+    #[test]
+    fn mistakes_are_64_on_stderr() {
+        for (line, part) in [
+            ("", "Usage: litevisor"),
+            ("-- app", "to run an app: litevisor run -- app"),
+            ("rnu -- app", "did you mean \"run\"?"),
+            ("status", "`litevisor status` is not available in this version"),
+            ("run --wrong", "--wrong"),
+            ("run --db a -- app", "1 --db and 0 --replica"),
+            ("restore s3://b/p", "needs -o OUT"),
+            ("restore --txid 5", "--txid needs one DB or URL"),
+            ("restore x --txid 0", "from 1 on"),
+            ("restore x --txid zz", "hexadecimal"),
+            ("restore --timestamp 2026-01-01T00:00:00Z", "--timestamp is not available in this version"),
+            ("restore --dry-run", "--dry-run is not available in this version"),
+            ("check --connect", "--connect is not available in this version"),
+            ("check extra", "extra"),
+        ] {
+            let printed = read(line).unwrap_err();
+            assert!(printed.text.contains(part), "{line}: {}", printed.text);
+            assert!(printed.text.contains("--help"), "{line}: {}", printed.text);
+            assert_eq!((printed.code, printed.to_stdout), (64, false), "{line}");
+        }
+    }
+
+    #[test]
+    fn help_fits_a_small_screen_and_shows_an_example() {
+        for line in ["--help", "-h", "run --help", "restore --help", "check --help"] {
+            let printed = read(line).unwrap_err();
+            assert_eq!((printed.code, printed.to_stdout), (0, true), "{line}");
+            let (rows, columns) =
+                (printed.text.lines().count(), printed.text.lines().map(|row| row.chars().count()).max());
+            assert!(rows <= 24 && columns <= Some(80), "{line}: {rows} x {columns:?}\n{}", printed.text);
+            assert!(printed.text.contains("Example"), "{line}");
+            for absent in ["timestamp", "dry-run", "connect", "healthcheck"] {
+                assert!(!printed.text.contains(absent), "{line}: {absent}");
+            }
+        }
+        assert_eq!(read("--version").unwrap_err().text, format!("litevisor {}\n", env!("CARGO_PKG_VERSION")));
+    }
+}

@@ -1,1 +1,60 @@
-fn main() {}
+//! args → config → command → exit code.
+
+use litevisor::cli::{self, Action, Invocation, Printed};
+use litevisor::config::{Additions, Purpose};
+use litevisor::{commands, exit, observe, run, supervise};
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    give_big_buffers_back();
+    let code = match cli::parse(std::env::args_os()) {
+        Ok(invocation) => dispatch(invocation),
+        Err(printed) => print(&printed),
+    };
+    ExitCode::from(code)
+}
+
+fn dispatch(Invocation { config, action }: Invocation) -> u8 {
+    match action {
+        Action::Run { pairs, command } => run(config, pairs, command),
+        Action::Restore(args) => commands::restore::restore(config, &args),
+        Action::Check => commands::check::check(config.as_deref()),
+    }
+}
+
+/// Signals are taken before any file is read and any thread is started: as PID 1 an early SIGTERM would be lost.
+fn run(config: Option<PathBuf>, pairs: Vec<(PathBuf, String)>, command: Vec<OsString>) -> u8 {
+    let claimed = match supervise::claim() {
+        Ok(claimed) => claimed,
+        Err(error) => {
+            observe::complain(&error.to_string());
+            return exit::INTERNAL;
+        }
+    };
+    let additions = Additions { command, pairs };
+    commands::configured(config, &additions, Purpose::Run, |config| run::run(config, claimed))
+}
+
+fn print(printed: &Printed) -> u8 {
+    if printed.to_stdout {
+        observe::say(&printed.text);
+    } else {
+        observe::scold(&printed.text);
+    }
+    printed.code
+}
+
+/// glibc raises its mmap threshold each time a big buffer is freed, and then keeps such buffers for ever. A fixed
+/// threshold gives them back to the system after each upload and restore.
+#[cfg(target_env = "gnu")]
+fn give_big_buffers_back() {
+    // SAFETY: mallopt takes two integers, and no other thread exists yet.
+    unsafe {
+        nix::libc::mallopt(nix::libc::M_MMAP_THRESHOLD, 128 << 10);
+    }
+}
+
+#[cfg(not(target_env = "gnu"))]
+fn give_big_buffers_back() {}

@@ -1,1 +1,70 @@
-//! One file per subcommand that is not `run`.
+//! One file per subcommand that is not `run`, and what all of them begin with: the configuration and the log.
+
+pub mod check;
+pub mod restore;
+
+use crate::config::{Additions, Config, ConfigError, Loaded, LogFormat, LogLevel, LogSettings, Outside, Purpose};
+use crate::observe::{self, Format, Log};
+use crate::{config, exit};
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+/// The process's own environment, as the configuration sees it.
+pub fn outside<T>(use_it: impl FnOnce(Outside<'_>) -> Result<T, ConfigError>) -> Result<T, ConfigError> {
+    let working_dir = std::env::current_dir().map_err(|error| {
+        ConfigError::one(config::Place::default(), format!("the working directory cannot be told: {error}"))
+    })?;
+    use_it(Outside { env: &env, read: &|path: &Path| std::fs::read(path), working_dir: &working_dir })
+}
+
+fn env(name: &str) -> Option<OsString> {
+    std::env::var_os(name)
+}
+
+/// Finds and checks the configuration. Problems are told on stderr; the error is the exit code.
+pub fn load(file: Option<&Path>, additions: &Additions, purpose: Purpose) -> Result<Loaded, u8> {
+    outside(|outside| config::load(file, additions, purpose, outside)).map_err(refuse)
+}
+
+fn refuse(error: ConfigError) -> u8 {
+    error.problems.iter().for_each(|problem| observe::complain(&problem.to_string()));
+    exit::CONFIG
+}
+
+/// Starts the log, does the work, and waits a moment for the last lines.
+pub fn logged(settings: &LogSettings, warnings: &[String], work: impl FnOnce() -> u8) -> u8 {
+    let log = start_log(settings);
+    warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+    let code = work();
+    log.finish();
+    code
+}
+
+/// Loads the configuration and works on it with the log running.
+pub fn configured(
+    file: Option<PathBuf>,
+    additions: &Additions,
+    purpose: Purpose,
+    work: impl FnOnce(Config) -> u8,
+) -> u8 {
+    match load(file.as_deref(), additions, purpose) {
+        Ok(Loaded { checked, .. }) => logged(&checked.config.log.clone(), &checked.warnings, || work(checked.config)),
+        Err(code) => code,
+    }
+}
+
+fn start_log(settings: &LogSettings) -> Log {
+    let level = match settings.level {
+        LogLevel::Error => tracing::Level::ERROR,
+        LogLevel::Warn => tracing::Level::WARN,
+        LogLevel::Info => tracing::Level::INFO,
+        LogLevel::Debug => tracing::Level::DEBUG,
+        LogLevel::Trace => tracing::Level::TRACE,
+    };
+    let format = match settings.format {
+        LogFormat::Auto => Format::Auto,
+        LogFormat::Text => Format::Text,
+        LogFormat::Json => Format::Json,
+    };
+    observe::init(level, format, &env)
+}

@@ -94,3 +94,27 @@ fn read(file: &Path, outside: Outside<'_>) -> Result<Option<String>, ConfigError
 fn missing(file: &Path) -> ConfigError {
     ConfigError::one(Place { file: Some(file.to_owned()), ..Place::default() }, "does not exist")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_it_is_searched() {
+        let named = |name: &str| (name == "LITEVISOR_CONFIG").then(|| OsString::from("/env.toml"));
+        let empty = |name: &str| (name == "LITEVISOR_CONFIG").then(OsString::new);
+        let none = |_: &str| None;
+        let usual = Search::First(vec!["supervisor.toml".into(), "/etc/litevisor/supervisor.toml".into()]);
+        let explicit = Some(Path::new("x.toml"));
+        for (explicit, pairs, env, expected) in [
+            (None, false, &none as &dyn Fn(&str) -> Option<OsString>, usual.clone()),
+            (None, false, &empty, usual),
+            (None, false, &named, Search::Only("/env.toml".into())),
+            (None, true, &named, Search::Nowhere),
+            (explicit, false, &named, Search::Only("x.toml".into())),
+            (explicit, true, &named, Search::Only("x.toml".into())),
+        ] {
+            assert_eq!(search(explicit, pairs, env), expected, "{explicit:?} {pairs}");
+        }
+    }
+}

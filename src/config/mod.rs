@@ -4,7 +4,7 @@
 //! every problem with its file, line and key. Pure but for `load`, which finds the file; the files of secrets are read
 //! through a handed-in function. Never prints a secret.
 //!
-//! `section` reads the tables; `app` and `database` turn them into settings; `units`, `url`, `expand`, `nearest` and
+//! `section` reads the tables; `app`, `database` and `replica` turn them into settings; `units`, `url`, `expand`, `nearest` and
 //! `budget` are the rules; `show` writes the effective configuration.
 
 mod app;
@@ -15,6 +15,7 @@ pub mod load;
 pub mod nearest;
 mod parse;
 pub mod problem;
+mod replica;
 mod section;
 pub mod show;
 mod units;
@@ -37,7 +38,7 @@ pub use section::Outside;
 
 /// One replica from its URL alone, its keys from the environment: what `litevisor restore URL` uses.
 pub fn replica_from_url(url: &str, outside: Outside<'_>) -> Result<StoreSettings, ConfigError> {
-    database::replica_from_url(&Place::option("the replica"), url, outside)
+    replica::from_url_alone(&Place::option("the replica"), url, outside)
 }
 
 /// Everything a command needs to know, complete and checked.

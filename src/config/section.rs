@@ -176,7 +176,7 @@ impl<'r, 't> Section<'r, 't> {
             Some((_, value)) => Ok(*value),
             None => {
                 let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
-                Err(format!("cannot be \"{text}\"{}: one of {}", hint(text, names.clone()), names.join(", ")))
+                Err(format!("cannot be \"{text}\"{} (one of {})", hint(text, names.clone()), names.join(", ")))
             }
         });
         parsed.map(|at| at.value)

@@ -205,7 +205,7 @@ fn problems_name_file_line_key_and_the_nearest_name() {
         ("[restore]\nparallelism = 0", "s.toml:2: restore.parallelism must be between 1 and 64"),
         (
             "[log]\nlevel = \"inof\"",
-            "s.toml:2: log.level cannot be \"inof\", did you mean \"info\"?: one of error, warn, info, debug, trace",
+            "s.toml:2: log.level cannot be \"inof\", did you mean \"info\"? (one of error, warn, info, debug, trace)",
         ),
         ("[app]\ncommand = \"/run.sh\"", "s.toml:2: app.command must be an array of strings, not a string"),
         (

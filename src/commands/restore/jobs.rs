@@ -1,0 +1,228 @@
+//! What `litevisor restore` has to do, and what its endings mean for the exit code. Pure but for one `stat`.
+
+use crate::cli::RestoreArgs;
+use crate::config::{Config, DatabaseSettings, nearest};
+use crate::exit;
+use crate::model::Txid;
+use crate::store::StoreSettings;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+
+/// One database to bring back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Job {
+    /// Where it is configured to be, with the owner and the mode that it is to have. `user` is the app's.
+    InPlace { database: Box<DatabaseSettings>, user: Option<String>, txid: Option<Txid>, force: bool },
+    /// To a file of its own.
+    To { out: PathBuf, replica: Box<StoreSettings>, txid: Option<Txid>, force: bool },
+}
+
+impl Job {
+    pub fn out(&self) -> &Path {
+        match self {
+            Job::InPlace { database, .. } => database.path.as_path(),
+            Job::To { out, .. } => out,
+        }
+    }
+
+    pub fn replica(&self) -> &StoreSettings {
+        match self {
+            Job::InPlace { database, .. } => &database.replica,
+            Job::To { replica, .. } => replica,
+        }
+    }
+
+    fn force(&self) -> bool {
+        match self {
+            Job::InPlace { force, .. } | Job::To { force, .. } => *force,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(dead_code)] // SHIM: until `connect` is connected
+pub enum FailureKind {
+    /// The replica holds nothing.
+    Empty,
+    /// The replica is damaged, or does not reach the wanted state.
+    Damaged,
+    Unavailable,
+    /// Something on this machine is in the way.
+    Local,
+    /// Our own fault.
+    Internal,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    pub kind: FailureKind,
+    pub told: String,
+}
+
+/// The replica's URL when one was given in the database's place.
+pub fn replica_url(args: &RestoreArgs) -> Option<&str> {
+    args.subject.as_deref().and_then(OsStr::to_str).filter(|subject| subject.contains("://"))
+}
+
+/// None: no output, which the command line refuses.
+pub fn from_replica(args: &RestoreArgs, replica: StoreSettings) -> Option<Job> {
+    let out = args.out.clone()?;
+    Some(Job::To { out, replica: Box::new(replica), txid: args.txid, force: args.force })
+}
+
+/// The configured databases that are meant. The error is bad usage.
+pub fn from_config(args: &RestoreArgs, config: &Config, working_dir: &Path) -> Result<Vec<Job>, String> {
+    let wanted = match &args.subject {
+        None => config.databases.iter().collect::<Vec<_>>(),
+        Some(subject) => vec![named(subject, config, working_dir)?],
+    };
+    if let (Some(_), [_, _, ..]) = (&args.out, wanted.as_slice()) {
+        return Err(format!("-o needs one database: {} are configured; name one", wanted.len()));
+    }
+    let user = config.app.as_ref().and_then(|app| app.user.clone());
+    let job = |database: &DatabaseSettings| match &args.out {
+        Some(out) => Job::To {
+            out: out.clone(),
+            replica: Box::new(database.replica.clone()),
+            txid: args.txid,
+            force: args.force,
+        },
+        None => Job::InPlace {
+            database: Box::new(database.clone()),
+            user: user.clone(),
+            txid: args.txid,
+            force: args.force,
+        },
+    };
+    Ok(wanted.into_iter().map(job).collect())
+}
+
+fn named<'a>(subject: &OsStr, config: &'a Config, working_dir: &Path) -> Result<&'a DatabaseSettings, String> {
+    let path: PathBuf = working_dir.join(subject).components().collect();
+    config.databases.iter().find(|database| database.path.as_path() == path).ok_or_else(|| {
+        let known: Vec<String> = config.databases.iter().map(|database| database.path.to_string()).collect();
+        let hint = nearest::hint(&path.to_string_lossy(), known.iter().map(String::as_str));
+        format!("{} is no configured database{hint} (configured: {})", path.display(), known.join(", "))
+    })
+}
+
+/// A database that is there is somebody's data, perhaps in use: only `--force` replaces it.
+pub fn refuse_existing(job: &Job) -> Result<(), Failure> {
+    let local = |told| Failure { kind: FailureKind::Local, told };
+    let out = job.out();
+    match std::fs::metadata(out) {
+        Ok(found) if found.is_dir() => Err(local(format!("cannot restore to {}: it is a directory", out.display()))),
+        Ok(found) if found.len() > 0 && !job.force() => {
+            Err(local(format!("{} is there already: --force replaces it", out.display())))
+        }
+        // 0 bytes count as absent. What cannot be looked at is told by the restore itself.
+        _ => Ok(()),
+    }
+}
+
+/// The exit code of all together: the gravest.
+pub fn code(failures: impl Iterator<Item = FailureKind>, empty_is_fine: bool) -> u8 {
+    let gravity = |kind: &FailureKind| match kind {
+        FailureKind::Internal => 0,
+        FailureKind::Damaged => 1,
+        FailureKind::Empty => 2,
+        FailureKind::Local => 3,
+        FailureKind::Unavailable => 4,
+    };
+    let counted = failures.filter(|kind| !(empty_is_fine && *kind == FailureKind::Empty));
+    match counted.min_by_key(gravity) {
+        None => 0,
+        Some(FailureKind::Internal) => exit::INTERNAL,
+        Some(FailureKind::Damaged | FailureKind::Empty) => exit::DAMAGED,
+        Some(FailureKind::Local) => exit::CONFIG,
+        Some(FailureKind::Unavailable) => exit::UNAVAILABLE,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Additions, Outside, Purpose, parse};
+
+    fn config(paths: &[&str]) -> Config {
+        let mut text = String::from("[app]\ncommand = [\"x\"]\nuser = \"app\"\n");
+        for (index, path) in paths.iter().enumerate() {
+            text += &format!("[[database]]\npath = \"{path}\"\n[database.replica]\nurl = \"/r/{index}\"\n");
+        }
+        let read = |_: &Path| Ok(Vec::new());
+        let outside = Outside { env: &|_| None, read: &read, working_dir: Path::new("/work") };
+        parse(Some((&text, Path::new("s.toml"))), &Additions::default(), Purpose::Databases, outside).unwrap().config
+    }
+
+    fn args(subject: Option<&str>, out: Option<&str>) -> RestoreArgs {
+        RestoreArgs { subject: subject.map(Into::into), out: out.map(Into::into), ..RestoreArgs::default() }
+    }
+
+    #[test]
+    fn which_databases_and_where() {
+        let two = config(&["/d/a.db", "b.db"]);
+        for (subject, out, expected) in [
+            (None, None, Ok(vec!["/d/a.db", "/work/b.db"])),
+            (Some("/d/a.db"), None, Ok(vec!["/d/a.db"])),
+            (Some("b.db"), None, Ok(vec!["/work/b.db"])),
+            (Some("./b.db"), Some("x"), Ok(vec!["x"])),
+            (None, Some("x"), Err("-o needs one database: 2 are configured")),
+            (Some("/d/aa.db"), None, Err("no configured database, did you mean \"/d/a.db\"?")),
+        ] {
+            let found = from_config(&args(subject, out), &two, Path::new("/work"));
+            match (found, expected) {
+                (Ok(jobs), Ok(paths)) => {
+                    let outs: Vec<_> = jobs.iter().map(|job| job.out().to_str().unwrap()).collect();
+                    assert_eq!(outs, paths);
+                }
+                (Err(told), Err(part)) => assert!(told.contains(part), "{told}"),
+                (found, expected) => panic!("{found:?} {expected:?}"),
+            }
+        }
+        let one = from_config(&args(None, Some("x")), &config(&["/d/a.db"]), Path::new("/work")).unwrap();
+        assert!(matches!(one.as_slice(), [Job::To { .. }]));
+        let in_place = from_config(&args(None, None), &config(&["/d/a.db"]), Path::new("/work")).unwrap();
+        assert!(matches!(in_place.as_slice(), [Job::InPlace { user: Some(user), .. }] if user == "app"));
+    }
+
+    #[test]
+    fn what_is_there_is_not_replaced_unasked() {
+        let dir = tempfile::tempdir().unwrap();
+        let job = |name: &str, force| Job::To {
+            out: dir.path().join(name),
+            replica: Box::new(config(&["/a"]).databases.remove(0).replica),
+            txid: None,
+            force,
+        };
+        std::fs::write(dir.path().join("full"), "data").unwrap();
+        std::fs::write(dir.path().join("empty"), "").unwrap();
+        for (name, force, fine) in [
+            ("full", false, false),
+            ("full", true, true),
+            ("empty", false, true),
+            ("absent", false, true),
+            (".", true, false),
+        ] {
+            assert_eq!(refuse_existing(&job(name, force)).is_ok(), fine, "{name} {force}");
+        }
+    }
+
+    #[test]
+    fn exit_codes() {
+        use FailureKind::{Damaged, Empty, Internal, Local, Unavailable};
+        for (kinds, empty_is_fine, expected) in [
+            (vec![], false, 0),
+            (vec![Empty], false, 65),
+            (vec![Empty], true, 0),
+            (vec![Empty, Unavailable], true, 69),
+            (vec![Damaged], true, 65),
+            (vec![Unavailable], false, 69),
+            (vec![Local], false, 78),
+            (vec![Unavailable, Damaged, Local], false, 65),
+            (vec![Unavailable, Local], false, 78),
+            (vec![Internal, Damaged], false, 70),
+        ] {
+            assert_eq!(code(kinds.iter().copied(), empty_is_fine), expected, "{kinds:?} {empty_is_fine}");
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! `litevisor restore`: one or all databases from their replicas, in parallel, without starting anything.
+//!
+//! `jobs` decides what is to be done; `connect` does one of them through `restore`; here they are run side by side.
+
+mod connect;
+mod jobs;
+
+use super::{configured, logged, outside, refuse};
+use crate::cli::RestoreArgs;
+use crate::config::{Additions, LogSettings, Purpose, replica_from_url};
+use crate::restore::RestoreSettings;
+use crate::{exit, observe};
+use jobs::{Failure, FailureKind, Job};
+use std::future::Future;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::time::Duration;
+
+/// One restore on its way.
+struct Running {
+    name: String,
+    work: Pin<Box<dyn Future<Output = Result<String, Failure>>>>,
+    /// Bytes done and bytes to do, as far as is known.
+    progress: Box<dyn Fn() -> (u64, u64)>,
+}
+
+const TELL_EVERY: Duration = Duration::from_secs(5);
+
+pub fn restore(file: Option<PathBuf>, args: &RestoreArgs) -> u8 {
+    match jobs::replica_url(args) {
+        Some(url) => match outside(|outside| replica_from_url(url, outside)) {
+            Ok(replica) => logged(&LogSettings::default(), &[], || {
+                let settings = RestoreSettings::default();
+                all(jobs::from_replica(args, replica).into_iter().collect(), &settings, args.if_replica_exists)
+            }),
+            Err(error) => refuse(error),
+        },
+        None => configured(file, &Additions::default(), Purpose::Databases, |config| {
+            let working_dir = std::env::current_dir().unwrap_or_default();
+            match jobs::from_config(args, &config, &working_dir) {
+                Ok(jobs) => all(jobs, &config.restore, args.if_replica_exists),
+                Err(told) => {
+                    observe::complain(&told);
+                    exit::USAGE
+                }
+            }
+        }),
+    }
+}
+
+/// Runs every job to its end; one that fails does not stop the others.
+fn all(jobs: Vec<Job>, settings: &RestoreSettings, empty_is_fine: bool) -> u8 {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            tracing::error!("cannot start the runtime: {error}");
+            return exit::INTERNAL;
+        }
+    };
+    let local = tokio::task::LocalSet::new();
+    local.block_on(&runtime, async move {
+        let mut tasks = tokio::task::JoinSet::new();
+        for job in jobs {
+            tasks.spawn_local(one(job, settings.clone()));
+        }
+        let mut failures = Vec::new();
+        while let Some(ended) = tasks.join_next().await {
+            match ended {
+                Ok(Ok(())) => {}
+                Ok(Err(failure)) => failures.push(failure),
+                Err(panic) => {
+                    tracing::error!("a restore ended unexpectedly: {panic}");
+                    failures.push(Failure { kind: FailureKind::Internal, told: String::new() });
+                }
+            }
+        }
+        jobs::code(failures.iter().map(|failure| failure.kind), empty_is_fine)
+    })
+}
+
+async fn one(job: Job, settings: RestoreSettings) -> Result<(), Failure> {
+    let out = job.out().to_owned();
+    if let Err(failure) = jobs::refuse_existing(&job) {
+        tracing::error!("{}", failure.told);
+        return Err(failure);
+    }
+    let Running { name, mut work, progress } = connect::start(job, settings);
+    let mut tick = tokio::time::interval(TELL_EVERY);
+    tick.tick().await;
+    let ended = loop {
+        tokio::select! {
+            ended = &mut work => break ended,
+            _ = tick.tick() => {
+                let (done, total) = progress();
+                tracing::info!(replica = name, bytes = done, of = total, "restoring {}", out.display());
+            }
+        }
+    };
+    match ended {
+        Ok(summary) => {
+            tracing::info!(replica = name, "restored {}: {summary}", out.display());
+            Ok(())
+        }
+        Err(failure) => {
+            let told = &failure.told;
+            match failure.kind {
+                FailureKind::Empty => tracing::warn!(replica = name, "{} is not restored: {told}", out.display()),
+                _ => tracing::error!(replica = name, "{} is not restored: {told}", out.display()),
+            }
+            Err(failure)
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! One event as one line: text for people, JSON for collectors. Pure.
+
+use serde_json::{Map, Value};
+use std::ffi::OsString;
+use std::fmt::Write;
+
+/// What the user asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// Text on a terminal, JSON otherwise.
+    Auto,
+    Text,
+    Json,
+}
+
+/// How lines are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    Text,
+    Json,
+    /// JSON as Google Cloud's logging reads it.
+    GoogleJson,
+}
+
+/// `env` is asked for the variables by which Google's platforms are known.
+pub fn shape(format: Format, terminal: bool, env: &dyn Fn(&str) -> Option<OsString>) -> Shape {
+    let google = ["K_SERVICE", "CLOUD_RUN_JOB", "GOOGLE_CLOUD_PROJECT"].iter().any(|name| env(name).is_some());
+    match (format, terminal) {
+        (Format::Text, _) | (Format::Auto, true) => Shape::Text,
+        (Format::Json, _) | (Format::Auto, false) if google => Shape::GoogleJson,
+        (Format::Json, _) | (Format::Auto, false) => Shape::Json,
+    }
+}
+
+/// An event, taken out of tracing.
+#[derive(Clone, Debug)]
+pub struct Record {
+    /// RFC 3339, UTC.
+    pub time: String,
+    pub level: tracing::Level,
+    /// The library that speaks; None for ourselves.
+    pub target: Option<&'static str>,
+    pub message: String,
+    /// Of the spans around it, outermost first, then its own.
+    pub fields: Vec<(String, Value)>,
+}
+
+/// The line, with its line end. A message of several lines stays one line in JSON.
+pub fn line(shape: Shape, record: &Record) -> String {
+    match shape {
+        Shape::Text => text(record),
+        Shape::Json => json(record, "level", level_name(record.level)),
+        Shape::GoogleJson => json(record, "severity", severity(record.level)),
+    }
+}
+
+fn level_name(level: tracing::Level) -> &'static str {
+    match level {
+        tracing::Level::ERROR => "error",
+        tracing::Level::WARN => "warn",
+        tracing::Level::INFO => "info",
+        tracing::Level::DEBUG => "debug",
+        tracing::Level::TRACE => "trace",
+    }
+}
+
+fn severity(level: tracing::Level) -> &'static str {
+    match level {
+        tracing::Level::ERROR => "ERROR",
+        tracing::Level::WARN => "WARNING",
+        tracing::Level::INFO => "INFO",
+        tracing::Level::DEBUG | tracing::Level::TRACE => "DEBUG",
+    }
+}
+
+fn json(record: &Record, level_key: &str, level: &str) -> String {
+    let mut object = Map::new();
+    // The record's own keys win over fields that happen to have their names.
+    object.extend(record.fields.iter().cloned());
+    object.insert("time".into(), record.time.clone().into());
+    object.insert(level_key.into(), level.into());
+    object.insert("message".into(), record.message.clone().into());
+    if let Some(target) = record.target {
+        object.insert("target".into(), target.into());
+    }
+    let mut line = Value::Object(object).to_string();
+    line.push('\n');
+    line
+}
+
+fn text(record: &Record) -> String {
+    let mut line = format!("{} {:5} ", record.time, level_name(record.level).to_uppercase());
+    if let Some(target) = record.target {
+        let _ = write!(line, "{target}: ");
+    }
+    push_clean(&mut line, &record.message);
+    for (name, value) in &record.fields {
+        let _ = write!(line, " {name}=");
+        match value {
+            Value::String(text) if text.is_empty() || text.contains([' ', '"', '=']) => {
+                push_clean(&mut line, &format!("{text:?}"))
+            }
+            Value::String(text) => push_clean(&mut line, text),
+            other => push_clean(&mut line, &other.to_string()),
+        }
+    }
+    line.push('\n');
+    line
+}
+
+/// Control characters could rewrite the terminal; line ends get an indent, so that a record is recognised as one.
+fn push_clean(line: &mut String, text: &str) {
+    for c in text.chars() {
+        match c {
+            '\n' => line.push_str("\n    "),
+            '\t' => line.push('\t'),
+            c if c.is_control() => {
+                let _ = write!(line, "{}", c.escape_default());
+            }
+            c => line.push(c),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record() -> Record {
+        Record {
+            time: "2026-11-22T07:00:00.123Z".into(),
+            level: tracing::Level::WARN,
+            target: None,
+            message: "slow \"store\"\nsecond".into(),
+            fields: vec![
+                ("db".into(), "/data/app.db".into()),
+                ("wait".into(), "2 s".into()),
+                ("tries".into(), 3.into()),
+                ("time".into(), "not ours".into()),
+            ],
+        }
+    }
+
+    #[test]
+    fn shapes() {
+        let google = |name: &str| (name == "K_SERVICE").then(|| OsString::from("x"));
+        let none = |_: &str| None;
+        for (format, terminal, env, expected) in [
+            (Format::Auto, true, &none as &dyn Fn(&str) -> Option<OsString>, Shape::Text),
+            (Format::Auto, false, &none, Shape::Json),
+            (Format::Auto, true, &google, Shape::Text),
+            (Format::Auto, false, &google, Shape::GoogleJson),
+            (Format::Text, false, &google, Shape::Text),
+            (Format::Json, true, &none, Shape::Json),
+            (Format::Json, true, &google, Shape::GoogleJson),
+        ] {
+            assert_eq!(shape(format, terminal, env), expected, "{format:?} {terminal}");
+        }
+    }
+
+    #[test]
+    fn text_lines() {
+        let line = line(Shape::Text, &Record { fields: record().fields.into_iter().take(3).collect(), ..record() });
+        let expected =
+            "2026-11-22T07:00:00.123Z WARN  slow \"store\"\n    second db=/data/app.db wait=\"2 s\" tries=3\n";
+        assert_eq!(line, expected);
+        let escape = Record { message: "a\u{1b}[2Jb".into(), fields: Vec::new(), ..record() };
+        assert!(!super::line(Shape::Text, &escape).contains('\u{1b}'));
+    }
+
+    #[test]
+    fn json_lines() {
+        for (shape, key, level) in [(Shape::Json, "level", "warn"), (Shape::GoogleJson, "severity", "WARNING")] {
+            let line = line(shape, &Record { target: Some("hyper"), ..record() });
+            assert_eq!(line.matches('\n').count(), 1, "{line}");
+            let value: Value = serde_json::from_str(&line).unwrap();
+            assert_eq!(value.get(key), Some(&Value::from(level)));
+            assert_eq!(value.get("time"), Some(&Value::from("2026-11-22T07:00:00.123Z")));
+            assert_eq!(value.get("message"), Some(&Value::from("slow \"store\"\nsecond")));
+            assert_eq!(value.get("target"), Some(&Value::from("hyper")));
+            assert_eq!(value.get("tries"), Some(&Value::from(3)));
+        }
+    }
+}

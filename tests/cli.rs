@@ -1,0 +1,236 @@
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+//! The command line of the built program from outside: help, exit codes, what it says about a configuration.
+
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use tempfile::TempDir;
+
+/// The program in a directory of its own, with an environment of its own.
+fn litevisor(dir: &Path, args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_litevisor"));
+    command.current_dir(dir).env_clear().stdin(Stdio::null()).args(args);
+    command
+}
+
+struct Said {
+    code: Option<i32>,
+    out: String,
+    err: String,
+}
+
+fn said(command: &mut Command) -> Said {
+    let Output { status, stdout, stderr } = command.output().unwrap();
+    Said { code: status.code(), out: String::from_utf8(stdout).unwrap(), err: String::from_utf8(stderr).unwrap() }
+}
+
+fn dir(files: &[(&str, &str)]) -> TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    for (name, text) in files {
+        std::fs::write(dir.path().join(name), text).unwrap();
+    }
+    dir
+}
+
+const ONE: &str = "[[database]]\npath = \"/d/one.db\"\n[database.replica]\nurl = \"file:///r/one\"\n";
+
+#[test]
+fn help_and_version_go_to_stdout() {
+    let dir = dir(&[]);
+    for (args, part) in [
+        (vec!["--help"], "Usage: litevisor"),
+        (vec!["run", "--help"], "Usage: litevisor run"),
+        (vec!["restore", "--help"], "Usage: litevisor restore"),
+        (vec!["check", "-h"], "Usage: litevisor check"),
+        (vec!["--version"], concat!("litevisor ", env!("CARGO_PKG_VERSION"))),
+    ] {
+        let said = said(&mut litevisor(dir.path(), &args));
+        assert_eq!(said.code, Some(0), "{args:?}");
+        assert!(said.out.contains(part) && said.err.is_empty(), "{args:?}: {}{}", said.out, said.err);
+    }
+}
+
+#[test]
+fn bad_usage_is_64_with_the_usage_on_stderr() {
+    let dir = dir(&[]);
+    for args in [
+        &[][..],
+        &["--", "/bin/true"],
+        &["frobnicate"],
+        &["run", "--wrong"],
+        &["run", "--db", "/d/a.db", "--", "/bin/true"],
+        &["restore", "s3://bucket/p"],
+        &["restore", "--timestamp", "2026-01-01T00:00:00Z"],
+        &["check", "--connect"],
+    ] {
+        let said = said(&mut litevisor(dir.path(), args));
+        assert_eq!(said.code, Some(64), "{args:?}: {}", said.err);
+        assert!(said.err.contains("Usage: litevisor") && said.out.is_empty(), "{args:?}: {}", said.err);
+    }
+}
+
+#[test]
+fn a_bad_configuration_is_78_and_every_problem_has_its_line() {
+    let text = "[app]\ncomand = [\"/bin/true\"]\n\n[shutdown]\ngrace = 10\n\n[[database]]\npath = \"/d/a.db\"\n\
+                [database.replica]\nurl = \"gs://b/p\"\nendpiont = \"x\"\naccess_key_id = \"${LV_TEST_NOT_SET}\"\n";
+    let dir = dir(&[("my.toml", text)]);
+    for args in [
+        &["check", "--config", "my.toml"][..],
+        &["run", "--config", "my.toml", "--", "/bin/true"],
+        &["restore", "--config", "my.toml"],
+    ] {
+        let said = said(&mut litevisor(dir.path(), args));
+        assert_eq!(said.code, Some(78), "{args:?}");
+        let expected = [
+            "litevisor: my.toml:2: app.comand is an unknown key, did you mean \"command\"?",
+            "litevisor: my.toml:5: shutdown.grace has no unit (\"10\")",
+            "litevisor: my.toml:10: database.replica.url uses gs://, which is not available in this version",
+            "litevisor: my.toml:11: database.replica.endpiont is an unknown key, did you mean \"endpoint\"?",
+            "litevisor: my.toml:12: database.replica.access_key_id uses ${LV_TEST_NOT_SET}, which is not set",
+        ];
+        for part in expected {
+            assert!(said.err.contains(part), "{part}\n{}", said.err);
+        }
+    }
+}
+
+#[test]
+fn without_a_configuration_it_says_where_it_looked() {
+    let dir = dir(&[]);
+    let said = said(&mut litevisor(dir.path(), &["run", "--", "/bin/true"]));
+    assert_eq!(said.code, Some(78));
+    for part in [
+        "$LITEVISOR_CONFIG",
+        "supervisor.toml",
+        "/etc/litevisor/supervisor.toml",
+        "--config",
+        "litevisor run --db /data/app.db --replica s3://bucket/app -- /usr/bin/app",
+    ] {
+        assert!(said.err.contains(part), "{part}\n{}", said.err);
+    }
+}
+
+#[test]
+fn the_configuration_is_searched_in_order() {
+    let other = |name: &str| ONE.replace("one", name);
+    let dir = dir(&[("supervisor.toml", ONE), ("env.toml", &other("two")), ("named.toml", &other("three"))]);
+    let shown = |args: &[&str], env: &[(&str, &str)]| {
+        let said = said(litevisor(dir.path(), args).envs(env.iter().copied()));
+        assert_eq!(said.code, Some(0), "{}", said.err);
+        said.out
+    };
+    let env = [("LITEVISOR_CONFIG", "env.toml")];
+    assert!(shown(&["check"], &[]).contains("/d/one.db"));
+    assert!(shown(&["check"], &env).contains("/d/two.db"));
+    assert!(shown(&["check", "--config", "named.toml"], &env).contains("/d/three.db"));
+    let missing = said(litevisor(dir.path(), &["check"]).env("LITEVISOR_CONFIG", "absent.toml"));
+    assert_eq!(missing.code, Some(78));
+    assert_eq!(missing.err, "litevisor: absent.toml: does not exist\n", "a named file is not searched elsewhere");
+}
+
+#[test]
+fn check_never_shows_a_secret() {
+    let text = "[app]\ncommand = [\"/app\"]\nenv = { TOKEN = \"${LV_S}\" }\n[[database]]\npath = \"/d/a.db\"\n\
+                [database.replica]\nurl = \"s3://bucket/a\"\naccess_key_id = \"${LV_K}\"\nsecret_access_key = \"${LV_S}\"\n\
+                session_token_file = \"token\"\nsse_c_key = \"${LV_S}\"\n";
+    let dir = dir(&[("supervisor.toml", text), ("token", "hidden-token\n")]);
+    let env = [("LV_K", "hidden-key"), ("LV_S", "hidden-secret")];
+    let said = said(litevisor(dir.path(), &["check"]).envs(env));
+    assert_eq!(said.code, Some(0), "{}", said.err);
+    assert!(!said.out.contains("hidden") && !said.err.contains("hidden"), "{}{}", said.out, said.err);
+    for part in ["secret_access_key = \"***\"", "session_token = \"***\"", "url = \"s3://bucket/a\"", "LV_S"] {
+        assert!(said.out.contains(part), "{part}\n{}", said.out);
+    }
+}
+
+#[test]
+fn problems_never_show_a_secret() {
+    let replica = |keys: &str| format!("[[database]]\npath = \"/d/a.db\"\n[database.replica]\n{keys}\n");
+    for keys in [
+        "url = \"s3://AKIA:hidden@bucket/p\"",
+        "url = \"s3://b/p\"\nsecret_access_key = \"hidden\"",
+        "url = \"s3://b/p\"\nsecret_access_key = [\"hidden\"]",
+        "url = \"s3://b/p?secret=hidden\"",
+        "url = \"s3://b/p\"\nendpoint = \"https://me:hidden@host\"",
+        "url = \"s3://b/p\"\nsecret_acess_key = \"hidden\"",
+        "url = \"s3://b/p\"\nsecret_access_key = \"hidden",
+        "url = \"s3://b/p\"\nsecret_access_key = hidden",
+    ] {
+        let dir = dir(&[("supervisor.toml", &replica(keys))]);
+        let said = said(&mut litevisor(dir.path(), &["check"]));
+        assert_eq!(said.code, Some(78), "{keys}");
+        assert!(!said.err.contains("hidden"), "{keys}: {}", said.err);
+    }
+}
+
+#[test]
+fn a_configuration_without_databases() {
+    let dir = dir(&[("supervisor.toml", "[app]\ncommand = [\"/app\"]\n")]);
+    let check = said(&mut litevisor(dir.path(), &["check"]));
+    assert_eq!(check.code, Some(0));
+    assert!(check.err.contains("NOTHING IS REPLICATED"), "{}", check.err);
+    let restore = said(&mut litevisor(dir.path(), &["restore"]));
+    assert_eq!(restore.code, Some(78));
+    assert!(restore.err.contains("supervisor.toml: there is no [[database]]"), "{}", restore.err);
+}
+
+#[test]
+fn restore_refuses_what_it_cannot_mean() {
+    let dir = dir(&[("there.db", "somebody's data")]);
+    let two = format!("{}{}", ONE, ONE.replace("one", "two")).replace("/d/one.db", "there.db");
+    std::fs::write(dir.path().join("supervisor.toml"), two).unwrap();
+    for (args, code, part) in [
+        (vec!["restore", "-o", "x.db"], 64, "-o needs one database: 2 are configured"),
+        (vec!["restore", "/d/twoo.db"], 64, "did you mean \"/d/two.db\"?"),
+        (vec!["restore", "there.db"], 78, "is there already: --force replaces it"),
+        (vec!["restore", "/d/two.db", "-o", "there.db"], 78, "is there already: --force replaces it"),
+        (vec!["restore", "file:///r/x", "-o", "there.db"], 78, "is there already: --force replaces it"),
+        (vec!["restore", "gs://b/p", "-o", "x.db"], 78, "not available in this version"),
+    ] {
+        let said = said(&mut litevisor(dir.path(), &args));
+        assert_eq!(said.code, Some(code), "{args:?}: {}", said.err);
+        assert!(said.err.contains(part), "{args:?}: {}", said.err);
+    }
+    assert_eq!(std::fs::read(dir.path().join("there.db")).unwrap(), b"somebody's data");
+}
+
+#[test]
+fn a_log_line_in_a_pipe_is_json_with_googles_severity_on_google_cloud() {
+    let dir = dir(&[("there.db", "x"), ("supervisor.toml", &ONE.replace("/d/one.db", "there.db"))]);
+    for (variable, key, level) in [("UNRELATED", "level", "error"), ("K_SERVICE", "severity", "ERROR")] {
+        let said = said(litevisor(dir.path(), &["restore"]).env(variable, "x"));
+        let line: serde_json::Value = serde_json::from_str(said.err.lines().next().unwrap()).unwrap();
+        assert_eq!(line[key], level, "{line}");
+        assert!(line["message"].as_str().unwrap().contains("is there already"), "{line}");
+    }
+}
+
+/// With nobody at the other end nothing may panic: as PID 1 that would take the container down.
+#[test]
+fn closed_pipes_change_nothing() {
+    let dir = dir(&[("there.db", "x"), ("supervisor.toml", &ONE.replace("/d/one.db", "there.db"))]);
+    for (args, code) in [(&["check"][..], 0), (&["--help"], 0), (&["restore"], 78), (&["run"], 78), (&[], 64)] {
+        let closed = || {
+            let (reader, writer) = std::io::pipe().unwrap();
+            drop(reader);
+            writer
+        };
+        let status = litevisor(dir.path(), args).stdout(closed()).stderr(closed()).status().unwrap();
+        assert_eq!(status.code(), Some(code), "{args:?}");
+    }
+}
+
+/// `2>&-`: the descriptor is not there at all.
+#[test]
+fn closed_descriptors_change_nothing() {
+    let dir = dir(&[("there.db", "x"), ("supervisor.toml", &ONE.replace("/d/one.db", "there.db"))]);
+    let script = format!("exec '{}' restore 0<&- 1>&- 2>&-", env!("CARGO_BIN_EXE_litevisor"));
+    let status = Command::new("/bin/sh").arg("-c").arg(script).current_dir(dir.path()).status().unwrap();
+    assert_eq!(status.code(), Some(78));
+}
+
+#[test]
+fn the_example_is_a_configuration() {
+    let dir = dir(&[("supervisor.toml", include_str!("../supervisor.toml.example"))]);
+    let said = said(&mut litevisor(dir.path(), &["check"]));
+    assert_eq!((said.code, said.err.as_str()), (Some(0), ""));
+}
