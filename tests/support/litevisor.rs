@@ -1,7 +1,7 @@
 //! The shipped binary: started as a plain process or as PID 1 of a namespace, watched through its log.
 
 use super::process::{self, Ended, Process};
-use super::{SOON, wait_for};
+use super::{SOON, bank, wait_for};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::ffi::OsString;
@@ -56,9 +56,14 @@ impl Litevisor {
         sent
     }
 
-    /// The process below litevisor whose arguments hold `word`.
-    pub fn app(&self, word: &str) -> Pid {
-        wait_for("the app's process", SOON, || process::find_descendant(self.process.pid(), word))
+    /// The bank's process somewhere below litevisor.
+    pub fn bank(&self) -> Pid {
+        wait_for("the bank's process", SOON, || process::find_descendant(self.process.pid(), bank::binary()))
+    }
+
+    /// Waits until something runs below litevisor: the restore is over.
+    pub fn wait_for_app(&self) {
+        wait_for("an app below litevisor", SOON, || process::children(self.pid()).first().copied());
     }
 
     pub fn wait(&mut self, limit: Duration) -> Ended {
@@ -103,6 +108,14 @@ fn is_complaint(line: &str) -> bool {
     let Ok(serde_json::Value::Object(fields)) = serde_json::from_str(line) else { return false };
     let level = fields.get("level").or(fields.get("severity")).and_then(|value| value.as_str()).unwrap_or_default();
     matches!(level.to_ascii_lowercase().as_str(), "warn" | "warning" | "error")
+}
+
+/// `litevisor restore URL -o OUT`, for what needs no keys.
+pub fn restore_url(url: &str, out: &Path) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_litevisor"));
+    command.args(["restore", url]).arg("-o").arg(out);
+    clean(&mut command);
+    command.output().unwrap()
 }
 
 /// `litevisor restore DB --config FILE -o OUT`.

@@ -6,6 +6,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -156,10 +157,10 @@ pub fn descendants(of: Pid) -> Vec<Pid> {
     found
 }
 
-/// The descendant whose command line holds `word`.
-pub fn find_descendant(of: Pid, word: &str) -> Option<Pid> {
+/// The descendant whose first word is `program`.
+pub fn find_descendant(of: Pid, program: &Path) -> Option<Pid> {
     descendants(of).into_iter().find(|pid| {
         let words = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        words.split(|byte| *byte == 0).any(|this| this == word.as_bytes())
+        words.split(|byte| *byte == 0).next() == Some(program.as_os_str().as_encoded_bytes())
     })
 }

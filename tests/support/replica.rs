@@ -1,7 +1,7 @@
 //! Where a replica lives: a directory or a bucket of the shared SeaweedFS. Says how to name it to litevisor and to
 //! Litestream, and what objects it holds.
 
-use super::seaweed::Seaweed;
+use super::seaweed::{ACCESS_KEY, REGION, SECRET_KEY, Seaweed, block_on};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -19,8 +19,8 @@ pub enum Replica {
 impl Replica {
     pub fn s3(bucket: &str, prefix: &str) -> Replica {
         let seaweed = Seaweed::shared();
-        let bucket = seaweed.bucket(bucket);
-        Replica::S3 { endpoint: seaweed.endpoint().to_owned(), bucket, prefix: prefix.to_owned() }
+        seaweed.create_bucket(bucket);
+        Replica::S3 { endpoint: seaweed.endpoint(), bucket: bucket.to_owned(), prefix: prefix.to_owned() }
     }
 
     /// The same replica behind another endpoint.
@@ -46,10 +46,9 @@ impl Replica {
         match self {
             Replica::Directory(_) => format!("url = \"{url}\"\n"),
             Replica::S3 { endpoint, .. } => {
-                let (key, secret) = keys();
                 format!(
-                    "url = \"{url}\"\nendpoint = \"{endpoint}\"\nregion = \"us-east-1\"\nforce_path_style = true\n\
-                     access_key_id = \"{key}\"\nsecret_access_key = \"{secret}\"\n"
+                    "url = \"{url}\"\nendpoint = \"{endpoint}\"\nregion = \"{REGION}\"\nforce_path_style = true\n\
+                     access_key_id = \"{ACCESS_KEY}\"\nsecret_access_key = \"{SECRET_KEY}\"\n"
                 )
             }
         }
@@ -60,10 +59,9 @@ impl Replica {
         match self {
             Replica::Directory(path) => format!("      type: file\n      path: {}\n", path.display()),
             Replica::S3 { endpoint, bucket, prefix } => {
-                let (key, secret) = keys();
                 format!(
-                    "      type: s3\n      bucket: {bucket}\n      path: {prefix}\n      endpoint: {endpoint}\n      region: us-east-1\n      \
-                     force-path-style: true\n      access-key-id: {key}\n      secret-access-key: {secret}\n"
+                    "      type: s3\n      bucket: {bucket}\n      path: {prefix}\n      endpoint: {endpoint}\n      region: {REGION}\n      \
+                     force-path-style: true\n      access-key-id: {ACCESS_KEY}\n      secret-access-key: {SECRET_KEY}\n"
                 )
             }
         }
@@ -71,14 +69,14 @@ impl Replica {
 
     /// Every object under the replica's root with something that changes when its content does.
     pub fn objects(&self) -> BTreeMap<String, String> {
-        let mut objects = BTreeMap::new();
         match self {
-            Replica::Directory(root) => walk(root, root, &mut objects),
-            Replica::S3 { endpoint, bucket, prefix } => {
-                objects = Seaweed::list(endpoint, bucket, prefix);
+            Replica::Directory(root) => {
+                let mut objects = BTreeMap::new();
+                walk(root, root, &mut objects);
+                objects
             }
+            Replica::S3 { bucket, prefix, .. } => list(bucket, &format!("{prefix}/")),
         }
-        objects
     }
 
     /// (level, first TXID, last TXID) of every LTX file.
@@ -92,11 +90,6 @@ impl Replica {
     }
 }
 
-fn keys() -> (String, String) {
-    let seaweed = Seaweed::shared();
-    (seaweed.access_key().to_owned(), seaweed.secret_key().to_owned())
-}
-
 /// `ltx/9/MIN-MAX.ltx` in a directory, `0009/MIN-MAX.ltx` in a bucket.
 fn parse(key: &str) -> Option<(u32, u64, u64)> {
     let (directory, name) = key.rsplit_once('/')?;
@@ -106,6 +99,22 @@ fn parse(key: &str) -> Option<(u32, u64, u64)> {
     };
     let (min, max) = name.strip_suffix(".ltx")?.split_once('-')?;
     Some((level, u64::from_str_radix(min, 16).ok()?, u64::from_str_radix(max, 16).ok()?))
+}
+
+/// Keys under `prefix`, relative to it, each with its ETag; asked of the server itself, not through a gate.
+fn list(bucket: &str, prefix: &str) -> BTreeMap<String, String> {
+    let client = Seaweed::shared().client();
+    block_on(async {
+        let mut pages = client.list_objects_v2().bucket(bucket).prefix(prefix).into_paginator().send();
+        let mut found = BTreeMap::new();
+        while let Some(page) = pages.next().await {
+            for object in page.unwrap().contents() {
+                let key = object.key().unwrap().strip_prefix(prefix).unwrap().to_owned();
+                found.insert(key, object.e_tag().unwrap_or_default().to_owned());
+            }
+        }
+        found
+    })
 }
 
 fn walk(root: &Path, directory: &Path, into: &mut BTreeMap<String, String>) {

@@ -36,7 +36,7 @@ impl Site {
         Site { directory, replica, kind: As::Process, settings, replica_settings }
     }
 
-    pub fn as_pid1(mut self) -> Site {
+    pub fn with_pid1(mut self) -> Site {
         self.kind = As::Pid1;
         self
     }
