@@ -1,0 +1,158 @@
+//! The store is refusing, failing or silent while the app runs: the app does not notice, the log does, a stop keeps its
+//! budget and says so with 74, and a store that comes back gets everything.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod support;
+
+use nix::sys::signal::Signal;
+use std::process::Command;
+use std::sync::Mutex;
+use std::time::Duration;
+use support::gate::{Gate, Mood};
+use support::site::Site;
+use support::{SOON, bank, wait_until};
+
+const GRACE: Duration = Duration::from_secs(5);
+const BUDGET: &str = "[shutdown]\ngrace = \"5s\"\napp_timeout = \"3s\"\npre_sync_timeout = \"500ms\"";
+/// What process start and end, and a busy machine, may add to a time that is measured from outside.
+const SLACK: Duration = Duration::from_millis(700);
+const TRANSFERS: usize = 8000;
+
+fn behind_gate(bucket: &str) -> (Site, Gate) {
+    let mut site = Site::in_s3(bucket).with_settings(BUDGET);
+    let gate = Gate::before(&support::seaweed::Seaweed::shared().endpoint(), Mood::Open);
+    site.replica = site.replica.at(&gate.endpoint());
+    (site, gate)
+}
+
+/// Milliseconds between the first and the last acknowledgement.
+fn span_ms(ack: &std::path::Path) -> u64 {
+    let text = std::fs::read_to_string(ack).unwrap();
+    let at = |line: &str| line.split_once(' ').unwrap().1.parse::<u64>().unwrap();
+    let (first, last) = (text.lines().next().unwrap(), text.lines().last().unwrap());
+    (at(last) - at(first)).max(1)
+}
+
+/// The same load with nobody watching.
+fn span_alone_ms() -> u64 {
+    let directory = tempfile::tempdir().unwrap();
+    let ack = directory.path().join("ack");
+    let mut alone = Command::new(bank::binary());
+    alone.args(["run", "--rate", "max", "--count", &TRANSFERS.to_string(), "--db"]).arg(directory.path().join("a.db"));
+    assert!(alone.arg("--ack").arg(&ack).status().unwrap().success());
+    span_ms(&ack)
+}
+
+/// The app runs, then the store goes, then the load comes.
+fn store_dies(bucket: &str, mood: Mood) {
+    // One load at a time: what is compared is commit rates.
+    static LOAD: Mutex<()> = Mutex::new(());
+    let (site, gate) = behind_gate(bucket);
+    let (go, done) = (site.path("go"), site.path("done"));
+    let load = site.bank_line(&["--rate", "max", "--count", &TRANSFERS.to_string()]);
+    let (go_at, done_at) = (go.display(), done.display());
+    let app =
+        format!("until [ -e {go_at} ]; do sleep 0.02; done; {load}; touch {done_at}; while :; do sleep 0.05; done");
+    let mut run = site.run(&["sh", "-c", &app]);
+    run.wait_for_app();
+    {
+        let _one = LOAD.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let alone = span_alone_ms();
+        gate.set(mood);
+        std::fs::write(&go, "").unwrap();
+        wait_until("the load to end", SOON, || done.exists());
+        let supervised = span_ms(&site.ack());
+        let allowed = alone * 5 / 2 + 300;
+        assert!(supervised <= allowed, "{TRANSFERS} commits took {supervised} ms, alone {alone} ms");
+    }
+    run.wait_for_complaint(&site.replica.url(), Duration::from_secs(10));
+    assert_eq!(site.acked(), TRANSFERS);
+    let sent = run.signal(Signal::SIGTERM);
+    let ended = run.wait(SOON);
+    assert_eq!(ended.code, 74, "{}", run.log_text());
+    assert!(ended.at - sent <= GRACE + SLACK, "took {:?}", ended.at - sent);
+    let last = run.log().pop().unwrap();
+    assert!(last.contains(site.db().to_str().unwrap()), "what is missing is not named: {last}");
+    site.assert_disk_holds_everything("after the stop");
+}
+
+#[test]
+fn a_refusing_store_stops_neither_commits_nor_the_stop() {
+    store_dies("outage-refusing", Mood::Refusing);
+}
+
+#[test]
+fn a_failing_store_stops_neither_commits_nor_the_stop() {
+    store_dies("outage-failing", Mood::Failing);
+}
+
+#[test]
+fn a_silent_store_stops_neither_commits_nor_the_stop() {
+    store_dies("outage-silent", Mood::Silent);
+}
+
+#[test]
+fn a_silent_store_stops_neither_commits_nor_the_stop_as_pid_1() {
+    let (site, gate) = behind_gate("outage-pid1");
+    let site = site.with_pid1();
+    let mut run = site.run_bank(&["--rate", "200", "--on-term", "ignore"]);
+    site.wait_for_acks(50);
+    gate.set(Mood::Silent);
+    let before = site.acked();
+    site.wait_for_acks(before + 100);
+    let sent = run.signal(Signal::SIGTERM);
+    let ended = run.wait(SOON);
+    assert_eq!(ended.code, 74, "{}", run.log_text());
+    assert!(ended.at - sent <= GRACE + SLACK, "took {:?}", ended.at - sent);
+}
+
+/// Away while the app writes, back before the stop.
+fn store_comes_back(bucket: &str, mood: Mood) {
+    let (site, gate) = behind_gate(bucket);
+    let mut run = site.run_bank(&["--rate", "200"]);
+    site.wait_for_acks(100);
+    gate.set(mood);
+    let before = site.acked();
+    site.wait_for_acks(before + 200);
+    run.wait_for_complaint(&site.replica.url(), Duration::from_secs(10));
+    gate.set(Mood::Open);
+    let back = support::now_ms();
+    wait_until("the outage's commits in the replica", Duration::from_secs(30), || {
+        site.judge_replica(Some(back)).is_ok()
+    });
+    let ended = run.stop();
+    assert_eq!(ended.code, 0, "{}", run.log_text());
+    site.assert_replica_holds_everything("after the stop");
+}
+
+#[test]
+fn a_refusing_store_that_comes_back_gets_everything() {
+    store_comes_back("back-refusing", Mood::Refusing);
+}
+
+#[test]
+fn a_failing_store_that_comes_back_gets_everything() {
+    store_comes_back("back-failing", Mood::Failing);
+}
+
+#[test]
+fn a_silent_store_that_comes_back_gets_everything() {
+    store_comes_back("back-silent", Mood::Silent);
+}
+
+#[test]
+fn a_store_that_comes_back_during_the_stop_is_used() {
+    let (site, gate) = behind_gate("back-at-last");
+    let site = site.with_settings("[shutdown]\ngrace = \"15s\"\npre_sync_timeout = \"300ms\"");
+    let mut run = site.run_bank(&["--rate", "200"]);
+    site.wait_for_acks(100);
+    gate.set(Mood::Refusing);
+    let before = site.acked();
+    site.wait_for_acks(before + 50);
+    let bank = run.bank();
+    run.signal(Signal::SIGTERM);
+    wait_until("the app to be gone", SOON, || !support::process::is_alive(bank));
+    gate.set(Mood::Open);
+    assert_eq!(run.wait(SOON).code, 0, "{}", run.log_text());
+    site.assert_replica_holds_everything("after the stop");
+}

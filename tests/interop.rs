@@ -1,0 +1,195 @@
+//! Litestream 0.5.17 as judge and as partner: it restores what we write at any moment, we restore what it writes, and
+//! a replica changes hands in both directions with nothing lost and no TXID used twice.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod support;
+
+use nix::sys::signal::{Signal, kill};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::{Duration, Instant};
+use support::litestream::{self, Replicate};
+use support::process::Process;
+use support::site::Site;
+use support::{SOON, bank, litevisor, now_ms, repository, wait_until};
+
+type Files = BTreeMap<(u32, u64, u64), String>;
+
+/// Steady writes, judged again and again.
+fn judged_at_every_moment(site: &Site) {
+    let mut run = site.run_bank(&["--rate", "300"]);
+    site.wait_for_acks(1);
+    wait_until("the first restorable state", SOON, || site.judge_replica(Some(0)).is_ok());
+    let (mut verdicts, end) = (0, Instant::now() + Duration::from_secs(6));
+    while Instant::now() < end {
+        let two_seconds_ago = now_ms() - 2000;
+        let verdict = site.judge_replica(Some(two_seconds_ago));
+        verdict.unwrap_or_else(|wrong| panic!("verdict {verdicts}: {wrong}\n{}", run.log_text()));
+        verdicts += 1;
+    }
+    assert!(verdicts >= 5, "only {verdicts} verdicts");
+    assert_eq!(run.stop().code, 0, "{}", run.log_text());
+    site.assert_replica_holds_everything("after the stop");
+    let theirs = bank::dump(&site.path("judged.db"));
+    let out = site.path("ours.db");
+    let done = litevisor::restore(&site.config(), &site.db(), &out);
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    assert_eq!(bank::dump(&out), theirs, "both tools read the same");
+    assert_eq!(bank::dump(&site.db()), theirs, "and what the app wrote");
+}
+
+#[test]
+fn litestream_restores_our_directory_at_any_moment() {
+    judged_at_every_moment(&Site::in_directory());
+}
+
+#[test]
+fn litestream_restores_our_bucket_at_any_moment() {
+    judged_at_every_moment(&Site::in_s3("judged"));
+}
+
+/// A bank with nobody above it.
+fn start_bank(site: &Site, options: &[&str]) -> Process {
+    let words = site.bank_words(options);
+    let mut command = Command::new(&words[0]);
+    command.args(&words[1..]);
+    Process::start(command)
+}
+
+/// Litestream's way of running an app: it beside the app, the app stopped first.
+fn run_with_litestream(site: &Site, transfers: usize) {
+    let peer = Replicate::start(&site.replica, &site.db());
+    let before = site.acked();
+    let mut bank = start_bank(site, &["--rate", "300"]);
+    site.wait_for_acks(before + transfers);
+    kill(bank.pid(), Signal::SIGTERM).unwrap();
+    assert_eq!(bank.wait(SOON).code, 0, "{}", bank.log_text());
+    peer.stop();
+    site.assert_replica_holds_everything("after Litestream's turn");
+}
+
+fn we_restore_what_litestream_writes(site: &Site) {
+    let peer = Replicate::start(&site.replica, &site.db());
+    let mut bank = start_bank(site, &["--rate", "300"]);
+    let out = site.path("live.db");
+    for round in 1..=3 {
+        let newest = site.replica.newest_txid();
+        wait_until("Litestream to write on", SOON, || site.replica.newest_txid() > newest);
+        let done = litevisor::restore(&site.config(), &site.db(), &out);
+        assert!(done.status.success(), "round {round}: {}", String::from_utf8_lossy(&done.stderr));
+        bank::check(&out, &site.ack(), Some(0)).unwrap();
+        std::fs::remove_file(&out).unwrap();
+    }
+    kill(bank.pid(), Signal::SIGTERM).unwrap();
+    bank.wait(SOON);
+    peer.stop();
+    let done = litevisor::restore(&site.config(), &site.db(), &out);
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    bank::check(&out, &site.ack(), None).unwrap();
+    site.assert_replica_holds_everything("by Litestream's own restore");
+    assert_eq!(bank::dump(&out), bank::dump(&site.path("judged.db")), "both tools read the same");
+}
+
+#[test]
+fn we_restore_a_directory_that_litestream_is_writing() {
+    we_restore_what_litestream_writes(&Site::in_directory());
+}
+
+#[test]
+fn we_restore_a_bucket_that_litestream_is_writing() {
+    we_restore_what_litestream_writes(&Site::in_s3("theirs"));
+}
+
+/// What was published stays as it was (or is gone, merged into a higher level), and new raw files begin after it.
+fn assert_history_is_kept(before: &Files, after: &Files, whose: &str) {
+    let newest = before.keys().map(|(_, _, max)| *max).max().unwrap();
+    for (file, content) in before {
+        assert!(after.get(file).is_none_or(|now| now == content), "{whose} turn rewrote {file:x?}");
+    }
+    let fresh: Vec<_> = after.keys().filter(|file| !before.contains_key(file)).collect();
+    let reused = fresh.iter().find(|(level, min, _)| *level == 0 && *min <= newest);
+    assert!(reused.is_none(), "{whose} turn used a TXID again: {reused:x?}, newest was {newest:x}");
+    assert!(fresh.iter().any(|(level, ..)| *level == 0), "{whose} turn wrote nothing");
+}
+
+/// litevisor → Litestream → litevisor → Litestream. `between` is what happens to the disk at each change of hands.
+fn changes_hands(site: &Site, between: fn(&Site)) {
+    let ours = |turn: &str| {
+        let before = site.acked();
+        let mut run = site.run_bank(&["--rate", "300"]);
+        site.wait_for_acks(before + 150);
+        assert_eq!(run.stop().code, 0, "{turn}:\n{}", run.log_text());
+        site.assert_disk_holds_everything(turn);
+        site.assert_replica_holds_everything(turn);
+        site.replica.ltx_files()
+    };
+    let theirs = || {
+        if !site.db().exists() {
+            litestream::restore(&site.replica, &site.db()).unwrap();
+        }
+        run_with_litestream(site, 150);
+        site.replica.ltx_files()
+    };
+    let first = ours("our first turn");
+    between(site);
+    let second = theirs();
+    assert_history_is_kept(&first, &second, "Litestream's first");
+    between(site);
+    let third = ours("our second turn");
+    assert_history_is_kept(&second, &third, "our second");
+    between(site);
+    let fourth = theirs();
+    assert_history_is_kept(&third, &fourth, "Litestream's second");
+    site.wipe();
+    ours("our last turn");
+}
+
+fn disk_kept(_: &Site) {}
+
+#[test]
+fn a_directory_changes_hands_with_wiped_disks() {
+    changes_hands(&Site::in_directory(), Site::wipe);
+}
+
+#[test]
+fn a_directory_changes_hands_with_the_disk_kept() {
+    changes_hands(&Site::in_directory(), disk_kept);
+}
+
+#[test]
+fn a_bucket_changes_hands_with_wiped_disks() {
+    changes_hands(&Site::in_s3("handover"), Site::wipe);
+}
+
+#[test]
+fn a_bucket_changes_hands_with_the_disk_kept() {
+    changes_hands(&Site::in_s3("handover-kept"), disk_kept);
+}
+
+/// Samples whose newest data are of version 0.5.
+const SAMPLES: [&str; 6] = [
+    "s1-v05-tiny",
+    "s2-v05-levels-ps512",
+    "s3-v05-shrink-grow",
+    "s4-v05-restarts",
+    "s7-mixed-v05-newer",
+    "s8-handmade-literal-lz4",
+];
+
+#[test]
+fn we_restore_every_sample_as_litestream_did() {
+    let directory = tempfile::tempdir().unwrap();
+    for sample in SAMPLES {
+        let sample_at: PathBuf = repository().join("tests/samples").join(sample);
+        let out = directory.path().join(format!("{sample}.db"));
+        let done = litevisor::restore_url(&format!("file://{}/replica", sample_at.display()), &out);
+        assert!(done.status.success(), "{sample}: {}", String::from_utf8_lossy(&done.stderr));
+        // The judged copy is opened elsewhere: looking at a database may leave side files.
+        let theirs = directory.path().join(format!("{sample}-theirs.db"));
+        std::fs::write(&theirs, std::fs::read(sample_at.join("restored.db")).unwrap()).unwrap();
+        let dump = bank::dump(&out);
+        assert!(!dump.is_empty(), "{sample} restored to nothing");
+        assert_eq!(dump, bank::dump(&theirs), "{sample}");
+    }
+}

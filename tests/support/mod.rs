@@ -1,0 +1,50 @@
+//! What the black-box tests stand on: the shipped binary, the bank, both kinds of replica, Litestream as judge.
+//! Nothing here sleeps for a fixed time; every wait is for an event, has a limit, and says what it waited for.
+#![allow(dead_code)]
+
+pub mod bank;
+pub mod gate;
+pub mod litestream;
+pub mod litevisor;
+pub mod process;
+pub mod replica;
+pub mod seaweed;
+pub mod site;
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// A limit for things that take milliseconds on a quiet machine. CI's is neither quiet nor fast.
+pub const SOON: Duration = Duration::from_secs(20);
+
+/// Polls until `ready` gives a value.
+pub fn wait_for<T>(what: &str, limit: Duration, mut ready: impl FnMut() -> Option<T>) -> T {
+    let end = Instant::now() + limit;
+    loop {
+        if let Some(value) = ready() {
+            return value;
+        }
+        assert!(Instant::now() < end, "waited {limit:?} in vain for: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+pub fn wait_until(what: &str, limit: Duration, mut ready: impl FnMut() -> bool) {
+    wait_for(what, limit, || ready().then_some(()));
+}
+
+pub fn now_ms() -> u64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    u64::try_from(now.as_millis()).unwrap()
+}
+
+pub fn repository() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// A program of tests/setup.sh. Missing is a failure, never a skip.
+pub fn peer(path: &str) -> PathBuf {
+    let program = repository().join(".cache/peers").join(path);
+    assert!(program.exists(), "{} is missing: run tests/setup.sh", program.display());
+    program
+}

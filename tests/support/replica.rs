@@ -1,0 +1,137 @@
+//! Where a replica lives: a directory or a bucket of the shared SeaweedFS. Says how to name it to litevisor and to
+//! Litestream, and what objects it holds.
+
+use super::seaweed::{ACCESS_KEY, REGION, SECRET_KEY, Seaweed, block_on};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+#[derive(Clone, Debug)]
+pub enum Replica {
+    Directory(PathBuf),
+    /// `endpoint` may be that of a gate in front of the server.
+    S3 {
+        endpoint: String,
+        bucket: String,
+        prefix: String,
+    },
+}
+
+impl Replica {
+    pub fn s3(bucket: &str, prefix: &str) -> Replica {
+        let seaweed = Seaweed::shared();
+        seaweed.create_bucket(bucket);
+        Replica::S3 { endpoint: seaweed.endpoint(), bucket: bucket.to_owned(), prefix: prefix.to_owned() }
+    }
+
+    /// The same replica behind another endpoint.
+    pub fn at(&self, endpoint: &str) -> Replica {
+        match self {
+            Replica::Directory(_) => panic!("a directory has no endpoint"),
+            Replica::S3 { bucket, prefix, .. } => {
+                Replica::S3 { endpoint: endpoint.into(), bucket: bucket.clone(), prefix: prefix.clone() }
+            }
+        }
+    }
+
+    pub fn url(&self) -> String {
+        match self {
+            Replica::Directory(path) => format!("file://{}", path.display()),
+            Replica::S3 { bucket, prefix, .. } => format!("s3://{bucket}/{prefix}"),
+        }
+    }
+
+    /// Keys of `[database.replica]`.
+    pub fn toml(&self) -> String {
+        let url = self.url();
+        match self {
+            Replica::Directory(_) => format!("url = \"{url}\"\n"),
+            Replica::S3 { endpoint, .. } => {
+                format!(
+                    "url = \"{url}\"\nendpoint = \"{endpoint}\"\nregion = \"{REGION}\"\nforce_path_style = true\n\
+                     access_key_id = \"{ACCESS_KEY}\"\nsecret_access_key = \"{SECRET_KEY}\"\n"
+                )
+            }
+        }
+    }
+
+    /// The `replica:` of a litestream.yml, indented by six.
+    pub fn yaml(&self) -> String {
+        match self {
+            Replica::Directory(path) => format!("      type: file\n      path: {}\n", path.display()),
+            Replica::S3 { endpoint, bucket, prefix } => {
+                format!(
+                    "      type: s3\n      bucket: {bucket}\n      path: {prefix}\n      endpoint: {endpoint}\n      region: {REGION}\n      \
+                     force-path-style: true\n      access-key-id: {ACCESS_KEY}\n      secret-access-key: {SECRET_KEY}\n"
+                )
+            }
+        }
+    }
+
+    /// Every object under the replica's root with something that changes when its content does.
+    pub fn objects(&self) -> BTreeMap<String, String> {
+        match self {
+            Replica::Directory(root) => {
+                let mut objects = BTreeMap::new();
+                walk(root, root, &mut objects);
+                objects
+            }
+            Replica::S3 { bucket, prefix, .. } => list(bucket, &format!("{prefix}/")),
+        }
+    }
+
+    /// (level, first TXID, last TXID) of every LTX file.
+    pub fn ltx_files(&self) -> BTreeMap<(u32, u64, u64), String> {
+        self.objects().into_iter().filter_map(|(key, content)| Some((parse(&key)?, content))).collect()
+    }
+
+    /// The newest TXID on any level; 0 for an empty replica.
+    pub fn newest_txid(&self) -> u64 {
+        self.ltx_files().keys().map(|(_, _, max)| *max).max().unwrap_or(0)
+    }
+}
+
+/// `ltx/9/MIN-MAX.ltx` in a directory, `0009/MIN-MAX.ltx` in a bucket.
+fn parse(key: &str) -> Option<(u32, u64, u64)> {
+    let (directory, name) = key.rsplit_once('/')?;
+    let level = match directory.strip_prefix("ltx/") {
+        Some(decimal) => decimal.parse().ok()?,
+        None => u32::from_str_radix(directory, 16).ok()?,
+    };
+    let (min, max) = name.strip_suffix(".ltx")?.split_once('-')?;
+    Some((level, u64::from_str_radix(min, 16).ok()?, u64::from_str_radix(max, 16).ok()?))
+}
+
+/// Keys under `prefix`, relative to it, each with its ETag; asked of the server itself, not through a gate.
+fn list(bucket: &str, prefix: &str) -> BTreeMap<String, String> {
+    let client = Seaweed::shared().client();
+    block_on(async {
+        let mut pages = client.list_objects_v2().bucket(bucket).prefix(prefix).into_paginator().send();
+        let mut found = BTreeMap::new();
+        while let Some(page) = pages.next().await {
+            for object in page.unwrap().contents() {
+                let key = object.key().unwrap().strip_prefix(prefix).unwrap().to_owned();
+                found.insert(key, object.e_tag().unwrap_or_default().to_owned());
+            }
+        }
+        found
+    })
+}
+
+fn walk(root: &Path, directory: &Path, into: &mut BTreeMap<String, String>) {
+    let Ok(entries) = std::fs::read_dir(directory) else { return };
+    for path in entries.flatten().map(|entry| entry.path()) {
+        if path.is_dir() {
+            walk(root, &path, into);
+        } else if let Ok(bytes) = std::fs::read(&path) {
+            let key = path.strip_prefix(root).unwrap().to_string_lossy().into_owned();
+            into.insert(key, format!("{} bytes, {:016x}", bytes.len(), fingerprint(&bytes)));
+        }
+    }
+}
+
+fn fingerprint(bytes: &[u8]) -> u64 {
+    use std::hash::{DefaultHasher, Hasher};
+    let mut hasher = DefaultHasher::new();
+    hasher.write(bytes);
+    hasher.finish()
+}
