@@ -4,6 +4,8 @@
 //! and never waits for the log, the disk or the store: those belong to the engine's thread.
 
 pub mod engine;
+mod flush;
+mod prepare;
 mod summary;
 mod world;
 

@@ -16,7 +16,10 @@ use tokio::task::JoinSet;
 #[derive(Clone, Debug)]
 pub struct Database {
     pub settings: DatabaseSettings,
+    /// As configured.
     pub owner: Owner,
+    /// The app's user: what is neither configured nor known from a set-aside file follows it.
+    pub otherwise: Owner,
 }
 
 /// A database that the app may see.

@@ -2,12 +2,15 @@
 //! in which it looks: a passed deadline first (a storm of signals cannot hold it up), then signals, then the engine.
 
 use super::engine::{Command, DatabaseSummary, Engine, Report, StartFailure, Wake};
-use crate::config::Config;
+use super::prepare::Database;
+use crate::config::{Config, DatabaseSettings};
 use crate::exit;
 use crate::lifecycle::{Action, Event, Rules, Treatment};
 use crate::model::proof::Restored;
 use crate::model::{NotStarted, Signal};
+use crate::restore::Owner;
 use crate::supervise::rest::{Left, Treat, Tree};
+use crate::supervise::user::{self, UserError};
 use crate::supervise::{App, AppSettings, Claimed, Meaning, Waker, Watch, meaning, reap};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -34,6 +37,8 @@ pub(super) struct World {
 pub(super) enum OpenError {
     #[error("nothing to run: give a command after `--`, or `command` under [app]")]
     NoCommand,
+    #[error("{database}: {source}")]
+    Owner { database: String, source: UserError },
     #[error("cannot start: {what}: {source}")]
     System { what: &'static str, source: std::io::Error },
 }
@@ -42,9 +47,26 @@ impl OpenError {
     pub(super) fn status(&self) -> u8 {
         match self {
             OpenError::NoCommand => exit::USAGE,
+            OpenError::Owner { .. } => exit::CONFIG,
             OpenError::System { .. } => exit::INTERNAL,
         }
     }
+}
+
+/// Looks up who is to own the restored files.
+fn databases(settings: Vec<DatabaseSettings>, app_user: Option<&str>) -> Result<Vec<Database>, OpenError> {
+    let ids = |user: Option<&str>, database: &DatabaseSettings, mode| match user.map(user::lookup).transpose() {
+        Ok(identity) => Ok(Owner { uid: identity.as_ref().map(|of| of.uid), gid: identity.map(|of| of.gid), mode }),
+        Err(source) => Err(OpenError::Owner { database: database.path.to_string(), source }),
+    };
+    settings
+        .into_iter()
+        .map(|settings| {
+            let owner = ids(settings.owner.as_deref(), &settings, settings.mode)?;
+            let otherwise = ids(app_user, &settings, None)?;
+            Ok(Database { settings, owner, otherwise })
+        })
+        .collect()
 }
 
 /// Rings when the engine's thread drops it, however that thread ends.
@@ -72,7 +94,8 @@ impl World {
         let bell = EndBell { waker: watch.waker(), ended: Arc::clone(&engine_ended) };
         let wake: Wake = Box::new(move || bell.waker.wake());
         let (sender, reports) = channel();
-        let engine = Engine::start(config.databases, config.restore, sender, wake).map_err(system("engine thread"))?;
+        let databases = databases(config.databases, settings.user.as_deref())?;
+        let engine = Engine::start(databases, config.restore, sender, wake).map_err(system("engine thread"))?;
         engine.send(Command::Restore);
         let shutdown = config.shutdown;
         let rules = Rules {
