@@ -216,9 +216,8 @@ impl Task {
             tracing::warn!(db = %self.target.db, "replication waits for the replica: {error}");
         }
         self.status.update(|status| status.problem = Some(error.to_owned()));
-        let pause = retry::pause(trouble.tries);
-        trouble.tries += 1;
-        self.mailbox.pause(pause).await;
+        trouble.tries = trouble.tries.saturating_add(1);
+        self.mailbox.pause(retry::pause(trouble.tries)).await;
         if self.mailbox.closed() { Err(End::Closed) } else { Ok(()) }
     }
 

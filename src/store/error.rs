@@ -16,6 +16,13 @@ pub enum StoreErrorKind {
     Invalid,
 }
 
+impl StoreErrorKind {
+    /// Whether the same request may succeed later without anybody changing anything.
+    pub fn may_heal(self) -> bool {
+        matches!(self, StoreErrorKind::Unreachable | StoreErrorKind::TimedOut)
+    }
+}
+
 #[derive(Clone, Debug, thiserror::Error)]
 pub struct StoreError {
     pub kind: StoreErrorKind,
@@ -28,9 +35,18 @@ pub struct StoreError {
 }
 
 impl StoreError {
+    pub fn new(
+        kind: StoreErrorKind,
+        operation: &'static str,
+        subject: impl Into<String>,
+        detail: impl Into<String>,
+    ) -> StoreError {
+        StoreError { kind, operation, subject: subject.into(), detail: detail.into() }
+    }
+
     /// Whether the same request may succeed later without anybody changing anything.
     pub fn may_heal(&self) -> bool {
-        matches!(self.kind, StoreErrorKind::Unreachable | StoreErrorKind::TimedOut)
+        self.kind.may_heal()
     }
 }
 

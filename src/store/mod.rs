@@ -1,20 +1,31 @@
 //! Object storage behind one trait. Owns: requests, their deadlines, the providers' errors. In: keys relative to the
 //! replica's root, bytes. Out: bytes, listings, or a `StoreError` that says operation and subject. Never: decides what
-//! is written, retries on its own, or knows what LTX is (only `layout` knows the names of the files).
+//! is written, repeats a whole call on its own (callers do, through `retry`), or knows what LTX is (only `layout` knows
+//! the names of the files).
 
 pub mod error;
+pub mod faulty;
+mod file;
+mod key;
 pub mod layout;
+mod limit;
+mod open;
 pub mod retry;
+#[cfg(feature = "s3")]
+mod s3;
 pub mod settings;
 
 use crate::model::Deadline;
 use bytes::Bytes;
 pub use error::{StoreError, StoreErrorKind};
+pub use open::open;
 pub use settings::{Scheme, StoreSettings};
 use std::future::Future;
 use std::ops::Range;
 use std::pin::Pin;
 use tokio::sync::mpsc;
+
+const PRODUCER_GONE: &str = "the content ended early: whoever produced it failed; nothing was stored";
 
 pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
 
@@ -61,7 +72,7 @@ pub trait Store: Send + Sync {
     /// Every object whose key begins with `prefix` (a `/`-separated path prefix, or "" for all), any order, all pages.
     fn list<'a>(&'a self, prefix: &'a str, by: Deadline) -> StoreFuture<'a, Vec<Object>>;
 
-    /// The object's bytes, or those of `range` (end exclusive, beyond the end is cut off).
+    /// The object's bytes, or those of `range` (end exclusive, beyond the end is cut off; an empty one is `Invalid`).
     fn get<'a>(&'a self, key: &'a str, range: Option<Range<u64>>, by: Deadline) -> StoreFuture<'a, Bytes>;
 
     /// Creates the object if there is none of that name. It appears whole or not at all. `timestamp_ms` (Unix

@@ -53,7 +53,9 @@ impl Seaweed {
             let directory = base.join(format!("seaweed-{}-{number}", std::process::id()));
             fs::create_dir_all(directory.join("data")).unwrap();
             fs::write(directory.join("s3.json"), credentials()).unwrap();
-            let server = Seaweed { directory, ports: free_ports(), running: Mutex::default() };
+            let ports = free_ports();
+            fs::write(directory.join("ports"), ports.map(|port| port.to_string()).join(" ")).unwrap();
+            let server = Seaweed { directory, ports, running: Mutex::default() };
             // A port may be lost to somebody else between the choice and the start: then others are tried.
             if server.launch(&weed) {
                 return server;
@@ -239,11 +241,7 @@ impl Seaweed {
 impl Drop for Seaweed {
     fn drop(&mut self) {
         self.end(Signal::SIGKILL);
-        let _ = fs::remove_dir_all(&self.directory);
-        // SeaweedFS keeps these at a fixed place, named by their port.
-        for (role, port) in ["s3", "master", "volume", "filer", "admin"].iter().zip(self.ports) {
-            let _ = fs::remove_file(format!("/tmp/seaweedfs-{role}-grpc-{}.sock", port + GRPC));
-        }
+        clear(&self.directory);
     }
 }
 
@@ -309,9 +307,19 @@ fn sweep(base: &Path) {
         let name = entry.file_name().into_string().unwrap_or_default();
         let pid = name.strip_prefix("seaweed-").and_then(|rest| rest.split('-').next());
         if pid.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
-            let _ = fs::remove_dir_all(entry.path());
+            clear(&entry.path());
         }
     }
+}
+
+/// Removes a server's directory, and the sockets that SeaweedFS keeps at a fixed place, named by their port.
+fn clear(directory: &Path) {
+    for port in fs::read_to_string(directory.join("ports")).unwrap_or_default().split(' ').flat_map(str::parse::<u16>) {
+        for role in ["s3", "master", "volume", "filer", "admin"] {
+            let _ = fs::remove_file(format!("/tmp/seaweedfs-{role}-grpc-{}.sock", port + GRPC));
+        }
+    }
+    let _ = fs::remove_dir_all(directory);
 }
 
 /// Runs a request to its end from any kind of test, async ones too: on a thread and a runtime of its own.

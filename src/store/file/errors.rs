@@ -1,0 +1,59 @@
+//! What an I/O error means for the caller: pure. In: the error. Out: its kind and what the user can do.
+
+use crate::store::{StoreError, StoreErrorKind};
+use std::io::{self, ErrorKind};
+
+/// Neither the file nor, perhaps, its directory is there.
+pub(super) fn is_absent(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory)
+}
+
+pub(super) fn explain(operation: &'static str, subject: &str, error: &io::Error) -> StoreError {
+    let (kind, hint) = classify(error.kind());
+    StoreError::new(kind, operation, subject, format!("{error}{hint}"))
+}
+
+fn classify(kind: ErrorKind) -> (StoreErrorKind, &'static str) {
+    match kind {
+        ErrorKind::NotFound => (StoreErrorKind::NotFound, ""),
+        ErrorKind::PermissionDenied => {
+            (StoreErrorKind::Denied, "; check the owner and mode of the directory and the user that litevisor runs as")
+        }
+        ErrorKind::ReadOnlyFilesystem => (StoreErrorKind::Denied, "; mount the replica's file system writable"),
+        ErrorKind::NotADirectory | ErrorKind::IsADirectory => {
+            (StoreErrorKind::Invalid, "; a file stands where a directory is needed, or the other way round")
+        }
+        ErrorKind::InvalidFilename | ErrorKind::InvalidInput => (StoreErrorKind::Invalid, ""),
+        ErrorKind::Unsupported => (StoreErrorKind::Invalid, ""),
+        ErrorKind::UnexpectedEof => (StoreErrorKind::Invalid, "; the file became shorter while it was read"),
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
+            (StoreErrorKind::Unreachable, "; make room in the replica's file system")
+        }
+        // A network file system that is away, a device that stumbles: they may come back.
+        _ => (StoreErrorKind::Unreachable, ""),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::libc;
+
+    #[test]
+    fn errors_map_to_kinds_by_their_number() {
+        for (errno, kind) in [
+            (libc::ENOENT, StoreErrorKind::NotFound),
+            (libc::EACCES, StoreErrorKind::Denied),
+            (libc::EPERM, StoreErrorKind::Denied),
+            (libc::EROFS, StoreErrorKind::Denied),
+            (libc::ENOTDIR, StoreErrorKind::Invalid),
+            (libc::ENAMETOOLONG, StoreErrorKind::Invalid),
+            (libc::ENOSPC, StoreErrorKind::Unreachable),
+            (libc::EDQUOT, StoreErrorKind::Unreachable),
+            (libc::EIO, StoreErrorKind::Unreachable),
+            (libc::ESTALE, StoreErrorKind::Unreachable),
+        ] {
+            assert_eq!(explain("get", "x", &io::Error::from_raw_os_error(errno)).kind, kind, "{errno}");
+        }
+    }
+}

@@ -1,0 +1,229 @@
+//! A file on its way to its name. Owns: a temporary file beside its target; it goes away when dropped. In: bytes. Out: the
+//! target, complete and durable. Never: shows a part of the content under the final name, or replaces a file when only a
+//! new one was asked for.
+
+use super::errors::is_absent;
+use crate::store::{Put, key::TEMP_SUFFIX};
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, UNIX_EPOCH};
+
+// As Litestream makes them: a replica holds what its database holds.
+const FILE_MODE: u32 = 0o600;
+const DIRECTORY_MODE: u32 = 0o700;
+
+pub(super) struct Temp {
+    file: File,
+    path: PathBuf,
+    target: PathBuf,
+}
+
+impl Temp {
+    /// Opens `<name>.<pid>.<counter>.tmp` beside `target`, making the directories it needs.
+    pub(super) fn create(target: &Path) -> io::Result<Temp> {
+        static COUNTER: AtomicU64 = AtomicU64::new(0);
+        make_directories(parent(target))?;
+        loop {
+            let number = COUNTER.fetch_add(1, Ordering::Relaxed);
+            let mut name = target.file_name().unwrap_or_default().to_owned();
+            name.push(format!(".{}.{number}{TEMP_SUFFIX}", std::process::id()));
+            let path = target.with_file_name(name);
+            // Exclusive: in a container we are always process 1, so a killed run may have left the same name.
+            match OpenOptions::new().write(true).create_new(true).mode(FILE_MODE).open(&path) {
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => continue,
+                file => return Ok(Temp { file: file?, path, target: target.to_owned() }),
+            }
+        }
+    }
+
+    pub(super) fn write(mut self, bytes: &[u8]) -> io::Result<Temp> {
+        self.file.write_all(bytes)?;
+        Ok(self)
+    }
+
+    /// Gives the file its name if nobody has it. The timestamp is set before, so that no listing sees another one.
+    pub(super) fn publish_new(self, timestamp_ms: i64) -> io::Result<Put> {
+        let span = Duration::from_millis(timestamp_ms.unsigned_abs());
+        let time = if timestamp_ms < 0 { UNIX_EPOCH.checked_sub(span) } else { UNIX_EPOCH.checked_add(span) };
+        self.file.set_modified(time.ok_or(ErrorKind::InvalidInput)?)?;
+        self.file.sync_all()?;
+        let put = claim(&self.path, &self.target, |from, to| fs::hard_link(from, to))?;
+        let target = self.target.clone();
+        drop(self);
+        sync_directory(parent(&target))?;
+        Ok(put)
+    }
+
+    /// Gives the file its name, whoever has it now.
+    pub(super) fn publish_over(self) -> io::Result<()> {
+        self.file.sync_all()?;
+        fs::rename(&self.path, &self.target)?;
+        sync_directory(parent(&self.target))
+    }
+}
+
+impl Drop for Temp {
+    fn drop(&mut self) {
+        // Gone already when it was renamed. Otherwise a left-over is harmless: no reader takes the name for an object.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+/// The exclusive step: `target` becomes the file at `temp`, unless `target` exists. A hard link is atomic everywhere,
+/// on NFS too; file systems without links mostly know an exclusive rename.
+fn claim(temp: &Path, target: &Path, link: impl Fn(&Path, &Path) -> io::Result<()>) -> io::Result<Put> {
+    let refused = match link(temp, target) {
+        Ok(()) => return Ok(Put::Created),
+        Err(error) => error,
+    };
+    match refused.kind() {
+        // A network file system may have repeated a request whose reply was lost: two names mean that ours went through.
+        ErrorKind::AlreadyExists if fs::metadata(temp)?.nlink() > 1 => Ok(Put::Created),
+        ErrorKind::AlreadyExists => Ok(Put::Exists),
+        ErrorKind::PermissionDenied | ErrorKind::Unsupported | ErrorKind::TooManyLinks => {
+            match rename_exclusive(temp, target) {
+                Ok(()) => Ok(Put::Created),
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(Put::Exists),
+                Err(error) if matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::Unsupported) => {
+                    Err(io::Error::new(ErrorKind::Unsupported, NO_EXCLUSIVE))
+                }
+                Err(error) => Err(error),
+            }
+        }
+        _ => Err(refused),
+    }
+}
+
+const NO_EXCLUSIVE: &str = "this file system has neither hard links nor an exclusive rename, so two writers could \
+    overwrite each other; keep the replica on another one, or give the bucket itself as s3://";
+
+fn rename_exclusive(from: &Path, to: &Path) -> io::Result<()> {
+    use nix::libc;
+    use std::{ffi::CString, os::unix::ffi::OsStrExt};
+    let from = CString::new(from.as_os_str().as_bytes())?;
+    let to = CString::new(to.as_os_str().as_bytes())?;
+    let here = libc::AT_FDCWD;
+    // By number, because nix and musl's libc have no function for it.
+    // SAFETY: both pointers are NUL-terminated strings that outlive the call; the kernel only reads them.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_renameat2,
+            here,
+            from.as_ptr(),
+            here,
+            to.as_ptr(),
+            libc::RENAME_NOREPLACE as libc::c_uint,
+        )
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Makes what is missing, from the top, each entry synced into its parent: a file in a directory that a crash forgets is
+/// forgotten too.
+fn make_directories(directory: &Path) -> io::Result<()> {
+    match fs::metadata(directory) {
+        Ok(_) => return Ok(()),
+        Err(error) if !is_absent(&error) => return Err(error),
+        Err(_) => {}
+    }
+    let above = parent(directory);
+    if above != directory {
+        make_directories(above)?;
+    }
+    match DirBuilder::new().mode(DIRECTORY_MODE).create(directory) {
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(error),
+        _ => sync_directory(above),
+    }
+}
+
+fn sync_directory(directory: &Path) -> io::Result<()> {
+    match File::open(directory)?.sync_all() {
+        // Some network file systems cannot; their names are durable in their own way.
+        Err(error) if matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::Unsupported) => Ok(()),
+        result => result,
+    }
+}
+
+fn parent(path: &Path) -> &Path {
+    path.parent().unwrap_or(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(directory: &Path) -> Vec<String> {
+        let mut names: Vec<String> =
+            fs::read_dir(directory).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    fn no_links(_: &Path, _: &Path) -> io::Result<()> {
+        Err(io::Error::from_raw_os_error(nix::libc::EPERM))
+    }
+
+    #[test]
+    fn a_dropped_file_leaves_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let temp = Temp::create(&directory.path().join("a/b")).unwrap().write(b"part").unwrap();
+        let name = names(&directory.path().join("a")).pop().unwrap();
+        assert!(name.starts_with(&format!("b.{}.", std::process::id())) && name.ends_with(".tmp"), "{name}");
+        drop(temp);
+        assert_eq!(names(&directory.path().join("a")), [""; 0]);
+    }
+
+    #[test]
+    fn the_left_over_of_a_killed_run_is_no_obstacle() {
+        let directory = tempfile::tempdir().unwrap();
+        let target = directory.path().join("x");
+        let first = Temp::create(&target).unwrap();
+        let number: u64 =
+            first.path.file_stem().unwrap().to_str().unwrap().rsplit('.').next().unwrap().parse().unwrap();
+        // Other tests count too; block a good stretch of the names that may come next.
+        for next in number + 1..number + 50 {
+            fs::write(directory.path().join(format!("x.{}.{next}.tmp", std::process::id())), "old").unwrap();
+        }
+        assert_eq!(Temp::create(&target).unwrap().write(b"new").unwrap().publish_new(0).unwrap(), Put::Created);
+        assert_eq!(fs::read(&target).unwrap(), b"new");
+    }
+
+    #[test]
+    fn without_hard_links_the_exclusive_rename_decides() {
+        let directory = tempfile::tempdir().unwrap();
+        let (temp, target) = (directory.path().join("x.tmp"), directory.path().join("x"));
+        fs::write(&temp, "one").unwrap();
+        assert_eq!(claim(&temp, &target, no_links).unwrap(), Put::Created);
+        fs::write(&temp, "two").unwrap();
+        assert_eq!(claim(&temp, &target, no_links).unwrap(), Put::Exists);
+        assert_eq!(fs::read(&target).unwrap(), b"one");
+    }
+
+    #[test]
+    fn a_link_whose_reply_was_lost_is_still_ours() {
+        let directory = tempfile::tempdir().unwrap();
+        let (temp, target) = (directory.path().join("x.tmp"), directory.path().join("x"));
+        fs::write(&temp, "one").unwrap();
+        let link_twice = |from: &Path, to: &Path| {
+            fs::hard_link(from, to)?;
+            fs::hard_link(from, to)
+        };
+        assert_eq!(claim(&temp, &target, link_twice).unwrap(), Put::Created);
+        let foreign = directory.path().join("y.tmp");
+        fs::write(&foreign, "two").unwrap();
+        assert_eq!(claim(&foreign, &target, |a, b| fs::hard_link(a, b)).unwrap(), Put::Exists);
+    }
+
+    #[test]
+    fn new_files_and_directories_are_the_owners_only() {
+        let directory = tempfile::tempdir().unwrap();
+        let target = directory.path().join("a/b/c");
+        Temp::create(&target).unwrap().publish_new(1_000).unwrap();
+        assert_eq!(fs::metadata(&target).unwrap().mode() & 0o777, 0o600);
+        assert_eq!(fs::metadata(directory.path().join("a")).unwrap().mode() & 0o777, 0o700);
+        assert_eq!(names(&directory.path().join("a/b")), ["c"]);
+    }
+}

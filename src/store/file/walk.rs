@@ -1,0 +1,62 @@
+//! Lists a directory tree. In: the root and a key prefix. Out: every file whose key begins so. Never: reports temporary
+//! files, or fails because something vanished meanwhile.
+
+use super::errors::is_absent;
+use crate::store::{Object, key::TEMP_SUFFIX};
+use std::fs::{self, DirEntry, Metadata};
+use std::io;
+use std::path::Path;
+use std::time::UNIX_EPOCH;
+
+/// A missing directory is an empty one: a new replica has none yet.
+pub(super) fn walk(root: &Path, prefix: &str) -> io::Result<Vec<Object>> {
+    let start = prefix.rsplit_once('/').map_or("", |(parents, _)| parents);
+    let mut objects = Vec::new();
+    let mut todo = vec![start.to_owned()];
+    while let Some(directory) = todo.pop() {
+        let entries = match fs::read_dir(root.join(&directory)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            entries => entries?,
+        };
+        for entry in entries {
+            let entry = entry?;
+            let name = entry.file_name();
+            let Some(name) = name.to_str() else { continue };
+            let key = if directory.is_empty() { name.to_owned() } else { format!("{directory}/{name}") };
+            if !key.starts_with(prefix) || name.ends_with(TEMP_SUFFIX) {
+                continue;
+            }
+            match look(&entry)? {
+                Some(metadata) if metadata.is_dir() => todo.push(key),
+                Some(metadata) if metadata.is_file() => {
+                    objects.push(Object { key, size: metadata.len(), modified_ms: modified_ms(&metadata)? });
+                }
+                _ => {}
+            }
+        }
+    }
+    Ok(objects)
+}
+
+/// None when it has vanished since the directory was read. A link to a file counts as the file; a link to a directory is
+/// not followed, so that the walk ends.
+fn look(entry: &DirEntry) -> io::Result<Option<Metadata>> {
+    let metadata = match entry.metadata() {
+        Ok(metadata) if metadata.is_symlink() => {
+            fs::metadata(entry.path()).map(|target| target.is_file().then_some(target))
+        }
+        other => other.map(Some),
+    };
+    match metadata {
+        Err(error) if is_absent(&error) => Ok(None),
+        metadata => metadata,
+    }
+}
+
+fn modified_ms(metadata: &Metadata) -> io::Result<i64> {
+    let modified = metadata.modified()?;
+    Ok(match modified.duration_since(UNIX_EPOCH) {
+        Ok(after) => i64::try_from(after.as_millis()).unwrap_or(i64::MAX),
+        Err(before) => i64::try_from(before.duration().as_millis()).map_or(i64::MIN, |ms| -ms),
+    })
+}

@@ -1,0 +1,198 @@
+//! What a failed request means. In: the SDK's error. Out: a kind, and a text that names what the service said and what the
+//! user can do. Decided by status, code and error type, never by the text of a message.
+
+use super::super::{StoreError, StoreErrorKind};
+use aws_credential_types::provider::error::CredentialsError;
+use aws_sdk_s3::error::{ConnectorError, ProvideErrorMetadata, SdkError};
+use std::error::Error;
+
+/// The operation's name in errors decides little, but a 404 to `get` is an answer, and to all others a missing bucket.
+pub(super) fn explain<E>(operation: &'static str, subject: &str, error: &SdkError<E>) -> StoreError
+where
+    E: ProvideErrorMetadata + Error + 'static,
+{
+    let (kind, detail) = match error {
+        SdkError::TimeoutError(_) => (StoreErrorKind::TimedOut, chain(error)),
+        SdkError::DispatchFailure(_) | SdkError::ConstructionFailure(_) => not_sent(error),
+        _ => answered(operation, error),
+    };
+    StoreError::new(kind, operation, subject, detail)
+}
+
+/// The status of the answer, if there was one.
+pub(super) fn status<E>(error: &SdkError<E>) -> Option<u16> {
+    error.raw_response().map(|response| response.status().as_u16())
+}
+
+fn answered<E>(operation: &str, error: &SdkError<E>) -> (StoreErrorKind, String)
+where
+    E: ProvideErrorMetadata + Error + 'static,
+{
+    let Some(status) = status(error) else { return (StoreErrorKind::Invalid, chain(error)) };
+    let (kind, hint) = classify(operation, status, error.code().unwrap_or_default());
+    let mut detail = format!("HTTP {status}");
+    for part in [error.code(), error.message()].into_iter().flatten() {
+        detail = format!("{detail} {part}");
+    }
+    if error.code().is_none() && matches!(error, SdkError::ResponseError(_)) {
+        detail = format!("{detail} ({})", chain(error));
+    }
+    (kind, with_hint(detail, hint))
+}
+
+fn with_hint(detail: String, hint: &str) -> String {
+    if hint.is_empty() { detail } else { format!("{}; {hint}", detail.trim_end_matches('.')) }
+}
+
+const KEYS: &str = "check access_key_id, secret_access_key and region, and what the bucket's policy grants";
+const NO_BUCKET: &str = "the bucket does not exist: create it, or check its name, the endpoint and the region";
+const REGION: &str = "the bucket is in another region: set `region` (or the endpoint) to where it is";
+const CLOCK: &str = "the clocks of this machine and the store differ: set this machine's clock";
+const EXPIRED: &str = "the credentials have expired or are wrong: renew them";
+const LACKING: &str = "the store does not support what this request needs (conditional writes, multipart uploads)";
+
+/// Codes speak first where a status has several meanings.
+pub(super) fn classify(operation: &str, status: u16, code: &str) -> (StoreErrorKind, &'static str) {
+    use StoreErrorKind::{Denied, Invalid, NotFound, Unreachable};
+    match (status, code) {
+        (_, "NoSuchBucket") => (Denied, NO_BUCKET),
+        (_, "NoSuchUpload") => (Unreachable, "the multipart upload is gone; it starts again"),
+        (_, "RequestTimeTooSkewed") => (Denied, CLOCK),
+        (_, "AuthorizationHeaderMalformed" | "IllegalLocationConstraintException") => (Denied, REGION),
+        (_, "ExpiredToken" | "InvalidToken" | "TokenRefreshRequired" | "InvalidAccessKeyId") => (Denied, EXPIRED),
+        (400, "RequestTimeout" | "IncompleteBody" | "BadDigest" | "XAmzContentSHA256Mismatch") => (Unreachable, ""),
+        (404, _) if operation == "get" => (NotFound, ""),
+        (404, _) => (Denied, NO_BUCKET),
+        (401 | 403, _) => (Denied, KEYS),
+        (300..=399, _) => (Denied, REGION),
+        // Somebody else writes the same key just now.
+        (409, _) => (Unreachable, ""),
+        (405 | 501, _) => (Invalid, LACKING),
+        (408 | 425 | 429 | 500..=599, _) => (Unreachable, ""),
+        _ => (Invalid, ""),
+    }
+}
+
+/// No answer: no credentials, no connection, no trust, or a request that cannot be built.
+fn not_sent<E>(error: &SdkError<E>) -> (StoreErrorKind, String)
+where
+    E: Error + 'static,
+{
+    let detail = chain(error);
+    if let Some(credentials) = find::<CredentialsError>(error) {
+        return no_credentials(credentials, detail);
+    }
+    if let Some(rustls::Error::InvalidCertificate(_)) = find::<rustls::Error>(error) {
+        let hint = "the server's certificate is not trusted: set ca_file (or SSL_CERT_FILE) to the CA that signed it";
+        return (StoreErrorKind::Denied, with_hint(detail, hint));
+    }
+    match error {
+        SdkError::DispatchFailure(failure) if failure.is_timeout() => (StoreErrorKind::TimedOut, detail),
+        SdkError::DispatchFailure(failure) if failure.is_user() => (StoreErrorKind::Invalid, detail),
+        SdkError::DispatchFailure(_) => (StoreErrorKind::Unreachable, detail),
+        _ => (StoreErrorKind::Invalid, with_hint(detail, "check the bucket's name and the endpoint")),
+    }
+}
+
+fn no_credentials(error: &CredentialsError, detail: String) -> (StoreErrorKind, String) {
+    match error {
+        CredentialsError::ProviderTimedOut(_) => (StoreErrorKind::TimedOut, detail),
+        // The token service or the metadata server could not be reached.
+        CredentialsError::ProviderError(_) if find::<ConnectorError>(error).is_some() => {
+            (StoreErrorKind::Unreachable, detail)
+        }
+        CredentialsError::CredentialsNotLoaded(_) => {
+            let hint = "no credentials found: set access_key_id and secret_access_key, or give the machine a role";
+            (StoreErrorKind::Denied, with_hint(detail, hint))
+        }
+        _ => (StoreErrorKind::Denied, detail),
+    }
+}
+
+/// The first error of type `T` in the chain. `io::Error` hides its payload from `source`, so it is opened.
+fn find<'a, T: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a T> {
+    errors(error).find_map(|error| error.downcast_ref::<T>())
+}
+
+fn errors<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |&error| match error.downcast_ref::<std::io::Error>() {
+        Some(io) => io.get_ref().map(|inner| inner as &(dyn Error + 'static)),
+        None => error.source(),
+    })
+}
+
+/// Every message of the chain once, outermost first.
+pub(super) fn chain(error: &(dyn Error + 'static)) -> String {
+    let mut parts: Vec<String> = Vec::new();
+    for part in errors(error).map(ToString::to_string) {
+        if !parts.iter().any(|seen| seen.contains(&part)) {
+            parts.push(part);
+        }
+    }
+    parts.join(": ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use StoreErrorKind::{Denied, Invalid, NotFound, TimedOut, Unreachable};
+    use aws_sdk_s3::operation::get_object::GetObjectError;
+
+    #[test]
+    fn answers_map_to_kinds() {
+        for (operation, status, code, kind) in [
+            ("get", 404, "NoSuchKey", NotFound),
+            ("get", 404, "", NotFound),
+            ("get", 404, "NoSuchBucket", Denied),
+            ("list", 404, "NoSuchBucket", Denied),
+            ("list", 404, "", Denied),
+            ("create", 404, "NoSuchUpload", Unreachable),
+            ("create", 403, "SignatureDoesNotMatch", Denied),
+            ("create", 403, "RequestTimeTooSkewed", Denied),
+            ("create", 401, "", Denied),
+            ("create", 400, "AuthorizationHeaderMalformed", Denied),
+            ("create", 400, "ExpiredToken", Denied),
+            ("create", 400, "RequestTimeout", Unreachable),
+            ("create", 400, "InvalidArgument", Invalid),
+            ("create", 301, "PermanentRedirect", Denied),
+            ("create", 409, "ConditionalRequestConflict", Unreachable),
+            ("create", 501, "NotImplemented", Invalid),
+            ("create", 429, "", Unreachable),
+            ("create", 500, "InternalError", Unreachable),
+            ("create", 503, "SlowDown", Unreachable),
+        ] {
+            assert_eq!(classify(operation, status, code).0, kind, "{operation} {status} {code}");
+        }
+    }
+
+    #[test]
+    fn requests_without_an_answer_map_to_kinds() {
+        let io =
+            |error: std::io::Error| SdkError::<GetObjectError>::dispatch_failure(ConnectorError::io(Box::new(error)));
+        let other = |error: CredentialsError| {
+            SdkError::<GetObjectError>::dispatch_failure(ConnectorError::other(Box::new(error), None))
+        };
+        let refused = std::io::Error::from_raw_os_error(nix::libc::ECONNREFUSED);
+        let untrusted = rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer);
+        let unreachable = ConnectorError::io("no route".into());
+        for (error, kind) in [
+            (io(refused), Unreachable),
+            (io(std::io::Error::other(untrusted)), Denied),
+            (SdkError::dispatch_failure(ConnectorError::timeout("slow".into())), TimedOut),
+            (SdkError::timeout_error("slow"), TimedOut),
+            (SdkError::construction_failure("bad bucket"), Invalid),
+            (other(CredentialsError::not_loaded_no_source()), Denied),
+            (other(CredentialsError::provider_error("refused by the token service")), Denied),
+            (other(CredentialsError::provider_error(unreachable)), Unreachable),
+            (other(CredentialsError::provider_timed_out(std::time::Duration::from_secs(1))), TimedOut),
+        ] {
+            assert_eq!(explain("get", "s3://b/k", &error).kind, kind, "{error:?}");
+        }
+    }
+
+    #[test]
+    fn every_message_of_the_chain_is_told_once() {
+        let error = std::io::Error::other(std::io::Error::from_raw_os_error(nix::libc::ECONNREFUSED));
+        assert_eq!(chain(&error), "Connection refused (os error 111)");
+    }
+}
