@@ -22,7 +22,7 @@ pub mod config;
 pub mod exit;
 pub mod lifecycle;
 pub mod observe;
-#[cfg(any())]
+
 pub mod run;
 
 // 4: the command line
