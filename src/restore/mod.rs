@@ -1,4 +1,36 @@
-//! Restore: survey → decide → plan → fetch → verify → steps → install.
+//! Restore: survey → decide → plan → fetch → verify → steps → install. Owns everything that happens to a database file
+//! before the app may see it. In: a store, a path, settings. Out: how the database stands. Never: replicates, starts
+//! anything, or opens a database with SQLite.
 
+mod assemble;
+pub mod decide;
+pub mod error;
+mod fetch;
+mod install;
+pub mod lineage;
+pub mod listing;
+mod ordered;
+mod output;
+mod owner;
+mod pieces;
+pub mod plan;
+mod progress;
+mod retry;
 pub mod settings;
-pub use settings::{OnRestoreFailure, Owner, RestoreSettings};
+mod source;
+mod start;
+mod steps;
+mod survey;
+mod verify;
+mod wal_proof;
+
+pub use decide::Kept;
+pub use error::{RestoreError, RestoreErrorKind};
+pub use install::recover;
+pub use lineage::{Tip, TipFile};
+pub use output::{RestoredTo, restore_to};
+pub use plan::Target;
+pub use progress::Progress;
+pub use settings::{OnRestoreFailure, Owner, Owners, RestoreSettings};
+pub use start::{Outcome, prepare};
+pub use verify::VerifiedDb;

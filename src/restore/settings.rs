@@ -35,3 +35,16 @@ pub struct Owner {
     /// Permission bits, e.g. 0o640.
     pub mode: Option<u32>,
 }
+
+impl Owner {
+    pub(super) fn names_somebody(&self) -> bool {
+        self.uid.is_some() || self.gid.is_some()
+    }
+}
+
+/// Whose the restored file shall be: as configured for the database, else like the file that was there, else the app's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Owners {
+    pub configured: Owner,
+    pub app: Owner,
+}

@@ -1,0 +1,204 @@
+//! The staged file: pages of the files of a plan, oldest first, each written straight to its place. Keeps a checksum per
+//! page (8 bytes), so that at the end it is proven that every page is there and that the database is the one its writer
+//! meant. Decodes inline; every call is as long as its chunk.
+
+use super::error::{Damage, RestoreError};
+use super::plan::{Plan, RemoteFile};
+use crate::ltx::{Decoder, Event, Header, LtxError, Trailer};
+use crate::model::{DbChecksum, DbPath, FileChecksum, PageNo, PageSize, page_checksum};
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+
+/// The least that a page takes in a file: its header, an empty block, its line in the index.
+const LEAST_BYTES_PER_PAGE: u64 = 14;
+
+pub struct Assembly {
+    replica: String,
+    db: DbPath,
+    path: PathBuf,
+    file: File,
+    decoder: Decoder,
+    page_size: Option<PageSize>,
+    table: PageTable,
+    /// More pages than this cannot be in the files: what a header says is not believed before memory is taken.
+    most_pages: u64,
+    /// Since which file the database has not been what the headers say.
+    mismatch: Option<(String, Damage)>,
+    last: Option<(String, Header, Trailer)>,
+}
+
+/// A complete staged file.
+pub struct Assembled {
+    pub db: DbPath,
+    pub file: File,
+    pub page_size: PageSize,
+    pub commit: u32,
+    pub db_checksum: DbChecksum,
+    /// The last file that was applied, by name and by content.
+    pub last_key: String,
+    pub tip: FileChecksum,
+}
+
+impl Assembly {
+    /// Creates the staged file, empty.
+    pub fn create(db: &DbPath, replica: &str, plan: &Plan) -> Result<Assembly, RestoreError> {
+        let path = db.staged();
+        let bytes: u64 = plan.files.iter().fold(0, |sum, file| sum.saturating_add(file.size));
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&path);
+        Ok(Assembly {
+            replica: replica.to_owned(),
+            db: db.clone(),
+            file: file.map_err(RestoreError::io("create", &path))?,
+            path,
+            decoder: Decoder::default(),
+            page_size: None,
+            table: PageTable::default(),
+            most_pages: bytes / LEAST_BYTES_PER_PAGE + 1, // and the lock page, which is in no file
+            mismatch: None,
+            last: None,
+        })
+    }
+
+    /// The next bytes of `file`; `last` when there are no more of it.
+    pub fn feed(&mut self, file: &RemoteFile, bytes: &[u8], last: bool) -> Result<(), RestoreError> {
+        let fed = self.apply(file, bytes).and_then(|()| if last { self.end(file) } else { Ok(()) });
+        fed.map_err(|fault| match fault {
+            Fault::Damage(damage) => {
+                RestoreError::Damaged { replica: self.replica.clone(), file: file.key.clone(), damage }
+            }
+            Fault::Io(source) => RestoreError::io("write", &self.path)(source),
+        })
+    }
+
+    fn apply(&mut self, file: &RemoteFile, mut bytes: &[u8]) -> Result<(), Fault> {
+        while let Some(event) = self.decoder.next(&mut bytes)? {
+            match event {
+                Event::Header(header) => {
+                    let header = header.clone();
+                    self.begin(file, &header)?;
+                }
+                Event::Page(page, data) => {
+                    let offset = self.page_size.map_or(0, |size| size.offset_of(page));
+                    self.file.write_all_at(data, offset)?;
+                    self.table.set(page, page_checksum(page, data));
+                }
+                Event::End(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn begin(&mut self, file: &RemoteFile, header: &Header) -> Result<(), Damage> {
+        if header.range != file.range {
+            return Err(Damage::Name(header.range));
+        }
+        let (want, got) = (self.page_size.get_or_insert(header.page_size).get(), header.page_size.get());
+        if want != got {
+            return Err(Damage::PageSize { got, want });
+        }
+        if u64::from(header.commit) > self.most_pages {
+            return Err(Damage::Pages(header.commit));
+        }
+        self.table.grow(header.commit);
+        Ok(())
+    }
+
+    /// A file is over: the database has its size now, and may say what it should be.
+    fn end(&mut self, file: &RemoteFile) -> Result<(), Fault> {
+        let (header, trailer) = std::mem::take(&mut self.decoder).finish()?;
+        let bytes = u64::from(header.commit) * u64::from(header.page_size.get());
+        self.file.set_len(bytes)?;
+        self.table.shrink(header.commit);
+        match header.db_checksum {
+            Some(want) if want != self.table.rolling && self.mismatch.is_none() => {
+                let damage = Damage::Checksum { got: self.table.rolling.get(), want: want.get() };
+                self.mismatch = Some((file.key.clone(), damage));
+            }
+            // A later full image made it right again.
+            Some(want) if want == self.table.rolling => self.mismatch = None,
+            _ => {}
+        }
+        self.last = Some((file.key.clone(), header, trailer));
+        Ok(())
+    }
+
+    /// After the last file: every page is there, and the checksum is the one that the headers say.
+    pub fn finish(self) -> Result<Assembled, RestoreError> {
+        let Some((last_key, header, trailer)) = self.last else {
+            return Err(RestoreError::NothingThere { replica: self.replica });
+        };
+        let missing = self.table.first_missing(header.page_size.lock_page()).map(Damage::Missing);
+        if let Some((file, damage)) = self.mismatch.or(missing.map(|damage| (last_key.clone(), damage))) {
+            return Err(RestoreError::Damaged { replica: self.replica, file, damage });
+        }
+        Ok(Assembled {
+            db: self.db,
+            file: self.file,
+            page_size: header.page_size,
+            commit: header.commit,
+            db_checksum: self.table.rolling,
+            last_key,
+            tip: trailer.file,
+        })
+    }
+}
+
+/// What went wrong with a chunk, before it is known of which file.
+enum Fault {
+    Damage(Damage),
+    Io(io::Error),
+}
+
+impl From<Damage> for Fault {
+    fn from(damage: Damage) -> Self {
+        Fault::Damage(damage)
+    }
+}
+
+impl From<LtxError> for Fault {
+    fn from(error: LtxError) -> Self {
+        Fault::Damage(Damage::Format(error))
+    }
+}
+
+impl From<io::Error> for Fault {
+    fn from(error: io::Error) -> Self {
+        Fault::Io(error)
+    }
+}
+
+/// Checksum of each page, 0 where it has not come yet, and of all together.
+#[derive(Default)]
+struct PageTable {
+    checksums: Vec<u64>,
+    rolling: DbChecksum,
+}
+
+impl PageTable {
+    fn grow(&mut self, pages: u32) {
+        let pages = pages as usize;
+        if pages > self.checksums.len() {
+            self.checksums.resize(pages, 0);
+        }
+    }
+
+    fn shrink(&mut self, pages: u32) {
+        for gone in self.checksums.drain((pages as usize).min(self.checksums.len())..) {
+            self.rolling.toggle(gone);
+        }
+    }
+
+    fn set(&mut self, page: PageNo, checksum: u64) {
+        if let Some(slot) = (page.0 as usize).checked_sub(1).and_then(|at| self.checksums.get_mut(at)) {
+            self.rolling.toggle(std::mem::replace(slot, checksum));
+            self.rolling.toggle(checksum);
+        }
+    }
+
+    fn first_missing(&self, lock: PageNo) -> Option<u32> {
+        let missing = |(page, checksum): (u32, &u64)| (*checksum == 0 && page != lock.0).then_some(page);
+        (1..).zip(&self.checksums).find_map(missing)
+    }
+}

@@ -1,0 +1,85 @@
+//! What a start does with one database: pure, every cell.
+
+use super::error::Refusal;
+use super::lineage::{Doubt, Lineage};
+use super::listing::Replica;
+
+/// The file at the database's path; one of 0 bytes is absent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Local {
+    Absent,
+    /// With what is known of its relation to the replica; None where the replica holds nothing to compare with.
+    Present(Option<Lineage>),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Decision {
+    KeepLocal(Kept),
+    Restore(Why),
+    StartEmpty,
+    Refuse(Refusal),
+}
+
+/// Why the local file stays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kept {
+    ReplicaEmpty,
+    ByState,
+    ByWal,
+    Ahead,
+}
+
+/// Why the replica's state is taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Why {
+    NoLocalFile,
+    /// A local file is there, and nothing proves that it continues the replica.
+    Instead(Doubt),
+}
+
+pub fn decide(local: &Local, replica: Replica) -> Decision {
+    match (local, replica) {
+        (_, Replica::OldFormat) => Decision::Refuse(Refusal::OldFormat),
+        (Local::Absent, Replica::Empty) => Decision::StartEmpty,
+        (Local::Absent, Replica::Ends(_)) => Decision::Restore(Why::NoLocalFile),
+        (Local::Present(_), Replica::Empty) => Decision::KeepLocal(Kept::ReplicaEmpty),
+        (Local::Present(lineage), Replica::Ends(tip)) => match lineage {
+            Some(Lineage::ByState) => Decision::KeepLocal(Kept::ByState),
+            Some(Lineage::ByWal) => Decision::KeepLocal(Kept::ByWal),
+            Some(Lineage::Ahead { .. }) => Decision::KeepLocal(Kept::Ahead),
+            Some(Lineage::Forked { acked }) => Decision::Refuse(Refusal::Forked { tip, acked: *acked }),
+            Some(Lineage::Unproven(doubt)) => Decision::Restore(Why::Instead(doubt.clone())),
+            None => Decision::Restore(Why::Instead(Doubt::NoState)),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Txid;
+
+    #[test]
+    fn every_cell() {
+        let acked = Txid(9);
+        let ends = Replica::Ends(Txid(4));
+        let present = |lineage| Local::Present(Some(lineage));
+        let behind = Doubt::Behind { acked: Txid(2), tip: Txid(4) };
+        for (local, replica, decision) in [
+            (Local::Absent, Replica::Empty, Decision::StartEmpty),
+            (Local::Absent, Replica::OldFormat, Decision::Refuse(Refusal::OldFormat)),
+            (Local::Absent, ends, Decision::Restore(Why::NoLocalFile)),
+            (Local::Present(None), Replica::Empty, Decision::KeepLocal(Kept::ReplicaEmpty)),
+            (Local::Present(None), Replica::OldFormat, Decision::Refuse(Refusal::OldFormat)),
+            (Local::Present(None), ends, Decision::Restore(Why::Instead(Doubt::NoState))),
+            (present(Lineage::ByState), ends, Decision::KeepLocal(Kept::ByState)),
+            (present(Lineage::ByWal), ends, Decision::KeepLocal(Kept::ByWal)),
+            (present(Lineage::Ahead { acked }), ends, Decision::KeepLocal(Kept::Ahead)),
+            (present(Lineage::Forked { acked }), ends, Decision::Refuse(Refusal::Forked { tip: Txid(4), acked })),
+            (present(Lineage::Unproven(Doubt::NoState)), ends, Decision::Restore(Why::Instead(Doubt::NoState))),
+            (present(Lineage::Unproven(behind.clone())), ends, Decision::Restore(Why::Instead(behind))),
+        ] {
+            assert_eq!(decide(&local, replica), decision, "{local:?} {replica:?}");
+        }
+    }
+}

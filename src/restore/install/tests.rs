@@ -1,0 +1,114 @@
+use super::*;
+
+struct Place {
+    _dir: tempfile::TempDir,
+    db: DbPath,
+}
+
+impl Place {
+    fn new() -> Place {
+        let dir = tempfile::tempdir().unwrap();
+        let db = DbPath::new(dir.path().join("app.db"));
+        Place { _dir: dir, db }
+    }
+
+    fn put(&self, path: impl AsRef<Path>, text: &str) {
+        fs::write(path, text).unwrap();
+    }
+
+    /// Every file in the directory with its content.
+    fn files(&self) -> Vec<(String, String)> {
+        let mut files: Vec<_> = fs::read_dir(self.db.directory())
+            .unwrap()
+            .map(|entry| entry.unwrap())
+            .map(|entry| {
+                let name = entry.file_name().into_string().unwrap();
+                (name, fs::read_to_string(entry.path()).unwrap())
+            })
+            .collect();
+        files.sort();
+        files
+    }
+}
+
+fn pairs(files: &[(&str, &str)]) -> Vec<(String, String)> {
+    files.iter().map(|(name, text)| (name.to_string(), text.to_string())).collect()
+}
+
+/// The real files go through a whole installation, cut off after each step and recovered.
+#[test]
+fn cut_off_after_each_step() {
+    let mut cuts = 0;
+    for cut in 0..20 {
+        let place = Place::new();
+        let db = &place.db;
+        place.put(db.as_path(), "old");
+        for side in db.sides() {
+            place.put(side, "old side");
+        }
+        place.put(db.staged(), "new");
+        place.put(DbPath::new(db.staged()).wal(), "of a check");
+        let before: Vec<_> = place.files().into_iter().filter(|(name, _)| !name.contains("staged")).collect();
+
+        let mut done = 0;
+        while done < cut {
+            match next(observe(db).unwrap(), true) {
+                Step::Done => break,
+                step => act(db, step).unwrap(),
+            }
+            done += 1;
+        }
+        let promoted = fs::read_to_string(db.as_path()).is_ok_and(|text| text == "new");
+        recover(db).unwrap();
+        let expected = if promoted { pairs(&[("app.db", "new")]) } else { before };
+        assert_eq!(place.files(), expected, "cut after {cut}");
+        cuts = cuts.max(done);
+    }
+    assert_eq!(cuts, 9, "three sides, the database, promote, and the drop of four");
+}
+
+#[test]
+fn orphans_and_empty_files() {
+    let place = Place::new();
+    let db = &place.db;
+    recover(db).unwrap();
+    place.put(db.as_path(), "");
+    place.put(db.wal(), "stale");
+    recover(db).unwrap();
+    assert_eq!(place.files(), pairs(&[("app.db", "")]));
+
+    place.put(db.staged(), "new");
+    place.put(db.wal(), "stale");
+    assert_eq!(run(db, true).unwrap(), 2);
+    assert_eq!(place.files(), pairs(&[("app.db", "new")]));
+
+    place.put(db.wal(), "its own");
+    recover(db).unwrap();
+    assert_eq!(place.files().len(), 2, "a database keeps its own side files");
+}
+
+#[test]
+fn contradictions_change_nothing_and_name_the_file() {
+    let place = Place::new();
+    let db = &place.db;
+    for path in [db.as_path().to_owned(), db.aside().as_path().to_owned(), db.staged()] {
+        place.put(path, "x");
+    }
+    let before = place.files();
+    let error = recover(db).unwrap_err();
+    assert!(matches!(error, RestoreError::InTheWay { .. }) && error.to_string().contains("litevisor-aside"), "{error}");
+    assert_eq!(place.files(), before);
+}
+
+#[test]
+fn only_regular_files_are_databases() {
+    let place = Place::new();
+    let db = &place.db;
+    std::os::unix::fs::symlink("elsewhere", db.as_path()).unwrap();
+    assert!(matches!(recover(db), Err(RestoreError::InTheWay { .. })));
+    fs::remove_file(db.as_path()).unwrap();
+    fs::create_dir(db.as_path()).unwrap();
+    assert!(matches!(recover(db), Err(RestoreError::InTheWay { .. })));
+    let nowhere = DbPath::new(place.db.directory().join("missing/app.db"));
+    recover(&nowhere).unwrap();
+}

@@ -1,0 +1,124 @@
+//! How files are cut into requests: pure. Small pieces at first, so that a slow line is not asked for more than it can
+//! give within a request's deadline; larger ones while they come quickly.
+
+use super::plan::RemoteFile;
+use std::ops::Range;
+use std::time::Duration;
+
+const SMALLEST: u64 = 64 << 10;
+const FIRST: u64 = 256 << 10;
+/// Bounds memory: this times the parallel requests.
+const LARGEST: u64 = 4 << 20;
+
+/// One request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Piece {
+    /// Which file of the plan.
+    pub file: usize,
+    /// None: the whole object, whatever its length is by now.
+    pub range: Option<Range<u64>>,
+    /// The file ends here.
+    pub last: bool,
+}
+
+/// Hands out the pieces of some files, one file after the other.
+#[derive(Debug)]
+pub struct Cutter {
+    sizes: Vec<u64>,
+    file: usize,
+    at: u64,
+    piece: u64,
+}
+
+impl Cutter {
+    pub fn new(files: &[RemoteFile]) -> Cutter {
+        Cutter { sizes: files.iter().map(|file| file.size).collect(), file: 0, at: 0, piece: FIRST }
+    }
+
+    /// Learns from a piece of `bytes` that took `time`.
+    pub fn learn(&mut self, bytes: u64, time: Duration) {
+        if bytes < self.piece / 2 {
+            return; // the end of a file says nothing about the line
+        }
+        if time < Duration::from_secs(1) {
+            self.piece = (self.piece * 2).min(LARGEST);
+        } else if time > Duration::from_secs(4) {
+            self.piece = (self.piece / 2).max(SMALLEST);
+        }
+    }
+}
+
+impl Iterator for Cutter {
+    type Item = Piece;
+
+    fn next(&mut self) -> Option<Piece> {
+        let size = *self.sizes.get(self.file)?;
+        let (file, start) = (self.file, self.at);
+        // A rest that is hardly worth a request of its own comes along.
+        let end = if size - start <= self.piece + self.piece / 4 { size } else { start + self.piece };
+        let last = end == size;
+        (self.file, self.at) = if last { (file + 1, 0) } else { (file, end) };
+        Some(Piece { file, range: (start > 0 || !last).then_some(start..end), last })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Txid, TxidRange};
+    use crate::store::layout::Level;
+
+    fn cutter(sizes: &[u64]) -> Cutter {
+        let file = |size: &u64| {
+            let range = TxidRange::single(Txid(1));
+            RemoteFile { key: String::new(), level: Level(0), range, size: *size, modified_ms: 0 }
+        };
+        Cutter::new(&sizes.iter().map(file).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn pieces_cover_every_file_in_order_without_overlap() {
+        for sizes in [&[][..], &[0], &[1, 0, FIRST, 3 * FIRST + 7], &[100 << 20], &[FIRST * 5 / 4, FIRST * 5 / 4 + 1]] {
+            let (mut at, mut file) = (0, 0);
+            let mut cutter = cutter(sizes);
+            while let Some(piece) = cutter.next() {
+                assert_eq!(piece.file, file);
+                match &piece.range {
+                    None => assert!(piece.last && at == 0),
+                    Some(range) => {
+                        assert!(range.start == at && range.end > at && range.end - at <= LARGEST * 5 / 4);
+                        at = range.end;
+                        assert_eq!(piece.last, at == sizes[file]);
+                    }
+                }
+                if piece.last {
+                    (file, at) = (file + 1, 0);
+                }
+                cutter.learn(FIRST * 8, Duration::ZERO);
+            }
+            assert_eq!(file, sizes.len());
+        }
+    }
+
+    #[test]
+    fn the_size_follows_the_line() {
+        let mut cutter = cutter(&[1 << 30]);
+        let mut length = |bytes, ms| {
+            cutter.learn(bytes, Duration::from_millis(ms));
+            cutter.next().and_then(|piece| piece.range).map(|range| range.end - range.start).unwrap()
+        };
+        assert_eq!(length(0, 0), FIRST);
+        assert_eq!(length(FIRST, 100), 2 * FIRST);
+        assert_eq!(length(100, 1), 2 * FIRST);
+        assert_eq!(length(2 * FIRST, 2000), 2 * FIRST);
+        assert_eq!(length(2 * FIRST, 9000), FIRST);
+        for _ in 0..10 {
+            length(LARGEST, 9000);
+        }
+        assert_eq!(length(LARGEST, 2000), SMALLEST);
+        for _ in 0..10 {
+            length(LARGEST, 9);
+        }
+        assert_eq!(length(LARGEST, 9), LARGEST);
+    }
+}

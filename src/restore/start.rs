@@ -1,0 +1,167 @@
+//! What happens to one database before the app may start: finish what a kill has left, look, decide, and do it.
+
+use super::decide::{Decision, Kept, Why, decide};
+use super::error::{RestoreError, RestoreErrorKind};
+use super::fetch::{Fetched, fetch};
+use super::install::{install, recover};
+use super::lineage::Tip;
+use super::plan::Target;
+use super::progress::Progress;
+use super::settings::{OnRestoreFailure, Owners, RestoreSettings};
+use super::source::{Source, SourceError};
+use super::survey::{Survey, survey};
+use crate::local_state;
+use crate::model::lineage::{LocalState, WalPosition};
+use crate::model::{DbPath, Txid};
+use crate::store::Store;
+use std::time::Duration;
+
+/// Files may be merged or expire while they are read; each time there is a new look. More often than this is no
+/// coincidence.
+pub(super) const LOOKS: u32 = 5;
+pub(super) const BETWEEN_LOOKS: Duration = Duration::from_millis(200);
+
+/// How a database stands when the app may start.
+#[derive(Debug)]
+pub enum Outcome {
+    /// The local file stays. `tip` is the replica's newest position, None when it is empty.
+    KeptLocal {
+        why: Kept,
+        tip: Option<Tip>,
+    },
+    Restored {
+        txid: Txid,
+        bytes: u64,
+        files: usize,
+    },
+    /// There was nothing, here and there.
+    StartedEmpty,
+    /// It could not be restored, and the configuration says to start on what is there all the same. It must not be
+    /// replicated: nobody knows what it is.
+    Unrestored(RestoreError),
+}
+
+/// Prepares one database. May be dropped at any moment; `recover` then puts back what was there.
+pub async fn prepare(
+    db: &DbPath,
+    store: &dyn Store,
+    settings: &RestoreSettings,
+    owners: &Owners,
+    policy: OnRestoreFailure,
+    progress: &Progress,
+) -> Result<Outcome, RestoreError> {
+    recover(db)?;
+    let error = match looks(db, store, settings, owners, progress).await {
+        Ok(outcome) => return Ok(outcome),
+        Err(error) => error,
+    };
+    recover(db)?;
+    match (policy, error.kind()) {
+        (OnRestoreFailure::Abort, _) | (_, RestoreErrorKind::Local) => Err(error),
+        (OnRestoreFailure::Start, _) => {
+            tracing::error!(database = %db, "starting WITHOUT a restore and WITHOUT replication, as configured: {error}");
+            Ok(Outcome::Unrestored(error))
+        }
+    }
+}
+
+async fn looks(
+    db: &DbPath,
+    store: &dyn Store,
+    settings: &RestoreSettings,
+    owners: &Owners,
+    progress: &Progress,
+) -> Result<Outcome, RestoreError> {
+    let source = Source::new(store, settings, progress);
+    for _ in 0..LOOKS {
+        match look_and_act(db, &source, owners, progress).await {
+            Ok(outcome) => return Ok(outcome),
+            Err(SourceError::Failed(error)) => return Err(error),
+            Err(SourceError::Vanished) => {
+                tracing::info!(replica = source.url(), "files have changed while they were read: looking again");
+                tokio::time::sleep(BETWEEN_LOOKS).await;
+            }
+        }
+    }
+    Err(RestoreError::Vanishing { replica: store.url().to_owned() })
+}
+
+async fn look_and_act(
+    db: &DbPath,
+    source: &Source<'_>,
+    owners: &Owners,
+    progress: &Progress,
+) -> Result<Outcome, SourceError> {
+    let survey = survey(db, source).await?;
+    match decide(&survey.local, survey.replica) {
+        Decision::StartEmpty => {
+            forget_state(db);
+            tracing::info!(database = %db, replica = source.url(), "starting empty: there is no file and no replica");
+            Ok(Outcome::StartedEmpty)
+        }
+        Decision::KeepLocal(why) => Ok(keep(db, source.url(), why, survey)),
+        Decision::Refuse(refusal) => Err(RestoreError::Refused { replica: source.url().to_owned(), refusal }.into()),
+        Decision::Restore(why) => {
+            match why {
+                Why::NoLocalFile => {}
+                Why::Instead(doubt) => tracing::warn!(
+                    database = %db, replica = source.url(),
+                    "replacing the local file by the replica's state, because it does not provably continue it: {doubt}"
+                ),
+            }
+            let fetched = fetch(db, source, &survey.listing, Target::Latest, owners, progress).await?;
+            Ok(put_in_place(db, source.url(), fetched)?)
+        }
+    }
+}
+
+fn keep(db: &DbPath, replica: &str, why: Kept, survey: Survey) -> Outcome {
+    match why {
+        Kept::ReplicaEmpty => tracing::info!(database = %db, replica, "keeping the local file: the replica is empty"),
+        Kept::ByState => tracing::info!(database = %db, replica, "keeping the local file: it continues the replica"),
+        Kept::ByWal => {
+            tracing::info!(database = %db, replica, "keeping the local file: its WAL continues the replica");
+        }
+        Kept::Ahead => {
+            tracing::warn!(database = %db, replica, "keeping the local file: the replica has lost its newest files");
+        }
+    }
+    if let Some(state) = &survey.adopted {
+        record_state(db, state);
+    }
+    Outcome::KeptLocal { why, tip: survey.tip }
+}
+
+fn put_in_place(db: &DbPath, replica: &str, fetched: Fetched) -> Result<Outcome, RestoreError> {
+    let Fetched { verified, bytes, files } = fetched;
+    let txid = verified.txid;
+    let state = LocalState {
+        replica: replica.to_owned(),
+        node_id: local_state::new_node_id(),
+        acked: txid,
+        sent: txid,
+        tip_checksum: Some(verified.tip),
+        page_size: verified.page_size,
+        wal: WalPosition::default(),
+        db_checksum: Some(verified.db_checksum),
+    };
+    // The order matters: the old state never stands beside the new file, nor the new state beside the old one.
+    forget_state(db);
+    install(verified)?;
+    record_state(db, &state);
+    tracing::info!(database = %db, replica, %txid, bytes, files, "restored");
+    Ok(Outcome::Restored { txid, bytes, files })
+}
+
+/// Without a state the next start restores once more: no reason to fail this one.
+fn record_state(db: &DbPath, state: &LocalState) {
+    if let Err(error) = local_state::store(db, state) {
+        tracing::warn!(database = %db, "the next start will restore again: {error}");
+    }
+}
+
+pub(super) fn forget_state(db: &DbPath) {
+    if let Err(error) = local_state::remove(db) {
+        tracing::warn!(database = %db, "{error}");
+    }
+}

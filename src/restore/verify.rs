@@ -1,0 +1,92 @@
+//! The proof that a staged file may be installed. Owns `VerifiedDb`, which nothing else can make.
+
+use super::assemble::Assembled;
+use super::error::{Damage, RestoreError};
+use crate::model::{DbChecksum, DbPath, FileChecksum, PageSize, Txid};
+use std::os::unix::fs::FileExt;
+
+/// A staged file that is complete, is a SQLite database, has the checksum that its writer gave it (where one did), and
+/// is on the disk.
+#[derive(Debug)]
+pub struct VerifiedDb {
+    db: DbPath,
+    pub txid: Txid,
+    pub page_size: PageSize,
+    pub db_checksum: DbChecksum,
+    /// The last file that was applied.
+    pub tip: FileChecksum,
+}
+
+impl VerifiedDb {
+    /// The database whose staged file this is.
+    pub fn db(&self) -> &DbPath {
+        &self.db
+    }
+}
+
+/// Looks at the finished file once, and makes it durable once.
+pub fn verify(assembled: Assembled, replica: &str, txid: Txid) -> Result<VerifiedDb, RestoreError> {
+    let Assembled { db, file, page_size, commit, db_checksum, last_key, tip } = assembled;
+    let path = db.staged();
+    let mut header = [0; 100];
+    file.read_exact_at(&mut header, 0).map_err(RestoreError::io("read", &path))?;
+    check_header(&header, page_size, commit).map_err(|problem| RestoreError::Damaged {
+        replica: replica.to_owned(),
+        file: last_key,
+        damage: Damage::NotSqlite(problem),
+    })?;
+    file.sync_all().map_err(RestoreError::io("sync", &path))?;
+    Ok(VerifiedDb { db, txid, page_size, db_checksum, tip })
+}
+
+/// The fields of the database header that must agree with what the files said of it.
+fn check_header(header: &[u8; 100], page_size: PageSize, commit: u32) -> Result<(), &'static str> {
+    let field =
+        |at: usize| header.get(at..at + 4).and_then(|bytes| bytes.first_chunk()).map(|b| u32::from_be_bytes(*b));
+    if !header.starts_with(b"SQLite format 3\0") {
+        return Err("its first page is not that of a database");
+    }
+    let size = header.get(16..18).and_then(|bytes| bytes.first_chunk()).map(|bytes| u16::from_be_bytes(*bytes));
+    if size.and_then(PageSize::from_db_header) != Some(page_size) {
+        return Err("its first page says another page size");
+    }
+    // The size in the header counts only if it was written together with the change counter.
+    let (pages, counter, valid_for) = (field(28), field(24), field(92));
+    if counter == valid_for && pages != Some(0) && pages != Some(commit) {
+        return Err("its first page says another number of pages");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn header() -> [u8; 100] {
+        let mut header = [0; 100];
+        header[..16].copy_from_slice(b"SQLite format 3\0");
+        header[16..18].copy_from_slice(&4096u16.to_be_bytes());
+        header[28..32].copy_from_slice(&7u32.to_be_bytes());
+        header
+    }
+
+    #[test]
+    fn what_is_no_database() {
+        let size = |bytes| PageSize::new(bytes).unwrap();
+        assert_eq!(check_header(&header(), size(4096), 7), Ok(()));
+        assert!(check_header(&header(), size(512), 7).is_err());
+        assert!(check_header(&header(), size(4096), 8).is_err());
+        let mut old_writer = header();
+        old_writer[27] = 1; // written without the size: the change counter went on
+        assert_eq!(check_header(&old_writer, size(4096), 8), Ok(()));
+        let mut unset = header();
+        unset[31] = 0;
+        assert_eq!(check_header(&unset, size(4096), 8), Ok(()));
+        let mut other = header();
+        other[3] ^= 1;
+        assert!(check_header(&other, size(4096), 7).is_err());
+        let mut largest = header();
+        largest[16..18].copy_from_slice(&1u16.to_be_bytes());
+        assert_eq!(check_header(&largest, size(65536), 7), Ok(()));
+    }
+}
