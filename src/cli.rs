@@ -201,7 +201,10 @@ fn usage(told: &str, command: &str) -> Printed {
 }
 
 fn print(error: &clap::Error) -> Printed {
-    let text = error.render().to_string();
+    let mut text = error.render().to_string();
+    if !text.ends_with('\n') {
+        text.push('\n');
+    }
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Printed { text, to_stdout: true, code: 0 },
         ErrorKind::InvalidSubcommand => match error.get(ContextKind::InvalidSubcommand) {

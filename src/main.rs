@@ -1,6 +1,7 @@
 //! args → config → command → exit code.
 
-use litevisor::cli::{self, Action, Invocation, Printed};
+use litevisor::cli::{self, Action, Invocation, Printed, RestoreArgs};
+use litevisor::commands::restore::Wanted;
 use litevisor::config::{Additions, Purpose};
 use litevisor::{commands, exit, observe, run, supervise};
 use std::ffi::OsString;
@@ -19,7 +20,9 @@ fn main() -> ExitCode {
 fn dispatch(Invocation { config, action }: Invocation) -> u8 {
     match action {
         Action::Run { pairs, command } => run(config, pairs, command),
-        Action::Restore(args) => commands::restore::restore(config, &args),
+        Action::Restore(RestoreArgs { subject, out, txid, if_replica_exists, force }) => {
+            commands::restore::restore(config, &Wanted { subject, out, txid, if_replica_exists, force })
+        }
         Action::Check => commands::check::check(config.as_deref()),
     }
 }
@@ -34,7 +37,7 @@ fn run(config: Option<PathBuf>, pairs: Vec<(PathBuf, String)>, command: Vec<OsSt
         }
     };
     let additions = Additions { command, pairs };
-    commands::configured(config, &additions, Purpose::Run, |config| run::run(config, claimed))
+    commands::configured(config, &additions, Purpose::Run, |checked| run::run(checked.config, claimed))
 }
 
 fn print(printed: &Printed) -> u8 {

@@ -3,7 +3,7 @@
 pub mod check;
 pub mod restore;
 
-use crate::config::{Additions, Config, ConfigError, Loaded, LogFormat, LogLevel, LogSettings, Outside, Purpose};
+use crate::config::{Additions, Checked, ConfigError, Loaded, LogFormat, LogLevel, LogSettings, Outside, Purpose};
 use crate::observe::{self, Format, Log};
 use crate::{config, exit};
 use std::ffi::OsString;
@@ -45,10 +45,10 @@ pub fn configured(
     file: Option<PathBuf>,
     additions: &Additions,
     purpose: Purpose,
-    work: impl FnOnce(Config) -> u8,
+    work: impl FnOnce(Checked) -> u8,
 ) -> u8 {
     match load(file.as_deref(), additions, purpose) {
-        Ok(Loaded { checked, .. }) => logged(&checked.config.log.clone(), &checked.warnings, || work(checked.config)),
+        Ok(Loaded { checked, .. }) => logged(&checked.config.log.clone(), &checked.warnings.clone(), || work(checked)),
         Err(code) => code,
     }
 }

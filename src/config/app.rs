@@ -23,7 +23,7 @@ const S3_CREDENTIALS: [&str; 5] = [
 /// `[app]` as written; an empty command means that none was given.
 pub struct RawApp {
     pub command: Vec<OsString>,
-    user: Option<String>,
+    pub user: Option<String>,
     working_dir: Option<PathBuf>,
     stop_signal: Signal,
     env: Vec<(OsString, OsString)>,

@@ -1,8 +1,9 @@
 //! `[[database]]`, or a `--db`/`--replica` pair → `DatabaseSettings`.
 
 use super::problem::{ConfigError, Place};
+use super::reader::Outside;
 use super::replica::{self, ReadReplica};
-use super::section::{Outside, Section};
+use super::section::Section;
 use super::{DatabaseSettings, units, url};
 use crate::model::DbPath;
 use crate::replicate::ReplicateSettings;

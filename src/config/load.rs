@@ -2,7 +2,7 @@
 
 use super::parse::{Additions, Checked, Purpose, parse};
 use super::problem::{ConfigError, Place};
-use super::section::Outside;
+use super::reader::Outside;
 use std::ffi::OsString;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};

@@ -15,6 +15,7 @@ pub mod load;
 pub mod nearest;
 mod parse;
 pub mod problem;
+mod reader;
 mod replica;
 mod section;
 pub mod show;
@@ -34,7 +35,7 @@ use std::time::Duration;
 pub use load::{Loaded, load};
 pub use parse::{Additions, Checked, Purpose, parse};
 pub use problem::{ConfigError, Place, Problem};
-pub use section::Outside;
+pub use reader::Outside;
 
 /// One replica from its URL alone, its keys from the environment: what `litevisor restore URL` uses.
 pub fn replica_from_url(url: &str, outside: Outside<'_>) -> Result<StoreSettings, ConfigError> {

@@ -2,7 +2,8 @@
 
 use super::database::{self, Parsed};
 use super::problem::{ConfigError, Place, Problem};
-use super::section::{At, Outside, Reader, Section};
+use super::reader::{Outside, Reader};
+use super::section::{At, Section};
 use super::{Config, LogFormat, LogLevel, LogSettings, ShutdownSettings, app, budget};
 use crate::restore::RestoreSettings;
 use std::ffi::OsString;
@@ -34,6 +35,8 @@ pub struct Additions {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Checked {
     pub config: Config,
+    /// `[app] user`, also where no command is known: restored files are to be the app's.
+    pub app_user: Option<String>,
     pub warnings: Vec<String>,
 }
 
@@ -52,7 +55,10 @@ pub fn parse(
             place: reader.place(mistake.span().map_or(0, |span| span.start), String::new()),
             message: mistake.message().lines().collect::<Vec<_>>().join(", "),
         };
-        return Err(ConfigError::new(mistakes.iter().map(problem).collect()));
+        let mut problems: Vec<Problem> = mistakes.iter().map(problem).collect();
+        // One slip makes several mistakes for the parser: the first of a line tells it.
+        problems.dedup_by_key(|problem| problem.place.line);
+        return Err(ConfigError::new(problems));
     }
     let mut root = Section::root(&reader, table.into_inner());
     let app = app::read(root.table("app"), &additions.command, outside.working_dir);
@@ -78,9 +84,10 @@ pub fn parse(
         return Err(ConfigError::new(problems));
     }
     let warnings = check_purpose(purpose, file.map(|(_, name)| name), app.command.is_empty(), databases.is_empty())?;
+    let app_user = app.user.clone();
     let app = (!app.command.is_empty()).then(|| app::settings(app, &databases));
     let databases = databases.into_iter().map(|parsed| parsed.settings).collect();
-    Ok(Checked { config: Config { app, shutdown, restore, databases, log }, warnings })
+    Ok(Checked { config: Config { app, shutdown, restore, databases, log }, app_user, warnings })
 }
 
 /// What this command cannot do without.

@@ -1,7 +1,8 @@
 //! `[database.replica]`, or a replica's URL alone → `StoreSettings`.
 
 use super::problem::{ConfigError, Place};
-use super::section::{Outside, SecretText, Section};
+use super::reader::Outside;
+use super::section::{SecretText, Section};
 use super::url::{self, ReplicaUrl};
 use crate::model::Secret;
 use crate::replicate::ReplicateSettings;

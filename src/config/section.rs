@@ -4,53 +4,14 @@
 
 use super::expand::expand;
 use super::nearest::hint;
-use super::problem::{Place, Problem};
+use super::problem::Place;
+use super::reader::Reader;
 use super::units;
 use crate::model::Secret;
-use std::cell::RefCell;
-use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
-
-/// The world as far as the configuration needs it.
-#[derive(Clone, Copy)]
-pub struct Outside<'a> {
-    pub env: &'a dyn Fn(&str) -> Option<OsString>,
-    pub read: &'a dyn Fn(&Path) -> std::io::Result<Vec<u8>>,
-    /// Relative paths begin here.
-    pub working_dir: &'a Path,
-}
-
-/// What all sections of one file share.
-pub struct Reader<'a> {
-    pub outside: Outside<'a>,
-    pub file: PathBuf,
-    /// Byte offset of each line's end, to turn offsets into lines.
-    line_ends: Vec<usize>,
-    problems: RefCell<Vec<Problem>>,
-}
-
-impl<'a> Reader<'a> {
-    pub fn new(outside: Outside<'a>, file: &Path, text: &str) -> Reader<'a> {
-        let line_ends = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(at, _)| at).collect();
-        Reader { outside, file: file.to_owned(), line_ends, problems: RefCell::default() }
-    }
-
-    pub fn place(&self, offset: usize, key: String) -> Place {
-        let line = self.line_ends.partition_point(|end| *end < offset) + 1;
-        Place { file: Some(self.file.clone()), line, key }
-    }
-
-    pub fn complain(&self, place: &Place, message: impl Into<String>) {
-        self.problems.borrow_mut().push(Problem { place: place.clone(), message: message.into() });
-    }
-
-    pub fn into_problems(self) -> Vec<Problem> {
-        self.problems.into_inner()
-    }
-}
 
 /// A value and where it was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -344,15 +305,24 @@ impl<'r, 't> Section<'r, 't> {
         for entry in self.entries.iter().filter(|entry| entry.value.is_some()) {
             let place = self.reader.place(entry.offset, self.dotted(&entry.name));
             let known = || self.known.iter().map(String::as_str);
+            let what = if is_table(entry.value.as_ref()) { "table" } else { "key" };
             let message = match special.iter().find(|(name, _)| *name == entry.name) {
                 Some((_, told)) => (*told).to_owned(),
                 None => match super::nearest::nearest(&entry.name, known()) {
-                    Some(name) => format!("is an unknown key, did you mean \"{name}\"?"),
-                    None => format!("is an unknown key; valid here: {}", known().collect::<Vec<_>>().join(", ")),
+                    Some(name) => format!("is an unknown {what}, did you mean \"{name}\"?"),
+                    None => format!("is an unknown {what}; valid here: {}", known().collect::<Vec<_>>().join(", ")),
                 },
             };
             self.complain(&place, message);
         }
+    }
+}
+
+fn is_table(value: Option<&DeValue<'_>>) -> bool {
+    match value {
+        Some(DeValue::Table(_)) => true,
+        Some(DeValue::Array(items)) => items.iter().any(|item| item.get_ref().is_table()),
+        _ => false,
     }
 }
 

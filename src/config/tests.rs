@@ -188,7 +188,7 @@ fn every_key_arrives() {
 fn problems_name_file_line_key_and_the_nearest_name() {
     for (text, expected) in [
         ("[app]\ncomand = [\"x\"]", "s.toml:2: app.comand is an unknown key, did you mean \"command\"?"),
-        ("[shutdwn]\ngrace = \"1s\"", "s.toml:1: shutdwn is an unknown key, did you mean \"shutdown\"?"),
+        ("[shutdwn]\ngrace = \"1s\"", "s.toml:1: shutdwn is an unknown table, did you mean \"shutdown\"?"),
         (
             "\n[shutdown]\n\ngrace = 10",
             "s.toml:4: shutdown.grace has no unit (\"10\"): write for example \"10s\", \"500ms\", \"1m30s\" or \"2h\"",

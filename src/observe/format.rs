@@ -1,6 +1,6 @@
 //! One event as one line: text for people, JSON for collectors. Pure.
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 use std::ffi::OsString;
 use std::fmt::Write;
 
@@ -73,19 +73,19 @@ fn severity(level: tracing::Level) -> &'static str {
     }
 }
 
+/// Time, level and message first: people read these lines too.
 fn json(record: &Record, level_key: &str, level: &str) -> String {
-    let mut object = Map::new();
-    // The record's own keys win over fields that happen to have their names.
-    object.extend(record.fields.iter().cloned());
-    object.insert("time".into(), record.time.clone().into());
-    object.insert(level_key.into(), level.into());
-    object.insert("message".into(), record.message.clone().into());
-    if let Some(target) = record.target {
-        object.insert("target".into(), target.into());
+    let own = [("time", record.time.as_str()), (level_key, level), ("message", &record.message)];
+    let own = own.into_iter().chain(record.target.map(|target| ("target", target)));
+    let mut pairs: Vec<(&str, Value)> = own.map(|(name, text)| (name, Value::from(text))).collect();
+    for (name, value) in &record.fields {
+        // A name twice is no valid JSON object for many readers: ours first, then the outer one's.
+        if pairs.iter().all(|(known, _)| known != name) {
+            pairs.push((name, value.clone()));
+        }
     }
-    let mut line = Value::Object(object).to_string();
-    line.push('\n');
-    line
+    let pairs: Vec<String> = pairs.into_iter().map(|(name, value)| format!("{}:{value}", Value::from(name))).collect();
+    format!("{{{}}}\n", pairs.join(","))
 }
 
 fn text(record: &Record) -> String {
@@ -172,6 +172,12 @@ mod tests {
     fn json_lines() {
         for (shape, key, level) in [(Shape::Json, "level", "warn"), (Shape::GoogleJson, "severity", "WARNING")] {
             let line = line(shape, &Record { target: Some("hyper"), ..record() });
+            assert!(
+                line.starts_with(&format!(
+                    "{{\"time\":\"2026-11-22T07:00:00.123Z\",\"{key}\":\"{level}\",\"message\":"
+                ))
+            );
+            assert_eq!(line.matches("\"time\":").count(), 1, "{line}");
             assert_eq!(line.matches('\n').count(), 1, "{line}");
             let value: Value = serde_json::from_str(&line).unwrap();
             assert_eq!(value.get(key), Some(&Value::from(level)));

@@ -2,7 +2,7 @@
 
 use super::format::{Format, Record, Shape, line, shape};
 use super::layer::{LogLayer, now};
-use super::queue::{Queue, Stderr};
+use super::queue::{Descriptor, Queue};
 use std::ffi::OsString;
 use std::io::{IsTerminal, Write};
 use std::time::Duration;
@@ -20,7 +20,7 @@ pub struct Log {
 /// costs the log, not the program.
 pub fn init(level: tracing::Level, format: Format, env: &dyn Fn(&str) -> Option<OsString>) -> Log {
     let shape = shape(format, std::io::stderr().is_terminal(), env);
-    let queue = match Queue::start(Stderr, Box::new(move |lost| lost_line(shape, lost))) {
+    let queue = match Queue::start(Descriptor(std::io::stderr()), Box::new(move |lost| lost_line(shape, lost))) {
         Ok(queue) => queue,
         Err(error) => {
             complain(&format!("there will be no log: cannot start its thread: {error}"));

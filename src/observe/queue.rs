@@ -2,8 +2,10 @@
 //! bytes, whole lines in order, and the number of those that were lost. The lock is held for moving a line, never for
 //! writing it.
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Write};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -117,15 +119,15 @@ impl Shared {
     }
 }
 
-/// Standard error without std's lock and buffer, so that nothing else can block on us. An app that shares the
-/// descriptor may have made it non-blocking: then wait for room, in this thread only.
-pub struct Stderr;
+/// A descriptor without std's lock and buffer, so that nothing else can block on us. An app that shares it may have made
+/// it non-blocking: then wait for room, in this thread only.
+pub struct Descriptor<F>(pub F);
 
-impl Write for Stderr {
+impl<F: AsFd> Write for Descriptor<F> {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
         loop {
-            match nix::unistd::write(std::io::stderr(), bytes).map_err(std::io::Error::from) {
-                Err(error) if error.kind() == ErrorKind::WouldBlock => wait_for_room()?,
+            match nix::unistd::write(&self.0, bytes).map_err(std::io::Error::from) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => wait_for_room(self.0.as_fd())?,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 result => return result,
             }
@@ -137,11 +139,8 @@ impl Write for Stderr {
     }
 }
 
-fn wait_for_room() -> std::io::Result<()> {
-    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-    use std::os::fd::AsFd;
-    let stderr = std::io::stderr();
-    let mut fds = [PollFd::new(stderr.as_fd(), PollFlags::POLLOUT)];
+fn wait_for_room(fd: BorrowedFd<'_>) -> std::io::Result<()> {
+    let mut fds = [PollFd::new(fd, PollFlags::POLLOUT)];
     match poll(&mut fds, PollTimeout::NONE) {
         Ok(_) | Err(nix::Error::EINTR) => Ok(()),
         Err(error) => Err(error.into()),
@@ -221,6 +220,20 @@ mod tests {
         queue.push("2\n".into());
         open.send(Ok(())).unwrap();
         assert_eq!(written.recv_timeout(LONG).unwrap(), "1 lost\n2\n");
+    }
+
+    #[test]
+    fn a_descriptor_that_somebody_made_non_blocking_loses_nothing() {
+        use nix::fcntl::{FcntlArg, OFlag, fcntl};
+        let (mut reader, writer) = std::io::pipe().unwrap();
+        fcntl(&writer, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).unwrap();
+        let queue = Queue::start(Descriptor(writer), Box::new(|lost| format!("{lost} lost\n"))).unwrap();
+        let sent: String = (0..20_000).map(|number| format!("{number}\n")).collect();
+        sent.split_inclusive('\n').for_each(|line| queue.push(line.to_owned()));
+        let mut read = vec![0; sent.len()];
+        reader.read_exact(&mut read).unwrap();
+        assert!(read == sent.as_bytes());
+        assert!(queue.flush(LONG));
     }
 
     #[test]

@@ -1,12 +1,22 @@
 //! What `litevisor restore` has to do, and what its endings mean for the exit code. Pure but for one `stat`.
 
-use crate::cli::RestoreArgs;
-use crate::config::{Config, DatabaseSettings, nearest};
+use crate::config::{Checked, Config, DatabaseSettings, nearest};
 use crate::exit;
 use crate::model::Txid;
 use crate::store::StoreSettings;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
+
+/// What the user asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Wanted {
+    /// A configured database's path or a replica's URL; None: every configured database.
+    pub subject: Option<OsString>,
+    pub out: Option<PathBuf>,
+    pub txid: Option<Txid>,
+    pub if_replica_exists: bool,
+    pub force: bool,
+}
 
 /// One database to bring back.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,18 +70,19 @@ pub struct Failure {
 }
 
 /// The replica's URL when one was given in the database's place.
-pub fn replica_url(args: &RestoreArgs) -> Option<&str> {
+pub fn replica_url(args: &Wanted) -> Option<&str> {
     args.subject.as_deref().and_then(OsStr::to_str).filter(|subject| subject.contains("://"))
 }
 
 /// None: no output, which the command line refuses.
-pub fn from_replica(args: &RestoreArgs, replica: StoreSettings) -> Option<Job> {
+pub fn from_replica(args: &Wanted, replica: StoreSettings) -> Option<Job> {
     let out = args.out.clone()?;
     Some(Job::To { out, replica: Box::new(replica), txid: args.txid, force: args.force })
 }
 
 /// The configured databases that are meant. The error is bad usage.
-pub fn from_config(args: &RestoreArgs, config: &Config, working_dir: &Path) -> Result<Vec<Job>, String> {
+pub fn from_config(args: &Wanted, checked: &Checked, working_dir: &Path) -> Result<Vec<Job>, String> {
+    let Checked { config, app_user, .. } = checked;
     let wanted = match &args.subject {
         None => config.databases.iter().collect::<Vec<_>>(),
         Some(subject) => vec![named(subject, config, working_dir)?],
@@ -79,7 +90,6 @@ pub fn from_config(args: &RestoreArgs, config: &Config, working_dir: &Path) -> R
     if let (Some(_), [_, _, ..]) = (&args.out, wanted.as_slice()) {
         return Err(format!("-o needs one database: {} are configured; name one", wanted.len()));
     }
-    let user = config.app.as_ref().and_then(|app| app.user.clone());
     let job = |database: &DatabaseSettings| match &args.out {
         Some(out) => Job::To {
             out: out.clone(),
@@ -89,7 +99,7 @@ pub fn from_config(args: &RestoreArgs, config: &Config, working_dir: &Path) -> R
         },
         None => Job::InPlace {
             database: Box::new(database.clone()),
-            user: user.clone(),
+            user: app_user.clone(),
             txid: args.txid,
             force: args.force,
         },
@@ -144,18 +154,18 @@ mod tests {
     use super::*;
     use crate::config::{Additions, Outside, Purpose, parse};
 
-    fn config(paths: &[&str]) -> Config {
-        let mut text = String::from("[app]\ncommand = [\"x\"]\nuser = \"app\"\n");
+    fn config(paths: &[&str]) -> Checked {
+        let mut text = String::from("[app]\nuser = \"app\"\n");
         for (index, path) in paths.iter().enumerate() {
             text += &format!("[[database]]\npath = \"{path}\"\n[database.replica]\nurl = \"/r/{index}\"\n");
         }
         let read = |_: &Path| Ok(Vec::new());
         let outside = Outside { env: &|_| None, read: &read, working_dir: Path::new("/work") };
-        parse(Some((&text, Path::new("s.toml"))), &Additions::default(), Purpose::Databases, outside).unwrap().config
+        parse(Some((&text, Path::new("s.toml"))), &Additions::default(), Purpose::Databases, outside).unwrap()
     }
 
-    fn args(subject: Option<&str>, out: Option<&str>) -> RestoreArgs {
-        RestoreArgs { subject: subject.map(Into::into), out: out.map(Into::into), ..RestoreArgs::default() }
+    fn args(subject: Option<&str>, out: Option<&str>) -> Wanted {
+        Wanted { subject: subject.map(Into::into), out: out.map(Into::into), ..Wanted::default() }
     }
 
     #[test]
@@ -190,7 +200,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let job = |name: &str, force| Job::To {
             out: dir.path().join(name),
-            replica: Box::new(config(&["/a"]).databases.remove(0).replica),
+            replica: Box::new(config(&["/a"]).config.databases.remove(0).replica),
             txid: None,
             force,
         };

@@ -5,8 +5,9 @@
 mod connect;
 mod jobs;
 
+pub use jobs::Wanted;
+
 use super::{configured, logged, outside, refuse};
-use crate::cli::RestoreArgs;
 use crate::config::{Additions, LogSettings, Purpose, replica_from_url};
 use crate::restore::RestoreSettings;
 use crate::{exit, observe};
@@ -26,7 +27,7 @@ struct Running {
 
 const TELL_EVERY: Duration = Duration::from_secs(5);
 
-pub fn restore(file: Option<PathBuf>, args: &RestoreArgs) -> u8 {
+pub fn restore(file: Option<PathBuf>, args: &Wanted) -> u8 {
     match jobs::replica_url(args) {
         Some(url) => match outside(|outside| replica_from_url(url, outside)) {
             Ok(replica) => logged(&LogSettings::default(), &[], || {
@@ -35,10 +36,10 @@ pub fn restore(file: Option<PathBuf>, args: &RestoreArgs) -> u8 {
             }),
             Err(error) => refuse(error),
         },
-        None => configured(file, &Additions::default(), Purpose::Databases, |config| {
+        None => configured(file, &Additions::default(), Purpose::Databases, |checked| {
             let working_dir = std::env::current_dir().unwrap_or_default();
-            match jobs::from_config(args, &config, &working_dir) {
-                Ok(jobs) => all(jobs, &config.restore, args.if_replica_exists),
+            match jobs::from_config(args, &checked, &working_dir) {
+                Ok(jobs) => all(jobs, &checked.config.restore, args.if_replica_exists),
                 Err(told) => {
                     observe::complain(&told);
                     exit::USAGE
