@@ -94,6 +94,7 @@ fn unlink(path: &Path) -> Result<(), RestoreError> {
     absent_ok(fs::remove_file(path)).map(|_| ()).map_err(RestoreError::io("remove", path))
 }
 
+#[expect(clippy::disallowed_methods, reason = "a directory, no database")]
 fn sync_directory(path: &Path) -> Result<(), RestoreError> {
     File::open(path).and_then(|directory| directory.sync_all()).map_err(RestoreError::io("sync", path))
 }

@@ -15,7 +15,6 @@ mod owner;
 mod pieces;
 pub mod plan;
 mod progress;
-mod retry;
 pub mod settings;
 mod source;
 mod start;

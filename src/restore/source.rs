@@ -1,15 +1,15 @@
 //! Requests to the replica with patience: each is tried again until nothing at all has arrived for as long as the
 //! settings say. Owns that clock, and the lines in the log about it. Knows keys and bytes, not LTX.
 
+use super::RestoreError;
 use super::listing::Listing;
 use super::ordered::Ordered;
 use super::pieces::{Cutter, Piece};
 use super::plan::RemoteFile;
 use super::progress::Progress;
 use super::settings::RestoreSettings;
-use super::{RestoreError, retry};
 use crate::model::Deadline;
-use crate::store::{Store, StoreError, StoreErrorKind};
+use crate::store::{Store, StoreError, StoreErrorKind, retry};
 use bytes::Bytes;
 use std::ops::Range;
 use std::sync::Mutex;

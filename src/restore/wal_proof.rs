@@ -5,6 +5,7 @@
 
 use crate::ltx::Header;
 use crate::model::{PageNo, PageSize};
+use crate::sqlite::files;
 use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::FileExt;
@@ -28,8 +29,8 @@ pub struct LastFrame {
 
 /// The frame in the WAL at `path` that ends where `raw` ends. None: the WAL is gone, restarted, or another one.
 pub fn last_frame(path: &Path, raw: &Header) -> io::Result<Option<LastFrame>> {
-    let wal = match File::open(path) {
-        Ok(wal) => wal,
+    let wal = match files::open_wal(path) {
+        Ok((_, wal)) => wal,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
     };

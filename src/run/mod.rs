@@ -5,6 +5,7 @@
 
 pub mod engine;
 mod flush;
+pub mod owners;
 mod prepare;
 mod summary;
 mod world;

@@ -5,21 +5,18 @@ use super::engine::StartFailure;
 use crate::config::DatabaseSettings;
 use crate::model::DbPath;
 use crate::replicate::{self, ReplicateSettings};
-use crate::restore::{self, Outcome, Owner, Progress, RestoreError, RestoreErrorKind, RestoreSettings};
+use crate::restore::{self, Outcome, Owners, Progress, RestoreError, RestoreErrorKind, RestoreSettings};
 use crate::sqlite::ReadHold;
 use crate::store::{self, Store, StoreError, StoreErrorKind};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::task::JoinSet;
 
-/// A configured database, its owner looked up.
+/// A configured database, its owners looked up.
 #[derive(Clone, Debug)]
 pub struct Database {
     pub settings: DatabaseSettings,
-    /// As configured.
-    pub owner: Owner,
-    /// The app's user: what is neither configured nor known from a set-aside file follows it.
-    pub otherwise: Owner,
+    pub owners: Owners,
 }
 
 /// A database that the app may see.
@@ -64,7 +61,7 @@ pub async fn abandon(databases: &[Database]) {
     let put_back = tokio::task::spawn_blocking(move || {
         for database in databases {
             let db = &database.settings.path;
-            if let Err(error) = restore::roll_back(db) {
+            if let Err(error) = restore::recover(db) {
                 tracing::error!(%db, "the next start will put the previous file back: {error}");
             }
         }
@@ -76,23 +73,9 @@ async fn prepare(database: Database, settings: &RestoreSettings) -> Result<Prepa
     let DatabaseSettings { path: db, on_restore_failure, replicate, replica, .. } = database.settings;
     let store = store::open(&replica).map_err(|error| unavailable(&error))?;
     let progress = Progress::default();
-    let begun = Instant::now();
-    let restoring = restore::prepare(&db, &*store, settings, database.owner, on_restore_failure, &progress);
+    let restoring = restore::prepare(&db, &*store, settings, &database.owners, on_restore_failure, &progress);
     let outcome = spoken(&db, &progress, restoring).await.map_err(failure)?;
-    let took = begun.elapsed().as_millis();
-    match &outcome {
-        Outcome::Restored { txid, bytes, files } => {
-            tracing::info!(%db, %txid, bytes, files, took_ms = took, "restored from {}", store.url());
-        }
-        Outcome::KeptLocal { why } => tracing::info!(%db, took_ms = took, "the local file is kept: {why}"),
-        Outcome::StartedEmpty => {
-            tracing::info!(%db, took_ms = took, "nothing to restore in {}: the app starts afresh", store.url());
-        }
-        Outcome::Failed { error } => {
-            tracing::error!(%db, "NOT RESTORED AND NOT REPLICATED, as on_restore_failure = \"start\" asks: {error}");
-        }
-    }
-    let replicated = !matches!(outcome, Outcome::Failed { .. });
+    let replicated = !matches!(outcome, Outcome::Unrestored(_));
     let held = db.clone();
     let hold = tokio::task::spawn_blocking(move || replicated.then(|| replicate::hold(&held)).flatten());
     let hold = hold.await.map_err(|error| StartFailure::Local(format!("internal error: {error}")))?;

@@ -75,7 +75,8 @@ fn databases_text(databases: &[DatabaseSummary]) -> String {
             (None, true) => "complete".to_string(),
             (None, false) => "INCOMPLETE".to_string(),
         };
-        format!("{}: uploaded {} ({} bytes), {state}", db.database, db.uploaded, db.bytes)
+        let DatabaseSummary { database, captured, uploaded, bytes, .. } = db;
+        format!("{database}: captured {captured}, uploaded {uploaded} ({bytes} bytes), {state}")
     };
     databases.iter().map(one).collect::<Vec<_>>().join("; ")
 }
@@ -100,6 +101,7 @@ mod tests {
         let db = |complete, missing: Option<&str>| DatabaseSummary {
             database: "/a.db".into(),
             complete,
+            captured: "0000000000000008".into(),
             uploaded: "0000000000000007".into(),
             missing: missing.map(String::from),
             bytes: 9,
@@ -107,8 +109,8 @@ mod tests {
         let text = databases_text(&[db(true, None), db(false, Some("TXID 8"))]);
         assert_eq!(
             text,
-            "/a.db: uploaded 0000000000000007 (9 bytes), complete; \
-             /a.db: uploaded 0000000000000007 (9 bytes), INCOMPLETE: TXID 8"
+            "/a.db: captured 0000000000000008, uploaded 0000000000000007 (9 bytes), complete; \
+             /a.db: captured 0000000000000008, uploaded 0000000000000007 (9 bytes), INCOMPLETE: TXID 8"
         );
     }
 }

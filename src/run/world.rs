@@ -2,15 +2,15 @@
 //! in which it looks: a passed deadline first (a storm of signals cannot hold it up), then signals, then the engine.
 
 use super::engine::{Command, DatabaseSummary, Engine, Report, StartFailure, Wake};
+use super::owners::owners;
 use super::prepare::Database;
 use crate::config::{Config, DatabaseSettings};
 use crate::exit;
 use crate::lifecycle::{Action, Event, Rules, Treatment};
 use crate::model::proof::Restored;
 use crate::model::{NotStarted, Signal};
-use crate::restore::Owner;
 use crate::supervise::rest::{Left, Treat, Tree};
-use crate::supervise::user::{self, UserError};
+use crate::supervise::user::UserError;
 use crate::supervise::{App, AppSettings, Claimed, Meaning, Waker, Watch, meaning, reap};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -55,18 +55,11 @@ impl OpenError {
 
 /// Looks up who is to own the restored files.
 fn databases(settings: Vec<DatabaseSettings>, app_user: Option<&str>) -> Result<Vec<Database>, OpenError> {
-    let ids = |user: Option<&str>, database: &DatabaseSettings, mode| match user.map(user::lookup).transpose() {
-        Ok(identity) => Ok(Owner { uid: identity.as_ref().map(|of| of.uid), gid: identity.map(|of| of.gid), mode }),
-        Err(source) => Err(OpenError::Owner { database: database.path.to_string(), source }),
+    let one = |settings: DatabaseSettings| match owners(settings.owner.as_deref(), settings.mode, app_user) {
+        Ok(owners) => Ok(Database { settings, owners }),
+        Err(source) => Err(OpenError::Owner { database: settings.path.to_string(), source }),
     };
-    settings
-        .into_iter()
-        .map(|settings| {
-            let owner = ids(settings.owner.as_deref(), &settings, settings.mode)?;
-            let otherwise = ids(app_user, &settings, None)?;
-            Ok(Database { settings, owner, otherwise })
-        })
-        .collect()
+    settings.into_iter().map(one).collect()
 }
 
 /// Rings when the engine's thread drops it, however that thread ends.

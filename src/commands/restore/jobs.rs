@@ -50,7 +50,6 @@ impl Job {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(dead_code)] // SHIM: until `connect` is connected
 pub enum FailureKind {
     /// The replica holds nothing.
     Empty,

@@ -147,6 +147,7 @@ async fn blocking<T: Send + 'static>(
     }
 }
 
+#[expect(clippy::disallowed_methods, reason = "a file of the replica, no database")]
 fn read_range(path: &Path, range: Option<Range<u64>>) -> io::Result<Bytes> {
     let file = File::open(path)?;
     let metadata = file.metadata()?;

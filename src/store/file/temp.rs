@@ -139,6 +139,7 @@ fn make_directories(directory: &Path) -> io::Result<()> {
     }
 }
 
+#[expect(clippy::disallowed_methods, reason = "a directory, no database")]
 fn sync_directory(directory: &Path) -> io::Result<()> {
     match File::open(directory)?.sync_all() {
         // Some network file systems cannot; their names are durable in their own way.
