@@ -202,3 +202,36 @@ impl PageTable {
         (1..).zip(&self.checksums).find_map(missing)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_follows_growth_and_shrinking() {
+        let mut table = PageTable::default();
+        let sum = |page: u32| page_checksum(PageNo(page), &[page as u8; 512]);
+        table.grow(3);
+        for page in 1..=3 {
+            assert_eq!(table.first_missing(PageNo(99)), Some(page));
+            table.set(PageNo(page), sum(page));
+        }
+        assert_eq!(table.first_missing(PageNo(99)), None);
+        // The same page again counts once; what is cut off counts no more.
+        table.set(PageNo(2), sum(9));
+        table.set(PageNo(2), sum(2));
+        table.shrink(2);
+        let mut two = DbChecksum::default();
+        two.toggle(sum(1));
+        two.toggle(sum(2));
+        assert_eq!(table.rolling, two);
+        table.grow(4);
+        assert_eq!(table.first_missing(PageNo(99)), Some(3));
+        table.set(PageNo(4), sum(4));
+        assert_eq!(table.first_missing(PageNo(3)), None, "the lock page is in no file");
+        // Beyond the database: ignored (the decoder refuses it before).
+        table.set(PageNo(5), sum(5));
+        table.set(PageNo(0), sum(5));
+        assert_eq!(table.checksums.len(), 4);
+    }
+}

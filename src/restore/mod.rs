@@ -31,5 +31,5 @@ pub use output::{RestoredTo, restore_to};
 pub use plan::Target;
 pub use progress::Progress;
 pub use settings::{OnRestoreFailure, Owner, Owners, RestoreSettings};
-pub use start::{Outcome, prepare};
+pub use start::{Outcome, all_prepared, prepare};
 pub use verify::VerifiedDb;

@@ -12,6 +12,7 @@ use super::source::{Source, SourceError};
 use super::survey::{Survey, survey};
 use crate::local_state;
 use crate::model::lineage::{LocalState, WalPosition};
+use crate::model::proof::Restored;
 use crate::model::{DbPath, Txid};
 use crate::store::Store;
 use std::time::Duration;
@@ -39,6 +40,13 @@ pub enum Outcome {
     /// It could not be restored, and the configuration says to start on what is there all the same. It must not be
     /// replicated: nobody knows what it is.
     Unrestored(RestoreError),
+}
+
+/// The proof for the start of the app, against the outcome of every database.
+pub fn all_prepared(outcomes: &[Outcome]) -> Restored {
+    let restored = outcomes.iter().filter(|outcome| matches!(outcome, Outcome::Restored { .. })).count();
+    tracing::debug!(databases = outcomes.len(), restored, "the app may start");
+    Restored::attest()
 }
 
 /// Prepares one database. May be dropped at any moment; `recover` then puts back what was there.

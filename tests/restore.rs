@@ -1,0 +1,15 @@
+//! Restores of real and of made-up replicas, through the public interface, from a directory that can misbehave.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+#[path = "restore/support.rs"]
+mod support;
+
+#[path = "restore/damage.rs"]
+mod damage;
+#[path = "restore/output.rs"]
+mod output;
+#[path = "restore/start.rs"]
+mod start;
+#[path = "restore/store.rs"]
+mod store;

@@ -1,0 +1,171 @@
+//! Damage anywhere is refused with the file named, and what was there before stays.
+
+use crate::support::*;
+use litevisor::model::{DbChecksum, PageNo, PageSize, page_checksum};
+use litevisor::restore::error::Damage;
+use litevisor::restore::{
+    Owners, Progress, RestoreError, RestoreErrorKind, RestoreSettings, RestoredTo, Target, restore_to,
+};
+use std::fs;
+use std::path::Path;
+
+async fn restore(root: &Path) -> Result<(RestoredTo, Vec<u8>), RestoreError> {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("out.db");
+    fs::write(&out, "before").unwrap();
+    let settings = RestoreSettings::default();
+    let restored = restore_to(
+        &out,
+        &DirStore::new(root),
+        Target::Latest,
+        &settings,
+        &Owners::default(),
+        true,
+        &Progress::default(),
+    )
+    .await;
+    let left = fs::read(&out).unwrap();
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    if restored.is_err() {
+        assert_eq!(left, b"before");
+    }
+    Ok((restored?, left))
+}
+
+/// The damage that is found, and the key of the file that is blamed.
+async fn damage(root: &Path) -> (Damage, String) {
+    match restore(root).await {
+        Err(RestoreError::Damaged { damage, file, .. }) => (damage, file),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn sum(pages: &[(u32, u8)]) -> Option<DbChecksum> {
+    let mut sum = DbChecksum::default();
+    for (number, fill) in pages {
+        sum.toggle(page_checksum(PageNo(*number), &page(*number, *fill)));
+    }
+    Some(sum)
+}
+
+#[tokio::test]
+async fn each_byte_and_each_length_of_each_file_of_a_plan() {
+    let replica = sample_replica("s1-v05-tiny");
+    let (_, truth) = restore(replica.path()).await.unwrap();
+    for key in [
+        "ltx/9/0000000000000001-0000000000000001.ltx",
+        "ltx/0/0000000000000002-0000000000000002.ltx",
+        "ltx/0/0000000000000003-0000000000000003.ltx",
+    ] {
+        let path = replica.path().join(key);
+        let sound = fs::read(&path).unwrap();
+        let mut accepted = 0;
+        for at in (0..sound.len()).step_by(3) {
+            let mut bad = sound.clone();
+            bad[at] ^= 0x40;
+            fs::write(&path, &bad).unwrap();
+            match restore(replica.path()).await {
+                // Another way to pack the same page.
+                Ok((_, restored)) => {
+                    assert!(restored == truth, "{key} byte {at}");
+                    accepted += 1;
+                }
+                Err(RestoreError::Damaged { file, .. }) => assert_eq!(file, key),
+                Err(other) => panic!("{key} byte {at}: {other}"),
+            }
+        }
+        assert!(accepted < 4, "{key}: {accepted}");
+        for length in (0..sound.len()).step_by(29) {
+            fs::write(&path, &sound[..length]).unwrap();
+            assert!(matches!(damage(replica.path()).await, (Damage::Format(_), file) if file == key));
+        }
+        fs::write(&path, [&sound[..], &[0]].concat()).unwrap();
+        assert_eq!(damage(replica.path()).await.1, key);
+        fs::write(&path, &sound).unwrap();
+    }
+    restore(replica.path()).await.unwrap();
+}
+
+#[tokio::test]
+async fn swapped_renamed_and_removed_files() {
+    let replica = tempfile::tempdir().unwrap();
+    put(replica.path(), 9, &header(2, 1, 1), &[(1, 0), (2, 1)]);
+    let two = put(replica.path(), 0, &header(2, 2, 2), &[(2, 2)]);
+    let three = put(replica.path(), 0, &header(2, 3, 3), &[(2, 3)]);
+    let (a, b) = (fs::read(&two).unwrap(), fs::read(&three).unwrap());
+    fs::write(&two, &b).unwrap();
+    fs::write(&three, &a).unwrap();
+    assert_eq!(damage(replica.path()).await, (Damage::Name(header(2, 3, 3).range), key(0, &header(2, 2, 2))));
+
+    fs::remove_file(&two).unwrap();
+    fs::write(&three, &b).unwrap();
+    let error = restore(replica.path()).await.unwrap_err();
+    assert_eq!(error.kind(), RestoreErrorKind::Damaged);
+    assert!(error.to_string().contains("0000000000000003-0000000000000003.ltx"), "{error}");
+
+    fs::remove_dir_all(replica.path().join("ltx/9")).unwrap();
+    let error = restore(replica.path()).await.unwrap_err();
+    assert!(matches!(error, RestoreError::Incomplete { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_database_that_is_not_the_one_its_writer_meant() {
+    let replica = tempfile::tempdir().unwrap();
+    let mut first = header(3, 1, 1);
+    first.db_checksum = sum(&[(1, 0), (2, 1), (3, 1)]);
+    put(replica.path(), 9, &first, &[(1, 0), (2, 1), (3, 1)]);
+    let mut second = header(2, 2, 2);
+    second.db_checksum = sum(&[(1, 0), (2, 5)]);
+    let path = put(replica.path(), 0, &second, &[(2, 5)]);
+    assert_eq!(restore(replica.path()).await.unwrap().1, [page(1, 0), page(2, 5)].concat());
+
+    // The same file, but the writer had another page in mind; the file itself is sound.
+    put(replica.path(), 0, &second, &[(2, 6)]);
+    let (found, file) = damage(replica.path()).await;
+    assert!(matches!(found, Damage::Checksum { .. }) && file == key(0, &second), "{found}");
+
+    // The file that began it is named, also when later ones say nothing, unless a later one makes it right.
+    put(replica.path(), 0, &header(2, 3, 3), &[(2, 7)]);
+    assert_eq!(damage(replica.path()).await.1, key(0, &second));
+    let mut fourth = header(2, 4, 4);
+    fourth.db_checksum = sum(&[(1, 0), (2, 8)]);
+    put(replica.path(), 0, &fourth, &[(2, 8)]);
+    restore(replica.path()).await.unwrap();
+    fs::remove_file(path).unwrap();
+}
+
+#[tokio::test]
+async fn pages_that_are_nowhere() {
+    let replica = tempfile::tempdir().unwrap();
+    put(replica.path(), 9, &header(2, 1, 1), &[(1, 0), (2, 1)]);
+    put(replica.path(), 0, &header(4, 2, 2), &[(4, 2)]);
+    assert_eq!(damage(replica.path()).await.0, Damage::Missing(3));
+    put(replica.path(), 0, &header(4, 3, 3), &[(3, 3)]);
+    let (_, bytes) = restore(replica.path()).await.unwrap();
+    assert_eq!(bytes, [page(1, 0), page(2, 1), page(3, 3), page(4, 2)].concat());
+    // What was cut off does not come back when the database grows again.
+    put(replica.path(), 0, &header(1, 4, 4), &[(1, 0)]);
+    put(replica.path(), 0, &header(4, 5, 5), &[(2, 5), (4, 5)]);
+    assert_eq!(damage(replica.path()).await.0, Damage::Missing(3));
+}
+
+#[tokio::test]
+async fn sizes_that_cannot_be() {
+    let replica = tempfile::tempdir().unwrap();
+    put(replica.path(), 9, &header(1, 1, 1), &[(1, 0)]);
+    put(replica.path(), 0, &header(u32::MAX, 2, 2), &[(u32::MAX, 2)]);
+    assert_eq!(damage(replica.path()).await.0, Damage::Pages(u32::MAX));
+    let mut other = header(1, 2, 2);
+    other.page_size = PageSize::new(1024).unwrap();
+    let large = [(1, [page(1, 0), page(2, 0)].concat())].into();
+    put_bytes(replica.path(), &key(0, &other), &encode(&other, &large));
+    assert_eq!(damage(replica.path()).await.0, Damage::PageSize { got: 1024, want: 512 });
+}
+
+#[tokio::test]
+async fn what_is_no_sqlite_database() {
+    let replica = tempfile::tempdir().unwrap();
+    let head = header(1, 1, 1);
+    put_bytes(replica.path(), &key(9, &head), &encode(&head, &[(1, vec![7; PAGE])].into()));
+    assert!(matches!(damage(replica.path()).await, (Damage::NotSqlite(_), file) if file == key(9, &head)));
+}

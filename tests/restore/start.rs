@@ -1,0 +1,346 @@
+//! `prepare`: what becomes of a database before the app starts.
+
+use crate::support::*;
+use litevisor::local_state;
+use litevisor::model::lineage::LocalState;
+use litevisor::model::{DbChecksum, DbPath, PageNo, Txid, page_checksum};
+use litevisor::restore::{
+    Kept, OnRestoreFailure, Outcome, Owner, Owners, Progress, RestoreError, RestoreErrorKind, RestoreSettings, prepare,
+    recover,
+};
+use litevisor::store::{Store, StoreErrorKind};
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::time::Duration;
+
+struct Machine {
+    _dir: tempfile::TempDir,
+    db: DbPath,
+}
+
+impl Machine {
+    fn new() -> Machine {
+        let dir = tempfile::tempdir().unwrap();
+        let db = DbPath::new(dir.path().join("data/app.db"));
+        Machine { _dir: dir, db }
+    }
+
+    /// With a default file and side files, as an image ships them.
+    fn with_default() -> Machine {
+        let machine = Machine::new();
+        fs::create_dir(machine.db.directory()).unwrap();
+        fs::write(machine.db.as_path(), "default").unwrap();
+        for side in machine.db.sides() {
+            fs::write(side, "side").unwrap();
+        }
+        machine
+    }
+
+    async fn start(&self, store: &dyn Store) -> Result<Outcome, RestoreError> {
+        self.start_with(store, OnRestoreFailure::Abort).await
+    }
+
+    async fn start_with(&self, store: &dyn Store, policy: OnRestoreFailure) -> Result<Outcome, RestoreError> {
+        let settings = RestoreSettings { timeout: Duration::from_millis(600), parallelism: 4 };
+        prepare(&self.db, store, &settings, &Owners::default(), policy, &Progress::default()).await
+    }
+
+    /// Files beside the database, without our state.
+    fn files(&self) -> Vec<(String, Vec<u8>)> {
+        let Ok(entries) = fs::read_dir(self.db.directory()) else { return Vec::new() };
+        let mut files: Vec<_> = entries
+            .map(|entry| entry.unwrap())
+            .filter(|entry| entry.file_type().unwrap().is_file())
+            .map(|entry| (entry.file_name().into_string().unwrap(), fs::read(entry.path()).unwrap()))
+            .collect();
+        files.sort();
+        files
+    }
+
+    fn state(&self) -> Option<LocalState> {
+        local_state::load(&self.db).unwrap()
+    }
+
+    fn holds(&self, sample: &str) -> bool {
+        self.files() == [("app.db".to_string(), fs::read(samples().join(sample).join("restored.db")).unwrap())]
+    }
+}
+
+const SAMPLE: &str = "s1-v05-tiny";
+
+#[tokio::test]
+async fn no_file_and_no_replica() {
+    let (machine, empty) = (Machine::new(), tempfile::tempdir().unwrap());
+    assert!(matches!(machine.start(&DirStore::new(empty.path())).await, Ok(Outcome::StartedEmpty)));
+    assert!(machine.files().is_empty());
+    // A stale side file would be replayed into whatever the app creates.
+    fs::create_dir_all(machine.db.directory()).unwrap();
+    fs::write(machine.db.as_path(), "").unwrap();
+    fs::write(machine.db.wal(), "stale").unwrap();
+    assert!(matches!(machine.start(&DirStore::new(empty.path())).await, Ok(Outcome::StartedEmpty)));
+    assert_eq!(machine.files(), [("app.db".to_string(), vec![])]);
+}
+
+#[tokio::test]
+async fn an_empty_replica_never_costs_the_default_file() {
+    let (machine, empty) = (Machine::with_default(), tempfile::tempdir().unwrap());
+    let before = machine.files();
+    let outcome = machine.start(&DirStore::new(empty.path())).await.unwrap();
+    assert!(matches!(outcome, Outcome::KeptLocal { why: Kept::ReplicaEmpty, tip: None }));
+    assert_eq!(machine.files(), before);
+}
+
+#[tokio::test]
+async fn a_default_file_never_hides_the_replica() {
+    let replica = sample_replica(SAMPLE);
+    for machine in [Machine::new(), Machine::with_default()] {
+        let outcome = machine.start(&DirStore::new(replica.path())).await.unwrap();
+        assert!(matches!(outcome, Outcome::Restored { txid: Txid(3), files: 3, .. }), "{outcome:?}");
+        assert!(machine.holds(SAMPLE));
+    }
+}
+
+#[tokio::test]
+async fn the_next_start_knows_what_the_last_one_restored() {
+    let (machine, replica) = (Machine::new(), sample_replica(SAMPLE));
+    let store = DirStore::new(replica.path());
+    machine.start(&store).await.unwrap();
+    let state = machine.state().unwrap();
+    assert_eq!((state.acked, state.sent, state.replica.as_str()), (Txid(3), Txid(3), store.url()));
+    let mut sum = DbChecksum::default();
+    for (at, page) in fs::read(machine.db.as_path()).unwrap().chunks(4096).enumerate() {
+        sum.toggle(page_checksum(PageNo(at as u32 + 1), page));
+    }
+    assert_eq!(state.db_checksum, Some(sum));
+
+    // The app goes on in its WAL; container restarts, disk kept.
+    fs::write(machine.db.wal(), "commits").unwrap();
+    let before = machine.files();
+    let outcome = machine.start(&store).await.unwrap();
+    let Outcome::KeptLocal { why: Kept::ByState, tip: Some(tip) } = outcome else { panic!("{outcome:?}") };
+    assert_eq!((tip.txid, tip.files[0].header.wal_offset), (Txid(3), 20632));
+    assert_eq!(machine.files(), before);
+    assert_eq!(machine.state(), Some(state));
+}
+
+#[tokio::test]
+async fn a_file_that_is_behind_or_of_unknown_origin_is_replaced() {
+    let replica = sample_replica(SAMPLE);
+    let store = DirStore::new(replica.path());
+    let at = |machine: &Machine, change: fn(&mut LocalState)| {
+        let mut state = machine.state().unwrap();
+        change(&mut state);
+        local_state::store(&machine.db, &state).unwrap();
+        fs::write(machine.db.as_path(), "other").unwrap();
+        fs::write(machine.db.wal(), "other").unwrap();
+    };
+    for change in [
+        (|state| (state.acked, state.sent) = (Txid(2), Txid(2))) as fn(&mut LocalState),
+        |state| state.replica = "s3://elsewhere".into(),
+        |state| state.tip_checksum = None,
+    ] {
+        let machine = Machine::new();
+        machine.start(&store).await.unwrap();
+        at(&machine, change);
+        let outcome = machine.start(&store).await.unwrap();
+        assert!(matches!(outcome, Outcome::Restored { .. }), "{outcome:?}");
+        assert!(machine.holds(SAMPLE));
+    }
+    // A torn state file is none.
+    let machine = Machine::new();
+    machine.start(&store).await.unwrap();
+    fs::write(machine.db.state_dir().join("state.json"), "{\"version\":").unwrap();
+    assert!(matches!(machine.start(&store).await, Ok(Outcome::Restored { .. })));
+    assert!(machine.state().is_some());
+}
+
+#[tokio::test]
+async fn a_replica_that_another_has_made_anew_is_not_overrun() {
+    let (machine, replica) = (Machine::new(), sample_replica(SAMPLE));
+    let store = DirStore::new(replica.path());
+    machine.start(&store).await.unwrap();
+    let mut state = machine.state().unwrap();
+    (state.acked, state.sent) = (Txid(9), Txid(9));
+    local_state::store(&machine.db, &state).unwrap();
+    let before = machine.files();
+    let error = machine.start(&store).await.unwrap_err();
+    assert!(matches!(error, RestoreError::Refused { .. }), "{error}");
+    assert_eq!(machine.files(), before);
+
+    // Ours, but shorter than what was confirmed: the local file has what the replica lost.
+    let mut tip = header(2, 1, 4);
+    tip.node_id = state.node_id;
+    fs::remove_dir_all(replica.path().join("ltx")).unwrap();
+    put(replica.path(), 9, &tip, &[(1, 0), (2, 7)]);
+    let outcome = machine.start(&store).await.unwrap();
+    assert!(matches!(outcome, Outcome::KeptLocal { why: Kept::Ahead, .. }), "{outcome:?}");
+    assert_eq!(machine.files(), before);
+}
+
+/// A disk on which another program, Litestream for one, has replicated: only the WAL tells.
+#[tokio::test]
+async fn a_wal_that_still_holds_the_tip_proves_the_file() {
+    let (machine, replica) = (Machine::new(), tempfile::tempdir().unwrap());
+    fs::create_dir_all(machine.db.directory()).unwrap();
+    let app = rusqlite::Connection::open(machine.db.as_path()).unwrap();
+    app.pragma_update(None, "page_size", PAGE as u32).unwrap();
+    app.pragma_update(None, "journal_mode", "wal").unwrap();
+    app.pragma_update(None, "wal_autocheckpoint", 0).unwrap();
+    app.execute_batch("CREATE TABLE t(x); INSERT INTO t VALUES('one');").unwrap();
+    replicate_by_hand(&machine.db, replica.path());
+    app.execute_batch("INSERT INTO t VALUES('two');").unwrap();
+
+    let store = DirStore::new(replica.path());
+    let before = machine.files();
+    let outcome = machine.start(&store).await.unwrap();
+    assert!(matches!(outcome, Outcome::KeptLocal { why: Kept::ByWal, .. }), "{outcome:?}");
+    assert_eq!(machine.files(), before);
+    let (state, raw) = (machine.state().unwrap(), fs::read(machine.db.wal()).unwrap());
+    assert_eq!((state.acked, state.wal.salt1.to_be_bytes()), (Txid(2), raw[16..20].try_into().unwrap()));
+    assert!(state.wal.offset > 32 && state.wal.offset < raw.len() as u64, "the second commit is still to come");
+    let frame = &raw[state.wal.offset as usize - (24 + PAGE)..];
+    assert_eq!(state.wal.checksum.map(u32::to_be_bytes).concat(), frame[16..24]);
+    // From now on the state says it.
+    assert!(matches!(machine.start(&store).await, Ok(Outcome::KeptLocal { why: Kept::ByState, .. })));
+
+    // The same WAL beside a replica whose last frame is another one proves nothing.
+    fs::remove_dir_all(machine.db.state_dir()).unwrap();
+    let mut wal = raw.clone();
+    wal[state.wal.offset as usize - 1] ^= 1;
+    fs::write(machine.db.wal(), wal).unwrap();
+    drop(store);
+    let outcome = machine.start(&DirStore::new(replica.path())).await.unwrap();
+    assert!(matches!(outcome, Outcome::Restored { .. }), "{outcome:?}");
+    assert_eq!(machine.files().len(), 1);
+}
+
+/// What a replicator would have written: a snapshot of everything in the WAL, then the same as the newest raw file.
+fn replicate_by_hand(db: &DbPath, replica: &Path) {
+    let dir = tempfile::tempdir().unwrap();
+    let copy = dir.path().join("copy.db");
+    fs::copy(db.as_path(), &copy).unwrap();
+    fs::copy(db.wal(), DbPath::new(&copy).wal()).unwrap();
+    let wal = fs::read(db.wal()).unwrap();
+    rusqlite::Connection::open(&copy).unwrap().execute_batch("PRAGMA wal_checkpoint(TRUNCATE)").unwrap();
+    let pages: std::collections::BTreeMap<u32, Vec<u8>> =
+        (1..).zip(fs::read(&copy).unwrap().chunks(PAGE).map(<[u8]>::to_vec)).collect();
+    put_bytes(replica, &key(9, &header(pages.len() as u32, 1, 1)), &encode(&header(pages.len() as u32, 1, 1), &pages));
+    let mut raw = header(pages.len() as u32, 2, 2);
+    (raw.wal_offset, raw.wal_size) = (32, wal.len() as i64 - 32);
+    raw.salt1 = u32::from_be_bytes(wal[16..20].try_into().unwrap());
+    raw.salt2 = u32::from_be_bytes(wal[20..24].try_into().unwrap());
+    put_bytes(replica, &key(0, &raw), &encode(&raw, &pages));
+}
+
+#[tokio::test]
+async fn unreachable_is_not_empty() {
+    let replica = sample_replica(SAMPLE);
+    for fate in [
+        Fate::Fails(StoreErrorKind::Unreachable),
+        Fate::Fails(StoreErrorKind::Denied),
+        Fate::Fails(StoreErrorKind::TimedOut),
+        Fate::Hangs,
+    ] {
+        for what in ["list", "ltx"] {
+            let store = DirStore::with(
+                replica.path(),
+                move |request, _| {
+                    if request.starts_with(what) { fate } else { Fate::Served }
+                },
+            );
+            for machine in [Machine::new(), Machine::with_default()] {
+                let before = machine.files();
+                let error = machine.start(&store).await.unwrap_err();
+                assert_eq!(error.kind(), RestoreErrorKind::Unavailable, "{error}");
+                assert_eq!(machine.files(), before, "{fate:?} {what}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_old_format_is_named_and_nothing_is_touched() {
+    let replica = sample_replica("s6-mixed-v03-newer");
+    for machine in [Machine::new(), Machine::with_default()] {
+        let before = machine.files();
+        let error = machine.start(&DirStore::new(replica.path())).await.unwrap_err();
+        assert!(matches!(error, RestoreError::Refused { .. }), "{error}");
+        assert_eq!(machine.files(), before);
+    }
+    let (machine, newer) = (Machine::new(), sample_replica("s7-mixed-v05-newer"));
+    machine.start(&DirStore::new(newer.path())).await.unwrap();
+    assert!(machine.holds("s7-mixed-v05-newer"));
+}
+
+#[tokio::test]
+async fn starting_all_the_same_is_told() {
+    let replica = sample_replica(SAMPLE);
+    let store = DirStore::with(replica.path(), |_, _| Fate::Fails(StoreErrorKind::Denied));
+    let machine = Machine::with_default();
+    let before = machine.files();
+    let outcome = machine.start_with(&store, OnRestoreFailure::Start).await.unwrap();
+    assert!(matches!(outcome, Outcome::Unrestored(RestoreError::Unavailable { .. })), "{outcome:?}");
+    assert_eq!(machine.files(), before);
+    // What is in the way on this machine stays in the way.
+    fs::write(machine.db.aside().as_path(), "x").unwrap();
+    fs::write(machine.db.staged(), "x").unwrap();
+    let error = machine.start_with(&store, OnRestoreFailure::Start).await.unwrap_err();
+    assert_eq!(error.kind(), RestoreErrorKind::Local);
+}
+
+#[tokio::test]
+async fn giving_up_in_the_middle_puts_everything_back() {
+    let replica = sample_replica(SAMPLE);
+    let store =
+        DirStore::with(
+            replica.path(),
+            |request, _| {
+                if request.contains("0000000000000002") { Fate::Hangs } else { Fate::Served }
+            },
+        );
+    for machine in [Machine::new(), Machine::with_default()] {
+        let before = machine.files();
+        let patient = RestoreSettings::default();
+        let (owners, progress) = (Owners::default(), Progress::default());
+        {
+            let work = prepare(&machine.db, &store, &patient, &owners, OnRestoreFailure::Abort, &progress);
+            let mut work = std::pin::pin!(work);
+            // Until the first file has been applied and the last one is waited for.
+            while progress.done() == 0 {
+                let _ = tokio::time::timeout(Duration::from_millis(5), &mut work).await;
+            }
+        }
+        assert!(machine.db.staged().exists());
+        recover(&machine.db).unwrap();
+        assert_eq!(machine.files(), before);
+    }
+}
+
+#[tokio::test]
+async fn mode_and_missing_directories() {
+    let replica = sample_replica(SAMPLE);
+    let machine = Machine::new();
+    let configured = Owner { mode: Some(0o640), ..Owner::default() };
+    let owners = Owners { configured, app: Owner::default() };
+    let settings = RestoreSettings::default();
+    let store = DirStore::new(replica.path());
+    prepare(&machine.db, &store, &settings, &owners, OnRestoreFailure::Abort, &Progress::default()).await.unwrap();
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+    assert_eq!(mode(machine.db.as_path()), 0o640);
+
+    let machine = Machine::with_default();
+    fs::set_permissions(machine.db.as_path(), fs::Permissions::from_mode(0o606)).unwrap();
+    machine.start(&store).await.unwrap();
+    assert_eq!(mode(machine.db.as_path()), 0o606);
+}
+
+/// The engine runs several on its threads.
+#[test]
+fn the_future_may_move_between_threads() {
+    fn is_send<T: Send>(_: &T) {}
+    let (machine, replica) = (Machine::new(), tempfile::tempdir().unwrap());
+    let store = DirStore::new(replica.path());
+    let (settings, owners, progress) = (RestoreSettings::default(), Owners::default(), Progress::default());
+    is_send(&prepare(&machine.db, &store, &settings, &owners, OnRestoreFailure::Abort, &progress));
+}
