@@ -142,3 +142,84 @@ impl Store for Faulty {
         Box::pin(self.disturb(Call::Delete, by, self.inner.delete(keys, by)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{Scheme, StoreSettings, file::FileStore};
+
+    fn store(root: &std::path::Path) -> Faulty {
+        let path = root.to_str().unwrap().to_owned();
+        let settings = StoreSettings {
+            scheme: Scheme::File,
+            url: format!("file://{path}"),
+            path,
+            bucket: String::new(),
+            endpoint: None,
+            region: None,
+            force_path_style: None,
+            access_key_id: None,
+            secret_access_key: None,
+            session_token: None,
+            profile: None,
+            storage_class: None,
+            sse_kms_key_id: None,
+            sse_c_key: None,
+            ca_file: None,
+            part_size: None,
+            concurrency: None,
+        };
+        Faulty::new(Arc::new(FileStore::new(&settings)))
+    }
+
+    fn soon() -> Deadline {
+        Deadline::after(Duration::from_secs(60))
+    }
+
+    async fn create(store: &Faulty, key: &str) -> Result<Put, StoreErrorKind> {
+        let body = Body::Whole(Bytes::from_static(b"x"));
+        store.put_new(key, body, 0, soon()).await.map_err(|error| error.kind)
+    }
+
+    #[tokio::test]
+    async fn faults_meet_the_call_they_were_made_for() {
+        let root = tempfile::tempdir().unwrap();
+        let store = store(root.path());
+        store.nth(Call::PutNew, 2, Fault::Fail(StoreErrorKind::Denied));
+        store.nth(Call::PutNew, 3, Fault::LoseReply);
+        assert_eq!(create(&store, "a").await, Ok(Put::Created));
+        assert!(store.list("", soon()).await.is_ok());
+        assert_eq!(create(&store, "b").await, Err(StoreErrorKind::Denied));
+        assert_eq!(create(&store, "b").await, Err(StoreErrorKind::Unreachable));
+        assert_eq!(create(&store, "b").await, Ok(Put::Exists), "the lost reply was to a put that went through");
+        assert_eq!((store.count(Call::PutNew), store.count(Call::List)), (4, 1));
+    }
+
+    #[tokio::test]
+    async fn a_broken_store_stays_broken_until_it_heals() {
+        let root = tempfile::tempdir().unwrap();
+        let store = store(root.path());
+        store.all(None, Fault::Fail(StoreErrorKind::Unreachable));
+        for _ in 0..3 {
+            assert_eq!(create(&store, "a").await, Err(StoreErrorKind::Unreachable));
+        }
+        store.heal();
+        assert_eq!(create(&store, "a").await, Ok(Put::Created));
+    }
+
+    #[tokio::test]
+    async fn silence_lasts_to_the_deadline_and_a_delay_no_longer_than_it_says() {
+        let root = tempfile::tempdir().unwrap();
+        let store = store(root.path());
+        let span = Duration::from_millis(50);
+        store.nth(Call::List, 1, Fault::Hang);
+        store.nth(Call::List, 2, Fault::Delay(Duration::from_secs(60)));
+        store.nth(Call::List, 3, Fault::Delay(span));
+        for _ in 0..2 {
+            let by = Deadline::after(span);
+            assert_eq!(store.list("", by).await.unwrap_err().kind, StoreErrorKind::TimedOut);
+            assert!(by.passed());
+        }
+        assert_eq!(store.list("", soon()).await.unwrap(), []);
+    }
+}

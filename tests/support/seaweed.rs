@@ -28,7 +28,10 @@ const STOP_LIMIT: Duration = Duration::from_secs(20);
 const ATTEMPTS: u32 = 5;
 /// gRPC listens on the HTTP port plus this; SeaweedFS's own rule.
 const GRPC: u16 = 10_000;
-const ROLES: usize = 5;
+const ROLES: usize = 6;
+
+/// The authority that signed the server's certificate (for 127.0.0.1 and localhost).
+pub const CA_FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/tls/ca.pem");
 
 pub struct Seaweed {
     directory: PathBuf,
@@ -77,6 +80,11 @@ impl Seaweed {
 
     pub fn endpoint(&self) -> String {
         format!("http://127.0.0.1:{}", self.port())
+    }
+
+    /// The same server with TLS; its certificate is signed by `CA_FILE`.
+    pub fn https_endpoint(&self) -> String {
+        format!("https://127.0.0.1:{}", self.ports[5])
     }
 
     /// What a replica in `bucket` under `path` is configured with.
@@ -192,7 +200,8 @@ impl Seaweed {
     }
 
     fn command(&self, weed: &Path) -> Command {
-        let [s3, master, volume, filer, admin] = self.ports;
+        let [s3, master, volume, filer, admin, https] = self.ports;
+        let tls = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/tls");
         let directory = self.directory.display();
         let log = File::create(self.directory.join("weed.log")).unwrap();
         let mut command = Command::new(weed);
@@ -211,6 +220,9 @@ impl Seaweed {
             .arg(format!("-s3.localSocket={directory}/s3.sock"))
             .arg(format!("-filer.localSocket={directory}/filer.sock"))
             .arg(format!("-s3.port={s3}"))
+            .arg(format!("-s3.port.https={https}"))
+            .arg(format!("-s3.cert.file={tls}/server.pem"))
+            .arg(format!("-s3.key.file={tls}/server.key"))
             .arg(format!("-master.port={master}"))
             .arg(format!("-volume.port={volume}"))
             .arg(format!("-filer.port={filer}"))

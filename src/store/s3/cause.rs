@@ -34,7 +34,7 @@ where
     for part in [error.code(), error.message()].into_iter().flatten() {
         detail = format!("{detail} {part}");
     }
-    if error.code().is_none() && matches!(error, SdkError::ResponseError(_)) {
+    if error.code().is_none() && error.message().is_none() {
         detail = format!("{detail} ({})", chain(error));
     }
     (kind, with_hint(detail, hint))
