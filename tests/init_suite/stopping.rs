@@ -20,8 +20,8 @@ fn what_the_app_makes_of_a_stop_is_our_status() {
         ("trap 'sleep .3; exit 9' TERM; echo ready; while :; do sleep .01; done", TERM, 9),
         ("trap 'exit 0' TERM; echo ready; while :; do sleep .01; done", TERM, 0),
         ("trap 'exit 8' INT; echo ready; while :; do sleep .01; done", INT, 8),
-        // A wrapper that neither execs nor forwards: the whole group is told.
-        ("sh -c 'trap \"exit 5\" TERM; echo ready; while :; do sleep .01; done'; exit $?", TERM, 143),
+        // A wrapper that neither execs nor forwards, and only waits: its child must be told, too.
+        ("trap : TERM; sh -c 'trap \"exit 5\" TERM; echo ready; while :; do sleep .01; done'; exit $?", TERM, 5),
         // A frozen app is told and woken.
         ("trap 'exit 6' TERM; echo ready; kill -STOP $$; while :; do sleep .01; done", TERM, 6),
     ];
