@@ -1,6 +1,6 @@
 //! Restores of real and of made-up replicas, through the public interface, from a directory that can misbehave.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::disallowed_methods)]
 
 #[path = "restore/support.rs"]
 mod support;

@@ -168,9 +168,9 @@ async fn serve(
             },
             Some(done) = preparing.join_next() => {
                 let result = done.unwrap_or_else(|error| Err(StartFailure::Local(format!("internal error: {error}"))));
-                reports.send(Report::Restored(result.map(|ready| {
+                reports.send(Report::Restored(result.map(|(ready, restored)| {
                     prepared = ready;
-                    Restored::attest()
+                    restored
                 })));
             }
             Some(done) = flushes.join_next() => match done {

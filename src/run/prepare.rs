@@ -4,6 +4,7 @@
 use super::engine::StartFailure;
 use crate::config::DatabaseSettings;
 use crate::model::DbPath;
+use crate::model::proof::Restored;
 use crate::replicate::{self, ReplicateSettings};
 use crate::restore::{self, Outcome, Owners, Progress, RestoreError, RestoreErrorKind, RestoreSettings};
 use crate::sqlite::ReadHold;
@@ -33,16 +34,22 @@ pub struct Prepared {
 const PROGRESS_EVERY: Duration = Duration::from_secs(3);
 
 /// All of them, or the first reason against it.
-pub async fn prepare_all(databases: Vec<Database>, settings: RestoreSettings) -> Result<Vec<Prepared>, StartFailure> {
+pub async fn prepare_all(
+    databases: Vec<Database>,
+    settings: RestoreSettings,
+) -> Result<(Vec<Prepared>, Restored), StartFailure> {
     let mut tasks = JoinSet::new();
     for (index, database) in databases.iter().cloned().enumerate() {
         let settings = settings.clone();
         tasks.spawn(async move { (index, prepare(database, &settings).await) });
     }
-    let mut prepared = Vec::new();
+    let (mut prepared, mut outcomes) = (Vec::new(), Vec::new());
     while let Some(done) = tasks.join_next().await {
         match done {
-            Ok((index, Ok(one))) => prepared.push((index, one)),
+            Ok((index, Ok((one, outcome)))) => {
+                prepared.push((index, one));
+                outcomes.push(outcome);
+            }
             Ok((_, Err(failure))) => {
                 tasks.shutdown().await;
                 abandon(&databases).await;
@@ -52,7 +59,7 @@ pub async fn prepare_all(databases: Vec<Database>, settings: RestoreSettings) ->
         }
     }
     prepared.sort_by_key(|(index, _)| *index);
-    Ok(prepared.into_iter().map(|(_, one)| one).collect())
+    Ok((prepared.into_iter().map(|(_, one)| one).collect(), restore::all_prepared(&outcomes)))
 }
 
 /// Puts back what an unfinished restore had set aside, and drops what it had fetched.
@@ -69,7 +76,7 @@ pub async fn abandon(databases: &[Database]) {
     let _ = put_back.await;
 }
 
-async fn prepare(database: Database, settings: &RestoreSettings) -> Result<Prepared, StartFailure> {
+async fn prepare(database: Database, settings: &RestoreSettings) -> Result<(Prepared, Outcome), StartFailure> {
     let DatabaseSettings { path: db, on_restore_failure, replicate, replica, .. } = database.settings;
     let store = store::open(&replica).map_err(|error| unavailable(&error))?;
     let progress = Progress::default();
@@ -79,7 +86,7 @@ async fn prepare(database: Database, settings: &RestoreSettings) -> Result<Prepa
     let held = db.clone();
     let hold = tokio::task::spawn_blocking(move || replicated.then(|| replicate::hold(&held)).flatten());
     let hold = hold.await.map_err(|error| StartFailure::Local(format!("internal error: {error}")))?;
-    Ok(Prepared { db, store, settings: replicate, hold, replicate: replicated })
+    Ok((Prepared { db, store, settings: replicate, hold, replicate: replicated }, outcome))
 }
 
 async fn spoken<T>(db: &DbPath, progress: &Progress, work: impl Future<Output = T>) -> T {
