@@ -3,9 +3,12 @@
 
 mod support;
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use support::bank;
+use support::process::Process;
+use support::{SOON, bank};
 
 struct Bank {
     _directory: tempfile::TempDir,
@@ -71,4 +74,30 @@ fn dumps_and_schemas_tell_databases_apart() {
     assert_ne!(bank::dump(&one.db), bank::dump(&other.db), "times differ");
     change(&other.db, "CREATE TABLE foreign_object (x)");
     assert_ne!(bank::schema(&one.db), bank::schema(&other.db));
+}
+
+fn ask(address: &str, request: &str) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
+    write!(stream, "{request} HTTP/1.1\r\nHost: {address}\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+#[test]
+fn the_page_shows_the_bank_and_moves_money() {
+    let directory = tempfile::tempdir().unwrap();
+    let (db, ack) = (directory.path().join("bank.db"), directory.path().join("ack"));
+    let mut command = Command::new(bank::binary());
+    command.args(["run", "--http", "127.0.0.1:0", "--db"]).arg(&db).arg("--ack").arg(&ack);
+    let run = Process::start(command);
+    let line = run.wait_for_log("the page's address", SOON, |line| line.contains("http://"));
+    let address = line.split_once("http://").unwrap().1.split(' ').next().unwrap().to_owned();
+    assert!(ask(&address, "GET /").contains("<title>"));
+    assert!(ask(&address, "GET /state").contains("\"transfers\":0"));
+    ask(&address, "POST /transfer");
+    assert!(ask(&address, "POST /transfer").contains("\"transfers\":2,\"openings\":1,\"total\":8000"));
+    assert!(ask(&address, "GET /nowhere").starts_with("HTTP/1.1 404"));
+    bank::check(&db, &ack, None).unwrap();
+    assert_eq!(bank::acked(&ack), 2);
 }
