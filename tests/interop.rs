@@ -59,9 +59,11 @@ fn start_bank(site: &Site, options: &[&str]) -> Process {
 
 /// Litestream's way of running an app: it beside the app, the app stopped first.
 fn run_with_litestream(site: &Site, transfers: usize) {
-    let peer = Replicate::start(&site.replica, &site.db());
-    let before = site.acked();
+    let (newest, peer) = (site.replica.newest_txid(), Replicate::start(&site.replica, &site.db()));
     let mut bank = start_bank(site, &["--rate", "300"]);
+    // It opens the database at its own pace; an app that comes and goes before is not seen.
+    wait_until("Litestream to write", SOON, || site.replica.newest_txid() > newest);
+    let before = site.acked();
     site.wait_for_acks(before + transfers);
     kill(bank.pid(), Signal::SIGTERM).unwrap();
     assert_eq!(bank.wait(SOON).code, 0, "{}", bank.log_text());

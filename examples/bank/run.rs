@@ -38,6 +38,7 @@ pub fn run(options: &Options) -> Result<u8, String> {
     if let Some(address) = &options.http {
         page::serve(address, &options.db, Arc::clone(&acks))?;
     }
+    eprintln!("bank: open, process {}", std::process::id());
     let written = work(options, &mut db, &acks, &stop)?;
     if stop.load(Ordering::SeqCst) && options.on_term == OnTerm::WriteMore {
         for _ in 0..TRANSFERS_AFTER_TERM {

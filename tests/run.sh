@@ -1,0 +1,15 @@
+#!/usr/bin/env bash
+# The one test command: installs what the tests need, then runs all of them, on real servers.
+# Arguments go to `cargo test`, e.g. `tests/run.sh --test interop`.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+tests/setup.sh
+# Two at a time: the tests start servers and measure times. More only makes them wait for each other.
+export RUST_TEST_THREADS=${RUST_TEST_THREADS:-2}
+if [ $# -gt 0 ]; then
+  cargo test --locked "$@"
+else
+  # Everything is run, also after a failure: one report that says it all.
+  cargo test --locked --workspace --no-fail-fast
+fi
