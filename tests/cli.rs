@@ -1,3 +1,5 @@
+//! The command line from outside: help, refusals, exit codes, and that no secret is ever printed.
+
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 //! The command line of the built program from outside: help, exit codes, what it says about a configuration.
 

@@ -24,7 +24,7 @@ impl World {
             Some(text) => Ok(text.as_bytes().to_vec()),
             None => Err(Error::from(ErrorKind::NotFound)),
         };
-        use_it(Outside { env: &env, read: &read, working_dir: Path::new("/work") })
+        use_it(Outside { env: &env, read: &read, working_dir: Path::new("/srv") })
     }
 
     fn parse(&self, text: &str, purpose: Purpose) -> Result<Checked, ConfigError> {
@@ -108,7 +108,7 @@ fn the_example_names_every_key() {
 fn every_key_arrives() {
     let mut world = World::default();
     world.env.extend([("KEY", "AK"), ("SECRET", "SK")]);
-    world.files.extend([("/run/token", "TOK\n"), ("/work/sse", "SSE\r\n")]);
+    world.files.extend([("/run/token", "TOK\n"), ("/srv/sse", "SSE\r\n")]);
     let text = r#"
         [app]
         command = ["/run.sh", "$HOME"]
@@ -154,7 +154,7 @@ fn every_key_arrives() {
     let app = config.app.unwrap();
     assert_eq!(app.command, ["/run.sh", "$HOME"]);
     assert_eq!((app.user.as_deref(), app.stop_signal.0, app.no_new_privs), (Some("1000:1000"), 2, true));
-    assert_eq!(app.working_dir.as_deref(), Some(Path::new("/work/srv")));
+    assert_eq!(app.working_dir.as_deref(), Some(Path::new("/srv/srv")));
     assert_eq!(app.env, [("A".into(), "AK".into()), ("B".into(), OsString::new())]);
     let seconds = Duration::from_secs;
     let shutdown = ShutdownSettings { grace: seconds(20), app_timeout: seconds(15), pre_sync_timeout: seconds(3) };
@@ -162,7 +162,7 @@ fn every_key_arrives() {
     assert_eq!(config.restore, RestoreSettings { timeout: seconds(120), parallelism: 4 });
     assert_eq!(config.log, LogSettings { level: LogLevel::Debug, format: LogFormat::Json });
     let [database] = config.databases.as_slice() else { panic!("one database") };
-    assert_eq!(database.path.as_path(), Path::new("/work/data/a.db"));
+    assert_eq!(database.path.as_path(), Path::new("/srv/data/a.db"));
     assert_eq!((database.owner.as_deref(), database.mode), (Some("app"), Some(0o600)));
     assert_eq!(database.on_restore_failure, OnRestoreFailure::Start);
     let replicate = ReplicateSettings {
@@ -359,7 +359,7 @@ fn the_command_line_adds_and_replaces() {
         .unwrap()
         .config;
     let paths: Vec<String> = found.databases.iter().map(|database| database.path.to_string()).collect();
-    assert_eq!(paths, ["/d/a.db", "/work/b.db", "/d/c.db"]);
+    assert_eq!(paths, ["/d/a.db", "/srv/b.db", "/d/c.db"]);
     let app = found.app.unwrap();
     assert_eq!((app.command, app.user), (vec![OsString::from("/other")], Some("u".into())));
     // A pair that collides with the file is a problem like any other.

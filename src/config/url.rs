@@ -167,7 +167,7 @@ mod tests {
     use super::*;
 
     fn read(text: &str) -> Result<ReplicaUrl, String> {
-        parse(text, Path::new("/work"))
+        parse(text, Path::new("/srv"))
     }
 
     #[test]
@@ -197,8 +197,8 @@ mod tests {
             ("file://localhost/var/backup/", "/var/backup"),
             ("file:///a%20b", "/a b"),
             ("/var//backup/./x/", "/var/backup/x"),
-            ("backup", "/work/backup"),
-            ("./backup", "/work/backup"),
+            ("backup", "/srv/backup"),
+            ("./backup", "/srv/backup"),
         ] {
             let url = read(text).unwrap();
             assert_eq!((url.scheme, url.path.as_str()), (Scheme::File, path), "{text}");

@@ -2,6 +2,7 @@
 //! it blocks (disk only) and runs off the async thread. Never uploads, never decides when.
 
 use super::checkpoint::Verdict;
+use super::frames::{feed, header, scan};
 use super::segment::{Entry, Files, Pages, SegmentError, Source};
 use super::sums::PageSums;
 use crate::model::{DbChecksum, PageNo, PageSize};
@@ -12,8 +13,6 @@ use crate::wal::{Committed, Cursor, Fed, FrameHeader, Place, Salts, Scanner, Wal
 const DRAFT_BYTES: usize = 8 << 20;
 /// What may be captured while writers are kept out.
 const REST_BYTES: usize = 1 << 20;
-/// Bytes of the WAL read at a time.
-const READ_BYTES: u64 = 256 << 10;
 
 #[derive(Debug, thiserror::Error)]
 pub enum CaptureError {
@@ -69,7 +68,7 @@ impl Capture {
     pub fn survey(hold: ReadHold) -> Result<Capture, CaptureError> {
         let commit = hold.db_pages()?;
         let mut tail = Tail { cursor: None, emptied: false, commit, sums: PageSums::default() };
-        if let Some(header) = hold.wal_header()?.filter(|header| header.page_size == hold.page_size()) {
+        if let Some(header) = header(&hold)?.filter(|header| header.page_size == hold.page_size()) {
             tail.cursor = Some(Cursor::start(&header));
         }
         tail.image(&hold, false)?;
@@ -100,7 +99,7 @@ impl Capture {
 
     /// Whether a WAL position that a segment ended at lies on this WAL's proven chain; its cursor then.
     pub fn on_chain(&self, salts: Salts, end: u64) -> Result<Option<Cursor>, CaptureError> {
-        let Some(header) = self.hold.wal_header()?.filter(|header| header.salts == salts) else { return Ok(None) };
+        let Some(header) = header(&self.hold)?.filter(|header| header.salts == salts) else { return Ok(None) };
         let start = Cursor::start(&header);
         let mut probe = Scanner::new(&header, start, 0);
         let mut reached = end == start.offset;
@@ -249,7 +248,7 @@ impl Tail {
 
     /// The WAL's header and the cursor in it, moved along when a writer started the WAL over. None: the WAL is empty.
     fn here(&mut self, hold: &ReadHold) -> Result<Option<(WalHeader, Cursor)>, CaptureError> {
-        let Some(header) = hold.wal_header()? else {
+        let Some(header) = header(hold)? else {
             self.emptied = hold.wal_len()? == 0;
             let quiet = self.emptied || self.cursor.is_none();
             return if quiet { Ok(None) } else { Err(CaptureError::Broken("the WAL has lost its header")) };
@@ -280,49 +279,5 @@ fn files(hold: &ReadHold, salts: Option<Salts>) -> Files {
     Files { page_size: hold.page_size(), db: hold.db_file().clone(), wal: hold.wal_file().clone(), salts }
 }
 
-/// Whole transactions from `from` on, up to the first commit that brings more than `limit` pages together.
-fn scan(
-    hold: &ReadHold,
-    header: &WalHeader,
-    from: Cursor,
-    commit: u32,
-    limit: usize,
-) -> Result<Committed, CaptureError> {
-    let mut scanner = Scanner::new(header, from, commit);
-    feed(hold, header, &mut scanner, |scanner, fed| match fed {
-        Fed::End => false,
-        Fed::Open => true,
-        Fed::Commit => scanner.pages() <= limit,
-    })?;
-    Ok(scanner.finish())
-}
-
-/// Feeds frames from the scanner's position on, until the file ends or `more` says no.
-fn feed(
-    hold: &ReadHold,
-    header: &WalHeader,
-    scanner: &mut Scanner,
-    mut more: impl FnMut(&Scanner, Fed) -> bool,
-) -> Result<(), CaptureError> {
-    let frame = frame_size(header.page_size);
-    // The first look is small: most often there is nothing, or one small transaction.
-    let mut frames = 1;
-    loop {
-        let mut buffer = vec![0; (frames * frame) as usize];
-        let got = hold.read_wal(scanner.offset(), &mut buffer)?;
-        if got < frame as usize {
-            return Ok(());
-        }
-        for bytes in buffer.get(..got).unwrap_or_default().chunks_exact(frame as usize) {
-            let fed = scanner.feed(bytes);
-            if !more(scanner, fed) {
-                return Ok(());
-            }
-        }
-        frames = (frames * 4).min((READ_BYTES / frame).max(1));
-    }
-}
-
 #[cfg(test)]
-#[path = "capture_tests.rs"]
 mod tests;

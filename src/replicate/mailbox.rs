@@ -17,6 +17,14 @@ pub struct Mailbox {
     closed: bool,
 }
 
+/// What ended a wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Woken {
+    Change,
+    Request,
+    Time,
+}
+
 /// An upload that has been under way for this long when a flush is asked for is begun anew: its connection may be dead.
 const STUCK: Duration = Duration::from_secs(2);
 
@@ -49,11 +57,14 @@ impl Mailbox {
     }
 
     /// Until something changed, somebody asks, or `until`.
-    pub async fn wait(&mut self, changed: &Notify, until: Instant) {
+    pub async fn wait(&mut self, changed: &Notify, until: Instant) -> Woken {
         tokio::select! {
-            () = changed.notified() => {}
-            request = self.inbox.recv(), if !self.closed => self.take(request),
-            () = tokio::time::sleep_until(until.into()) => {}
+            () = changed.notified() => Woken::Change,
+            request = self.inbox.recv(), if !self.closed => {
+                self.take(request);
+                Woken::Request
+            }
+            () = tokio::time::sleep_until(until.into()) => Woken::Time,
         }
     }
 

@@ -4,6 +4,7 @@
 mod anchor;
 mod capture;
 mod checkpoint;
+mod frames;
 mod lineage;
 mod mailbox;
 mod segment;

@@ -4,24 +4,26 @@
 
 use super::anchor::{self, AnchorError};
 use super::capture::{Capture, CaptureError};
-use super::mailbox::Mailbox;
+use super::mailbox::{Mailbox, Woken};
 use super::session::Work;
 use super::status::StatusCell;
 use super::upload::{self, Content, Stored, UploadError};
 use super::{Conflict, Target};
-use crate::model::{Captured, Deadline, Txid};
+use crate::model::{Captured, DbPath, Deadline};
 use crate::sqlite::{ReadHold, SqliteError};
 use crate::store::retry;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::Notify;
 
-/// Looks at the files this often even when nothing reports a change.
+/// Looks at the files this often even when nothing reports a change: one `stat` each.
 const TICK: Duration = Duration::from_secs(1);
+/// A whole turn (capture, checkpoint) is made this often even if the files look the same.
+const TURN: Duration = Duration::from_secs(15);
 /// One try of a segment that is in memory; one of a streamed one (its parts have limits of their own).
 const TRY: Duration = Duration::from_secs(20);
 const STREAM_TRY: Duration = Duration::from_secs(3600);
-/// An upload that takes longer is spoken of.
+/// A request that takes longer is spoken of.
 const SLOW: Duration = Duration::from_secs(5);
 /// While the store is away, it is spoken of this often.
 const REMIND: Duration = Duration::from_secs(30);
@@ -129,6 +131,8 @@ impl Task {
         self.status.uploaded(uploaded);
         let mut last_upload: Option<Instant> = None;
         loop {
+            // Before the capture: what changes while it runs is looked at again.
+            let seen = glance(&self.target.db);
             let asked = self.mailbox.asked();
             // Under steady writing uploads are spaced; after a quiet time the first one goes out at once.
             let free_at = last_upload.map_or_else(Instant::now, |at| at + self.target.settings.sync_interval);
@@ -154,7 +158,13 @@ impl Task {
                 blocking(move || work.close()).await?;
                 return Ok(End::Closed);
             }
-            self.mailbox.wait(&self.changed, Instant::now() + TICK).await;
+            let turn = Instant::now() + TURN;
+            loop {
+                let woken = self.mailbox.wait(&self.changed, Instant::now() + TICK).await;
+                if woken != Woken::Time || Instant::now() >= turn || glance(&self.target.db) != seen {
+                    break;
+                }
+            }
         }
     }
 
@@ -163,8 +173,8 @@ impl Task {
         let mut trouble = Trouble::default();
         loop {
             let store = Arc::clone(&self.target.store);
-            let tip = self.mailbox.during(true, anchor::tip(&*store, Deadline::after(TRY))).await;
-            match tip {
+            let asked = watched(&self.target, anchor::tip(&*store, Deadline::after(TRY)));
+            match self.mailbox.during(true, asked).await {
                 None if self.mailbox.closed() => return Err(End::Closed),
                 None => {}
                 Some(Ok(tip)) => return Ok(tip),
@@ -188,7 +198,7 @@ impl Task {
         let sent = loop {
             let by = Deadline::after(if streamed { STREAM_TRY } else { TRY });
             let store = Arc::clone(&self.target.store);
-            let put = watched(&self.target, txid, upload::put(&*store, &pending.segment, by));
+            let put = watched(&self.target, upload::put(&*store, &pending.segment, by));
             match self.mailbox.during(!streamed, put).await {
                 None if self.mailbox.closed() => return Err(End::Closed),
                 None => {}
@@ -236,6 +246,14 @@ impl Task {
     }
 }
 
+/// What a change of the database shows in, at the cost of two `stat`s: size and time of the file and of its WAL.
+fn glance(db: &DbPath) -> [Option<(u64, SystemTime)>; 2] {
+    [db.as_path(), &db.wal()].map(|path| {
+        let meta = std::fs::metadata(path).ok()?;
+        Some((meta.len(), meta.modified().ok()?))
+    })
+}
+
 #[derive(Default)]
 struct Trouble {
     tries: u32,
@@ -252,17 +270,17 @@ fn checkpointed(mut work: Work, settings: &super::ReplicateSettings) -> (Work, R
     (work, done)
 }
 
-/// An upload that says so when it takes long: a store that is silent is noticed before its deadline.
-async fn watched<T>(target: &Target, txid: Txid, put: impl Future<Output = T>) -> T {
-    let mut put = std::pin::pin!(put);
+/// A request that says so when it takes long: a store that is silent is noticed before its deadline.
+async fn watched<T>(target: &Target, request: impl Future<Output = T>) -> T {
+    let mut request = std::pin::pin!(request);
     tokio::select! {
-        done = &mut put => return done,
+        done = &mut request => return done,
         () = tokio::time::sleep(SLOW) => {
             let url = target.store.url();
-            tracing::warn!(db = %target.db, %txid, "{url} has not answered for {} s; the app goes on", SLOW.as_secs());
+            tracing::warn!(db = %target.db, "{url} has not answered for {} s; the app goes on", SLOW.as_secs());
         }
     }
-    put.await
+    request.await
 }
 
 /// Runs disk work off the async thread. A panic in it ends the session, not the program.

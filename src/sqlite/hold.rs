@@ -11,11 +11,9 @@ use super::connection::Link;
 use super::error::SqliteError;
 use super::files::{self, FileId};
 use crate::model::{DbPath, PageSize};
-use crate::wal::{HEADER, WalHeader};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
-use std::time::Duration;
 
 /// How far a checkpoint got, in frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,21 +81,6 @@ impl ReadHold {
             .metadata()
             .map(|meta| meta.len())
             .map_err(|error| SqliteError::io("read the WAL of", &self.path, &error))
-    }
-
-    /// The WAL's header; None when it has none (never written since it was made, or truncated).
-    pub fn wal_header(&self) -> Result<Option<WalHeader>, SqliteError> {
-        let mut bytes = [0; HEADER as usize];
-        // A writer that starts the WAL over may be just writing it.
-        for _ in 0..20 {
-            let got = self.read_wal(0, &mut bytes)?;
-            let header = WalHeader::parse(bytes.get(..got).unwrap_or_default());
-            if header.is_some() || got == 0 {
-                return Ok(header);
-            }
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        Ok(None)
     }
 
     /// Reads WAL bytes at `offset`; less than asked only at the file's end.
@@ -204,5 +187,4 @@ fn read_header(path: &DbPath, db: &File) -> Result<PageSize, SqliteError> {
 }
 
 #[cfg(test)]
-#[path = "hold_tests.rs"]
 mod tests;

@@ -100,5 +100,4 @@ impl Scanner {
 }
 
 #[cfg(test)]
-#[path = "scan_tests.rs"]
 mod tests;

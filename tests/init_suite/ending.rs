@@ -77,10 +77,10 @@ fn a_file_without_shebang_is_a_shell_script() {
 }
 
 #[test]
-fn no_command_is_bad_usage() {
+fn no_command_is_refused() {
     for mode in MODES {
         let (status, out, log) = output(command(mode, &[], &Settings::default()), &[] as &[&str]);
-        assert_eq!((status, out.as_slice()), (64, b"".as_slice()), "{mode:?}: {log}");
+        assert_eq!((status, out.as_slice()), (78, b"".as_slice()), "{mode:?}: {log}");
         assert!(!log.is_empty());
     }
 }

@@ -46,7 +46,7 @@ fn a_stopped_child_is_not_a_dead_one() {
 }
 
 #[test]
-fn nothing_wakes_us_while_nothing_happens() {
+fn nothing_wakes_the_supervising_thread_while_nothing_happens() {
     for mode in MODES {
         let run = sh(mode, "echo ready; exec sleep 1000");
         run.expect("ready");
@@ -57,14 +57,11 @@ fn nothing_wakes_us_while_nothing_happens() {
     }
 }
 
-/// Voluntary context switches of all threads.
+/// Voluntary context switches of the main thread, which is alone with signals, fork and wait.
 fn wakeups(pid: i32) -> u64 {
-    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten();
-    let count = |text: String| {
-        let line = text.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:").map(str::to_string));
-        line.and_then(|number| number.trim().parse::<u64>().ok()).unwrap_or(0)
-    };
-    tasks.map(|task| count(read(task.path().join("status")))).sum()
+    let text = read(format!("/proc/{pid}/task/{pid}/status"));
+    let line = text.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+    line.unwrap().trim().parse().unwrap()
 }
 
 fn settled(pid: i32) -> u64 {

@@ -3,9 +3,11 @@
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
@@ -41,20 +43,43 @@ pub struct Settings {
     pub no_new_privs: bool,
 }
 
-/// `litevisor run [settings] --`: the one place that knows how settings reach the binary.
+/// `litevisor run --config FILE --`: the one place that knows how settings reach the binary. There is a database to
+/// replicate, which no app of these tests creates: the init is tried as it is used.
 fn litevisor_run(command: &mut Command, settings: &Settings) {
-    let mut set = |name: &str, value: Option<String>| {
+    let directory = configurations();
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    let mut text = String::from("[app]\n");
+    let mut line = |key: &str, value: Option<String>| {
         if let Some(value) = value {
-            command.env(format!("LITEVISOR_TEST_{name}"), value);
+            text += &format!("{key} = {value}\n");
         }
     };
-    set("GRACE", settings.grace_ms.map(|ms| ms.to_string()));
-    set("APP_TIMEOUT", settings.app_timeout_ms.map(|ms| ms.to_string()));
-    set("USER", settings.user.clone());
-    set("DIR", settings.working_dir.clone());
-    set("STOP_SIGNAL", settings.stop_signal.map(|signal| signal.to_string()));
-    set("NO_NEW_PRIVS", settings.no_new_privs.then(|| "1".to_string()));
-    command.args(["run", "--"]);
+    line("user", settings.user.as_ref().map(|user| format!("{user:?}")));
+    line("working_dir", settings.working_dir.as_ref().map(|dir| format!("{dir:?}")));
+    line(
+        "stop_signal",
+        settings.stop_signal.map(|signal| format!("{:?}", litevisor::model::Signal(signal).to_string())),
+    );
+    line("no_new_privs", settings.no_new_privs.then(|| "true".to_string()));
+    line("[shutdown]\ngrace", settings.grace_ms.map(|ms| format!("\"{ms}ms\"")));
+    line("app_timeout", settings.app_timeout_ms.map(|ms| format!("\"{ms}ms\"")));
+    text += &format!("[[database]]\npath = \"{0}/{number}.db\"\n", directory.display());
+    text += &format!("[database.replica]\nurl = \"{0}/{number}.replica\"\n", directory.display());
+    let file = directory.join(format!("{number}.toml"));
+    fs::write(&file, text).unwrap();
+    command.args(["run", "--config"]).arg(file).arg("--");
+}
+
+/// Lives as long as the test process; readable by every user that a test drops to.
+fn configurations() -> &'static Path {
+    static DIRECTORY: OnceLock<tempfile::TempDir> = OnceLock::new();
+    let directory = DIRECTORY.get_or_init(|| {
+        let directory = tempfile::Builder::new().prefix("init-suite").tempdir().unwrap();
+        fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o777)).unwrap();
+        directory
+    });
+    directory.path()
 }
 
 /// A command that ends in `litevisor run --`; the test adds the app's words. `wrapper` comes before litevisor and

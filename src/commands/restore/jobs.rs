@@ -159,7 +159,7 @@ mod tests {
             text += &format!("[[database]]\npath = \"{path}\"\n[database.replica]\nurl = \"/r/{index}\"\n");
         }
         let read = |_: &Path| Ok(Vec::new());
-        let outside = Outside { env: &|_| None, read: &read, working_dir: Path::new("/work") };
+        let outside = Outside { env: &|_| None, read: &read, working_dir: Path::new("/srv") };
         parse(Some((&text, Path::new("s.toml"))), &Additions::default(), Purpose::Databases, outside).unwrap()
     }
 
@@ -171,14 +171,14 @@ mod tests {
     fn which_databases_and_where() {
         let two = config(&["/d/a.db", "b.db"]);
         for (subject, out, expected) in [
-            (None, None, Ok(vec!["/d/a.db", "/work/b.db"])),
+            (None, None, Ok(vec!["/d/a.db", "/srv/b.db"])),
             (Some("/d/a.db"), None, Ok(vec!["/d/a.db"])),
-            (Some("b.db"), None, Ok(vec!["/work/b.db"])),
+            (Some("b.db"), None, Ok(vec!["/srv/b.db"])),
             (Some("./b.db"), Some("x"), Ok(vec!["x"])),
             (None, Some("x"), Err("-o needs one database: 2 are configured")),
             (Some("/d/aa.db"), None, Err("no configured database, did you mean \"/d/a.db\"?")),
         ] {
-            let found = from_config(&args(subject, out), &two, Path::new("/work"));
+            let found = from_config(&args(subject, out), &two, Path::new("/srv"));
             match (found, expected) {
                 (Ok(jobs), Ok(paths)) => {
                     let outs: Vec<_> = jobs.iter().map(|job| job.out().to_str().unwrap()).collect();
@@ -188,9 +188,9 @@ mod tests {
                 (found, expected) => panic!("{found:?} {expected:?}"),
             }
         }
-        let one = from_config(&args(None, Some("x")), &config(&["/d/a.db"]), Path::new("/work")).unwrap();
+        let one = from_config(&args(None, Some("x")), &config(&["/d/a.db"]), Path::new("/srv")).unwrap();
         assert!(matches!(one.as_slice(), [Job::To { .. }]));
-        let in_place = from_config(&args(None, None), &config(&["/d/a.db"]), Path::new("/work")).unwrap();
+        let in_place = from_config(&args(None, None), &config(&["/d/a.db"]), Path::new("/srv")).unwrap();
         assert!(matches!(in_place.as_slice(), [Job::InPlace { user: Some(user), .. }] if user == "app"));
     }
 

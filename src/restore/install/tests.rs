@@ -1,3 +1,5 @@
+//! Installation cut off after every step, on real files.
+
 use super::*;
 
 struct Place {

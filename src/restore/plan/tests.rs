@@ -1,3 +1,5 @@
+//! The planner against every sample and by hand.
+
 use super::*;
 use crate::store::layout::Layout;
 use std::path::Path;

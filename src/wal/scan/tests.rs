@@ -1,7 +1,7 @@
 //! The scanner against WAL files built frame by frame.
 
-use super::super::format::{HEADER, Salts};
 use super::*;
+use crate::wal::format::{HEADER, Salts};
 use proptest::prelude::*;
 
 const PAGE: usize = 512;
