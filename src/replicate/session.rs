@@ -5,13 +5,11 @@ use super::ReplicateSettings;
 use super::anchor::{Anchor, First};
 use super::capture::{Capture, CaptureError, Draft};
 use super::checkpoint::{self, Situation, Verdict};
-use super::segment::SegmentError;
 use super::upload::Segment;
 use crate::local_state;
 use crate::ltx::Header;
 use crate::model::lineage::{LocalState, WalPosition};
 use crate::model::{DbChecksum, DbPath, Txid, TxidRange};
-use crate::sqlite::SqliteError;
 use crate::store::layout::Level;
 use crate::wal::Cursor;
 use std::collections::VecDeque;
@@ -171,12 +169,8 @@ impl Work {
         Ok(())
     }
 
-    /// The last act: what the WAL holds goes into the database file too, and the record says where everything stands.
-    pub fn close(mut self) {
-        match self.capture.checkpoint(Verdict::Gentle, |_| Err(SegmentError::Abandoned)) {
-            Ok(_) | Err(CaptureError::Sqlite(SqliteError::Busy { .. })) => {}
-            Err(error) => tracing::debug!(db = %self.db, %error, "no last checkpoint"),
-        }
+    /// Records that everything is where it belongs.
+    pub fn record_settled(&self) {
         self.record(&self.acked);
     }
 

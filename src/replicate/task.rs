@@ -20,14 +20,15 @@ use tokio::sync::Notify;
 const TICK: Duration = Duration::from_secs(1);
 /// A whole turn (capture, checkpoint) is made this often even if the files look the same.
 const TURN: Duration = Duration::from_secs(15);
-/// One try of a segment that is in memory; one of a streamed one (its parts have limits of their own).
-const TRY: Duration = Duration::from_secs(20);
-const STREAM_TRY: Duration = Duration::from_secs(3600);
+/// One look at the replica.
+const LOOK: Duration = Duration::from_secs(20);
 /// A request that takes longer is spoken of.
 const SLOW: Duration = Duration::from_secs(5);
 /// While the store is away, it is spoken of this often.
 const REMIND: Duration = Duration::from_secs(30);
 const BREAK_PAUSE: Duration = Duration::from_millis(500);
+/// A lock that is in the way for longer is spoken of.
+const LOCKED: Duration = Duration::from_secs(3);
 
 pub struct Task {
     pub target: Target,
@@ -56,14 +57,18 @@ impl From<CaptureError> for End {
 
 impl Task {
     pub async fn run(&mut self) {
+        let mut breaks = 0;
         loop {
+            let begun = Instant::now();
             match self.life().await {
                 End::Closed => return,
                 End::Fenced(detail) => return self.fenced(detail).await,
                 End::Again(reason) => {
+                    // What keeps failing is tried, and spoken of, more and more rarely.
+                    breaks = if begun.elapsed() > REMIND { 1 } else { breaks + 1 };
                     tracing::warn!(db = %self.target.db, "replication begins anew: {reason}");
                     self.status.update(|status| status.problem = Some(reason));
-                    self.mailbox.pause(BREAK_PAUSE).await;
+                    self.mailbox.pause(retry::pause(breaks)).await;
                 }
             }
         }
@@ -85,6 +90,7 @@ impl Task {
             return Ok(hold);
         }
         let mut said = None;
+        let begun = Instant::now();
         loop {
             let asked = self.mailbox.asked();
             let db = self.target.db.clone();
@@ -98,6 +104,9 @@ impl Task {
                     if self.mailbox.answer(asked, &self.status.read()) || self.mailbox.closed() {
                         return Err(End::Closed);
                     }
+                }
+                Err(error @ SqliteError::Busy { .. }) if begun.elapsed() < LOCKED => {
+                    self.status.update(|status| status.problem = Some(error.to_string()));
                 }
                 Err(error) => {
                     if said.replace(error.to_string()).as_ref() != said.as_ref() {
@@ -154,8 +163,14 @@ impl Task {
             if !work.pending.is_empty() {
                 continue;
             }
+            if asked > 0 {
+                work = blocking(move || {
+                    work.record_settled();
+                    work
+                })
+                .await?;
+            }
             if self.mailbox.answer(asked, &self.status.read()) || self.mailbox.closed() {
-                blocking(move || work.close()).await?;
                 return Ok(End::Closed);
             }
             let turn = Instant::now() + TURN;
@@ -173,7 +188,7 @@ impl Task {
         let mut trouble = Trouble::default();
         loop {
             let store = Arc::clone(&self.target.store);
-            let asked = watched(&self.target, anchor::tip(&*store, Deadline::after(TRY)));
+            let asked = watched(&self.target, anchor::tip(&*store, Deadline::after(LOOK)));
             match self.mailbox.during(true, asked).await {
                 None if self.mailbox.closed() => return Err(End::Closed),
                 None => {}
@@ -196,9 +211,8 @@ impl Task {
         self.status.update(|status| status.captured = Captured(txid));
         let mut trouble = Trouble::default();
         let sent = loop {
-            let by = Deadline::after(if streamed { STREAM_TRY } else { TRY });
             let store = Arc::clone(&self.target.store);
-            let put = watched(&self.target, upload::put(&*store, &pending.segment, by));
+            let put = watched(&self.target, upload::put(&*store, &pending.segment));
             match self.mailbox.during(!streamed, put).await {
                 None if self.mailbox.closed() => return Err(End::Closed),
                 None => {}
