@@ -145,33 +145,34 @@ impl Task {
             let asked = self.mailbox.asked();
             // Under steady writing uploads are spaced; after a quiet time the first one goes out at once.
             let free_at = last_upload.map_or_else(Instant::now, |at| at + self.target.settings.sync_interval);
-            if asked == 0 && Instant::now() < free_at && !self.mailbox.closed() {
+            if asked == 0 && !work.behind && Instant::now() < free_at && !self.mailbox.closed() {
                 self.mailbox.wait(&Notify::new(), free_at).await;
                 continue;
             }
             let (returned, found) = blocking(move || capture_next(work)).await?;
             work = returned;
-            if found? {
+            let found = found?;
+            if found {
                 last_upload = Some(Instant::now());
-                work = self.upload(work).await?;
+            }
+            work = self.upload_pending(work).await?;
+            if asked == 0 {
+                let settings = self.target.settings.clone();
+                let (returned, done) = blocking(move || checkpointed(work, &settings)).await?;
+                done?;
+                work = self.upload_pending(returned).await?;
+            }
+            // Whoever asked before the capture began has what he asked for, however much was committed since.
+            if !work.behind {
+                if asked > 0 {
+                    work = blocking(move || settled(work)).await?;
+                }
+                if self.mailbox.answer(asked, &self.status.read()) || self.mailbox.closed() {
+                    return Ok(End::Closed);
+                }
+            }
+            if found {
                 continue;
-            }
-            let settings = self.target.settings.clone();
-            let (returned, done) = blocking(move || checkpointed(work, &settings)).await?;
-            work = returned;
-            done?;
-            if !work.pending.is_empty() {
-                continue;
-            }
-            if asked > 0 {
-                work = blocking(move || {
-                    work.record_settled();
-                    work
-                })
-                .await?;
-            }
-            if self.mailbox.answer(asked, &self.status.read()) || self.mailbox.closed() {
-                return Ok(End::Closed);
             }
             let turn = Instant::now() + TURN;
             loop {
@@ -198,6 +199,13 @@ impl Task {
         }
     }
 
+    async fn upload_pending(&mut self, mut work: Work) -> Result<Work, End> {
+        while work.pending().is_some() {
+            work = self.upload(work).await?;
+        }
+        Ok(work)
+    }
+
     /// Puts the first pending segment, however long it takes.
     async fn upload(&mut self, work: Work) -> Result<Work, End> {
         let work = blocking(move || {
@@ -205,14 +213,14 @@ impl Task {
             work
         });
         let mut work = work.await?;
-        let Some(pending) = work.pending.front() else { return Ok(work) };
-        let streamed = matches!(pending.segment.content, Content::Pages(_));
-        let txid = pending.segment.header.range.max;
+        let Some(segment) = work.pending() else { return Ok(work) };
+        let streamed = matches!(segment.content, Content::Pages(_));
+        let txid = segment.header.range.max;
         self.status.update(|status| status.captured = Captured(txid));
         let mut trouble = Trouble::default();
         let sent = loop {
             let store = Arc::clone(&self.target.store);
-            let put = watched(&self.target, upload::put(&*store, &pending.segment));
+            let put = watched(&self.target, upload::put(&*store, segment));
             match self.mailbox.during(!streamed, put).await {
                 None if self.mailbox.closed() => return Err(End::Closed),
                 None => {}
@@ -277,6 +285,11 @@ struct Trouble {
 fn capture_next(mut work: Work) -> (Work, Result<bool, CaptureError>) {
     let found = work.capture();
     (work, found)
+}
+
+fn settled(work: Work) -> Work {
+    work.record_settled();
+    work
 }
 
 fn checkpointed(mut work: Work, settings: &super::ReplicateSettings) -> (Work, Result<(), CaptureError>) {

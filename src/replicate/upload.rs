@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, mpsc};
 
 /// Up to this many bytes of pages a segment is encoded in memory; above, it is streamed.
-const WHOLE_BYTES: usize = 8 << 20;
+pub const WHOLE_BYTES: usize = 16 << 20;
 /// Bytes handed to the store at a time when streaming.
 const PIECE_BYTES: usize = 1 << 20;
 /// Streams under way at once, of all databases: each keeps a thread or two of the blocking pool.
