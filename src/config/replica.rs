@@ -177,23 +177,10 @@ impl Options {
 
 fn from_url(url: ReplicaUrl) -> StoreSettings {
     StoreSettings {
-        scheme: url.scheme,
-        url: url.shown,
-        bucket: url.bucket,
-        path: url.path,
         endpoint: url.endpoint,
         region: url.region,
         force_path_style: url.force_path_style,
-        access_key_id: None,
-        secret_access_key: None,
-        session_token: None,
-        profile: None,
-        storage_class: None,
-        sse_kms_key_id: None,
-        sse_c_key: None,
-        ca_file: None,
-        part_size: None,
-        concurrency: None,
+        ..StoreSettings::new(url.scheme, url.shown, url.bucket, url.path)
     }
 }
 
