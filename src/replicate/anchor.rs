@@ -124,6 +124,11 @@ fn ours(
         Some((salts, end)) => capture.on_chain(salts, end)?,
         None => None,
     };
+    // No place in this WAL: the file was restored, or the app started the WAL over, since the hold was taken.
+    let found = match (found, expected) {
+        (None, Some(expected)) if expected != capture.db_checksum() => capture.beginning_after(expected)?,
+        _ => found,
+    };
     let (page_size, db_checksum, end) = (capture.page_size(), capture.db_checksum(), capture.cursor());
     Ok(lineage::resume(&Local { page_size, db_checksum, end, found }, tip, expected))
 }

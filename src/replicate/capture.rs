@@ -67,6 +67,9 @@ struct Tail {
     /// The WAL was seen empty since: a checkpoint in TRUNCATE mode, which SQLite allows under the hold only when every
     /// frame is captured and copied. Each one counts the salts up, so that they say nothing any more.
     emptied: bool,
+    /// The cursor was put back behind what `commit` and `sums` describe: only a draft that reaches that place again may
+    /// state a checksum.
+    rewound: bool,
     commit: u32,
     sums: PageSums,
 }
@@ -80,7 +83,7 @@ impl Capture {
     /// Looks at the whole database under a hold and stands at its present end.
     pub fn survey(hold: ReadHold) -> Result<Capture, CaptureError> {
         let commit = hold.db_pages()?;
-        let mut tail = Tail { cursor: None, emptied: false, commit, sums: PageSums::default() };
+        let mut tail = Tail { cursor: None, emptied: false, rewound: false, commit, sums: PageSums::default() };
         if let Some(header) = header(&hold)?.filter(|header| header.page_size == hold.page_size()) {
             tail.cursor = Some(Cursor::start(&header));
         }
@@ -125,8 +128,23 @@ impl Capture {
         Ok(reached.then(|| probe.finish().cursor))
     }
 
-    /// Goes back to an earlier position of the same chain: what follows is captured by the next `next`.
+    /// The WAL's beginning, if what is in the database file alone is the database that `expected` states: then everything
+    /// in the WAL is newer than that. Reads the file once more.
+    pub fn beginning_after(&self, expected: DbChecksum) -> Result<Option<Cursor>, CaptureError> {
+        let Some(header) = header(&self.hold)?.filter(|header| header.page_size == self.page_size()) else {
+            return Ok(None);
+        };
+        let lock = self.page_size().lock_page();
+        let every = (1..=self.hold.db_pages()?).map(PageNo).filter(|page| *page != lock);
+        let list = every.map(|page| Entry::new(page, Source::Database)).collect();
+        let mut sums = PageSums::default();
+        Pages { files: files(&self.hold, None), list, whole_database: true }.enter_sums(&mut sums)?;
+        Ok((sums.total() == expected).then(|| Cursor::start(&header)))
+    }
+
+    /// Goes back to an earlier position of the same chain: what follows is captured by the next `next`, in one draft.
     pub fn rewind(&mut self, cursor: Cursor) {
+        self.tail.rewound = true;
         self.tail.cursor = Some(cursor);
     }
 
@@ -198,6 +216,7 @@ impl Tail {
     /// would come together.
     fn next(&mut self, hold: &ReadHold, enough: usize, most: usize) -> Result<Option<Draft>, CaptureError> {
         let Some((header, from)) = self.here(hold)? else { return Ok(None) };
+        let enough = if self.rewound { usize::MAX } else { enough };
         let limit = enough / hold.page_size().bytes();
         let found = scan(hold, &header, from, self.commit, limit)?;
         if found.cursor.offset == from.offset || found.pages.len() > most {
@@ -276,7 +295,7 @@ impl Tail {
     }
 
     fn stand_at(&mut self, found: &Committed) {
-        self.emptied = false;
+        (self.emptied, self.rewound) = (false, false);
         self.sums.truncate(found.commit);
         self.commit = found.commit;
         self.cursor = Some(found.cursor);

@@ -192,6 +192,54 @@ fn a_position_is_found_again_after_a_restart_of_ours() {
     world.agrees();
 }
 
+/// The app may write before anybody has asked where the replica stands.
+#[test]
+fn a_file_that_is_the_replicas_state_is_continued_from_the_beginning_of_its_wal() {
+    let mut world = World::new(4096);
+    for _ in 0..50 {
+        world.act(0, 3000);
+    }
+    assert!(world.checkpoint(Verdict::Gentle));
+    let expected = world.capture().db_checksum();
+    world.act(0, 300);
+    world.act(0, 300);
+    world.capture = None;
+    let mut capture = Capture::survey(ReadHold::take(&world.path).unwrap()).unwrap();
+    assert_ne!(capture.db_checksum(), expected);
+    assert_eq!(capture.beginning_after(capture.db_checksum()).unwrap(), None);
+    let start = capture.beginning_after(expected).unwrap().unwrap();
+    capture.rewind(start);
+    let draft = capture.next().unwrap().unwrap();
+    assert!((1..6).contains(&draft.pages.list.len()), "{} pages", draft.pages.list.len());
+    world.capture = Some(capture);
+    world.apply(&draft);
+    world.agrees();
+}
+
+/// More than one draft's worth behind the position: each segment must state the database that *it* leads to, or a restore
+/// of what arrived before the next kill would find the replica damaged.
+#[test]
+fn what_is_behind_a_found_position_may_be_long() {
+    let mut world = World::new(4096);
+    world.app.execute_batch("CREATE TABLE u(x); INSERT INTO u VALUES (1)").unwrap();
+    world.catch_up();
+    let at = world.capture().cursor().unwrap();
+    world.capture = None;
+    world.app.execute_batch("PRAGMA wal_autocheckpoint=0").unwrap();
+    for _ in 0..6 {
+        world.app.execute("INSERT INTO t(x) VALUES (randomblob(3000000))", []).unwrap();
+    }
+    // A page that only the last draft would hold.
+    world.app.execute("UPDATE u SET x = 2", []).unwrap();
+    let mut capture = Capture::survey(ReadHold::take(&world.path).unwrap()).unwrap();
+    assert_eq!(capture.on_chain(at.salts, at.offset).unwrap(), Some(at));
+    capture.rewind(at);
+    world.capture = Some(capture);
+    world.agrees();
+    world.act(0, 3000);
+    world.agrees();
+}
+
 #[test]
 fn checkpoints_of_the_app_that_empty_the_wal_lose_nothing_and_cost_no_image() {
     let mut world = World::new(4096);
