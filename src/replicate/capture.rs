@@ -54,6 +54,9 @@ struct Tail {
     /// The WAL was seen empty since: a checkpoint in TRUNCATE mode, which SQLite allows under the hold only when every
     /// frame is captured and copied. Each one counts the salts up, so that they say nothing any more.
     emptied: bool,
+    /// The cursor went back while the page checksums stayed those of the end: only a draft that reaches the end again can
+    /// state its database's checksum.
+    rewound: bool,
     commit: u32,
     sums: PageSums,
 }
@@ -67,7 +70,7 @@ impl Capture {
     /// Looks at the whole database under a hold and stands at its present end.
     pub fn survey(hold: ReadHold) -> Result<Capture, CaptureError> {
         let commit = hold.db_pages()?;
-        let mut tail = Tail { cursor: None, emptied: false, commit, sums: PageSums::default() };
+        let mut tail = Tail { cursor: None, emptied: false, rewound: false, commit, sums: PageSums::default() };
         if let Some(header) = header(&hold)?.filter(|header| header.page_size == hold.page_size()) {
             tail.cursor = Some(Cursor::start(&header));
         }
@@ -112,9 +115,10 @@ impl Capture {
         Ok(reached.then(|| probe.finish().cursor))
     }
 
-    /// Goes back to an earlier position of the same chain: what follows is captured by the next `next`.
+    /// Goes back to an earlier position of the same chain: all that follows is captured by the next `next`.
     pub fn rewind(&mut self, cursor: Cursor) {
         self.tail.cursor = Some(cursor);
+        self.tail.rewound = true;
     }
 
     /// The transactions behind the cursor, if there are any; the cursor moves behind them.
@@ -177,6 +181,7 @@ impl Tail {
     /// would come together.
     fn next(&mut self, hold: &ReadHold, enough: usize, most: usize) -> Result<Option<Draft>, CaptureError> {
         let Some((header, from)) = self.here(hold)? else { return Ok(None) };
+        let enough = if self.rewound { usize::MAX } else { enough };
         let found = scan(hold, &header, from, self.commit, enough / hold.page_size().bytes())?;
         if found.cursor.offset == from.offset || found.pages.len() > most {
             return Ok(None);
@@ -236,7 +241,7 @@ impl Tail {
     }
 
     fn stand_at(&mut self, found: &Committed) {
-        self.emptied = false;
+        (self.emptied, self.rewound) = (false, false);
         self.sums.truncate(found.commit);
         self.commit = found.commit;
         self.cursor = Some(found.cursor);
