@@ -81,7 +81,7 @@ pub fn read(
     store.secret_access_key = keep(secrets.secret_access_key);
     store.session_token = keep(secrets.session_token);
     store.sse_c_key = keep(secrets.sse_c_key);
-    litestream_fallback(&mut store, outside);
+    from_environment(&mut store, outside);
     Some(ReadReplica { store, url_place: url.place, secret_variables })
 }
 
@@ -177,31 +177,23 @@ impl Options {
 
 fn from_url(url: ReplicaUrl) -> StoreSettings {
     StoreSettings {
-        scheme: url.scheme,
-        url: url.shown,
-        bucket: url.bucket,
-        path: url.path,
         endpoint: url.endpoint,
         region: url.region,
         force_path_style: url.force_path_style,
-        access_key_id: None,
-        secret_access_key: None,
-        session_token: None,
-        profile: None,
-        storage_class: None,
-        sse_kms_key_id: None,
-        sse_c_key: None,
-        ca_file: None,
-        part_size: None,
-        concurrency: None,
+        ..StoreSettings::new(url.scheme, url.shown, url.bucket, url.path)
     }
 }
 
-/// Litestream's own variables, where it looks at them: below the configuration and the AWS variables.
-fn litestream_fallback(store: &mut StoreSettings, outside: Outside<'_>) {
+/// What the configuration leaves open: the endpoint from the variables that the AWS tools read, the keys from
+/// Litestream's, where it looks at them: below the AWS variables (which the SDK reads itself).
+fn from_environment(store: &mut StoreSettings, outside: Outside<'_>) {
     let env = |name: &str| (outside.env)(name)?.into_string().ok().filter(|value| !value.is_empty());
-    let configured = store.access_key_id.is_some() || store.profile.is_some() || env("AWS_ACCESS_KEY_ID").is_some();
-    if store.scheme != Scheme::S3 || configured {
+    if store.scheme != Scheme::S3 {
+        return;
+    }
+    let endpoint = || env("AWS_ENDPOINT_URL_S3").or_else(|| env("AWS_ENDPOINT_URL"));
+    store.endpoint = store.endpoint.take().or_else(endpoint);
+    if store.access_key_id.is_some() || store.profile.is_some() || env("AWS_ACCESS_KEY_ID").is_some() {
         return;
     }
     if let (Some(id), Some(secret)) = (env("LITESTREAM_ACCESS_KEY_ID"), env("LITESTREAM_SECRET_ACCESS_KEY")) {
@@ -213,6 +205,6 @@ fn litestream_fallback(store: &mut StoreSettings, outside: Outside<'_>) {
 pub fn from_url_alone(place: &Place, url: &str, outside: Outside<'_>) -> Result<StoreSettings, ConfigError> {
     let parsed = url::parse(url, outside.working_dir).map_err(|message| ConfigError::one(place.clone(), message))?;
     let mut store = from_url(parsed);
-    litestream_fallback(&mut store, outside);
+    from_environment(&mut store, outside);
     Ok(store)
 }

@@ -335,6 +335,21 @@ fn litestream_variables_are_the_last_resort() {
 }
 
 #[test]
+fn the_endpoint_may_come_from_the_environment() {
+    let endpoint = |extra: &[(&'static str, &'static str)], text: &str| {
+        let mut world = World::default();
+        world.env.extend(extra.iter().copied());
+        world.parse(&with_replica(text), Purpose::Databases).unwrap().config.databases.remove(0).replica.endpoint
+    };
+    let (general, own) = (("AWS_ENDPOINT_URL", "http://a"), ("AWS_ENDPOINT_URL_S3", "http://b"));
+    assert_eq!(endpoint(&[], "url = \"s3://b/p\""), None);
+    assert_eq!(endpoint(&[general], "url = \"s3://b/p\"").as_deref(), Some("http://a"));
+    assert_eq!(endpoint(&[general, own], "url = \"s3://b/p\"").as_deref(), Some("http://b"));
+    assert_eq!(endpoint(&[own], "url = \"s3://b/p?endpoint=http://c\"").as_deref(), Some("http://c"));
+    assert_eq!(endpoint(&[own], "url = \"/backup\""), None);
+}
+
+#[test]
 fn what_a_command_needs() {
     let world = World::default();
     let database = with_replica("url = \"/backup\"");

@@ -5,6 +5,7 @@ use super::checkpoint::Verdict;
 use super::frames::{feed, header, scan};
 use super::segment::{Entry, Files, Pages, SegmentError, Source};
 use super::sums::PageSums;
+use super::upload::WHOLE_BYTES;
 use crate::model::{DbChecksum, PageNo, PageSize};
 use crate::sqlite::{ReadHold, SqliteError};
 use crate::wal::{Committed, Cursor, Fed, FrameHeader, Place, Salts, Scanner, WalHeader, frame_size};
@@ -13,6 +14,9 @@ use crate::wal::{Committed, Cursor, Fed, FrameHeader, Place, Salts, Scanner, Wal
 const DRAFT_BYTES: usize = 8 << 20;
 /// What may be captured while writers are kept out.
 const REST_BYTES: usize = 1 << 20;
+/// Times that a checkpoint follows a writer before it keeps him out, and drafts that it makes each time.
+const ROUNDS: usize = 3;
+const DRAFTS: usize = 4;
 
 #[derive(Debug, thiserror::Error)]
 pub enum CaptureError {
@@ -38,6 +42,15 @@ pub struct Draft {
     pub wal: Option<WalRange>,
     /// Where the draft ends.
     pub end: Option<Cursor>,
+    /// It was closed because it has grown enough: there may be more.
+    pub full: bool,
+}
+
+impl Draft {
+    /// Bytes of the pages, uncompressed.
+    fn bytes(&self) -> usize {
+        self.pages.list.len() * self.pages.files.page_size.bytes()
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -159,21 +172,29 @@ impl Capture {
         self.tail.draft(pages, None)
     }
 
-    /// Copies what is captured into the database file, and lets the next writer restart the WAL if that can be had in the
-    /// way that `verdict` allows. `rest` gets what was captured while writers were kept out, and must not need the WAL
-    /// any more when it returns. True: the WAL may be restarted. Everything captured so far must be in the replica.
+    /// Copies the WAL into the database file, and lets the next writer restart it if that can be had in the way that
+    /// `verdict` allows. True: the WAL may be restarted. `take` gets what is captured on the way; a draft that is too
+    /// large to be encoded by then, and still needs the WAL, ends the try.
     pub fn checkpoint(
         &mut self,
         verdict: Verdict,
-        rest: impl FnOnce(Draft) -> Result<(), SegmentError>,
+        mut take: impl FnMut(Draft) -> Result<(), SegmentError>,
     ) -> Result<bool, CaptureError> {
         let Capture { hold, tail } = self;
-        let copied = match hold.advance() {
-            Err(SqliteError::Busy { .. }) => return Ok(false),
-            other => other?,
-        };
-        if copied.complete() && hold.let_restart(|hold| tail.nothing_new(hold))? {
-            return Ok(true);
+        let rounds = if verdict == Verdict::Locked { ROUNDS } else { 1 };
+        // Each round copies what came during the one before, so that little is left for the moment under the lock.
+        for _ in 0..rounds {
+            // The hold may move only when everything before its end is captured.
+            if !tail.catch_up(hold, &mut take)? {
+                return Ok(false);
+            }
+            let copied = match hold.advance() {
+                Err(SqliteError::Busy { .. }) => return Ok(false),
+                other => other?,
+            };
+            if copied.complete() && hold.let_restart(|hold| tail.nothing_new(hold))? {
+                return Ok(true);
+            }
         }
         if verdict != Verdict::Locked {
             return Ok(false);
@@ -184,7 +205,7 @@ impl Capture {
                 return Ok(true);
             }
             let Some(draft) = tail.next(hold, usize::MAX, most)? else { return Ok(false) };
-            rest(draft)?;
+            take(draft)?;
             Ok::<_, CaptureError>(true)
         })
     }
@@ -196,7 +217,8 @@ impl Tail {
     fn next(&mut self, hold: &ReadHold, enough: usize, most: usize) -> Result<Option<Draft>, CaptureError> {
         let Some((header, from)) = self.here(hold)? else { return Ok(None) };
         let enough = if self.rewound { usize::MAX } else { enough };
-        let found = scan(hold, &header, from, self.commit, enough / hold.page_size().bytes())?;
+        let limit = enough / hold.page_size().bytes();
+        let found = scan(hold, &header, from, self.commit, limit)?;
         if found.cursor.offset == from.offset || found.pages.len() > most {
             return Ok(None);
         }
@@ -214,7 +236,25 @@ impl Tail {
         pages.enter_sums(&mut self.sums)?;
         self.stand_at(&found);
         let range = WalRange { offset: from.offset, size: found.cursor.offset - from.offset, salts: header.salts };
-        Ok(Some(self.draft(pages, Some(range))))
+        Ok(Some(Draft { full: found.pages.len() > limit, ..self.draft(pages, Some(range)) }))
+    }
+
+    /// Captures everything that is committed when it begins. False: there is too much, or something too large to be
+    /// encoded at once.
+    fn catch_up(
+        &mut self,
+        hold: &ReadHold,
+        take: &mut impl FnMut(Draft) -> Result<(), SegmentError>,
+    ) -> Result<bool, CaptureError> {
+        for _ in 0..DRAFTS {
+            let Some(draft) = self.next(hold, DRAFT_BYTES, usize::MAX)? else { return Ok(true) };
+            let (fits, full) = (draft.bytes() <= WHOLE_BYTES, draft.full);
+            take(draft)?;
+            if !fits || !full {
+                return Ok(fits);
+            }
+        }
+        Ok(false)
     }
 
     /// Whether nothing is committed behind the cursor.
@@ -262,7 +302,7 @@ impl Tail {
     }
 
     fn draft(&self, pages: Pages, wal: Option<WalRange>) -> Draft {
-        Draft { pages, db_checksum: self.sums.total(), commit: self.commit, wal, end: self.cursor }
+        Draft { pages, db_checksum: self.sums.total(), commit: self.commit, wal, end: self.cursor, full: false }
     }
 
     /// The WAL's header and the cursor in it, moved along when a writer started the WAL over. None: the WAL is empty.

@@ -33,11 +33,13 @@ pub fn scan(
     commit: u32,
     limit: usize,
 ) -> Result<Committed, SqliteError> {
+    // A writer may be faster than we read: what comes after this is for the next time.
+    let until = hold.wal_len()?;
     let mut scanner = Scanner::new(header, from, commit);
     feed(hold, header, &mut scanner, |scanner, fed| match fed {
         Fed::End => false,
         Fed::Open => true,
-        Fed::Commit => scanner.pages() <= limit,
+        Fed::Commit => scanner.pages() <= limit && scanner.offset() < until,
     })?;
     Ok(scanner.finish())
 }

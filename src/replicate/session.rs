@@ -11,31 +11,58 @@ use crate::local_state;
 use crate::ltx::Header;
 use crate::model::lineage::{LocalState, WalPosition};
 use crate::model::{DbChecksum, DbPath, Txid, TxidRange};
-use crate::sqlite::SqliteError;
 use crate::store::layout::Level;
 use crate::wal::Cursor;
 use std::collections::VecDeque;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// A segment on its way, and where the database stands once it has arrived.
-pub struct Pending {
-    pub segment: Segment,
+struct Pending {
+    segment: Segment,
     end: Option<Cursor>,
     db_checksum: DbChecksum,
+}
+
+/// Numbers drafts and queues them.
+struct Queue {
+    node_id: u64,
+    /// Last number given to a segment.
+    numbered: Txid,
+    last_timestamp_ms: i64,
+    /// In the order in which they must arrive.
+    pending: VecDeque<Pending>,
+}
+
+impl Queue {
+    /// The draft gets the next number, and one file on each of the levels.
+    fn push(&mut self, draft: Draft, levels: &[Level]) -> Result<(), SegmentError> {
+        let (txid, timestamp_ms) = (self.numbered.next(), self.timestamp());
+        for level in levels {
+            let min = if *level == Level::SNAPSHOT { Txid::FIRST } else { txid };
+            let header = header(&draft, TxidRange { min, max: txid }, timestamp_ms, self.node_id);
+            let segment = Segment::prepare(*level, header, draft.pages.clone())?;
+            self.pending.push_back(Pending { segment, end: draft.end, db_checksum: draft.db_checksum });
+        }
+        self.numbered = txid;
+        self.last_timestamp_ms = timestamp_ms;
+        Ok(())
+    }
+
+    /// Wall clock, but never at or before the segment before: points in time are found by it.
+    fn timestamp(&self) -> i64 {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+        i64::try_from(now).unwrap_or(i64::MAX).max(self.last_timestamp_ms.saturating_add(1))
+    }
 }
 
 /// Everything of a session that touches the disk.
 pub struct Work {
     db: DbPath,
-    replica: String,
     capture: Capture,
-    node_id: u64,
-    /// Last number given to a segment.
-    numbered: Txid,
-    last_timestamp_ms: i64,
+    queue: Queue,
     needs_level_0: bool,
-    /// In the order in which they must arrive.
-    pub pending: VecDeque<Pending>,
+    /// The last capture stopped before the end of what was committed.
+    pub behind: bool,
     acked: LocalState,
     last_try: Instant,
     /// The WAL may be restarted, and nothing came since.
@@ -46,7 +73,7 @@ impl Work {
     pub fn new(db: DbPath, replica: String, anchor: Anchor) -> Result<Work, CaptureError> {
         let Anchor { capture, node_id, uploaded, last_timestamp_ms, first, needs_level_0, .. } = anchor;
         let acked = LocalState {
-            replica: replica.clone(),
+            replica,
             node_id,
             acked: uploaded,
             sent: uploaded,
@@ -55,27 +82,21 @@ impl Work {
             wal: position(anchor.uploaded_at),
             db_checksum: anchor.uploaded_checksum,
         };
-        let mut work = Work {
-            db,
-            replica,
-            capture,
-            node_id,
-            numbered: uploaded,
-            last_timestamp_ms,
-            needs_level_0,
-            pending: VecDeque::new(),
-            acked,
-            last_try: Instant::now(),
-            settled: None,
-        };
+        let mut queue = Queue { node_id, numbered: uploaded, last_timestamp_ms, pending: VecDeque::new() };
         match first {
             First::Nothing => {}
-            First::Snapshot(draft) => work.number(draft, &[Level::SNAPSHOT])?,
-            First::Image { draft, new_page_size: false } => work.number(draft, &[Level::RAW])?,
+            First::Snapshot(draft) => queue.push(draft, &[Level::SNAPSHOT])?,
+            First::Image { draft, new_page_size: false } => queue.push(draft, &[Level::RAW])?,
             // Restores must start at the new page size at once: the snapshot goes first.
-            First::Image { draft, new_page_size: true } => work.number(draft, &[Level::SNAPSHOT, Level::RAW])?,
+            First::Image { draft, new_page_size: true } => queue.push(draft, &[Level::SNAPSHOT, Level::RAW])?,
         }
-        Ok(work)
+        let (last_try, settled) = (Instant::now(), None);
+        Ok(Work { db, capture, queue, needs_level_0, behind: false, acked, last_try, settled })
+    }
+
+    /// What is on its way next.
+    pub fn pending(&self) -> Option<&Segment> {
+        self.queue.pending.front().map(|pending| &pending.segment)
     }
 
     /// Captures what is committed, if nothing is on its way. False: there is nothing.
@@ -83,7 +104,9 @@ impl Work {
         if !self.capture.in_place() {
             return Err(CaptureError::Replaced);
         }
-        if !self.pending.is_empty() {
+        // What is pending was captured earlier: there may be more.
+        self.behind = !self.queue.pending.is_empty();
+        if self.behind {
             return Ok(true);
         }
         let next = match self.capture.next() {
@@ -96,8 +119,11 @@ impl Work {
             next => next?,
         };
         match next {
-            Some(draft) => self.number(draft, &[Level::RAW])?,
-            None if self.needs_level_0 => self.number(self.capture.empty(), &[Level::RAW])?,
+            Some(draft) => {
+                self.behind = draft.full;
+                self.queue.push(draft, &[Level::RAW])?;
+            }
+            None if self.needs_level_0 => self.queue.push(self.capture.empty(), &[Level::RAW])?,
             None => return Ok(false),
         }
         Ok(true)
@@ -105,15 +131,14 @@ impl Work {
 
     /// Records that the next segment is about to be sent: if its reply gets lost with us, the next start knows it.
     pub fn record_sending(&self) {
-        if let Some(next) = self.pending.front() {
-            let sent = next.segment.header.range.max;
-            self.record(&LocalState { sent, ..self.acked.clone() });
+        if let Some(next) = self.pending() {
+            self.record(&LocalState { sent: next.header.range.max, ..self.acked.clone() });
         }
     }
 
     /// The first pending segment has arrived. Its TXID.
     pub fn arrived(&mut self) -> Option<Txid> {
-        let Pending { segment, end, db_checksum } = self.pending.pop_front()?;
+        let Pending { segment, end, db_checksum } = self.queue.pending.pop_front()?;
         let txid = segment.header.range.max;
         self.needs_level_0 = segment.level != Level::RAW;
         self.acked = LocalState {
@@ -135,7 +160,7 @@ impl Work {
             settings,
             Situation {
                 wal_bytes: self.capture.wal_bytes(),
-                all_uploaded: self.pending.is_empty(),
+                all_uploaded: self.queue.pending.is_empty(),
                 settled: cursor.is_some() && self.settled == cursor,
                 since_try: self.last_try.elapsed(),
             },
@@ -143,64 +168,27 @@ impl Work {
         if verdict == Verdict::No {
             return Ok(());
         }
-        self.last_try = Instant::now();
         let begun = Instant::now();
-        let (db, next, timestamp_ms, node_id) = (&self.db, self.numbered.next(), self.timestamp(), self.node_id);
-        let mut rest = None;
-        let settled = self.capture.checkpoint(verdict, |draft| {
-            let header = header(&draft, TxidRange::single(next), timestamp_ms, node_id);
-            let (end, db_checksum) = (draft.end, draft.db_checksum);
-            let segment = Segment::prepare(Level::RAW, header, draft.pages)?;
-            rest = Some(Pending { segment, end, db_checksum });
-            Ok(())
-        });
-        let settled = match settled {
+        self.last_try = begun;
+        let Work { capture, queue, .. } = self;
+        let settled = match capture.checkpoint(verdict, |draft| queue.push(draft, &[Level::RAW])) {
             // The next capture sees it too, and knows what to do.
             Err(CaptureError::Broken(_)) => false,
             other => other?,
         };
-        if let Some(pending) = rest {
-            self.numbered = next;
-            self.last_timestamp_ms = timestamp_ms;
-            self.pending.push_back(pending);
-        }
         if settled {
             self.settled = self.capture.cursor();
         }
-        tracing::debug!(db = %db, ?verdict, settled, took = ?begun.elapsed(), "checkpoint");
+        tracing::debug!(db = %self.db, ?verdict, settled, took = ?begun.elapsed(), "checkpoint");
         Ok(())
     }
 
-    /// The last act: what the WAL holds goes into the database file too, and the record says where everything stands.
-    pub fn close(mut self) {
-        match self.capture.checkpoint(Verdict::Gentle, |_| Err(SegmentError::Abandoned)) {
-            Ok(_) | Err(CaptureError::Sqlite(SqliteError::Busy { .. })) => {}
-            Err(error) => tracing::debug!(db = %self.db, %error, "no last checkpoint"),
-        }
+    /// Records that everything is where it belongs.
+    pub fn record_settled(&self) {
         self.record(&self.acked);
     }
 
-    fn number(&mut self, draft: Draft, levels: &[Level]) -> Result<(), CaptureError> {
-        let (txid, timestamp_ms) = (self.numbered.next(), self.timestamp());
-        for level in levels {
-            let min = if *level == Level::SNAPSHOT { Txid::FIRST } else { txid };
-            let header = header(&draft, TxidRange { min, max: txid }, timestamp_ms, self.node_id);
-            let segment = Segment::prepare(*level, header, draft.pages.clone())?;
-            self.pending.push_back(Pending { segment, end: draft.end, db_checksum: draft.db_checksum });
-        }
-        self.numbered = txid;
-        self.last_timestamp_ms = timestamp_ms;
-        Ok(())
-    }
-
-    /// Wall clock, but never at or before the segment before: points in time are found by it.
-    fn timestamp(&self) -> i64 {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
-        i64::try_from(now).unwrap_or(i64::MAX).max(self.last_timestamp_ms.saturating_add(1))
-    }
-
     fn record(&self, state: &LocalState) {
-        debug_assert_eq!(state.replica, self.replica);
         if let Err(error) = local_state::store(&self.db, state) {
             tracing::warn!(db = %self.db, %error, "a restart on this disk will restore instead of going on");
         }

@@ -20,14 +20,15 @@ use tokio::sync::Notify;
 const TICK: Duration = Duration::from_secs(1);
 /// A whole turn (capture, checkpoint) is made this often even if the files look the same.
 const TURN: Duration = Duration::from_secs(15);
-/// One try of a segment that is in memory; one of a streamed one (its parts have limits of their own).
-const TRY: Duration = Duration::from_secs(20);
-const STREAM_TRY: Duration = Duration::from_secs(3600);
+/// One look at the replica.
+const LOOK: Duration = Duration::from_secs(20);
 /// A request that takes longer is spoken of.
 const SLOW: Duration = Duration::from_secs(5);
 /// While the store is away, it is spoken of this often.
 const REMIND: Duration = Duration::from_secs(30);
 const BREAK_PAUSE: Duration = Duration::from_millis(500);
+/// A lock that is in the way for longer is spoken of.
+const LOCKED: Duration = Duration::from_secs(3);
 
 pub struct Task {
     pub target: Target,
@@ -56,14 +57,18 @@ impl From<CaptureError> for End {
 
 impl Task {
     pub async fn run(&mut self) {
+        let mut breaks = 0;
         loop {
+            let begun = Instant::now();
             match self.life().await {
                 End::Closed => return,
                 End::Fenced(detail) => return self.fenced(detail).await,
                 End::Again(reason) => {
+                    // What keeps failing is tried, and spoken of, more and more rarely.
+                    breaks = if begun.elapsed() > REMIND { 1 } else { breaks + 1 };
                     tracing::warn!(db = %self.target.db, "replication begins anew: {reason}");
                     self.status.update(|status| status.problem = Some(reason));
-                    self.mailbox.pause(BREAK_PAUSE).await;
+                    self.mailbox.pause(retry::pause(breaks)).await;
                 }
             }
         }
@@ -85,6 +90,7 @@ impl Task {
             return Ok(hold);
         }
         let mut said = None;
+        let begun = Instant::now();
         loop {
             let asked = self.mailbox.asked();
             let db = self.target.db.clone();
@@ -98,6 +104,9 @@ impl Task {
                     if self.mailbox.answer(asked, &self.status.read()) || self.mailbox.closed() {
                         return Err(End::Closed);
                     }
+                }
+                Err(error @ SqliteError::Busy { .. }) if begun.elapsed() < LOCKED => {
+                    self.status.update(|status| status.problem = Some(error.to_string()));
                 }
                 Err(error) => {
                     if said.replace(error.to_string()).as_ref() != said.as_ref() {
@@ -136,27 +145,34 @@ impl Task {
             let asked = self.mailbox.asked();
             // Under steady writing uploads are spaced; after a quiet time the first one goes out at once.
             let free_at = last_upload.map_or_else(Instant::now, |at| at + self.target.settings.sync_interval);
-            if asked == 0 && Instant::now() < free_at && !self.mailbox.closed() {
+            if asked == 0 && !work.behind && Instant::now() < free_at && !self.mailbox.closed() {
                 self.mailbox.wait(&Notify::new(), free_at).await;
                 continue;
             }
             let (returned, found) = blocking(move || capture_next(work)).await?;
             work = returned;
-            if found? {
+            let found = found?;
+            if found {
                 last_upload = Some(Instant::now());
-                work = self.upload(work).await?;
-                continue;
             }
-            let settings = self.target.settings.clone();
-            let (returned, done) = blocking(move || checkpointed(work, &settings)).await?;
-            work = returned;
-            done?;
-            if !work.pending.is_empty() {
-                continue;
+            work = self.upload_pending(work).await?;
+            if asked == 0 {
+                let settings = self.target.settings.clone();
+                let (returned, done) = blocking(move || checkpointed(work, &settings)).await?;
+                done?;
+                work = self.upload_pending(returned).await?;
             }
-            if self.mailbox.answer(asked, &self.status.read()) || self.mailbox.closed() {
-                blocking(move || work.close()).await?;
-                return Ok(End::Closed);
+            // Whoever asked before the capture began has what he asked for, however much was committed since.
+            if !work.behind {
+                if asked > 0 {
+                    work = blocking(move || settled(work)).await?;
+                }
+                if self.mailbox.answer(asked, &self.status.read()) || self.mailbox.closed() {
+                    return Ok(End::Closed);
+                }
+            }
+            if found {
+                continue;
             }
             let turn = Instant::now() + TURN;
             loop {
@@ -173,7 +189,7 @@ impl Task {
         let mut trouble = Trouble::default();
         loop {
             let store = Arc::clone(&self.target.store);
-            let asked = watched(&self.target, anchor::tip(&*store, Deadline::after(TRY)));
+            let asked = watched(&self.target, anchor::tip(&*store, Deadline::after(LOOK)));
             match self.mailbox.during(true, asked).await {
                 None if self.mailbox.closed() => return Err(End::Closed),
                 None => {}
@@ -183,6 +199,13 @@ impl Task {
         }
     }
 
+    async fn upload_pending(&mut self, mut work: Work) -> Result<Work, End> {
+        while work.pending().is_some() {
+            work = self.upload(work).await?;
+        }
+        Ok(work)
+    }
+
     /// Puts the first pending segment, however long it takes.
     async fn upload(&mut self, work: Work) -> Result<Work, End> {
         let work = blocking(move || {
@@ -190,15 +213,14 @@ impl Task {
             work
         });
         let mut work = work.await?;
-        let Some(pending) = work.pending.front() else { return Ok(work) };
-        let streamed = matches!(pending.segment.content, Content::Pages(_));
-        let txid = pending.segment.header.range.max;
+        let Some(segment) = work.pending() else { return Ok(work) };
+        let streamed = matches!(segment.content, Content::Pages(_));
+        let txid = segment.header.range.max;
         self.status.update(|status| status.captured = Captured(txid));
         let mut trouble = Trouble::default();
         let sent = loop {
-            let by = Deadline::after(if streamed { STREAM_TRY } else { TRY });
             let store = Arc::clone(&self.target.store);
-            let put = watched(&self.target, upload::put(&*store, &pending.segment, by));
+            let put = watched(&self.target, upload::put(&*store, segment));
             match self.mailbox.during(!streamed, put).await {
                 None if self.mailbox.closed() => return Err(End::Closed),
                 None => {}
@@ -263,6 +285,11 @@ struct Trouble {
 fn capture_next(mut work: Work) -> (Work, Result<bool, CaptureError>) {
     let found = work.capture();
     (work, found)
+}
+
+fn settled(work: Work) -> Work {
+    work.record_settled();
+    work
 }
 
 fn checkpointed(mut work: Work, settings: &super::ReplicateSettings) -> (Work, Result<(), CaptureError>) {

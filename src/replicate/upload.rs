@@ -7,12 +7,18 @@ use crate::model::Deadline;
 use crate::store::layout::Level;
 use crate::store::{Body, Chunk, Put, Store, StoreError};
 use bytes::Bytes;
-use tokio::sync::mpsc;
+use std::time::Duration;
+use tokio::sync::{Semaphore, mpsc};
 
 /// Up to this many bytes of pages a segment is encoded in memory; above, it is streamed.
-const WHOLE_BYTES: usize = 8 << 20;
+pub const WHOLE_BYTES: usize = 16 << 20;
 /// Bytes handed to the store at a time when streaming.
 const PIECE_BYTES: usize = 1 << 20;
+/// Streams under way at once, of all databases: each keeps a thread or two of the blocking pool.
+static STREAMS: Semaphore = Semaphore::const_new(4);
+/// A try may take this long, and longer by what its bytes take on the slowest line that is put up with.
+const TRY: Duration = Duration::from_secs(20);
+const SLOWEST_BYTES_PER_SECOND: u64 = 64 << 10;
 
 /// A segment with its number: ready to be put, again and again if need be.
 #[derive(Clone)]
@@ -26,6 +32,16 @@ pub struct Segment {
 pub enum Content {
     Encoded(Bytes),
     Pages(Pages),
+}
+
+impl Content {
+    /// Bytes at most.
+    fn bytes(&self) -> u64 {
+        match self {
+            Content::Encoded(bytes) => bytes.len() as u64,
+            Content::Pages(pages) => pages.list.len() as u64 * u64::from(pages.files.page_size.get()),
+        }
+    }
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -61,7 +77,11 @@ impl Segment {
     }
 }
 
-pub async fn put(store: &dyn Store, segment: &Segment, by: Deadline) -> Result<Stored, UploadError> {
+pub async fn put(store: &dyn Store, segment: &Segment) -> Result<Stored, UploadError> {
+    let streamed = matches!(segment.content, Content::Pages(_));
+    let _turn = if streamed { STREAMS.acquire().await.ok() } else { None };
+    let slowest = Duration::from_secs(segment.content.bytes() / SLOWEST_BYTES_PER_SECOND);
+    let by = Deadline::after(TRY + slowest);
     let key = store.layout().key(segment.level, segment.header.range);
     let (body, producer) = match &segment.content {
         Content::Encoded(bytes) => (Body::Whole(bytes.clone()), None),

@@ -1,6 +1,6 @@
 //! Flushes of all databases, in parallel, by one deadline, and what they came to.
 
-use super::engine::DatabaseSummary;
+use super::messages::DatabaseSummary;
 use crate::model::{DbPath, Deadline, Txid};
 use crate::replicate::{Handle, Status};
 use tokio::task::JoinSet;

@@ -5,6 +5,7 @@
 
 pub mod engine;
 mod flush;
+mod messages;
 pub mod owners;
 mod prepare;
 mod summary;

@@ -1,7 +1,7 @@
 //! Everything before the app may start: each database restored or kept, in parallel, and its WAL held. In: the
 //! configured databases. Out: what replication needs, or why the app must not be started.
 
-use super::engine::StartFailure;
+use super::messages::StartFailure;
 use crate::config::DatabaseSettings;
 use crate::model::DbPath;
 use crate::model::proof::Restored;

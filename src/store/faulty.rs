@@ -150,25 +150,7 @@ mod tests {
 
     fn store(root: &std::path::Path) -> Faulty {
         let path = root.to_str().unwrap().to_owned();
-        let settings = StoreSettings {
-            scheme: Scheme::File,
-            url: format!("file://{path}"),
-            path,
-            bucket: String::new(),
-            endpoint: None,
-            region: None,
-            force_path_style: None,
-            access_key_id: None,
-            secret_access_key: None,
-            session_token: None,
-            profile: None,
-            storage_class: None,
-            sse_kms_key_id: None,
-            sse_c_key: None,
-            ca_file: None,
-            part_size: None,
-            concurrency: None,
-        };
+        let settings = StoreSettings::new(Scheme::File, format!("file://{path}"), String::new(), path);
         Faulty::new(Arc::new(FileStore::new(&settings)))
     }
 

@@ -36,3 +36,28 @@ pub struct StoreSettings {
     /// Parallel requests of one transfer.
     pub concurrency: Option<usize>,
 }
+
+impl StoreSettings {
+    /// A replica of which only the place is said.
+    pub fn new(scheme: Scheme, url: String, bucket: String, path: String) -> StoreSettings {
+        StoreSettings {
+            scheme,
+            url,
+            bucket,
+            path,
+            endpoint: None,
+            region: None,
+            force_path_style: None,
+            access_key_id: None,
+            secret_access_key: None,
+            session_token: None,
+            profile: None,
+            storage_class: None,
+            sse_kms_key_id: None,
+            sse_c_key: None,
+            ca_file: None,
+            part_size: None,
+            concurrency: None,
+        }
+    }
+}

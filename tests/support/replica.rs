@@ -79,6 +79,20 @@ impl Replica {
         }
     }
 
+    /// Bytes of one object; asked of the server itself, not through a gate.
+    pub fn read(&self, key: &str) -> Vec<u8> {
+        match self {
+            Replica::Directory(root) => std::fs::read(root.join(key)).unwrap(),
+            Replica::S3 { bucket, prefix, .. } => {
+                let client = Seaweed::shared().client();
+                block_on(async {
+                    let reply = client.get_object().bucket(bucket).key(format!("{prefix}/{key}")).send().await.unwrap();
+                    reply.body.collect().await.unwrap().to_vec()
+                })
+            }
+        }
+    }
+
     /// (level, first TXID, last TXID) of every LTX file.
     pub fn ltx_files(&self) -> BTreeMap<(u32, u64, u64), String> {
         self.objects().into_iter().filter_map(|(key, content)| Some((parse(&key)?, content))).collect()
@@ -91,7 +105,7 @@ impl Replica {
 }
 
 /// `ltx/9/MIN-MAX.ltx` in a directory, `0009/MIN-MAX.ltx` in a bucket.
-fn parse(key: &str) -> Option<(u32, u64, u64)> {
+pub fn parse(key: &str) -> Option<(u32, u64, u64)> {
     let (directory, name) = key.rsplit_once('/')?;
     let level = match directory.strip_prefix("ltx/") {
         Some(decimal) => decimal.parse().ok()?,

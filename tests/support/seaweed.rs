@@ -95,23 +95,11 @@ impl Seaweed {
     /// The same for any endpoint: a proxy, or a server that is not there.
     pub fn settings_for(endpoint: &str, bucket: &str, path: &str) -> StoreSettings {
         StoreSettings {
-            scheme: Scheme::S3,
-            url: format!("s3://{bucket}/{path}"),
-            bucket: bucket.to_owned(),
-            path: path.to_owned(),
             endpoint: Some(endpoint.to_owned()),
             region: Some(REGION.to_owned()),
-            force_path_style: None,
             access_key_id: Some(ACCESS_KEY.to_owned()),
             secret_access_key: Some(Secret::new(SECRET_KEY)),
-            session_token: None,
-            profile: None,
-            storage_class: None,
-            sse_kms_key_id: None,
-            sse_c_key: None,
-            ca_file: None,
-            part_size: None,
-            concurrency: None,
+            ..StoreSettings::new(Scheme::S3, format!("s3://{bucket}/{path}"), bucket.to_owned(), path.to_owned())
         }
     }
 

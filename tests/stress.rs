@@ -1,0 +1,49 @@
+//! A long, bad life: random stops, kills, disks that go away or come back older, stores that fail, Litestream in
+//! between. After every step the replica is one unbroken history, both tools restore the same database from it, and
+//! everything is there that a promise covers. The seed is printed; LITEVISOR_STRESS_SEED and LITEVISOR_STRESS_ROUNDS
+//! repeat or prolong it.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+#[path = "stress_suite/audit.rs"]
+mod audit;
+#[path = "stress_suite/disk.rs"]
+mod disk;
+#[path = "stress_suite/life.rs"]
+mod life;
+#[path = "stress_suite/random.rs"]
+mod random;
+mod support;
+
+use life::Life;
+use random::Random;
+
+const STEPS: usize = 10;
+
+fn number(name: &str, default: u64) -> u64 {
+    std::env::var(name).map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name}={text} is no number")))
+}
+
+fn rounds(in_s3: bool) {
+    let now = support::now_ms();
+    let first = number("LITEVISOR_STRESS_SEED", now);
+    for seed in first..first + number("LITEVISOR_STRESS_ROUNDS", 1) {
+        println!("round with LITEVISOR_STRESS_SEED={seed}");
+        let mut random = Random::new(seed);
+        let mut life = Life::new(in_s3, seed);
+        for step in 0..STEPS {
+            life.step(step, &mut random);
+        }
+        life.last_step();
+        println!("{}", life.story());
+    }
+}
+
+#[test]
+fn a_bad_life_with_a_directory() {
+    rounds(false);
+}
+
+#[test]
+fn a_bad_life_with_s3() {
+    rounds(true);
+}
