@@ -9,6 +9,7 @@ use std::process::Command;
 use std::time::Duration;
 use support::litevisor::{As, Litevisor};
 use support::replica::Replica;
+use support::seaweed::{ACCESS_KEY, CA_FILE, SECRET_KEY, Seaweed};
 use support::site::Site;
 use support::{SOON, bank, litestream, litevisor, wait_until};
 
@@ -170,6 +171,30 @@ fn the_last_line_of_the_log_sums_the_run_up() {
     assert!(serde_json::from_str::<serde_json::Value>(last).is_ok_and(|line| line.is_object()), "no JSON: {last}");
     assert!(last.contains(site.db().to_str().unwrap()), "names the database: {last}");
     assert!(last.contains("status 9"), "tells how the app ended: {last}");
+}
+
+#[test]
+fn secrets_reach_neither_the_most_talkative_log_nor_the_app() {
+    const SSE_C: &str = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=";
+    let mut site = Site::in_s3("talkative").with_settings("[log]\nlevel = \"trace\"");
+    site.replica = site.replica.at(&Seaweed::shared().https_endpoint());
+    let more = format!("ca_file = \"{CA_FILE}\"\nsse_c_key = \"${{LV_TEST_SSE_C:-{SSE_C}}}\"");
+    let site = site.with_replica_settings(&more);
+    let environment = site.path("environment");
+    let app = format!(
+        "tr '\\0' '\\n' < /proc/self/environ > {}; {}",
+        environment.display(),
+        site.bank_line(&["--count", "3"])
+    );
+    let mut run = site.run(&["sh", "-c", &app]);
+    assert_eq!(run.wait(SOON).code, 0, "{}", run.log_text());
+    let (log, environment) = (run.log_text(), std::fs::read_to_string(environment).unwrap());
+    assert!(log.contains("\"trace\"") || log.contains("\"debug\""), "the log is not talkative: {log}");
+    assert!(environment.contains("PATH="), "{environment}");
+    for secret in [SECRET_KEY, ACCESS_KEY, SSE_C] {
+        assert!(!log.contains(secret), "{secret} is in the log");
+        assert!(!environment.contains(secret), "{secret} is in the app's environment");
+    }
 }
 
 #[test]

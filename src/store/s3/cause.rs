@@ -7,13 +7,19 @@ use aws_sdk_s3::error::{ConnectorError, ProvideErrorMetadata, SdkError};
 use std::error::Error;
 
 /// The operation's name in errors decides little, but a 404 to `get` is an answer, and to all others a missing bucket.
-pub(super) fn explain<E>(operation: &'static str, subject: &str, error: &SdkError<E>) -> StoreError
+/// `endpoint`: where the request was to go, where that is configured.
+pub(super) fn explain<E>(
+    operation: &'static str,
+    subject: &str,
+    endpoint: Option<&str>,
+    error: &SdkError<E>,
+) -> StoreError
 where
     E: ProvideErrorMetadata + Error + 'static,
 {
     let (kind, detail) = match error {
         SdkError::TimeoutError(_) => (StoreErrorKind::TimedOut, chain(error)),
-        SdkError::DispatchFailure(_) | SdkError::ConstructionFailure(_) => not_sent(error),
+        SdkError::DispatchFailure(_) | SdkError::ConstructionFailure(_) => not_sent(error, endpoint.unwrap_or("AWS")),
         _ => answered(operation, error),
     };
     StoreError::new(kind, operation, subject, detail)
@@ -30,13 +36,11 @@ where
 {
     let Some(status) = status(error) else { return (StoreErrorKind::Invalid, chain(error)) };
     let (kind, hint) = classify(operation, status, error.code().unwrap_or_default());
-    let mut detail = format!("HTTP {status}");
-    for part in [error.code(), error.message()].into_iter().flatten() {
-        detail = format!("{detail} {part}");
-    }
-    if error.code().is_none() && error.message().is_none() {
-        detail = format!("{detail} ({})", chain(error));
-    }
+    let detail = match (error.code(), error.message()) {
+        (Some(code), Some(message)) => format!("HTTP {status} {code}: {message}"),
+        (Some(said), None) | (None, Some(said)) => format!("HTTP {status} {said}"),
+        (None, None) => format!("HTTP {status} ({})", chain(error)),
+    };
     (kind, with_hint(detail, hint))
 }
 
@@ -73,39 +77,51 @@ pub(super) fn classify(operation: &str, status: u16, code: &str) -> (StoreErrorK
     }
 }
 
+const TRUST: &str = "the server's certificate is not trusted: set ca_file (or SSL_CERT_FILE) to the CA that signed it";
+const ROAD: &str = "check the endpoint, and whether it can be reached from here";
+const NOWHERE: &str = "no credentials found (environment, profile, web identity, container role, machine role): set \
+                       access_key_id and secret_access_key, or give the machine a role";
+const NO_KEYS: &str = "no usable credentials: set access_key_id and secret_access_key, or give the machine a role";
+
 /// No answer: no credentials, no connection, no trust, or a request that cannot be built.
-fn not_sent<E>(error: &SdkError<E>) -> (StoreErrorKind, String)
+fn not_sent<E>(error: &SdkError<E>, endpoint: &str) -> (StoreErrorKind, String)
 where
     E: Error + 'static,
 {
-    let detail = chain(error);
     if let Some(credentials) = find::<CredentialsError>(error) {
-        return no_credentials(credentials, detail);
+        return no_credentials(credentials);
     }
+    let SdkError::DispatchFailure(failure) = error else {
+        return (StoreErrorKind::Invalid, with_hint(chain(error), "check the bucket's name and the endpoint"));
+    };
+    let detail = format!("no connection to {endpoint}: {}", reason(error));
     if let Some(rustls::Error::InvalidCertificate(_)) = find::<rustls::Error>(error) {
-        let hint = "the server's certificate is not trusted: set ca_file (or SSL_CERT_FILE) to the CA that signed it";
-        return (StoreErrorKind::Denied, with_hint(detail, hint));
+        return (StoreErrorKind::Denied, with_hint(detail, TRUST));
     }
-    match error {
-        SdkError::DispatchFailure(failure) if failure.is_timeout() => (StoreErrorKind::TimedOut, detail),
-        SdkError::DispatchFailure(failure) if failure.is_user() => (StoreErrorKind::Invalid, detail),
-        SdkError::DispatchFailure(_) => (StoreErrorKind::Unreachable, detail),
-        _ => (StoreErrorKind::Invalid, with_hint(detail, "check the bucket's name and the endpoint")),
+    match failure {
+        failure if failure.is_timeout() => (StoreErrorKind::TimedOut, with_hint(detail, ROAD)),
+        failure if failure.is_user() => (StoreErrorKind::Invalid, chain(error)),
+        _ => (StoreErrorKind::Unreachable, with_hint(detail, ROAD)),
     }
 }
 
-fn no_credentials(error: &CredentialsError, detail: String) -> (StoreErrorKind, String) {
+/// Without the wrappers: the SDK's error, the connector's, and the client's where it carries another one.
+fn reason(error: &(dyn Error + 'static)) -> String {
+    let wrappers = (errors(error).count().saturating_sub(1)).min(3);
+    errors(error).nth(wrappers).map_or_else(|| chain(error), chain)
+}
+
+fn no_credentials(error: &CredentialsError) -> (StoreErrorKind, String) {
+    let detail = chain(error);
     match error {
-        CredentialsError::ProviderTimedOut(_) => (StoreErrorKind::TimedOut, detail),
+        CredentialsError::ProviderTimedOut(_) => (StoreErrorKind::TimedOut, with_hint(detail, NO_KEYS)),
         // The token service or the metadata server could not be reached.
         CredentialsError::ProviderError(_) if find::<ConnectorError>(error).is_some() => {
-            (StoreErrorKind::Unreachable, detail)
+            (StoreErrorKind::Unreachable, with_hint(detail, NO_KEYS))
         }
-        CredentialsError::CredentialsNotLoaded(_) => {
-            let hint = "no credentials found: set access_key_id and secret_access_key, or give the machine a role";
-            (StoreErrorKind::Denied, with_hint(detail, hint))
-        }
-        _ => (StoreErrorKind::Denied, detail),
+        // Every provider's own "not here", one a line, says no more than this.
+        CredentialsError::CredentialsNotLoaded(_) => (StoreErrorKind::Denied, NOWHERE.to_owned()),
+        _ => (StoreErrorKind::Denied, with_hint(detail, NO_KEYS)),
     }
 }
 
@@ -186,7 +202,21 @@ mod tests {
             (other(CredentialsError::provider_error(unreachable)), Unreachable),
             (other(CredentialsError::provider_timed_out(std::time::Duration::from_secs(1))), TimedOut),
         ] {
-            assert_eq!(explain("get", "s3://b/k", &error).kind, kind, "{error:?}");
+            assert_eq!(explain("get", "s3://b/k", None, &error).kind, kind, "{error:?}");
+        }
+    }
+
+    #[test]
+    fn a_dead_endpoint_is_named_without_the_wrappers() {
+        let refused = std::io::Error::from_raw_os_error(nix::libc::ECONNREFUSED);
+        let client = std::io::Error::other(std::io::Error::other(refused));
+        for io in [client, std::io::Error::from_raw_os_error(nix::libc::ECONNREFUSED)] {
+            let error = SdkError::<GetObjectError>::dispatch_failure(ConnectorError::io(Box::new(io)));
+            let told = explain("get", "s3://b/k", Some("http://store:9000"), &error).to_string();
+            let expected = format!(
+                "cannot get s3://b/k: no connection to http://store:9000: Connection refused (os error 111); {ROAD}"
+            );
+            assert_eq!(told, expected);
         }
     }
 

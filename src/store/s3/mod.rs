@@ -104,7 +104,9 @@ impl S3Store {
                 .set_continuation_token(token)
                 .send()
                 .await
-                .map_err(|error| cause::explain("list", &self.subject(prefix), &error))?;
+                .map_err(|error| {
+                    cause::explain("list", &self.subject(prefix), self.settings.endpoint.as_deref(), &error)
+                })?;
             objects.extend(page.contents().iter().filter_map(|object| self.listed(object)));
             token = page.next_continuation_token().map(str::to_owned);
             if token.is_none() || !page.is_truncated().unwrap_or_default() {
@@ -138,7 +140,9 @@ impl S3Store {
         let reply = match self.encryption.reading(request).send().await {
             // The object ends before the range begins.
             Err(error) if cause::status(&error) == Some(416) && range.is_some() => return Ok(Bytes::new()),
-            reply => reply.map_err(|error| cause::explain("get", &self.subject(key), &error))?,
+            reply => reply.map_err(|error| {
+                cause::explain("get", &self.subject(key), self.settings.endpoint.as_deref(), &error)
+            })?,
         };
         let (length, ranged) = (reply.content_length(), reply.content_range().is_some());
         let body = reply.body.collect().await;
@@ -172,13 +176,17 @@ impl S3Store {
         match request.send().await {
             Ok(_) => Ok(Put::Created),
             Err(error) if exists(&error) => Ok(Put::Exists),
-            Err(error) => Err(cause::explain(CREATE, &self.subject(key), &error)),
+            Err(error) => Err(cause::explain(CREATE, &self.subject(key), self.settings.endpoint.as_deref(), &error)),
         }
     }
 
     async fn replace(&self, key: &str, body: Bytes) -> Result<(), StoreError> {
         let request = self.put_request(self.full("put", key)?, body).await?;
-        request.send().await.map(drop).map_err(|error| cause::explain("put", &self.subject(key), &error))
+        request
+            .send()
+            .await
+            .map(drop)
+            .map_err(|error| cause::explain("put", &self.subject(key), self.settings.endpoint.as_deref(), &error))
     }
 
     async fn put_request(&self, full: String, body: Bytes) -> Result<PutObjectFluentBuilder, StoreError> {
@@ -205,7 +213,10 @@ impl S3Store {
                     request.headers_mut().insert("content-md5", md5);
                 }
             });
-            let reply = request.send().await.map_err(|error| cause::explain("delete in", &self.url, &error))?;
+            let reply = request
+                .send()
+                .await
+                .map_err(|error| cause::explain("delete in", &self.url, self.settings.endpoint.as_deref(), &error))?;
             if let Some(error) = reply.errors().iter().find(|error| error.code() != Some("NoSuchKey")) {
                 return Err(self.refused_deletion(error));
             }

@@ -158,7 +158,7 @@ impl Target<'_> {
     where
         E: aws_sdk_s3::error::ProvideErrorMetadata + std::error::Error + 'static,
     {
-        cause::explain(CREATE, &self.subject, error)
+        cause::explain(CREATE, &self.subject, self.store.settings.endpoint.as_deref(), error)
     }
 
     fn invalid(&self, detail: &str) -> StoreError {
