@@ -1,6 +1,6 @@
 //! (how the run ended, did the flush finish, was a replica taken over) → exit code: one table. Pure.
 
-use crate::model::{Ending, NotStarted};
+use crate::model::{Ending, NotStarted, SuccessCodes};
 
 /// Bad usage of the command line.
 pub const USAGE: u8 = 64;
@@ -22,17 +22,17 @@ pub const NOT_FOUND: u8 = 127;
 /// `complete`: everything committed is in the replica (true when there was nothing to flush).
 /// A lost replica outranks an incomplete flush, which it causes; an incomplete flush outranks every status of the app,
 /// so that neither success nor an ordinary failure can hide missing data.
-pub fn code(ending: Ending, complete: bool, fenced: bool) -> u8 {
+pub fn code(ending: Ending, complete: bool, fenced: bool, success: &SuccessCodes) -> u8 {
     match (fenced, complete) {
         (true, _) => TAKEN,
         (false, false) => UNFLUSHED,
-        (false, true) => flushed(ending),
+        (false, true) => flushed(ending, success),
     }
 }
 
-fn flushed(ending: Ending) -> u8 {
+fn flushed(ending: Ending, success: &SuccessCodes) -> u8 {
     match ending {
-        Ending::App(exit) => exit.status(),
+        Ending::App(exit) => success.status(exit),
         Ending::Stopped(signal) => crate::model::AppExit::Signal(signal).status(),
         Ending::Unkillable => UNFLUSHED,
         Ending::NotStarted(reason) => match reason {
@@ -72,11 +72,17 @@ mod tests {
 
     #[test]
     fn every_row() {
+        // Success codes are about the app's own status only: neither missing data nor another end becomes a success.
+        let codes = SuccessCodes(vec![143, 65, 74, 75, 130]);
         for (ending, status) in TABLE {
-            assert_eq!(code(ending, true, false), status, "{ending:?} flushed");
-            assert_eq!(code(ending, false, false), 74, "{ending:?} unflushed");
-            assert_eq!(code(ending, true, true), 75, "{ending:?} fenced");
-            assert_eq!(code(ending, false, true), 75, "{ending:?} fenced and unflushed");
+            for success in [&SuccessCodes::default(), &codes] {
+                let status = if let Ending::App(exit) = ending { success.status(exit) } else { status };
+                assert_eq!(code(ending, true, false, success), status, "{ending:?} flushed");
+                assert_eq!(code(ending, false, false, success), 74, "{ending:?} unflushed");
+                assert_eq!(code(ending, true, true, success), 75, "{ending:?} fenced");
+                assert_eq!(code(ending, false, true, success), 75, "{ending:?} fenced and unflushed");
+            }
         }
+        assert_eq!(code(Ending::App(AppExit::Signal(Signal::TERM)), true, false, &codes), 0);
     }
 }

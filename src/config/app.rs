@@ -4,6 +4,7 @@ use super::database::Parsed;
 use super::section::{Section, Text};
 use super::units;
 use super::url::absolute;
+use super::{AppRules, app_rules};
 use crate::model::Signal;
 use crate::store::Scheme;
 use crate::supervise::AppSettings;
@@ -29,6 +30,7 @@ pub struct RawApp {
     env: Vec<(OsString, OsString)>,
     no_new_privs: bool,
     pass_credentials: bool,
+    pub rules: AppRules,
 }
 
 pub fn read(section: Option<Section<'_, '_>>, command: &[OsString], working_dir: &Path) -> RawApp {
@@ -40,6 +42,7 @@ pub fn read(section: Option<Section<'_, '_>>, command: &[OsString], working_dir:
         env: Vec::new(),
         no_new_privs: false,
         pass_credentials: false,
+        rules: AppRules::default(),
     };
     let Some(mut section) = section else { return app };
     let written = command_of(&mut section);
@@ -52,12 +55,8 @@ pub fn read(section: Option<Section<'_, '_>>, command: &[OsString], working_dir:
     app.env = variables(&mut section);
     app.no_new_privs = section.flag("no_new_privs").unwrap_or(false);
     app.pass_credentials = section.flag("pass_credentials").unwrap_or(false);
-    let _ = section.parsed("restart", |text| match text {
-        "never" => Ok(()),
-        "on-failure" | "always" => Err(format!("cannot be \"{text}\" in this version: \"never\" only")),
-        other => Err(format!("cannot be \"{other}\": \"never\"")),
-    });
-    section.finish(&[("signals", "is not available in this version: remove the key")]);
+    app.rules = app_rules::read(&mut section, app.stop_signal);
+    section.finish(&[]);
     app
 }
 

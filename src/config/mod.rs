@@ -8,6 +8,7 @@
 //! `budget` are the rules; `show` writes the effective configuration.
 
 mod app;
+mod app_rules;
 mod budget;
 mod database;
 mod expand;
@@ -25,7 +26,7 @@ mod url;
 #[cfg(test)]
 mod tests;
 
-use crate::model::DbPath;
+use crate::model::{DbPath, RestartSettings, SignalMap, SuccessCodes};
 use crate::replicate::ReplicateSettings;
 use crate::restore::{OnRestoreFailure, RestoreSettings};
 use crate::store::StoreSettings;
@@ -47,10 +48,26 @@ pub fn replica_from_url(url: &str, outside: Outside<'_>) -> Result<StoreSettings
 pub struct Config {
     /// None for commands that start no app.
     pub app: Option<AppSettings>,
+    pub app_rules: AppRules,
     pub shutdown: ShutdownSettings,
     pub restore: RestoreSettings,
     pub databases: Vec<DatabaseSettings>,
     pub log: LogSettings,
+}
+
+/// The part of `[app]` that decides about its signals and its end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AppRules {
+    pub signals: SignalMap,
+    pub success: SuccessCodes,
+    pub restart: RestartSettings,
+}
+
+impl Default for AppRules {
+    fn default() -> Self {
+        let (signals, success) = (SignalMap::default(), SuccessCodes::default());
+        AppRules { signals, success, restart: RestartSettings::DEFAULT }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -85,9 +85,10 @@ pub fn parse(
     }
     let warnings = check_purpose(purpose, file.map(|(_, name)| name), app.command.is_empty(), databases.is_empty())?;
     let app_user = app.user.clone();
+    let app_rules = app.rules.clone();
     let app = (!app.command.is_empty()).then(|| app::settings(app, &databases));
     let databases = databases.into_iter().map(|parsed| parsed.settings).collect();
-    Ok(Checked { config: Config { app, shutdown, restore, databases, log }, app_user, warnings })
+    Ok(Checked { config: Config { app, app_rules, shutdown, restore, databases, log }, app_user, warnings })
 }
 
 /// What this command cannot do without.

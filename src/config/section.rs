@@ -169,8 +169,27 @@ impl<'r, 't> Section<'r, 't> {
     /// A whole number within `range`.
     pub fn count(&mut self, key: &str, range: std::ops::RangeInclusive<u64>) -> Option<u64> {
         let found = self.take(key)?;
+        self.as_count(&found, &range)
+    }
+
+    /// An array of them; None when one is wrong.
+    pub fn counts(&mut self, key: &str, range: std::ops::RangeInclusive<u64>) -> Option<Vec<u64>> {
+        let found = self.take(key)?;
+        let DeValue::Array(items) = &found.value else {
+            self.wrong_type(&found, "an array of whole numbers");
+            return None;
+        };
+        let mut counts = Vec::new();
+        for item in items.iter() {
+            let place = self.reader.place(item.span().start, found.place.key.clone());
+            counts.push(self.as_count(&At { value: item.get_ref().clone(), place }, &range)?);
+        }
+        Some(counts)
+    }
+
+    fn as_count(&self, found: &At<DeValue<'t>>, range: &std::ops::RangeInclusive<u64>) -> Option<u64> {
         let DeValue::Integer(number) = &found.value else {
-            self.wrong_type(&found, "a whole number");
+            self.wrong_type(found, "a whole number");
             return None;
         };
         let value = u64::from_str_radix(number.as_str(), number.radix()).ok().filter(|value| range.contains(value));

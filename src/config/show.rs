@@ -1,7 +1,8 @@
 //! The effective configuration as TOML, with secrets as `***`: what `litevisor check` prints. Pure.
 
 use super::units::{show_duration, show_size};
-use super::{Config, DatabaseSettings, LogFormat, LogLevel};
+use super::{AppRules, Config, DatabaseSettings, LogFormat, LogLevel};
+use crate::model::{Restart, Signal};
 use crate::restore::OnRestoreFailure;
 use crate::store::StoreSettings;
 use crate::supervise::AppSettings;
@@ -14,6 +15,7 @@ pub fn show(config: &Config) -> String {
     let mut out = Out::default();
     if let Some(app) = &config.app {
         show_app(&mut out, app);
+        show_rules(&mut out, &config.app_rules);
     }
     out.section("[shutdown]");
     out.text("grace", &show_duration(config.shutdown.grace));
@@ -51,6 +53,27 @@ fn show_app(out: &mut Out, app: &AppSettings) {
     }
     if !app.env_remove.is_empty() {
         let _ = writeln!(out.text, "# removed from the app's environment: {}", array(&app.env_remove));
+    }
+}
+
+fn show_rules(out: &mut Out, rules: &AppRules) {
+    let restart = &rules.restart;
+    let name = Restart::NAMES.iter().find(|(_, when)| *when == restart.when);
+    out.maybe("restart", name.map(|(name, _)| *name));
+    let span = |span| quoted(&show_duration(span));
+    let (window, delay, longest) = (span(restart.window), span(restart.delay), span(restart.delay_max));
+    let limit = restart.limit;
+    let backoff = format!("{{ limit = {limit}, window = {window}, delay = {delay}, delay_max = {longest} }}");
+    out.raw("backoff", &backoff);
+    out.raw("success_codes", &format!("{:?}", rules.success.0));
+    if !rules.signals.0.is_empty() {
+        let name = |signal: Signal| signal_name(signal.0);
+        let pair = |(from, to): &(Signal, Option<Signal>)| {
+            let to = to.map_or("none".to_owned(), name);
+            format!("{} = {}", quoted(&name(*from)), quoted(&to))
+        };
+        let pairs: Vec<String> = rules.signals.0.iter().map(pair).collect();
+        out.raw("signals", &format!("{{ {} }}", pairs.join(", ")));
     }
 }
 

@@ -1,6 +1,7 @@
 //! The configuration as a whole: text in, settings or problems out.
 
 use super::*;
+use crate::model::{Restart, Signal};
 use crate::store::Scheme;
 use crate::supervise::AppSettings;
 use std::collections::HashMap;
@@ -57,6 +58,7 @@ fn the_example_parses_to_the_defaults() {
     assert_eq!(database.replicate, ReplicateSettings::default());
     assert_eq!(config.restore, RestoreSettings::default());
     assert_eq!(config.log, LogSettings::default());
+    assert_eq!(config.app_rules, AppRules::default());
     assert_eq!(config.shutdown, read("").shutdown);
     let bare = app("[app]\ncommand = [\"/usr/bin/app\", \"--port\", \"8080\"]\n");
     assert_eq!(AppSettings { env_remove: Vec::new(), ..config.app.unwrap() }, bare);
@@ -115,7 +117,10 @@ fn every_key_arrives() {
         user = "1000:1000"
         working_dir = "srv"
         stop_signal = "INT"
-        restart = "never"
+        restart = "on-failure"
+        backoff = { limit = 9, window = "5m", delay = "250ms", delay_max = "1m" }
+        success_codes = [143, 3]
+        signals = { TERM = "QUIT", SIGHUP = "none", RTMIN = "USR1" }
         env = { A = "${KEY}", B = "" }
         no_new_privs = true
         [shutdown]
@@ -157,6 +162,14 @@ fn every_key_arrives() {
     assert_eq!(app.working_dir.as_deref(), Some(Path::new("/srv/srv")));
     assert_eq!(app.env, [("A".into(), "AK".into()), ("B".into(), OsString::new())]);
     let seconds = Duration::from_secs;
+    let rules = config.app_rules;
+    let real_time = Signal(nix::libc::SIGRTMIN());
+    let signals = [(Signal(1), None), (real_time, Some(Signal(10))), (Signal::TERM, Some(Signal(3)))];
+    assert!(signals.iter().all(|pair| rules.signals.0.contains(pair)) && rules.signals.0.len() == 3, "{rules:?}");
+    assert_eq!(rules.success, SuccessCodes(vec![143, 3]));
+    let backoff = (rules.restart.limit, rules.restart.window, rules.restart.delay, rules.restart.delay_max);
+    assert_eq!(backoff, (9, seconds(300), Duration::from_millis(250), seconds(60)));
+    assert_eq!(rules.restart.when, Restart::OnFailure);
     let shutdown = ShutdownSettings { grace: seconds(20), app_timeout: seconds(15), pre_sync_timeout: seconds(3) };
     assert_eq!(config.shutdown, shutdown);
     assert_eq!(config.restore, RestoreSettings { timeout: seconds(120), parallelism: 4 });
@@ -221,7 +234,35 @@ fn problems_name_file_line_key_and_the_nearest_name() {
             "[app]\nstop_signal = \"SIGTREM\"",
             "s.toml:2: app.stop_signal is no signal (\"SIGTREM\"), did you mean \"SIGTERM\"?",
         ),
-        ("[app]\nrestart = \"always\"", "s.toml:2: app.restart cannot be \"always\" in this version: \"never\" only"),
+        (
+            "[app]\nrestart = \"on-failur\"",
+            "s.toml:2: app.restart cannot be \"on-failur\", did you mean \"on-failure\"? (one of never, on-failure, always)",
+        ),
+        ("[app]\nsuccess_codes = [1, 256]", "s.toml:2: app.success_codes must be between 0 and 255"),
+        ("[app]\nsuccess_codes = 143", "s.toml:2: app.success_codes must be an array of whole numbers, not an integer"),
+        ("[app]\nbackoff = { limit = 0 }", "s.toml:2: app.backoff.limit must be between 1 and 1000000"),
+        ("[app]\nbackoff = { delay = \"40s\" }", "s.toml:2: app.backoff.delay is longer than delay_max, which is 30s"),
+        (
+            "[app]\nbackoff = { dealy = \"1s\" }",
+            "s.toml:2: app.backoff.dealy is an unknown key, did you mean \"delay\"?",
+        ),
+        (
+            "[app.signals]\nTREM = \"QUIT\"",
+            "s.toml:2: app.signals.TREM is no signal (\"TREM\"), did you mean \"SIGTERM\"?",
+        ),
+        (
+            "[app.signals]\nTERM = \"QIUT\"",
+            "s.toml:2: app.signals.TERM is no signal (\"QIUT\"), did you mean \"SIGQUIT\"?",
+        ),
+        ("[app.signals]\nHUP = \"KILL\"", "s.toml:2: app.signals.HUP cannot be SIGKILL: the app could not react"),
+        ("[app.signals]\nINT = \"none\"", "s.toml:2: app.signals.INT cannot be \"none\": it asks us to stop"),
+        (
+            "[app]\nstop_signal = \"QUIT\"\nsignals = { QUIT = \"none\" }",
+            "s.toml:3: app.signals.QUIT cannot be \"none\"",
+        ),
+        ("[app.signals]\nCHLD = \"HUP\"", "s.toml:2: app.signals.CHLD is never forwarded"),
+        ("[app.signals]\nHUP = \"USR1\"\nSIGHUP = \"USR2\"", "s.toml:3: app.signals.SIGHUP is given twice"),
+        ("[app.signals]\nHUP = 1", "s.toml:2: app.signals.HUP must be a string, not an integer"),
         ("[app]\nuser = 1000", "s.toml:2: app.user must be a string, not an integer"),
         ("[app.env]\n\"A=B\" = \"x\"", "s.toml:2: app.env.A=B is no name of an environment variable"),
         ("[status]\nsocket = \"/x\"", "s.toml:1: status is not available in this version: remove the table"),

@@ -77,14 +77,13 @@ impl Budget {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Signal;
 
     fn rules(grace: u64, app: u64, pre: u64) -> Rules {
         Rules {
             grace: Duration::from_millis(grace),
             app_timeout: Duration::from_millis(app),
             pre_sync_timeout: Duration::from_millis(pre),
-            stop_signal: Signal(15),
+            ..super::super::tests::RULES
         }
     }
 

@@ -5,33 +5,51 @@
 //! without proof that nobody can write any more. Every `match` names every variant: a new event is a compile error in
 //! each state.
 
+mod aftermath;
+mod backoff;
 mod budget;
 mod step;
 #[cfg(test)]
 mod tests;
 
+pub use backoff::{Again, Lives};
 pub use budget::Budget;
 pub use step::{deadline, step};
 
 use crate::model::proof::{Quiet, Restored};
-use crate::model::{AppExit, Deadline, Ending, NotStarted, Signal};
+use crate::model::{AppExit, Deadline, Ending, NotStarted, RestartSettings, Signal, SignalMap, SuccessCodes};
 use std::time::{Duration, Instant};
 
 /// The settings that decide.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Rules {
     pub grace: Duration,
     pub app_timeout: Duration,
     pub pre_sync_timeout: Duration,
     /// What the app gets in place of SIGTERM.
     pub stop_signal: Signal,
+    pub signals: SignalMap,
+    pub restart: RestartSettings,
+    pub success: SuccessCodes,
 }
 
 impl Rules {
-    /// What the app hears when `received` asked us to stop: the same signal, unless the configuration names another
-    /// than SIGTERM. So Ctrl-C stays a SIGINT for the app, and an app that wants SIGQUIT gets it from every platform.
+    /// What the app hears when `received` asked us to stop: what the signal map says; else the configured stop signal,
+    /// when it is another than SIGTERM; else the same signal. So Ctrl-C stays a SIGINT for the app, and an app that
+    /// wants SIGQUIT gets it from every platform.
     pub fn told(&self, received: Signal) -> Signal {
-        if self.stop_signal == Signal::TERM { received } else { self.stop_signal }
+        let own = if self.stop_signal == Signal::TERM { received } else { self.stop_signal };
+        self.signals.get(received).flatten().unwrap_or(own)
+    }
+
+    /// What the app hears when nobody sent anything: its end is our decision.
+    pub fn told_by_us(&self) -> Signal {
+        self.told(Signal::TERM)
+    }
+
+    /// What the app hears of any other signal; None keeps it from the app.
+    pub fn heard(&self, received: Signal) -> Option<Signal> {
+        self.signals.get(received).unwrap_or(Some(received))
     }
 }
 
@@ -46,8 +64,9 @@ pub enum State {
     /// The app is being spawned. Its result is the next event; a stop that comes first is kept.
     Starting {
         stop: Option<Signal>,
+        lives: Lives,
     },
-    Running,
+    Running(Lives),
     /// Asked to stop; what is committed is flushed before the app hears of it.
     PreSync(Course),
     /// The app has been told.
@@ -55,13 +74,23 @@ pub enum State {
         course: Course,
         killed: bool,
     },
-    /// The app's main process is gone (or was never there); whoever is left must end before the last flush.
+    /// The app's main process is gone (or was never there); whoever is left must end before the last flush,
+    /// and before the app is started again.
     Clearing {
         ending: Ending,
         course: Course,
         kill_at: Instant,
         killed: bool,
         look_at: Instant,
+        then: Then,
+    },
+    /// The app ended by itself and is started again at `until`. Replication goes on.
+    Backoff {
+        exit: AppExit,
+        /// Nobody of the last life is left.
+        quiet: Quiet,
+        lives: Lives,
+        until: Instant,
     },
     Flushing {
         ending: Ending,
@@ -71,6 +100,13 @@ pub enum State {
         until: Instant,
     },
     Done(Outcome),
+}
+
+/// After `Clearing`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Then {
+    End,
+    Again(AppExit, Again),
 }
 
 /// What the states of a stop share.
@@ -133,6 +169,18 @@ pub enum Action {
     Abandon,
     /// Begin to replicate, then start the app.
     Start(Restored),
+    /// Start the app once more; nobody of its last life is left.
+    Restart(Quiet),
+    /// For the log: the app is started again.
+    RestartLater {
+        after: Duration,
+        restart: u32,
+        limit: u32,
+    },
+    /// For the log: it is not started again.
+    NoMoreRestarts {
+        limit: u32,
+    },
     Flush {
         by: Deadline,
     },
@@ -174,10 +222,11 @@ impl State {
             State::Restoring => "restore",
             State::Abandoning { .. } => "abandon",
             State::Starting { .. } => "start",
-            State::Running => "run",
+            State::Running(_) => "run",
             State::PreSync(_) => "pre-sync",
             State::Stopping { .. } => "stop",
             State::Clearing { .. } => "clear",
+            State::Backoff { .. } => "back-off",
             State::Flushing { .. } => "flush",
             State::Done(_) => "done",
         }

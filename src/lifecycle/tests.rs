@@ -2,16 +2,25 @@
 
 use super::budget::{LOOK, REST_GRACE};
 use super::*;
+use crate::model::Restart;
 use proptest::prelude::*;
 
-const RULES: Rules = Rules {
+pub(super) const RULES: Rules = Rules {
     grace: Duration::from_millis(10_000),
     app_timeout: Duration::from_millis(7_000),
     pre_sync_timeout: Duration::from_millis(2_000),
     stop_signal: Signal::TERM,
+    signals: SignalMap(Vec::new()),
+    restart: RestartSettings::DEFAULT,
+    success: SuccessCodes(Vec::new()),
 };
 const EXIT: AppExit = AppExit::Code(7);
 const HUP: Signal = Signal(1);
+const QUIT: Signal = Signal(3);
+
+fn always() -> Rules {
+    Rules { restart: RestartSettings { when: Restart::Always, ..RestartSettings::DEFAULT }, ..RULES }
+}
 
 fn course(cause: Cause, now: Instant) -> Course {
     Course { cause, fenced: cause == Cause::Fenced, budget: Budget::split(&RULES, now) }
@@ -24,11 +33,18 @@ fn state(name: &str, now: Instant) -> State {
     match name {
         "restore" => State::Restoring,
         "abandon" => State::Abandoning { ending: Ending::Stopped(Signal::INT), until: now + LOOK },
-        "start" => State::Starting { stop: None },
-        "run" => State::Running,
+        "start" => State::Starting { stop: None, lives: Lives::first(now) },
+        "run" => State::Running(Lives::first(now)),
         "pre-sync" => State::PreSync(course),
         "stop" => State::Stopping { course, killed: false },
-        "clear" => State::Clearing { ending, course, kill_at: now + REST_GRACE, killed: false, look_at: now + LOOK },
+        "clear" | "clear-again" => {
+            let again = Again { lives: Lives::first(now), after: Duration::from_secs(1) };
+            let then = if name == "clear" { Then::End } else { Then::Again(EXIT, again) };
+            State::Clearing { ending, course, kill_at: now + REST_GRACE, killed: false, look_at: now + LOOK, then }
+        }
+        "back-off" => {
+            State::Backoff { exit: EXIT, quiet: Quiet::attest(), lives: Lives::first(now), until: now + LOOK }
+        }
         "flush" => State::Flushing { ending, fenced: false, proven: true, until: course.budget.end_at },
         "done" => State::Done(Outcome { ending, complete: true, fenced: false }),
         other => panic!("no state {other}"),
@@ -80,6 +96,9 @@ fn action(action: &Action) -> &'static str {
     match action {
         Action::Abandon => "abandon",
         Action::Start(_) => "start",
+        Action::Restart(_) => "restart",
+        Action::RestartLater { .. } => "later",
+        Action::NoMoreRestarts { .. } => "enough",
         Action::Flush { .. } => "flush",
         Action::StopApp(Signal::TERM) => "TERM",
         Action::StopApp(_) => "stop-app",
@@ -96,7 +115,7 @@ fn action(action: &Action) -> &'static str {
 }
 
 /// state, event → state, actions. What is not listed changes nothing and does nothing.
-const TABLE: [(&str, &str, &str, &str); 57] = [
+const TABLE: [(&str, &str, &str, &str); 71] = [
     ("restore", "stop", "abandon", "abandon"),
     ("restore", "other", "restore", "note"),
     ("restore", "restored", "start", "start"),
@@ -139,6 +158,21 @@ const TABLE: [(&str, &str, &str, &str); 57] = [
     ("flush", "finished", "done", ""),
     ("flush", "unfinished", "done", ""),
     ("flush", "lost", "done", ""),
+    // The app is to be started again once nobody is left.
+    ("clear-again", "stop", "clear", "kill-rest"),
+    ("clear-again", "other", "clear", "note"),
+    ("clear-again", "orphans", "clear", "look"),
+    ("clear-again", "nobody", "back-off", "later"),
+    ("clear-again", "deadline", "clear", "look"),
+    ("clear-again", "fenced", "clear", ""),
+    ("clear-again", "lost", "clear", ""),
+    ("clear-again", "exited", "clear", ""),
+    ("back-off", "stop", "clear", "ask-all"),
+    ("back-off", "other", "back-off", "note"),
+    ("back-off", "deadline", "start", "restart"),
+    ("back-off", "fenced", "clear", "ask-all"),
+    ("back-off", "lost", "clear", "ask-all"),
+    ("back-off", "exited", "back-off", ""),
     // Cells that change data, not the name of the state; looked at more closely below.
     ("start", "stop", "start", ""),
     ("pre-sync", "fenced", "pre-sync", ""),
@@ -161,11 +195,13 @@ const TABLE: [(&str, &str, &str, &str); 57] = [
 #[test]
 fn every_cell() {
     let now = Instant::now();
-    let states = ["restore", "abandon", "start", "run", "pre-sync", "stop", "clear", "flush", "done"];
+    let states =
+        ["restore", "abandon", "start", "run", "pre-sync", "stop", "clear", "clear-again", "back-off", "flush", "done"];
     for name in states {
         for happened in EVENTS {
             let listed = TABLE.iter().find(|row| row.0 == name && row.1 == happened);
-            let (to, actions) = listed.map_or((name, ""), |row| (row.2, row.3));
+            let same = if name == "clear-again" { "clear" } else { name };
+            let (to, actions) = listed.map_or((same, ""), |row| (row.2, row.3));
             let (next, done) = step(&RULES, state(name, now), event(happened), now);
             let done: Vec<_> = done.iter().map(action).collect();
             assert_eq!((next.name(), done.join(" ").as_str()), (to, actions), "{name} + {happened}");
@@ -178,6 +214,7 @@ fn every_cell() {
 
 /// Drives a run; deadlines come when they are due.
 struct Run {
+    rules: Rules,
     state: Option<State>,
     now: Instant,
     done: Vec<&'static str>,
@@ -185,11 +222,15 @@ struct Run {
 
 impl Run {
     fn new() -> Run {
-        Run { state: Some(State::Restoring), now: Instant::now(), done: vec![] }
+        Run::with(RULES)
+    }
+
+    fn with(rules: Rules) -> Run {
+        Run { rules, state: Some(State::Restoring), now: Instant::now(), done: vec![] }
     }
 
     fn event(&mut self, event: Event) -> &mut Run {
-        let (next, actions) = step(&RULES, self.state.take().unwrap(), event, self.now);
+        let (next, actions) = step(&self.rules, self.state.take().unwrap(), event, self.now);
         self.done.extend(actions.iter().map(action));
         self.state = Some(next);
         self
@@ -323,19 +364,102 @@ fn a_stop_between_restore_and_start_is_kept() {
 
 #[test]
 fn what_the_app_is_told() {
-    let told = |stop_signal, received| Rules { stop_signal, ..RULES }.told(received);
-    assert_eq!(told(Signal::TERM, Signal::TERM), Signal::TERM);
-    assert_eq!(told(Signal::TERM, Signal::INT), Signal::INT);
-    assert_eq!(told(Signal(3), Signal::TERM), Signal(3));
-    assert_eq!(told(Signal(3), Signal::INT), Signal(3));
+    let map = |pairs: &[(Signal, Option<Signal>)]| SignalMap(pairs.to_vec());
+    let (term, int, usr1, usr2) = (Signal::TERM, Signal::INT, Signal(10), Signal(12));
+    for (stop_signal, signals, received, told) in [
+        (term, map(&[]), term, term),
+        (term, map(&[]), int, int),
+        (QUIT, map(&[]), term, QUIT),
+        (QUIT, map(&[]), int, QUIT),
+        (QUIT, map(&[]), QUIT, QUIT),
+        (term, map(&[(term, Some(QUIT))]), term, QUIT),
+        (term, map(&[(term, Some(QUIT))]), int, int),
+        (QUIT, map(&[(int, Some(usr1))]), int, usr1),
+        (QUIT, map(&[(int, Some(usr1))]), term, QUIT),
+    ] {
+        let rules = Rules { stop_signal, signals, ..RULES };
+        assert_eq!(rules.told(received), told, "{received} with {rules:?}");
+    }
+    let rules = Rules { signals: map(&[(HUP, None), (usr1, Some(usr2)), (term, Some(QUIT))]), ..RULES };
+    assert_eq!([HUP, usr1, usr2].map(|signal| rules.heard(signal)), [None, Some(usr2), Some(usr2)]);
+    assert_eq!(rules.told_by_us(), QUIT);
+    let mut run = Run::with(rules);
+    run.tell(&["restored", "spawned", "other", "stop", "other", "flushed", "other"]);
+    assert_eq!(run.done, ["start", "note", "flush", "note", "stop-app", "note"]);
+}
+
+#[test]
+fn an_app_that_fails_is_started_again_until_the_limit() {
+    let mut run = Run::with(always());
+    run.tell(&["restored", "spawned"]);
+    for delay in [1, 2, 4, 8, 16] {
+        run.tell(&["exited", "nobody"]);
+        let ended = run.now;
+        assert_eq!(run.done.last(), Some(&"later"));
+        assert!(run.sleep());
+        assert_eq!((run.now - ended, run.done.last()), (Duration::from_secs(delay), Some(&"restart")));
+        run.tell(&["spawned"]);
+    }
+    run.tell(&["exited"]);
+    assert_eq!(run.done.last(), Some(&"enough"));
+    run.tell(&["nobody", "finished"]);
+    assert_eq!(run.outcome(), done(Ending::App(EXIT), true, false));
+}
+
+#[test]
+fn the_rest_of_a_dead_app_is_ended_before_its_next_start() {
+    let mut run = Run::with(always());
+    run.tell(&["restored", "spawned", "exited"]);
+    while run.done.last() != Some(&"kill-rest") {
+        assert!(run.sleep());
+    }
+    run.tell(&["nobody"]);
+    assert!(run.sleep());
+    assert_eq!(run.done.last(), Some(&"restart"));
+    // And when it cannot be ended, there is no next start.
+    let mut run = Run::with(always());
+    run.tell(&["restored", "spawned", "exited"]);
+    while run.sleep() {}
+    assert_eq!(run.outcome(), done(Ending::App(EXIT), false, false));
+    assert!(!run.done.contains(&"restart"), "{:?}", run.done);
+}
+
+#[test]
+fn a_stop_ends_it_wherever_it_comes() {
+    for before in [vec!["exited", "stop", "nobody"], vec!["exited", "nobody", "stop", "nobody"]] {
+        let mut run = Run::with(always());
+        run.tell(&["restored", "spawned"]).tell(&before);
+        let left = deadline(run.state.as_ref().unwrap()).unwrap() - run.now;
+        assert!(left <= RULES.grace, "{before:?}: the flush has {left:?}");
+        run.tell(&["finished"]);
+        assert_eq!(run.outcome(), done(Ending::App(EXIT), true, false), "{before:?}");
+        assert!(!run.done.contains(&"restart"));
+    }
+    let mut run = Run::with(always());
+    run.tell(&["restored", "spawned", "stop", "flushed", "exited", "nobody", "finished"]);
+    assert_eq!(run.outcome(), done(Ending::App(EXIT), true, false), "ended as it was asked to");
+}
+
+#[test]
+fn without_replication_nothing_is_started_again() {
+    for before in [vec!["lost", "exited"], vec!["exited", "lost"], vec!["exited", "nobody", "lost"]] {
+        let mut run = Run::with(always());
+        run.tell(&["restored", "spawned"]).tell(&before).tell(&["nobody", "lost"]);
+        assert_eq!(run.outcome(), done(Ending::App(EXIT), false, false), "{before:?}");
+    }
+    for before in [vec!["exited", "fenced"], vec!["exited", "nobody", "fenced"]] {
+        let mut run = Run::with(always());
+        run.tell(&["restored", "spawned"]).tell(&before).tell(&["nobody", "finished"]);
+        assert_eq!(run.outcome(), done(Ending::App(EXIT), true, true), "{before:?}");
+    }
 }
 
 proptest! {
     /// Any events at any times. The app's life is what the actions and events say of it.
     #[test]
-    fn whatever_happens(script in prop::collection::vec((0..EVENTS.len(), 0u64..3_000), 0..40)) {
-        let mut run = Run::new();
-        let (mut asked_to_stop, mut alive, mut started) = (None, false, 0);
+    fn whatever_happens(script in prop::collection::vec((0..EVENTS.len(), 0u64..3_000), 0..40), again: bool) {
+        let mut run = if again { Run::with(always()) } else { Run::new() };
+        let (mut asked_to_stop, mut alive, mut quiet, mut started) = (None, false, true, 0);
         for (index, pause) in script {
             run.now += Duration::from_millis(pause);
             let name = EVENTS[index];
@@ -346,17 +470,21 @@ proptest! {
             let before = run.done.len();
             run.tell(&[name]);
             alive &= name != "exited" && name != "not-spawned";
+            quiet |= name == "nobody";
             for action in &run.done[before..] {
-                prop_assert!(*action != "start" || asked_to_stop.is_none(), "started after a stop signal");
-                alive |= *action == "start";
-                started += usize::from(*action == "start");
+                let starts = matches!(*action, "start" | "restart");
+                prop_assert!(!starts || asked_to_stop.is_none(), "started after a stop signal");
+                prop_assert!(!starts || (quiet && !alive), "started while somebody of the last life is there");
+                alive |= starts;
+                quiet &= !starts;
+                started += usize::from(starts);
                 prop_assert!(*action != "finish" || !alive, "the last flush while the app may write");
             }
             if name == "stop" && asked_to_stop.is_none() {
                 asked_to_stop = Some(run.now);
             }
         }
-        prop_assert!(started <= 1);
+        prop_assert!(started <= 1 || again);
         // From wherever that led: one stop signal, a spawn that answers, and time.
         run.tell(&["spawned", "stop"]);
         let mut steps = 0;

@@ -10,6 +10,7 @@ pub mod page;
 pub mod position;
 pub mod process;
 pub mod proof;
+pub mod restart;
 pub mod secret;
 pub mod txid;
 
@@ -19,6 +20,7 @@ pub use deadline::Deadline;
 pub use ending::{Ending, NotStarted};
 pub use page::{PageNo, PageSize};
 pub use position::{Captured, Uploaded};
-pub use process::{AppExit, Signal};
+pub use process::{AppExit, Signal, SignalMap};
+pub use restart::{Restart, RestartSettings, SuccessCodes};
 pub use secret::Secret;
 pub use txid::{Txid, TxidRange};

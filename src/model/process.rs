@@ -25,6 +25,17 @@ impl fmt::Display for Signal {
     }
 }
 
+/// What the app hears in place of a signal that we receive. What is not listed passes as it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SignalMap(pub Vec<(Signal, Option<Signal>)>);
+
+impl SignalMap {
+    /// The configured substitute: `Some(None)` keeps the signal from the app.
+    pub fn get(&self, received: Signal) -> Option<Option<Signal>> {
+        self.0.iter().find(|(from, _)| *from == received).map(|(_, to)| *to)
+    }
+}
+
 /// How the app ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AppExit {

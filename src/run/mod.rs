@@ -28,13 +28,14 @@ pub fn run(config: Config, claimed: Claimed) -> u8 {
             return error.status();
         }
     };
-    let rules = world.rules();
+    let rules = world.rules().clone();
     let mut phases = Phases::begin(State::Restoring.name(), Instant::now());
     let mut state = State::Restoring;
     loop {
         if let State::Done(outcome) = state {
-            summary::log(&outcome, &phases, world.databases());
-            return exit::code(outcome.ending, outcome.complete, outcome.fenced);
+            let status = exit::code(outcome.ending, outcome.complete, outcome.fenced, &rules.success);
+            summary::log(status, &outcome, &phases, world.databases());
+            return status;
         }
         let event = world.next(lifecycle::deadline(&state));
         let now = Instant::now();

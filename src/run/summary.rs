@@ -6,11 +6,17 @@ use crate::model::{Ending, NotStarted};
 use std::fmt::Write;
 use std::time::{Duration, Instant};
 
-/// Time spent in each state, in order.
+/// Time spent in each state, in the order of their first time: an app that is restarted for years adds no new ones.
 pub(super) struct Phases {
-    past: Vec<(&'static str, Duration)>,
+    past: Vec<Phase>,
     current: &'static str,
     since: Instant,
+}
+
+struct Phase {
+    name: &'static str,
+    span: Duration,
+    times: u32,
 }
 
 impl Phases {
@@ -20,25 +26,37 @@ impl Phases {
 
     pub(super) fn enter(&mut self, name: &'static str, now: Instant) {
         if name != self.current {
-            self.past.push((self.current, now.saturating_duration_since(self.since)));
+            self.leave(now.saturating_duration_since(self.since));
             tracing::debug!(from = self.current, to = name, "phase");
             self.current = name;
             self.since = now;
         }
     }
 
+    fn leave(&mut self, span: Duration) {
+        match self.past.iter_mut().find(|phase| phase.name == self.current) {
+            Some(phase) => {
+                phase.span += span;
+                phase.times = phase.times.saturating_add(1);
+            }
+            None => self.past.push(Phase { name: self.current, span, times: 1 }),
+        }
+    }
+
     fn text(&self) -> String {
         let mut text = String::new();
-        for (name, span) in &self.past {
+        for Phase { name, span, times } in &self.past {
             let separator = if text.is_empty() { "" } else { ", " };
             let _ = write!(text, "{separator}{name} {}ms", span.as_millis());
+            if *times > 1 {
+                let _ = write!(text, " in {times} times");
+            }
         }
         text
     }
 }
 
-pub(super) fn log(outcome: &Outcome, phases: &Phases, databases: &[DatabaseSummary]) {
-    let status = crate::exit::code(outcome.ending, outcome.complete, outcome.fenced);
+pub(super) fn log(status: u8, outcome: &Outcome, phases: &Phases, databases: &[DatabaseSummary]) {
     let (app, databases, phases) = (ending(outcome.ending), databases_text(databases), phases.text());
     let (flushed, fenced) = (outcome.complete, outcome.fenced);
     if flushed && !fenced {
@@ -94,6 +112,10 @@ mod tests {
         phases.enter("run", at(12));
         phases.enter("stop", at(1012));
         assert_eq!(phases.text(), "restore 12ms, run 1000ms");
+        phases.enter("run", at(1100));
+        phases.enter("stop", at(1300));
+        phases.enter("done", at(1301));
+        assert_eq!(phases.text(), "restore 12ms, run 1200ms in 2 times, stop 89ms in 2 times");
     }
 
     #[test]

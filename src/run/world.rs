@@ -8,7 +8,7 @@ use crate::config::{Config, DatabaseSettings};
 use crate::exit;
 use crate::lifecycle::{Action, Event, Rules, Treatment};
 use crate::model::proof::Restored;
-use crate::model::{NotStarted, Signal};
+use crate::model::{NotStarted, Restart, Signal};
 use crate::supervise::rest::{Left, Treat, Tree};
 use crate::supervise::user::UserError;
 use crate::supervise::{App, AppSettings, Claimed, Meaning, Waker, Watch, meaning, reap};
@@ -96,6 +96,9 @@ impl World {
             app_timeout: shutdown.app_timeout,
             pre_sync_timeout: shutdown.pre_sync_timeout,
             stop_signal: settings.stop_signal,
+            signals: config.app_rules.signals,
+            restart: config.app_rules.restart,
+            success: config.app_rules.success,
         };
         let tree = Tree::before_the_app();
         // Whoever was handed to us dead: its SIGCHLD came before we listened.
@@ -116,8 +119,8 @@ impl World {
         })
     }
 
-    pub(super) fn rules(&self) -> Rules {
-        self.rules
+    pub(super) fn rules(&self) -> &Rules {
+        &self.rules
     }
 
     pub(super) fn databases(&self) -> &[DatabaseSummary] {
@@ -200,7 +203,14 @@ impl World {
         match action {
             Action::Abandon => self.engine.send(Command::Abandon),
             Action::Start(proof) => self.start(proof),
-            Action::Flush { by } => self.engine.send(Command::Flush { by }),
+            Action::Restart(_nobody_left) => self.spawn(),
+            Action::RestartLater { after, restart, limit } => {
+                tracing::warn!("the app is started again in {after:?}: restart {restart} of {limit} in a row");
+            }
+            Action::NoMoreRestarts { limit } => {
+                tracing::error!("the app is not started again: {limit} restarts in a row were not enough");
+            }
+            Action::Flush { by } => self.ask(Command::Flush { by }),
             Action::StopApp(signal) => {
                 self.signal_app(signal);
                 self.signal_app(Signal::CONT);
@@ -215,9 +225,9 @@ impl World {
                 tracing::warn!("the app was killed: its time was over");
             }
             Action::Rest(treatment) => self.rest(treatment),
-            Action::Finish { quiet, by } => self.engine.send(Command::Finish { quiet, by }),
+            Action::Finish { quiet, by } => self.ask(Command::Finish { quiet, by }),
             Action::FinishUnproven { by } => {
-                self.engine.send(Command::FinishUnproven { by });
+                self.ask(Command::FinishUnproven { by });
                 tracing::error!("a process could not be killed: what it still writes is lost");
             }
             Action::Note(signal) => tracing::info!("{signal} received; nothing to be done with it now"),
@@ -227,6 +237,10 @@ impl World {
     fn start(&mut self, proof: Restored) {
         self.engine.send(Command::Replicate(proof));
         self.tree = Tree::before_the_app();
+        self.spawn();
+    }
+
+    fn spawn(&mut self) {
         match App::spawn(&self.settings, self.watch.claimed()) {
             Ok(app) => {
                 self.tree.app_started(app.pid());
@@ -239,8 +253,17 @@ impl World {
                 self.pending.push_back(Event::NotSpawned(error.not_started()));
             }
         }
-        // The app has its working directory; ours must not keep a file system busy.
-        let _ = std::env::set_current_dir("/");
+        if self.rules.restart.when == Restart::Never {
+            self.watch.let_go_of_descriptors();
+        }
+    }
+
+    /// For an answer. An engine that is gone gives none, so it is said again that it is.
+    fn ask(&mut self, command: Command) {
+        self.engine.send(command);
+        if self.engine_lost {
+            self.pending.push_back(Event::EngineLost);
+        }
     }
 
     fn signal_app(&self, signal: Signal) {

@@ -15,7 +15,9 @@ use super::user::{self, Identity};
 use crate::model::Signal;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
-use nix::unistd::{ForkResult, Pid, fork, getegid, geteuid, getpgrp, getuid, pipe2, setpgid, tcgetpgrp, tcsetpgrp};
+use nix::unistd::{
+    ForkResult, Pid, chdir, fork, getegid, geteuid, getpgrp, getuid, pipe2, setpgid, tcgetpgrp, tcsetpgrp,
+};
 use std::ffi::{CStr, CString, OsStr};
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
@@ -51,6 +53,17 @@ impl App {
 }
 
 fn spawn(settings: &AppSettings, inherited: &Inherited) -> Result<App, SpawnError> {
+    // Before a restart we have left it. Here, with our rights: the app's user may not reach it by its path.
+    if let Some(directory) = &inherited.directory {
+        chdir(directory).map_err(|source| SpawnError::Setup { step: format!("directory {directory:?}"), source })?;
+    }
+    let started = start(settings, inherited);
+    // The app has its working directory; ours must not keep a file system busy.
+    let _ = chdir("/");
+    started
+}
+
+fn start(settings: &AppSettings, inherited: &Inherited) -> Result<App, SpawnError> {
     let identity = settings.user.as_deref().map(user::lookup).transpose()?;
     let command =
         Command::new(settings, &inherited.environment, identity.as_ref()).map_err(|nul| SpawnError::Nul(nul.0))?;

@@ -30,7 +30,12 @@ pub(super) struct Plan {
     child_ignored: bool,
     parent: c_int,
     report: RawFd,
+    /// Place of LISTEN_PID in `env`, and room for the new entry.
+    listen_pid: Option<(usize, [u8; LISTEN_PID_SIZE])>,
 }
+
+/// `LISTEN_PID=`, ten digits, NUL.
+const LISTEN_PID_SIZE: usize = 22;
 
 /// The step that failed; a number in the pipe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,7 +71,9 @@ impl Plan {
         };
         let mut shell = vec![SHELL.as_ptr(), std::ptr::null()];
         shell.extend(pointers(command.argv.get(1..).unwrap_or_default()));
+        let listen_pid = command.listen_pid.map(|index| (index, [0; LISTEN_PID_SIZE]));
         Plan {
+            listen_pid,
             argv: terminated(pointers(&command.argv)),
             env: terminated(pointers(&command.env)),
             shell: terminated(shell),
@@ -92,6 +99,7 @@ impl Plan {
 
     /// In the child only.
     pub(super) fn run(&mut self) -> ! {
+        self.name_listener();
         let failure = match self.prepare() {
             Err(failure) => failure,
             Ok(()) => self.exec(),
@@ -101,6 +109,17 @@ impl Plan {
         unsafe {
             libc::write(self.report, message.as_ptr().cast(), message.len());
             libc::_exit(127)
+        }
+    }
+
+    /// Socket activation names the process that the sockets are for: it is not us but the app.
+    fn name_listener(&mut self) {
+        let Some((index, buffer)) = &mut self.listen_pid else { return };
+        // SAFETY: a bare system call.
+        let pid = unsafe { libc::getpid() };
+        write_listen_pid(buffer, pid.unsigned_abs());
+        if let Some(entry) = self.env.get_mut(*index) {
+            *entry = buffer.as_ptr().cast();
         }
     }
 
@@ -170,6 +189,16 @@ impl Plan {
     }
 }
 
+/// Without allocating. The rest of the buffer is NUL.
+fn write_listen_pid(buffer: &mut [u8; LISTEN_PID_SIZE], pid: u32) {
+    let digits = pid.checked_ilog10().unwrap_or(0);
+    let number = (0..=digits).rev().filter_map(|place| u8::try_from(pid / 10u32.pow(place) % 10).ok());
+    let text = b"LISTEN_PID=".iter().copied().chain(number.map(|digit| b'0' + digit));
+    for (slot, byte) in buffer.iter_mut().zip(text) {
+        *slot = byte;
+    }
+}
+
 /// For good: real, effective and saved ids, and the way back is tried.
 fn become_user(identity: &Identity) -> Result<(), Failure> {
     let (uid, gid) = (identity.uid, identity.gid);
@@ -226,6 +255,16 @@ impl Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_listener_is_named() {
+        for pid in [0, 1, 9, 10, 4_194_304, u32::MAX] {
+            let mut buffer = [0; LISTEN_PID_SIZE];
+            write_listen_pid(&mut buffer, pid);
+            let text = CStr::from_bytes_until_nul(&buffer).unwrap();
+            assert_eq!(text.to_str().unwrap(), format!("LISTEN_PID={pid}"));
+        }
+    }
 
     #[test]
     fn what_went_in_the_pipe_comes_out() {

@@ -5,10 +5,13 @@
 //! to one of them and no call is ever interrupted. A signal that comes before the app is there waits in the queue; as
 //! PID 1 it would otherwise be dropped by the kernel.
 
+use nix::libc;
 use nix::sys::prctl;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, Signal, sigaction, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use std::ffi::{CStr, CString, c_char};
+use std::os::fd::{AsRawFd, RawFd};
+use std::path::PathBuf;
 
 /// Raised by the faulting thread itself: blocking them would only turn a crash into a hang.
 const SYNCHRONOUS: [Signal; 7] =
@@ -29,6 +32,10 @@ pub(super) struct Inherited {
     pub(super) child_ignored: bool,
     /// Byte for byte, also entries that are not UTF-8 or hold no `=`.
     pub(super) environment: Vec<CString>,
+    /// We leave it once the app has it. None: it was removed, and stays where it is.
+    pub(super) directory: Option<PathBuf>,
+    /// Beyond stdin, stdout and stderr (socket activation, a pipe that is waited on).
+    descriptors: Vec<RawFd>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -47,8 +54,20 @@ pub fn claim() -> Result<Claimed, ClaimError> {
     let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
     let signals = SignalFd::with_flags(&ours, flags).map_err(failed("signalfd"))?;
     let adopts_orphans = is_init() || prctl::set_child_subreaper(true).is_ok();
-    let inherited = Inherited { mask, child_ignored, environment: environment() };
+    let directory = std::env::current_dir().ok();
+    let (environment, descriptors) = (environment(), descriptors(signals.as_raw_fd()));
+    let inherited = Inherited { mask, child_ignored, environment, directory, descriptors };
     Ok(Claimed { signals, inherited, adopts_orphans })
+}
+
+impl Claimed {
+    /// When the app is never started again: what was passed to it is its own, and ends when it closes it.
+    pub fn let_go_of_descriptors(&mut self) {
+        for fd in self.inherited.descriptors.drain(..) {
+            // SAFETY: open since before our first line, and nobody in this program has heard of it.
+            unsafe { libc::close(fd) };
+        }
+    }
 }
 
 /// PID 1 of its namespace.
@@ -72,6 +91,16 @@ fn default_sigchld() -> nix::Result<bool> {
     let before = unsafe { sigaction(Signal::SIGCHLD, &default) }?;
     Ok(matches!(before.handler(), SigHandler::SigIgn))
 }
+
+/// What was open before us: everything but `ours`, the only one that we have opened so far.
+fn descriptors(ours: RawFd) -> Vec<RawFd> {
+    // SAFETY: asks for the flags of a number; one that is not open answers EBADF.
+    let open = |fd: &RawFd| unsafe { libc::fcntl(*fd, libc::F_GETFD) } != -1;
+    (3..DESCRIPTORS).filter(|fd| *fd != ours).filter(open).collect()
+}
+
+/// The usual soft limit; a descriptor beyond it stays with us, too, which costs little.
+const DESCRIPTORS: RawFd = 1024;
 
 fn environment() -> Vec<CString> {
     unsafe extern "C" {

@@ -18,6 +18,8 @@ pub(super) struct Command {
     pub(super) env: Vec<CString>,
     /// In this order, relative to the working directory.
     pub(super) candidates: Vec<CString>,
+    /// The entry of `env` that names us as the one whom passed sockets are for.
+    pub(super) listen_pid: Option<usize>,
 }
 
 impl Command {
@@ -31,8 +33,10 @@ impl Command {
         let program = settings.command.first().map(|word| word.as_bytes()).unwrap_or_default();
         let path = env.iter().find_map(|entry| entry.strip_prefix(b"PATH="));
         let candidates = candidates(program, path).into_iter().map(c_string).collect::<Result<_, _>>()?;
-        let env = env.into_iter().map(c_string).collect::<Result<_, _>>()?;
-        Ok(Command { argv, env, candidates })
+        let env: Vec<CString> = env.into_iter().map(c_string).collect::<Result<_, _>>()?;
+        let ours = format!("LISTEN_PID={}", std::process::id());
+        let listen_pid = env.iter().position(|entry| entry.as_bytes() == ours.as_bytes());
+        Ok(Command { argv, env, candidates, listen_pid })
     }
 }
 
@@ -155,6 +159,15 @@ mod tests {
         let inherited = c(&[b"USER=root", b"LOGNAME=root", b"HOME=/root"]);
         let command = Command::new(&settings(&["/x"]), &inherited, Some(&user)).unwrap();
         assert_eq!(command.env, c(&[b"HOME=/"]));
+    }
+
+    #[test]
+    fn the_listener_is_found_only_when_it_is_us() {
+        let ours = format!("LISTEN_PID={}", std::process::id());
+        for (entry, found) in [(ours.as_str(), Some(1)), ("LISTEN_PID=1", None), ("LISTEN_PID=", None)] {
+            let inherited = c(&[b"A=1", entry.as_bytes()]);
+            assert_eq!(Command::new(&settings(&["/x"]), &inherited, None).unwrap().listen_pid, found, "{entry}");
+        }
     }
 
     #[test]

@@ -42,12 +42,23 @@ impl Tree {
         before
     }
 
+    /// Each time that it is started.
     pub fn app_started(&mut self, group: i32) {
         self.app_group = Some(group);
+        self.asked.clear();
     }
 
     /// One look at who is left, and what is to be done with them. The app's main process must have been waited for.
     pub fn treat(&mut self, treat: Treat) -> Left {
+        let left = self.look(treat);
+        if matches!(left, Left::Nobody(_)) {
+            // The number is free again: it may become somebody else's.
+            self.app_group = None;
+        }
+        left
+    }
+
+    fn look(&mut self, treat: Treat) -> Left {
         // The common case, and proof enough for a subreaper: orphans are adopted, so without a child there is no
         // descendant. PID 1 must look for those who entered the namespace, too.
         if reap::reap(None).childless && self.scope == Scope::Descendants {

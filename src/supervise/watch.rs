@@ -43,6 +43,10 @@ impl Watch {
         &self.claimed
     }
 
+    pub fn let_go_of_descriptors(&mut self) {
+        self.claimed.let_go_of_descriptors();
+    }
+
     pub fn waker(&self) -> Waker {
         Waker(Arc::clone(&self.bell))
     }
