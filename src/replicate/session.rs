@@ -9,9 +9,8 @@ use super::segment::SegmentError;
 use super::upload::Segment;
 use crate::local_state;
 use crate::ltx::Header;
-use crate::model::lineage::{LocalState, WalPosition};
+use crate::model::lineage::{FileLook, LocalState, WalPosition};
 use crate::model::{DbChecksum, DbPath, Txid, TxidRange};
-use crate::sqlite::SqliteError;
 use crate::store::layout::Level;
 use crate::wal::Cursor;
 use std::collections::VecDeque;
@@ -22,6 +21,7 @@ pub struct Pending {
     pub segment: Segment,
     end: Option<Cursor>,
     db_checksum: DbChecksum,
+    changes: u32,
 }
 
 /// Everything of a session that touches the disk.
@@ -37,6 +37,8 @@ pub struct Work {
     /// In the order in which they must arrive.
     pub pending: VecDeque<Pending>,
     acked: LocalState,
+    /// SQLite's change counter at `acked`; 0: not known.
+    changes: u32,
     last_try: Instant,
     /// The WAL may be restarted, and nothing came since.
     settled: Option<Cursor>,
@@ -54,6 +56,7 @@ impl Work {
             page_size: capture.page_size(),
             wal: position(anchor.uploaded_at),
             db_checksum: anchor.uploaded_checksum,
+            file: None,
         };
         let mut work = Work {
             db,
@@ -65,6 +68,7 @@ impl Work {
             needs_level_0,
             pending: VecDeque::new(),
             acked,
+            changes: 0,
             last_try: Instant::now(),
             settled: None,
         };
@@ -107,13 +111,13 @@ impl Work {
     pub fn record_sending(&self) {
         if let Some(next) = self.pending.front() {
             let sent = next.segment.header.range.max;
-            self.record(&LocalState { sent, ..self.acked.clone() });
+            self.record(&LocalState { sent, file: self.file_look(), ..self.acked.clone() });
         }
     }
 
     /// The first pending segment has arrived. Its TXID.
     pub fn arrived(&mut self) -> Option<Txid> {
-        let Pending { segment, end, db_checksum } = self.pending.pop_front()?;
+        let Pending { segment, end, db_checksum, changes } = self.pending.pop_front()?;
         let txid = segment.header.range.max;
         self.needs_level_0 = segment.level != Level::RAW;
         self.acked = LocalState {
@@ -125,6 +129,7 @@ impl Work {
             db_checksum: Some(db_checksum),
             ..self.acked.clone()
         };
+        self.changes = changes;
         Some(txid)
     }
 
@@ -149,9 +154,9 @@ impl Work {
         let mut rest = None;
         let settled = self.capture.checkpoint(verdict, |draft| {
             let header = header(&draft, TxidRange::single(next), timestamp_ms, node_id);
-            let (end, db_checksum) = (draft.end, draft.db_checksum);
+            let (end, db_checksum, changes) = (draft.end, draft.db_checksum, draft.changes);
             let segment = Segment::prepare(Level::RAW, header, draft.pages)?;
-            rest = Some(Pending { segment, end, db_checksum });
+            rest = Some(Pending { segment, end, db_checksum, changes });
             Ok(())
         });
         let settled = match settled {
@@ -173,11 +178,22 @@ impl Work {
 
     /// The last act: what the WAL holds goes into the database file too, and the record says where everything stands.
     pub fn close(mut self) {
-        match self.capture.checkpoint(Verdict::Gentle, |_| Err(SegmentError::Abandoned)) {
-            Ok(_) | Err(CaptureError::Sqlite(SqliteError::Busy { .. })) => {}
-            Err(error) => tracing::debug!(db = %self.db, %error, "no last checkpoint"),
-        }
-        self.record(&self.acked);
+        let complete = match self.capture.checkpoint(Verdict::Gentle, |_| Err(SegmentError::Abandoned)) {
+            Ok(complete) => complete,
+            Err(error) => {
+                tracing::debug!(db = %self.db, %error, "no last checkpoint");
+                false
+            }
+        };
+        let file = if complete { None } else { self.file_look() };
+        self.record(&LocalState { file, ..self.acked.clone() });
+    }
+
+    /// By which a later start sees whether the file without its WAL is newer than this record.
+    fn file_look(&self) -> Option<FileLook> {
+        let modified = std::fs::metadata(self.db.as_path()).and_then(|meta| meta.modified()).ok()?;
+        let since = modified.duration_since(UNIX_EPOCH).ok()?;
+        Some(FileLook { changes: self.changes, modified_ns: u64::try_from(since.as_nanos()).ok()? })
     }
 
     fn number(&mut self, draft: Draft, levels: &[Level]) -> Result<(), CaptureError> {
@@ -186,7 +202,8 @@ impl Work {
             let min = if *level == Level::SNAPSHOT { Txid::FIRST } else { txid };
             let header = header(&draft, TxidRange { min, max: txid }, timestamp_ms, self.node_id);
             let segment = Segment::prepare(*level, header, draft.pages.clone())?;
-            self.pending.push_back(Pending { segment, end: draft.end, db_checksum: draft.db_checksum });
+            let (end, db_checksum, changes) = (draft.end, draft.db_checksum, draft.changes);
+            self.pending.push_back(Pending { segment, end, db_checksum, changes });
         }
         self.numbered = txid;
         self.last_timestamp_ms = timestamp_ms;
