@@ -12,12 +12,15 @@ pub mod sqlite;
 pub mod store;
 pub mod wal;
 
-// 2: the three lives
+// 2: what a replica is, to both who read and who write it
+pub mod replica;
+
+// 3: the three lives
 pub mod replicate;
 pub mod restore;
 pub mod supervise;
 
-// 3: the program
+// 4: the program
 pub mod config;
 pub mod exit;
 pub mod lifecycle;
@@ -25,6 +28,6 @@ pub mod observe;
 
 pub mod run;
 
-// 4: the command line
+// 5: the command line
 pub mod cli;
 pub mod commands;

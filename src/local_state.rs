@@ -80,6 +80,7 @@ mod tests {
             page_size: PageSize::new(512).unwrap(),
             wal: Default::default(),
             db_checksum: None,
+            file: None,
         };
         store(&db, &state).unwrap();
         state.sent = Txid(2);

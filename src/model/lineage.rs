@@ -25,6 +25,18 @@ pub struct LocalState {
     pub wal: WalPosition,
     /// Checksum of the whole database at `acked`, where that is known.
     pub db_checksum: Option<DbChecksum>,
+    /// How the database file looked when this was recorded. None: it was complete without its WAL, or nothing is known.
+    pub file: Option<FileLook>,
+}
+
+/// What tells a database file that went on from one that stayed behind or is another one. SQLite never counts the change
+/// counter down, and no commit reaches the file without changing its time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileLook {
+    /// Change counter of page 1 at `acked`, be it in the WAL or in the file; 0: not known.
+    pub changes: u32,
+    /// The file's modification time, nanoseconds since the Unix epoch.
+    pub modified_ns: u64,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -61,6 +73,10 @@ struct Text {
     wal_offset: u64,
     wal_checksum: [u32; 2],
     db_checksum: String,
+    #[serde(default)]
+    changes: u32,
+    #[serde(default)]
+    modified_ns: u64,
 }
 
 impl LocalState {
@@ -79,6 +95,8 @@ impl LocalState {
             wal_offset: self.wal.offset,
             wal_checksum: self.wal.checksum,
             db_checksum: checksum(self.db_checksum.map(DbChecksum::get)),
+            changes: self.file.map_or(0, |file| file.changes),
+            modified_ns: self.file.map_or(0, |file| file.modified_ns),
         })?)
     }
 
@@ -111,6 +129,7 @@ impl LocalState {
                 checksum: text.wal_checksum,
             },
             db_checksum: checksum("db_checksum", &text.db_checksum)?.and_then(DbChecksum::from_header),
+            file: (text.modified_ns != 0).then_some(FileLook { changes: text.changes, modified_ns: text.modified_ns }),
         })
     }
 }
@@ -138,12 +157,14 @@ mod tests {
             page_size: PageSize::new(4096).unwrap(),
             wal: WalPosition { salt1: 1, salt2: u32::MAX, offset: 4152, checksum: [3, 4] },
             db_checksum: DbChecksum::from_header(1 << 63 | 9),
+            file: Some(FileLook { changes: 12, modified_ns: 1_700_000_000_000_000_001 }),
         }
     }
 
     #[test]
     fn round_trips() {
-        let unknown = LocalState { tip_checksum: None, db_checksum: None, wal: WalPosition::default(), ..state() };
+        let unknown =
+            LocalState { tip_checksum: None, db_checksum: None, file: None, wal: WalPosition::default(), ..state() };
         for state in [state(), unknown] {
             let text = state.to_text().unwrap();
             assert_eq!(LocalState::parse(text.as_bytes()).unwrap(), state);

@@ -1,13 +1,13 @@
 //! Finds where replication of a local file goes on: asks the replica for its newest file, the local record and the WAL,
-//! and has `lineage` decide. Runs at the start and after every break of the chain. Uploads nothing.
+//! and has `replica::descent` and `resume` decide. Runs at the start and after every break of the chain. Uploads nothing.
 
 use super::capture::{Capture, CaptureError, Draft};
-use super::lineage::{self, Descent, Local, Resume, Tip};
+use super::resume::{self, Local, Resume};
 use crate::local_state;
-use crate::ltx::{HEADER_BYTES, Header};
 use crate::model::lineage::LocalState;
 use crate::model::{DbChecksum, DbPath, Deadline, FileChecksum, Txid};
-use crate::store::layout::Level;
+use crate::replica::tip::{self as replica_tip, Reading};
+use crate::replica::{Candidate, Descent, Tip, descent};
 use crate::store::{Store, StoreError, StoreErrorKind};
 use crate::wal::Cursor;
 
@@ -54,20 +54,19 @@ pub enum AnchorError {
 /// The replica's newest position; None when it holds no LTX file.
 pub async fn tip(store: &dyn Store, by: Deadline) -> Result<Option<Tip>, StoreError> {
     let layout = store.layout();
-    let files = store.list(layout.all_levels(), by).await?;
-    let files: Vec<_> = files.iter().filter_map(|object| layout.parse(&object.key)).collect();
-    let Some(max) = files.iter().map(|(_, range)| range.max).max() else { return Ok(None) };
-    let newest = files.iter().filter(|(_, range)| range.max == max).min();
-    let Some((level, range)) = newest else { return Ok(None) };
-    let key = layout.key(*level, *range);
-    let start = store.get(&key, Some(0..HEADER_BYTES as u64), by).await?;
-    let header = Header::from_start(&start).map_err(|error| StoreError {
+    let objects = store.list(layout.all_levels(), by).await?;
+    let files = objects.into_iter().filter_map(|object| {
+        let (level, range) = layout.parse(&object.key)?;
+        Some(Candidate { key: object.key, size: object.size, level, range })
+    });
+    let get =
+        |key: String, range| -> Reading<'_, StoreError> { Box::pin(async move { store.get(&key, range, by).await }) };
+    replica_tip::read(replica_tip::newest(files), get).await?.map_err(|broken| StoreError {
         kind: StoreErrorKind::Invalid,
         operation: "read",
-        subject: format!("{}/{key}", store.url()),
-        detail: error.to_string(),
-    })?;
-    Ok(Some(Tip { max, on_level_0: *level == Level::RAW, header }))
+        subject: format!("{}/{}", store.url(), broken.key),
+        detail: broken.problem.to_string(),
+    })
 }
 
 /// Blocks (disk only).
@@ -78,13 +77,20 @@ pub fn anchor(db: &DbPath, replica: &str, mut capture: Capture, tip: Option<Tip>
     });
     let mut uploaded_at = None;
     let mut uploaded_checksum = None;
-    let first = match (lineage::descent(replica, state.as_ref(), tip.as_ref()), &tip) {
-        (Descent::Foreign(why), _) => return Err(AnchorError::Foreign(why.into())),
-        (Descent::First, _) | (_, None) => First::Snapshot(capture.image()?),
-        (Descent::Ahead, Some(tip)) => image(db, &mut capture, tip, "the replica lost files that had been uploaded")?,
-        (Descent::Ours { sent }, Some(tip)) => {
+    let descended = tip.as_ref().map(|tip| (descent(state.as_ref(), replica, tip), tip));
+    let first = match descended {
+        None => First::Snapshot(capture.image()?),
+        Some((Descent::Unproven(doubt), _)) => return Err(AnchorError::Foreign(doubt.to_string())),
+        Some((Descent::Forked { acked }, tip)) => {
+            let why = format!("it ends with another's TXID {}, and this one had uploaded up to {acked}", tip.txid);
+            return Err(AnchorError::Foreign(why));
+        }
+        Some((Descent::Ahead { .. }, tip)) => {
+            image(db, &mut capture, tip, "the replica lost files that had been uploaded")?
+        }
+        Some((Descent::Ours { sent }, tip)) => {
             let recorded = state.as_ref().filter(|_| !sent);
-            uploaded_checksum = recorded.and_then(|state| state.db_checksum).or(tip.header.db_checksum);
+            uploaded_checksum = recorded.and_then(|state| state.db_checksum).or(tip.db_checksum());
             match ours(&capture, tip, state.as_ref(), sent, uploaded_checksum)? {
                 Resume::Image(why) => image(db, &mut capture, tip, why)?,
                 Resume::From(cursor) => {
@@ -103,13 +109,13 @@ pub fn anchor(db: &DbPath, replica: &str, mut capture: Capture, tip: Option<Tip>
     Ok(Anchor {
         capture,
         node_id: state.as_ref().map_or_else(local_state::new_node_id, |state| state.node_id),
-        uploaded: tip.as_ref().map_or(Txid::NONE, |tip| tip.max),
+        uploaded: tip.as_ref().map_or(Txid::NONE, |tip| tip.txid),
         uploaded_at,
         uploaded_checksum,
         tip_checksum: state.as_ref().and_then(|state| state.tip_checksum),
-        last_timestamp_ms: tip.as_ref().map_or(0, |tip| tip.header.timestamp_ms),
+        last_timestamp_ms: tip.as_ref().map_or(0, |tip| tip.first.header.timestamp_ms),
         first,
-        needs_level_0: tip.is_none_or(|tip| !tip.on_level_0),
+        needs_level_0: tip.is_none_or(|tip| tip.raw().is_none()),
     })
 }
 
@@ -120,7 +126,7 @@ fn ours(
     sent: bool,
     expected: Option<DbChecksum>,
 ) -> Result<Resume, AnchorError> {
-    let found = match state.and_then(|state| lineage::wal_end(state, tip, sent)) {
+    let found = match state.and_then(|state| resume::wal_end(state, tip, sent)) {
         Some((salts, end)) => capture.on_chain(salts, end)?,
         None => None,
     };
@@ -130,12 +136,12 @@ fn ours(
         _ => found,
     };
     let (page_size, db_checksum, end) = (capture.page_size(), capture.db_checksum(), capture.cursor());
-    Ok(lineage::resume(&Local { page_size, db_checksum, end, found }, tip, expected))
+    Ok(resume::resume(&Local { page_size, db_checksum, end, found }, tip, expected))
 }
 
 fn image(db: &DbPath, capture: &mut Capture, tip: &Tip, why: &str) -> Result<First, AnchorError> {
-    tracing::warn!(db = %db, "the whole database is uploaded as TXID {}: {why}", tip.max.next());
-    let new_page_size = capture.page_size() != tip.header.page_size;
+    tracing::warn!(db = %db, "the whole database is uploaded as TXID {}: {why}", tip.txid.next());
+    let new_page_size = capture.page_size() != tip.first.header.page_size;
     Ok(First::Image { draft: capture.image()?, new_page_size })
 }
 

@@ -36,6 +36,8 @@ pub struct Draft {
     pub pages: Pages,
     /// Of the whole database at the draft's end.
     pub db_checksum: DbChecksum,
+    /// SQLite's change counter there.
+    pub changes: u32,
     /// Size of the database in pages.
     pub commit: u32,
     /// The WAL range it was made from; None for an image or an empty segment.
@@ -302,7 +304,15 @@ impl Tail {
     }
 
     fn draft(&self, pages: Pages, wal: Option<WalRange>) -> Draft {
-        Draft { pages, db_checksum: self.sums.total(), commit: self.commit, wal, end: self.cursor, full: false }
+        Draft {
+            pages,
+            db_checksum: self.sums.total(),
+            changes: self.sums.changes(),
+            commit: self.commit,
+            wal,
+            end: self.cursor,
+            full: false,
+        }
     }
 
     /// The WAL's header and the cursor in it, moved along when a writer started the WAL over. None: the WAL is empty.

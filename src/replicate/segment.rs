@@ -4,7 +4,7 @@
 use super::sums::PageSums;
 use crate::ltx::{Encoder, Header, LtxError};
 use crate::model::{FileChecksum, PageNo, PageSize, page_checksum};
-use crate::sqlite::hold::read_full;
+use crate::sqlite::files::read_full;
 use crate::wal::Salts;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -75,6 +75,9 @@ impl Pages {
             self.read(entry, &mut buffer)?;
             entry.sum = page_checksum(entry.page, &buffer);
             sums.set(entry.page, entry.sum);
+            if entry.page.0 == 1 {
+                sums.first_page(&buffer);
+            }
         }
         self.list = list;
         Ok(())

@@ -9,7 +9,7 @@ use super::segment::SegmentError;
 use super::upload::Segment;
 use crate::local_state;
 use crate::ltx::Header;
-use crate::model::lineage::{LocalState, WalPosition};
+use crate::model::lineage::{FileLook, LocalState, WalPosition};
 use crate::model::{DbChecksum, DbPath, Txid, TxidRange};
 use crate::store::layout::Level;
 use crate::wal::Cursor;
@@ -21,6 +21,7 @@ struct Pending {
     segment: Segment,
     end: Option<Cursor>,
     db_checksum: DbChecksum,
+    changes: u32,
 }
 
 /// Numbers drafts and queues them.
@@ -41,7 +42,8 @@ impl Queue {
             let min = if *level == Level::SNAPSHOT { Txid::FIRST } else { txid };
             let header = header(&draft, TxidRange { min, max: txid }, timestamp_ms, self.node_id);
             let segment = Segment::prepare(*level, header, draft.pages.clone())?;
-            self.pending.push_back(Pending { segment, end: draft.end, db_checksum: draft.db_checksum });
+            let (end, db_checksum, changes) = (draft.end, draft.db_checksum, draft.changes);
+            self.pending.push_back(Pending { segment, end, db_checksum, changes });
         }
         self.numbered = txid;
         self.last_timestamp_ms = timestamp_ms;
@@ -64,6 +66,8 @@ pub struct Work {
     /// The last capture stopped before the end of what was committed.
     pub behind: bool,
     acked: LocalState,
+    /// SQLite's change counter at `acked`; 0: not known.
+    changes: u32,
     last_try: Instant,
     /// The WAL may be restarted, and nothing came since.
     settled: Option<Cursor>,
@@ -81,6 +85,7 @@ impl Work {
             page_size: capture.page_size(),
             wal: position(anchor.uploaded_at),
             db_checksum: anchor.uploaded_checksum,
+            file: None,
         };
         let mut queue = Queue { node_id, numbered: uploaded, last_timestamp_ms, pending: VecDeque::new() };
         match first {
@@ -91,7 +96,7 @@ impl Work {
             First::Image { draft, new_page_size: true } => queue.push(draft, &[Level::SNAPSHOT, Level::RAW])?,
         }
         let (last_try, settled) = (Instant::now(), None);
-        Ok(Work { db, capture, queue, needs_level_0, behind: false, acked, last_try, settled })
+        Ok(Work { db, capture, queue, needs_level_0, behind: false, acked, changes: 0, last_try, settled })
     }
 
     /// What is on its way next.
@@ -132,13 +137,13 @@ impl Work {
     /// Records that the next segment is about to be sent: if its reply gets lost with us, the next start knows it.
     pub fn record_sending(&self) {
         if let Some(next) = self.pending() {
-            self.record(&LocalState { sent: next.header.range.max, ..self.acked.clone() });
+            self.record(&LocalState { sent: next.header.range.max, file: self.file_look(), ..self.acked.clone() });
         }
     }
 
     /// The first pending segment has arrived. Its TXID.
     pub fn arrived(&mut self) -> Option<Txid> {
-        let Pending { segment, end, db_checksum } = self.queue.pending.pop_front()?;
+        let Pending { segment, end, db_checksum, changes } = self.queue.pending.pop_front()?;
         let txid = segment.header.range.max;
         self.needs_level_0 = segment.level != Level::RAW;
         self.acked = LocalState {
@@ -150,6 +155,7 @@ impl Work {
             db_checksum: Some(db_checksum),
             ..self.acked.clone()
         };
+        self.changes = changes;
         Some(txid)
     }
 
@@ -185,7 +191,14 @@ impl Work {
 
     /// Records that everything is where it belongs.
     pub fn record_settled(&self) {
-        self.record(&self.acked);
+        self.record(&LocalState { file: self.file_look(), ..self.acked.clone() });
+    }
+
+    /// By which a later start sees whether the file without its WAL is newer than this record.
+    fn file_look(&self) -> Option<FileLook> {
+        let modified = std::fs::metadata(self.db.as_path()).and_then(|meta| meta.modified()).ok()?;
+        let since = modified.duration_since(UNIX_EPOCH).ok()?;
+        Some(FileLook { changes: self.changes, modified_ns: u64::try_from(since.as_nanos()).ok()? })
     }
 
     fn record(&self, state: &LocalState) {

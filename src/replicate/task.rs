@@ -10,6 +10,7 @@ use super::status::StatusCell;
 use super::upload::{self, Content, Stored, UploadError};
 use super::{Conflict, Target};
 use crate::model::{Captured, DbPath, Deadline};
+use crate::replica::Tip;
 use crate::sqlite::{ReadHold, SqliteError};
 use crate::store::retry;
 use std::sync::Arc;
@@ -185,7 +186,7 @@ impl Task {
     }
 
     /// The replica's newest position, however long it takes.
-    async fn tip(&mut self) -> Result<Option<super::lineage::Tip>, End> {
+    async fn tip(&mut self) -> Result<Option<Tip>, End> {
         let mut trouble = Trouble::default();
         loop {
             let store = Arc::clone(&self.target.store);

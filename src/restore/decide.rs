@@ -1,8 +1,8 @@
 //! What a start does with one database: pure, every cell.
 
 use super::error::Refusal;
-use super::lineage::{Doubt, Lineage};
 use super::listing::Replica;
+use crate::replica::{Descent, Doubt};
 
 /// The file at the database's path; one of 0 bytes is absent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -10,6 +10,14 @@ pub enum Local {
     Absent,
     /// With what is known of its relation to the replica; None where the replica holds nothing to compare with.
     Present(Option<Lineage>),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Lineage {
+    /// What the record beside it proves, and its content does not deny.
+    Recorded(Descent),
+    /// The local WAL still holds the last frame of the tip, whatever the record says.
+    ByWal,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,11 +52,13 @@ pub fn decide(local: &Local, replica: Replica) -> Decision {
         (Local::Absent, Replica::Ends(_)) => Decision::Restore(Why::NoLocalFile),
         (Local::Present(_), Replica::Empty) => Decision::KeepLocal(Kept::ReplicaEmpty),
         (Local::Present(lineage), Replica::Ends(tip)) => match lineage {
-            Some(Lineage::ByState) => Decision::KeepLocal(Kept::ByState),
             Some(Lineage::ByWal) => Decision::KeepLocal(Kept::ByWal),
-            Some(Lineage::Ahead { .. }) => Decision::KeepLocal(Kept::Ahead),
-            Some(Lineage::Forked { acked }) => Decision::Refuse(Refusal::Forked { tip, acked: *acked }),
-            Some(Lineage::Unproven(doubt)) => Decision::Restore(Why::Instead(doubt.clone())),
+            Some(Lineage::Recorded(descent)) => match descent {
+                Descent::Ours { .. } => Decision::KeepLocal(Kept::ByState),
+                Descent::Ahead { .. } => Decision::KeepLocal(Kept::Ahead),
+                Descent::Forked { acked } => Decision::Refuse(Refusal::Forked { tip, acked: *acked }),
+                Descent::Unproven(doubt) => Decision::Restore(Why::Instead(doubt.clone())),
+            },
             None => Decision::Restore(Why::Instead(Doubt::NoState)),
         },
     }
@@ -63,7 +73,7 @@ mod tests {
     fn every_cell() {
         let acked = Txid(9);
         let ends = Replica::Ends(Txid(4));
-        let present = |lineage| Local::Present(Some(lineage));
+        let recorded = |descent| Local::Present(Some(Lineage::Recorded(descent)));
         let behind = Doubt::Behind { acked: Txid(2), tip: Txid(4) };
         for (local, replica, decision) in [
             (Local::Absent, Replica::Empty, Decision::StartEmpty),
@@ -72,12 +82,12 @@ mod tests {
             (Local::Present(None), Replica::Empty, Decision::KeepLocal(Kept::ReplicaEmpty)),
             (Local::Present(None), Replica::OldFormat, Decision::Refuse(Refusal::OldFormat)),
             (Local::Present(None), ends, Decision::Restore(Why::Instead(Doubt::NoState))),
-            (present(Lineage::ByState), ends, Decision::KeepLocal(Kept::ByState)),
-            (present(Lineage::ByWal), ends, Decision::KeepLocal(Kept::ByWal)),
-            (present(Lineage::Ahead { acked }), ends, Decision::KeepLocal(Kept::Ahead)),
-            (present(Lineage::Forked { acked }), ends, Decision::Refuse(Refusal::Forked { tip: Txid(4), acked })),
-            (present(Lineage::Unproven(Doubt::NoState)), ends, Decision::Restore(Why::Instead(Doubt::NoState))),
-            (present(Lineage::Unproven(behind.clone())), ends, Decision::Restore(Why::Instead(behind))),
+            (recorded(Descent::Ours { sent: false }), ends, Decision::KeepLocal(Kept::ByState)),
+            (Local::Present(Some(Lineage::ByWal)), ends, Decision::KeepLocal(Kept::ByWal)),
+            (recorded(Descent::Ahead { acked }), ends, Decision::KeepLocal(Kept::Ahead)),
+            (recorded(Descent::Forked { acked }), ends, Decision::Refuse(Refusal::Forked { tip: Txid(4), acked })),
+            (recorded(Descent::Unproven(Doubt::NoState)), ends, Decision::Restore(Why::Instead(Doubt::NoState))),
+            (recorded(Descent::Unproven(behind.clone())), ends, Decision::Restore(Why::Instead(behind))),
         ] {
             assert_eq!(decide(&local, replica), decision, "{local:?} {replica:?}");
         }

@@ -1,6 +1,7 @@
 //! The error of this boundary. `kind` is what callers branch on; the text says what failed on which file, and what to do.
 
 use super::plan::PlanError;
+use crate::local_state::LocalStateError;
 use crate::ltx::LtxError;
 use crate::model::TxidRange;
 use crate::store::StoreError;
@@ -37,6 +38,8 @@ pub enum RestoreError {
     Vanishing { replica: String },
     #[error("cannot {operation} {}: {source}", .path.display())]
     Io { operation: &'static str, path: PathBuf, source: io::Error },
+    #[error("{db} is ready, but its position cannot be recorded, so it could not be replicated: {source}")]
+    Record { db: String, source: LocalStateError },
     #[error("{}: {problem}", .path.display())]
     InTheWay { path: PathBuf, problem: &'static str },
 }
@@ -83,7 +86,9 @@ impl RestoreError {
             }
             RestoreError::Unavailable { .. } | RestoreError::Vanishing { .. } => RestoreErrorKind::Unavailable,
             RestoreError::NothingThere { .. } | RestoreError::NoSuchState { .. } => RestoreErrorKind::NothingThere,
-            RestoreError::Io { .. } | RestoreError::InTheWay { .. } => RestoreErrorKind::Local,
+            RestoreError::Io { .. } | RestoreError::Record { .. } | RestoreError::InTheWay { .. } => {
+                RestoreErrorKind::Local
+            }
         }
     }
 

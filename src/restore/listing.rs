@@ -44,13 +44,6 @@ impl Listing {
             (Some(end), _) => Replica::Ends(end),
         }
     }
-
-    /// The files that end at `tip`, raw level first: that one is never merged away.
-    pub fn ending_at(&self, tip: Txid) -> Vec<RemoteFile> {
-        let mut files: Vec<_> = self.files.iter().filter(|file| file.range.max == tip).cloned().collect();
-        files.sort_by_key(|file| (file.level, file.range));
-        files
-    }
 }
 
 /// `generations/<16 hex digits>/{snapshots,wal}/…`
@@ -65,7 +58,6 @@ fn is_old_format(key: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::layout::Level;
 
     fn object(key: &str, modified_ms: i64) -> Object {
         Object { key: key.into(), size: 200, modified_ms }
@@ -90,13 +82,5 @@ mod tests {
         ] {
             assert_eq!(Listing::of(Layout::Directory, &objects).replica(), replica, "{objects:?}");
         }
-    }
-
-    #[test]
-    fn candidates_for_the_tip() {
-        let merged = "ltx/1/0000000000000002-0000000000000003.ltx";
-        let listing = Listing::of(Layout::Directory, &[object(merged, 1), object(SNAPSHOT, 1), object(RAW, 1)]);
-        let levels: Vec<_> = listing.ending_at(Txid(3)).iter().map(|file| file.level).collect();
-        assert_eq!(levels, [Level(0), Level(1)]);
     }
 }

@@ -5,9 +5,9 @@
 mod assemble;
 pub mod decide;
 pub mod error;
+mod evidence;
 mod fetch;
 mod install;
-pub mod lineage;
 pub mod listing;
 mod ordered;
 mod output;
@@ -26,7 +26,6 @@ mod wal_proof;
 pub use decide::Kept;
 pub use error::{RestoreError, RestoreErrorKind};
 pub use install::recover;
-pub use lineage::{Tip, TipFile};
 pub use output::{RestoredTo, restore_to};
 pub use plan::Target;
 pub use progress::Progress;

@@ -4,7 +4,6 @@ use super::decide::{Decision, Kept, Why, decide};
 use super::error::{RestoreError, RestoreErrorKind};
 use super::fetch::{Fetched, fetch};
 use super::install::{install, recover};
-use super::lineage::Tip;
 use super::plan::Target;
 use super::progress::Progress;
 use super::settings::{OnRestoreFailure, Owners, RestoreSettings};
@@ -25,10 +24,9 @@ pub(super) const BETWEEN_LOOKS: Duration = Duration::from_millis(200);
 /// How a database stands when the app may start.
 #[derive(Debug)]
 pub enum Outcome {
-    /// The local file stays. `tip` is the replica's newest position, None when it is empty.
+    /// The local file stays.
     KeptLocal {
         why: Kept,
-        tip: Option<Tip>,
     },
     Restored {
         txid: Txid,
@@ -107,7 +105,7 @@ async fn look_and_act(
             tracing::info!(database = %db, replica = source.url(), "starting empty: there is no file and no replica");
             Ok(Outcome::StartedEmpty)
         }
-        Decision::KeepLocal(why) => Ok(keep(db, source.url(), why, survey)),
+        Decision::KeepLocal(why) => Ok(keep(db, source.url(), why, survey)?),
         Decision::Refuse(refusal) => Err(RestoreError::Refused { replica: source.url().to_owned(), refusal }.into()),
         Decision::Restore(why) => {
             match why {
@@ -123,7 +121,7 @@ async fn look_and_act(
     }
 }
 
-fn keep(db: &DbPath, replica: &str, why: Kept, survey: Survey) -> Outcome {
+fn keep(db: &DbPath, replica: &str, why: Kept, survey: Survey) -> Result<Outcome, RestoreError> {
     match why {
         Kept::ReplicaEmpty => tracing::info!(database = %db, replica, "keeping the local file: the replica is empty"),
         Kept::ByState => tracing::info!(database = %db, replica, "keeping the local file: it continues the replica"),
@@ -135,9 +133,9 @@ fn keep(db: &DbPath, replica: &str, why: Kept, survey: Survey) -> Outcome {
         }
     }
     if let Some(state) = &survey.adopted {
-        record_state(db, state);
+        record_state(db, state)?;
     }
-    Outcome::KeptLocal { why, tip: survey.tip }
+    Ok(Outcome::KeptLocal { why })
 }
 
 fn put_in_place(db: &DbPath, replica: &str, fetched: Fetched) -> Result<Outcome, RestoreError> {
@@ -152,20 +150,19 @@ fn put_in_place(db: &DbPath, replica: &str, fetched: Fetched) -> Result<Outcome,
         page_size: verified.page_size,
         wal: WalPosition::default(),
         db_checksum: Some(verified.db_checksum),
+        file: None,
     };
     // The order matters: the old state never stands beside the new file, nor the new state beside the old one.
     forget_state(db);
     install(verified)?;
-    record_state(db, &state);
+    record_state(db, &state)?;
     tracing::info!(database = %db, replica, %txid, bytes, files, "restored");
     Ok(Outcome::Restored { txid, bytes, files })
 }
 
-/// Without a state the next start restores once more: no reason to fail this one.
-fn record_state(db: &DbPath, state: &LocalState) {
-    if let Err(error) = local_state::store(db, state) {
-        tracing::warn!(database = %db, "the next start will restore again: {error}");
-    }
+/// Without it nothing of the file could be put on top of the replica: it would be replicated as little as a stranger's.
+fn record_state(db: &DbPath, state: &LocalState) -> Result<(), RestoreError> {
+    local_state::store(db, state).map_err(|source| RestoreError::Record { db: db.to_string(), source })
 }
 
 pub(super) fn forget_state(db: &DbPath) {

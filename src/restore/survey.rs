@@ -1,29 +1,24 @@
 //! One look at everything that the decision needs: the local file and its state, what the replica holds, and, where both
 //! are there, how they relate. Reads; changes nothing.
 
-use super::decide::Local;
+use super::decide::{Lineage, Local};
 use super::error::{Damage, RestoreError};
-use super::install;
-use super::lineage::{Lineage, Tip, TipFile, by_state};
 use super::listing::{Listing, Replica};
 use super::plan::RemoteFile;
 use super::source::{Source, SourceError};
 use super::wal_proof::{LastFrame, last_frame};
+use super::{evidence, install};
 use crate::local_state;
-use crate::ltx::{self, Decoder, Event, Header, LtxError, Trailer};
+use crate::ltx::{Decoder, Event, LtxError};
 use crate::model::lineage::{LocalState, WalPosition};
 use crate::model::{DbPath, PageNo, Txid};
-use crate::store::layout::Level;
-use std::ops::Range;
-
-/// A file up to this size is read whole when only its ends are wanted: one request instead of two.
-const SMALL: u64 = 64 << 10;
+use crate::replica::tip::{Problem, Reading};
+use crate::replica::{self, Candidate, Descent, Doubt, Tip, TipFile, descent};
 
 pub struct Survey {
     pub listing: Listing,
     pub replica: Replica,
     pub local: Local,
-    pub tip: Option<Tip>,
     /// The WAL proved what no state file says: the state to record, so that replication goes on from there.
     pub adopted: Option<LocalState>,
 }
@@ -33,20 +28,24 @@ pub async fn survey(db: &DbPath, source: &Source<'_>) -> Result<Survey, SourceEr
     let state = load_state(db);
     let listing = source.listing().await?;
     let replica = listing.replica();
-    let mut survey = Survey { listing, replica, local: Local::Absent, tip: None, adopted: None };
+    let mut survey = Survey { listing, replica, local: Local::Absent, adopted: None };
     survey.local = match (present, replica) {
         (false, _) => Local::Absent,
         (true, Replica::Empty | Replica::OldFormat) => Local::Present(None),
-        (true, Replica::Ends(end)) => {
-            let tip = peek(source, &survey.listing, end).await?;
-            let mut lineage = by_state(state.as_ref(), source.url(), &tip);
-            if matches!(lineage, Lineage::Unproven(_)) {
-                survey.adopted = by_wal(db, source, &survey.listing, &tip).await?;
-                lineage = if survey.adopted.is_some() { Lineage::ByWal } else { lineage };
+        (true, Replica::Ends(_)) => match tip(source, &survey.listing).await? {
+            None => Local::Present(None),
+            Some(tip) => {
+                let mut descent = descent(state.as_ref(), source.url(), &tip);
+                if let (Descent::Ours { sent }, Some(state)) = (&descent, state) {
+                    let denied = evidence::look(db.clone(), state, tip.clone(), *sent).await?;
+                    descent = denied.map_or(descent, |why| Descent::Unproven(Doubt::Content(why)));
+                } else if matches!(descent, Descent::Unproven(_)) {
+                    survey.adopted = by_wal(db, source, &survey.listing, &tip).await?;
+                }
+                let by_wal = survey.adopted.is_some();
+                Local::Present(Some(if by_wal { Lineage::ByWal } else { Lineage::Recorded(descent) }))
             }
-            survey.tip = Some(tip);
-            Local::Present(Some(lineage))
-        }
+        },
     };
     Ok(survey)
 }
@@ -59,37 +58,22 @@ fn load_state(db: &DbPath) -> Option<LocalState> {
     })
 }
 
-/// The first and the last bytes of the files that end at the tip.
-async fn peek(source: &Source<'_>, listing: &Listing, end: Txid) -> Result<Tip, SourceError> {
-    let mut tip = Tip { txid: end, files: Vec::new() };
-    let mut broken = None;
-    for file in listing.ending_at(end) {
-        match peek_file(source, &file).await? {
-            Ok(found) => tip.files.push(found),
-            Err(error) => broken = Some((file.key, error)),
-        }
-    }
-    match broken {
-        Some((file, error)) if tip.files.is_empty() => {
-            let (replica, damage) = (source.url().to_owned(), Damage::Format(error));
-            Err(RestoreError::Damaged { replica, file, damage }.into())
-        }
-        _ => Ok(tip),
-    }
-}
-
-async fn peek_file(source: &Source<'_>, file: &RemoteFile) -> Result<Result<TipFile, LtxError>, SourceError> {
-    let (start, end) = if file.size <= SMALL {
-        let whole = source.get(&file.key, None).await?;
-        (whole.clone(), whole)
-    } else {
-        let tail: Range<u64> = file.size - ltx::TRAILER_BYTES as u64..file.size;
-        (source.get(&file.key, Some(0..ltx::HEADER_BYTES as u64)).await?, source.get(&file.key, Some(tail)).await?)
-    };
-    Ok(Header::from_start(&start).and_then(|header| {
-        let checksum = Trailer::from_end(&end)?.file;
-        Ok(TipFile { key: file.key.clone(), size: file.size, level: file.level, header, checksum })
-    }))
+async fn tip(source: &Source<'_>, listing: &Listing) -> Result<Option<Tip>, SourceError> {
+    let files = listing.files.iter().map(|file| Candidate {
+        key: file.key.clone(),
+        size: file.size,
+        level: file.level,
+        range: file.range,
+    });
+    let get =
+        |key: String, range| -> Reading<'_, SourceError> { Box::pin(async move { source.get(&key, range).await }) };
+    replica::tip::read(replica::tip::newest(files), get).await?.map_err(|broken| {
+        let damage = match broken.problem {
+            Problem::Format(error) => Damage::Format(error),
+            Problem::Name(range) => Damage::Name(range),
+        };
+        RestoreError::Damaged { replica: source.url().to_owned(), file: broken.key, damage }.into()
+    })
 }
 
 /// Compares the last frame that the newest raw file covers with the local WAL.
@@ -99,7 +83,7 @@ async fn by_wal(
     listing: &Listing,
     tip: &Tip,
 ) -> Result<Option<LocalState>, SourceError> {
-    let Some(raw) = tip.files.iter().find(|file| file.level == Level::RAW) else { return Ok(None) };
+    let Some(raw) = tip.raw() else { return Ok(None) };
     let wal = db.wal();
     let Some(frame) = last_frame(&wal, &raw.header).map_err(RestoreError::io("read", &wal))? else { return Ok(None) };
     let Some(file) = listing.files.iter().find(|file| file.key == raw.key) else { return Ok(None) };
@@ -147,5 +131,6 @@ fn adopt(replica: &str, tip: Txid, raw: &TipFile, frame: &LastFrame) -> LocalSta
             checksum: frame.checksum,
         },
         db_checksum: raw.header.db_checksum,
+        file: None,
     }
 }

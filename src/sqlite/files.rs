@@ -8,7 +8,7 @@ use nix::libc;
 use std::collections::HashMap;
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -76,4 +76,30 @@ pub fn open_wal(path: &Path) -> io::Result<(FileId, Arc<File>)> {
     let file = File::open(path)?;
     let meta = file.metadata()?;
     Ok((FileId(meta.dev(), meta.ino()), Arc::new(file)))
+}
+
+/// Reads until `buffer` is full or the file ends.
+pub fn read_full(file: &File, offset: u64, buffer: &mut [u8]) -> std::io::Result<usize> {
+    let mut done = 0;
+    while let Some(rest) = buffer.get_mut(done..).filter(|rest| !rest.is_empty()) {
+        match file.read_at(rest, offset + done as u64) {
+            Ok(0) => break,
+            Ok(read) => done += read,
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(done)
+}
+
+/// For a look at a database file before this process has any connection to it: closing this descriptor drops nothing then.
+/// One that is kept already is used instead.
+#[expect(clippy::disallowed_methods, reason = "no lock of ours can be on it")]
+pub fn before_any_connection(path: &Path) -> io::Result<Arc<File>> {
+    let kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
+    let known = identity(path)?.and_then(|id| kept.as_ref()?.get(&id).cloned());
+    match known {
+        Some(file) => Ok(file),
+        None => File::open(path).map(Arc::new),
+    }
 }

@@ -9,10 +9,9 @@
 
 use super::connection::Link;
 use super::error::SqliteError;
-use super::files::{self, FileId};
+use super::files::{self, FileId, read_full};
 use crate::model::{DbPath, PageSize};
 use std::fs::File;
-use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 /// How far a checkpoint got, in frames.
@@ -155,20 +154,6 @@ impl ReadHold {
     fn lost(&self, cause: &SqliteError) -> SqliteError {
         SqliteError::HoldLost { subject: self.path.to_string(), detail: cause.to_string() }
     }
-}
-
-/// Reads until `buffer` is full or the file ends.
-pub fn read_full(file: &File, offset: u64, buffer: &mut [u8]) -> std::io::Result<usize> {
-    let mut done = 0;
-    while let Some(rest) = buffer.get_mut(done..).filter(|rest| !rest.is_empty()) {
-        match file.read_at(rest, offset + done as u64) {
-            Ok(0) => break,
-            Ok(read) => done += read,
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(done)
 }
 
 /// The page size from the database's header (SQLite file format, section 1.3).

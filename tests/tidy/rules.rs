@@ -7,9 +7,10 @@ pub const FILE_LINES_MAX: usize = 500;
 pub const FUNCTION_LINES_MAX: usize = 70;
 
 /// Who may import whom: a module's row; lower rows only.
-const ROWS: [&[&str]; 5] = [
+const ROWS: [&[&str]; 6] = [
     &["model"],
     &["sqlite", "store", "wal", "ltx", "local_state"],
+    &["replica"],
     &["restore", "replicate", "supervise"],
     &["run", "lifecycle", "exit", "config", "observe"],
     &["main", "cli", "commands"],

@@ -1,65 +1,20 @@
-//! What may be replicated on top of what: the local record, the replica's newest file and the local database in, the way
-//! to go on out. Pure. The rule behind it: a local file becomes the replica's head only when it provably descends from
-//! what the replica holds.
+//! How to go on with a local file that descends from the replica: the record, the replica's newest file and the local
+//! database in, where segments begin out. Pure.
 
-use crate::ltx::Header;
 use crate::model::lineage::LocalState;
-use crate::model::{DbChecksum, PageSize, Txid};
+use crate::model::{DbChecksum, PageSize};
+use crate::replica::Tip;
 use crate::wal::{Cursor, Salts};
-
-/// The replica's newest position.
-#[derive(Clone, Debug)]
-pub struct Tip {
-    pub max: Txid,
-    /// The newest position has a file of its own on level 0, as Litestream needs it.
-    pub on_level_0: bool,
-    /// Of the file at `max` (the level 0 one where there is one).
-    pub header: Header,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Descent {
-    /// The replica is empty.
-    First,
-    /// The local file is at `max` or behind it by WAL frames of its own only. `sent`: the last upload had arrived
-    /// although its reply was lost.
-    Ours { sent: bool },
-    /// The replica lost what this file had uploaded.
-    Ahead,
-    /// Somebody else's: nothing of the local file may be put on top.
-    Foreign(&'static str),
-}
-
-pub fn descent(replica: &str, state: Option<&LocalState>, tip: Option<&Tip>) -> Descent {
-    let Some(tip) = tip else { return Descent::First };
-    let Some(state) = state.filter(|state| state.replica == replica) else {
-        return Descent::Foreign("there is no record that the local file came from this replica");
-    };
-    if tip.max == state.sent && tip.header.node_id == state.node_id {
-        return Descent::Ours { sent: state.sent > state.acked };
-    }
-    if tip.max == state.acked {
-        return match (tip.header.db_checksum, state.db_checksum) {
-            (Some(there), Some(here)) if there != here => Descent::Foreign("its newest file holds another database"),
-            _ => Descent::Ours { sent: false },
-        };
-    }
-    if tip.max < state.acked {
-        return Descent::Ahead;
-    }
-    Descent::Foreign("another writer has gone on from where this one stood")
-}
 
 /// Where in the WAL the replica's newest position should be found.
 pub fn wal_end(state: &LocalState, tip: &Tip, sent: bool) -> Option<(Salts, u64)> {
     let recorded = (Salts(state.wal.salt1, state.wal.salt2), state.wal.offset);
-    if !sent && state.acked == tip.max && recorded.1 != 0 {
+    if !sent && state.acked == tip.txid && recorded.1 != 0 {
         return Some(recorded);
     }
-    let header = &tip.header;
+    let header = &tip.raw()?.header;
     let end = u64::try_from(header.wal_offset.checked_add(header.wal_size)?).ok()?;
-    let in_wal = header.wal_size > 0 && tip.on_level_0;
-    in_wal.then_some((Salts(header.salt1, header.salt2), end))
+    (header.wal_size > 0).then_some((Salts(header.salt1, header.salt2), end))
 }
 
 /// What the local database looks like, under the hold.
@@ -85,7 +40,7 @@ pub enum Resume {
 
 /// How to go on when the local file is ours. `expected`: the database's checksum at the replica's newest position.
 pub fn resume(local: &Local, tip: &Tip, expected: Option<DbChecksum>) -> Resume {
-    if local.page_size != tip.header.page_size {
+    if local.page_size != tip.first.header.page_size {
         return Resume::Image("the page size changed");
     }
     if expected == Some(local.db_checksum) {
@@ -104,8 +59,11 @@ pub fn resume(local: &Local, tip: &Tip, expected: Option<DbChecksum>) -> Resume 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::TxidRange;
+    use crate::ltx::Header;
     use crate::model::lineage::WalPosition;
+    use crate::model::{FileChecksum, Txid, TxidRange};
+    use crate::replica::TipFile;
+    use crate::store::layout::Level;
     use crate::wal::format::Sums;
 
     fn checksum(value: u64) -> Option<DbChecksum> {
@@ -122,6 +80,7 @@ mod tests {
             page_size: PageSize::new(512).unwrap(),
             wal: WalPosition { salt1: 1, salt2: 2, offset: 568, checksum: [3, 4] },
             db_checksum: checksum(5),
+            file: None,
         }
     }
 
@@ -129,40 +88,18 @@ mod tests {
         let range = TxidRange::single(Txid(max));
         let mut header = Header::new(PageSize::new(512).unwrap(), 1, range, 0);
         header.node_id = node_id;
-        Tip { max: Txid(max), on_level_0: true, header }
-    }
-
-    #[test]
-    fn only_what_provably_descends_is_ours() {
-        let known = |max, node, sum| {
-            let mut tip = tip(max, node);
-            tip.header.db_checksum = checksum(sum);
-            tip
-        };
-        let foreign = |descent| matches!(descent, Descent::Foreign(_));
-        let ask = |state: Option<&LocalState>, tip: Tip| descent("file:///r", state, Some(&tip));
-        assert_eq!(descent("file:///r", None, None), Descent::First);
-        assert_eq!(descent("file:///r", Some(&state(3, 3)), None), Descent::First);
-        assert!(foreign(ask(None, tip(3, 7))));
-        assert!(foreign(descent("file:///other", Some(&state(3, 3)), Some(&tip(3, 7)))));
-        assert_eq!(ask(Some(&state(3, 3)), tip(3, 7)), Descent::Ours { sent: false });
-        assert_eq!(ask(Some(&state(3, 4)), tip(4, 7)), Descent::Ours { sent: true });
-        assert!(foreign(ask(Some(&state(3, 4)), tip(4, 8))), "somebody else's file of that number");
-        assert_eq!(ask(Some(&state(3, 4)), tip(3, 0)), Descent::Ours { sent: false });
-        assert_eq!(ask(Some(&state(3, 4)), known(3, 9, 5)), Descent::Ours { sent: false });
-        assert!(foreign(ask(Some(&state(3, 4)), known(3, 9, 6))), "same number, another database");
-        assert!(foreign(ask(Some(&state(3, 4)), tip(5, 7))), "our node, but newer than our record: an old disk");
-        assert_eq!(ask(Some(&state(3, 4)), tip(2, 7)), Descent::Ahead);
+        let first = TipFile { key: "k".into(), level: Level::RAW, header, checksum: FileChecksum(1) };
+        Tip { txid: Txid(max), first, others: Vec::new() }
     }
 
     #[test]
     fn the_place_in_the_wal_is_the_record_or_the_file() {
         let mut newer = tip(4, 7);
-        (newer.header.wal_offset, newer.header.wal_size) = (568, 536);
-        (newer.header.salt1, newer.header.salt2) = (1, 2);
+        (newer.first.header.wal_offset, newer.first.header.wal_size) = (568, 536);
+        (newer.first.header.salt1, newer.first.header.salt2) = (1, 2);
         assert_eq!(wal_end(&state(4, 4), &newer, false), Some((Salts(1, 2), 568)));
         assert_eq!(wal_end(&state(3, 4), &newer, true), Some((Salts(1, 2), 1104)));
-        newer.on_level_0 = false;
+        newer.first.level = Level(1);
         assert_eq!(wal_end(&state(3, 4), &newer, true), None);
         assert_eq!(wal_end(&state(3, 4), &tip(4, 7), true), None, "an image has no place");
     }

@@ -1,0 +1,178 @@
+//! The newest position of a replica: which files end there, and what their heads and trailers say. A file that does not
+//! say what its name says is damage, not a tip.
+
+use crate::ltx::{self, Header, LtxError, Trailer};
+use crate::model::{DbChecksum, FileChecksum, Txid, TxidRange};
+use crate::store::layout::Level;
+use bytes::Bytes;
+use std::ops::Range;
+use std::pin::Pin;
+
+/// A file up to this size is read whole when only its ends are wanted: one request instead of two.
+const SMALL: u64 = 64 << 10;
+
+/// A request for a file's bytes, or for a range of them.
+pub type Reading<'a, E> = Pin<Box<dyn Future<Output = Result<Bytes, E>> + Send + 'a>>;
+
+/// A file of the listing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Candidate {
+    pub key: String,
+    pub size: u64,
+    pub level: Level,
+    pub range: TxidRange,
+}
+
+/// The newest position of a replica, and the heads of the files that end there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tip {
+    pub txid: Txid,
+    /// The one on the lowest level: the raw one, where there is one.
+    pub first: TipFile,
+    pub others: Vec<TipFile>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TipFile {
+    pub key: String,
+    pub level: Level,
+    pub header: Header,
+    pub checksum: FileChecksum,
+}
+
+/// Why no file at the newest position can be used; the first one's reason.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{key} is damaged: {problem}")]
+pub struct Broken {
+    pub key: String,
+    pub problem: Problem,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Problem {
+    #[error("{0}")]
+    Format(#[from] LtxError),
+    #[error("its header says {0}, not what its name says")]
+    Name(TxidRange),
+}
+
+impl Tip {
+    pub fn files(&self) -> impl Iterator<Item = &TipFile> {
+        std::iter::once(&self.first).chain(&self.others)
+    }
+
+    /// The newest position has a file of its own on level 0, as Litestream needs it.
+    pub fn raw(&self) -> Option<&TipFile> {
+        Some(&self.first).filter(|file| file.level == Level::RAW)
+    }
+
+    /// Of the whole database there, if any of its files knows.
+    pub fn db_checksum(&self) -> Option<DbChecksum> {
+        self.files().find_map(|file| file.header.db_checksum)
+    }
+}
+
+/// The files that end at the newest position over all levels, lowest level first. Empty: there is no LTX file.
+pub fn newest(files: impl IntoIterator<Item = Candidate>) -> Vec<Candidate> {
+    let mut newest: Vec<Candidate> = Vec::new();
+    for file in files {
+        let max = newest.first().map_or(Txid::NONE, |found| found.range.max);
+        if file.range.max > max {
+            newest.clear();
+        }
+        if file.range.max >= max {
+            newest.push(file);
+        }
+    }
+    newest.sort_by_key(|file| (file.level, file.range));
+    newest
+}
+
+/// Reads the ends of `candidates`. None: there is none.
+pub async fn read<'a, E>(
+    candidates: Vec<Candidate>,
+    get: impl Fn(String, Option<Range<u64>>) -> Reading<'a, E>,
+) -> Result<Result<Option<Tip>, Broken>, E> {
+    let (mut found, mut broken) = (Vec::new(), None);
+    let Some(txid) = candidates.first().map(|file| file.range.max) else { return Ok(Ok(None)) };
+    for file in candidates {
+        let (start, end) = if file.size <= SMALL {
+            let whole = get(file.key.clone(), None).await?;
+            (whole.clone(), whole)
+        } else {
+            let tail = file.size - ltx::TRAILER_BYTES as u64..file.size;
+            let head = 0..ltx::HEADER_BYTES as u64;
+            (get(file.key.clone(), Some(head)).await?, get(file.key.clone(), Some(tail)).await?)
+        };
+        match ends(&file, &start, &end) {
+            Ok(file) => found.push(file),
+            Err(problem) => broken = broken.or(Some(Broken { key: file.key, problem })),
+        }
+    }
+    let mut found = found.into_iter();
+    Ok(match (found.next(), broken) {
+        (Some(first), _) => Ok(Some(Tip { txid, first, others: found.collect() })),
+        (None, Some(broken)) => Err(broken),
+        (None, None) => Ok(None),
+    })
+}
+
+fn ends(file: &Candidate, start: &[u8], end: &[u8]) -> Result<TipFile, Problem> {
+    let header = Header::from_start(start)?;
+    if header.range != file.range {
+        return Err(Problem::Name(header.range));
+    }
+    let checksum = Trailer::from_end(end)?.file;
+    Ok(TipFile { key: file.key.clone(), level: file.level, header, checksum })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn candidate(level: u8, min: u64, max: u64) -> Candidate {
+        let range = TxidRange::new(Txid(min), Txid(max)).unwrap();
+        Candidate { key: format!("{level}/{range}"), size: 300, level: Level(level), range }
+    }
+
+    #[test]
+    fn the_newest_position_over_all_levels_lowest_level_first() {
+        let of = |files: &[(u8, u64, u64)]| -> Vec<u8> {
+            newest(files.iter().map(|(level, min, max)| candidate(*level, *min, *max)))
+                .iter()
+                .map(|file| file.level.0)
+                .collect()
+        };
+        assert_eq!(of(&[]), [] as [u8; 0]);
+        assert_eq!(of(&[(9, 1, 1)]), [9]);
+        assert_eq!(of(&[(9, 1, 3), (1, 2, 3), (0, 3, 3), (0, 2, 2)]), [0, 1, 9]);
+        assert_eq!(of(&[(0, 2, 2), (9, 1, 3), (1, 2, 2)]), [9]);
+    }
+
+    async fn look(files: Vec<Candidate>, bytes: &[u8]) -> Result<Option<Tip>, Broken> {
+        let get = |_: String, range: Option<Range<u64>>| -> Reading<'_, ()> {
+            let part = range.map_or(bytes, |range| &bytes[range.start as usize..range.end as usize]);
+            Box::pin(std::future::ready(Ok(Bytes::copy_from_slice(part))))
+        };
+        read(files, get).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_file_that_disagrees_with_its_name_is_damage() {
+        let header = Header::new(crate::model::PageSize::new(512).unwrap(), 1, TxidRange::single(Txid(3)), 0);
+        let mut file = Vec::new();
+        ltx::Encoder::start(&header, &mut file).unwrap().finish(&mut file).unwrap();
+        assert_eq!(look(vec![], &file).await, Ok(None));
+        let tip = look(vec![candidate(0, 3, 3)], &file).await.unwrap().unwrap();
+        assert_eq!((tip.txid, tip.raw().is_some(), tip.others.len()), (Txid(3), true, 0));
+        let named = look(vec![candidate(0, 4, 4)], &file).await.unwrap_err();
+        assert_eq!(named.problem, Problem::Name(header.range));
+        // One sound file is enough.
+        let tip = look(vec![candidate(1, 2, 3), candidate(2, 3, 3)], &file).await.unwrap().unwrap();
+        assert_eq!((tip.first.level, tip.raw()), (Level(2), None));
+        assert!(matches!(look(vec![candidate(0, 3, 3)], &file[..90]).await, Err(Broken { .. })));
+        // A large one is read at both ends.
+        let large = Candidate { size: file.len() as u64, ..candidate(0, 3, 3) };
+        assert!(look(vec![large], &file).await.unwrap().is_some());
+    }
+}

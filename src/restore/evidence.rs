@@ -1,0 +1,212 @@
+//! Does the local file's content deny what the record beside it says? A record may be right about the replica and wrong
+//! about the file: its WAL was lost (a power cut, a hand, a copy of the database alone), or another file stands in its
+//! place. Such a file must not become the replica's head. In: the record, the tip, the `-wal` and the head of the
+//! database file. Out: why not, if so. The rule is `denied`, pure.
+//!
+//! Reads before any connection of ours is open; changes nothing.
+
+use super::error::RestoreError;
+use crate::model::lineage::{FileLook, LocalState};
+use crate::model::{DbPath, PageSize};
+use crate::replica::Tip;
+use crate::sqlite::files;
+use crate::wal::{Cursor, Fed, HEADER, Salts, Scanner, WalHeader, frame_size};
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::time::UNIX_EPOCH;
+
+/// Restarts of the WAL that count its first salt up and still tell the same WAL from another one.
+const RESTARTS: u32 = 1 << 16;
+const READ_BYTES: u64 = 256 << 10;
+
+/// Where in the WAL the confirmed position ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Place {
+    salts: Salts,
+    end: u64,
+    page_size: PageSize,
+}
+
+/// What is at that place now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standing {
+    /// The WAL holds it.
+    Reached,
+    /// It is this WAL, and it ends before.
+    Short,
+    /// The WAL was started over since: SQLite does that only when all of it is in the database file.
+    Restarted,
+    /// There is no WAL, or another one.
+    Elsewhere,
+}
+
+/// Blocks on another thread: the WAL may be large.
+pub async fn look(db: DbPath, state: LocalState, tip: Tip, sent: bool) -> Result<Option<&'static str>, RestoreError> {
+    let reading = tokio::task::spawn_blocking(move || {
+        let place = place(&state, &tip, sent);
+        let standing = place.map(|place| standing(&db.wal(), place)).transpose();
+        let standing = standing.map_err(RestoreError::io("read", &db.wal()))?;
+        let found = file_look(db.as_path()).map_err(RestoreError::io("read", db.as_path()))?;
+        Ok(denied(standing, state.file, found))
+    });
+    reading.await.unwrap_or(Ok(None))
+}
+
+/// Of the newest position where its file says it, else of what was confirmed before.
+fn place(state: &LocalState, tip: &Tip, sent: bool) -> Option<Place> {
+    let recorded =
+        Place { salts: Salts(state.wal.salt1, state.wal.salt2), end: state.wal.offset, page_size: state.page_size };
+    let raw = tip.raw().map(|raw| &raw.header).filter(|header| sent && header.wal_size > 0);
+    let arrived = raw.and_then(|raw| {
+        let end = u64::try_from(raw.wal_offset.checked_add(raw.wal_size)?).ok()?;
+        Some(Place { salts: Salts(raw.salt1, raw.salt2), end, page_size: raw.page_size })
+    });
+    arrived.or(Some(recorded).filter(|place| place.end >= HEADER))
+}
+
+/// Pure.
+fn denied(standing: Option<Standing>, recorded: Option<FileLook>, found: FileLook) -> Option<&'static str> {
+    match (standing, recorded) {
+        (Some(Standing::Short), _) => Some("its WAL ends before what it had uploaded"),
+        (Some(Standing::Elsewhere), Some(recorded)) if found.changes < recorded.changes => {
+            Some("it is older than what it had uploaded, or another database")
+        }
+        (Some(Standing::Elsewhere), Some(recorded)) if found.modified_ns == recorded.modified_ns => {
+            Some("its WAL is gone, and with it what it had uploaded")
+        }
+        (Some(Standing::Reached | Standing::Restarted | Standing::Elsewhere) | None, _) => None,
+    }
+}
+
+fn standing(wal: &Path, place: Place) -> io::Result<Standing> {
+    let file = match files::open_wal(wal) {
+        Ok((_, file)) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Standing::Elsewhere),
+        Err(error) => return Err(error),
+    };
+    let mut bytes = [0; HEADER as usize];
+    let got = files::read_full(&file, 0, &mut bytes)?;
+    let header = WalHeader::parse(bytes.get(..got).unwrap_or_default());
+    let Some(header) = header.filter(|header| header.page_size == place.page_size) else {
+        return Ok(Standing::Elsewhere);
+    };
+    if header.salts == place.salts {
+        return Ok(if reaches(&file, &header, place.end)? { Standing::Reached } else { Standing::Short });
+    }
+    let restarts = header.salts.0.wrapping_sub(place.salts.0);
+    Ok(if (1..RESTARTS).contains(&restarts) { Standing::Restarted } else { Standing::Elsewhere })
+}
+
+/// Whether a commit of this WAL's proven chain ends at `end`.
+fn reaches(file: &File, header: &WalHeader, end: u64) -> io::Result<bool> {
+    let frame = frame_size(header.page_size);
+    let mut scanner = Scanner::new(header, Cursor::start(header), 0);
+    let mut buffer = vec![0; ((READ_BYTES / frame).max(1) * frame) as usize];
+    let mut committed = HEADER;
+    while scanner.offset() < end {
+        let got = files::read_full(file, scanner.offset(), &mut buffer)?;
+        let frames = buffer.get(..got).unwrap_or_default().chunks_exact(frame as usize);
+        if frames.len() == 0 {
+            break;
+        }
+        for bytes in frames {
+            match scanner.feed(bytes) {
+                Fed::End => return Ok(committed == end),
+                Fed::Open => {}
+                Fed::Commit => committed = scanner.offset(),
+            }
+            if committed == end {
+                return Ok(true);
+            }
+        }
+    }
+    Ok(committed == end)
+}
+
+fn file_look(db: &Path) -> io::Result<FileLook> {
+    let mut bytes = [0; 4];
+    let file = files::before_any_connection(db)?;
+    let got = file.read_at(&mut bytes, 24)?;
+    let modified = file.metadata()?.modified()?.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let changes = if got == bytes.len() { u32::from_be_bytes(bytes) } else { 0 };
+    Ok(FileLook { changes, modified_ns: u64::try_from(modified.as_nanos()).unwrap_or(u64::MAX) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_denies_the_record() {
+        let look = |changes, modified_ns| FileLook { changes, modified_ns };
+        let recorded = Some(look(7, 1000));
+        for (standing, recorded, found, denies) in [
+            (Some(Standing::Reached), recorded, look(7, 1000), false),
+            (Some(Standing::Reached), recorded, look(3, 1000), false),
+            (Some(Standing::Short), None, look(9, 2000), true),
+            (Some(Standing::Restarted), recorded, look(3, 1000), false),
+            // Written to, checkpointed and closed while nothing replicated it.
+            (Some(Standing::Elsewhere), recorded, look(7, 2000), false),
+            (Some(Standing::Elsewhere), recorded, look(9, 2000), false),
+            // The WAL was removed; an older copy, or another database.
+            (Some(Standing::Elsewhere), recorded, look(7, 1000), true),
+            (Some(Standing::Elsewhere), recorded, look(6, 2000), true),
+            // The file was complete when it was recorded, or nothing is known.
+            (Some(Standing::Elsewhere), None, look(6, 1000), false),
+            (None, recorded, look(6, 1000), false),
+        ] {
+            assert_eq!(denied(standing, recorded, found).is_some(), denies, "{standing:?} {recorded:?} {found:?}");
+        }
+    }
+
+    struct Case {
+        _dir: tempfile::TempDir,
+        wal: std::path::PathBuf,
+        app: rusqlite::Connection,
+    }
+
+    impl Case {
+        fn new() -> Case {
+            let dir = tempfile::tempdir().unwrap();
+            let app = rusqlite::Connection::open(dir.path().join("app.db")).unwrap();
+            app.execute_batch("PRAGMA journal_mode=wal; CREATE TABLE t(x); INSERT INTO t VALUES (1)").unwrap();
+            Case { wal: dir.path().join("app.db-wal"), _dir: dir, app }
+        }
+
+        fn place(&self) -> Place {
+            let bytes = std::fs::read(&self.wal).unwrap();
+            let header = WalHeader::parse(&bytes[..32]).unwrap();
+            Place { salts: header.salts, end: bytes.len() as u64, page_size: header.page_size }
+        }
+    }
+
+    #[test]
+    fn where_a_wal_stands_to_a_place() {
+        let case = Case::new();
+        let place = case.place();
+        let ask = |place| standing(&case.wal, place).unwrap();
+        assert_eq!(ask(place), Standing::Reached);
+        assert_eq!(ask(Place { end: place.end + 4120, ..place }), Standing::Short);
+        assert_eq!(ask(Place { end: place.end - 1, ..place }), Standing::Short);
+        assert_eq!(ask(Place { end: HEADER, ..place }), Standing::Reached);
+        assert_eq!(ask(Place { salts: Salts(place.salts.0, !place.salts.1), ..place }), Standing::Elsewhere);
+        case.app.execute_batch("INSERT INTO t VALUES (2)").unwrap();
+        assert_eq!(ask(place), Standing::Reached, "frames behind it do not matter");
+        let whole = std::fs::read(&case.wal).unwrap();
+        let cut = case.wal.with_extension("cut");
+        std::fs::write(&cut, &whole[..place.end as usize - 1]).unwrap();
+        assert_eq!(standing(&cut, place).unwrap(), Standing::Short, "cut short");
+        let mut torn = whole.clone();
+        torn[40 + 24 + 9] ^= 1;
+        std::fs::write(&cut, &torn).unwrap();
+        assert_eq!(standing(&cut, place).unwrap(), Standing::Short, "torn in the middle");
+        case.app.execute_batch("PRAGMA wal_checkpoint(RESTART); INSERT INTO t VALUES (3)").unwrap();
+        assert_eq!(ask(place), Standing::Restarted);
+        case.app.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)").unwrap();
+        assert_eq!(ask(place), Standing::Elsewhere, "empty");
+        drop(case.app);
+        assert_eq!(standing(&case.wal, place).unwrap(), Standing::Elsewhere, "gone");
+    }
+}
