@@ -236,3 +236,32 @@ fn the_example_is_a_configuration() {
     let said = said(&mut litevisor(dir.path(), &["check"]));
     assert_eq!((said.code, said.err.as_str()), (Some(0), ""));
 }
+
+#[test]
+fn restore_takes_a_replica_as_url_and_as_directory() {
+    let dir = dir(&[]);
+    let replica = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/samples/s1-v05-tiny/replica");
+    let expected =
+        std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/samples/s1-v05-tiny/restored.db")).unwrap();
+    for (number, subject) in [format!("file://{replica}"), replica.to_owned(), format!("{replica}/")].iter().enumerate()
+    {
+        let out = format!("{number}.db");
+        let said = said(&mut litevisor(dir.path(), &["restore", subject, "-o", &out]));
+        assert_eq!(said.code, Some(0), "{subject}: {}", said.err);
+        assert!(std::fs::read(dir.path().join(out)).unwrap() == expected, "{subject}");
+    }
+    let nothing = dir.path().to_str().unwrap();
+    let empty = said(&mut litevisor(dir.path(), &["restore", nothing, "-o", "none.db"]));
+    assert!(empty.code == Some(65) && empty.err.contains("\"error\""), "{}", empty.err);
+    let asked = said(&mut litevisor(dir.path(), &["restore", nothing, "-o", "none.db", "--if-replica-exists"]));
+    assert!(asked.code == Some(0) && !asked.err.contains("\"error\""), "{}", asked.err);
+}
+
+#[test]
+fn an_unknown_user_is_named_with_its_key() {
+    let text = format!("[app]\nuser = \"nobody-has-this-name\"\n{ONE}");
+    let dir = dir(&[("supervisor.toml", &text)]);
+    let said = said(&mut litevisor(dir.path(), &["run", "--", "/bin/true"]));
+    assert_eq!(said.code, Some(78), "{}", said.err);
+    assert!(said.err.contains("`user` under [app]: user `nobody-has-this-name`"), "{}", said.err);
+}

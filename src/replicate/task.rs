@@ -12,6 +12,7 @@ use super::{Conflict, Target};
 use crate::model::{Captured, DbPath, Deadline};
 use crate::replica::Tip;
 use crate::sqlite::{ReadHold, SqliteError};
+use crate::store::layout::Level;
 use crate::store::retry;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -139,6 +140,7 @@ impl Task {
             Err(error) => return Err(End::Again(error.to_string())),
         };
         self.status.uploaded(uploaded);
+        tracing::info!(db = %self.target.db, replica = self.target.store.url(), after = %uploaded, "replicating");
         let mut last_upload: Option<Instant> = None;
         loop {
             // Before the capture: what changes while it runs is looked at again.
@@ -216,7 +218,7 @@ impl Task {
         let mut work = work.await?;
         let Some(segment) = work.pending() else { return Ok(work) };
         let streamed = matches!(segment.content, Content::Pages(_));
-        let txid = segment.header.range.max;
+        let (txid, snapshot) = (segment.header.range.max, segment.level == Level::SNAPSHOT);
         self.status.update(|status| status.captured = Captured(txid));
         let mut trouble = Trouble::default();
         let sent = loop {
@@ -238,6 +240,9 @@ impl Task {
             self.status.uploaded(txid);
         }
         self.status.update(|status| status.bytes += sent);
+        if snapshot {
+            tracing::info!(db = %self.target.db, %txid, bytes = sent, "the snapshot is in the replica");
+        }
         tracing::debug!(db = %self.target.db, %txid, bytes = sent, "uploaded");
         Ok(work)
     }

@@ -65,7 +65,10 @@ fn apply(path: &Path, wanted: Wanted, owners: &Owners) -> Result<(), RestoreErro
         match chown(path, uid, gid) {
             // Only root may give files away. What nobody asked for by name is not worth a failed start.
             Err(error) if error.kind() == ErrorKind::PermissionDenied && !owners.configured.names_somebody() => {
-                tracing::warn!(file = %path.display(), "keeps our own user as its owner: {error}");
+                // A group that is not one of ours hinders nobody: the owner is right.
+                if uid.is_some() {
+                    tracing::warn!(file = %path.display(), "keeps our own user as its owner: {error}");
+                }
             }
             changed => changed.map_err(RestoreError::io("change the owner of", path))?,
         }

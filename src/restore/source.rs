@@ -93,7 +93,6 @@ impl<'a> Source<'a> {
             let (arrived, time) = done?;
             cutter.learn(arrived.bytes.len() as u64, time);
             self.progress.add(arrived.bytes.len() as u64);
-            self.log_progress();
             sink(arrived)?;
             // The sink computes: others on this thread get their turn.
             tokio::task::yield_now().await;
@@ -136,13 +135,6 @@ impl<'a> Source<'a> {
         if self.may_log() {
             let left = self.patience_ends().left().as_secs();
             tracing::warn!(replica = self.url(), "{error}; trying again, for {left} s more");
-        }
-    }
-
-    fn log_progress(&self) {
-        if self.may_log() {
-            let (done, total) = (self.progress.done(), self.progress.total());
-            tracing::info!(replica = self.url(), bytes = done, of = total, "restoring");
         }
     }
 

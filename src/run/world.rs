@@ -2,7 +2,7 @@
 //! in which it looks: a passed deadline first (a storm of signals cannot hold it up), then signals, then the engine.
 
 use super::engine::{Command, DatabaseSummary, Engine, Report, StartFailure, Wake};
-use super::owners::owners;
+use super::owners::{OwnersError, owners};
 use super::prepare::Database;
 use crate::config::{Config, DatabaseSettings};
 use crate::exit;
@@ -10,7 +10,6 @@ use crate::lifecycle::{Action, Event, Rules, Treatment};
 use crate::model::proof::Restored;
 use crate::model::{NotStarted, Restart, Signal};
 use crate::supervise::rest::{Left, Treat, Tree};
-use crate::supervise::user::UserError;
 use crate::supervise::{App, AppSettings, Claimed, Meaning, Waker, Watch, meaning, reap};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -37,8 +36,8 @@ pub(super) struct World {
 pub(super) enum OpenError {
     #[error("nothing to run: give a command after `--`, or `command` under [app]")]
     NoCommand,
-    #[error("{database}: {source}")]
-    Owner { database: String, source: UserError },
+    #[error(transparent)]
+    Owner(#[from] OwnersError),
     #[error("cannot start: {what}: {source}")]
     System { what: &'static str, source: std::io::Error },
 }
@@ -47,7 +46,7 @@ impl OpenError {
     pub(super) fn status(&self) -> u8 {
         match self {
             OpenError::NoCommand => exit::USAGE,
-            OpenError::Owner { .. } => exit::CONFIG,
+            OpenError::Owner(_) => exit::CONFIG,
             OpenError::System { .. } => exit::INTERNAL,
         }
     }
@@ -55,9 +54,9 @@ impl OpenError {
 
 /// Looks up who is to own the restored files.
 fn databases(settings: Vec<DatabaseSettings>, app_user: Option<&str>) -> Result<Vec<Database>, OpenError> {
-    let one = |settings: DatabaseSettings| match owners(settings.owner.as_deref(), settings.mode, app_user) {
-        Ok(owners) => Ok(Database { settings, owners }),
-        Err(source) => Err(OpenError::Owner { database: settings.path.to_string(), source }),
+    let one = |settings: DatabaseSettings| {
+        let owners = owners(&settings, app_user)?;
+        Ok(Database { settings, owners })
     };
     settings.into_iter().map(one).collect()
 }
@@ -90,6 +89,7 @@ impl World {
         let databases = databases(config.databases, settings.user.as_deref())?;
         let engine = Engine::start(databases, config.restore, sender, wake).map_err(system("engine thread"))?;
         engine.send(Command::Restore);
+        tracing::info!(version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), "litevisor starts");
         let shutdown = config.shutdown;
         let rules = Rules {
             grace: shutdown.grace,
@@ -210,7 +210,10 @@ impl World {
             Action::NoMoreRestarts { limit } => {
                 tracing::error!("the app is not started again: {limit} restarts in a row were not enough");
             }
-            Action::Flush { by } => self.ask(Command::Flush { by }),
+            Action::Flush { by } => {
+                self.ask(Command::Flush { by });
+                tracing::info!("asked to stop: flushing, then the app is told");
+            }
             Action::StopApp(signal) => {
                 self.signal_app(signal);
                 self.signal_app(Signal::CONT);

@@ -68,9 +68,11 @@ pub struct Failure {
     pub told: String,
 }
 
-/// The replica's URL when one was given in the database's place.
+/// The replica's URL when one was given in the database's place. With an output a directory is one too: no database is.
 pub fn replica_url(args: &Wanted) -> Option<&str> {
-    args.subject.as_deref().and_then(OsStr::to_str).filter(|subject| subject.contains("://"))
+    let is_directory = |subject: &str| args.out.is_some() && Path::new(subject).is_dir();
+    let subject = args.subject.as_deref().and_then(OsStr::to_str);
+    subject.filter(|subject| subject.contains("://") || is_directory(subject))
 }
 
 /// None: no output, which the command line refuses.

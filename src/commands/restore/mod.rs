@@ -62,7 +62,7 @@ fn all(jobs: Vec<Job>, settings: &RestoreSettings, empty_is_fine: bool) -> u8 {
     local.block_on(&runtime, async move {
         let mut tasks = tokio::task::JoinSet::new();
         for job in jobs {
-            tasks.spawn_local(one(job, settings.clone()));
+            tasks.spawn_local(one(job, settings.clone(), empty_is_fine));
         }
         let mut failures = Vec::new();
         while let Some(ended) = tasks.join_next().await {
@@ -79,7 +79,7 @@ fn all(jobs: Vec<Job>, settings: &RestoreSettings, empty_is_fine: bool) -> u8 {
     })
 }
 
-async fn one(job: Job, settings: RestoreSettings) -> Result<(), Failure> {
+async fn one(job: Job, settings: RestoreSettings, empty_is_fine: bool) -> Result<(), Failure> {
     let out = job.out().to_owned();
     if let Err(failure) = jobs::refuse_existing(&job) {
         tracing::error!("{}", failure.told);
@@ -105,7 +105,9 @@ async fn one(job: Job, settings: RestoreSettings) -> Result<(), Failure> {
         Err(failure) => {
             let told = &failure.told;
             match failure.kind {
-                FailureKind::Empty => tracing::warn!(replica = name, "{} is not restored: {told}", out.display()),
+                FailureKind::Empty if empty_is_fine => {
+                    tracing::info!(replica = name, "{} is not restored: {told}", out.display())
+                }
                 _ => tracing::error!(replica = name, "{} is not restored: {told}", out.display()),
             }
             Err(failure)
