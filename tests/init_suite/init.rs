@@ -5,7 +5,7 @@ use std::time::Duration;
 
 /// Nothing wakes the thread that supervises while nothing happens.
 #[test]
-fn idle_cpu() {
+fn idle_wakeups() {
     for mode in modes() {
         let run = sh(mode, "echo ready; exec sleep 1000");
         run.expect("ready");
