@@ -4,16 +4,16 @@ use super::support::*;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
-fn stdout(mode: Mode, wrapper: &[&str], settings: &Settings, app: &[&str]) -> String {
+pub fn stdout(mode: Mode, wrapper: &[&str], settings: &Settings, app: &[&str]) -> String {
     let (status, out, log) = output(command(mode, wrapper, settings), app);
     assert_eq!(status, 0, "{mode:?}: {app:?}\n{log}");
     String::from_utf8(out).unwrap()
 }
 
 #[test]
-fn argv_is_exact() {
+fn argv_exact() {
     let words = [b"%s|".as_slice(), b"", b"--", b"-x", b"a  b", b"\xff\xfe", b"--config", b"'\"$HOME"];
-    for mode in MODES {
+    for mode in modes() {
         let mut app = vec![OsStr::new("/usr/bin/printf")];
         app.extend(words.map(OsStr::from_bytes));
         let (status, out, log) = output(command(mode, &[], &Settings::default()), &app);
@@ -23,8 +23,8 @@ fn argv_is_exact() {
 }
 
 #[test]
-fn environment_is_exact() {
-    for mode in MODES {
+fn env_exact() {
+    for mode in modes() {
         let unshare_needs = std::env::var("PATH").unwrap();
         let mut command = command(mode, &[], &Settings::default());
         command.env_clear().env("PATH", &unshare_needs).env("ODD", OsStr::from_bytes(b"\xff=\n")).env("EMPTY", "");
@@ -36,167 +36,178 @@ fn environment_is_exact() {
 }
 
 #[test]
-fn an_empty_environment_stays_empty() {
-    for mode in MODES {
+fn env_empty() {
+    for mode in modes() {
         let command = command(mode, &["/usr/bin/env", "-i"], &Settings::default());
+        let absolute = command.get_args().chain([command.get_program()]).any(|word| word.as_bytes().contains(&b'/'));
+        assert!(absolute, "the init must be found without PATH");
         let (status, out, log) = output(command, &["/bin/cat", "/proc/self/environ"]);
         assert_eq!((status, out.as_slice()), (0, b"".as_slice()), "{mode:?}: {log}");
     }
 }
 
 #[test]
-fn descriptors_of_ours_stay_here_and_those_of_others_pass() {
-    let list = ["/bin/sh", "-c", "echo /proc/$$/fd/*"];
-    for mode in MODES {
-        let fds = |wrapper: &[&str]| {
-            let text = stdout(mode, wrapper, &Settings::default(), &list);
-            let mut fds: Vec<i32> =
-                text.split_whitespace().map(|p| p.rsplit('/').next().unwrap().parse().unwrap()).collect();
-            fds.sort_unstable();
-            fds
-        };
-        // The shell may hold a descriptor on the directory it lists, so compare with what it has without us.
-        let alone = |wrapper: &str| {
-            let words = [&["-c", wrapper, "sh"][..], &list].concat();
-            let out = std::process::Command::new("sh").args(words).output().unwrap().stdout;
-            String::from_utf8(out).unwrap().split_whitespace().count()
-        };
-        let plain = "exec \"$@\"";
-        let passed = "exec 7</dev/null 9</dev/null; exec \"$@\"";
-        assert_eq!(fds(&["sh", "-c", plain, "sh"]).len(), alone(plain), "{mode:?}");
-        let both = fds(&["sh", "-c", passed, "sh"]);
-        assert!(both.contains(&7) && both.contains(&9) && both.len() == alone(passed), "{mode:?}: {both:?}");
-    }
-}
-
-#[test]
-fn started_without_standard_descriptors() {
+fn path_lookup() {
+    use std::os::unix::fs::PermissionsExt;
     let dir = tempfile::tempdir().unwrap();
-    for mode in MODES {
-        let note = path(&dir, &format!("{mode:?}"));
-        let wrapper = ["sh", "-c", "exec \"$@\" <&- >&- 2>&-", "sh"];
-        let app = format!("echo here > {note}; exit 4");
-        let (status, ..) = output(command(mode, &wrapper, &Settings::default()), &["sh", "-c", &app]);
-        assert_eq!((status, read(&note).as_str()), (4, "here\n"), "{mode:?}");
+    std::fs::create_dir(dir.path().join("forbidden")).unwrap();
+    std::fs::write(dir.path().join("forbidden/the-app"), "").unwrap();
+    std::fs::create_dir(dir.path().join("there")).unwrap();
+    std::fs::write(dir.path().join("there/the-app"), "#!/bin/sh\necho $0 $1; exit 6\n").unwrap();
+    let program = dir.path().join("there/the-app");
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    for mode in modes() {
+        let mut command = command(mode, &[], &Settings::default());
+        let rest = std::env::var("PATH").unwrap();
+        let path = format!("/no/such:{0}/forbidden:{0}/there:{rest}", dir.path().display());
+        command.env("PATH", path).args(["the-app", "x"]);
+        let mut run = start_command(mode, command);
+        run.expect(&format!("{} x", program.display()));
+        assert_eq!(run.status(), 6, "{mode:?}");
+    }
+}
+
+const LIST: [&str; 3] = ["/bin/sh", "-c", "echo /proc/$$/fd/*"];
+
+fn fds(mode: Mode, wrapper: &str) -> Vec<i32> {
+    let text = stdout(mode, &["sh", "-c", wrapper, "sh"], &Settings::default(), &LIST);
+    text.split_whitespace().map(|path| path.rsplit('/').next().unwrap().parse().unwrap()).collect()
+}
+
+/// The shell may hold a descriptor on the directory it lists, so compare with what it has without an init.
+fn fds_alone(wrapper: &str) -> usize {
+    let words = [&["-c", wrapper, "sh"][..], &LIST].concat();
+    let out = std::process::Command::new("sh").args(words).output().unwrap().stdout;
+    String::from_utf8(out).unwrap().split_whitespace().count()
+}
+
+#[test]
+fn fds_no_leak() {
+    for mode in modes() {
+        let plain = "exec \"$@\"";
+        assert_eq!(fds(mode, plain).len(), fds_alone(plain), "{mode:?}");
     }
 }
 
 #[test]
-fn standard_streams_are_the_apps() {
-    for mode in MODES {
-        let dir = tempfile::tempdir().unwrap();
-        let file = path(&dir, "out");
-        let wrapper = format!("echo words | exec \"$@\" > {file}");
-        let mut command = command(mode, &["sh", "-c", &wrapper, "sh"], &Settings::default());
-        command.args(["sh", "-c", "cat; readlink /proc/$$/fd/1"]);
-        let (status, out, log) = output(command, &[] as &[&str]);
-        assert_eq!((status, out.as_slice()), (0, b"".as_slice()), "{mode:?}: {log}");
-        assert_eq!(read(&file), format!("words\n{file}\n"), "{mode:?}: only the app writes to stdout");
+fn fds_passed() {
+    for mode in modes() {
+        let passed = "exec 7</dev/null 9</dev/null; exec \"$@\"";
+        let both = fds(mode, passed);
+        assert!(both.contains(&7) && both.contains(&9) && both.len() == fds_alone(passed), "{mode:?}: {both:?}");
     }
 }
 
-#[test]
-fn signals_are_as_we_found_them() {
+/// (blocked, ignored) in the app, when the init was started after `before`.
+fn signal_sets(mode: Mode, before: &str) -> (u64, u64) {
+    let wrapper = format!(
+        "import os, signal, sys
+{before}
+os.execv(sys.argv[1], sys.argv[1:])"
+    );
     // Not through a shell, which clears its mask.
     let show = ["grep", "-E", "^Sig(Blk|Ign)", "/proc/self/status"];
-    let wrapper = "import os, signal, sys
-signal.signal(13, signal.SIG_DFL); signal.signal(25, signal.SIG_DFL); BEFORE
-os.execv(sys.argv[1], sys.argv[1:])";
-    let table = [
-        ("pass", 0, 0),
-        ("signal.signal(1, signal.SIG_IGN)", 0, 1u64),
-        ("signal.pthread_sigmask(signal.SIG_SETMASK, {12})", 1 << 11, 0),
-    ];
-    for mode in MODES {
-        for (before, blocked, ignored) in table {
-            let wrapper = wrapper.replace("BEFORE", before);
-            let text = stdout(mode, &[python(), "-S", "-c", &wrapper], &Settings::default(), &show);
-            // 32 and 33 are the C library's: its posix_spawn leaves them ignored in whatever the tests start.
-            let sets = text.lines().map(|line| u64::from_str_radix(&line[8..], 16).unwrap() & !(0b11 << 31));
-            assert_eq!(sets.collect::<Vec<_>>(), [blocked, ignored], "{mode:?}: {before}\n{text}");
-        }
+    let (status, out, log) = output(wrapped_in_python(mode, &wrapper), &show);
+    assert_eq!(status, 0, "{mode:?}: {log}");
+    let text = String::from_utf8(out).unwrap();
+    // 32 and 33 are the C library's: its posix_spawn leaves them ignored in whatever the tests start.
+    let sets: Vec<u64> =
+        text.lines().map(|line| u64::from_str_radix(&line[8..], 16).unwrap() & !(0b11 << 31)).collect();
+    (sets[0], sets[1])
+}
+
+#[test]
+fn mask_clean() {
+    for mode in modes() {
+        assert_eq!(signal_sets(mode, "pass").0, 0, "{mode:?}");
     }
 }
 
 #[test]
-fn umask_limits_niceness_and_directory_pass() {
-    let dir = tempfile::tempdir().unwrap();
-    let there = dir.path().canonicalize().unwrap();
-    let set = format!("cd {}; umask 0137; ulimit -S -n 123; exec nice -n 3 \"$@\"", there.display());
-    let app = "umask; ulimit -n; nice; pwd; echo ready; exec sleep 1000";
-    for mode in MODES {
-        let mut command = command(mode, &["sh", "-c", &set, "sh"], &Settings::default());
-        command.args(["sh", "-c", app]);
-        let run = start_command(mode, command);
-        for line in ["0137", "123", "3", there.to_str().unwrap(), "ready"] {
-            run.expect(line);
-        }
-        until("we leave the directory", || {
-            std::fs::read_link(format!("/proc/{}/cwd", run.init)).is_ok_and(|cwd| cwd.as_os_str() == "/")
-        });
+fn dispositions_clean() {
+    for mode in modes() {
+        assert_eq!(signal_sets(mode, "pass").1, 0, "{mode:?}");
     }
 }
 
 #[test]
-fn the_working_directory_that_was_asked_for() {
+fn mask_inherited_or_reset() {
+    for mode in modes() {
+        let (blocked, _) = signal_sets(mode, "signal.pthread_sigmask(signal.SIG_SETMASK, {12})");
+        assert!([0, 1 << 11].contains(&blocked), "{mode:?}: {blocked:x}");
+    }
+}
+
+#[test]
+fn ignored_inherited() {
+    for mode in modes() {
+        let (_, ignored) = signal_sets(mode, "signal.signal(1, signal.SIG_IGN)");
+        assert_eq!(ignored, 1, "{mode:?}");
+    }
+}
+
+#[test]
+fn cwd() {
     let dir = tempfile::tempdir().unwrap();
     let there = dir.path().canonicalize().unwrap();
-    std::os::unix::fs::symlink("/bin/pwd", there.join("app")).unwrap();
-    let settings = |dir: &str| Settings { working_dir: Some(dir.into()), ..Settings::default() };
-    for mode in MODES {
-        // A relative command is looked for there.
-        let text = stdout(mode, &[], &settings(there.to_str().unwrap()), &["./app"]);
+    for mode in modes() {
+        let wrapper = format!("cd {}; exec \"$@\"", there.display());
+        let text = stdout(mode, &["sh", "-c", &wrapper, "sh"], &Settings::default(), &["/bin/pwd"]);
         assert_eq!(text.trim(), there.to_str().unwrap(), "{mode:?}");
-        let (status, _, log) = output(command(mode, &[], &settings("/no/such")), &["pwd"]);
-        assert_eq!(status, 126, "{mode:?}");
-        assert!(log.contains("/no/such") && log.contains("No such file"), "{log}");
     }
 }
 
 #[test]
-fn its_own_process_group() {
-    for mode in MODES {
-        let text = stdout(mode, &[], &Settings::default(), &["sh", "-c", "cut -d' ' -f1,5 /proc/$$/stat"]);
-        let (pid, group) = text.trim().split_once(' ').unwrap();
-        assert_eq!(pid, group, "{mode:?}");
+fn umask_nice_oom() {
+    let wrapper = "umask 0137; echo 500 > /proc/$$/oom_score_adj; exec nice -n 3 \"$@\"";
+    for mode in modes() {
+        let app = ["sh", "-c", "umask; nice; cat /proc/$$/oom_score_adj"];
+        let text = stdout(mode, &["sh", "-c", wrapper, "sh"], &Settings::default(), &app);
+        assert_eq!(text, "0137\n3\n500\n", "{mode:?}");
     }
 }
 
 #[test]
-fn another_user_for_good() {
-    let settings = |user: &str| Settings { user: Some(user.into()), ..Settings::default() };
-    let show = "grep -E '^(Uid|Gid|Groups)' /proc/self/status | tr -s '\\t ' ' '; echo $HOME $USER $LOGNAME; \
-        setpriv --reuid 0 true 2>/dev/null && echo regained; exit 0";
-    let show = ["sh", "-c", show];
-    for mode in MODES {
-        let (status, _, log) = output(command(mode, &[], &settings("no-such-user")), &["true"]);
-        assert_eq!(status, 78, "{mode:?}");
-        assert!(log.contains("no-such-user") && log.contains("/etc/passwd"), "{log}");
-        if !is_root() {
-            let (status, _, log) = output(command(mode, &[], &settings("12345:12345")), &["true"]);
-            assert_eq!(status, 126, "{mode:?}: {log}");
-            continue;
-        }
-        let text = stdout(mode, &[], &settings("12345:23456"), &show);
-        let ids = "Uid: 12345 12345 12345 12345\nGid: 23456 23456 23456 23456\nGroups: 23456 \n/\n";
-        assert_eq!(text, ids, "{mode:?}");
-        let text = stdout(mode, &[], &settings("nobody"), &show);
-        assert!(text.ends_with("nobody nobody\n") && !text.contains(" 0 "), "{mode:?}: {text}");
-        // The parent-death signal must come after the change of user, which clears it.
-        let run = start(mode, &settings("12345:12345"), &["sh", "-c", "echo ready; exec sleep 1000"]);
-        run.expect("ready");
-        let app = children_of(run.init)[0].pid;
-        run.signal(KILL);
-        until("the app is gone", || stat(app).is_none_or(|stat| stat.state == 'Z'));
+fn rlimit_nofile() {
+    for mode in modes() {
+        let wrapper = ["sh", "-c", "ulimit -S -n 123; exec \"$@\"", "sh"];
+        let text = stdout(mode, &wrapper, &Settings::default(), &["sh", "-c", "ulimit -S -n"]);
+        assert_eq!(text.trim(), "123", "{mode:?}");
     }
 }
 
 #[test]
-fn no_new_privileges_when_asked_for() {
+fn no_new_privs() {
     let show = ["grep", "NoNewPrivs", "/proc/self/status"];
-    for mode in MODES {
+    for mode in modes() {
         assert_eq!(stdout(mode, &[], &Settings::default(), &show), "NoNewPrivs:\t0\n", "{mode:?}");
-        let asked = Settings { no_new_privs: true, ..Settings::default() };
-        assert_eq!(stdout(mode, &[], &asked, &show), "NoNewPrivs:\t1\n", "{mode:?}");
+        let wrapper = ["setpriv", "--no-new-privs"];
+        assert_eq!(stdout(mode, &wrapper, &Settings::default(), &show), "NoNewPrivs:\t1\n", "{mode:?}");
+    }
+}
+
+/// The init itself has no privileges.
+#[test]
+fn unprivileged() {
+    let wrapper: &[&str] =
+        if is_root() { &["setpriv", "--reuid", "12345", "--regid", "12345", "--clear-groups"] } else { &[] };
+    for mode in modes() {
+        let mut command = command(mode, wrapper, &Settings::default());
+        command.args(["sh", "-c", "trap 'exit 8' TERM; id -u; while :; do sleep .01; done"]);
+        let mut run = start_command(mode, command);
+        let uid = run.line();
+        assert!(!is_root() || uid == "12345", "{mode:?}: {uid}");
+        run.signal(TERM);
+        assert_eq!(run.status(), 8, "{mode:?}");
+    }
+}
+
+/// Socket activation names a pid: the app's, once it has one.
+#[test]
+fn listen_pid() {
+    for mode in modes() {
+        let wrapper = ["sh", "-c", "export LISTEN_FDS=1 LISTEN_PID=$$; exec \"$@\" 3</dev/null", "sh"];
+        let app = ["sh", "-c", "[ $LISTEN_PID = $$ ] && [ $LISTEN_FDS = 1 ] && [ -e /proc/$$/fd/3 ] && echo mine"];
+        assert_eq!(stdout(mode, &wrapper, &Settings::default(), &app), "mine\n", "{mode:?}");
     }
 }

@@ -1,4 +1,5 @@
-//! Starts litevisor around an app, talks to both, and never waits without a limit.
+//! Starts the init under test (litevisor, unless the environment names another) around an app, talks to both, and never
+//! waits without a limit.
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -11,13 +12,24 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
-pub const LIMIT: Duration = Duration::from_secs(30);
+/// `LITEVISOR_INIT_SUITE_LIMIT` in seconds: a suite that is expected to fail should fail soon.
+pub fn limit() -> Duration {
+    let seconds = std::env::var("LITEVISOR_INIT_SUITE_LIMIT").ok().and_then(|text| text.parse().ok());
+    Duration::from_secs(seconds.unwrap_or(30))
+}
+
+/// Another init than litevisor: the words before the app's.
+pub fn subject() -> Option<Vec<String>> {
+    let subject = std::env::var("LITEVISOR_INIT_SUITE_SUBJECT").ok()?;
+    Some(subject.split_whitespace().map(String::from).collect())
+}
 
 pub const HUP: i32 = 1;
 pub const INT: i32 = 2;
 pub const QUIT: i32 = 3;
 pub const KILL: i32 = 9;
 pub const USR1: i32 = 10;
+pub const USR2: i32 = 12;
 pub const TERM: i32 = 15;
 pub const CHLD: i32 = 17;
 pub const CONT: i32 = 18;
@@ -30,7 +42,15 @@ pub enum Mode {
     Pid1,
 }
 
-pub const MODES: [Mode; 2] = [Mode::Plain, Mode::Pid1];
+/// Both, or the one that `LITEVISOR_INIT_SUITE_MODE` names.
+pub fn modes() -> Vec<Mode> {
+    match std::env::var("LITEVISOR_INIT_SUITE_MODE").as_deref() {
+        Ok("plain") => vec![Mode::Plain],
+        Ok("pid1") => vec![Mode::Pid1],
+        Ok(other) => panic!("LITEVISOR_INIT_SUITE_MODE is {other:?}: plain or pid1"),
+        Err(_) => vec![Mode::Plain, Mode::Pid1],
+    }
+}
 
 /// What a test sets in the configuration.
 #[derive(Clone, Debug, Default)]
@@ -41,6 +61,14 @@ pub struct Settings {
     pub working_dir: Option<String>,
     pub stop_signal: Option<i32>,
     pub no_new_privs: bool,
+    /// Further lines of `[app]`.
+    pub app: Vec<String>,
+}
+
+impl Settings {
+    pub fn app(lines: &[&str]) -> Settings {
+        Settings { app: lines.iter().map(|line| (*line).to_string()).collect(), ..Settings::default() }
+    }
 }
 
 /// `litevisor run --config FILE --`: the one place that knows how settings reach the binary. There is a database to
@@ -62,6 +90,10 @@ fn litevisor_run(command: &mut Command, settings: &Settings) {
         settings.stop_signal.map(|signal| format!("{:?}", litevisor::model::Signal(signal).to_string())),
     );
     line("no_new_privs", settings.no_new_privs.then(|| "true".to_string()));
+    for further in &settings.app {
+        let (key, value) = further.split_once('=').unwrap();
+        line(key, Some(value.to_string()));
+    }
     line("[shutdown]\ngrace", settings.grace_ms.map(|ms| format!("\"{ms}ms\"")));
     line("app_timeout", settings.app_timeout_ms.map(|ms| format!("\"{ms}ms\"")));
     text += &format!("[[database]]\npath = \"{0}/{number}.db\"\n", directory.display());
@@ -94,11 +126,26 @@ pub fn command(mode: Mode, wrapper: &[&str], settings: &Settings) -> Command {
         }
     }
     words.extend(wrapper.iter().map(OsString::from));
+    if let Some(subject) = subject() {
+        words.extend(subject.into_iter().map(OsString::from));
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]);
+        return command;
+    }
     words.push(env!("CARGO_BIN_EXE_litevisor").into());
     let mut command = Command::new(&words[0]);
     command.args(&words[1..]);
     litevisor_run(&mut command, settings);
     command
+}
+
+/// As `command`, with a python script before it that execs its arguments.
+pub fn wrapped_in_python(mode: Mode, script: &str) -> Command {
+    // execv knows no PATH, and its words begin with the init's path.
+    let script = script.replace("os.execv(sys.argv[1]", "os.execvp(sys.argv[1]");
+    // Python ignores these two.
+    let script = format!("import signal\nfor s in (13, 25): signal.signal(s, signal.SIG_DFL)\n{script}");
+    command(mode, &[python(), "-S", "-c", &script], &Settings::default())
 }
 
 pub fn is_root() -> bool {
@@ -131,6 +178,7 @@ pub struct Run {
     pub init: i32,
     lines: Receiver<String>,
     errors: Receiver<String>,
+    mark: String,
     pub started: Instant,
 }
 
@@ -145,6 +193,9 @@ pub fn sh(mode: Mode, script: &str) -> Run {
 }
 
 pub fn start_command(mode: Mode, mut command: Command) -> Run {
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    let mark = format!("{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
+    command.env(MARK, &mark);
     let started = Instant::now();
     let mut child =
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("starting litevisor");
@@ -155,7 +206,7 @@ pub fn start_command(mode: Mode, mut command: Command) -> Run {
         Mode::Plain => pid,
         Mode::Pid1 => first_child(pid),
     };
-    Run { child, init, lines, errors, started }
+    Run { child, init, lines, errors, mark, started }
 }
 
 fn lines_of(stream: impl Read + Send + 'static) -> Receiver<String> {
@@ -182,7 +233,7 @@ fn first_child(parent: i32) -> i32 {
         if stat(parent).is_none_or(|stat| stat.state == 'Z') {
             return 0;
         }
-        assert!(start.elapsed() < LIMIT, "unshare has started nothing");
+        assert!(start.elapsed() < limit(), "unshare has started nothing");
         std::thread::sleep(Duration::from_millis(1));
     }
 }
@@ -190,7 +241,7 @@ fn first_child(parent: i32) -> i32 {
 impl Run {
     /// The next line of the app's stdout.
     pub fn line(&self) -> String {
-        self.lines.recv_timeout(LIMIT).unwrap_or_else(|_| panic!("no line from the app; log:\n{}", self.log()))
+        self.lines.recv_timeout(limit()).unwrap_or_else(|_| panic!("no line from the app; log:\n{}", self.log()))
     }
 
     pub fn expect(&self, line: &str) {
@@ -208,14 +259,14 @@ impl Run {
     }
 
     pub fn signal(&self, signal: i32) {
-        assert!(self.init > 0, "litevisor has ended");
+        assert!(self.init > 0, "the init has ended");
         kill(self.init, signal);
     }
 
     /// Waits for the end. Status as a shell reports it.
     pub fn status(&mut self) -> i32 {
         let mut ended = None;
-        until("litevisor ends", || {
+        until("the init ends", || {
             ended = self.child.try_wait().unwrap();
             ended.is_some()
         });
@@ -237,10 +288,30 @@ impl Run {
 
 impl Drop for Run {
     fn drop(&mut self) {
-        // The app goes with litevisor (PDEATHSIG), and a namespace with its PID 1.
         let _ = self.child.kill();
         let _ = self.child.wait();
+        // An init that fails its check may have left anything behind.
+        let mark = format!("{MARK}={}", self.mark);
+        for pid in pids() {
+            let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+            if environment.split(|&byte| byte == 0).any(|entry| entry == mark.as_bytes()) {
+                // SAFETY: two integers.
+                unsafe { nix::libc::kill(pid, KILL) };
+            }
+        }
     }
+}
+
+/// In the environment of everything that a run starts.
+const MARK: &str = "INIT_SUITE_RUN";
+
+pub fn pids() -> impl Iterator<Item = i32> {
+    fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+}
+
+/// A process with this text in its command line.
+pub fn anyone_mentions(text: &str) -> bool {
+    pids().any(|pid| read(format!("/proc/{pid}/cmdline")).contains(text))
 }
 
 pub fn kill(pid: i32, signal: i32) {
@@ -249,11 +320,11 @@ pub fn kill(pid: i32, signal: i32) {
     assert_eq!(sent, 0, "kill -{signal} {pid}");
 }
 
-/// Polls until `true`, at most `LIMIT`.
+/// Polls until `true`, at most `limit()`.
 pub fn until(what: &str, mut done: impl FnMut() -> bool) {
     let start = Instant::now();
     while !done() {
-        assert!(start.elapsed() < LIMIT, "waited in vain: {what}");
+        assert!(start.elapsed() < limit(), "waited in vain: {what}");
         std::thread::sleep(Duration::from_millis(2));
     }
 }
@@ -272,9 +343,25 @@ pub fn stat(pid: i32) -> Option<Stat> {
     Some(Stat { pid, state, parent: fields.next()?.parse().ok()? })
 }
 
+/// The app of a run: the init's child.
+pub fn app_of(run: &Run) -> i32 {
+    children_of(run.init).first().expect("the init has no child").pid
+}
+
+/// The process blocks or catches this signal.
+pub fn takes(pid: i32, signal: i32) -> bool {
+    let set = |name| u64::from_str_radix(&status_field(pid, name).unwrap_or_default(), 16).unwrap_or(0);
+    (set("SigBlk") | set("SigCgt")) & (1 << (signal - 1)) != 0
+}
+
+/// Signals waiting for the process, but for SIGCHLD.
+pub fn pending(pid: i32) -> u64 {
+    let shared = status_field(pid, "ShdPnd").unwrap_or_default();
+    u64::from_str_radix(&shared, 16).unwrap_or(0) & !(1 << (CHLD - 1))
+}
+
 pub fn children_of(parent: i32) -> Vec<Stat> {
-    let pids = fs::read_dir("/proc").unwrap().flatten().filter_map(|e| e.file_name().to_str()?.parse().ok());
-    pids.filter_map(stat).filter(|stat| stat.parent == parent).collect()
+    pids().filter_map(stat).filter(|stat| stat.parent == parent).collect()
 }
 
 /// A line `Name:\tvalue` of /proc/PID/status.
@@ -293,8 +380,31 @@ pub fn path(dir: &tempfile::TempDir, name: &str) -> String {
 
 /// Runs to the end and returns (status, stdout, log).
 pub fn output(mut command: Command, app: &[impl AsRef<OsStr>]) -> (i32, Vec<u8>, String) {
-    let out = command.args(app).stdin(Stdio::null()).output().unwrap();
     use std::os::unix::process::ExitStatusExt;
-    let status = out.status.code().unwrap_or_else(|| 128 + out.status.signal().unwrap());
-    (status, out.stdout, String::from_utf8_lossy(&out.stderr).into_owned())
+    let mut child =
+        command.args(app).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let (mut out, mut err) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
+    let out = std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        let _ = out.read_to_end(&mut bytes);
+        bytes
+    });
+    let err = std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        let _ = err.read_to_end(&mut bytes);
+        bytes
+    });
+    let start = Instant::now();
+    let ended = loop {
+        if let Some(ended) = child.try_wait().unwrap() {
+            break ended;
+        }
+        if start.elapsed() > limit() {
+            let _ = child.kill();
+            panic!("it does not end");
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    };
+    let status = ended.code().unwrap_or_else(|| 128 + ended.signal().unwrap());
+    (status, out.join().unwrap(), String::from_utf8_lossy(&err.join().unwrap()).into_owned())
 }
