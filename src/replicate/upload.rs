@@ -7,12 +7,15 @@ use crate::model::Deadline;
 use crate::store::layout::Level;
 use crate::store::{Body, Chunk, Put, Store, StoreError};
 use bytes::Bytes;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 
 /// Up to this many bytes of pages a segment is encoded in memory; above, it is streamed.
 const WHOLE_BYTES: usize = 8 << 20;
 /// Bytes handed to the store at a time when streaming.
 const PIECE_BYTES: usize = 1 << 20;
+/// A producer keeps a thread of the blocking pool while the store takes its time; the store needs threads of that pool to
+/// get on (a directory writes there, host names are resolved there), and so do all captures.
+static STREAMS: Semaphore = Semaphore::const_new(4);
 
 /// A segment with its number: ready to be put, again and again if need be.
 #[derive(Clone)]
@@ -32,6 +35,8 @@ pub enum Content {
 pub enum Stored {
     /// It is in the replica. Bytes sent.
     Yes(u64),
+    /// An earlier try of this run has arrived after all, with other content: the tip has to be looked at again.
+    Earlier,
     /// Another writer's file has this name.
     Foreign(String),
 }
@@ -63,10 +68,13 @@ impl Segment {
 
 pub async fn put(store: &dyn Store, segment: &Segment, by: Deadline) -> Result<Stored, UploadError> {
     let key = store.layout().key(segment.level, segment.header.range);
+    // Held until the producer has ended.
+    let mut streaming = None;
     let (body, producer) = match &segment.content {
         Content::Encoded(bytes) => (Body::Whole(bytes.clone()), None),
         Content::Pages(pages) => {
             let (sender, receiver) = mpsc::channel(2);
+            streaming = Some(STREAMS.acquire().await);
             let (pages, header) = (pages.clone(), segment.header.clone());
             let producer = tokio::task::spawn_blocking(move || produce(&pages, &header, &sender));
             (Body::Stream(receiver), Some(producer))
@@ -83,17 +91,20 @@ pub async fn put(store: &dyn Store, segment: &Segment, by: Deadline) -> Result<S
         (None, Content::Encoded(bytes)) => bytes.len() as u64,
         (None, Content::Pages(_)) => 0,
     };
+    drop(streaming);
     match put? {
         Put::Created => Ok(Stored::Yes(sent)),
         Put::Exists => whose(store, &key, &segment.header, by).await,
     }
 }
 
-/// Our header holds a random node id, the time and the database's checksum: whoever wrote the same one is us.
+/// Our header holds a node id that is random for each run, the time and the database's checksum: whoever wrote the same
+/// one is us. A request that was given up may still be carried out, when its number has been given to something else.
 async fn whose(store: &dyn Store, key: &str, ours: &Header, by: Deadline) -> Result<Stored, UploadError> {
     let there = store.get(key, Some(0..HEADER_BYTES as u64), by).await?;
     match Header::from_start(&there) {
         Ok(header) if header == *ours => Ok(Stored::Yes(0)),
+        Ok(header) if header.node_id == ours.node_id => Ok(Stored::Earlier),
         Ok(header) => Ok(Stored::Foreign(format!(
             "{key} was written by another instance (node {:016x}, ours is {:016x})",
             header.node_id, ours.node_id
