@@ -54,7 +54,7 @@ pub fn remove(db: &DbPath) -> Result<(), LocalStateError> {
     }
 }
 
-/// A new lineage's node id: random, never 0 (which is Litestream's).
+/// A run's node id: random, never 0 (which is Litestream's).
 pub fn new_node_id() -> u64 {
     // Every `RandomState` carries keys from the operating system's randomness.
     RandomState::new().hash_one(std::process::id()).max(1)

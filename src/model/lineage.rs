@@ -12,7 +12,7 @@ const VERSION: u32 = 1;
 pub struct LocalState {
     /// URL of the replica that this is about.
     pub replica: String,
-    /// Random, made anew for each local lineage; stands in the header of every file that this lineage writes. Not 0.
+    /// Random, made anew for each run; stands in the header of every file that the run writes. Not 0, which is Litestream's.
     pub node_id: u64,
     /// The replica has confirmed everything up to here.
     pub acked: Txid,

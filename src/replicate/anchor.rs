@@ -20,7 +20,7 @@ pub struct Anchor {
     /// Where in the WAL that ends, and the database's checksum there; None where it is not known.
     pub uploaded_at: Option<Cursor>,
     pub uploaded_checksum: Option<DbChecksum>,
-    /// The replica's newest file, when somebody else wrote it and the local file was restored from it.
+    /// The replica's newest file, which another run wrote: by this the record knows it.
     pub tip_checksum: Option<FileChecksum>,
     pub last_timestamp_ms: i64,
     pub first: First,
@@ -70,7 +70,13 @@ pub async fn tip(store: &dyn Store, by: Deadline) -> Result<Option<Tip>, StoreEr
 }
 
 /// Blocks (disk only).
-pub fn anchor(db: &DbPath, replica: &str, mut capture: Capture, tip: Option<Tip>) -> Result<Anchor, AnchorError> {
+pub fn anchor(
+    db: &DbPath,
+    replica: &str,
+    node_id: u64,
+    mut capture: Capture,
+    tip: Option<Tip>,
+) -> Result<Anchor, AnchorError> {
     let state = local_state::load(db).unwrap_or_else(|error| {
         tracing::warn!(db = %db, %error, "the record of the local file cannot be used");
         None
@@ -108,11 +114,11 @@ pub fn anchor(db: &DbPath, replica: &str, mut capture: Capture, tip: Option<Tip>
     forget_litestream(db);
     Ok(Anchor {
         capture,
-        node_id: state.as_ref().map_or_else(local_state::new_node_id, |state| state.node_id),
+        node_id,
         uploaded: tip.as_ref().map_or(Txid::NONE, |tip| tip.txid),
         uploaded_at,
         uploaded_checksum,
-        tip_checksum: state.as_ref().and_then(|state| state.tip_checksum),
+        tip_checksum: tip.as_ref().map(|tip| tip.first.checksum),
         last_timestamp_ms: tip.as_ref().map_or(0, |tip| tip.first.header.timestamp_ms),
         first,
         needs_level_0: tip.is_none_or(|tip| tip.raw().is_none()),

@@ -19,6 +19,7 @@ mod watch;
 pub use settings::ReplicateSettings;
 pub use status::Status;
 
+use crate::local_state;
 use crate::model::DbPath;
 use crate::sqlite::{ReadHold, SqliteError};
 use crate::store::Store;
@@ -85,7 +86,8 @@ pub fn start(targets: Vec<(Target, Option<ReadHold>)>, conflict: &Conflict) -> V
         watched.push((target.db.clone(), Arc::clone(&changed)));
         handles.push((target.clone(), Handle { requests, status: Arc::clone(&status) }));
         let mailbox = Mailbox::new(inbox);
-        let task = Task { target, status, changed, mailbox, hold, conflict: conflict.clone() };
+        let node_id = local_state::new_node_id();
+        let task = Task { target, node_id, status, changed, mailbox, hold, conflict: conflict.clone() };
         tokio::spawn(keep_running(task));
     }
     tokio::spawn(watch::run(watched));

@@ -34,6 +34,8 @@ const LOCKED: Duration = Duration::from_secs(3);
 
 pub struct Task {
     pub target: Target,
+    /// Of this run: two copies of one disk must not take each other's files for their own.
+    pub node_id: u64,
     pub status: Arc<StatusCell>,
     pub changed: Arc<Notify>,
     pub mailbox: Mailbox,
@@ -128,9 +130,9 @@ impl Task {
     async fn session(&mut self, hold: ReadHold) -> Result<End, End> {
         let capture = blocking(move || Capture::survey(hold)).await??;
         let tip = self.tip().await?;
-        let (db, replica) = (self.target.db.clone(), self.target.store.url().to_owned());
+        let (db, replica, node_id) = (self.target.db.clone(), self.target.store.url().to_owned(), self.node_id);
         let begun = blocking(move || {
-            let anchor = anchor::anchor(&db, &replica, capture, tip)?;
+            let anchor = anchor::anchor(&db, &replica, node_id, capture, tip)?;
             let uploaded = anchor.uploaded;
             Ok(Work::new(db, replica, anchor).map(|work| (work, uploaded))?)
         });
@@ -228,6 +230,9 @@ impl Task {
                 None if self.mailbox.closed() => return Err(End::Closed),
                 None => {}
                 Some(Ok(Stored::Yes(sent))) => break sent,
+                Some(Ok(Stored::Earlier)) => {
+                    return Err(End::Again(format!("an earlier upload of TXID {txid} arrived after all")));
+                }
                 Some(Ok(Stored::Foreign(detail))) => return Err(End::Fenced(detail)),
                 Some(Err(UploadError::Segment(error))) => return Err(End::Again(error.to_string())),
                 Some(Err(UploadError::Store(error))) => self.stumble(&mut trouble, &error.to_string()).await?,

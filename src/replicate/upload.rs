@@ -14,7 +14,8 @@ use tokio::sync::{Semaphore, mpsc};
 pub const WHOLE_BYTES: usize = 16 << 20;
 /// Bytes handed to the store at a time when streaming.
 const PIECE_BYTES: usize = 1 << 20;
-/// Streams under way at once, of all databases: each keeps a thread or two of the blocking pool.
+/// Streams under way at once, of all databases. A producer keeps a thread of the blocking pool while the store takes its
+/// time, and the store needs threads of that pool to get on: with all of them producing nothing would move.
 static STREAMS: Semaphore = Semaphore::const_new(4);
 /// A try may take this long, and longer by what its bytes take on the slowest line that is put up with.
 const TRY: Duration = Duration::from_secs(20);
@@ -48,6 +49,8 @@ impl Content {
 pub enum Stored {
     /// It is in the replica. Bytes sent.
     Yes(u64),
+    /// An earlier try of this run has arrived after all, with other content: the tip has to be looked at again.
+    Earlier,
     /// Another writer's file has this name.
     Foreign(String),
 }
@@ -79,6 +82,7 @@ impl Segment {
 
 pub async fn put(store: &dyn Store, segment: &Segment) -> Result<Stored, UploadError> {
     let streamed = matches!(segment.content, Content::Pages(_));
+    // Held until the producer has ended.
     let _turn = if streamed { STREAMS.acquire().await.ok() } else { None };
     let slowest = Duration::from_secs(segment.content.bytes() / SLOWEST_BYTES_PER_SECOND);
     let by = Deadline::after(TRY + slowest);
@@ -109,11 +113,13 @@ pub async fn put(store: &dyn Store, segment: &Segment) -> Result<Stored, UploadE
     }
 }
 
-/// Our header holds a random node id, the time and the database's checksum: whoever wrote the same one is us.
+/// Our header holds a node id that is random for each run, the time and the database's checksum: whoever wrote the same
+/// one is us. A request that was given up may still be carried out, when its number has been given to something else.
 async fn whose(store: &dyn Store, key: &str, ours: &Header, by: Deadline) -> Result<Stored, UploadError> {
     let there = store.get(key, Some(0..HEADER_BYTES as u64), by).await?;
     match Header::from_start(&there) {
         Ok(header) if header == *ours => Ok(Stored::Yes(0)),
+        Ok(header) if header.node_id == ours.node_id => Ok(Stored::Earlier),
         Ok(header) => Ok(Stored::Foreign(format!(
             "{key} was written by another instance (node {:016x}, ours is {:016x})",
             header.node_id, ours.node_id
