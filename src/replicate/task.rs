@@ -194,7 +194,7 @@ impl Task {
         let mut trouble = Trouble::default();
         loop {
             let store = Arc::clone(&self.target.store);
-            let asked = watched(&self.target, anchor::tip(&*store, Deadline::after(LOOK)));
+            let asked = watched(&self.target, false, anchor::tip(&*store, Deadline::after(LOOK)));
             match self.mailbox.during(true, asked).await {
                 None if self.mailbox.closed() => return Err(End::Closed),
                 None => {}
@@ -225,7 +225,7 @@ impl Task {
         let mut trouble = Trouble::default();
         let sent = loop {
             let store = Arc::clone(&self.target.store);
-            let put = watched(&self.target, upload::put(&*store, segment));
+            let put = watched(&self.target, streamed, upload::put(&*store, segment));
             match self.mailbox.during(!streamed, put).await {
                 None if self.mailbox.closed() => return Err(End::Closed),
                 None => {}
@@ -309,13 +309,18 @@ fn checkpointed(mut work: Work, settings: &super::ReplicateSettings) -> (Work, R
 }
 
 /// A request that says so when it takes long: a store that is silent is noticed before its deadline.
-async fn watched<T>(target: &Target, request: impl Future<Output = T>) -> T {
+/// A streamed upload is long by nature; its parts have limits of their own.
+async fn watched<T>(target: &Target, streamed: bool, request: impl Future<Output = T>) -> T {
     let mut request = std::pin::pin!(request);
     tokio::select! {
         done = &mut request => return done,
         () = tokio::time::sleep(SLOW) => {
-            let url = target.store.url();
-            tracing::warn!(db = %target.db, "{url} has not answered for {} s; the app goes on", SLOW.as_secs());
+            let (url, seconds) = (target.store.url(), SLOW.as_secs());
+            if streamed {
+                tracing::info!(db = %target.db, "a large upload to {url} is on its way for {seconds} s; the app goes on");
+            } else {
+                tracing::warn!(db = %target.db, "{url} has not answered for {seconds} s; the app goes on");
+            }
         }
     }
     request.await
