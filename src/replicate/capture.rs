@@ -191,7 +191,12 @@ impl Capture {
                 return Ok(false);
             }
             let copied = match hold.advance() {
-                Err(SqliteError::Busy { .. }) => return Ok(false),
+                // The app is checkpointing itself, and may be waiting for our hold to get out of the way: it moves to the
+                // end, which may have to happen again once the app has copied everything.
+                Err(SqliteError::Busy { .. }) => {
+                    hold.let_restart(|hold| tail.nothing_new(hold))?;
+                    return Ok(false);
+                }
                 other => other?,
             };
             if copied.complete() && hold.let_restart(|hold| tail.nothing_new(hold))? {

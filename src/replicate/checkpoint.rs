@@ -11,6 +11,8 @@ pub struct Situation {
     pub all_uploaded: bool,
     /// Nothing was written since the last checkpoint that let the WAL restart.
     pub settled: bool,
+    /// Nothing was written since the last upload.
+    pub quiet: bool,
     /// Since the last try.
     pub since_try: Duration,
 }
@@ -38,7 +40,9 @@ pub fn decide(settings: &ReplicateSettings, now: Situation) -> Verdict {
     if bytes >= settings.checkpoint_bytes.saturating_mul(LOCKED_FROM) {
         return Verdict::Locked;
     }
-    if bytes >= settings.checkpoint_bytes || now.since_try >= settings.checkpoint_interval {
+    // In a quiet moment it costs the app nothing; and a checkpoint of its own (TRUNCATE, RESTART), which would wait for our
+    // hold with all writers locked out, goes through once everything is copied.
+    if now.quiet || bytes >= settings.checkpoint_bytes || now.since_try >= settings.checkpoint_interval {
         return Verdict::Gentle;
     }
     Verdict::No
@@ -55,11 +59,21 @@ mod tests {
             checkpoint_interval: Duration::from_secs(60),
             ..ReplicateSettings::default()
         };
-        let base = Situation { wal_bytes: 1000, all_uploaded: true, settled: false, since_try: Duration::from_secs(2) };
+        let base = Situation {
+            wal_bytes: 1000,
+            all_uploaded: true,
+            settled: false,
+            quiet: false,
+            since_try: Duration::from_secs(2),
+        };
         let minute = Duration::from_secs(60);
         for (situation, verdict) in [
             (base, Verdict::Gentle),
             (Situation { wal_bytes: 999, ..base }, Verdict::No),
+            (Situation { wal_bytes: 999, quiet: true, ..base }, Verdict::Gentle),
+            (Situation { wal_bytes: 32, quiet: true, ..base }, Verdict::No),
+            (Situation { settled: true, quiet: true, ..base }, Verdict::No),
+            (Situation { since_try: Duration::ZERO, quiet: true, ..base }, Verdict::No),
             (Situation { wal_bytes: 999, since_try: minute, ..base }, Verdict::Gentle),
             (Situation { wal_bytes: 32, since_try: minute, ..base }, Verdict::No),
             (Situation { wal_bytes: 4000, ..base }, Verdict::Locked),

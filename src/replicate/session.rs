@@ -159,15 +159,20 @@ impl Work {
         Some(txid)
     }
 
-    /// Checkpoints when it is time to.
-    pub fn checkpoint(&mut self, settings: &ReplicateSettings) -> Result<(), CaptureError> {
-        let cursor = self.capture.cursor();
+    /// Everything is copied into the database file and the WAL may be restarted, or was never written.
+    pub fn settled(&self) -> bool {
+        self.capture.cursor().is_none_or(|cursor| self.settled == Some(cursor))
+    }
+
+    /// Checkpoints when it is time to. `quiet`: nothing was written since the last upload.
+    pub fn checkpoint(&mut self, settings: &ReplicateSettings, quiet: bool) -> Result<(), CaptureError> {
         let verdict = checkpoint::decide(
             settings,
             Situation {
                 wal_bytes: self.capture.wal_bytes(),
                 all_uploaded: self.queue.pending.is_empty(),
-                settled: cursor.is_some() && self.settled == cursor,
+                settled: self.settled(),
+                quiet,
                 since_try: self.last_try.elapsed(),
             },
         );

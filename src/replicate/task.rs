@@ -163,7 +163,7 @@ impl Task {
             work = self.upload_pending(work).await?;
             if asked == 0 {
                 let settings = self.target.settings.clone();
-                let (returned, done) = blocking(move || checkpointed(work, &settings)).await?;
+                let (returned, done) = blocking(move || checkpointed(work, &settings, !found)).await?;
                 done?;
                 work = self.upload_pending(returned).await?;
             }
@@ -182,7 +182,8 @@ impl Task {
             let turn = Instant::now() + TURN;
             loop {
                 let woken = self.mailbox.wait(&self.changed, Instant::now() + TICK).await;
-                if woken != Woken::Time || Instant::now() >= turn || glance(&self.target.db) != seen {
+                let restless = woken != Woken::Time || !work.settled() || Instant::now() >= turn;
+                if restless || glance(&self.target.db) != seen {
                     break;
                 }
             }
@@ -303,8 +304,8 @@ fn settled(work: Work) -> Work {
     work
 }
 
-fn checkpointed(mut work: Work, settings: &super::ReplicateSettings) -> (Work, Result<(), CaptureError>) {
-    let done = work.checkpoint(settings);
+fn checkpointed(mut work: Work, settings: &super::ReplicateSettings, quiet: bool) -> (Work, Result<(), CaptureError>) {
+    let done = work.checkpoint(settings, quiet);
     (work, done)
 }
 

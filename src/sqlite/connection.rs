@@ -64,9 +64,16 @@ impl Link {
     /// Copies what may be copied from the WAL into the database and syncs it, without waiting for anybody.
     /// Returns (frames in the WAL, frames copied so far).
     pub(super) fn checkpoint_passive(&self) -> Result<(i64, i64), SqliteError> {
-        self.conn
-            .query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| Ok((row.get(1)?, row.get(2)?)))
-            .map_err(|error| SqliteError::sql("checkpoint", &self.path, &error))
+        let operation = "checkpoint";
+        let (busy, frames, copied): (i64, i64, i64) = self
+            .conn
+            .query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+            .map_err(|error| SqliteError::sql(operation, &self.path, &error))?;
+        // While somebody else checkpoints, the answer is a row (1, -1, -1), not an error.
+        if busy != 0 {
+            return Err(SqliteError::Busy { operation, subject: self.path.to_string() });
+        }
+        Ok((frames, copied))
     }
 
     fn run(&self, operation: &'static str, sql: &str) -> Result<(), SqliteError> {

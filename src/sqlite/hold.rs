@@ -141,8 +141,11 @@ impl ReadHold {
         let again = self.holder.begin_read();
         self.free.end()?;
         again.map_err(|error| self.lost(&error))?;
-        let (frames, copied) = backfill?;
-        Ok(frames == copied)
+        match backfill {
+            Err(SqliteError::Busy { .. }) => Ok(false),
+            Err(error) => Err(error.into()),
+            Ok((frames, copied)) => Ok(frames == copied),
+        }
     }
 
     /// Copies what the hold allows into the database file, with the free connection.
