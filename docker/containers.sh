@@ -10,10 +10,12 @@ for program in podman runc debootstrap python3; do
 done
 [ "$(id -u)" = 0 ] || { echo "containers: run as root" >&2; exit 1; }
 
-podman() { command podman --runtime runc --cgroup-manager cgroupfs "$@"; }
-
 cache=$PWD/.cache/containers
 work=$(mktemp -d)
+
+# Its helpers leave notes where they are started.
+podman() { (cd "$work" && command podman --runtime runc --cgroup-manager cgroupfs "$@"); }
+
 run=litevisor-$$
 cleanup() {
   podman ps -aq --filter "name=$run" | while read -r id; do podman rm -f -t 0 "$id" >/dev/null 2>&1 || true; done
