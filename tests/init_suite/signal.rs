@@ -94,9 +94,12 @@ fn chld_not_forwarded() {
         let run = printer(mode);
         for _ in 0..3 {
             run.signal(CHLD);
+            // Of several the lowest number is taken first: one at a time.
+            until("the init has taken it", || all_pending(run.init) == 0);
         }
         run.signal(USR1);
         run.expect("10");
+        until("the app has taken all", || all_pending(app_of(&run)) == 0);
         assert_eq!(finish(run), ["15"], "{mode:?}");
     }
 }

@@ -356,8 +356,12 @@ pub fn takes(pid: i32, signal: i32) -> bool {
 
 /// Signals waiting for the process, but for SIGCHLD.
 pub fn pending(pid: i32) -> u64 {
+    all_pending(pid) & !(1 << (CHLD - 1))
+}
+
+pub fn all_pending(pid: i32) -> u64 {
     let shared = status_field(pid, "ShdPnd").unwrap_or_default();
-    u64::from_str_radix(&shared, 16).unwrap_or(0) & !(1 << (CHLD - 1))
+    u64::from_str_radix(&shared, 16).unwrap_or(0)
 }
 
 pub fn children_of(parent: i32) -> Vec<Stat> {

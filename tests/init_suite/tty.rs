@@ -21,6 +21,7 @@ def wait_for(text):
 wait_for('ready')
 if act == 'ctrl-c': os.write(master, b'\\x03'); wait_for('got 2\\n')
 if act == 'ctrl-z': os.write(master, b'\\x1a'); wait_for('got 20\\n')
+if act == 'nothing': time.sleep(1)  # The subject is time.
 if act == 'only-ctrl-c': os.write(master, b'\\x03')
 if act == 'job':
     time.sleep(.3); os.write(master, b'\\x1a'); wait_for('stopped'); time.sleep(.3); os.write(master, b'\\x04')

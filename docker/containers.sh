@@ -1,0 +1,137 @@
+#!/usr/bin/env bash
+# litevisor as the entrypoint of real containers: podman stop, podman kill, -it, --user, --read-only, --init, --memory.
+# Needs root, podman, runc, debootstrap and python3. The base is made from Debian packages, once (MIRROR names another
+# mirror than debootstrap's own). Prints one line for each case; fails when one does.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+for program in podman runc debootstrap python3; do
+  command -v "$program" >/dev/null || { echo "containers: $program is missing; install the package that has it" >&2; exit 1; }
+done
+[ "$(id -u)" = 0 ] || { echo "containers: run as root" >&2; exit 1; }
+
+cache=$PWD/.cache/containers
+work=$(mktemp -d)
+
+# Its helpers leave notes where they are started.
+podman() { (cd "$work" && command podman --runtime runc --cgroup-manager cgroupfs "$@"); }
+
+run=litevisor-$$
+cleanup() {
+  podman ps -aq --filter "name=$run" | while read -r id; do podman rm -f -t 0 "$id" >/dev/null 2>&1 || true; done
+  podman rmi -f "localhost/$run" >/dev/null 2>&1 || true
+  rm -rf "$work"
+}
+trap cleanup EXIT
+
+# The image: Debian's smallest, our binary, the bank.
+if [ ! -e "$cache/base.tar" ]; then
+  mkdir -p "$cache"
+  debootstrap --variant=minbase stable "$work/base" ${MIRROR:+"$MIRROR"} >"$cache/debootstrap.log" 2>&1 ||
+    { tail -5 "$cache/debootstrap.log" >&2; exit 1; }
+  tar -C "$work/base" -cf "$cache/base.tar.part" . && mv "$cache/base.tar.part" "$cache/base.tar"
+  rm -rf "$work/base"
+fi
+cargo build --locked --quiet --bin litevisor --example bank
+mkdir -p "$work/add/usr/bin" "$work/add/disk" "$work/add/bucket"
+cp target/debug/litevisor target/debug/examples/bank "$work/add/usr/bin/"
+strip "$work/add/usr/bin/"* 2>/dev/null || true
+chmod 1777 "$work/add/disk" "$work/add/bucket"
+cp "$cache/base.tar" "$work/image.tar"
+tar -C "$work/add" -rf "$work/image.tar" ./usr/bin/litevisor ./usr/bin/bank ./disk ./bucket
+podman import --quiet --change 'ENTRYPOINT ["/usr/bin/litevisor","run","--db","/disk/bank.db","--replica","/bucket/bank","--"]' \
+  "$work/image.tar" "localhost/$run" >/dev/null
+rm "$work/image.tar"
+
+number=0 failed=0
+limits=(--ulimit nofile=1024:1024 --ulimit nproc=1024:1024 --network host)
+
+# begin OPTIONS... -- COMMAND...: a container with a bucket of its own; its name is in $name
+begin() {
+  number=$((number + 1)) name=$run-$number bucket=$work/bucket-$number
+  local options=()
+  while [ "$1" != -- ]; do options+=("$1"); shift; done
+  shift
+  mkdir -m 1777 "$bucket"
+  podman create --name "$name" "${limits[@]}" -v "$bucket:/bucket" "${options[@]}" "localhost/$run" "$@" >/dev/null
+}
+
+wait_for() { # SECONDS COMMAND...
+  local end=$((SECONDS + $1)); shift
+  until "$@" >/dev/null 2>&1; do
+    if [ $SECONDS -gt "$end" ]; then echo "containers: waited in vain for: $*" >&2; return 1; fi
+    sleep 0.05
+  done
+}
+
+logs_say() { podman logs "$name" 2>&1 | grep -q "$1"; }
+transfers() { [ "$(wc -l <"$bucket/ack" 2>/dev/null || echo 0)" -ge "$1" ]; }
+code() { podman wait "$name"; }
+
+# The replica holds what the bank has acknowledged.
+complete() {
+  rm -f "$work/restored.db"
+  target/debug/litevisor restore "file://$bucket/bank" -o "$work/restored.db" >"$work/judge" 2>&1 &&
+    target/debug/examples/bank check --db "$work/restored.db" --ack "$bucket/ack" >>"$work/judge" 2>&1 ||
+    { cat "$work/judge" >&2; return 1; }
+}
+
+# judge NAME EXPECTED FOUND [complete]
+judge() {
+  local verdict=ok
+  [ "$2" = "$3" ] || verdict="FAILED: expected $2, found $3"
+  if [ "${4:-}" = complete ] && ! complete; then verdict="FAILED: the replica is not complete"; fi
+  echo "containers: $1: $verdict"
+  if [ "$verdict" != ok ]; then failed=1; podman logs "$name" 2>&1 | tail -15 >&2; fi
+}
+
+bank=(bank run --db /disk/bank.db --ack /bucket/ack --rate 100 --on-term write-more)
+
+stop_case() { # NAME OPTIONS...
+  local title=$1; shift
+  begin "$@" -- "${bank[@]}"
+  podman start "$name" >/dev/null
+  wait_for 20 transfers 30 && podman stop -t 10 "$name" >/dev/null
+  judge "$title" 0 "$(code)" complete
+}
+
+stop_case "podman stop"
+stop_case "podman stop, --init" --init
+stop_case "podman stop, --user" --user 12345:12345 --tmpfs /disk:rw,mode=1777
+stop_case "podman stop, --read-only" --read-only --read-only-tmpfs=false --tmpfs /disk:rw,mode=1777
+
+begin -- bash -c 'trap "echo heard HUP" HUP; trap "exit 7" TERM; echo ready; while :; do sleep .05; done'
+podman start "$name" >/dev/null
+wait_for 20 logs_say '^ready'
+podman kill --signal HUP "$name" >/dev/null
+wait_for 20 logs_say 'heard HUP'
+podman stop -t 10 "$name" >/dev/null
+judge "podman kill --signal HUP" "7 and 1" "$(code) and $(podman logs "$name" 2>/dev/null | grep -c 'heard HUP')"
+
+begin -it -- bash -c 'trap "echo heard INT; exit 9" INT; echo ready; while :; do sleep .05; done'
+python3 -S - "$name" >"$work/tty" <<'PYTHON' || true
+import os, pty, sys, time
+pid, master = pty.fork()
+if pid == 0:
+    os.execvp('podman', ['podman', '--runtime', 'runc', '--cgroup-manager', 'cgroupfs', 'start', '-ai', sys.argv[1]])
+seen, typed = b'', False
+while True:
+    try: part = os.read(master, 4096)
+    except OSError: break
+    if not part: break
+    seen += part
+    if b'ready' in seen and not typed: typed = True; time.sleep(.3); os.write(master, b'\x03')
+print(seen.decode(errors='replace'))
+PYTHON
+judge "-it, Ctrl-C" "9 and 1" "$(code) and $(grep -c 'heard INT' "$work/tty")"
+
+# The kernel kills the largest process of a container at its limit. It must be the app, and litevisor still flushes.
+begin --memory 96m --memory-swap 96m -- bash -c "${bank[*]} & while ! [ \$(wc -l </bucket/ack) -ge 30 ]; do sleep .05; done 2>/dev/null
+  exec perl -e 'my @a; push @a, \"x\" x (1 << 20) for 1 .. 4096; sleep 60'"
+if podman start "$name" >/dev/null 2>"$work/memory"; then
+  judge "--memory at its limit" 137 "$(code)" complete
+else
+  # A kernel that hands us no memory controller can limit nothing.
+  echo "containers: --memory at its limit: NOT TRIED: $(tail -1 "$work/memory")"
+fi
+exit $failed
