@@ -55,6 +55,7 @@ impl Work {
             tip_checksum: anchor.tip_checksum,
             page_size: capture.page_size(),
             wal: position(anchor.uploaded_at),
+            wal_sent: WalPosition::default(),
             db_checksum: anchor.uploaded_checksum,
             file: None,
         };
@@ -68,7 +69,7 @@ impl Work {
             needs_level_0,
             pending: VecDeque::new(),
             acked,
-            changes: 0,
+            changes: anchor.uploaded_changes,
             last_try: Instant::now(),
             settled: None,
         };
@@ -111,7 +112,8 @@ impl Work {
     pub fn record_sending(&self) {
         if let Some(next) = self.pending.front() {
             let sent = next.segment.header.range.max;
-            self.record(&LocalState { sent, file: self.file_look(), ..self.acked.clone() });
+            let (file, wal_sent) = (self.file_look(next.changes), position(next.end));
+            self.record(&LocalState { sent, wal_sent, file, ..self.acked.clone() });
         }
     }
 
@@ -185,15 +187,15 @@ impl Work {
                 false
             }
         };
-        let file = if complete { None } else { self.file_look() };
+        let file = if complete { None } else { self.file_look(self.changes) };
         self.record(&LocalState { file, ..self.acked.clone() });
     }
 
     /// By which a later start sees whether the file without its WAL is newer than this record.
-    fn file_look(&self) -> Option<FileLook> {
+    fn file_look(&self, changes_sent: u32) -> Option<FileLook> {
         let modified = std::fs::metadata(self.db.as_path()).and_then(|meta| meta.modified()).ok()?;
         let since = modified.duration_since(UNIX_EPOCH).ok()?;
-        Some(FileLook { changes: self.changes, modified_ns: u64::try_from(since.as_nanos()).ok()? })
+        Some(FileLook { changes: self.changes, changes_sent, modified_ns: u64::try_from(since.as_nanos()).ok()? })
     }
 
     fn number(&mut self, draft: Draft, levels: &[Level]) -> Result<(), CaptureError> {
