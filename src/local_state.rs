@@ -79,6 +79,7 @@ mod tests {
             tip_checksum: None,
             page_size: PageSize::new(512).unwrap(),
             wal: Default::default(),
+            wal_sent: Default::default(),
             db_checksum: None,
             file: None,
         };

@@ -23,6 +23,8 @@ pub struct LocalState {
     pub page_size: PageSize,
     /// Where in the WAL `acked` ends: salts, offset, and the WAL checksum there. All zero: not at a place in a WAL.
     pub wal: WalPosition,
+    /// The same of `sent`.
+    pub wal_sent: WalPosition,
     /// Checksum of the whole database at `acked`, where that is known.
     pub db_checksum: Option<DbChecksum>,
     /// How the database file looked when this was recorded. None: it was complete without its WAL, or nothing is known.
@@ -35,6 +37,8 @@ pub struct LocalState {
 pub struct FileLook {
     /// Change counter of page 1 at `acked`, be it in the WAL or in the file; 0: not known.
     pub changes: u32,
+    /// The same at `sent`.
+    pub changes_sent: u32,
     /// The file's modification time, nanoseconds since the Unix epoch.
     pub modified_ns: u64,
 }
@@ -72,9 +76,14 @@ struct Text {
     wal_salt2: u32,
     wal_offset: u64,
     wal_checksum: [u32; 2],
+    /// Salts, offset, checksum.
+    #[serde(default)]
+    wal_sent: (u32, u32, u64, u32, u32),
     db_checksum: String,
     #[serde(default)]
     changes: u32,
+    #[serde(default)]
+    changes_sent: u32,
     #[serde(default)]
     modified_ns: u64,
 }
@@ -94,8 +103,13 @@ impl LocalState {
             wal_salt2: self.wal.salt2,
             wal_offset: self.wal.offset,
             wal_checksum: self.wal.checksum,
+            wal_sent: {
+                let WalPosition { salt1, salt2, offset, checksum: [a, b] } = self.wal_sent;
+                (salt1, salt2, offset, a, b)
+            },
             db_checksum: checksum(self.db_checksum.map(DbChecksum::get)),
             changes: self.file.map_or(0, |file| file.changes),
+            changes_sent: self.file.map_or(0, |file| file.changes_sent),
             modified_ns: self.file.map_or(0, |file| file.modified_ns),
         })?)
     }
@@ -128,8 +142,16 @@ impl LocalState {
                 offset: text.wal_offset,
                 checksum: text.wal_checksum,
             },
+            wal_sent: {
+                let (salt1, salt2, offset, a, b) = text.wal_sent;
+                WalPosition { salt1, salt2, offset, checksum: [a, b] }
+            },
             db_checksum: checksum("db_checksum", &text.db_checksum)?.and_then(DbChecksum::from_header),
-            file: (text.modified_ns != 0).then_some(FileLook { changes: text.changes, modified_ns: text.modified_ns }),
+            file: (text.modified_ns != 0).then_some(FileLook {
+                changes: text.changes,
+                changes_sent: text.changes_sent,
+                modified_ns: text.modified_ns,
+            }),
         })
     }
 }
@@ -156,8 +178,9 @@ mod tests {
             tip_checksum: Some(FileChecksum(1 << 63 | 7)),
             page_size: PageSize::new(4096).unwrap(),
             wal: WalPosition { salt1: 1, salt2: u32::MAX, offset: 4152, checksum: [3, 4] },
+            wal_sent: WalPosition { salt1: 2, salt2: 9, offset: 8272, checksum: [5, u32::MAX] },
             db_checksum: DbChecksum::from_header(1 << 63 | 9),
-            file: Some(FileLook { changes: 12, modified_ns: 1_700_000_000_000_000_001 }),
+            file: Some(FileLook { changes: 12, changes_sent: 13, modified_ns: 1_700_000_000_000_000_001 }),
         }
     }
 

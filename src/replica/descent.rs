@@ -81,6 +81,7 @@ mod tests {
             tip_checksum: Some(FileChecksum(99)),
             page_size: PageSize::new(4096).unwrap(),
             wal: WalPosition::default(),
+            wal_sent: WalPosition::default(),
             db_checksum: checksum(5),
             file: None,
         }

@@ -105,6 +105,11 @@ impl Capture {
         self.tail.sums.total()
     }
 
+    /// SQLite's change counter at the captured position.
+    pub fn changes(&self) -> u32 {
+        self.tail.sums.changes()
+    }
+
     /// Bytes of the WAL up to the captured position.
     pub fn wal_bytes(&self) -> u64 {
         self.tail.cursor.map_or(0, |cursor| cursor.offset)

@@ -8,9 +8,9 @@ use crate::wal::{Cursor, Salts};
 
 /// Where in the WAL the replica's newest position should be found.
 pub fn wal_end(state: &LocalState, tip: &Tip, sent: bool) -> Option<(Salts, u64)> {
-    let recorded = (Salts(state.wal.salt1, state.wal.salt2), state.wal.offset);
-    if !sent && state.acked == tip.txid && recorded.1 != 0 {
-        return Some(recorded);
+    let recorded = if sent { state.wal_sent } else { state.wal };
+    if recorded.offset != 0 {
+        return Some((Salts(recorded.salt1, recorded.salt2), recorded.offset));
     }
     let header = &tip.raw()?.header;
     let end = u64::try_from(header.wal_offset.checked_add(header.wal_size)?).ok()?;
@@ -79,6 +79,7 @@ mod tests {
             tip_checksum: None,
             page_size: PageSize::new(512).unwrap(),
             wal: WalPosition { salt1: 1, salt2: 2, offset: 568, checksum: [3, 4] },
+            wal_sent: WalPosition::default(),
             db_checksum: checksum(5),
             file: None,
         }
@@ -99,6 +100,8 @@ mod tests {
         (newer.first.header.salt1, newer.first.header.salt2) = (1, 2);
         assert_eq!(wal_end(&state(4, 4), &newer, false), Some((Salts(1, 2), 568)));
         assert_eq!(wal_end(&state(3, 4), &newer, true), Some((Salts(1, 2), 1104)));
+        let with_place = LocalState { wal_sent: WalPosition { offset: 1640, ..state(3, 4).wal }, ..state(3, 4) };
+        assert_eq!(wal_end(&with_place, &newer, true), Some((Salts(1, 2), 1640)));
         newer.first.level = Level(1);
         assert_eq!(wal_end(&state(3, 4), &newer, true), None);
         assert_eq!(wal_end(&state(3, 4), &tip(4, 7), true), None, "an image has no place");

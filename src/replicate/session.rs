@@ -84,6 +84,7 @@ impl Work {
             tip_checksum: anchor.tip_checksum,
             page_size: capture.page_size(),
             wal: position(anchor.uploaded_at),
+            wal_sent: WalPosition::default(),
             db_checksum: anchor.uploaded_checksum,
             file: None,
         };
@@ -96,7 +97,17 @@ impl Work {
             First::Image { draft, new_page_size: true } => queue.push(draft, &[Level::SNAPSHOT, Level::RAW])?,
         }
         let (last_try, settled) = (Instant::now(), None);
-        Ok(Work { db, capture, queue, needs_level_0, behind: false, acked, changes: 0, last_try, settled })
+        Ok(Work {
+            db,
+            capture,
+            queue,
+            needs_level_0,
+            behind: false,
+            acked,
+            changes: anchor.uploaded_changes,
+            last_try,
+            settled,
+        })
     }
 
     /// What is on its way next.
@@ -136,8 +147,10 @@ impl Work {
 
     /// Records that the next segment is about to be sent: if its reply gets lost with us, the next start knows it.
     pub fn record_sending(&self) {
-        if let Some(next) = self.pending() {
-            self.record(&LocalState { sent: next.header.range.max, file: self.file_look(), ..self.acked.clone() });
+        if let Some(next) = self.queue.pending.front() {
+            let sent = next.segment.header.range.max;
+            let (file, wal_sent) = (self.file_look(next.changes), position(next.end));
+            self.record(&LocalState { sent, wal_sent, file, ..self.acked.clone() });
         }
     }
 
@@ -196,14 +209,14 @@ impl Work {
 
     /// Records that everything is where it belongs.
     pub fn record_settled(&self) {
-        self.record(&LocalState { file: self.file_look(), ..self.acked.clone() });
+        self.record(&LocalState { file: self.file_look(self.changes), ..self.acked.clone() });
     }
 
     /// By which a later start sees whether the file without its WAL is newer than this record.
-    fn file_look(&self) -> Option<FileLook> {
+    fn file_look(&self, changes_sent: u32) -> Option<FileLook> {
         let modified = std::fs::metadata(self.db.as_path()).and_then(|meta| meta.modified()).ok()?;
         let since = modified.duration_since(UNIX_EPOCH).ok()?;
-        Some(FileLook { changes: self.changes, modified_ns: u64::try_from(since.as_nanos()).ok()? })
+        Some(FileLook { changes: self.changes, changes_sent, modified_ns: u64::try_from(since.as_nanos()).ok()? })
     }
 
     fn record(&self, state: &LocalState) {

@@ -6,7 +6,8 @@
 //! Reads before any connection of ours is open; changes nothing.
 
 use super::error::RestoreError;
-use crate::model::lineage::{FileLook, LocalState};
+use crate::ltx::Header;
+use crate::model::lineage::{LocalState, WalPosition};
 use crate::model::{DbPath, PageSize};
 use crate::replica::Tip;
 use crate::sqlite::files;
@@ -42,6 +43,13 @@ enum Standing {
     Elsewhere,
 }
 
+/// A database file: page 1's change counter, and its time.
+#[derive(Clone, Copy, Debug)]
+struct Look {
+    changes: u32,
+    modified_ns: u64,
+}
+
 /// Blocks on another thread: the WAL may be large.
 pub async fn look(db: DbPath, state: LocalState, tip: Tip, sent: bool) -> Result<Option<&'static str>, RestoreError> {
     let reading = tokio::task::spawn_blocking(move || {
@@ -49,25 +57,42 @@ pub async fn look(db: DbPath, state: LocalState, tip: Tip, sent: bool) -> Result
         let standing = place.map(|place| standing(&db.wal(), place)).transpose();
         let standing = standing.map_err(RestoreError::io("read", &db.wal()))?;
         let found = file_look(db.as_path()).map_err(RestoreError::io("read", db.as_path()))?;
-        Ok(denied(standing, state.file, found))
+        let recorded = state.file.map(|file| Look {
+            changes: if sent { file.changes_sent } else { file.changes },
+            modified_ns: file.modified_ns,
+        });
+        Ok(denied(standing, recorded, found))
     });
     reading.await.unwrap_or(Ok(None))
 }
 
-/// Of the newest position where its file says it, else of what was confirmed before.
-fn place(state: &LocalState, tip: &Tip, sent: bool) -> Option<Place> {
-    let recorded =
-        Place { salts: Salts(state.wal.salt1, state.wal.salt2), end: state.wal.offset, page_size: state.page_size };
-    let raw = tip.raw().map(|raw| &raw.header).filter(|header| sent && header.wal_size > 0);
-    let arrived = raw.and_then(|raw| {
-        let end = u64::try_from(raw.wal_offset.checked_add(raw.wal_size)?).ok()?;
-        Some(Place { salts: Salts(raw.salt1, raw.salt2), end, page_size: raw.page_size })
+/// Whether the WAL holds the whole chain up to where `raw` ends.
+pub async fn wal_holds(db: DbPath, raw: &Header) -> Result<bool, RestoreError> {
+    let Some(place) = of_raw(raw) else { return Ok(false) };
+    let reading = tokio::task::spawn_blocking(move || {
+        let found = standing(&db.wal(), place).map_err(RestoreError::io("read", &db.wal()))?;
+        Ok(found == Standing::Reached)
     });
-    arrived.or(Some(recorded).filter(|place| place.end >= HEADER))
+    reading.await.unwrap_or(Ok(false))
+}
+
+fn of_raw(raw: &Header) -> Option<Place> {
+    let end = u64::try_from(raw.wal_offset.checked_add(raw.wal_size)?).ok()?;
+    (raw.wal_size > 0).then_some(Place { salts: Salts(raw.salt1, raw.salt2), end, page_size: raw.page_size })
+}
+
+/// Of the newest position where it is known, else of what was confirmed before.
+fn place(state: &LocalState, tip: &Tip, sent: bool) -> Option<Place> {
+    let of_record = |wal: WalPosition| {
+        let place = Place { salts: Salts(wal.salt1, wal.salt2), end: wal.offset, page_size: state.page_size };
+        (place.end >= HEADER).then_some(place)
+    };
+    let of_tip = || tip.raw().and_then(|raw| of_raw(&raw.header));
+    if sent { of_record(state.wal_sent).or_else(of_tip).or(of_record(state.wal)) } else { of_record(state.wal) }
 }
 
 /// Pure.
-fn denied(standing: Option<Standing>, recorded: Option<FileLook>, found: FileLook) -> Option<&'static str> {
+fn denied(standing: Option<Standing>, recorded: Option<Look>, found: Look) -> Option<&'static str> {
     match (standing, recorded) {
         (Some(Standing::Short), _) => Some("its WAL ends before what it had uploaded"),
         (Some(Standing::Elsewhere), Some(recorded)) if found.changes < recorded.changes => {
@@ -125,13 +150,13 @@ fn reaches(file: &File, header: &WalHeader, end: u64) -> io::Result<bool> {
     Ok(committed == end)
 }
 
-fn file_look(db: &Path) -> io::Result<FileLook> {
+fn file_look(db: &Path) -> io::Result<Look> {
     let mut bytes = [0; 4];
     let file = files::before_any_connection(db)?;
     let got = file.read_at(&mut bytes, 24)?;
     let modified = file.metadata()?.modified()?.duration_since(UNIX_EPOCH).unwrap_or_default();
     let changes = if got == bytes.len() { u32::from_be_bytes(bytes) } else { 0 };
-    Ok(FileLook { changes, modified_ns: u64::try_from(modified.as_nanos()).unwrap_or(u64::MAX) })
+    Ok(Look { changes, modified_ns: u64::try_from(modified.as_nanos()).unwrap_or(u64::MAX) })
 }
 
 #[cfg(test)]
@@ -140,7 +165,7 @@ mod tests {
 
     #[test]
     fn what_denies_the_record() {
-        let look = |changes, modified_ns| FileLook { changes, modified_ns };
+        let look = |changes, modified_ns| Look { changes, modified_ns };
         let recorded = Some(look(7, 1000));
         for (standing, recorded, found, denies) in [
             (Some(Standing::Reached), recorded, look(7, 1000), false),

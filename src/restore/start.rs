@@ -149,6 +149,7 @@ fn put_in_place(db: &DbPath, replica: &str, fetched: Fetched) -> Result<Outcome,
         tip_checksum: Some(verified.tip),
         page_size: verified.page_size,
         wal: WalPosition::default(),
+        wal_sent: WalPosition::default(),
         db_checksum: Some(verified.db_checksum),
         file: None,
     };

@@ -87,6 +87,9 @@ async fn by_wal(
     let wal = db.wal();
     let Some(frame) = last_frame(&wal, &raw.header).map_err(RestoreError::io("read", &wal))? else { return Ok(None) };
     let Some(file) = listing.files.iter().find(|file| file.key == raw.key) else { return Ok(None) };
+    if !evidence::wal_holds(db.clone(), &raw.header).await? {
+        return Ok(None);
+    }
     let image = page_image(source, file, frame.page).await?;
     Ok((image.as_ref() == Some(&frame.image)).then(|| adopt(source.url(), tip.txid, raw, &frame)))
 }
@@ -130,6 +133,7 @@ fn adopt(replica: &str, tip: Txid, raw: &TipFile, frame: &LastFrame) -> LocalSta
             offset: frame.end,
             checksum: frame.checksum,
         },
+        wal_sent: WalPosition::default(),
         db_checksum: raw.header.db_checksum,
         file: None,
     }

@@ -13,7 +13,7 @@ use crate::support::{SOON, bank, litestream, litevisor, now_ms, wait_until};
 use nix::sys::signal::{Signal, kill};
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// From a commit to the replica, beyond `sync_interval`: the machine is slow and shared.
 const LATE_MS: u64 = 2000;
@@ -122,7 +122,7 @@ impl Life {
         let before = self.site.acked();
         let ready = wait_until_or_ended(&mut run, || self.site.acked() > before);
         self.log = run.log_text();
-        assert!(ready, "the app was not started:\n{}", self.told());
+        assert!(ready, "the app has not written:\n{}", self.told());
         let mischief = random.pick(&[
             Mischief::None,
             Mischief::None,
@@ -277,13 +277,16 @@ fn last_number(db: &Path) -> i64 {
     bank::read_only(db).query_row(query, [], |row| row.get(0)).unwrap_or(0)
 }
 
+/// False when the run ended, or took too long.
 fn wait_until_or_ended(run: &mut Litevisor, ready: impl Fn() -> bool) -> bool {
-    let mut alive = true;
-    wait_until("the app to write", SOON, || {
-        alive = run.is_running();
-        ready() || !alive
-    });
-    alive
+    let end = Instant::now() + SOON;
+    while !ready() {
+        if !run.is_running() || Instant::now() > end {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    true
 }
 
 /// Done by another process than the app and litevisor: this one.
