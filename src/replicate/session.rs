@@ -7,9 +7,9 @@ use super::capture::{Capture, CaptureError, Draft};
 use super::checkpoint::{self, Situation, Verdict};
 use super::segment::SegmentError;
 use super::upload::Segment;
-use crate::local_state;
+use crate::local_state::{self, file_look};
 use crate::ltx::Header;
-use crate::model::lineage::{FileLook, LocalState, WalPosition};
+use crate::model::lineage::{LocalState, WalPosition};
 use crate::model::{DbChecksum, DbPath, Txid, TxidRange};
 use crate::store::layout::Level;
 use crate::wal::Cursor;
@@ -21,7 +21,6 @@ pub struct Pending {
     pub segment: Segment,
     end: Option<Cursor>,
     db_checksum: DbChecksum,
-    changes: u32,
 }
 
 /// Everything of a session that touches the disk.
@@ -37,8 +36,6 @@ pub struct Work {
     /// In the order in which they must arrive.
     pub pending: VecDeque<Pending>,
     acked: LocalState,
-    /// SQLite's change counter at `acked`; 0: not known.
-    changes: u32,
     last_try: Instant,
     /// The WAL may be restarted, and nothing came since.
     settled: Option<Cursor>,
@@ -69,7 +66,6 @@ impl Work {
             needs_level_0,
             pending: VecDeque::new(),
             acked,
-            changes: anchor.uploaded_changes,
             last_try: Instant::now(),
             settled: None,
         };
@@ -112,14 +108,14 @@ impl Work {
     pub fn record_sending(&self) {
         if let Some(next) = self.pending.front() {
             let sent = next.segment.header.range.max;
-            let (file, wal_sent) = (self.file_look(next.changes), position(next.end));
+            let (file, wal_sent) = (file_look(&self.db), position(next.end));
             self.record(&LocalState { sent, wal_sent, file, ..self.acked.clone() });
         }
     }
 
     /// The first pending segment has arrived. Its TXID.
     pub fn arrived(&mut self) -> Option<Txid> {
-        let Pending { segment, end, db_checksum, changes } = self.pending.pop_front()?;
+        let Pending { segment, end, db_checksum } = self.pending.pop_front()?;
         let txid = segment.header.range.max;
         self.needs_level_0 = segment.level != Level::RAW;
         self.acked = LocalState {
@@ -131,7 +127,6 @@ impl Work {
             db_checksum: Some(db_checksum),
             ..self.acked.clone()
         };
-        self.changes = changes;
         Some(txid)
     }
 
@@ -156,9 +151,9 @@ impl Work {
         let mut rest = None;
         let settled = self.capture.checkpoint(verdict, |draft| {
             let header = header(&draft, TxidRange::single(next), timestamp_ms, node_id);
-            let (end, db_checksum, changes) = (draft.end, draft.db_checksum, draft.changes);
+            let (end, db_checksum) = (draft.end, draft.db_checksum);
             let segment = Segment::prepare(Level::RAW, header, draft.pages)?;
-            rest = Some(Pending { segment, end, db_checksum, changes });
+            rest = Some(Pending { segment, end, db_checksum });
             Ok(())
         });
         let settled = match settled {
@@ -187,15 +182,11 @@ impl Work {
                 false
             }
         };
-        let file = if complete { None } else { self.file_look(self.changes) };
+        let mut file = file_look(&self.db);
+        if let Some(look) = file.as_mut().filter(|_| complete) {
+            look.modified_ns = 0;
+        }
         self.record(&LocalState { file, ..self.acked.clone() });
-    }
-
-    /// By which a later start sees whether the file without its WAL is newer than this record.
-    fn file_look(&self, changes_sent: u32) -> Option<FileLook> {
-        let modified = std::fs::metadata(self.db.as_path()).and_then(|meta| meta.modified()).ok()?;
-        let since = modified.duration_since(UNIX_EPOCH).ok()?;
-        Some(FileLook { changes: self.changes, changes_sent, modified_ns: u64::try_from(since.as_nanos()).ok()? })
     }
 
     fn number(&mut self, draft: Draft, levels: &[Level]) -> Result<(), CaptureError> {
@@ -204,8 +195,8 @@ impl Work {
             let min = if *level == Level::SNAPSHOT { Txid::FIRST } else { txid };
             let header = header(&draft, TxidRange { min, max: txid }, timestamp_ms, self.node_id);
             let segment = Segment::prepare(*level, header, draft.pages.clone())?;
-            let (end, db_checksum, changes) = (draft.end, draft.db_checksum, draft.changes);
-            self.pending.push_back(Pending { segment, end, db_checksum, changes });
+            let (end, db_checksum) = (draft.end, draft.db_checksum);
+            self.pending.push_back(Pending { segment, end, db_checksum });
         }
         self.numbered = txid;
         self.last_timestamp_ms = timestamp_ms;
