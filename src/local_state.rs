@@ -2,10 +2,11 @@
 //! it means. Not synced to disk: after a power cut it may be old or missing, which costs a restore and nothing else.
 
 use crate::model::DbPath;
-use crate::model::lineage::{LocalState, StateTextError};
+use crate::model::lineage::{FileLook, LocalState, StateTextError};
 use std::hash::{BuildHasher, RandomState};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 use std::{fs, io};
 
 #[derive(Debug, thiserror::Error)]
@@ -52,6 +53,16 @@ pub fn remove(db: &DbPath) -> Result<(), LocalStateError> {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(failed("remove", &path)(error)),
         _ => Ok(()),
     }
+}
+
+/// The database file as it looks now; None: there is none. `stat` alone.
+pub fn file_look(db: &DbPath) -> Option<FileLook> {
+    let meta = fs::metadata(db.as_path()).ok()?;
+    let ns = |time: io::Result<SystemTime>| {
+        let since = time.ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok()).unwrap_or_default();
+        u64::try_from(since.as_nanos()).unwrap_or_default()
+    };
+    Some(FileLook { modified_ns: ns(meta.modified()), born_ns: ns(meta.created()) })
 }
 
 /// A run's node id: random, never 0 (which is Litestream's).

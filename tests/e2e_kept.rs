@@ -61,6 +61,7 @@ fn a_database_whose_wal_was_cut_short_is_restored() {
 fn an_older_copy_of_the_database_is_replaced() {
     let (site, earlier) = killed_site();
     remove_sides(&site);
+    std::fs::remove_file(site.db()).unwrap();
     std::fs::write(site.db(), earlier).unwrap();
     goes_on(&site);
 }

@@ -34,7 +34,6 @@ fn rounds(in_s3: bool) {
             life.step(step, &mut random);
         }
         life.last_step();
-        println!("{}", life.story());
     }
 }
 

@@ -27,20 +27,18 @@ pub struct LocalState {
     pub wal_sent: WalPosition,
     /// Checksum of the whole database at `acked`, where that is known.
     pub db_checksum: Option<DbChecksum>,
-    /// How the database file looked when this was recorded. None: it was complete without its WAL, or nothing is known.
+    /// How the database file looked when this was recorded, where that is known.
     pub file: Option<FileLook>,
 }
 
-/// What tells a database file that went on from one that stayed behind or is another one. SQLite never counts the change
-/// counter down, and no commit reaches the file without changing its time.
+/// What tells a database file that went on from one that stayed behind or was replaced: no commit reaches the file without
+/// changing the one time, and nothing that SQLite does changes the other. Nanoseconds since the Unix epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FileLook {
-    /// Change counter of page 1 at `acked`, be it in the WAL or in the file; 0: not known.
-    pub changes: u32,
-    /// The same at `sent`.
-    pub changes_sent: u32,
-    /// The file's modification time, nanoseconds since the Unix epoch.
+    /// Last modification; 0: the file was complete without its WAL.
     pub modified_ns: u64,
+    /// Creation; 0: the file system does not know.
+    pub born_ns: u64,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -81,11 +79,9 @@ struct Text {
     wal_sent: (u32, u32, u64, u32, u32),
     db_checksum: String,
     #[serde(default)]
-    changes: u32,
-    #[serde(default)]
-    changes_sent: u32,
-    #[serde(default)]
     modified_ns: u64,
+    #[serde(default)]
+    born_ns: u64,
 }
 
 impl LocalState {
@@ -108,9 +104,8 @@ impl LocalState {
                 (salt1, salt2, offset, a, b)
             },
             db_checksum: checksum(self.db_checksum.map(DbChecksum::get)),
-            changes: self.file.map_or(0, |file| file.changes),
-            changes_sent: self.file.map_or(0, |file| file.changes_sent),
             modified_ns: self.file.map_or(0, |file| file.modified_ns),
+            born_ns: self.file.map_or(0, |file| file.born_ns),
         })?)
     }
 
@@ -147,11 +142,8 @@ impl LocalState {
                 WalPosition { salt1, salt2, offset, checksum: [a, b] }
             },
             db_checksum: checksum("db_checksum", &text.db_checksum)?.and_then(DbChecksum::from_header),
-            file: (text.modified_ns != 0).then_some(FileLook {
-                changes: text.changes,
-                changes_sent: text.changes_sent,
-                modified_ns: text.modified_ns,
-            }),
+            file: (text.modified_ns != 0 || text.born_ns != 0)
+                .then_some(FileLook { modified_ns: text.modified_ns, born_ns: text.born_ns }),
         })
     }
 }
@@ -180,7 +172,7 @@ mod tests {
             wal: WalPosition { salt1: 1, salt2: u32::MAX, offset: 4152, checksum: [3, 4] },
             wal_sent: WalPosition { salt1: 2, salt2: 9, offset: 8272, checksum: [5, u32::MAX] },
             db_checksum: DbChecksum::from_header(1 << 63 | 9),
-            file: Some(FileLook { changes: 12, changes_sent: 13, modified_ns: 1_700_000_000_000_000_001 }),
+            file: Some(FileLook { modified_ns: 1_700_000_000_000_000_001, born_ns: 1_600_000_000_000_000_002 }),
         }
     }
 

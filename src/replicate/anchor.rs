@@ -20,8 +20,6 @@ pub struct Anchor {
     /// Where in the WAL that ends, and the database's checksum there; None where it is not known.
     pub uploaded_at: Option<Cursor>,
     pub uploaded_checksum: Option<DbChecksum>,
-    /// SQLite's change counter there; 0 where it is not known.
-    pub uploaded_changes: u32,
     /// The replica's newest file, which another run wrote: by this the record knows it.
     pub tip_checksum: Option<FileChecksum>,
     pub last_timestamp_ms: i64,
@@ -85,7 +83,6 @@ pub fn anchor(
     });
     let mut uploaded_at = None;
     let mut uploaded_checksum = None;
-    let mut uploaded_changes = 0;
     let descended = tip.as_ref().map(|tip| (descent(state.as_ref(), replica, tip), tip));
     let first = match descended {
         None => First::Snapshot(capture.image()?),
@@ -104,13 +101,10 @@ pub fn anchor(
                 Resume::Image(why) => image(db, &mut capture, tip, why)?,
                 Resume::From(cursor) => {
                     capture.rewind(cursor);
-                    let look = state.as_ref().and_then(|state| state.file);
-                    uploaded_changes = look.map_or(0, |look| if sent { look.changes_sent } else { look.changes });
                     uploaded_at = Some(cursor);
                     First::Nothing
                 }
                 Resume::Same => {
-                    uploaded_changes = capture.changes();
                     uploaded_at = capture.cursor();
                     First::Nothing
                 }
@@ -124,7 +118,6 @@ pub fn anchor(
         uploaded: tip.as_ref().map_or(Txid::NONE, |tip| tip.txid),
         uploaded_at,
         uploaded_checksum,
-        uploaded_changes,
         tip_checksum: tip.as_ref().map(|tip| tip.first.checksum),
         last_timestamp_ms: tip.as_ref().map_or(0, |tip| tip.first.header.timestamp_ms),
         first,

@@ -36,8 +36,6 @@ pub struct Draft {
     pub pages: Pages,
     /// Of the whole database at the draft's end.
     pub db_checksum: DbChecksum,
-    /// SQLite's change counter there.
-    pub changes: u32,
     /// Size of the database in pages.
     pub commit: u32,
     /// The WAL range it was made from; None for an image or an empty segment.
@@ -103,11 +101,6 @@ impl Capture {
 
     pub fn db_checksum(&self) -> DbChecksum {
         self.tail.sums.total()
-    }
-
-    /// SQLite's change counter at the captured position.
-    pub fn changes(&self) -> u32 {
-        self.tail.sums.changes()
     }
 
     /// Bytes of the WAL up to the captured position.
@@ -314,15 +307,7 @@ impl Tail {
     }
 
     fn draft(&self, pages: Pages, wal: Option<WalRange>) -> Draft {
-        Draft {
-            pages,
-            db_checksum: self.sums.total(),
-            changes: self.sums.changes(),
-            commit: self.commit,
-            wal,
-            end: self.cursor,
-            full: false,
-        }
+        Draft { pages, db_checksum: self.sums.total(), commit: self.commit, wal, end: self.cursor, full: false }
     }
 
     /// The WAL's header and the cursor in it, moved along when a writer started the WAL over. None: the WAL is empty.

@@ -75,9 +75,6 @@ impl Pages {
             self.read(entry, &mut buffer)?;
             entry.sum = page_checksum(entry.page, &buffer);
             sums.set(entry.page, entry.sum);
-            if entry.page.0 == 1 {
-                sums.first_page(&buffer);
-            }
         }
         self.list = list;
         Ok(())

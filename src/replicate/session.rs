@@ -7,9 +7,9 @@ use super::capture::{Capture, CaptureError, Draft};
 use super::checkpoint::{self, Situation, Verdict};
 use super::segment::SegmentError;
 use super::upload::Segment;
-use crate::local_state;
+use crate::local_state::{self, file_look};
 use crate::ltx::Header;
-use crate::model::lineage::{FileLook, LocalState, WalPosition};
+use crate::model::lineage::{LocalState, WalPosition};
 use crate::model::{DbChecksum, DbPath, Txid, TxidRange};
 use crate::store::layout::Level;
 use crate::wal::Cursor;
@@ -21,7 +21,6 @@ struct Pending {
     segment: Segment,
     end: Option<Cursor>,
     db_checksum: DbChecksum,
-    changes: u32,
 }
 
 /// Numbers drafts and queues them.
@@ -42,8 +41,8 @@ impl Queue {
             let min = if *level == Level::SNAPSHOT { Txid::FIRST } else { txid };
             let header = header(&draft, TxidRange { min, max: txid }, timestamp_ms, self.node_id);
             let segment = Segment::prepare(*level, header, draft.pages.clone())?;
-            let (end, db_checksum, changes) = (draft.end, draft.db_checksum, draft.changes);
-            self.pending.push_back(Pending { segment, end, db_checksum, changes });
+            let (end, db_checksum) = (draft.end, draft.db_checksum);
+            self.pending.push_back(Pending { segment, end, db_checksum });
         }
         self.numbered = txid;
         self.last_timestamp_ms = timestamp_ms;
@@ -66,8 +65,6 @@ pub struct Work {
     /// The last capture stopped before the end of what was committed.
     pub behind: bool,
     acked: LocalState,
-    /// SQLite's change counter at `acked`; 0: not known.
-    changes: u32,
     last_try: Instant,
     /// The WAL may be restarted, and nothing came since.
     settled: Option<Cursor>,
@@ -97,17 +94,7 @@ impl Work {
             First::Image { draft, new_page_size: true } => queue.push(draft, &[Level::SNAPSHOT, Level::RAW])?,
         }
         let (last_try, settled) = (Instant::now(), None);
-        Ok(Work {
-            db,
-            capture,
-            queue,
-            needs_level_0,
-            behind: false,
-            acked,
-            changes: anchor.uploaded_changes,
-            last_try,
-            settled,
-        })
+        Ok(Work { db, capture, queue, needs_level_0, behind: false, acked, last_try, settled })
     }
 
     /// What is on its way next.
@@ -149,14 +136,14 @@ impl Work {
     pub fn record_sending(&self) {
         if let Some(next) = self.queue.pending.front() {
             let sent = next.segment.header.range.max;
-            let (file, wal_sent) = (self.file_look(next.changes), position(next.end));
+            let (file, wal_sent) = (file_look(&self.db), position(next.end));
             self.record(&LocalState { sent, wal_sent, file, ..self.acked.clone() });
         }
     }
 
     /// The first pending segment has arrived. Its TXID.
     pub fn arrived(&mut self) -> Option<Txid> {
-        let Pending { segment, end, db_checksum, changes } = self.queue.pending.pop_front()?;
+        let Pending { segment, end, db_checksum } = self.queue.pending.pop_front()?;
         let txid = segment.header.range.max;
         self.needs_level_0 = segment.level != Level::RAW;
         self.acked = LocalState {
@@ -168,7 +155,6 @@ impl Work {
             db_checksum: Some(db_checksum),
             ..self.acked.clone()
         };
-        self.changes = changes;
         Some(txid)
     }
 
@@ -209,14 +195,12 @@ impl Work {
 
     /// Records that everything is where it belongs.
     pub fn record_settled(&self) {
-        self.record(&LocalState { file: self.file_look(self.changes), ..self.acked.clone() });
-    }
-
-    /// By which a later start sees whether the file without its WAL is newer than this record.
-    fn file_look(&self, changes_sent: u32) -> Option<FileLook> {
-        let modified = std::fs::metadata(self.db.as_path()).and_then(|meta| meta.modified()).ok()?;
-        let since = modified.duration_since(UNIX_EPOCH).ok()?;
-        Some(FileLook { changes: self.changes, changes_sent, modified_ns: u64::try_from(since.as_nanos()).ok()? })
+        let mut file = file_look(&self.db);
+        // Everything is copied: the file is complete without its WAL.
+        if let Some(look) = file.as_mut().filter(|_| self.settled()) {
+            look.modified_ns = 0;
+        }
+        self.record(&LocalState { file, ..self.acked.clone() });
     }
 
     fn record(&self, state: &LocalState) {

@@ -8,8 +8,6 @@ pub struct PageSums {
     /// Index 0 is page 1. Zero: no such page (a real checksum has its top bit set), as for the lock page.
     sums: Vec<u64>,
     total: DbChecksum,
-    /// Change counter of page 1.
-    changes: u32,
 }
 
 impl PageSums {
@@ -26,16 +24,6 @@ impl PageSums {
             }
             self.total.toggle(sum);
         }
-    }
-
-    /// Takes note of page 1 (SQLite file format, section 1.3.7).
-    pub fn first_page(&mut self, data: &[u8]) {
-        let counter = data.get(24..28).and_then(|bytes| bytes.try_into().ok());
-        self.changes = counter.map_or(0, u32::from_be_bytes);
-    }
-
-    pub fn changes(&self) -> u32 {
-        self.changes
     }
 
     /// Drops the pages behind the database's new end.

@@ -1,22 +1,21 @@
 //! Does the local file's content deny what the record beside it says? A record may be right about the replica and wrong
 //! about the file: its WAL was lost (a power cut, a hand, a copy of the database alone), or another file stands in its
-//! place. Such a file must not become the replica's head. In: the record, the tip, the `-wal` and the head of the
-//! database file. Out: why not, if so. The rule is `denied`, pure.
+//! place. Such a file must not become the replica's head. In: the record, the tip, the `-wal`, and what `stat` says of
+//! the database file. Out: why not, if so. The rule is `denied`, pure.
 //!
-//! Reads before any connection of ours is open; changes nothing.
+//! What cannot be told: an older copy that was written into the very same file, without a WAL. Changes nothing.
 
 use super::error::RestoreError;
+use crate::local_state::file_look;
 use crate::ltx::Header;
-use crate::model::lineage::{LocalState, WalPosition};
+use crate::model::lineage::{FileLook, LocalState, WalPosition};
 use crate::model::{DbPath, PageSize};
 use crate::replica::Tip;
 use crate::sqlite::files;
 use crate::wal::{Cursor, Fed, HEADER, Salts, Scanner, WalHeader, frame_size};
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::time::UNIX_EPOCH;
 
 /// Restarts of the WAL that count its first salt up and still tell the same WAL from another one.
 const RESTARTS: u32 = 1 << 16;
@@ -39,15 +38,10 @@ enum Standing {
     Short,
     /// The WAL was started over since: SQLite does that only when all of it is in the database file.
     Restarted,
-    /// There is no WAL, or another one.
-    Elsewhere,
-}
-
-/// A database file: page 1's change counter, and its time.
-#[derive(Clone, Copy, Debug)]
-struct Look {
-    changes: u32,
-    modified_ns: u64,
+    /// There is another WAL: somebody wrote while nothing replicated.
+    Another,
+    /// There is no WAL, or none with a sound header.
+    Gone,
 }
 
 /// Blocks on another thread: the WAL may be large.
@@ -56,12 +50,7 @@ pub async fn look(db: DbPath, state: LocalState, tip: Tip, sent: bool) -> Result
         let place = place(&state, &tip, sent);
         let standing = place.map(|place| standing(&db.wal(), place)).transpose();
         let standing = standing.map_err(RestoreError::io("read", &db.wal()))?;
-        let found = file_look(db.as_path()).map_err(RestoreError::io("read", db.as_path()))?;
-        let recorded = state.file.map(|file| Look {
-            changes: if sent { file.changes_sent } else { file.changes },
-            modified_ns: file.modified_ns,
-        });
-        Ok(denied(standing, recorded, found))
+        Ok(denied(standing, state.file, file_look(&db)))
     });
     reading.await.unwrap_or(Ok(None))
 }
@@ -92,36 +81,39 @@ fn place(state: &LocalState, tip: &Tip, sent: bool) -> Option<Place> {
 }
 
 /// Pure.
-fn denied(standing: Option<Standing>, recorded: Option<Look>, found: Look) -> Option<&'static str> {
-    match (standing, recorded) {
-        (Some(Standing::Short), _) => Some("its WAL ends before what it had uploaded"),
-        (Some(Standing::Elsewhere), Some(recorded)) if found.changes < recorded.changes => {
-            Some("it is older than what it had uploaded, or another database")
+fn denied(standing: Option<Standing>, recorded: Option<FileLook>, found: Option<FileLook>) -> Option<&'static str> {
+    match (standing, recorded, found) {
+        (Some(Standing::Short), _, _) => Some("its WAL ends before what it had uploaded"),
+        (Some(Standing::Another | Standing::Gone), Some(recorded), Some(found))
+            if recorded.born_ns != 0 && found.born_ns != 0 && recorded.born_ns != found.born_ns =>
+        {
+            Some("another file was put in its place, without the WAL that it had")
         }
-        (Some(Standing::Elsewhere), Some(recorded)) if found.modified_ns == recorded.modified_ns => {
+        (Some(Standing::Gone), Some(recorded), Some(found)) if recorded.modified_ns == found.modified_ns => {
             Some("its WAL is gone, and with it what it had uploaded")
         }
-        (Some(Standing::Reached | Standing::Restarted | Standing::Elsewhere) | None, _) => None,
+        (Some(Standing::Reached | Standing::Restarted | Standing::Another | Standing::Gone) | None, _, _) => None,
     }
 }
 
 fn standing(wal: &Path, place: Place) -> io::Result<Standing> {
     let file = match files::open_wal(wal) {
         Ok((_, file)) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Standing::Elsewhere),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Standing::Gone),
         Err(error) => return Err(error),
     };
     let mut bytes = [0; HEADER as usize];
     let got = files::read_full(&file, 0, &mut bytes)?;
     let header = WalHeader::parse(bytes.get(..got).unwrap_or_default());
-    let Some(header) = header.filter(|header| header.page_size == place.page_size) else {
-        return Ok(Standing::Elsewhere);
-    };
+    let Some(header) = header else { return Ok(Standing::Gone) };
+    if header.page_size != place.page_size {
+        return Ok(Standing::Another);
+    }
     if header.salts == place.salts {
         return Ok(if reaches(&file, &header, place.end)? { Standing::Reached } else { Standing::Short });
     }
     let restarts = header.salts.0.wrapping_sub(place.salts.0);
-    Ok(if (1..RESTARTS).contains(&restarts) { Standing::Restarted } else { Standing::Elsewhere })
+    Ok(if (1..RESTARTS).contains(&restarts) { Standing::Restarted } else { Standing::Another })
 }
 
 /// Whether a commit of this WAL's proven chain ends at `end`.
@@ -150,37 +142,34 @@ fn reaches(file: &File, header: &WalHeader, end: u64) -> io::Result<bool> {
     Ok(committed == end)
 }
 
-fn file_look(db: &Path) -> io::Result<Look> {
-    let mut bytes = [0; 4];
-    let file = files::before_any_connection(db)?;
-    let got = file.read_at(&mut bytes, 24)?;
-    let modified = file.metadata()?.modified()?.duration_since(UNIX_EPOCH).unwrap_or_default();
-    let changes = if got == bytes.len() { u32::from_be_bytes(bytes) } else { 0 };
-    Ok(Look { changes, modified_ns: u64::try_from(modified.as_nanos()).unwrap_or(u64::MAX) })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn what_denies_the_record() {
-        let look = |changes, modified_ns| Look { changes, modified_ns };
-        let recorded = Some(look(7, 1000));
+        let look = |modified_ns, born_ns| Some(FileLook { modified_ns, born_ns });
+        let recorded = look(1000, 7);
         for (standing, recorded, found, denies) in [
-            (Some(Standing::Reached), recorded, look(7, 1000), false),
-            (Some(Standing::Reached), recorded, look(3, 1000), false),
-            (Some(Standing::Short), None, look(9, 2000), true),
-            (Some(Standing::Restarted), recorded, look(3, 1000), false),
+            (Some(Standing::Reached), recorded, look(1000, 7), false),
+            (Some(Standing::Reached), recorded, look(1000, 8), false),
+            (Some(Standing::Short), None, look(2000, 7), true),
+            (Some(Standing::Restarted), recorded, look(1000, 8), false),
             // Written to, checkpointed and closed while nothing replicated it.
-            (Some(Standing::Elsewhere), recorded, look(7, 2000), false),
-            (Some(Standing::Elsewhere), recorded, look(9, 2000), false),
+            (Some(Standing::Gone), recorded, look(2000, 7), false),
             // The WAL was removed; an older copy, or another database.
-            (Some(Standing::Elsewhere), recorded, look(7, 1000), true),
-            (Some(Standing::Elsewhere), recorded, look(6, 2000), true),
-            // The file was complete when it was recorded, or nothing is known.
-            (Some(Standing::Elsewhere), None, look(6, 1000), false),
-            (None, recorded, look(6, 1000), false),
+            (Some(Standing::Gone), recorded, look(1000, 7), true),
+            (Some(Standing::Another), recorded, look(1000, 7), false),
+            (Some(Standing::Another), recorded, look(1000, 8), true),
+            (Some(Standing::Gone), recorded, look(2000, 8), true),
+            // The file was complete when it was recorded.
+            (Some(Standing::Gone), look(0, 7), look(1000, 7), false),
+            (Some(Standing::Gone), look(0, 7), look(1000, 8), true),
+            // The file system keeps no such time; nothing is known.
+            (Some(Standing::Gone), look(1000, 0), look(2000, 8), false),
+            (Some(Standing::Gone), recorded, look(2000, 0), false),
+            (Some(Standing::Gone), None, look(1000, 7), false),
+            (None, recorded, look(1000, 8), false),
         ] {
             assert_eq!(denied(standing, recorded, found).is_some(), denies, "{standing:?} {recorded:?} {found:?}");
         }
@@ -216,7 +205,7 @@ mod tests {
         assert_eq!(ask(Place { end: place.end + 4120, ..place }), Standing::Short);
         assert_eq!(ask(Place { end: place.end - 1, ..place }), Standing::Short);
         assert_eq!(ask(Place { end: HEADER, ..place }), Standing::Reached);
-        assert_eq!(ask(Place { salts: Salts(place.salts.0, !place.salts.1), ..place }), Standing::Elsewhere);
+        assert_eq!(ask(Place { salts: Salts(place.salts.0, !place.salts.1), ..place }), Standing::Another);
         case.app.execute_batch("INSERT INTO t VALUES (2)").unwrap();
         assert_eq!(ask(place), Standing::Reached, "frames behind it do not matter");
         let whole = std::fs::read(&case.wal).unwrap();
@@ -230,8 +219,8 @@ mod tests {
         case.app.execute_batch("PRAGMA wal_checkpoint(RESTART); INSERT INTO t VALUES (3)").unwrap();
         assert_eq!(ask(place), Standing::Restarted);
         case.app.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)").unwrap();
-        assert_eq!(ask(place), Standing::Elsewhere, "empty");
+        assert_eq!(ask(place), Standing::Gone, "empty");
         drop(case.app);
-        assert_eq!(standing(&case.wal, place).unwrap(), Standing::Elsewhere, "gone");
+        assert_eq!(standing(&case.wal, place).unwrap(), Standing::Gone, "gone");
     }
 }

@@ -91,15 +91,3 @@ pub fn read_full(file: &File, offset: u64, buffer: &mut [u8]) -> std::io::Result
     }
     Ok(done)
 }
-
-/// For a look at a database file before this process has any connection to it: closing this descriptor drops nothing then.
-/// One that is kept already is used instead.
-#[expect(clippy::disallowed_methods, reason = "no lock of ours can be on it")]
-pub fn before_any_connection(path: &Path) -> io::Result<Arc<File>> {
-    let kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
-    let known = identity(path)?.and_then(|id| kept.as_ref()?.get(&id).cloned());
-    match known {
-        Some(file) => Ok(file),
-        None => File::open(path).map(Arc::new),
-    }
-}

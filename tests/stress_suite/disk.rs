@@ -75,7 +75,7 @@ pub fn suffer(site: &Site, fate: Fate) {
         Fate::RolledBack => {}
         Fate::OldDatabase => {
             if copy.join("bank.db").exists() {
-                ["-wal", "-shm"].into_iter().for_each(remove);
+                ["", "-wal", "-shm"].into_iter().for_each(remove);
                 copy_file(&copy.join("bank.db"), &db).unwrap();
             }
         }

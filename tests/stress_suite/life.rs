@@ -105,6 +105,7 @@ impl Life {
     }
 
     fn say(&mut self, line: String) {
+        println!("{line}");
         self.story.push(line);
     }
 
@@ -117,7 +118,7 @@ impl Life {
     }
 
     fn run(&mut self, random: &mut Random) {
-        let rate = random.pick(&["50", "300", "max"]);
+        let rate = random.pick(&["50", "300", "1500"]);
         let mut run = self.start(&["--rate", rate]);
         let before = self.site.acked();
         let ready = wait_until_or_ended(&mut run, || self.site.acked() > before);
