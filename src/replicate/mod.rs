@@ -50,14 +50,11 @@ pub struct Handle {
 
 impl Handle {
     /// Returns once everything that is committed now is in the replica, or replication has ended for good; the status says
-    /// which. `last`: nobody writes any more, the task ends.
-    pub async fn flush(&self, last: bool) -> Status {
+    /// which. None: the task is gone and answers nobody. `last`: nobody writes any more, the task ends.
+    pub async fn flush(&self, last: bool) -> Option<Status> {
         let (reply, answer) = oneshot::channel();
-        let asked = self.requests.send(Request { last, reply });
-        match (asked, answer.await) {
-            (Ok(()), Ok(status)) => status,
-            _ => self.status.read(),
-        }
+        self.requests.send(Request { last, reply }).ok()?;
+        answer.await.ok()
     }
 
     pub fn status(&self) -> Status {

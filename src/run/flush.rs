@@ -22,8 +22,9 @@ pub async fn flush_all(running: Vec<Running>, by: Deadline, last: bool) -> (bool
                 Running::Not(db) => not_replicated(&db),
                 Running::Task(db, handle) => {
                     let done = tokio::time::timeout_at(by.instant().into(), handle.flush(last)).await;
-                    let in_time = done.is_ok();
-                    summary(&db, &done.unwrap_or_else(|_| handle.status()), in_time)
+                    let answer = done.ok().flatten();
+                    let in_time = answer.is_some();
+                    summary(&db, &answer.unwrap_or_else(|| handle.status()), in_time)
                 }
             };
             (index, summary)
