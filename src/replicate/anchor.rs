@@ -78,7 +78,7 @@ pub fn anchor(
     tip: Option<Tip>,
 ) -> Result<Anchor, AnchorError> {
     let state = local_state::load(db).unwrap_or_else(|error| {
-        tracing::warn!(db = %db, %error, "the record of the local file cannot be used");
+        tracing::warn!(%db, %error, "the record of the local file cannot be used");
         None
     });
     let mut uploaded_at = None;
@@ -146,7 +146,7 @@ fn ours(
 }
 
 fn image(db: &DbPath, capture: &mut Capture, tip: &Tip, why: &str) -> Result<First, AnchorError> {
-    tracing::warn!(db = %db, "the whole database is uploaded as TXID {}: {why}", tip.txid.next());
+    tracing::warn!(%db, "the whole database is uploaded as TXID {}: {why}", tip.txid.next());
     let new_page_size = capture.page_size() != tip.first.header.page_size;
     Ok(First::Image { draft: capture.image()?, new_page_size })
 }
@@ -156,8 +156,8 @@ fn forget_litestream(db: &DbPath) {
     let segments = db.litestream_dir().join("ltx");
     if segments.is_dir() {
         match std::fs::remove_dir_all(&segments) {
-            Ok(()) => tracing::info!(db = %db, "removed Litestream's local segments; the replica has them"),
-            Err(error) => tracing::warn!(db = %db, %error, "cannot remove {}", segments.display()),
+            Ok(()) => tracing::info!(%db, "removed Litestream's local segments; the replica has them"),
+            Err(error) => tracing::warn!(%db, %error, "cannot remove {}", segments.display()),
         }
     }
 }

@@ -30,7 +30,7 @@ pub async fn fetch(
     let plan = plan(&listing.files, target).map_err(|source_error| explain(source.url(), source_error))?;
     let bytes = plan.files.iter().map(|file| file.size).sum();
     progress.begin(bytes);
-    tracing::info!(database = %db, replica = source.url(), txid = %plan.end, files = plan.files.len(), bytes, "restoring");
+    tracing::info!(%db, replica = source.url(), txid = %plan.end, files = plan.files.len(), bytes, "restoring");
     owner::create_directories(db, owners)?;
     let assembly = read(db, source, &plan).await?;
     let verified = verify(assembly.finish()?, source.url(), plan.end)?;

@@ -23,7 +23,7 @@ pub fn install(verified: VerifiedDb) -> Result<(), RestoreError> {
 pub fn recover(db: &DbPath) -> Result<(), RestoreError> {
     let steps = run(db, false)?;
     if steps > 0 {
-        tracing::info!(database = %db, steps, "put leftovers of an interrupted restore right");
+        tracing::info!(%db, steps, "put leftovers of an interrupted restore right");
     }
     Ok(())
 }

@@ -65,7 +65,7 @@ pub async fn prepare(
     match (policy, error.kind()) {
         (OnRestoreFailure::Abort, _) | (_, RestoreErrorKind::Local) => Err(error),
         (OnRestoreFailure::Start, _) => {
-            tracing::error!(database = %db, "starting WITHOUT a restore and WITHOUT replication, as configured: {error}");
+            tracing::error!(%db, "starting WITHOUT a restore and WITHOUT replication, as configured: {error}");
             Ok(Outcome::Unrestored(error))
         }
     }
@@ -102,7 +102,7 @@ async fn look_and_act(
     match decide(&survey.local, survey.replica) {
         Decision::StartEmpty => {
             forget_state(db);
-            tracing::info!(database = %db, replica = source.url(), "starting empty: there is no file and no replica");
+            tracing::info!(%db, replica = source.url(), "starting empty: there is no file and no replica");
             Ok(Outcome::StartedEmpty)
         }
         Decision::KeepLocal(why) => Ok(keep(db, source.url(), why, survey)?),
@@ -111,7 +111,7 @@ async fn look_and_act(
             match why {
                 Why::NoLocalFile => {}
                 Why::Instead(doubt) => tracing::warn!(
-                    database = %db, replica = source.url(),
+                    %db, replica = source.url(),
                     "replacing the local file by the replica's state, because it does not provably continue it: {doubt}"
                 ),
             }
@@ -123,13 +123,13 @@ async fn look_and_act(
 
 fn keep(db: &DbPath, replica: &str, why: Kept, survey: Survey) -> Result<Outcome, RestoreError> {
     match why {
-        Kept::ReplicaEmpty => tracing::info!(database = %db, replica, "keeping the local file: the replica is empty"),
-        Kept::ByState => tracing::info!(database = %db, replica, "keeping the local file: it continues the replica"),
+        Kept::ReplicaEmpty => tracing::info!(%db, replica, "keeping the local file: the replica is empty"),
+        Kept::ByState => tracing::info!(%db, replica, "keeping the local file: it continues the replica"),
         Kept::ByWal => {
-            tracing::info!(database = %db, replica, "keeping the local file: its WAL continues the replica");
+            tracing::info!(%db, replica, "keeping the local file: its WAL continues the replica");
         }
         Kept::Ahead => {
-            tracing::warn!(database = %db, replica, "keeping the local file: the replica has lost its newest files");
+            tracing::warn!(%db, replica, "keeping the local file: the replica has lost its newest files");
         }
     }
     if let Some(state) = &survey.adopted {
@@ -157,7 +157,7 @@ fn put_in_place(db: &DbPath, replica: &str, fetched: Fetched) -> Result<Outcome,
     forget_state(db);
     install(verified)?;
     record_state(db, &state)?;
-    tracing::info!(database = %db, replica, %txid, bytes, files, "restored");
+    tracing::info!(%db, replica, %txid, bytes, files, "restored");
     Ok(Outcome::Restored { txid, bytes, files })
 }
 
@@ -168,6 +168,6 @@ fn record_state(db: &DbPath, state: &LocalState) -> Result<(), RestoreError> {
 
 pub(super) fn forget_state(db: &DbPath) {
     if let Err(error) = local_state::remove(db) {
-        tracing::warn!(database = %db, "{error}");
+        tracing::warn!(%db, "{error}");
     }
 }

@@ -53,7 +53,7 @@ pub async fn survey(db: &DbPath, source: &Source<'_>) -> Result<Survey, SourceEr
 /// A state file that cannot be used says nothing.
 fn load_state(db: &DbPath) -> Option<LocalState> {
     local_state::load(db).unwrap_or_else(|error| {
-        tracing::warn!(database = %db, "going on as if there were no state file: {error}");
+        tracing::warn!(%db, "going on as if there were no state file: {error}");
         None
     })
 }

@@ -96,7 +96,7 @@ async fn spoken<T>(db: &DbPath, progress: &Progress, work: impl Future<Output = 
             done = &mut work => return done,
             () = tokio::time::sleep(PROGRESS_EVERY) => {
                 let (done, total) = (progress.done(), progress.total());
-                tracing::info!(database = %db, bytes = done, of = total, "restoring");
+                tracing::info!(%db, bytes = done, of = total, "restoring");
             }
         }
     }

@@ -192,7 +192,7 @@ impl World {
                 Some(Event::Finished { complete })
             }
             Report::Fenced { database, detail } => {
-                tracing::error!(database, "another writer has taken the replica over: {detail}");
+                tracing::error!(db = database, "another writer has taken the replica over: {detail}");
                 Some(Event::Fenced)
             }
         }
