@@ -89,8 +89,11 @@ impl Life {
         if !fate.harmless() {
             // Only what the replica holds is promised from here on.
             self.forget_acks();
-            self.clean = fate == Fate::Wiped;
         }
+        // No turn of Litestream after the WAL index was lost: the app then writes on behind what it had read, and when a
+        // checkpoint of the app's restarts the WAL before it looks again, it misses those frames. It is the judge here.
+        self.clean &= matches!(fate, Fate::Kept | Fate::Wiped);
+        self.clean |= fate == Fate::Wiped;
     }
 
     /// The app comes back once more and ends in peace.
