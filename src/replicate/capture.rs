@@ -161,7 +161,7 @@ impl Capture {
     /// After the chain broke: takes a new hold, reads the whole database, and makes a segment of the pages that are not as
     /// they were captured. Right whatever happened to the WAL; costs one reading of the file.
     pub fn compare(&mut self) -> Result<Draft, CaptureError> {
-        self.hold.advance()?;
+        self.hold.renew()?;
         self.tail.cursor = None;
         self.tail.image(&self.hold, true)
     }

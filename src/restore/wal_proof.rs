@@ -4,18 +4,11 @@
 //! Opens only the `-wal` file, which is harmless: SQLite keeps no locks on it.
 
 use crate::ltx::Header;
-use crate::model::{PageNo, PageSize};
+use crate::model::PageNo;
 use crate::sqlite::files;
-use std::fs::File;
+use crate::wal::{FRAME_HEADER, FrameHeader, HEADER, Salts, WalHeader, frame_size};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::FileExt;
 use std::path::Path;
-
-const WAL_HEADER_BYTES: u64 = 32;
-const FRAME_HEADER_BYTES: usize = 24;
-/// The lowest bit says how checksums are computed, which does not matter here.
-const MAGIC: u32 = 0x377f_0682;
-const VERSION: u32 = 3_007_000;
 
 #[derive(Debug, PartialEq, Eq)]
 pub struct LastFrame {
@@ -35,64 +28,45 @@ pub fn last_frame(path: &Path, raw: &Header) -> io::Result<Option<LastFrame>> {
         Err(error) => return Err(error),
     };
     let Some(at) = frame_offset(raw) else { return Ok(None) };
-    let mut header = [0; WAL_HEADER_BYTES as usize];
-    let mut frame = vec![0; FRAME_HEADER_BYTES + raw.page_size.bytes()];
-    if !read_at(&wal, &mut header, 0)? || !read_at(&wal, &mut frame, at)? {
-        return Ok(None);
-    }
-    Ok(same_wal(&header, raw).then(|| parse_frame(&frame, raw, at)).flatten())
+    let mut header = [0; HEADER as usize];
+    let mut frame = vec![0; FRAME_HEADER + raw.page_size.bytes()];
+    let whole = files::read_full(&wal, 0, &mut header)? == header.len()
+        && files::read_full(&wal, at, &mut frame)? == frame.len();
+    Ok((whole && same_wal(&header, raw)).then(|| parse_frame(&frame, raw, at)).flatten())
 }
 
 /// Where the last frame of `raw` begins. None when it was not made from a WAL range.
 fn frame_offset(raw: &Header) -> Option<u64> {
-    let frame = FRAME_HEADER_BYTES as u64 + u64::from(raw.page_size.get());
+    let frame = frame_size(raw.page_size);
     let (offset, size) = (u64::try_from(raw.wal_offset).ok()?, u64::try_from(raw.wal_size).ok()?);
     let at = offset.checked_add(size)?.checked_sub(frame)?;
-    (size >= frame && at.checked_sub(WAL_HEADER_BYTES)?.is_multiple_of(frame)).then_some(at)
+    (size >= frame && at.checked_sub(HEADER)?.is_multiple_of(frame)).then_some(at)
 }
 
 fn same_wal(header: &[u8], raw: &Header) -> bool {
-    let [magic, version, page_size, _sequence, salt1, salt2, ..] = words::<8>(header);
-    magic & !1 == MAGIC
-        && version == VERSION
-        && PageSize::new(page_size) == Some(raw.page_size)
-        && (salt1, salt2) == (raw.salt1, raw.salt2)
+    WalHeader::parse(header)
+        .is_some_and(|header| header.page_size == raw.page_size && header.salts == Salts(raw.salt1, raw.salt2))
 }
 
 fn parse_frame(frame: &[u8], raw: &Header, at: u64) -> Option<LastFrame> {
-    let (header, image) = frame.split_at_checked(FRAME_HEADER_BYTES)?;
-    let [page, _commit, salt1, salt2, c1, c2] = words::<6>(header);
-    let same = (salt1, salt2) == (raw.salt1, raw.salt2);
-    let end = at + frame.len() as u64;
-    same.then(|| LastFrame { page: PageNo(page), image: image.to_vec(), checksum: [c1, c2], end })
-}
-
-fn words<const N: usize>(bytes: &[u8]) -> [u32; N] {
-    let mut words = [0; N];
-    for (word, bytes) in words.iter_mut().zip(bytes.as_chunks().0) {
-        *word = u32::from_be_bytes(*bytes);
-    }
-    words
-}
-
-/// False when the file is too short.
-fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<bool> {
-    match file.read_exact_at(buffer, offset) {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == ErrorKind::UnexpectedEof => Ok(false),
-        Err(error) => Err(error),
-    }
+    let header = FrameHeader::parse(frame).filter(|header| header.salts == Salts(raw.salt1, raw.salt2))?;
+    let image = frame.get(FRAME_HEADER..)?.to_vec();
+    let checksum = [header.sums.0, header.sums.1];
+    Some(LastFrame { page: header.page, image, checksum, end: at + frame.len() as u64 })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Txid, TxidRange};
+    use crate::model::{PageSize, Txid, TxidRange};
+    use crate::wal::format::Sums;
 
     /// A WAL of two frames with 512-byte pages.
     fn wal() -> Vec<u8> {
         let word = |value: u32| value.to_be_bytes().to_vec();
-        let mut wal = [MAGIC, VERSION, 512, 0, 11, 22, 0, 0].map(word).concat();
+        let mut wal = [0x377f_0682, 3_007_000, 512, 0, 11, 22].map(word).concat();
+        let sums = Sums(0, 0).over(&wal, false);
+        wal.extend([sums.0, sums.1].map(word).concat());
         for page in [3u32, 4] {
             wal.extend([page, 4, 11, 22, page * 10, page * 100].map(word).concat());
             wal.extend([page as u8; 512]);

@@ -93,12 +93,18 @@ impl ReadHold {
         Ok(u32::try_from(meta.len() / u64::from(self.page_size.get())).unwrap_or(u32::MAX))
     }
 
-    /// Moves the hold to the present end and copies everything up to there into the database file. The caller has
-    /// captured everything up to where the present hold began.
-    pub fn advance(&mut self) -> Result<Backfill, SqliteError> {
+    /// Moves the hold to the present end. The caller has captured everything up to where the present hold began, or will
+    /// compare the whole database.
+    pub fn renew(&mut self) -> Result<(), SqliteError> {
         self.free.begin_read()?;
         self.holder.end()?;
         std::mem::swap(&mut self.holder, &mut self.free);
+        Ok(())
+    }
+
+    /// Moves the hold to the present end, as `renew` does, and copies everything up to there into the database file.
+    pub fn advance(&mut self) -> Result<Backfill, SqliteError> {
+        self.renew()?;
         self.backfill()
     }
 
