@@ -6,7 +6,7 @@ use super::replica::{self, ReadReplica};
 use super::section::Section;
 use super::{DatabaseSettings, units, url};
 use crate::model::DbPath;
-use crate::replicate::ReplicateSettings;
+use crate::replicate::{OnConflict, ReplicateSettings, Retention};
 use crate::restore::OnRestoreFailure;
 use crate::store::StoreSettings;
 use std::path::Path;
@@ -22,7 +22,9 @@ pub struct Parsed {
     pub secret_variables: Vec<String>,
 }
 
-const LATER: &str = "is not available in this version: remove the key";
+/// A year: longer spans are slips of the pen.
+const LONGEST: Duration = Duration::from_secs(366 * 86_400);
+const SHORTEST: Duration = Duration::from_millis(100);
 
 pub fn read(mut section: Section<'_, '_>, outside: Outside<'_>) -> Option<Parsed> {
     let path = section.text("path");
@@ -34,9 +36,7 @@ pub fn read(mut section: Section<'_, '_>, outside: Outside<'_>) -> Option<Parsed
     let choices = [("abort", OnRestoreFailure::Abort), ("start", OnRestoreFailure::Start)];
     let on_restore_failure = section.choice("on_restore_failure", &choices).unwrap_or_default();
     let mut replicate = ReplicateSettings::default();
-    if let Some(checkpoint) = section.table("checkpoint") {
-        read_checkpoint(checkpoint, &mut replicate);
-    }
+    read_replicate(&mut section, &mut replicate);
     let replica = match section.table("replica") {
         Some(replica) => replica::read(replica, outside, &mut replicate),
         None => {
@@ -53,14 +53,7 @@ pub fn read(mut section: Section<'_, '_>, outside: Outside<'_>) -> Option<Parsed
             None
         }
     });
-    section.finish(&[
-        ("snapshot", LATER),
-        ("retention", LATER),
-        ("levels", LATER),
-        ("wal_limit", LATER),
-        ("sync_interval", "belongs into [database.replica]"),
-        ("url", "belongs into [database.replica]"),
-    ]);
+    section.finish(&[("sync_interval", "belongs into [database.replica]"), ("url", "belongs into [database.replica]")]);
     let ((path, path_place), replica) = (path?, replica?);
     let ReadReplica { store, url_place, secret_variables } = replica;
     let settings = DatabaseSettings { path, owner, mode, on_restore_failure, replicate, replica: store };
@@ -76,6 +69,40 @@ fn database_path(text: &str, working_dir: &Path) -> Result<DbPath, String> {
         return Err(format!("names a directory ({text}), not a database file"));
     }
     Ok(DbPath::new(path))
+}
+
+fn read_replicate(section: &mut Section<'_, '_>, replicate: &mut ReplicateSettings) {
+    if let Some(checkpoint) = section.table("checkpoint") {
+        read_checkpoint(checkpoint, replicate);
+    }
+    replicate.wal_limit = section.size("wal_limit", 1 << 20..=64 << 30).unwrap_or(replicate.wal_limit);
+    replicate.spill_limit = section.size("spill_limit", 0..=1 << 40).unwrap_or(replicate.spill_limit);
+    if let Some(levels) = section.durations("levels", SHORTEST..=LONGEST) {
+        let rising = levels.value.is_sorted_by(|shorter, longer| shorter < longer);
+        if levels.value.len() > 8 || !rising {
+            section.complain(&levels.place, "must hold at most 8 spans, each longer than the one before");
+        }
+        replicate.levels = levels.value;
+    }
+    if let Some(mut snapshot) = section.table("snapshot") {
+        let interval = snapshot.duration("interval", SHORTEST..=LONGEST).map(|at| at.value);
+        replicate.snapshot_interval = interval.unwrap_or(replicate.snapshot_interval);
+        snapshot.finish(&[("retention", "is written as retention = { snapshots = \"24h\" }")]);
+    }
+    if let Some(retention) = section.table("retention") {
+        replicate.retention = read_retention(retention);
+    }
+    let choices = [("exit", OnConflict::Exit), ("continue", OnConflict::Continue)];
+    replicate.on_conflict = section.choice("on_conflict", &choices).unwrap_or_default();
+}
+
+fn read_retention(mut section: Section<'_, '_>) -> Option<Retention> {
+    let default = Retention::default();
+    let mut span = |key: &str, default| section.duration(key, SHORTEST..=LONGEST).map_or(default, |at| at.value);
+    let retention = Retention { snapshots: span("snapshots", default.snapshots), raw: span("l0", default.raw) };
+    let enabled = section.flag("enabled").unwrap_or(true);
+    section.finish(&[]);
+    enabled.then_some(retention)
 }
 
 fn read_checkpoint(mut section: Section<'_, '_>, replicate: &mut ReplicateSettings) {

@@ -203,6 +203,27 @@ impl<'r, 't> Section<'r, 't> {
         self.with_unit(key, units::duration, units::show_duration, range)
     }
 
+    /// An array of them; None when one is wrong.
+    pub fn durations(&mut self, key: &str, range: std::ops::RangeInclusive<Duration>) -> Option<At<Vec<Duration>>> {
+        let texts = self.texts(key)?;
+        let mut spans = Vec::new();
+        for text in texts.value {
+            match units::duration(&text.text) {
+                Ok(span) if range.contains(&span) => spans.push(span),
+                Ok(_) => {
+                    let (least, most) = (units::show_duration(*range.start()), units::show_duration(*range.end()));
+                    self.complain(&texts.place, format!("must be between {least} and {most} each"));
+                    return None;
+                }
+                Err(message) => {
+                    self.complain(&texts.place, message);
+                    return None;
+                }
+            }
+        }
+        Some(At { value: spans, place: texts.place })
+    }
+
     pub fn size(&mut self, key: &str, range: std::ops::RangeInclusive<u64>) -> Option<u64> {
         self.with_unit(key, units::size, units::show_size, range).map(|at| at.value)
     }

@@ -3,6 +3,7 @@
 use super::units::{show_duration, show_size};
 use super::{AppRules, Config, DatabaseSettings, LogFormat, LogLevel};
 use crate::model::{Restart, Signal};
+use crate::replicate::{OnConflict, ReplicateSettings, Retention};
 use crate::restore::OnRestoreFailure;
 use crate::store::StoreSettings;
 use crate::supervise::AppSettings;
@@ -90,9 +91,29 @@ fn show_database(out: &mut Out, database: &DatabaseSettings) {
     let replicate = &database.replicate;
     let (bytes, interval) = (show_size(replicate.checkpoint_bytes), show_duration(replicate.checkpoint_interval));
     out.raw("checkpoint", &format!("{{ bytes = {}, interval = {} }}", quoted(&bytes), quoted(&interval)));
+    show_upkeep(out, replicate);
     out.section("[database.replica]");
     show_replica(out, &database.replica);
     out.text("sync_interval", &show_duration(replicate.sync_interval));
+}
+
+fn show_upkeep(out: &mut Out, replicate: &ReplicateSettings) {
+    let span = |span| quoted(&show_duration(span));
+    out.text("wal_limit", &show_size(replicate.wal_limit));
+    out.text("spill_limit", &show_size(replicate.spill_limit));
+    let levels: Vec<String> = replicate.levels.iter().map(|interval| span(*interval)).collect();
+    out.raw("levels", &format!("[{}]", levels.join(", ")));
+    out.raw("snapshot", &format!("{{ interval = {} }}", span(replicate.snapshot_interval)));
+    let retention = match &replicate.retention {
+        None => "{ enabled = false }".to_owned(),
+        Some(Retention { snapshots, raw }) => format!("{{ snapshots = {}, l0 = {} }}", span(*snapshots), span(*raw)),
+    };
+    out.raw("retention", &retention);
+    let conflict = match replicate.on_conflict {
+        OnConflict::Exit => "exit",
+        OnConflict::Continue => "continue",
+    };
+    out.text("on_conflict", conflict);
 }
 
 fn show_replica(out: &mut Out, replica: &StoreSettings) {

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::model::{Restart, Signal};
+use crate::replicate::{OnConflict, ReplicateSettings, Retention};
 use crate::store::Scheme;
 use crate::supervise::AppSettings;
 use std::collections::HashMap;
@@ -136,6 +137,12 @@ fn every_key_arrives() {
         mode = "0600"
         on_restore_failure = "start"
         checkpoint = { bytes = "1MiB", interval = "30s" }
+        wal_limit = "64MiB"
+        spill_limit = "2GiB"
+        levels = ["10s", "2m"]
+        snapshot = { interval = "6h" }
+        retention = { snapshots = "48h", l0 = "1m" }
+        on_conflict = "continue"
         [database.replica]
         url = "s3://bucket/a"
         endpoint = "https://s3.example.com/"
@@ -182,6 +189,12 @@ fn every_key_arrives() {
         sync_interval: Duration::from_millis(250),
         checkpoint_bytes: 1 << 20,
         checkpoint_interval: seconds(30),
+        wal_limit: 64 << 20,
+        spill_limit: 2 << 30,
+        levels: vec![seconds(10), seconds(120)],
+        snapshot_interval: seconds(6 * 3600),
+        retention: Some(Retention { snapshots: seconds(48 * 3600), raw: seconds(60) }),
+        on_conflict: OnConflict::Continue,
     };
     assert_eq!(database.replicate, replicate);
     let replica = &database.replica;
@@ -325,7 +338,7 @@ fn problems_of_databases() {
         let told = problems(&with_replica(keys));
         assert!(told.iter().any(|line| line.starts_with(expected)), "{keys}\n{told:#?}");
     }
-    let told = problems("[[database]]\nsync_interval = \"1s\"\nsnapshot = {}\nmode = \"rw\"");
+    let told = problems("[[database]]\nsync_interval = \"1s\"\nlevels = [\"5m\", \"30s\"]\nmode = \"rw\"");
     assert_eq!(told.len(), 5, "all at once, in order: {told:#?}");
     assert!(told[2].contains("belongs into [database.replica]"), "{told:#?}");
 }

@@ -1,9 +1,13 @@
-//! What stands at the end of a replica, and whether a local file descends from it. Owns: reading the newest position, and
-//! the one rule of lineage. In: a listing, a way to get bytes, the record beside the database. Out: a `Tip`, a `Descent`.
+//! What a replica holds, what stands at its end, and whether a local file descends from it. Owns: what a listing means, the
+//! plan from files to a state, reading the newest position, and the one rule of lineage. In: a listing, a way to get bytes, the record beside the database. Out: a `Tip`, a `Descent`.
 //! Never: lists, retries, or touches a database.
 
 pub mod descent;
+pub mod listing;
+pub mod plan;
 pub mod tip;
 
 pub use descent::{Descent, Doubt, descent};
-pub use tip::{Broken, Candidate, Tip, TipFile};
+pub use listing::{Listing, RemoteFile, Replica};
+pub use plan::{Plan, PlanError, Target, plan};
+pub use tip::{Broken, Tip, TipFile};

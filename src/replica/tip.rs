@@ -1,6 +1,7 @@
 //! The newest position of a replica: which files end there, and what their heads and trailers say. A file that does not
 //! say what its name says is damage, not a tip.
 
+use super::listing::RemoteFile;
 use crate::ltx::{self, Header, LtxError, Trailer};
 use crate::model::{DbChecksum, FileChecksum, Txid, TxidRange};
 use crate::store::layout::Level;
@@ -13,15 +14,6 @@ const SMALL: u64 = 64 << 10;
 
 /// A request for a file's bytes, or for a range of them.
 pub type Reading<'a, E> = Pin<Box<dyn Future<Output = Result<Bytes, E>> + Send + 'a>>;
-
-/// A file of the listing.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Candidate {
-    pub key: String,
-    pub size: u64,
-    pub level: Level,
-    pub range: TxidRange,
-}
 
 /// The newest position of a replica, and the heads of the files that end there.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,8 +65,8 @@ impl Tip {
 }
 
 /// The files that end at the newest position over all levels, lowest level first. Empty: there is no LTX file.
-pub fn newest(files: impl IntoIterator<Item = Candidate>) -> Vec<Candidate> {
-    let mut newest: Vec<Candidate> = Vec::new();
+pub fn newest(files: impl IntoIterator<Item = RemoteFile>) -> Vec<RemoteFile> {
+    let mut newest: Vec<RemoteFile> = Vec::new();
     for file in files {
         let max = newest.first().map_or(Txid::NONE, |found| found.range.max);
         if file.range.max > max {
@@ -90,7 +82,7 @@ pub fn newest(files: impl IntoIterator<Item = Candidate>) -> Vec<Candidate> {
 
 /// Reads the ends of `candidates`. None: there is none.
 pub async fn read<'a, E>(
-    candidates: Vec<Candidate>,
+    candidates: Vec<RemoteFile>,
     get: impl Fn(String, Option<Range<u64>>) -> Reading<'a, E>,
 ) -> Result<Result<Option<Tip>, Broken>, E> {
     let (mut found, mut broken) = (Vec::new(), None);
@@ -117,7 +109,7 @@ pub async fn read<'a, E>(
     })
 }
 
-fn ends(file: &Candidate, start: &[u8], end: &[u8]) -> Result<TipFile, Problem> {
+fn ends(file: &RemoteFile, start: &[u8], end: &[u8]) -> Result<TipFile, Problem> {
     let header = Header::from_start(start)?;
     if header.range != file.range {
         return Err(Problem::Name(header.range));
@@ -130,9 +122,9 @@ fn ends(file: &Candidate, start: &[u8], end: &[u8]) -> Result<TipFile, Problem> 
 mod tests {
     use super::*;
 
-    fn candidate(level: u8, min: u64, max: u64) -> Candidate {
+    fn candidate(level: u8, min: u64, max: u64) -> RemoteFile {
         let range = TxidRange::new(Txid(min), Txid(max)).unwrap();
-        Candidate { key: format!("{level}/{range}"), size: 300, level: Level(level), range }
+        RemoteFile { key: format!("{level}/{range}"), level: Level(level), range, size: 300, modified_ms: 0 }
     }
 
     #[test]
@@ -149,7 +141,7 @@ mod tests {
         assert_eq!(of(&[(0, 2, 2), (9, 1, 3), (1, 2, 2)]), [9]);
     }
 
-    async fn look(files: Vec<Candidate>, bytes: &[u8]) -> Result<Option<Tip>, Broken> {
+    async fn look(files: Vec<RemoteFile>, bytes: &[u8]) -> Result<Option<Tip>, Broken> {
         let get = |_: String, range: Option<Range<u64>>| -> Reading<'_, ()> {
             let part = range.map_or(bytes, |range| &bytes[range.start as usize..range.end as usize]);
             Box::pin(std::future::ready(Ok(Bytes::copy_from_slice(part))))
@@ -172,7 +164,7 @@ mod tests {
         assert_eq!((tip.first.level, tip.raw()), (Level(2), None));
         assert!(matches!(look(vec![candidate(0, 3, 3)], &file[..90]).await, Err(Broken { .. })));
         // A large one is read at both ends.
-        let large = Candidate { size: file.len() as u64, ..candidate(0, 3, 3) };
+        let large = RemoteFile { size: file.len() as u64, ..candidate(0, 3, 3) };
         assert!(look(vec![large], &file).await.unwrap().is_some());
     }
 }

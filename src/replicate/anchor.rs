@@ -7,7 +7,7 @@ use crate::local_state;
 use crate::model::lineage::LocalState;
 use crate::model::{DbChecksum, DbPath, Deadline, FileChecksum, Txid};
 use crate::replica::tip::{self as replica_tip, Reading};
-use crate::replica::{Candidate, Descent, Tip, descent};
+use crate::replica::{Descent, Listing, RemoteFile, Tip, descent};
 use crate::store::{Store, StoreError, StoreErrorKind};
 use crate::wal::Cursor;
 
@@ -51,22 +51,20 @@ pub enum AnchorError {
     Foreign(String),
 }
 
-/// The replica's newest position; None when it holds no LTX file.
-pub async fn tip(store: &dyn Store, by: Deadline) -> Result<Option<Tip>, StoreError> {
+/// Every LTX file of the replica, and its newest position; None when it holds no LTX file.
+pub async fn look(store: &dyn Store, by: Deadline) -> Result<(Vec<RemoteFile>, Option<Tip>), StoreError> {
     let layout = store.layout();
-    let objects = store.list(layout.all_levels(), by).await?;
-    let files = objects.into_iter().filter_map(|object| {
-        let (level, range) = layout.parse(&object.key)?;
-        Some(Candidate { key: object.key, size: object.size, level, range })
-    });
+    let files = Listing::of(layout, &store.list(layout.all_levels(), by).await?).files;
     let get =
         |key: String, range| -> Reading<'_, StoreError> { Box::pin(async move { store.get(&key, range, by).await }) };
-    replica_tip::read(replica_tip::newest(files), get).await?.map_err(|broken| StoreError {
+    let newest = replica_tip::newest(files.iter().cloned());
+    let tip = replica_tip::read(newest, get).await?.map_err(|broken| StoreError {
         kind: StoreErrorKind::Invalid,
         operation: "read",
         subject: format!("{}/{}", store.url(), broken.key),
         detail: broken.problem.to_string(),
-    })
+    })?;
+    Ok((files, tip))
 }
 
 /// Blocks (disk only).

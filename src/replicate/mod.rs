@@ -15,8 +15,9 @@ mod sums;
 mod task;
 mod upload;
 mod watch;
+mod work;
 
-pub use settings::ReplicateSettings;
+pub use settings::{OnConflict, ReplicateSettings, Retention};
 pub use status::Status;
 
 use crate::local_state;

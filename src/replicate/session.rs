@@ -1,234 +1,212 @@
-//! Replication of one database between two breaks of the chain: number what was captured, put it, record it, checkpoint.
-//! The async part is `upload`; everything that reads or writes the disk is in `Work`, which blocks and runs elsewhere.
+//! One session of a database's task, between two breaks of the chain: find where to go on, then capture, upload and
+//! checkpoint until the end. Never blocks the async thread: disk work runs in `blocking`.
 
-use super::ReplicateSettings;
-use super::anchor::{Anchor, First};
-use super::capture::{Capture, CaptureError, Draft};
-use super::checkpoint::{self, Situation, Verdict};
-use super::segment::SegmentError;
-use super::upload::Segment;
-use crate::local_state::{self, file_look};
-use crate::ltx::Header;
-use crate::model::lineage::{LocalState, WalPosition};
-use crate::model::{DbChecksum, DbPath, Txid, TxidRange};
+use super::Target;
+use super::anchor::{self, AnchorError};
+use super::capture::{Capture, CaptureError};
+use super::mailbox::Woken;
+use super::task::{End, REMIND, TICK, Task, blocking};
+use super::upload::{self, Content, Stored, UploadError};
+use super::work::Work;
+use crate::model::{Captured, DbPath, Deadline};
+use crate::replica::{RemoteFile, Tip};
+use crate::sqlite::ReadHold;
 use crate::store::layout::Level;
-use crate::wal::Cursor;
-use std::collections::VecDeque;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use crate::store::retry;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+use tokio::sync::Notify;
 
-/// A segment on its way, and where the database stands once it has arrived.
-struct Pending {
-    segment: Segment,
-    end: Option<Cursor>,
-    db_checksum: DbChecksum,
-}
+/// A whole turn (capture, checkpoint) is made this often even if the files look the same.
+const TURN: Duration = Duration::from_secs(15);
+/// One look at the replica.
+const LOOK: Duration = Duration::from_secs(20);
+/// A request that takes longer is spoken of.
+const SLOW: Duration = Duration::from_secs(5);
 
-/// Numbers drafts and queues them.
-struct Queue {
-    node_id: u64,
-    /// Last number given to a segment.
-    numbered: Txid,
-    last_timestamp_ms: i64,
-    /// In the order in which they must arrive.
-    pending: VecDeque<Pending>,
-}
-
-impl Queue {
-    /// The draft gets the next number, and one file on each of the levels.
-    fn push(&mut self, draft: Draft, levels: &[Level]) -> Result<(), SegmentError> {
-        let (txid, timestamp_ms) = (self.numbered.next(), self.timestamp());
-        for level in levels {
-            let min = if *level == Level::SNAPSHOT { Txid::FIRST } else { txid };
-            let header = header(&draft, TxidRange { min, max: txid }, timestamp_ms, self.node_id);
-            let segment = Segment::prepare(*level, header, draft.pages.clone())?;
-            let (end, db_checksum) = (draft.end, draft.db_checksum);
-            self.pending.push_back(Pending { segment, end, db_checksum });
-        }
-        self.numbered = txid;
-        self.last_timestamp_ms = timestamp_ms;
-        Ok(())
-    }
-
-    /// Wall clock, but never at or before the segment before: points in time are found by it.
-    fn timestamp(&self) -> i64 {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
-        i64::try_from(now).unwrap_or(i64::MAX).max(self.last_timestamp_ms.saturating_add(1))
-    }
-}
-
-/// Everything of a session that touches the disk.
-pub struct Work {
-    db: DbPath,
-    capture: Capture,
-    queue: Queue,
-    needs_level_0: bool,
-    /// The last capture stopped before the end of what was committed.
-    pub behind: bool,
-    acked: LocalState,
-    last_try: Instant,
-    /// The WAL may be restarted, and nothing came since.
-    settled: Option<Cursor>,
-}
-
-impl Work {
-    pub fn new(db: DbPath, replica: String, anchor: Anchor) -> Result<Work, CaptureError> {
-        let Anchor { capture, node_id, uploaded, last_timestamp_ms, first, needs_level_0, .. } = anchor;
-        let acked = LocalState {
-            replica,
-            node_id,
-            acked: uploaded,
-            sent: uploaded,
-            tip_checksum: anchor.tip_checksum,
-            page_size: capture.page_size(),
-            wal: position(anchor.uploaded_at),
-            wal_sent: WalPosition::default(),
-            db_checksum: anchor.uploaded_checksum,
-            file: None,
+impl Task {
+    pub(super) async fn session(&mut self, hold: ReadHold) -> Result<End, End> {
+        let capture = blocking(move || Capture::survey(hold)).await??;
+        let (_files, tip) = self.look().await?;
+        let (db, replica, node_id) = (self.target.db.clone(), self.target.store.url().to_owned(), self.node_id);
+        let begun = blocking(move || {
+            let anchor = anchor::anchor(&db, &replica, node_id, capture, tip)?;
+            let uploaded = anchor.uploaded;
+            Ok(Work::new(db, replica, anchor).map(|work| (work, uploaded))?)
+        });
+        let (mut work, uploaded) = match begun.await? {
+            Ok(begun) => begun,
+            Err(AnchorError::Foreign(why)) => return Ok(End::Fenced(why)),
+            Err(error) => return Err(End::Again(error.to_string())),
         };
-        let mut queue = Queue { node_id, numbered: uploaded, last_timestamp_ms, pending: VecDeque::new() };
-        match first {
-            First::Nothing => {}
-            First::Snapshot(draft) => queue.push(draft, &[Level::SNAPSHOT])?,
-            First::Image { draft, new_page_size: false } => queue.push(draft, &[Level::RAW])?,
-            // Restores must start at the new page size at once: the snapshot goes first.
-            First::Image { draft, new_page_size: true } => queue.push(draft, &[Level::SNAPSHOT, Level::RAW])?,
-        }
-        let (last_try, settled) = (Instant::now(), None);
-        Ok(Work { db, capture, queue, needs_level_0, behind: false, acked, last_try, settled })
-    }
-
-    /// What is on its way next.
-    pub fn pending(&self) -> Option<&Segment> {
-        self.queue.pending.front().map(|pending| &pending.segment)
-    }
-
-    /// Captures what is committed, if nothing is on its way. False: there is nothing.
-    pub fn capture(&mut self) -> Result<bool, CaptureError> {
-        if !self.capture.in_place() {
-            return Err(CaptureError::Replaced);
-        }
-        // What is pending was captured earlier: there may be more.
-        self.behind = !self.queue.pending.is_empty();
-        if self.behind {
-            return Ok(true);
-        }
-        let next = match self.capture.next() {
-            Err(CaptureError::Broken(why)) => {
-                let draft = self.capture.compare()?;
-                let pages = draft.pages.list.len();
-                tracing::warn!(db = %self.db, pages, "{why}: the database was compared, what changed is uploaded");
-                Some(draft)
+        self.status.uploaded(uploaded);
+        tracing::info!(db = %self.target.db, replica = self.target.store.url(), after = %uploaded, "replicating");
+        let mut last_upload: Option<Instant> = None;
+        loop {
+            // Before the capture: what changes while it runs is looked at again.
+            let seen = glance(&self.target.db);
+            let asked = self.mailbox.asked();
+            // Under steady writing uploads are spaced; after a quiet time the first one goes out at once.
+            let free_at = last_upload.map_or_else(Instant::now, |at| at + self.target.settings.sync_interval);
+            if asked == 0 && !work.behind && Instant::now() < free_at && !self.mailbox.closed() {
+                self.mailbox.wait(&Notify::new(), free_at).await;
+                continue;
             }
-            next => next?,
-        };
-        match next {
-            Some(draft) => {
-                self.behind = draft.full;
-                self.queue.push(draft, &[Level::RAW])?;
+            let (returned, found) = blocking(move || capture_next(work)).await?;
+            work = returned;
+            let found = found?;
+            if found {
+                last_upload = Some(Instant::now());
             }
-            None if self.needs_level_0 => self.queue.push(self.capture.empty(), &[Level::RAW])?,
-            None => return Ok(false),
+            work = self.upload_pending(work).await?;
+            if asked == 0 {
+                let settings = self.target.settings.clone();
+                let (returned, done) = blocking(move || checkpointed(work, &settings, !found)).await?;
+                done?;
+                work = self.upload_pending(returned).await?;
+            }
+            // Whoever asked before the capture began has what he asked for, however much was committed since.
+            if !work.behind {
+                if asked > 0 {
+                    work = blocking(move || settled(work)).await?;
+                }
+                if self.mailbox.answer(asked, &self.status.read()) || self.mailbox.closed() {
+                    return Ok(End::Closed);
+                }
+            }
+            if found {
+                continue;
+            }
+            let turn = Instant::now() + TURN;
+            loop {
+                let woken = self.mailbox.wait(&self.changed, Instant::now() + TICK).await;
+                let restless = woken != Woken::Time || !work.settled() || Instant::now() >= turn;
+                if restless || glance(&self.target.db) != seen {
+                    break;
+                }
+            }
         }
-        Ok(true)
     }
 
-    /// Records that the next segment is about to be sent: if its reply gets lost with us, the next start knows it.
-    pub fn record_sending(&self) {
-        if let Some(next) = self.queue.pending.front() {
-            let sent = next.segment.header.range.max;
-            let (file, wal_sent) = (file_look(&self.db), position(next.end));
-            self.record(&LocalState { sent, wal_sent, file, ..self.acked.clone() });
+    /// What the replica holds, and its newest position, however long it takes.
+    async fn look(&mut self) -> Result<(Vec<RemoteFile>, Option<Tip>), End> {
+        let mut trouble = Trouble::default();
+        loop {
+            let store = Arc::clone(&self.target.store);
+            let asked = watched(&self.target, false, anchor::look(&*store, Deadline::after(LOOK)));
+            match self.mailbox.during(true, asked).await {
+                None if self.mailbox.closed() => return Err(End::Closed),
+                None => {}
+                Some(Ok(found)) => return Ok(found),
+                Some(Err(error)) => self.stumble(&mut trouble, &error.to_string()).await?,
+            }
         }
     }
 
-    /// The first pending segment has arrived. Its TXID.
-    pub fn arrived(&mut self) -> Option<Txid> {
-        let Pending { segment, end, db_checksum } = self.queue.pending.pop_front()?;
-        let txid = segment.header.range.max;
-        self.needs_level_0 = segment.level != Level::RAW;
-        self.acked = LocalState {
-            acked: txid,
-            sent: txid,
-            // From here on our node id in the newest file says whose it is.
-            tip_checksum: None,
-            wal: position(end),
-            db_checksum: Some(db_checksum),
-            ..self.acked.clone()
+    async fn upload_pending(&mut self, mut work: Work) -> Result<Work, End> {
+        while work.pending().is_some() {
+            work = self.upload(work).await?;
+        }
+        Ok(work)
+    }
+
+    /// Puts the first pending segment, however long it takes.
+    async fn upload(&mut self, work: Work) -> Result<Work, End> {
+        let work = blocking(move || {
+            work.record_sending();
+            work
+        });
+        let mut work = work.await?;
+        let Some(segment) = work.pending() else { return Ok(work) };
+        let streamed = matches!(segment.content, Content::Pages(_));
+        let (txid, snapshot) = (segment.header.range.max, segment.level == Level::SNAPSHOT);
+        self.status.update(|status| status.captured = Captured(txid));
+        let mut trouble = Trouble::default();
+        let sent = loop {
+            let store = Arc::clone(&self.target.store);
+            let put = watched(&self.target, streamed, upload::put(&*store, segment));
+            match self.mailbox.during(!streamed, put).await {
+                None if self.mailbox.closed() => return Err(End::Closed),
+                None => {}
+                Some(Ok(Stored::Yes(sent))) => break sent,
+                Some(Ok(Stored::Earlier)) => {
+                    return Err(End::Again(format!("an earlier upload of TXID {txid} arrived after all")));
+                }
+                Some(Ok(Stored::Foreign(detail))) => return Err(End::Fenced(detail)),
+                Some(Err(UploadError::Segment(error))) => return Err(End::Again(error.to_string())),
+                Some(Err(UploadError::Store(error))) => self.stumble(&mut trouble, &error.to_string()).await?,
+            }
         };
-        Some(txid)
+        if trouble.tries > 0 {
+            tracing::info!(db = %self.target.db, %txid, "the replica is back: uploaded after {} tries", trouble.tries + 1);
+        }
+        if let Some(txid) = work.arrived() {
+            self.status.uploaded(txid);
+        }
+        self.status.update(|status| status.bytes += sent);
+        if snapshot {
+            tracing::info!(db = %self.target.db, %txid, bytes = sent, "the snapshot is in the replica");
+        }
+        tracing::debug!(db = %self.target.db, %txid, bytes = sent, "uploaded");
+        Ok(work)
     }
 
-    /// Everything is copied into the database file and the WAL may be restarted, or was never written.
-    pub fn settled(&self) -> bool {
-        self.capture.cursor().is_none_or(|cursor| self.settled == Some(cursor))
-    }
-
-    /// Checkpoints when it is time to. `quiet`: nothing was written since the last upload.
-    pub fn checkpoint(&mut self, settings: &ReplicateSettings, quiet: bool) -> Result<(), CaptureError> {
-        let verdict = checkpoint::decide(
-            settings,
-            Situation {
-                wal_bytes: self.capture.wal_bytes(),
-                all_uploaded: self.queue.pending.is_empty(),
-                settled: self.settled(),
-                quiet,
-                since_try: self.last_try.elapsed(),
-            },
-        );
-        if verdict == Verdict::No {
-            return Ok(());
+    /// Says what went wrong, now and then, and waits before the next try.
+    async fn stumble(&mut self, trouble: &mut Trouble, error: &str) -> Result<(), End> {
+        if trouble.said.is_none_or(|at| at.elapsed() >= REMIND) {
+            trouble.said = Some(Instant::now());
+            tracing::warn!(db = %self.target.db, "replication waits for the replica: {error}");
         }
-        let begun = Instant::now();
-        self.last_try = begun;
-        let Work { capture, queue, .. } = self;
-        let settled = match capture.checkpoint(verdict, |draft| queue.push(draft, &[Level::RAW])) {
-            // The next capture sees it too, and knows what to do.
-            Err(CaptureError::Broken(_)) => false,
-            other => other?,
-        };
-        if settled {
-            self.settled = self.capture.cursor();
-        }
-        tracing::debug!(db = %self.db, ?verdict, settled, took = ?begun.elapsed(), "checkpoint");
-        Ok(())
-    }
-
-    /// Records that everything is where it belongs.
-    pub fn record_settled(&self) {
-        let mut file = file_look(&self.db);
-        // Everything is copied: the file is complete without its WAL.
-        if let Some(look) = file.as_mut().filter(|_| self.settled()) {
-            look.modified_ns = 0;
-        }
-        self.record(&LocalState { file, ..self.acked.clone() });
-    }
-
-    fn record(&self, state: &LocalState) {
-        if let Err(error) = local_state::store(&self.db, state) {
-            tracing::warn!(db = %self.db, %error, "a restart on this disk will restore instead of going on");
-        }
+        self.status.update(|status| status.problem = Some(error.to_owned()));
+        trouble.tries = trouble.tries.saturating_add(1);
+        self.mailbox.pause(retry::pause(trouble.tries)).await;
+        if self.mailbox.closed() { Err(End::Closed) } else { Ok(()) }
     }
 }
 
-fn header(draft: &Draft, range: TxidRange, timestamp_ms: i64, node_id: u64) -> Header {
-    let mut header = Header::new(draft.pages.files.page_size, draft.commit, range, timestamp_ms);
-    header.node_id = node_id;
-    header.db_checksum = Some(draft.db_checksum);
-    // What was not made from a WAL range says 32 and 0: 0 would make Litestream's sync fail for ever.
-    header.wal_offset = crate::wal::HEADER as i64;
-    if let Some(range) = draft.wal {
-        header.wal_offset = i64::try_from(range.offset).unwrap_or(i64::MAX);
-        header.wal_size = i64::try_from(range.size).unwrap_or(0);
-        (header.salt1, header.salt2) = (range.salts.0, range.salts.1);
-    }
-    header
-}
-
-fn position(cursor: Option<Cursor>) -> WalPosition {
-    cursor.map_or_else(WalPosition::default, |cursor| WalPosition {
-        salt1: cursor.salts.0,
-        salt2: cursor.salts.1,
-        offset: cursor.offset,
-        checksum: [cursor.sums.0, cursor.sums.1],
+/// What a change of the database shows in, at the cost of two `stat`s: size and time of the file and of its WAL.
+fn glance(db: &DbPath) -> [Option<(u64, SystemTime)>; 2] {
+    [db.as_path(), &db.wal()].map(|path| {
+        let meta = std::fs::metadata(path).ok()?;
+        Some((meta.len(), meta.modified().ok()?))
     })
+}
+
+#[derive(Default)]
+struct Trouble {
+    tries: u32,
+    said: Option<Instant>,
+}
+
+fn capture_next(mut work: Work) -> (Work, Result<bool, CaptureError>) {
+    let found = work.capture();
+    (work, found)
+}
+
+fn settled(work: Work) -> Work {
+    work.record_settled();
+    work
+}
+
+fn checkpointed(mut work: Work, settings: &super::ReplicateSettings, quiet: bool) -> (Work, Result<(), CaptureError>) {
+    let done = work.checkpoint(settings, quiet);
+    (work, done)
+}
+
+/// A request that says so when it takes long: a store that is silent is noticed before its deadline.
+/// A streamed upload is long by nature; its parts have limits of their own.
+async fn watched<T>(target: &Target, streamed: bool, request: impl Future<Output = T>) -> T {
+    let mut request = std::pin::pin!(request);
+    tokio::select! {
+        done = &mut request => return done,
+        () = tokio::time::sleep(SLOW) => {
+            let (url, seconds) = (target.store.url(), SLOW.as_secs());
+            if streamed {
+                tracing::info!(db = %target.db, "a large upload to {url} is on its way for {seconds} s; the app goes on");
+            } else {
+                tracing::warn!(db = %target.db, "{url} has not answered for {seconds} s; the app goes on");
+            }
+        }
+    }
+    request.await
 }

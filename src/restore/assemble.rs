@@ -3,9 +3,9 @@
 //! meant. Decodes inline; every call is as long as its chunk.
 
 use super::error::{Damage, RestoreError};
-use super::plan::{Plan, RemoteFile};
 use crate::ltx::{Decoder, Event, Header, LtxError, Trailer};
 use crate::model::{DbChecksum, DbPath, FileChecksum, PageNo, PageSize, page_checksum};
+use crate::replica::{Plan, RemoteFile};
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::FileExt;

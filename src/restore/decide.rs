@@ -1,8 +1,7 @@
 //! What a start does with one database: pure, every cell.
 
 use super::error::Refusal;
-use super::listing::Replica;
-use crate::replica::{Descent, Doubt};
+use crate::replica::{Descent, Doubt, Replica};
 
 /// The file at the database's path; one of 0 bytes is absent.
 #[derive(Clone, Debug, PartialEq, Eq)]

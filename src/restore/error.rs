@@ -1,9 +1,9 @@
 //! The error of this boundary. `kind` is what callers branch on; the text says what failed on which file, and what to do.
 
-use super::plan::PlanError;
 use crate::local_state::LocalStateError;
 use crate::ltx::LtxError;
 use crate::model::TxidRange;
+use crate::replica::PlanError;
 use crate::store::StoreError;
 use std::io;
 use std::path::{Path, PathBuf};

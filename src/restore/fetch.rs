@@ -2,14 +2,13 @@
 
 use super::assemble::Assembly;
 use super::error::RestoreError;
-use super::listing::Listing;
 use super::owner;
-use super::plan::{Plan, PlanError, Target, plan};
 use super::progress::Progress;
 use super::settings::Owners;
 use super::source::{Source, SourceError};
 use super::verify::{VerifiedDb, verify};
 use crate::model::DbPath;
+use crate::replica::{Listing, Plan, PlanError, Target, plan};
 
 /// What was fetched, beside the file itself.
 pub struct Fetched {

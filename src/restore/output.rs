@@ -3,13 +3,12 @@
 use super::error::{Refusal, RestoreError};
 use super::fetch::fetch;
 use super::install::{install, observe, recover};
-use super::listing::Replica;
-use super::plan::Target;
 use super::progress::Progress;
 use super::settings::{Owners, RestoreSettings};
 use super::source::{Source, SourceError};
 use super::start::{BETWEEN_LOOKS, LOOKS, forget_state};
 use crate::model::{DbPath, Txid};
+use crate::replica::{Replica, Target};
 use crate::store::Store;
 use std::path::Path;
 

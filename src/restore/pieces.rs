@@ -1,7 +1,7 @@
 //! How files are cut into requests: pure. Small pieces at first, so that a slow line is not asked for more than it can
 //! give within a request's deadline; larger ones while they come quickly.
 
-use super::plan::RemoteFile;
+use crate::replica::RemoteFile;
 use std::ops::Range;
 use std::time::Duration;
 

@@ -2,13 +2,12 @@
 //! settings say. Owns that clock, and the lines in the log about it. Knows keys and bytes, not LTX.
 
 use super::RestoreError;
-use super::listing::Listing;
 use super::ordered::Ordered;
 use super::pieces::{Cutter, Piece};
-use super::plan::RemoteFile;
 use super::progress::Progress;
 use super::settings::RestoreSettings;
 use crate::model::Deadline;
+use crate::replica::{Listing, RemoteFile};
 use crate::store::{Store, StoreError, StoreErrorKind, retry};
 use bytes::Bytes;
 use std::ops::Range;

@@ -4,7 +4,6 @@ use super::decide::{Decision, Kept, Why, decide};
 use super::error::{RestoreError, RestoreErrorKind};
 use super::fetch::{Fetched, fetch};
 use super::install::{install, recover};
-use super::plan::Target;
 use super::progress::Progress;
 use super::settings::{OnRestoreFailure, Owners, RestoreSettings};
 use super::source::{Source, SourceError};
@@ -13,6 +12,7 @@ use crate::local_state;
 use crate::model::lineage::{LocalState, WalPosition};
 use crate::model::proof::Restored;
 use crate::model::{DbPath, Txid};
+use crate::replica::Target;
 use crate::store::Store;
 use std::time::Duration;
 

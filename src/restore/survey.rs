@@ -3,8 +3,6 @@
 
 use super::decide::{Lineage, Local};
 use super::error::{Damage, RestoreError};
-use super::listing::{Listing, Replica};
-use super::plan::RemoteFile;
 use super::source::{Source, SourceError};
 use super::wal_proof::{LastFrame, last_frame};
 use super::{evidence, install};
@@ -13,7 +11,7 @@ use crate::ltx::{Decoder, Event, LtxError};
 use crate::model::lineage::{LocalState, WalPosition};
 use crate::model::{DbPath, PageNo, Txid};
 use crate::replica::tip::{Problem, Reading};
-use crate::replica::{self, Candidate, Descent, Doubt, Tip, TipFile, descent};
+use crate::replica::{self, Descent, Doubt, Listing, RemoteFile, Replica, Tip, TipFile, descent};
 
 pub struct Survey {
     pub listing: Listing,
@@ -59,15 +57,9 @@ fn load_state(db: &DbPath) -> Option<LocalState> {
 }
 
 async fn tip(source: &Source<'_>, listing: &Listing) -> Result<Option<Tip>, SourceError> {
-    let files = listing.files.iter().map(|file| Candidate {
-        key: file.key.clone(),
-        size: file.size,
-        level: file.level,
-        range: file.range,
-    });
     let get =
         |key: String, range| -> Reading<'_, SourceError> { Box::pin(async move { source.get(&key, range).await }) };
-    replica::tip::read(replica::tip::newest(files), get).await?.map_err(|broken| {
+    replica::tip::read(replica::tip::newest(listing.files.iter().cloned()), get).await?.map_err(|broken| {
         let damage = match broken.problem {
             Problem::Format(error) => Damage::Format(error),
             Problem::Name(range) => Damage::Name(range),

@@ -2,10 +2,9 @@
 
 use crate::support::*;
 use litevisor::model::{DbChecksum, PageNo, PageSize, page_checksum};
+use litevisor::replica::Target;
 use litevisor::restore::error::Damage;
-use litevisor::restore::{
-    Owners, Progress, RestoreError, RestoreErrorKind, RestoreSettings, RestoredTo, Target, restore_to,
-};
+use litevisor::restore::{Owners, Progress, RestoreError, RestoreErrorKind, RestoreSettings, RestoredTo, restore_to};
 use std::fs;
 use std::path::Path;
 

@@ -2,9 +2,8 @@
 
 use crate::support::*;
 use litevisor::model::Txid;
-use litevisor::restore::{
-    Owners, Progress, RestoreError, RestoreErrorKind, RestoreSettings, RestoredTo, Target, restore_to,
-};
+use litevisor::replica::Target;
+use litevisor::restore::{Owners, Progress, RestoreError, RestoreErrorKind, RestoreSettings, RestoredTo, restore_to};
 use std::fs;
 use std::path::Path;
 

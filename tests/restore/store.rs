@@ -1,9 +1,8 @@
 //! What a store may do while a restore runs.
 
 use crate::support::*;
-use litevisor::restore::{
-    Owners, Progress, RestoreError, RestoreErrorKind, RestoreSettings, RestoredTo, Target, restore_to,
-};
+use litevisor::replica::Target;
+use litevisor::restore::{Owners, Progress, RestoreError, RestoreErrorKind, RestoreSettings, RestoredTo, restore_to};
 use litevisor::store::StoreErrorKind;
 use std::collections::BTreeMap;
 use std::fs;

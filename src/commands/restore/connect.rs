@@ -3,7 +3,8 @@
 use super::Running;
 use super::jobs::{Failure, FailureKind, Job};
 use crate::model::Txid;
-use crate::restore::{Owners, Progress, RestoreError, RestoreErrorKind, RestoreSettings, Target, restore_to};
+use crate::replica::Target;
+use crate::restore::{Owners, Progress, RestoreError, RestoreErrorKind, RestoreSettings, restore_to};
 use crate::run::owners::owners;
 use crate::store::{self, StoreErrorKind};
 use std::path::PathBuf;

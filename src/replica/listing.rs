@@ -1,9 +1,19 @@
 //! A store's listing → what the replica holds: pure.
 
-use super::plan::RemoteFile;
-use crate::model::Txid;
+use crate::model::{Txid, TxidRange};
 use crate::store::Object;
-use crate::store::layout::Layout;
+use crate::store::layout::{Layout, Level};
+
+/// One LTX file of a listing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RemoteFile {
+    pub key: String,
+    pub level: Level,
+    pub range: TxidRange,
+    pub size: u64,
+    /// The store's time of the object, Unix milliseconds.
+    pub modified_ms: i64,
+}
 
 /// Everything one LIST says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

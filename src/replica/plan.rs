@@ -1,7 +1,8 @@
 //! Which files bring a database to the wanted state, as Litestream 0.5 plans it: pure. The newest snapshot that does not
 //! pass the target, then always the file that leads farthest.
 
-use crate::model::{Txid, TxidRange};
+use super::listing::RemoteFile;
+use crate::model::Txid;
 use crate::store::layout::Level;
 use std::cmp::Reverse;
 
@@ -11,17 +12,6 @@ pub enum Target {
     Latest,
     /// Exactly this position, which must be the end of a file.
     Txid(Txid),
-}
-
-/// One LTX file of a listing.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RemoteFile {
-    pub key: String,
-    pub level: Level,
-    pub range: TxidRange,
-    pub size: u64,
-    /// The store's time of the object, Unix milliseconds.
-    pub modified_ms: i64,
 }
 
 /// The files to apply, in this order. Never empty.

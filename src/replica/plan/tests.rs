@@ -1,6 +1,7 @@
 //! The planner against every sample and by hand.
 
 use super::*;
+use crate::model::TxidRange;
 use crate::store::layout::Layout;
 use std::path::Path;
 
