@@ -99,7 +99,7 @@ impl Merge {
         }
     }
 
-    pub fn next(&mut self) -> Result<Step, MergeError> {
+    pub fn step(&mut self) -> Result<Step, MergeError> {
         match &mut self.output {
             Output::Waiting => self.head(),
             Output::Open(..) => self.body(),
@@ -166,7 +166,7 @@ impl Merge {
         };
         let checksum = encoder.finish(&mut out).map_err(MergeError::Output)?;
         self.output = Output::Closed(out, checksum);
-        self.next()
+        self.step()
     }
 }
 

@@ -71,6 +71,7 @@ impl Inventory {
         }
     }
 
+    #[cfg(test)]
     pub fn files(&self) -> impl Iterator<Item = &File> {
         self.files.values()
     }

@@ -128,7 +128,7 @@ impl<'a> Work<'a> {
         loop {
             let Some(mut merge) = self.merge.take() else { return Err(MergeError::Nothing.into()) };
             let computed = tokio::task::spawn_blocking(move || {
-                let step = merge.next();
+                let step = merge.step();
                 (merge, step)
             });
             let (merge, step) = computed.await.map_err(|error| Failure::Panicked(error.to_string()))?;

@@ -117,9 +117,12 @@ mod tests {
     use super::*;
     use std::time::Duration;
 
+    /// Level, first and last TXID of what goes, in groups.
+    type Groups = Vec<Vec<(u8, u64, u64)>>;
+
     const RETENTION: Retention = Retention { snapshots: Duration::from_millis(1000), raw: Duration::from_millis(100) };
 
-    fn next(files: &[(u8, u64, u64, i64)], now: i64) -> (Vec<Vec<(u8, u64, u64)>>, Option<i64>) {
+    fn next(files: &[(u8, u64, u64, i64)], now: i64) -> (Groups, Option<i64>) {
         let Expired { groups, next_ms } = expired(&inventory(files), &RETENTION, now);
         let names = |group: Vec<Deletion>| group.iter().map(|d| (d.level.0, d.range.min.0, d.range.max.0)).collect();
         (groups.into_iter().map(names).collect(), next_ms)
@@ -127,7 +130,7 @@ mod tests {
 
     #[test]
     fn snapshots_are_a_window_with_a_base() {
-        let none: Vec<Vec<(u8, u64, u64)>> = Vec::new();
+        let none = Groups::new();
         assert_eq!(next(&[], 9999), (none.clone(), None));
         assert_eq!(next(&[(9, 1, 1, 0)], 9999), (none.clone(), None), "never the newest");
         let three = [(9, 1, 1, 0), (9, 1, 5, 500), (9, 1, 9, 900)];
@@ -179,7 +182,7 @@ mod tests {
 
     #[test]
     fn raw_files_go_with_all_that_they_were_merged_with() {
-        let none: Vec<Vec<(u8, u64, u64)>> = Vec::new();
+        let none = Groups::new();
         let files = [(9, 1, 1, 0), (1, 2, 4, 50), (0, 2, 2, 0), (0, 3, 3, 20), (0, 4, 4, 50), (0, 5, 5, 60)];
         assert_eq!(next(&files, 149), (none.clone(), Some(150)), "4 is too young, so 2 and 3 stay");
         assert_eq!(next(&files, 150), (vec![vec![(0, 2, 2), (0, 3, 3), (0, 4, 4)]], Some(1000)));

@@ -64,7 +64,7 @@ impl Task {
             }
             work = self.upload_pending(work, &upkeep).await?;
             work = offer_snapshot(work, &upkeep).await?;
-            if asked == 0 && !upkeep.reads_pages() {
+            if asked == 0 && may_move_hold(&work, &upkeep, &self.target) {
                 let settings = self.target.settings.clone();
                 let (returned, done) = blocking(move || checkpointed(work, &settings, !found)).await?;
                 done?;
@@ -187,6 +187,11 @@ struct Trouble {
 fn capture_next(mut work: Work) -> (Work, Result<bool, CaptureError>) {
     let found = work.capture();
     (work, found)
+}
+
+/// A snapshot on its way reads pages that a checkpoint would replace. It takes its chances once the WAL is at its limit.
+fn may_move_hold(work: &Work, upkeep: &Upkeep, target: &Target) -> bool {
+    !upkeep.reads_pages() || work.wal_bytes() >= target.settings.wal_limit
 }
 
 /// Gives the snapshot that is asked for, if it can be had now.

@@ -175,6 +175,11 @@ impl Work {
         Some(txid)
     }
 
+    /// Bytes of the WAL up to the captured position.
+    pub fn wal_bytes(&self) -> u64 {
+        self.capture.wal_bytes()
+    }
+
     /// Everything is copied into the database file and the WAL may be restarted, or was never written.
     pub fn settled(&self) -> bool {
         self.capture.cursor().is_none_or(|cursor| self.settled == Some(cursor))

@@ -40,7 +40,7 @@ fn merge(files: &[(TxidRange, Bytes)], chunk: usize) -> Result<(Header, Bytes), 
     let mut merge = Merge::new(&ranges, 700)?;
     let (mut head, mut out) = (None, Vec::new());
     loop {
-        match merge.next()? {
+        match merge.step()? {
             Step::Feed(input) => {
                 let rest = &mut rest[input];
                 let part = rest.split_to(chunk.min(rest.len()));
