@@ -41,7 +41,8 @@ pub async fn find(
     settings: &RestoreSettings,
 ) -> Result<Vec<Found>, StoreError> {
     let entry = &directory.settings;
-    let here = Names::of(entry);
+    let looking = entry.clone();
+    let here = tokio::task::spawn_blocking(move || Names::of(&looking)).await.unwrap_or_default();
     for name in &here.others {
         say_other(&entry.dir, name);
     }
@@ -113,6 +114,11 @@ impl Names {
         };
         for file in entries.flatten() {
             let Ok(name) = file.file_name().into_string() else { continue };
+            // A killed restore has set it aside: the next one puts it back.
+            if let Some(aside) = name.strip_suffix(ASIDE).filter(|name| entry.takes(name) && !known.contains(*name)) {
+                names.databases.insert(aside.to_owned());
+                continue;
+            }
             if known.contains(&name) || !entry.takes(&name) || !file.path().is_file() {
                 continue;
             }
@@ -144,6 +150,8 @@ struct Watched {
     read_at: Option<SystemTime>,
 }
 
+/// What `DbPath::aside` appends.
+const ASIDE: &str = ".litevisor-aside";
 /// File systems keep times of this coarseness or better.
 const COARSE: Duration = Duration::from_secs(2);
 
@@ -191,5 +199,79 @@ impl Watched {
         let new: Vec<DatabaseSettings> = names.databases.iter().map(|name| self.entry.database(name)).collect();
         self.known.extend(names.databases);
         new
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Additions, Outside, Purpose, parse};
+    use crate::model::DbPath;
+    use std::fs;
+
+    fn entry(dir: &Path) -> DirectorySettings {
+        let text =
+            format!("[[database]]\ndir = \"{}\"\nwatch = true\n[database.replica]\nurl = \"/r\"\n", dir.display());
+        let read = |_: &Path| Ok(Vec::new());
+        let outside = Outside { env: &|_| None, read: &read, working_dir: Path::new("/") };
+        let checked = parse(Some((&text, Path::new("s.toml"))), &Additions::default(), Purpose::Databases, outside);
+        checked.unwrap().config.directories.remove(0)
+    }
+
+    const DATABASE: &[u8] = b"SQLite format 3\0 and so on";
+
+    fn set(names: &[&str]) -> BTreeSet<String> {
+        names.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn names_by_what_is_in_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let entry = entry(dir.path());
+        let file = |name: &str, bytes: &[u8]| fs::write(dir.path().join(name), bytes).unwrap();
+        for name in ["a.db", "a.db-wal", ".hidden.db", "b.sqlite", "c.db.litevisor-staged"] {
+            file(name, DATABASE);
+        }
+        file("empty.db", b"");
+        file("junk.db", b"junk");
+        fs::create_dir(dir.path().join("dir.db")).unwrap();
+        fs::create_dir(dir.path().join(".a.db-litevisor")).unwrap();
+        fs::write(DbPath::new(dir.path().join("aside.db")).aside().as_path(), DATABASE).unwrap();
+        let names = Names::of(&entry);
+        assert_eq!(names.databases, set(&["a.db", "aside.db"]));
+        assert_eq!((names.empty, names.others), (set(&["empty.db"]), set(&["junk.db"])));
+    }
+
+    #[test]
+    fn newcomers_are_told_once() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = root.path().join("late");
+        let directory = Directory { settings: entry(&dir), owners: Owners::default() };
+        let known = dir.join("known.db");
+        let mut newcomers = Newcomers::new(&[directory], [known.as_path()].into_iter());
+        let mut look = || {
+            let found = newcomers.look();
+            found.into_iter().map(|one| one.path.file_name().into_string().unwrap()).collect::<Vec<_>>()
+        };
+        assert_eq!(look(), [""; 0], "there is no directory");
+        fs::create_dir(&dir).unwrap();
+        fs::write(&known, DATABASE).unwrap();
+        fs::write(dir.join("b.db"), b"").unwrap();
+        assert_eq!(look(), [""; 0]);
+        // No change of the directory.
+        fs::write(dir.join("b.db"), DATABASE).unwrap();
+        fs::write(dir.join("a.db"), DATABASE).unwrap();
+        assert_eq!(look(), ["a.db", "b.db"]);
+        assert_eq!(look(), [""; 0]);
+        fs::remove_file(dir.join("a.db")).unwrap();
+        fs::write(dir.join("a.db"), DATABASE).unwrap();
+        assert_eq!(look(), [""; 0], "its task waits for it");
+        // A directory that has not changed for long is not read: its time is what tells.
+        let old = SystemTime::now() - Duration::from_secs(60);
+        let set_time = || fs::OpenOptions::new().read(true).open(&dir).unwrap().set_modified(old).unwrap();
+        set_time();
+        assert_eq!(look(), [""; 0]);
+        fs::write(dir.join("c.db"), DATABASE).unwrap();
+        assert_eq!(look(), ["c.db"]);
     }
 }

@@ -84,7 +84,7 @@ pub fn kind(path: &Path) -> io::Result<Kind> {
     };
     Ok(match got {
         0 => Kind::Empty,
-        _ if start == *MAGIC => Kind::Sqlite,
+        16 if start == *MAGIC => Kind::Sqlite,
         _ => Kind::Other,
     })
 }

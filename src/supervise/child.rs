@@ -276,7 +276,9 @@ mod tests {
 
     #[test]
     fn what_went_in_the_pipe_comes_out() {
-        for step in [Step::Group, Step::Groups, Step::Gid, Step::Uid, Step::Regained, Step::Mask, Step::Exec] {
+        for step in
+            [Step::Group, Step::Groups, Step::Gid, Step::Uid, Step::Regained, Step::Files, Step::Mask, Step::Exec]
+        {
             let failure = Failure { step, errno: Errno::EACCES, candidate: 0x1234_5678 };
             assert_eq!(Failure::decode(failure.encode()), failure);
         }
