@@ -5,7 +5,8 @@
 use super::capture::CaptureError;
 use super::mailbox::Mailbox;
 use super::status::StatusCell;
-use super::{Conflict, Target};
+use super::{Conflict, OnConflict, Target};
+use crate::model::Txid;
 use crate::sqlite::{ReadHold, SqliteError};
 use crate::store::retry;
 use std::sync::Arc;
@@ -17,6 +18,8 @@ pub(super) const TICK: Duration = Duration::from_secs(1);
 /// While the store is away, it is spoken of this often.
 pub(super) const REMIND: Duration = Duration::from_secs(30);
 pub(super) const BREAK_PAUSE: Duration = Duration::from_millis(500);
+/// That a database is no longer replicated is said this often, when the app goes on all the same.
+const LOST: Duration = Duration::from_secs(5 * 60);
 /// A lock that is in the way for longer is spoken of.
 const LOCKED: Duration = Duration::from_secs(3);
 
@@ -117,15 +120,27 @@ impl Task {
 
     /// Another writer has the replica: answer whoever asks, touch nothing.
     async fn fenced(&mut self, detail: String) {
-        tracing::error!(db = %self.target.db, "another instance writes to {}: {detail}", self.target.store.url());
-        self.status.update(|status| status.fenced = Some(detail.clone()));
-        let _ = self.conflict.send((self.target.db.clone(), detail));
+        let uploaded = self.status.read().uploaded.0;
+        let ours = if uploaded == Txid::NONE { "nothing of this run".to_owned() } else { format!("TXID {uploaded}") };
+        let detail = format!("{detail}; the last of ours in the replica is {ours}");
+        self.status.update(|status| (status.fenced, status.problem) = (Some(detail.clone()), None));
+        let (db, url) = (&self.target.db, self.target.store.url());
+        tracing::error!(%db, "another instance writes to {url}: {detail}");
+        if self.target.settings.on_conflict == OnConflict::Exit {
+            let _ = self.conflict.send((self.target.db.clone(), detail));
+        }
         while !self.mailbox.closed() {
             let asked = self.mailbox.asked();
             if self.mailbox.answer(asked, &self.status.read()) {
                 return;
             }
-            self.mailbox.pause(Duration::from_secs(3600)).await;
+            if self.target.settings.on_conflict == OnConflict::Continue && asked == 0 {
+                tracing::error!(
+                    db = %self.target.db,
+                    "the app goes on WITHOUT replication (on_conflict = \"continue\"): what it writes is on this disk only"
+                );
+            }
+            self.mailbox.pause(LOST).await;
         }
     }
 }
