@@ -8,7 +8,7 @@ mod support;
 use nix::sys::signal::Signal;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use support::gate::{Gate, Mood};
 use support::litevisor::Litevisor;
 use support::site::Site;
@@ -20,7 +20,7 @@ const WAL_MOST: u64 = 24 << 20;
 const MEMORY_MOST_KIB: u64 = 160 << 10;
 /// Enough for the WAL to pass its limit many times over.
 const TRANSFERS: usize = 3000;
-const CAUGHT_UP: Duration = Duration::from_secs(60);
+const CAUGHT_UP: Duration = Duration::from_secs(20);
 
 fn behind_gate(bucket: &str, limits: &str) -> (Site, Gate) {
     let budget = "[shutdown]\ngrace = \"5s\"\napp_timeout = \"3s\"\npre_sync_timeout = \"500ms\"";
@@ -47,11 +47,28 @@ fn wal_bytes(site: &Site) -> u64 {
 fn into_the_outage(site: &Site, gate: &Gate, mood: Mood) -> Litevisor {
     let run = site.run_bank(&["--rate", "500"]);
     site.wait_for_acks(50);
+    in_the_replica(&run, site);
     gate.set(mood);
     let before = site.acked();
-    wait_until("the outage to fill the spill directory", CAUGHT_UP, || spilled(site).len() >= 3);
-    wait_until("the app to go on", CAUGHT_UP, || site.acked() >= before + TRANSFERS);
+    eventually(&run, "the outage to fill the spill directory", || spilled(site).len() >= 3);
+    eventually(&run, "the app to go on", || site.acked() >= before + TRANSFERS);
     run
+}
+
+/// Segments of this run arrive: the first snapshot is behind us.
+fn in_the_replica(run: &Litevisor, site: &Site) {
+    let acked = site.acked();
+    site.wait_for_acks(acked + 1);
+    let before = site.replica.newest_txid();
+    eventually(run, "a segment in the replica", || site.replica.newest_txid() > before.max(1));
+}
+
+fn eventually(run: &Litevisor, what: &str, ready: impl Fn() -> bool) {
+    let end = Instant::now() + CAUGHT_UP;
+    while !ready() {
+        assert!(Instant::now() < end, "waited in vain for {what}:\n{}", run.log_text());
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }
 
 /// The highest memory use so far, in KiB.
@@ -62,7 +79,7 @@ fn memory_most(run: &Litevisor) -> u64 {
 }
 
 fn assert_caught_up(site: &Site, run: &mut Litevisor) {
-    wait_until("the spill directory to be empty", CAUGHT_UP, || spilled(site).is_empty());
+    eventually(run, "the spill directory to be empty", || spilled(site).is_empty());
     let ended = run.stop();
     assert_eq!(ended.code, 0, "{}", run.log_text());
     assert_whole(site, &run.log_text());
@@ -102,6 +119,29 @@ fn a_store_that_refuses_gets_what_was_spilled() {
 #[test]
 fn a_store_that_is_silent_gets_what_was_spilled() {
     comes_back("spill-silent", Mood::Silent);
+}
+
+/// Nothing can be numbered yet: the database itself is what waits.
+#[test]
+fn a_store_that_goes_before_the_first_snapshot_gets_everything() {
+    let (site, gate) = behind_gate("spill-first", LIMITS);
+    let mut run = site.run(&[
+        "sh",
+        "-c",
+        &format!(
+            "while [ ! -e {} ]; do sleep 0.02; done; exec {}",
+            site.path("go").display(),
+            site.bank_line(&["--rate", "500"])
+        ),
+    ]);
+    run.wait_for_app();
+    gate.set(Mood::Refusing);
+    std::fs::write(site.path("go"), "").unwrap();
+    eventually(&run, "the app to go on", || site.acked() >= TRANSFERS);
+    let wal = wal_bytes(&site);
+    assert!(wal <= WAL_MOST, "the WAL has {wal} bytes\n{}", run.log_text());
+    gate.set(Mood::Open);
+    assert_caught_up(&site, &mut run);
 }
 
 #[test]
@@ -197,6 +237,7 @@ fn past_the_spill_limit_the_wal_grows() {
     let (site, gate) = behind_gate("spill-limit", &format!("{LIMITS}\nspill_limit = \"1MiB\""));
     let mut run = site.run_bank(&["--rate", "500"]);
     site.wait_for_acks(50);
+    in_the_replica(&run, &site);
     gate.set(Mood::Refusing);
     grows(&run);
     let before = site.acked();
@@ -232,6 +273,7 @@ fn on_a_full_disk_the_wal_grows() {
     let _small = Small::mount(&spill(&site));
     let mut run = site.run_bank(&["--rate", "500"]);
     site.wait_for_acks(50);
+    in_the_replica(&run, &site);
     gate.set(Mood::Refusing);
     grows(&run);
     let before = site.acked();
