@@ -229,7 +229,7 @@ fn a_replica_that_went_on_does_not_get_what_waited_here() {
 }
 
 fn grows(run: &Litevisor) {
-    run.wait_for_log("that the WAL grows", SOON, |line| line.contains("the WAL grows past wal_limit"));
+    run.wait_for_log("that the WAL grows", CAUGHT_UP * 2, |line| line.contains("the WAL grows past wal_limit"));
 }
 
 #[test]
@@ -255,7 +255,7 @@ impl Small {
     fn mount(at: &Path) -> Small {
         assert!(nix::unistd::geteuid().is_root(), "this test mounts a file system: run it as root");
         std::fs::create_dir_all(at).unwrap();
-        let mount = Command::new("mount").args(["-t", "tmpfs", "-o", "size=1m", "tmpfs"]).arg(at).status().unwrap();
+        let mount = Command::new("mount").args(["-t", "tmpfs", "-o", "size=256k", "tmpfs"]).arg(at).status().unwrap();
         assert!(mount.success(), "cannot mount a tmpfs");
         Small(at.to_owned())
     }
