@@ -187,3 +187,6 @@ fn let_go(capture: &mut Capture) -> Result<(), CaptureError> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

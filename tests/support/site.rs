@@ -34,7 +34,8 @@ impl Site {
 
     fn new(directory: tempfile::TempDir, replica: Replica) -> Site {
         std::fs::create_dir(directory.path().join("disk")).unwrap();
-        let (settings, database_settings, replica_settings) = Default::default();
+        let none = String::new;
+        let (settings, database_settings, replica_settings) = (none(), none(), none());
         Site { directory, replica, kind: As::Process, settings, database_settings, replica_settings }
     }
 
