@@ -6,6 +6,7 @@ mod capture;
 mod checkpoint;
 mod frames;
 mod mailbox;
+mod remind;
 mod resume;
 mod segment;
 mod session;

@@ -52,7 +52,7 @@ impl Task {
                 self.mailbox.wait(&Notify::new(), free_at).await;
                 continue;
             }
-            let (returned, found) = blocking(move || capture_next(work)).await?;
+            let (returned, found) = blocking(move || capture_next(work, asked > 0)).await?;
             work = returned;
             let found = found?;
             if found {
@@ -112,6 +112,7 @@ impl Task {
 
     /// Puts the first pending segment, however long it takes.
     async fn upload(&mut self, work: Work) -> Result<Work, End> {
+        let mut work = work;
         let work = blocking(move || {
             work.record_sending();
             work
@@ -178,12 +179,13 @@ struct Trouble {
     said: Option<Instant>,
 }
 
-fn capture_next(mut work: Work) -> (Work, Result<bool, CaptureError>) {
-    let found = work.capture();
+/// `asked`: somebody waits for everything that is committed.
+fn capture_next(mut work: Work, asked: bool) -> (Work, Result<bool, CaptureError>) {
+    let found = work.capture(asked);
     (work, found)
 }
 
-fn settled(work: Work) -> Work {
+fn settled(mut work: Work) -> Work {
     work.record_settled();
     work
 }

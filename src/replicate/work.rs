@@ -5,12 +5,14 @@ use super::ReplicateSettings;
 use super::anchor::{Anchor, First};
 use super::capture::{Capture, CaptureError, Draft};
 use super::checkpoint::{self, Situation, Verdict};
+use super::remind::Reminder;
 use super::segment::SegmentError;
 use super::upload::Segment;
 use crate::local_state::{self, file_look};
 use crate::ltx::Header;
 use crate::model::lineage::{LocalState, WalPosition};
 use crate::model::{DbChecksum, DbPath, Txid, TxidRange};
+use crate::sqlite::{Missing, SqliteError};
 use crate::store::layout::Level;
 use crate::wal::Cursor;
 use std::collections::VecDeque;
@@ -68,6 +70,9 @@ pub struct Work {
     last_try: Instant,
     /// The WAL may be restarted, and nothing came since.
     settled: Option<Cursor>,
+    /// About checkpoints that fail, and records.
+    trouble: Reminder,
+    unrecorded: Reminder,
 }
 
 impl Work {
@@ -94,7 +99,8 @@ impl Work {
             First::Image { draft, new_page_size: true } => queue.push(draft, &[Level::SNAPSHOT, Level::RAW])?,
         }
         let (last_try, settled) = (Instant::now(), None);
-        Ok(Work { db, capture, queue, needs_level_0, behind: false, acked, last_try, settled })
+        let (trouble, unrecorded) = (Reminder::default(), Reminder::default());
+        Ok(Work { db, capture, queue, needs_level_0, behind: false, acked, last_try, settled, trouble, unrecorded })
     }
 
     /// What is on its way next.
@@ -102,10 +108,30 @@ impl Work {
         self.queue.pending.front().map(|pending| &pending.segment)
     }
 
-    /// Captures what is committed, if nothing is on its way. False: there is nothing.
-    pub fn capture(&mut self) -> Result<bool, CaptureError> {
-        if !self.capture.in_place() {
-            return Err(CaptureError::Replaced);
+    /// Captures what is committed, if nothing is on its way. False: there is nothing. `closely`: what an earlier look saw of
+    /// an open transaction does not count.
+    pub fn capture(&mut self, closely: bool) -> Result<bool, CaptureError> {
+        if closely {
+            self.capture.look_closely();
+        }
+        match self.capture.missing() {
+            None => {}
+            // The app's open connections write on to it, and so do we read it. New ones find nothing of what is in it until
+            // it is copied into the database, which the next checkpoint does.
+            Some(Missing::Wal) => {
+                if self.trouble.due("removed") {
+                    let what = Missing::Wal;
+                    tracing::error!(db = %self.db, "{what}: commits may get lost; restart the app");
+                }
+            }
+            Some(missing) => {
+                if missing == Missing::WalForAnother {
+                    // What is in the old one alone would be in no file.
+                    let Work { capture, queue, .. } = self;
+                    let _ = capture.checkpoint(Verdict::Gentle, |draft| queue.push(draft, &[Level::RAW]));
+                }
+                return Err(CaptureError::Replaced(missing));
+            }
         }
         // What is pending was captured earlier: there may be more.
         self.behind = !self.queue.pending.is_empty();
@@ -133,7 +159,7 @@ impl Work {
     }
 
     /// Records that the next segment is about to be sent: if its reply gets lost with us, the next start knows it.
-    pub fn record_sending(&self) {
+    pub fn record_sending(&mut self) {
         if let Some(next) = self.queue.pending.front() {
             let sent = next.segment.header.range.max;
             let (file, wal_sent) = (file_look(&self.db), position(next.end));
@@ -184,6 +210,13 @@ impl Work {
         let settled = match capture.checkpoint(verdict, |draft| queue.push(draft, &[Level::RAW])) {
             // The next capture sees it too, and knows what to do.
             Err(CaptureError::Broken(_)) => false,
+            // A full disk, for one. The hold is where it was, or further; the WAL goes on growing.
+            Err(CaptureError::Sqlite(error @ (SqliteError::Failed { .. } | SqliteError::Busy { .. }))) => {
+                if self.trouble.due(&error.to_string()) {
+                    tracing::warn!(db = %self.db, "the WAL is not copied into the database: {error}");
+                }
+                false
+            }
             other => other?,
         };
         if settled {
@@ -194,7 +227,7 @@ impl Work {
     }
 
     /// Records that everything is where it belongs.
-    pub fn record_settled(&self) {
+    pub fn record_settled(&mut self) {
         let mut file = file_look(&self.db);
         // Everything is copied: the file is complete without its WAL.
         if let Some(look) = file.as_mut().filter(|_| self.settled()) {
@@ -203,8 +236,10 @@ impl Work {
         self.record(&LocalState { file, ..self.acked.clone() });
     }
 
-    fn record(&self, state: &LocalState) {
-        if let Err(error) = local_state::store(&self.db, state) {
+    fn record(&mut self, state: &LocalState) {
+        if let Err(error) = local_state::store(&self.db, state)
+            && self.unrecorded.due(&error.to_string())
+        {
             tracing::warn!(db = %self.db, %error, "a restart on this disk will restore instead of going on");
         }
     }
