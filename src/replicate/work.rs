@@ -70,9 +70,10 @@ pub struct Work {
     last_try: Instant,
     /// The WAL may be restarted, and nothing came since.
     settled: Option<Cursor>,
-    /// About checkpoints that fail, and records.
+    /// About checkpoints that fail, records, and files that somebody took away.
     trouble: Reminder,
     unrecorded: Reminder,
+    removed: Reminder,
 }
 
 impl Work {
@@ -99,8 +100,9 @@ impl Work {
             First::Image { draft, new_page_size: true } => queue.push(draft, &[Level::SNAPSHOT, Level::RAW])?,
         }
         let (last_try, settled) = (Instant::now(), None);
-        let (trouble, unrecorded) = (Reminder::default(), Reminder::default());
-        Ok(Work { db, capture, queue, needs_level_0, behind: false, acked, last_try, settled, trouble, unrecorded })
+        let [trouble, unrecorded, removed] = std::array::from_fn(|_| Reminder::default());
+        let behind = false;
+        Ok(Work { db, capture, queue, needs_level_0, behind, acked, last_try, settled, trouble, unrecorded, removed })
     }
 
     /// What is on its way next.
@@ -118,12 +120,7 @@ impl Work {
             None => {}
             // The app's open connections write on to it, and so do we read it. New ones find nothing of what is in it until
             // it is copied into the database, which the next checkpoint does.
-            Some(Missing::Wal) => {
-                if self.trouble.due("removed") {
-                    let what = Missing::Wal;
-                    tracing::error!(db = %self.db, "{what}: commits may get lost; restart the app");
-                }
-            }
+            Some(what @ (Missing::Wal | Missing::Shm)) => self.say_removed(what),
             Some(missing) => {
                 if missing == Missing::WalForAnother {
                     // What is in the old one alone would be in no file.
@@ -234,6 +231,12 @@ impl Work {
             look.modified_ns = 0;
         }
         self.record(&LocalState { file, ..self.acked.clone() });
+    }
+
+    fn say_removed(&mut self, what: Missing) {
+        if self.removed.due(&what.to_string()) {
+            tracing::error!(db = %self.db, "{what}: commits may get lost; restart the app");
+        }
     }
 
     fn record(&mut self, state: &LocalState) {

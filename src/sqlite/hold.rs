@@ -37,7 +37,10 @@ pub enum Missing {
     Wal,
     /// Another one is written to in its place.
     WalForAnother,
+    /// As with the `-wal`.
     Shm,
+    /// Whoever has the other one sees none of our locks.
+    ShmForAnother,
 }
 
 impl std::fmt::Display for Missing {
@@ -46,7 +49,8 @@ impl std::fmt::Display for Missing {
             Missing::Database => "the database file was replaced or removed",
             Missing::Wal => "its -wal file was removed while it was in use",
             Missing::WalForAnother => "its -wal file was replaced",
-            Missing::Shm => "its -shm file was replaced or removed",
+            Missing::Shm => "its -shm file was removed while it was in use",
+            Missing::ShmForAnother => "its -shm file was replaced",
         })
     }
 }
@@ -122,14 +126,15 @@ impl ReadHold {
     }
 
     /// Whether the paths still name the files that are held. They do not when somebody replaced or deleted them; which,
-    /// if so. With another `-shm` the app would see none of our locks.
+    /// if so.
     pub fn missing(&self) -> Option<Missing> {
         let there = |path: &std::path::Path| files::identity(path).ok().flatten();
         if there(self.path.as_path()) != Some(self.db_id) {
             return Some(Missing::Database);
         }
-        if there(&self.path.shm()) != self.shm_id {
-            return Some(Missing::Shm);
+        let shm = there(&self.path.shm());
+        if shm != self.shm_id {
+            return Some(if shm.is_some() { Missing::ShmForAnother } else { Missing::Shm });
         }
         if there(&self.path.wal()) == Some(self.wal_id) {
             return None;

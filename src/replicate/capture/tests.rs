@@ -288,18 +288,21 @@ fn after_a_break_only_what_changed_is_captured() {
 
 #[test]
 fn the_files_must_stay_in_place() {
-    for missing in [Missing::Database, Missing::Wal, Missing::WalForAnother, Missing::Shm] {
+    for missing in [Missing::Database, Missing::Wal, Missing::WalForAnother, Missing::Shm, Missing::ShmForAnother] {
         let mut world = World::new(4096);
         assert_eq!(world.capture().missing(), None);
         let (db, wal, shm) = (world.path.as_path().to_owned(), world.path.wal(), world.path.shm());
         let path = match missing {
             Missing::Database => db,
             Missing::Wal | Missing::WalForAnother => wal.clone(),
-            Missing::Shm => shm,
+            Missing::Shm | Missing::ShmForAnother => shm.clone(),
         };
         std::fs::rename(&path, world.path.as_path().with_extension("gone")).unwrap();
         if missing == Missing::WalForAnother {
             std::fs::write(&wal, "another").unwrap();
+        }
+        if missing == Missing::ShmForAnother {
+            std::fs::write(&shm, "another").unwrap();
         }
         assert_eq!(world.capture().missing(), Some(missing));
     }
@@ -381,4 +384,31 @@ fn an_open_transaction_is_followed_given_up_and_committed() {
         world.act(0, 300);
         world.agrees();
     }
+}
+
+/// SQLite never writes the page at 1 GiB, where its locks are; no file of the replica may hold it. The database is a hole
+/// but for its ends.
+#[test]
+fn the_lock_page_is_in_no_segment() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = DbPath::new(dir.path().join("app.db"));
+    let app = Connection::open(path.as_path()).unwrap();
+    app.execute_batch("PRAGMA page_size=65536; CREATE TABLE t(x); INSERT INTO t VALUES (1)").unwrap();
+    drop(app);
+    // 16383 pages: the next but one is the lock page.
+    let file = std::fs::OpenOptions::new().write(true).open(path.as_path()).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, &16383u32.to_be_bytes(), 28).unwrap();
+    file.set_len(16383 * 65536).unwrap();
+    let lock = PageNo(16385);
+    let mut capture = Capture::survey(ReadHold::take(&path).unwrap()).unwrap();
+    let app = Connection::open(path.as_path()).unwrap();
+    app.execute_batch("INSERT INTO t VALUES (zeroblob(200000))").unwrap();
+    let draft = capture.next().unwrap().unwrap();
+    let pages: Vec<u32> = draft.pages.list.iter().map(|entry| entry.page.0).collect();
+    assert!(pages.contains(&16384) && pages.contains(&16386) && !pages.contains(&lock.0), "{pages:?}");
+    assert!(draft.commit > lock.0, "{}", draft.commit);
+    let image = capture.image().unwrap();
+    assert_eq!(image.pages.list.len() as u32, image.commit - 1);
+    assert!(image.pages.list.iter().all(|entry| entry.page != lock));
+    assert_eq!(image.db_checksum, draft.db_checksum);
 }
