@@ -235,7 +235,7 @@ fn an_app_that_has_it_for_itself_is_replicated_at_its_end() {
         app.execute_batch("PRAGMA locking_mode=EXCLUSIVE; PRAGMA journal_mode=wal; CREATE TABLE t(x)").unwrap();
         insert(&app, 20);
         run.wait_for_complaint("it is locked by another connection", SOON);
-        let kept = if ends { None } else { Some(app) };
+        let kept = (!ends).then_some(app);
         assert_eq!(run.stop().code, if ends { 143 } else { 74 }, "{}", run.log_text());
         if ends {
             agrees(&site, "after its end");

@@ -8,7 +8,7 @@ use super::sums::PageSums;
 use super::upload::WHOLE_BYTES;
 use crate::model::{DbChecksum, PageNo, PageSize};
 use crate::sqlite::{Missing, ReadHold, SqliteError};
-use crate::wal::{Committed, Cursor, Mark, Open, Place, Salts, WalHeader, commit_at, frame_size};
+use crate::wal::{Committed, Cursor, Mark, Open, Place, Salts, WalHeader, frame_size, up_to};
 
 /// A draft is closed at the first commit that takes it past this many bytes of pages. One transaction may be larger.
 const DRAFT_BYTES: usize = 8 << 20;
@@ -130,7 +130,8 @@ impl Capture {
     /// Whether a WAL position that a segment ended at lies on this WAL's proven chain; its cursor then.
     pub fn on_chain(&self, salts: Salts, end: u64) -> Result<Option<Cursor>, CaptureError> {
         let Some(header) = header(&self.hold)?.filter(|header| header.salts == salts) else { return Ok(None) };
-        Ok(commit_at(&header, end, |offset, buffer: &mut [u8]| self.hold.read_wal(offset, buffer))?)
+        let found = up_to(&header, end, 0, |offset, buffer: &mut [u8]| self.hold.read_wal(offset, buffer))?;
+        Ok(found.map(|found| found.cursor))
     }
 
     /// The WAL's beginning, if what is in the database file alone is the database that `expected` states: then everything
@@ -166,6 +167,12 @@ impl Capture {
     /// An image of the whole database, up to the last commit.
     pub fn image(&mut self) -> Result<Draft, CaptureError> {
         self.tail.image(&self.hold, false)
+    }
+
+    /// The whole database at the captured position. The checksums are known, so only the WAL is read, up to there. None: it
+    /// is not all of one position just now.
+    pub fn snapshot(&mut self) -> Result<Option<Draft>, CaptureError> {
+        self.tail.snapshot(&self.hold)
     }
 
     /// After the chain broke: takes a new hold, reads the whole database, and makes a segment of the pages that are not as
@@ -333,6 +340,29 @@ impl Tail {
             pages.enter_sums(&mut self.sums)?;
         }
         Ok(self.draft(pages, None))
+    }
+
+    fn snapshot(&mut self, hold: &ReadHold) -> Result<Option<Draft>, CaptureError> {
+        if self.rewound {
+            return Ok(None);
+        }
+        let mut in_wal = None;
+        if let Some((header, end)) = self.here(hold)? {
+            let read = |offset, buffer: &mut [u8]| hold.read_wal(offset, buffer);
+            let Some(found) = up_to(&header, end.offset, self.commit, read)? else {
+                return Err(CaptureError::Broken("captured frames are gone"));
+            };
+            in_wal = Some(found);
+        }
+        let lock = hold.page_size().lock_page();
+        let mut list = Vec::new();
+        for page in (1..=self.commit).map(PageNo).filter(|page| *page != lock) {
+            let Some(sum) = self.sums.get(page) else { return Ok(None) };
+            let at = in_wal.as_ref().and_then(|found| found.pages.get(&page));
+            list.push(Entry { page, source: at.map_or(Source::Database, |at| Source::Wal(*at)), sum });
+        }
+        let salts = in_wal.map(|found| found.cursor.salts);
+        Ok(Some(self.draft(Pages { files: files(hold, salts), list, whole_database: true }, None)))
     }
 
     fn stand_at(&mut self, found: &Committed) {

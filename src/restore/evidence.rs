@@ -12,7 +12,7 @@ use crate::model::lineage::{FileLook, LocalState, WalPosition};
 use crate::model::{DbPath, PageSize};
 use crate::replica::Tip;
 use crate::sqlite::files;
-use crate::wal::{HEADER, Salts, WalHeader, commit_at};
+use crate::wal::{HEADER, Salts, WalHeader, up_to};
 use std::io;
 use std::path::Path;
 
@@ -109,7 +109,7 @@ fn standing(wal: &Path, place: Place) -> io::Result<Standing> {
     }
     if header.salts == place.salts {
         let read = |offset, buffer: &mut [u8]| files::read_full(&file, offset, buffer);
-        return Ok(if commit_at(&header, place.end, read)?.is_some() { Standing::Reached } else { Standing::Short });
+        return Ok(if up_to(&header, place.end, 0, read)?.is_some() { Standing::Reached } else { Standing::Short });
     }
     let restarts = header.salts.0.wrapping_sub(place.salts.0);
     Ok(if (1..RESTARTS).contains(&restarts) { Standing::Restarted } else { Standing::Another })

@@ -9,4 +9,4 @@ pub mod walk;
 pub use cursor::{Cursor, Mark, Place};
 pub use format::{FRAME_HEADER, FrameHeader, HEADER, Salts, WalHeader, frame_size};
 pub use scan::{Committed, Fed, Open, Scanner};
-pub use walk::{commit_at, walk};
+pub use walk::{up_to, walk};

@@ -3,7 +3,7 @@
 
 use super::cursor::Cursor;
 use super::format::{WalHeader, frame_size};
-use super::scan::{Fed, Scanner};
+use super::scan::{Committed, Fed, Scanner};
 
 /// Bytes read at a time.
 const READ_BYTES: u64 = 256 << 10;
@@ -34,20 +34,17 @@ pub fn walk<E>(
     }
 }
 
-/// The cursor at `end`, if a commit of the chain that begins with `header` ends there.
-pub fn commit_at<E>(
+/// The transactions from the WAL's beginning up to `end`, if one of the chain that begins with `header` ends there.
+/// `commit`: the database's size in pages before them, where it matters.
+pub fn up_to<E>(
     header: &WalHeader,
     end: u64,
+    commit: u32,
     read: impl FnMut(u64, &mut [u8]) -> Result<usize, E>,
-) -> Result<Option<Cursor>, E> {
-    let start = Cursor::start(header);
-    let mut probe = Scanner::new(header, start, 0);
-    let mut reached = end == start.offset;
-    if !reached {
-        walk(header, &mut probe, read, |scanner, fed| {
-            reached |= fed == Fed::Commit && scanner.offset() == end;
-            fed != Fed::End && scanner.offset() < end
-        })?;
+) -> Result<Option<Committed>, E> {
+    let mut scanner = Scanner::new(header, Cursor::start(header), commit);
+    if scanner.offset() < end {
+        walk(header, &mut scanner, read, |scanner, fed| fed != Fed::End && scanner.offset() < end)?;
     }
-    Ok(reached.then(|| probe.finish().cursor))
+    Ok(Some(scanner.finish()).filter(|found| found.cursor.offset == end))
 }
