@@ -46,7 +46,11 @@ impl Assembly {
     pub fn create(db: &DbPath, replica: &str, plan: &Plan) -> Result<Assembly, RestoreError> {
         let path = db.staged();
         let bytes: u64 = plan.files.iter().fold(0, |sum, file| sum.saturating_add(file.size));
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&path);
+        // One of an earlier look may be there; a link that the app's user left must not be followed.
+        if path.symlink_metadata().is_ok() {
+            std::fs::remove_file(&path).map_err(RestoreError::io("replace", &path))?;
+        }
+        let file = OpenOptions::new().read(true).write(true).create_new(true).open(&path);
         Ok(Assembly {
             replica: replica.to_owned(),
             db: db.clone(),

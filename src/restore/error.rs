@@ -1,9 +1,9 @@
 //! The error of this boundary. `kind` is what callers branch on; the text says what failed on which file, and what to do.
 
-use crate::local_state::LocalStateError;
 use crate::ltx::LtxError;
 use crate::model::TxidRange;
 use crate::replica::PlanError;
+use crate::sqlite::SqliteError;
 use crate::store::StoreError;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -38,8 +38,8 @@ pub enum RestoreError {
     Vanishing { replica: String },
     #[error("cannot {operation} {}: {source}", .path.display())]
     Io { operation: &'static str, path: PathBuf, source: io::Error },
-    #[error("{db} is ready, but its position cannot be recorded, so it could not be replicated: {source}")]
-    Record { db: String, source: LocalStateError },
+    #[error("the local file could not be replicated: {source}")]
+    Unusable { source: SqliteError },
     #[error("{}: {problem}", .path.display())]
     InTheWay { path: PathBuf, problem: &'static str },
 }
@@ -86,7 +86,7 @@ impl RestoreError {
             }
             RestoreError::Unavailable { .. } | RestoreError::Vanishing { .. } => RestoreErrorKind::Unavailable,
             RestoreError::NothingThere { .. } | RestoreError::NoSuchState { .. } => RestoreErrorKind::NothingThere,
-            RestoreError::Io { .. } | RestoreError::Record { .. } | RestoreError::InTheWay { .. } => {
+            RestoreError::Io { .. } | RestoreError::Unusable { .. } | RestoreError::InTheWay { .. } => {
                 RestoreErrorKind::Local
             }
         }
