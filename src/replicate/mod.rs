@@ -13,6 +13,8 @@ mod settings;
 mod status;
 mod sums;
 mod task;
+#[cfg(test)]
+mod tests;
 mod upload;
 mod watch;
 mod work;

@@ -9,7 +9,7 @@ use super::segment::SegmentError;
 use super::upload::Segment;
 use crate::local_state::{self, file_look};
 use crate::ltx::Header;
-use crate::model::lineage::{LocalState, WalPosition};
+use crate::model::lineage::{FileLook, LocalState, WalPosition};
 use crate::model::{DbChecksum, DbPath, Txid, TxidRange};
 use crate::store::layout::Level;
 use crate::wal::Cursor;
@@ -136,8 +136,8 @@ impl Work {
     pub fn record_sending(&self) {
         if let Some(next) = self.queue.pending.front() {
             let sent = next.segment.header.range.max;
-            let (file, wal_sent) = (file_look(&self.db), position(next.end));
-            self.record(&LocalState { sent, wal_sent, file, ..self.acked.clone() });
+            let wal_sent = position(next.end);
+            self.record(&LocalState { sent, wal_sent, file: self.look(), ..self.acked.clone() });
         }
     }
 
@@ -175,9 +175,11 @@ impl Work {
                 since_try: self.last_try.elapsed(),
             },
         );
-        if verdict == Verdict::No {
-            return Ok(());
-        }
+        if verdict == Verdict::No { Ok(()) } else { self.checkpoint_as(verdict) }
+    }
+
+    /// Checkpoints as hard as `verdict` says.
+    pub fn checkpoint_as(&mut self, verdict: Verdict) -> Result<(), CaptureError> {
         let begun = Instant::now();
         self.last_try = begun;
         let Work { capture, queue, .. } = self;
@@ -195,12 +197,17 @@ impl Work {
 
     /// Records that everything is where it belongs.
     pub fn record_settled(&self) {
-        let mut file = file_look(&self.db);
-        // Everything is copied: the file is complete without its WAL.
-        if let Some(look) = file.as_mut().filter(|_| self.settled()) {
+        self.record(&LocalState { file: self.look(), ..self.acked.clone() });
+    }
+
+    /// The database file as it looks now, and whether it is complete without its WAL.
+    fn look(&self) -> Option<FileLook> {
+        let mut look = file_look(&self.db)?;
+        // Only after the look: whoever copies more later changes it.
+        if self.capture.copied() {
             look.modified_ns = 0;
         }
-        self.record(&LocalState { file, ..self.acked.clone() });
+        Some(look)
     }
 
     fn record(&self, state: &LocalState) {
