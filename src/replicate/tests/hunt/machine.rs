@@ -288,6 +288,7 @@ impl Machine {
     pub fn kill_replicator(&mut self) {
         self.replicator = Replicator::Off;
         drop(self.runtime.block_on(self.store.deliver(soon())));
+        crate::local_state::end_of_process(&self.disk.db);
         self.disk.replicator_died(self.app.is_some());
     }
 
