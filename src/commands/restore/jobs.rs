@@ -1,10 +1,12 @@
 //! What `litevisor restore` has to do, and what its endings mean for the exit code. Pure but for one `stat`.
 
-use crate::config::{Checked, Config, DatabaseSettings, nearest};
+use crate::commands::places;
+use crate::config::{Checked, DatabaseSettings};
 use crate::exit;
-use crate::model::Txid;
+use crate::replica::Target;
+use crate::restore::{RestoreError, RestoreErrorKind};
 use crate::store::StoreSettings;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 /// What the user asked for.
@@ -13,18 +15,20 @@ pub struct Wanted {
     /// A configured database's path or a replica's URL; None: every configured database.
     pub subject: Option<OsString>,
     pub out: Option<PathBuf>,
-    pub txid: Option<Txid>,
+    pub target: Target,
     pub if_replica_exists: bool,
     pub force: bool,
+    /// Say what would be done, and do nothing.
+    pub dry_run: bool,
 }
 
 /// One database to bring back.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Job {
     /// Where it is configured to be, with the owner and the mode that it is to have. `user` is the app's.
-    InPlace { database: Box<DatabaseSettings>, user: Option<String>, txid: Option<Txid>, force: bool },
+    InPlace { database: Box<DatabaseSettings>, user: Option<String>, target: Target, force: bool },
     /// To a file of its own.
-    To { out: PathBuf, replica: Box<StoreSettings>, txid: Option<Txid>, force: bool },
+    To { out: PathBuf, replica: Box<StoreSettings>, target: Target, force: bool },
 }
 
 impl Job {
@@ -42,7 +46,13 @@ impl Job {
         }
     }
 
-    fn force(&self) -> bool {
+    pub fn target(&self) -> Target {
+        match self {
+            Job::InPlace { target, .. } | Job::To { target, .. } => *target,
+        }
+    }
+
+    pub fn force(&self) -> bool {
         match self {
             Job::InPlace { force, .. } | Job::To { force, .. } => *force,
         }
@@ -53,7 +63,9 @@ impl Job {
 pub enum FailureKind {
     /// The replica holds nothing.
     Empty,
-    /// The replica is damaged, or does not reach the wanted state.
+    /// The replica does not hold the wanted state.
+    NoSuchState,
+    /// The replica is damaged.
     Damaged,
     Unavailable,
     /// Something on this machine is in the way.
@@ -70,24 +82,19 @@ pub struct Failure {
 
 /// The replica's URL when one was given in the database's place. With an output a directory is one too: no database is.
 pub fn replica_url(args: &Wanted) -> Option<&str> {
-    let is_directory = |subject: &str| args.out.is_some() && Path::new(subject).is_dir();
-    let subject = args.subject.as_deref().and_then(OsStr::to_str);
-    subject.filter(|subject| subject.contains("://") || is_directory(subject))
+    args.subject.as_deref().and_then(|subject| places::replica_url(subject, args.out.is_some()))
 }
 
 /// None: no output, which the command line refuses.
 pub fn from_replica(args: &Wanted, replica: StoreSettings) -> Option<Job> {
     let out = args.out.clone()?;
-    Some(Job::To { out, replica: Box::new(replica), txid: args.txid, force: args.force })
+    Some(Job::To { out, replica: Box::new(replica), target: args.target, force: args.force })
 }
 
 /// The configured databases that are meant. The error is bad usage.
 pub fn from_config(args: &Wanted, checked: &Checked, working_dir: &Path) -> Result<Vec<Job>, String> {
     let Checked { config, app_user, .. } = checked;
-    let wanted = match &args.subject {
-        None => config.databases.iter().collect::<Vec<_>>(),
-        Some(subject) => vec![named(subject, config, working_dir)?],
-    };
+    let wanted = places::meant(args.subject.as_deref(), config, working_dir)?;
     if let (Some(_), [_, _, ..]) = (&args.out, wanted.as_slice()) {
         return Err(format!("-o needs one database: {} are configured; name one", wanted.len()));
     }
@@ -95,26 +102,17 @@ pub fn from_config(args: &Wanted, checked: &Checked, working_dir: &Path) -> Resu
         Some(out) => Job::To {
             out: out.clone(),
             replica: Box::new(database.replica.clone()),
-            txid: args.txid,
+            target: args.target,
             force: args.force,
         },
         None => Job::InPlace {
             database: Box::new(database.clone()),
             user: app_user.clone(),
-            txid: args.txid,
+            target: args.target,
             force: args.force,
         },
     };
     Ok(wanted.into_iter().map(job).collect())
-}
-
-fn named<'a>(subject: &OsStr, config: &'a Config, working_dir: &Path) -> Result<&'a DatabaseSettings, String> {
-    let path: PathBuf = working_dir.join(subject).components().collect();
-    config.databases.iter().find(|database| database.path.as_path() == path).ok_or_else(|| {
-        let known: Vec<String> = config.databases.iter().map(|database| database.path.to_string()).collect();
-        let hint = nearest::hint(&path.to_string_lossy(), known.iter().map(String::as_str));
-        format!("{} is no configured database{hint} (configured: {})", path.display(), known.join(", "))
-    })
 }
 
 /// A database that is there is somebody's data, perhaps in use: only `--force` replaces it.
@@ -131,20 +129,34 @@ pub fn refuse_existing(job: &Job) -> Result<(), Failure> {
     }
 }
 
+impl From<&RestoreError> for FailureKind {
+    fn from(error: &RestoreError) -> Self {
+        match error.kind() {
+            RestoreErrorKind::Damaged => FailureKind::Damaged,
+            RestoreErrorKind::Unavailable => FailureKind::Unavailable,
+            RestoreErrorKind::Local => FailureKind::Local,
+            RestoreErrorKind::NothingThere if matches!(error, RestoreError::NothingThere { .. }) => FailureKind::Empty,
+            RestoreErrorKind::NothingThere => FailureKind::NoSuchState,
+        }
+    }
+}
+
 /// The exit code of all together: the gravest.
 pub fn code(failures: impl Iterator<Item = FailureKind>, empty_is_fine: bool) -> u8 {
     let gravity = |kind: &FailureKind| match kind {
         FailureKind::Internal => 0,
         FailureKind::Damaged => 1,
-        FailureKind::Empty => 2,
+        FailureKind::Unavailable => 2,
         FailureKind::Local => 3,
-        FailureKind::Unavailable => 4,
+        FailureKind::NoSuchState => 4,
+        FailureKind::Empty => 5,
     };
     let counted = failures.filter(|kind| !(empty_is_fine && *kind == FailureKind::Empty));
     match counted.min_by_key(gravity) {
         None => 0,
         Some(FailureKind::Internal) => exit::INTERNAL,
-        Some(FailureKind::Damaged | FailureKind::Empty) => exit::DAMAGED,
+        Some(FailureKind::Damaged) => exit::DAMAGED,
+        Some(FailureKind::Empty | FailureKind::NoSuchState) => exit::NOTHING,
         Some(FailureKind::Local) => exit::CONFIG,
         Some(FailureKind::Unavailable) => exit::UNAVAILABLE,
     }
@@ -202,7 +214,7 @@ mod tests {
         let job = |name: &str, force| Job::To {
             out: dir.path().join(name),
             replica: Box::new(config(&["/a"]).config.databases.remove(0).replica),
-            txid: None,
+            target: Target::Latest,
             force,
         };
         std::fs::write(dir.path().join("full"), "data").unwrap();
@@ -220,17 +232,19 @@ mod tests {
 
     #[test]
     fn exit_codes() {
-        use FailureKind::{Damaged, Empty, Internal, Local, Unavailable};
+        use FailureKind::{Damaged, Empty, Internal, Local, NoSuchState, Unavailable};
         for (kinds, empty_is_fine, expected) in [
             (vec![], false, 0),
-            (vec![Empty], false, 65),
+            (vec![Empty], false, 66),
+            (vec![NoSuchState], true, 66),
+            (vec![Empty, Damaged], false, 65),
             (vec![Empty], true, 0),
             (vec![Empty, Unavailable], true, 69),
             (vec![Damaged], true, 65),
             (vec![Unavailable], false, 69),
             (vec![Local], false, 78),
             (vec![Unavailable, Damaged, Local], false, 65),
-            (vec![Unavailable, Local], false, 78),
+            (vec![Unavailable, Local], false, 69),
             (vec![Internal, Damaged], false, 70),
         ] {
             assert_eq!(code(kinds.iter().copied(), empty_is_fine), expected, "{kinds:?} {empty_is_fine}");
