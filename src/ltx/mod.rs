@@ -8,6 +8,7 @@ pub mod header;
 mod index;
 mod lz4_frame;
 pub mod lz4_stream;
+pub mod merge;
 pub mod trailer;
 pub mod v3;
 
@@ -16,6 +17,7 @@ pub use encode::Encoder;
 pub use error::LtxError;
 pub use header::Header;
 pub use lz4_stream::{FrameDecoder, FrameError};
+pub use merge::{Merge, MergeError};
 pub use trailer::Trailer;
 
 /// Bytes of the header.
