@@ -150,7 +150,7 @@ struct List {
     json: bool,
 }
 
-/// Prove replicas: restore to a scratch file, check all checksums and SQLite
+/// Prove replicas: restore into a scratch file, check every checksum
 #[derive(Args)]
 #[command(after_help = "The scratch file is in $TMPDIR, else beside the database, which is not touched.\n\
                   Exit: 0 sound; 64 bad usage, 65 damaged (the file is named), 66 nothing there,\n\

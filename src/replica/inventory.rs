@@ -98,9 +98,9 @@ fn ranges(files: &[RemoteFile], time: &impl Fn(&RemoteFile) -> Moment) -> Vec<Re
     for (end, files) in by_end {
         // The newest position before it leads here if any does.
         let before = ranges.last().map(|range| range.last.0);
-        let follows = |file: &&RemoteFile| before.is_some_and(|before| file.range.min <= before.next());
+        let follows = |file: &RemoteFile| before.is_some_and(|before| file.range.min <= before.next());
         let starts = files.iter().any(|file| file.range.min == Txid::FIRST);
-        let goes_on = files.iter().any(|file| follows(&file) && file.level < Level::SNAPSHOT);
+        let goes_on = files.iter().any(|file| follows(file) && file.level < Level::SNAPSHOT);
         let at = files.iter().map(|file| time(file)).min().unwrap_or(Moment(0));
         match ranges.last_mut() {
             Some(range) if goes_on || starts && range.last.0.next() >= end => {
