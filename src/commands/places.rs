@@ -1,7 +1,10 @@
 //! What a command is about: a replica by its URL or directory, a configured database, or all of them.
 
+use super::restore::{code, directories};
 use super::{configured, logged, outside, refuse};
-use crate::config::{Additions, Checked, Config, DatabaseSettings, LogSettings, Purpose, nearest, replica_from_url};
+use crate::config::{
+    Additions, Checked, Config, DatabaseSettings, DirectorySettings, LogSettings, Purpose, nearest, replica_from_url,
+};
 use crate::exit;
 use crate::observe;
 use crate::restore::RestoreSettings;
@@ -40,18 +43,15 @@ pub fn places(
             Err(error) => refuse(error),
         },
         None => configured(file, &Additions::default(), Purpose::Databases, |Checked { config, .. }| {
-            match meant(subject, &config, &std::env::current_dir().unwrap_or_default()) {
+            match meant(subject, &config) {
                 Ok(databases) => {
-                    let place = |database: &DatabaseSettings| Place {
+                    let place = |database: DatabaseSettings| Place {
                         db: Some(database.path.as_path().to_owned()),
-                        replica: database.replica.clone(),
+                        replica: database.replica,
                     };
                     work(databases.into_iter().map(place).collect(), &config.restore)
                 }
-                Err(told) => {
-                    observe::complain(&told);
-                    exit::USAGE
-                }
+                Err(code) => code,
             }
         }),
     }
@@ -62,18 +62,40 @@ pub fn replica_url(subject: &OsStr, directories: bool) -> Option<&str> {
     subject.to_str().filter(|text| text.contains("://") || directories && Path::new(text).is_dir())
 }
 
-/// The configured databases that are meant; all without a subject. The error is bad usage.
-pub fn meant<'a>(
-    subject: Option<&OsStr>,
-    config: &'a Config,
-    working_dir: &Path,
-) -> Result<Vec<&'a DatabaseSettings>, String> {
-    let Some(subject) = subject else { return Ok(config.databases.iter().collect()) };
+/// The configured database of that path, by name or in a configured directory. The error is bad usage.
+pub fn named(subject: &OsStr, config: &Config, working_dir: &Path) -> Result<DatabaseSettings, String> {
     let path: PathBuf = working_dir.join(subject).components().collect();
-    let found = config.databases.iter().find(|database| database.path.as_path() == path);
-    found.map(|database| vec![database]).ok_or_else(|| {
-        let known: Vec<String> = config.databases.iter().map(|database| database.path.to_string()).collect();
-        let hint = nearest::hint(&path.to_string_lossy(), known.iter().map(String::as_str));
-        format!("{} is no configured database{hint} (configured: {})", path.display(), known.join(", "))
-    })
+    if let Some(database) = config.databases.iter().find(|database| database.path.as_path() == path) {
+        return Ok(database.clone());
+    }
+    let name = path.file_name().and_then(OsStr::to_str).unwrap_or_default();
+    let inside = |entry: &&DirectorySettings| path.parent() == Some(&*entry.dir) && entry.takes(name);
+    if let Some(entry) = config.directories.iter().find(inside) {
+        return Ok(entry.database(name));
+    }
+    let mut known: Vec<String> = config.databases.iter().map(|database| database.path.to_string()).collect();
+    known.extend(config.directories.iter().map(|entry| format!("{}/{}", entry.dir.display(), entry.pattern.text())));
+    let hint = nearest::hint(&path.to_string_lossy(), known.iter().map(String::as_str));
+    Err(format!("{} is no configured database{hint} (configured: {})", path.display(), known.join(", ")))
+}
+
+/// All that are configured, and those that the configured directories have.
+fn meant(subject: Option<&OsStr>, config: &Config) -> Result<Vec<DatabaseSettings>, u8> {
+    let refused = |told: String| {
+        observe::complain(&told);
+        exit::USAGE
+    };
+    match subject {
+        Some(subject) => {
+            let working_dir = std::env::current_dir().unwrap_or_default();
+            named(subject, config, &working_dir).map(|database| vec![database]).map_err(refused)
+        }
+        None => {
+            let found = directories::find(config).map_err(|failure| {
+                tracing::error!("{}", failure.told);
+                code(std::iter::once(failure.kind), false)
+            })?;
+            Ok(config.databases.iter().cloned().chain(found).collect())
+        }
+    }
 }

@@ -8,6 +8,7 @@ pub mod listing;
 pub mod moment;
 pub mod old;
 pub mod plan;
+pub mod spilled;
 pub mod tip;
 
 pub use descent::{Descent, Doubt, descent};
@@ -16,4 +17,5 @@ pub use listing::{Listing, RemoteFile, Replica};
 pub use moment::{Answer, Dated, Times, plan_at};
 pub use old::{OldFile, OldPlan, OldPlanError};
 pub use plan::{Plan, PlanError, Target, plan};
+pub use spilled::Spilled;
 pub use tip::{Broken, Tip, TipFile};

@@ -11,7 +11,7 @@ use super::settings::{OnRestoreFailure, Owners, RestoreSettings};
 use super::source::{Source, SourceError};
 use super::survey::{Survey, survey, tip};
 use super::verify::Origin;
-use crate::local_state;
+use crate::local_state::{self, spill};
 use crate::model::lineage::{LocalState, WalPosition};
 use crate::model::proof::Restored;
 use crate::model::{DbChecksum, DbPath, FileChecksum, Moment, PageSize, Txid};
@@ -209,6 +209,7 @@ fn state(
         wal_sent: WalPosition::default(),
         db_checksum,
         file: None,
+        spilled: None,
     }
 }
 
@@ -217,7 +218,16 @@ fn record_state(db: &DbPath, state: &LocalState) -> Result<(), RestoreError> {
     local_state::store(db, state).map_err(|source| RestoreError::Record { db: db.to_string(), source })
 }
 
+/// Segments that wait for the replica belong to the file that goes.
 pub(super) fn forget_state(db: &DbPath) {
+    match spill::set_aside(db) {
+        Ok(None) => {}
+        Ok(Some(path)) => tracing::error!(
+            %db, "commits of the file that was here had not reached the replica; their LTX files are kept in {}",
+            path.display()
+        ),
+        Err(error) => tracing::error!(%db, "{error}"),
+    }
     if let Err(error) = local_state::remove(db) {
         tracing::warn!(%db, "{error}");
     }

@@ -40,7 +40,7 @@ fn wanted(job: &Job) -> Result<Wanted, Failure> {
         Job::To { out, target, force, .. } => {
             Ok(Wanted { out: out.clone(), owners: Owners::default(), target: *target, force: *force })
         }
-        Job::InPlace { database, user, target, force } => {
+        Job::InPlace { database, user, target, force, .. } => {
             let owners = owners(database, user.as_deref())
                 .map_err(|error| Failure { kind: FailureKind::Local, told: error.to_string() })?;
             let out = database.path.as_path().to_owned();

@@ -15,6 +15,8 @@ pub async fn all(jobs: Vec<Job>, settings: &RestoreSettings, empty_is_fine: bool
     for job in jobs {
         match one(&job, settings).await {
             Ok(text) => say(&text),
+            // Only a name in the bucket spoke for it.
+            Err(failure) if failure.kind == FailureKind::Empty && job.found() => {}
             Err(failure) => {
                 let (out, replica, told) = (job.out().display(), &job.replica().url, &failure.told);
                 tracing::error!(replica, "{out} would not be restored: {told}");

@@ -26,7 +26,8 @@ pub struct Wanted {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Job {
     /// Where it is configured to be, with the owner and the mode that it is to have. `user` is the app's.
-    InPlace { database: Box<DatabaseSettings>, user: Option<String>, target: Target, force: bool },
+    /// `found`: by a name in the bucket alone, which may belong to something else.
+    InPlace { database: Box<DatabaseSettings>, user: Option<String>, target: Target, force: bool, found: bool },
     /// To a file of its own.
     To { out: PathBuf, replica: Box<StoreSettings>, target: Target, force: bool },
 }
@@ -50,6 +51,10 @@ impl Job {
         match self {
             Job::InPlace { target, .. } | Job::To { target, .. } => *target,
         }
+    }
+
+    pub fn found(&self) -> bool {
+        matches!(self, Job::InPlace { found: true, .. })
     }
 
     pub fn force(&self) -> bool {
@@ -91,26 +96,33 @@ pub fn from_replica(args: &Wanted, replica: StoreSettings) -> Option<Job> {
     Some(Job::To { out, replica: Box::new(replica), target: args.target, force: args.force })
 }
 
-/// The configured databases that are meant. The error is bad usage.
-pub fn from_config(args: &Wanted, checked: &Checked, working_dir: &Path) -> Result<Vec<Job>, String> {
+/// The configured databases that are meant; `found` are those of the directories, asked for when no database is named. The
+/// error is bad usage.
+pub fn from_config(
+    args: &Wanted,
+    checked: &Checked,
+    found: Vec<DatabaseSettings>,
+    working_dir: &Path,
+) -> Result<Vec<Job>, String> {
     let Checked { config, app_user, .. } = checked;
-    let wanted = places::meant(args.subject.as_deref(), config, working_dir)?;
+    let wanted: Vec<(DatabaseSettings, bool)> = match &args.subject {
+        None => {
+            let configured = config.databases.iter().cloned().map(|database| (database, false));
+            configured.chain(found.into_iter().map(|database| (database, true))).collect()
+        }
+        Some(subject) => vec![(places::named(subject, config, working_dir)?, false)],
+    };
     if let (Some(_), [_, _, ..]) = (&args.out, wanted.as_slice()) {
         return Err(format!("-o needs one database: {} are configured; name one", wanted.len()));
     }
-    let job = |database: &DatabaseSettings| match &args.out {
-        Some(out) => Job::To {
-            out: out.clone(),
-            replica: Box::new(database.replica.clone()),
-            target: args.target,
-            force: args.force,
-        },
-        None => Job::InPlace {
-            database: Box::new(database.clone()),
-            user: app_user.clone(),
-            target: args.target,
-            force: args.force,
-        },
+    let job = |(database, found): (DatabaseSettings, bool)| match &args.out {
+        Some(out) => {
+            Job::To { out: out.clone(), replica: Box::new(database.replica), target: args.target, force: args.force }
+        }
+        None => {
+            let (database, user) = (Box::new(database), app_user.clone());
+            Job::InPlace { database, user, target: args.target, force: args.force, found }
+        }
     };
     Ok(wanted.into_iter().map(job).collect())
 }
@@ -146,8 +158,8 @@ pub fn code(failures: impl Iterator<Item = FailureKind>, empty_is_fine: bool) ->
     let gravity = |kind: &FailureKind| match kind {
         FailureKind::Internal => 0,
         FailureKind::Damaged => 1,
-        FailureKind::Unavailable => 2,
-        FailureKind::Local => 3,
+        FailureKind::Local => 2,
+        FailureKind::Unavailable => 3,
         FailureKind::NoSuchState => 4,
         FailureKind::Empty => 5,
     };
@@ -192,7 +204,7 @@ mod tests {
             (None, Some("x"), Err("-o needs one database: 2 are configured")),
             (Some("/d/aa.db"), None, Err("no configured database, did you mean \"/d/a.db\"?")),
         ] {
-            let found = from_config(&args(subject, out), &two, Path::new("/srv"));
+            let found = from_config(&args(subject, out), &two, Vec::new(), Path::new("/srv"));
             match (found, expected) {
                 (Ok(jobs), Ok(paths)) => {
                     let outs: Vec<_> = jobs.iter().map(|job| job.out().to_str().unwrap()).collect();
@@ -202,9 +214,9 @@ mod tests {
                 (found, expected) => panic!("{found:?} {expected:?}"),
             }
         }
-        let one = from_config(&args(None, Some("x")), &config(&["/d/a.db"]), Path::new("/srv")).unwrap();
+        let one = from_config(&args(None, Some("x")), &config(&["/d/a.db"]), Vec::new(), Path::new("/srv")).unwrap();
         assert!(matches!(one.as_slice(), [Job::To { .. }]));
-        let in_place = from_config(&args(None, None), &config(&["/d/a.db"]), Path::new("/srv")).unwrap();
+        let in_place = from_config(&args(None, None), &config(&["/d/a.db"]), Vec::new(), Path::new("/srv")).unwrap();
         assert!(matches!(in_place.as_slice(), [Job::InPlace { user: Some(user), .. }] if user == "app"));
     }
 
@@ -244,7 +256,7 @@ mod tests {
             (vec![Unavailable], false, 69),
             (vec![Local], false, 78),
             (vec![Unavailable, Damaged, Local], false, 65),
-            (vec![Unavailable, Local], false, 69),
+            (vec![Unavailable, Local], false, 78),
             (vec![Internal, Damaged], false, 70),
         ] {
             assert_eq!(code(kinds.iter().copied(), empty_is_fine), expected, "{kinds:?} {empty_is_fine}");
