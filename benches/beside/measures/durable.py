@@ -9,10 +9,12 @@ from ..stage import wait_for
 from ..subjects import Replica
 
 POLL = 0.001
+# Seconds after the last commit in which its file must have come.
+LAST = 10
 
 
 def measure(stage):
-    commits = stage.size(20, 4)
+    commits = stage.size(20, 3)
     for subject in stage.replicating:
         stage.say(f"durable: {subject.name}")
         with stage.directory() as directory:
@@ -20,7 +22,7 @@ def measure(stage):
             os.mkdir(replica)
             config = subject.configure(directory, [(database, Replica(replica))])
             log, go = f"{directory}/acks", f"{directory}/go"
-            app = stage.app("write", database, "--commits", str(commits), "--rate", stage.size("0.6", "2"), "--jitter", "1", "--acks", log, "--go", go)
+            app = stage.app("write", database, "--commits", str(commits), "--rate", stage.size("0.6", "0.8"), "--jitter", stage.size("1", "0"), "--acks", log, "--go", go)
             with stage.start(subject, subject.run(config, app), directory) as running:
                 wait_for("the first files", lambda: running.alive() and any(names for _, _, names in os.walk(replica)))
                 running.wait_until_calm()
@@ -33,13 +35,12 @@ def measure(stage):
 def _follow(running, log, replica, commits):
     """The first new file that shows after a commit holds it: nothing else was written since the one before."""
     known, seen = acks.files(replica), []
-    end = time.monotonic() + 120
-    while len(seen) < commits and time.monotonic() < end:
+    while not (len(done := acks.read(log)) == commits and (len(seen) >= commits or time.monotonic() > done[-1][1] + LAST)):
         now = acks.files(replica)
         if now - known:
             seen.append(time.monotonic())
             known = now
         running.alive()
         time.sleep(POLL)
-    times = [min((at - committed for at in seen if at >= committed), default=None) for _, committed in acks.read(log)]
+    times = [min((at - committed for at in seen if at >= committed), default=None) for _, committed in done]
     return [value for value in times if value is not None]

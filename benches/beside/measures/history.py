@@ -33,7 +33,7 @@ def _live(stage, seaweed, directory, subject, prefix, mib, commits):
     with Proxy(seaweed.port) as proxy:
         config = subject.configure(directory, [(database, Replica(prefix, proxy.endpoint))])
         log, go = f"{directory}/{prefix}.acks", f"{directory}/{prefix}.go"
-        app = stage.app("write", database, "--commits", str(commits), "--rate", stage.size("0.6", "2"), "--jitter", "1", "--acks", log, "--go", go)
+        app = stage.app("write", database, "--commits", str(commits), "--rate", stage.size("0.6", "0.8"), "--jitter", stage.size("1", "0"), "--acks", log, "--go", go)
         with stage.start(subject, subject.run(config, app), directory) as running:
             stage.first_copy(seaweed, prefix, mib)
             running.wait_until_calm(3.0)
