@@ -6,6 +6,7 @@ use super::anchor::{self, AnchorError};
 use super::capture::{Capture, CaptureError};
 use super::mailbox::Woken;
 use super::task::{End, REMIND, TICK, Task, blocking};
+use super::upkeep::Upkeep;
 use super::upload::{self, Content, Stored, UploadError};
 use super::work::Work;
 use crate::model::{Captured, DbPath, Deadline};
@@ -27,7 +28,7 @@ const SLOW: Duration = Duration::from_secs(5);
 impl Task {
     pub(super) async fn session(&mut self, hold: ReadHold) -> Result<End, End> {
         let capture = blocking(move || Capture::survey(hold)).await??;
-        let (_files, tip) = self.look().await?;
+        let (files, tip) = self.look().await?;
         let (db, replica, node_id) = (self.target.db.clone(), self.target.store.url().to_owned(), self.node_id);
         let begun = blocking(move || {
             let anchor = anchor::anchor(&db, &replica, node_id, capture, tip)?;
@@ -40,6 +41,9 @@ impl Task {
             Err(error) => return Err(End::Again(error.to_string())),
         };
         self.status.uploaded(uploaded);
+        // Ends with the session.
+        let upkeep = Upkeep::start(&self.target, &files, &self.changed);
+        drop(files);
         tracing::info!(db = %self.target.db, replica = self.target.store.url(), after = %uploaded, "replicating");
         let mut last_upload: Option<Instant> = None;
         loop {
@@ -58,12 +62,13 @@ impl Task {
             if found {
                 last_upload = Some(Instant::now());
             }
-            work = self.upload_pending(work).await?;
-            if asked == 0 {
+            work = self.upload_pending(work, &upkeep).await?;
+            work = offer_snapshot(work, &upkeep).await?;
+            if asked == 0 && may_move_hold(&work, &upkeep, &self.target) {
                 let settings = self.target.settings.clone();
                 let (returned, done) = blocking(move || checkpointed(work, &settings, !found)).await?;
                 done?;
-                work = self.upload_pending(returned).await?;
+                work = self.upload_pending(returned, &upkeep).await?;
             }
             // Whoever asked before the capture began has what he asked for, however much was committed since.
             if !work.behind {
@@ -103,15 +108,15 @@ impl Task {
         }
     }
 
-    async fn upload_pending(&mut self, mut work: Work) -> Result<Work, End> {
+    async fn upload_pending(&mut self, mut work: Work, upkeep: &Upkeep) -> Result<Work, End> {
         while work.pending().is_some() {
-            work = self.upload(work).await?;
+            work = self.upload(work, upkeep).await?;
         }
         Ok(work)
     }
 
     /// Puts the first pending segment, however long it takes.
-    async fn upload(&mut self, work: Work) -> Result<Work, End> {
+    async fn upload(&mut self, work: Work, upkeep: &Upkeep) -> Result<Work, End> {
         let work = blocking(move || {
             work.record_sending();
             work
@@ -140,6 +145,7 @@ impl Task {
         if trouble.tries > 0 {
             tracing::info!(db = %self.target.db, %txid, "the replica is back: uploaded after {} tries", trouble.tries + 1);
         }
+        upkeep.arrived(segment);
         if let Some(txid) = work.arrived() {
             self.status.uploaded(txid);
         }
@@ -181,6 +187,27 @@ struct Trouble {
 fn capture_next(mut work: Work) -> (Work, Result<bool, CaptureError>) {
     let found = work.capture();
     (work, found)
+}
+
+/// A snapshot on its way reads pages that a checkpoint would replace. It takes its chances once the WAL is at its limit.
+fn may_move_hold(work: &Work, upkeep: &Upkeep, target: &Target) -> bool {
+    !upkeep.reads_pages() || work.wal_bytes() >= target.settings.wal_limit
+}
+
+/// Gives the snapshot that is asked for, if it can be had now.
+async fn offer_snapshot(mut work: Work, upkeep: &Upkeep) -> Result<Work, End> {
+    if work.behind || !upkeep.wants_snapshot() {
+        return Ok(work);
+    }
+    let made = blocking(move || {
+        let made = work.snapshot();
+        (work, made)
+    });
+    let (work, snapshot) = made.await?;
+    if let Some(snapshot) = snapshot? {
+        upkeep.give(snapshot);
+    }
+    Ok(work)
 }
 
 fn settled(work: Work) -> Work {
