@@ -276,7 +276,7 @@ impl Site {
         let state = Pages::from([(1, vec![7; 512])]);
         put(&store, Level::SNAPSHOT, &header(1, 1, 1, 1), &state).await;
         let db = crate::model::DbPath::new(directory.path().join("any.db"));
-        let target = Target { db, store: store.clone() as Arc<dyn Store>, settings };
+        let target = Target { db, store: store.clone() as Arc<dyn Store>, settings, late: false };
         let upkeep = Upkeep::start(&target, &listed(&store).await, &Arc::new(Notify::new()));
         Site { _directory: directory, store, upkeep, state, txid: 1 }
     }
@@ -391,7 +391,7 @@ async fn a_lost_file_and_a_damaged_one_are_covered_by_a_new_snapshot() {
             std::fs::write(&path, vec![0; 300]).unwrap();
         }
         let db = crate::model::DbPath::new(site._directory.path().join("any.db"));
-        let target = Target { db, store: site.store.clone() as Arc<dyn Store>, settings: quick() };
+        let target = Target { db, store: site.store.clone() as Arc<dyn Store>, settings: quick(), late: false };
         listed.push(lost(5));
         let upkeep = Upkeep::start(&target, &listed, &Arc::new(Notify::new()));
         let end = Instant::now() + Duration::from_secs(30);
