@@ -2,7 +2,7 @@
 # The one benchmark command: installs the peers, builds the release, and compares litevisor with Litestream 0.5.17, 0.3.13
 # and nothing at all. Prints a Markdown table on stdout, what it is doing on stderr.
 #
-#   benches/run.sh                       everything, three rounds: about 40 minutes on two cores
+#   benches/run.sh                       everything, three rounds: about an hour on two cores
 #   benches/run.sh writing start         these measures; --help names them
 #   benches/run.sh --rounds 5 big        more turns
 #   benches/run.sh --smoke               tiny sizes, one round, within a minute: does it still run?

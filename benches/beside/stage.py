@@ -116,7 +116,9 @@ class Stage:
             yield seaweed
 
     def database(self, path, mib):
-        """A copy of a database of this size; it is made once."""
+        """A copy of a database of this size; it is made once. In a new place always: a WAL that was left there would be
+        taken for its own."""
+        assert not any(os.path.exists(path + side) for side in ("", "-wal")), path
         made = f"{self.scratch}/made-{mib}.db"
         if not os.path.exists(made):
             self.load("fill", made, str(mib))

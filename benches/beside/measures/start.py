@@ -13,16 +13,16 @@ SIDES = ("", "-wal", "-shm")
 
 def measure(stage):
     mib, rounds = stage.size(20, 2), stage.size(max(10, stage.rounds), 2)
-    with stage.store() as seaweed, stage.directory() as directory:
+    with stage.store() as seaweed:
         for subject in stage.replicating:
-            _make(stage, seaweed, directory, subject, _prefix(subject), mib)
+            _make(stage, seaweed, subject, _prefix(subject), mib)
         for turn in range(rounds):
             for subject in [stage.tini, *stage.replicating]:
                 stage.say(f"start: {subject.name}, turn {turn + 1}")
-                empty = _start(stage, seaweed, directory, subject, f"empty-{turn}-{_prefix(subject)}")
+                empty = _start(stage, seaweed, subject, f"empty-{turn}-{_prefix(subject)}")
                 stage.report.add("exec to the app's first line, nothing to restore", subject, empty * 1000, "ms", "10 ms; 3.3 of tini")
                 if subject is not stage.tini:
-                    full = _start(stage, seaweed, directory, subject, _prefix(subject))
+                    full = _start(stage, seaweed, subject, _prefix(subject))
                     stage.report.add(f"exec to the app's first line, {mib} MiB to restore", subject, full * 1000, "ms", "60 ms; 0.2 of 0.5.17")
 
 
@@ -30,16 +30,17 @@ def _prefix(subject):
     return subject.name.replace(" ", "-")
 
 
-def _make(stage, seaweed, directory, subject, prefix, mib):
-    database = stage.database(f"{directory}/app.db", mib)
-    config = subject.configure(directory, [(database, Replica(prefix, seaweed.endpoint))])
-    with stage.start(subject, subject.run(config, stage.app("idle")), directory) as running:
-        stage.first_copy(seaweed, prefix, mib)
-        running.wait_until_calm()
-        running.stop()
+def _make(stage, seaweed, subject, prefix, mib):
+    with stage.directory() as own:
+        database = stage.database(f"{own}/app.db", mib)
+        config = subject.configure(own, [(database, Replica(prefix, seaweed.endpoint))])
+        with stage.start(subject, subject.run(config, stage.app("idle")), own) as running:
+            stage.first_copy(seaweed, prefix, mib)
+            running.wait_until_calm()
+            running.stop()
 
 
-def _start(stage, seaweed, directory, subject, prefix):
+def _start(stage, seaweed, subject, prefix):
     """On a disk without a database, as after a deployment."""
     with stage.directory() as own:
         database, out = f"{own}/app.db", f"{own}/out"
