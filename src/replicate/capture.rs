@@ -108,6 +108,17 @@ impl Capture {
         self.tail.cursor.map_or(0, |cursor| cursor.offset)
     }
 
+    /// Whether the WAL goes on beyond this many bytes. Costs one look at one frame: what lies there from before has other
+    /// salts.
+    pub fn reaches(&self, bytes: u64) -> Result<bool, CaptureError> {
+        let Some(header) = header(&self.hold)? else { return Ok(false) };
+        let frame = frame_size(header.page_size);
+        let at = crate::wal::HEADER + bytes.saturating_sub(crate::wal::HEADER) / frame * frame;
+        let mut bytes = [0; crate::wal::FRAME_HEADER];
+        let whole = self.hold.read_wal(at, &mut bytes)? == bytes.len();
+        Ok(whole && FrameHeader::parse(&bytes).is_some_and(|frame| frame.salts == header.salts))
+    }
+
     /// Whether the database's files are still those that are held.
     pub fn in_place(&self) -> bool {
         self.hold.in_place()

@@ -5,7 +5,8 @@
 use super::capture::CaptureError;
 use super::mailbox::Mailbox;
 use super::status::StatusCell;
-use super::{Conflict, Target};
+use super::{Conflict, OnConflict, Target};
+use crate::model::Txid;
 use crate::sqlite::{ReadHold, SqliteError};
 use crate::store::retry;
 use std::sync::Arc;
@@ -19,6 +20,8 @@ pub(super) const REMIND: Duration = Duration::from_secs(30);
 /// A whole turn (capture, checkpoint) is made this often even if the files look the same.
 pub(super) const TURN: Duration = Duration::from_secs(15);
 pub(super) const BREAK_PAUSE: Duration = Duration::from_millis(500);
+/// That a database is no longer replicated is said this often, when the app goes on all the same.
+const LOST: Duration = Duration::from_secs(5 * 60);
 /// A lock that is in the way for longer is spoken of.
 const LOCKED: Duration = Duration::from_secs(3);
 
@@ -130,10 +133,17 @@ impl Task {
 
     /// Another writer has the replica: answer whoever asks, touch nothing.
     async fn fenced(&mut self, detail: String) {
-        tracing::error!(db = %self.target.db, "another instance writes to {}: {detail}", self.target.store.url());
-        self.status.update(|status| status.fenced = Some(detail.clone()));
-        let _ = self.conflict.send((self.target.db.clone(), detail));
-        self.stand_aside().await;
+        let uploaded = self.status.read().uploaded.0;
+        let ours = if uploaded == Txid::NONE { "nothing of this run".to_owned() } else { format!("TXID {uploaded}") };
+        let detail = format!("{detail}; the last of ours in the replica is {ours}");
+        self.status.update(|status| (status.fenced, status.problem) = (Some(detail.clone()), None));
+        let (db, url) = (&self.target.db, self.target.store.url());
+        tracing::error!(%db, "another instance writes to {url}: {detail}");
+        let goes_on = self.target.settings.on_conflict == OnConflict::Continue;
+        if !goes_on {
+            let _ = self.conflict.send((self.target.db.clone(), detail));
+        }
+        self.stand_aside(goes_on.then_some("on_conflict = \"continue\"")).await;
     }
 
     /// The app goes on, and what it writes there stays here.
@@ -146,17 +156,23 @@ impl Task {
         );
         let told = format!("{replica} holds another history, which it does not continue: {detail}");
         self.status.update(|status| status.fenced = Some(told));
-        self.stand_aside().await;
+        self.stand_aside(Some("its replica holds another history")).await;
     }
 
-    /// Replication has ended: answers whoever asks, until the last one.
-    async fn stand_aside(&mut self) {
+    /// Replication has ended: answers whoever asks, until the last one. `goes_on`: why the app runs on all the same.
+    async fn stand_aside(&mut self, goes_on: Option<&str>) {
         while !self.mailbox.closed() {
             let asked = self.mailbox.asked();
             if self.mailbox.answer(asked, &self.status.read()) {
                 return;
             }
-            self.mailbox.pause(Duration::from_secs(3600)).await;
+            if let Some(why) = goes_on
+                && asked == 0
+            {
+                let db = &self.target.db;
+                tracing::error!(%db, "the app goes on WITHOUT replication ({why}): what it writes is on this disk only");
+            }
+            self.mailbox.pause(LOST).await;
         }
     }
 }
