@@ -49,6 +49,7 @@ impl From<CaptureError> for Halt {
     }
 }
 
+#[expect(clippy::large_enum_variant, reason = "one for each test machine")]
 pub enum Replicator {
     Off,
     /// Its process lives: the node id is this.
