@@ -3,7 +3,7 @@
 
 use super::checkpoint::Verdict;
 use super::frames::{header, is_there, scan};
-use super::segment::{Entry, Files, Pages, SegmentError, Source};
+use super::segment::{Entry, Files, Pages, SegmentError};
 use super::sums::PageSums;
 use super::upload::WHOLE_BYTES;
 use crate::model::{DbChecksum, PageNo, PageSize};
@@ -164,7 +164,7 @@ impl Capture {
         };
         let lock = self.page_size().lock_page();
         let every = (1..=self.hold.db_pages()?).map(PageNo).filter(|page| *page != lock);
-        let list = every.map(|page| Entry::new(page, Source::Database)).collect();
+        let list = every.map(Entry::in_database).collect();
         let mut sums = PageSums::default();
         Pages { files: files(&self.hold, None), list, whole_database: true }.enter_sums(&mut sums)?;
         Ok((sums.total() == expected).then(|| Cursor::start(&header)))
@@ -282,13 +282,13 @@ impl Tail {
         if found.cursor.offset == from.offset || found.pages.len() > most {
             return Ok(None);
         }
-        let mut list: Vec<_> = found.pages.iter().map(|(page, at)| Entry::new(*page, Source::Wal(*at))).collect();
+        let mut list: Vec<_> = found.pages.iter().map(|(page, version)| Entry::in_wal(*page, version)).collect();
         // Growth guard: every page between the old and the new end must be in the chain. SQLite writes them all to the
         // WAL; should it not, the database file has them.
         let lock = hold.page_size().lock_page();
         for page in (self.commit.saturating_add(1)..=found.commit).map(PageNo) {
             if page != lock && !found.pages.contains_key(&page) {
-                list.push(Entry::new(page, Source::Database));
+                list.push(Entry::in_database(page));
             }
         }
         list.sort_unstable_by_key(|entry| entry.page);
@@ -347,12 +347,11 @@ impl Tail {
             in_wal = Some(found);
         }
         let lock = hold.page_size().lock_page();
-        let source = |page| match in_wal.as_ref().and_then(|found| found.pages.get(&page)) {
-            Some(at) => Source::Wal(*at),
-            None => Source::Database,
+        let newest = |page| match in_wal.as_ref().and_then(|found| found.pages.get(&page)) {
+            Some(version) => Entry::in_wal(page, version),
+            None => Entry::in_database(page),
         };
-        let every = (1..=self.commit).map(PageNo).filter(|page| *page != lock);
-        let list = every.map(|page| Entry::new(page, source(page))).collect();
+        let list = (1..=self.commit).map(PageNo).filter(|page| *page != lock).map(newest).collect();
         let salts = in_wal.as_ref().map(|found| found.cursor.salts);
         let mut pages = Pages { files: files(hold, salts), list, whole_database: true };
         if only_changed {
@@ -382,8 +381,9 @@ impl Tail {
         let mut list = Vec::new();
         for page in (1..=self.commit).map(PageNo).filter(|page| *page != lock) {
             let Some(sum) = self.sums.get(page) else { return Ok(None) };
-            let at = in_wal.as_ref().and_then(|found| found.pages.get(&page));
-            list.push(Entry { page, source: at.map_or(Source::Database, |at| Source::Wal(*at)), sum });
+            let version = in_wal.as_ref().and_then(|found| found.pages.get(&page));
+            let entry = version.map_or_else(|| Entry::in_database(page), |version| Entry::in_wal(page, version));
+            list.push(Entry { sum, ..entry });
         }
         let salts = in_wal.map(|found| found.cursor.salts);
         Ok(Some(self.draft(Pages { files: files(hold, salts), list, whole_database: true }, None)))

@@ -5,9 +5,8 @@ use super::sums::PageSums;
 use crate::ltx::{Encoder, Header, LtxError};
 use crate::model::{FileChecksum, PageNo, PageSize, page_checksum};
 use crate::sqlite::files::read_full;
-use crate::wal::Salts;
+use crate::wal::{Salts, Version, frame_size};
 use std::fs::File;
-use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 /// Where a page's bytes are.
@@ -33,13 +32,34 @@ pub struct Files {
 pub struct Entry {
     pub page: PageNo,
     pub source: Source,
-    /// Checksum of its content; 0 until `enter_sums`.
+    /// Checksum of its content; 0 until `enter_sums` when it is in the database file.
     pub sum: u64,
 }
 
 impl Entry {
-    pub fn new(page: PageNo, source: Source) -> Entry {
-        Entry { page, source, sum: 0 }
+    pub fn in_wal(page: PageNo, version: &Version) -> Entry {
+        Entry { page, source: Source::Wal(version.at), sum: version.sum }
+    }
+
+    pub fn in_database(page: PageNo) -> Entry {
+        Entry { page, source: Source::Database, sum: 0 }
+    }
+}
+
+/// Bytes of pages read at a time.
+const BATCH_BYTES: usize = 256 << 10;
+
+/// Pages that were read together.
+#[derive(Default)]
+struct Batch {
+    bytes: Vec<u8>,
+    /// Where in them each page begins.
+    places: Vec<usize>,
+}
+
+impl Batch {
+    fn pages(&self, size: PageSize) -> impl Iterator<Item = &[u8]> {
+        self.places.iter().map(move |place| self.bytes.get(*place..place + size.bytes()).unwrap_or_default())
     }
 }
 
@@ -71,14 +91,20 @@ pub enum SegmentError {
 }
 
 impl Pages {
-    /// Reads every page once and enters its checksum, here and in the database's table.
+    /// Reads the pages of the database file once, and enters all checksums, here and in the database's table. Those of the
+    /// WAL are known from its scan: of the bytes that were proven then, and that `encode` must find again.
     pub fn enter_sums(&mut self, sums: &mut PageSums) -> Result<(), SegmentError> {
-        let mut buffer = vec![0; self.files.page_size.bytes()];
         let mut list = std::mem::take(&mut self.list);
-        for entry in &mut list {
-            self.read(entry, &mut buffer)?;
-            entry.sum = page_checksum(entry.page, &buffer);
-            sums.set(entry.page, entry.sum);
+        let mut batch = Batch::default();
+        for entries in list.chunks_mut(self.at_a_time()) {
+            if entries.iter().any(|entry| entry.sum == 0) {
+                self.read(entries, &mut batch)?;
+                let read = entries.iter_mut().zip(batch.pages(self.files.page_size));
+                for (entry, bytes) in read.filter(|(entry, _)| entry.sum == 0) {
+                    entry.sum = page_checksum(entry.page, bytes);
+                }
+            }
+            entries.iter().for_each(|entry| sums.set(entry.page, entry.sum));
         }
         self.list = list;
         Ok(())
@@ -94,53 +120,90 @@ impl Pages {
     ) -> Result<FileChecksum, SegmentError> {
         let mut out = Vec::new();
         let mut encoder = Encoder::start(header, &mut out)?;
-        let mut buffer = vec![0; self.files.page_size.bytes()];
-        for entry in &self.list {
-            self.read(entry, &mut buffer)?;
-            if entry.sum != page_checksum(entry.page, &buffer) {
-                return Err(SegmentError::Changed { page: entry.page.0 });
-            }
-            encoder.page(entry.page, &buffer, &mut out)?;
-            if out.len() >= piece && !send(std::mem::take(&mut out)) {
-                return Err(SegmentError::Abandoned);
+        let mut batch = Batch::default();
+        for entries in self.list.chunks(self.at_a_time()) {
+            self.read(entries, &mut batch)?;
+            for (entry, bytes) in entries.iter().zip(batch.pages(self.files.page_size)) {
+                if entry.sum != page_checksum(entry.page, bytes) {
+                    return Err(SegmentError::Changed { page: entry.page.0 });
+                }
+                encoder.page(entry.page, bytes, &mut out)?;
+                if out.len() >= piece && !send(std::mem::take(&mut out)) {
+                    return Err(SegmentError::Abandoned);
+                }
             }
         }
         let checksum = encoder.finish(&mut out)?;
         if send(out) { Ok(checksum) } else { Err(SegmentError::Abandoned) }
     }
 
-    fn read(&self, entry: &Entry, buffer: &mut [u8]) -> Result<(), SegmentError> {
-        let failed = |error| SegmentError::Read { page: entry.page.0, error };
-        if let Source::Wal(offset) = entry.source {
-            if self.read_wal(buffer, offset).map_err(failed)? {
-                return Ok(());
-            }
-            // A restart under the hold means mark 0: every frame had been copied into the database before. That is the
-            // page's newest version only when nothing newer was asked for, as in an image of the whole database.
-            if !self.whole_database {
-                return Err(SegmentError::Restarted);
-            }
+    fn at_a_time(&self) -> usize {
+        (BATCH_BYTES / self.files.page_size.bytes()).max(1)
+    }
+
+    /// Reads these pages, each from where it is.
+    fn read(&self, entries: &[Entry], batch: &mut Batch) -> Result<(), SegmentError> {
+        let failed = |error| SegmentError::Read { page: entries.first().map_or(0, |entry| entry.page.0), error };
+        let in_wal = entries.iter().any(|entry| entry.source != Source::Database);
+        let whole = self.read_runs(entries, |entry| entry.source, batch).map_err(failed)?;
+        if whole && (!in_wal || self.wal_unchanged().map_err(failed)?) {
+            return Ok(());
         }
-        let got = read_full(&self.files.db, self.files.page_size.offset_of(entry.page), buffer).map_err(failed)?;
-        // SQLite reads a page behind the file's end as zeros.
-        buffer.get_mut(got..).unwrap_or_default().fill(0);
+        // A restart under the hold means mark 0: every frame had been copied into the database before. That is the
+        // page's newest version only when nothing newer was asked for, as in an image of the whole database.
+        if !self.whole_database {
+            return Err(SegmentError::Restarted);
+        }
+        self.read_runs(entries, |_| Source::Database, batch).map_err(failed)?;
         Ok(())
     }
 
-    /// False: the WAL was started over, or emptied, since the capture.
-    fn read_wal(&self, buffer: &mut [u8], offset: u64) -> std::io::Result<bool> {
-        let read = self.files.wal.read_exact_at(buffer, offset).and_then(|()| self.wal_unchanged());
-        match read {
-            Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => Ok(false),
-            read => read,
+    /// Reads those that lie one behind the other at once. False: the WAL was emptied since the capture.
+    fn read_runs(
+        &self,
+        entries: &[Entry],
+        source: impl Fn(&Entry) -> Source,
+        batch: &mut Batch,
+    ) -> std::io::Result<bool> {
+        let Files { page_size, db, wal, .. } = &self.files;
+        let (page, frame) = (page_size.bytes(), frame_size(*page_size) as usize);
+        let follows = |a: &Entry, b: &Entry| match (source(a), source(b)) {
+            (Source::Wal(a), Source::Wal(b)) => b == a + frame as u64,
+            (Source::Database, Source::Database) => b.page.0 == a.page.0 + 1,
+            _ => false,
+        };
+        batch.places.clear();
+        batch.bytes.resize(entries.len() * frame, 0);
+        let mut place = 0;
+        for run in entries.chunk_by(follows) {
+            let Some(first) = run.first() else { continue };
+            let (file, offset, stride) = match source(first) {
+                Source::Wal(offset) => (wal, offset, frame),
+                Source::Database => (db, page_size.offset_of(first.page), page),
+            };
+            let end = place + (run.len() - 1) * stride + page;
+            let buffer = batch.bytes.get_mut(place..end).unwrap_or_default();
+            let got = read_full(file, offset, buffer)?;
+            // SQLite reads a page behind the database file's end as zeros.
+            if let Some(missing) = buffer.get_mut(got..).filter(|missing| !missing.is_empty()) {
+                if source(first) != Source::Database {
+                    return Ok(false);
+                }
+                missing.fill(0);
+            }
+            batch.places.extend((0..run.len()).map(|index| place + index * stride));
+            place = end;
         }
+        Ok(true)
     }
 
     /// Whether the WAL's header still has the salts of the capture. A restart writes it before any frame, so what was
     /// read before this check is what was captured.
     fn wal_unchanged(&self) -> std::io::Result<bool> {
         let mut bytes = [0; 8];
-        self.files.wal.read_exact_at(&mut bytes, 16)?;
+        if read_full(&self.files.wal, 16, &mut bytes)? < bytes.len() {
+            return Ok(false);
+        }
         let [a, b, c, d, e, f, g, h] = bytes;
         let now = Salts(u32::from_be_bytes([a, b, c, d]), u32::from_be_bytes([e, f, g, h]));
         Ok(self.files.salts == Some(now))

@@ -234,8 +234,8 @@ impl OldAssembly {
         let (Some(scanner), Some(size)) = (wal.scanner, self.page_size) else { return Ok(()) };
         let committed = scanner.finish();
         let mut page = vec![0; size.bytes()];
-        for (number, offset) in &committed.pages {
-            self.scratch.file.read_exact_at(&mut page, *offset)?;
+        for (number, version) in &committed.pages {
+            self.scratch.file.read_exact_at(&mut page, version.at)?;
             self.staged.write_all_at(&page, size.offset_of(*number))?;
         }
         if committed.commit > 0 {

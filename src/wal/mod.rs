@@ -8,5 +8,5 @@ pub mod walk;
 
 pub use cursor::{Cursor, Mark, Place};
 pub use format::{FRAME_HEADER, FrameHeader, HEADER, Salts, WalHeader, frame_size};
-pub use scan::{Committed, Fed, Open, Scanner};
+pub use scan::{Committed, Fed, Open, Scanner, Version};
 pub use walk::{up_to, walk};

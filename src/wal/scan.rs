@@ -4,7 +4,7 @@
 
 use super::cursor::{Cursor, Mark};
 use super::format::{FRAME_HEADER, FrameHeader, Sums, WalHeader, frame_size};
-use crate::model::PageNo;
+use crate::model::{PageNo, page_checksum};
 use std::collections::BTreeMap;
 
 /// What one frame did.
@@ -18,12 +18,20 @@ pub enum Fed {
     End,
 }
 
+/// A version of a page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Version {
+    /// Offset of its bytes (behind the frame's header) in the WAL.
+    pub at: u64,
+    /// Its page checksum, of the very bytes that were proven to be a frame of this WAL.
+    pub sum: u64,
+}
+
 /// Whole transactions, merged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Committed {
-    /// Newest version of each page: the offset of its bytes (behind the frame's header) in the WAL. In page order,
-    /// none above `commit`.
-    pub pages: BTreeMap<PageNo, u64>,
+    /// Newest version of each page. In page order, none above `commit`.
+    pub pages: BTreeMap<PageNo, Version>,
     /// Database size in pages after the last transaction.
     pub commit: u32,
     /// Behind the last transaction.
@@ -41,7 +49,7 @@ pub struct Open {
     first: Mark,
     offset: u64,
     sums: Sums,
-    pages: Vec<(PageNo, u64)>,
+    pages: Vec<(PageNo, Version)>,
 }
 
 impl Open {
@@ -67,7 +75,7 @@ pub struct Scanner {
     /// Behind the last frame that was proven, committed or not.
     offset: u64,
     sums: Sums,
-    open: Vec<(PageNo, u64)>,
+    open: Vec<(PageNo, Version)>,
     /// Of the open transaction.
     first: Option<Mark>,
     committed: Committed,
@@ -105,10 +113,11 @@ impl Scanner {
 
     /// Takes the whole frame at `offset()`. After `End` nothing more may be fed.
     pub fn feed(&mut self, frame: &[u8]) -> Fed {
-        let Some(header) = self.prove(frame) else { return Fed::End };
+        let Some((header, page)) = self.prove(frame) else { return Fed::End };
         let here = Mark { offset: self.offset, salts: header.salts, sums: header.sums };
         self.first.get_or_insert(here);
-        self.open.push((header.page, self.offset + FRAME_HEADER as u64));
+        let at = self.offset + FRAME_HEADER as u64;
+        self.open.push((header.page, Version { at, sum: page_checksum(header.page, page) }));
         self.offset += self.frame_size;
         self.sums = header.sums;
         if header.commit == 0 {
@@ -118,12 +127,12 @@ impl Scanner {
         Fed::Commit
     }
 
-    fn prove(&self, frame: &[u8]) -> Option<FrameHeader> {
+    fn prove<'a>(&self, frame: &'a [u8]) -> Option<(FrameHeader, &'a [u8])> {
         let header = FrameHeader::parse(frame)?;
         let page = frame.get(FRAME_HEADER..self.frame_size as usize)?;
         let sums = self.sums.over(frame.get(..8)?, self.big_endian).over(page, self.big_endian);
         let sound = header.salts == self.committed.cursor.salts && header.sums == sums && header.page.0 != 0;
-        sound.then_some(header)
+        sound.then_some((header, page))
     }
 
     fn commit(&mut self, commit: u32) {

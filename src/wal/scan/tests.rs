@@ -67,8 +67,11 @@ fn keeps_the_newest_version_of_each_page_of_whole_transactions() {
         let (committed, fed) = wal.scan();
         assert_eq!(fed, 4);
         let size = (PAGE + FRAME_HEADER) as u64;
-        let at = |frame: u64| HEADER + frame * size + FRAME_HEADER as u64;
-        assert_eq!(committed.pages, BTreeMap::from([(PageNo(1), at(0)), (PageNo(2), at(2))]));
+        let version = |page: u32, frame: u64, fill: u8| {
+            let at = HEADER + frame * size + FRAME_HEADER as u64;
+            (PageNo(page), Version { at, sum: page_checksum(PageNo(page), &[fill; PAGE]) })
+        };
+        assert_eq!(committed.pages, BTreeMap::from([version(1, 0, 1), version(2, 2, 3)]));
         assert_eq!((committed.commit, committed.cursor.offset), (2, HEADER + 3 * size));
     }
 }
@@ -137,8 +140,9 @@ proptest! {
         let last = frames.iter().take(sound).rposition(|frame| frame.1).map_or(0, |at| at + 1);
         prop_assert_eq!(committed.cursor.offset as usize, 32 + last * size);
         let mut expected = BTreeMap::new();
-        for (at, (page, _, _)) in frames.iter().take(last).enumerate() {
-            expected.insert(PageNo(*page), (32 + at * size + FRAME_HEADER) as u64);
+        for (at, (page, _, fill)) in frames.iter().take(last).enumerate() {
+            let (page, at) = (PageNo(*page), (32 + at * size + FRAME_HEADER) as u64);
+            expected.insert(page, Version { at, sum: page_checksum(page, &[*fill; PAGE]) });
         }
         prop_assert_eq!(committed.pages, expected);
     }
