@@ -1,6 +1,8 @@
 //! The state file beside a database (`.NAME-litevisor/state.json`). Owns: reading and replacing it. Never: decides what
 //! it means. Not synced to disk: after a power cut it may be old or missing, which costs a restore and nothing else.
 
+pub mod spill;
+
 use crate::model::DbPath;
 use crate::model::lineage::{FileLook, LocalState, StateTextError};
 use std::hash::{BuildHasher, RandomState};
@@ -93,6 +95,7 @@ mod tests {
             wal_sent: Default::default(),
             db_checksum: None,
             file: None,
+            spilled: None,
         };
         store(&db, &state).unwrap();
         state.sent = Txid(2);

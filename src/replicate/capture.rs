@@ -119,6 +119,17 @@ impl Capture {
         until >= cursor.offset || self.hold.wal_len().is_ok_and(|length| length < cursor.offset)
     }
 
+    /// Whether the WAL goes on beyond this many bytes. Costs one look at one frame: what lies there from before has other
+    /// salts.
+    pub fn reaches(&self, bytes: u64) -> Result<bool, CaptureError> {
+        let Some(header) = header(&self.hold)? else { return Ok(false) };
+        let frame = frame_size(header.page_size);
+        let at = crate::wal::HEADER + bytes.saturating_sub(crate::wal::HEADER) / frame * frame;
+        let mut bytes = [0; crate::wal::FRAME_HEADER];
+        let whole = self.hold.read_wal(at, &mut bytes)? == bytes.len();
+        Ok(whole && FrameHeader::parse(&bytes).is_some_and(|frame| frame.salts == header.salts))
+    }
+
     /// Whether the database's files are still those that are held.
     pub fn in_place(&self) -> bool {
         self.hold.in_place()
@@ -167,6 +178,12 @@ impl Capture {
     /// An image of the whole database, up to the last commit.
     pub fn image(&mut self) -> Result<Draft, CaptureError> {
         self.tail.image(&self.hold, false)
+    }
+
+    /// The whole database at the captured position. The checksums are known, so only the WAL is read, up to there. None: it
+    /// is not all of one position just now.
+    pub fn snapshot(&mut self) -> Result<Option<Draft>, CaptureError> {
+        self.tail.snapshot(&self.hold)
     }
 
     /// After the chain broke: takes a new hold, reads the whole database, and makes a segment of the pages that are not as
@@ -310,6 +327,33 @@ impl Tail {
             pages.enter_sums(&mut self.sums)?;
         }
         Ok(self.draft(pages, None))
+    }
+
+    fn snapshot(&mut self, hold: &ReadHold) -> Result<Option<Draft>, CaptureError> {
+        if self.rewound {
+            return Ok(None);
+        }
+        let mut in_wal = None;
+        if let Some((header, end)) = self.here(hold)? {
+            let mut scanner = Scanner::new(&header, Cursor::start(&header), self.commit);
+            if scanner.offset() < end.offset {
+                feed(hold, &header, &mut scanner, |scanner, fed| fed != Fed::End && scanner.offset() < end.offset)?;
+            }
+            let found = scanner.finish();
+            if found.cursor.offset != end.offset {
+                return Err(CaptureError::Broken("captured frames are gone"));
+            }
+            in_wal = Some(found);
+        }
+        let lock = hold.page_size().lock_page();
+        let mut list = Vec::new();
+        for page in (1..=self.commit).map(PageNo).filter(|page| *page != lock) {
+            let Some(sum) = self.sums.get(page) else { return Ok(None) };
+            let at = in_wal.as_ref().and_then(|found| found.pages.get(&page));
+            list.push(Entry { page, source: at.map_or(Source::Database, |at| Source::Wal(*at)), sum });
+        }
+        let salts = in_wal.map(|found| found.cursor.salts);
+        Ok(Some(self.draft(Pages { files: files(hold, salts), list, whole_database: true }, None)))
     }
 
     fn stand_at(&mut self, found: &Committed) {

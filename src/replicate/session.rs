@@ -4,30 +4,37 @@
 use super::Target;
 use super::anchor::{self, AnchorError};
 use super::capture::{Capture, CaptureError};
-use super::mailbox::Woken;
-use super::task::{End, REMIND, TICK, Task, blocking};
+use super::outbox::Refusal;
+use super::relief::{Keeper, Outbox, Spoken, Unnumbered};
+use super::task::{End, TICK, TURN, Task, blocking};
+use super::upkeep::Upkeep;
 use super::upload::{self, Content, Stored, UploadError};
 use super::work::Work;
-use crate::model::{Captured, DbPath, Deadline};
+use crate::local_state::spill;
+use crate::model::{Captured, Deadline};
 use crate::replica::{RemoteFile, Tip};
 use crate::sqlite::ReadHold;
 use crate::store::layout::Level;
-use crate::store::retry;
+use crate::store::{StoreError, retry};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
-use tokio::sync::Notify;
+use std::time::{Duration, Instant};
+use tokio::sync::{Notify, Semaphore};
 
-/// A whole turn (capture, checkpoint) is made this often even if the files look the same.
-const TURN: Duration = Duration::from_secs(15);
 /// One look at the replica.
 const LOOK: Duration = Duration::from_secs(20);
 /// A request that takes longer is spoken of.
 const SLOW: Duration = Duration::from_secs(5);
+/// Databases that are read as a whole at once: many large ones must not keep all threads from the others' commits.
+static SURVEYS: Semaphore = Semaphore::const_new(4);
+/// The pause after an error that does not heal by itself is this many times as long.
+const STUBBORN: u32 = 6;
 
 impl Task {
     pub(super) async fn session(&mut self, hold: ReadHold) -> Result<End, End> {
+        let turn = SURVEYS.acquire().await.ok();
         let capture = blocking(move || Capture::survey(hold)).await??;
-        let (_files, tip) = self.look().await?;
+        drop(turn);
+        let (capture, (files, tip)) = self.look(capture).await?;
         let (db, replica, node_id) = (self.target.db.clone(), self.target.store.url().to_owned(), self.node_id);
         let begun = blocking(move || {
             let anchor = anchor::anchor(&db, &replica, node_id, capture, tip)?;
@@ -36,15 +43,18 @@ impl Task {
         });
         let (mut work, uploaded) = match begun.await? {
             Ok(begun) => begun,
+            Err(AnchorError::Foreign(why)) if self.target.late => return Ok(End::Refused(why)),
             Err(AnchorError::Foreign(why)) => return Ok(End::Fenced(why)),
             Err(error) => return Err(End::Again(error.to_string())),
         };
+        self.target.late = false;
         self.status.uploaded(uploaded);
+        // Ends with the session.
+        let upkeep = Upkeep::start(&self.target, &files, &self.changed);
+        drop(files);
         tracing::info!(db = %self.target.db, replica = self.target.store.url(), after = %uploaded, "replicating");
         let mut last_upload: Option<Instant> = None;
         loop {
-            // Before the capture: what changes while it runs is looked at again.
-            let seen = glance(&self.target.db);
             let asked = self.mailbox.asked();
             // Under steady writing uploads are spaced; after a quiet time the first one goes out at once.
             let free_at = last_upload.map_or_else(Instant::now, |at| at + self.target.settings.sync_interval);
@@ -58,12 +68,13 @@ impl Task {
             if found {
                 last_upload = Some(Instant::now());
             }
-            work = self.upload_pending(work).await?;
-            if asked == 0 {
+            work = self.upload_pending(work, &upkeep).await?;
+            work = offer_snapshot(work, &upkeep).await?;
+            if asked == 0 && may_move_hold(&work, &upkeep, &self.target) {
                 let settings = self.target.settings.clone();
                 let (returned, done) = blocking(move || checkpointed(work, &settings, !found)).await?;
                 done?;
-                work = self.upload_pending(returned).await?;
+                work = self.upload_pending(returned, &upkeep).await?;
             }
             // Whoever asked before the capture began has what he asked for, however much was committed since.
             if !work.behind {
@@ -77,55 +88,63 @@ impl Task {
             if found {
                 continue;
             }
-            let turn = Instant::now() + TURN;
-            loop {
-                let woken = self.mailbox.wait(&self.changed, Instant::now() + TICK).await;
-                let restless = woken != Woken::Time || !work.settled() || Instant::now() >= turn;
-                if restless || glance(&self.target.db) != seen {
-                    break;
-                }
-            }
+            // What changed while the capture ran has rung.
+            let pause = if work.settled() { TURN } else { TICK };
+            self.mailbox.wait(&self.changed, Instant::now() + pause).await;
         }
     }
 
     /// What the replica holds, and its newest position, however long it takes.
-    async fn look(&mut self) -> Result<(Vec<RemoteFile>, Option<Tip>), End> {
+    async fn look(&mut self, capture: Capture) -> Result<(Capture, (Vec<RemoteFile>, Option<Tip>)), End> {
         let mut trouble = Trouble::default();
-        loop {
+        let outbox = Unnumbered { capture, refusal: Refusal::default() };
+        let mut keeper = Keeper::new(outbox, &self.target, &self.status);
+        let found = loop {
             let store = Arc::clone(&self.target.store);
             let asked = watched(&self.target, false, anchor::look(&*store, Deadline::after(LOOK)));
-            match self.mailbox.during(true, asked).await {
+            let meanwhile = relieved(&mut keeper, &mut trouble.spoken, asked);
+            match self.mailbox.during(true, meanwhile).await.transpose()? {
                 None if self.mailbox.closed() => return Err(End::Closed),
                 None => {}
-                Some(Ok(found)) => return Ok(found),
-                Some(Err(error)) => self.stumble(&mut trouble, &error.to_string()).await?,
+                Some(Ok(found)) => break found,
+                Some(Err(error)) => self.stumble(&mut keeper, &mut trouble, &error).await?,
             }
-        }
+        };
+        Ok((keeper.give_back().await?.capture, found))
     }
 
-    async fn upload_pending(&mut self, mut work: Work) -> Result<Work, End> {
+    async fn upload_pending(&mut self, mut work: Work, upkeep: &Upkeep) -> Result<Work, End> {
         while work.pending().is_some() {
-            work = self.upload(work).await?;
+            work = self.upload(work, upkeep).await?;
         }
         Ok(work)
     }
 
     /// Puts the first pending segment, however long it takes.
-    async fn upload(&mut self, work: Work) -> Result<Work, End> {
+    async fn upload(&mut self, work: Work, upkeep: &Upkeep) -> Result<Work, End> {
         let work = blocking(move || {
             work.record_sending();
             work
         });
-        let mut work = work.await?;
+        let work = work.await?;
         let Some(segment) = work.pending() else { return Ok(work) };
-        let streamed = matches!(segment.content, Content::Pages(_));
         let (txid, snapshot) = (segment.header.range.max, segment.level == Level::SNAPSHOT);
         self.status.update(|status| status.captured = Captured(txid));
         let mut trouble = Trouble::default();
+        let mut keeper = Keeper::new(work, &self.target, &self.status);
         let sent = loop {
             let store = Arc::clone(&self.target.store);
-            let put = watched(&self.target, streamed, upload::put(&*store, segment));
-            match self.mailbox.during(!streamed, put).await {
+            let segment = keeper.idle().and_then(Work::pending).unwrap_or_else(|| Arc::clone(&segment));
+            // Its content is in the WAL: that may be let go of only between two tries.
+            let streamed = matches!(segment.content, Content::Pages(_));
+            let put = watched(&self.target, streamed, upload::put(&*store, &segment));
+            let answer = if streamed {
+                self.mailbox.during(false, put).await
+            } else {
+                let meanwhile = relieved(&mut keeper, &mut trouble.spoken, put);
+                self.mailbox.during(true, meanwhile).await.transpose()?
+            };
+            match answer {
                 None if self.mailbox.closed() => return Err(End::Closed),
                 None => {}
                 Some(Ok(Stored::Yes(sent))) => break sent,
@@ -134,16 +153,27 @@ impl Task {
                 }
                 Some(Ok(Stored::Foreign(detail))) => return Err(End::Fenced(detail)),
                 Some(Err(UploadError::Segment(error))) => return Err(End::Again(error.to_string())),
-                Some(Err(UploadError::Store(error))) => self.stumble(&mut trouble, &error.to_string()).await?,
+                Some(Err(UploadError::Store(error))) => self.stumble(&mut keeper, &mut trouble, &error).await?,
             }
         };
+        let mut work = keeper.give_back().await?;
         if trouble.tries > 0 {
             tracing::info!(db = %self.target.db, %txid, "the replica is back: uploaded after {} tries", trouble.tries + 1);
         }
-        if let Some(txid) = work.arrived() {
+        upkeep.arrived(&segment);
+        if let Some((txid, file)) = work.arrived() {
             self.status.uploaded(txid);
+            if let Some(path) = file {
+                // Should it stay, the next start knows that it is in the replica.
+                let _ = blocking(move || spill::remove(&path)).await?;
+            }
         }
-        self.status.update(|status| status.bytes += sent);
+        let spilled_bytes = work.spilled_bytes();
+        self.status.update(|status| {
+            status.bytes += sent;
+            status.spilled_bytes = spilled_bytes;
+            status.wal_grows = None;
+        });
         if snapshot {
             tracing::info!(db = %self.target.db, %txid, bytes = sent, "the snapshot is in the replica");
         }
@@ -152,35 +182,72 @@ impl Task {
     }
 
     /// Says what went wrong, now and then, and waits before the next try.
-    async fn stumble(&mut self, trouble: &mut Trouble, error: &str) -> Result<(), End> {
-        if trouble.said.is_none_or(|at| at.elapsed() >= REMIND) {
-            trouble.said = Some(Instant::now());
+    async fn stumble<T: Outbox>(
+        &mut self,
+        keeper: &mut Keeper<T>,
+        trouble: &mut Trouble,
+        error: &StoreError,
+    ) -> Result<(), End> {
+        if trouble.said.now() {
             tracing::warn!(db = %self.target.db, "replication waits for the replica: {error}");
         }
-        self.status.update(|status| status.problem = Some(error.to_owned()));
+        self.status.update(|status| status.problem = Some(error.to_string()));
         trouble.tries = trouble.tries.saturating_add(1);
-        self.mailbox.pause(retry::pause(trouble.tries)).await;
+        let pause = retry::pause(trouble.tries);
+        // Credentials may be renewed and buckets made while we run; to ask all the time would not help.
+        let pause = if error.may_heal() { pause } else { pause * STUBBORN };
+        tokio::select! {
+            () = self.mailbox.pause(pause) => {}
+            end = keeper.watch(&mut trouble.spoken) => match end? {},
+        }
         if self.mailbox.closed() { Err(End::Closed) } else { Ok(()) }
     }
 }
 
-/// What a change of the database shows in, at the cost of two `stat`s: size and time of the file and of its WAL.
-fn glance(db: &DbPath) -> [Option<(u64, SystemTime)>; 2] {
-    [db.as_path(), &db.wal()].map(|path| {
-        let meta = std::fs::metadata(path).ok()?;
-        Some((meta.len(), meta.modified().ok()?))
-    })
+/// Runs a request; meanwhile the WAL is kept within its limit.
+async fn relieved<T, O: Outbox>(
+    keeper: &mut Keeper<O>,
+    spoken: &mut Spoken,
+    request: impl Future<Output = T>,
+) -> Result<T, End> {
+    tokio::select! {
+        answer = request => Ok(answer),
+        end = keeper.watch(spoken) => match end? {},
+    }
 }
 
 #[derive(Default)]
 struct Trouble {
     tries: u32,
-    said: Option<Instant>,
+    said: Spoken,
+    /// That the WAL grows.
+    spoken: Spoken,
 }
 
 fn capture_next(mut work: Work) -> (Work, Result<bool, CaptureError>) {
     let found = work.capture();
     (work, found)
+}
+
+/// A snapshot on its way reads pages that a checkpoint would replace. It takes its chances once the WAL is at its limit.
+fn may_move_hold(work: &Work, upkeep: &Upkeep, target: &Target) -> bool {
+    !upkeep.reads_pages() || work.wal_bytes() >= target.settings.wal_limit
+}
+
+/// Gives the snapshot that is asked for, if it can be had now.
+async fn offer_snapshot(mut work: Work, upkeep: &Upkeep) -> Result<Work, End> {
+    if work.behind || !upkeep.wants_snapshot() {
+        return Ok(work);
+    }
+    let made = blocking(move || {
+        let made = work.snapshot();
+        (work, made)
+    });
+    let (work, snapshot) = made.await?;
+    if let Some(snapshot) = snapshot? {
+        upkeep.give(snapshot);
+    }
+    Ok(work)
 }
 
 fn settled(work: Work) -> Work {

@@ -5,18 +5,23 @@
 use super::capture::CaptureError;
 use super::mailbox::Mailbox;
 use super::status::StatusCell;
-use super::{Conflict, Target};
+use super::{Conflict, OnConflict, Target};
+use crate::model::Txid;
 use crate::sqlite::{ReadHold, SqliteError};
 use crate::store::retry;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
-/// Looks at the files this often even when nothing reports a change: one `stat` each.
+/// The files are looked at this often even when nothing reports a change; what waits for its moment is tried as often.
 pub(super) const TICK: Duration = Duration::from_secs(1);
 /// While the store is away, it is spoken of this often.
 pub(super) const REMIND: Duration = Duration::from_secs(30);
+/// A whole turn (capture, checkpoint) is made this often even if the files look the same.
+pub(super) const TURN: Duration = Duration::from_secs(15);
 pub(super) const BREAK_PAUSE: Duration = Duration::from_millis(500);
+/// That a database is no longer replicated is said this often, when the app goes on all the same.
+const LOST: Duration = Duration::from_secs(5 * 60);
 /// A lock that is in the way for longer is spoken of.
 const LOCKED: Duration = Duration::from_secs(3);
 
@@ -37,6 +42,8 @@ pub(super) enum End {
     /// The last flush is done, or nobody is left to ask.
     Closed,
     Fenced(String),
+    /// A late database whose replica holds another history.
+    Refused(String),
     /// Look again at everything, after a pause.
     Again(String),
 }
@@ -55,6 +62,7 @@ impl Task {
             match self.life().await {
                 End::Closed => return,
                 End::Fenced(detail) => return self.fenced(detail).await,
+                End::Refused(detail) => return self.refused(detail).await,
                 End::Again(reason) => {
                     // What keeps failing is tried, and spoken of, more and more rarely.
                     breaks = if begun.elapsed() > REMIND { 1 } else { breaks + 1 };
@@ -110,22 +118,61 @@ impl Task {
             if self.mailbox.closed() {
                 return Err(End::Closed);
             }
-            let pause = if asked > 0 { BREAK_PAUSE } else { TICK };
+            let absent = self.status.read().absent;
+            // A file that comes rings.
+            let pause = if asked > 0 {
+                BREAK_PAUSE
+            } else if absent {
+                TURN
+            } else {
+                TICK
+            };
             self.mailbox.wait(&self.changed, Instant::now() + pause).await;
         }
     }
 
     /// Another writer has the replica: answer whoever asks, touch nothing.
     async fn fenced(&mut self, detail: String) {
-        tracing::error!(db = %self.target.db, "another instance writes to {}: {detail}", self.target.store.url());
-        self.status.update(|status| status.fenced = Some(detail.clone()));
-        let _ = self.conflict.send((self.target.db.clone(), detail));
+        let uploaded = self.status.read().uploaded.0;
+        let ours = if uploaded == Txid::NONE { "nothing of this run".to_owned() } else { format!("TXID {uploaded}") };
+        let detail = format!("{detail}; the last of ours in the replica is {ours}");
+        self.status.update(|status| (status.fenced, status.problem) = (Some(detail.clone()), None));
+        let (db, url) = (&self.target.db, self.target.store.url());
+        tracing::error!(%db, "another instance writes to {url}: {detail}");
+        let goes_on = self.target.settings.on_conflict == OnConflict::Continue;
+        if !goes_on {
+            let _ = self.conflict.send((self.target.db.clone(), detail));
+        }
+        self.stand_aside(goes_on.then_some("on_conflict = \"continue\"")).await;
+    }
+
+    /// The app goes on, and what it writes there stays here.
+    async fn refused(&mut self, detail: String) {
+        let replica = self.target.store.url();
+        tracing::error!(
+            db = %self.target.db, replica,
+            "NOT REPLICATED: it appeared while the app was running, and its replica holds another history: {detail}. \
+             The next start would restore that history in its place: move one of the two"
+        );
+        let told = format!("{replica} holds another history, which it does not continue: {detail}");
+        self.status.update(|status| status.fenced = Some(told));
+        self.stand_aside(Some("its replica holds another history")).await;
+    }
+
+    /// Replication has ended: answers whoever asks, until the last one. `goes_on`: why the app runs on all the same.
+    async fn stand_aside(&mut self, goes_on: Option<&str>) {
         while !self.mailbox.closed() {
             let asked = self.mailbox.asked();
             if self.mailbox.answer(asked, &self.status.read()) {
                 return;
             }
-            self.mailbox.pause(Duration::from_secs(3600)).await;
+            if let Some(why) = goes_on
+                && asked == 0
+            {
+                let db = &self.target.db;
+                tracing::error!(%db, "the app goes on WITHOUT replication ({why}): what it writes is on this disk only");
+            }
+            self.mailbox.pause(LOST).await;
         }
     }
 }

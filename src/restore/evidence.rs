@@ -21,7 +21,7 @@ use std::path::Path;
 const RESTARTS: u32 = 1 << 16;
 const READ_BYTES: u64 = 256 << 10;
 
-/// Where in the WAL the confirmed position ends.
+/// Where in the WAL the confirmed position ends, or what waits in the spill directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Place {
     salts: Salts,
@@ -76,6 +76,10 @@ fn place(state: &LocalState, tip: &Tip, sent: bool) -> Option<Place> {
         let place = Place { salts: Salts(wal.salt1, wal.salt2), end: wal.offset, page_size: state.page_size };
         (place.end >= HEADER).then_some(place)
     };
+    // What is spilled was captured from this WAL, and is newer than anything sent.
+    if let Some(end) = state.spilled {
+        return of_record(end.wal);
+    }
     let of_tip = || tip.raw().and_then(|raw| of_raw(&raw.header));
     if sent { of_record(state.wal_sent).or_else(of_tip).or(of_record(state.wal)) } else { of_record(state.wal) }
 }

@@ -8,7 +8,7 @@ use super::progress::Progress;
 use super::settings::{OnRestoreFailure, Owners, RestoreSettings};
 use super::source::{Source, SourceError};
 use super::survey::{Survey, survey};
-use crate::local_state;
+use crate::local_state::{self, spill};
 use crate::model::lineage::{LocalState, WalPosition};
 use crate::model::proof::Restored;
 use crate::model::{DbPath, Txid};
@@ -152,6 +152,7 @@ fn put_in_place(db: &DbPath, replica: &str, fetched: Fetched) -> Result<Outcome,
         wal_sent: WalPosition::default(),
         db_checksum: Some(verified.db_checksum),
         file: None,
+        spilled: None,
     };
     // The order matters: the old state never stands beside the new file, nor the new state beside the old one.
     forget_state(db);
@@ -166,7 +167,16 @@ fn record_state(db: &DbPath, state: &LocalState) -> Result<(), RestoreError> {
     local_state::store(db, state).map_err(|source| RestoreError::Record { db: db.to_string(), source })
 }
 
+/// Segments that wait for the replica belong to the file that goes.
 pub(super) fn forget_state(db: &DbPath) {
+    match spill::set_aside(db) {
+        Ok(None) => {}
+        Ok(Some(path)) => tracing::error!(
+            %db, "commits of the file that was here had not reached the replica; their LTX files are kept in {}",
+            path.display()
+        ),
+        Err(error) => tracing::error!(%db, "{error}"),
+    }
     if let Err(error) = local_state::remove(db) {
         tracing::warn!(%db, "{error}");
     }

@@ -1,6 +1,7 @@
 //! The doer of `run`: everything that is outside. In: actions. Out: one event at a time. Decides nothing but the order
 //! in which it looks: a passed deadline first (a storm of signals cannot hold it up), then signals, then the engine.
 
+use super::discover;
 use super::engine::{Command, DatabaseSummary, Engine, Report, StartFailure, Wake};
 use super::owners::{OwnersError, owners};
 use super::prepare::Database;
@@ -87,7 +88,11 @@ impl World {
         let wake: Wake = Box::new(move || bell.waker.wake());
         let (sender, reports) = channel();
         let databases = databases(config.databases, settings.user.as_deref())?;
-        let engine = Engine::start(databases, config.restore, sender, wake).map_err(system("engine thread"))?;
+        let user = settings.user.as_deref();
+        let directories = config.directories.into_iter().map(|entry| discover::directory(entry, user));
+        let directories = directories.collect::<Result<_, _>>()?;
+        let engine = Engine::start(databases, directories, config.restore, sender, wake);
+        let engine = engine.map_err(system("engine thread"))?;
         engine.send(Command::Restore);
         tracing::info!(version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), "litevisor starts");
         let shutdown = config.shutdown;
@@ -156,8 +161,8 @@ impl World {
         // Read before the reports: what the engine sent came before its end.
         let ended = self.engine_ended.load(Ordering::Acquire);
         if let Ok(report) = self.reports.try_recv() {
-            let event = self.told(report);
-            self.pending.extend(event);
+            let events = self.told(report);
+            self.pending.extend(events);
             return true;
         }
         if ended && !self.engine_lost {
@@ -181,19 +186,21 @@ impl World {
         }
     }
 
-    fn told(&mut self, report: Report) -> Option<Event> {
+    fn told(&mut self, report: Report) -> Vec<Event> {
         match report {
-            Report::Restored(Ok(proof)) => Some(Event::Restored(proof)),
-            Report::Restored(Err(failure)) => Some(start_failed(failure)),
-            Report::Flushed { .. } => Some(Event::Flushed),
+            Report::Restored(Ok(proof)) => vec![Event::Restored(proof)],
+            Report::Restored(Err(failure)) => vec![start_failed(failure)],
+            Report::Flushed { .. } => vec![Event::Flushed],
             Report::Finished(databases) => {
                 let complete = databases.iter().all(|db| db.complete);
+                // The app was let go on (`on_conflict = "continue"`), or it was found out just now.
+                let fenced = databases.iter().any(|db| db.fenced).then_some(Event::Fenced);
                 self.databases = databases;
-                Some(Event::Finished { complete })
+                fenced.into_iter().chain([Event::Finished { complete }]).collect()
             }
             Report::Fenced { database, detail } => {
                 tracing::error!(db = database, "another writer has taken the replica over: {detail}");
-                Some(Event::Fenced)
+                vec![Event::Fenced]
             }
         }
     }

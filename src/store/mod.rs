@@ -18,7 +18,7 @@ pub mod settings;
 use crate::model::Deadline;
 use bytes::Bytes;
 pub use error::{StoreError, StoreErrorKind};
-pub use open::open;
+pub use open::{Stores, open};
 pub use settings::{Scheme, StoreSettings};
 use std::future::Future;
 use std::ops::Range;
@@ -71,6 +71,15 @@ pub trait Store: Send + Sync {
 
     /// Every object whose key begins with `prefix` (a `/`-separated path prefix, or "" for all), any order, all pages.
     fn list<'a>(&'a self, prefix: &'a str, by: Deadline) -> StoreFuture<'a, Vec<Object>>;
+
+    /// The names right under the root that have objects below them, any order: where the root holds many replicas.
+    fn directories<'a>(&'a self, by: Deadline) -> StoreFuture<'a, Vec<String>> {
+        Box::pin(async move {
+            let objects = self.list("", by).await?;
+            let first = objects.iter().filter_map(|object| Some(object.key.split_once('/')?.0.to_owned()));
+            Ok(first.collect::<std::collections::BTreeSet<_>>().into_iter().collect())
+        })
+    }
 
     /// The object's bytes, or those of `range` (end exclusive, beyond the end is cut off; an empty one is `Invalid`).
     fn get<'a>(&'a self, key: &'a str, range: Option<Range<u64>>, by: Deadline) -> StoreFuture<'a, Bytes>;

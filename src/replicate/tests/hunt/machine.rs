@@ -4,7 +4,7 @@
 use super::app::App;
 use super::disk::{Disk, State};
 use super::random::Random;
-use crate::local_state;
+use crate::local_state::{self, spill};
 use crate::model::{Deadline, Txid};
 use crate::replicate::anchor::{self, AnchorError};
 use crate::replicate::capture::{Capture, CaptureError};
@@ -255,7 +255,7 @@ impl Machine {
             self.point("before the record")?;
             self.work()?.record_sending();
             self.point("recorded as being sent")?;
-            let Some(segment) = self.work()?.pending().cloned() else { return Ok(()) };
+            let Some(segment) = self.work()?.pending() else { return Ok(()) };
             let store = Arc::clone(&self.store);
             match self.ask(upload::put(&*store, &segment))? {
                 Ok(Stored::Yes(_)) => {}
@@ -265,9 +265,13 @@ impl Machine {
                 Err(UploadError::Segment(error)) => return Err(Halt::Again(error.to_string())),
             }
             self.point("put")?;
-            if let Some(txid) = self.work()?.arrived() {
+            if let Some((txid, spilled)) = self.work()?.arrived() {
                 self.say(format_args!("uploaded {txid}"));
                 self.acked = txid;
+                self.point("arrived")?;
+                if let Some(path) = spilled {
+                    let _ = spill::remove(&path);
+                }
             }
         }
         Ok(())
