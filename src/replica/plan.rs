@@ -26,7 +26,7 @@ pub struct Plan {
 pub enum PlanError {
     #[error("nothing can be restored: no file of the replica begins at TXID 1 (the first is {first})")]
     NoStart { first: String },
-    #[error("the replica has a gap: its files lead up to TXID {end}, and {beyond} begins after it")]
+    #[error("the replica has a gap: its files lead up to TXID {end}, and {beyond} does not continue them")]
     Gap { end: Txid, beyond: String },
     #[error("TXID {wanted} cannot be restored: the files lead up to TXID {reached} and no file ends there")]
     Unreachable { wanted: Txid, reached: Txid },
@@ -49,7 +49,7 @@ pub fn plan(files: &[RemoteFile], target: Target) -> Result<Plan, PlanError> {
     match target {
         Target::Txid(wanted) if end != wanted => Err(PlanError::Unreachable { wanted, reached: end }),
         Target::Latest if chosen.is_empty() => Err(PlanError::NoStart { first: first_key(files) }),
-        Target::Latest => match files.iter().filter(|file| file.range.min > end.next()).min_by_key(|f| f.range) {
+        Target::Latest => match files.iter().filter(|file| file.range.max > end).min_by_key(|f| f.range) {
             Some(beyond) => Err(PlanError::Gap { end, beyond: beyond.key.clone() }),
             None => Ok(Plan { files: chosen, end }),
         },

@@ -119,7 +119,9 @@ impl ReadHold {
         &mut self,
         nothing_new: impl FnOnce(&ReadHold) -> Result<bool, E>,
     ) -> Result<bool, E> {
+        meanwhile();
         self.free.begin_read()?;
+        meanwhile();
         let quiet = nothing_new(self);
         if !matches!(quiet, Ok(true)) {
             self.free.end()?;
@@ -137,6 +139,7 @@ impl ReadHold {
         &mut self,
         capture_rest: impl FnOnce(&ReadHold) -> Result<bool, E>,
     ) -> Result<bool, E> {
+        meanwhile();
         match self.free.begin_write() {
             Err(SqliteError::Busy { .. }) => return Ok(false),
             other => other?,
@@ -168,6 +171,20 @@ impl ReadHold {
     fn lost(&self, cause: &SqliteError) -> SqliteError {
         SqliteError::HoldLost { subject: self.path.to_string(), detail: cause.to_string() }
     }
+}
+
+/// Tests let others act between two of our steps.
+#[cfg(not(test))]
+fn meanwhile() {}
+
+#[cfg(test)]
+fn meanwhile() {
+    MEANWHILE.with_borrow_mut(|others| others.iter_mut().for_each(|act| act()));
+}
+
+#[cfg(test)]
+thread_local! {
+    pub static MEANWHILE: std::cell::RefCell<Option<Box<dyn FnMut()>>> = const { std::cell::RefCell::new(None) };
 }
 
 /// The page size from the database's header (SQLite file format, section 1.3).
