@@ -106,11 +106,11 @@ pub fn anchor(
             uploaded_checksum = recorded.and_then(|state| state.db_checksum).or(tip.db_checksum());
             waiting = spilled_after(db, state.as_ref(), tip);
             spill_end = state.as_ref().and_then(|state| state.spilled).filter(|_| !waiting.is_empty());
-            let (place, expected) = match (&spill_end, &state) {
-                (Some(end), _) => (resume::place(end.wal), Some(end.db_checksum)),
-                (None, Some(state)) => (resume::wal_end(state, tip, sent), uploaded_checksum),
-                (None, None) => (None, uploaded_checksum),
+            let place = match spill_end {
+                Some(end) => resume::place(end.wal),
+                None => state.as_ref().and_then(|state| resume::wal_end(state, tip, sent)),
             };
+            let expected = spill_end.map(|end| end.db_checksum).or(uploaded_checksum);
             match ours(&capture, tip, place, expected)? {
                 Resume::Image(why) => image(db, &mut capture, tip, why)?,
                 Resume::From(cursor) => {
@@ -133,16 +133,17 @@ pub fn anchor(
         uploaded_at,
         uploaded_checksum,
         tip_checksum: tip.as_ref().map(|tip| tip.first.checksum),
-        last_timestamp_ms: waiting
-            .last()
-            .map(|file| file.header.timestamp_ms)
-            .max(tip.as_ref().map(|tip| tip.first.header.timestamp_ms))
-            .unwrap_or(0),
+        last_timestamp_ms: newest_ms(&waiting, tip.as_ref()),
         spilled: waiting,
         spill_end,
         first,
         needs_level_0: tip.is_none_or(|tip| tip.raw().is_none()),
     })
+}
+
+fn newest_ms(waiting: &[Spilled], tip: Option<&Tip>) -> i64 {
+    let waiting = waiting.last().map(|file| file.header.timestamp_ms);
+    waiting.max(tip.map(|tip| tip.first.header.timestamp_ms)).unwrap_or(0)
 }
 
 fn ours(

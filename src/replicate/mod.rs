@@ -12,6 +12,7 @@ mod merging;
 mod outbox;
 mod recent;
 mod relief;
+mod remind;
 mod resume;
 mod retain;
 mod segment;

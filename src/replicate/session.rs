@@ -62,7 +62,7 @@ impl Task {
                 self.mailbox.wait(&Notify::new(), free_at).await;
                 continue;
             }
-            let (returned, found) = blocking(move || capture_next(work)).await?;
+            let (returned, found) = blocking(move || capture_next(work, asked > 0)).await?;
             work = returned;
             let found = found?;
             if found {
@@ -121,7 +121,7 @@ impl Task {
     }
 
     /// Puts the first pending segment, however long it takes.
-    async fn upload(&mut self, work: Work, upkeep: &Upkeep) -> Result<Work, End> {
+    async fn upload(&mut self, mut work: Work, upkeep: &Upkeep) -> Result<Work, End> {
         let work = blocking(move || {
             work.record_sending();
             work
@@ -224,8 +224,9 @@ struct Trouble {
     spoken: Spoken,
 }
 
-fn capture_next(mut work: Work) -> (Work, Result<bool, CaptureError>) {
-    let found = work.capture();
+/// `asked`: somebody waits for everything that is committed.
+fn capture_next(mut work: Work, asked: bool) -> (Work, Result<bool, CaptureError>) {
+    let found = work.capture(asked);
     (work, found)
 }
 
@@ -250,7 +251,7 @@ async fn offer_snapshot(mut work: Work, upkeep: &Upkeep) -> Result<Work, End> {
     Ok(work)
 }
 
-fn settled(work: Work) -> Work {
+fn settled(mut work: Work) -> Work {
     work.record_settled();
     work
 }

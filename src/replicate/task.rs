@@ -4,6 +4,7 @@
 
 use super::capture::CaptureError;
 use super::mailbox::Mailbox;
+use super::remind::Reminder;
 use super::status::StatusCell;
 use super::{Conflict, OnConflict, Target};
 use crate::model::Txid;
@@ -15,8 +16,7 @@ use tokio::sync::Notify;
 
 /// The files are looked at this often even when nothing reports a change; what waits for its moment is tried as often.
 pub(super) const TICK: Duration = Duration::from_secs(1);
-/// While the store is away, it is spoken of this often.
-pub(super) const REMIND: Duration = Duration::from_secs(30);
+pub(super) use super::remind::REMIND;
 /// A whole turn (capture, checkpoint) is made this often even if the files look the same.
 pub(super) const TURN: Duration = Duration::from_secs(15);
 pub(super) const BREAK_PAUSE: Duration = Duration::from_millis(500);
@@ -24,6 +24,8 @@ pub(super) const BREAK_PAUSE: Duration = Duration::from_millis(500);
 const LOST: Duration = Duration::from_secs(5 * 60);
 /// A lock that is in the way for longer is spoken of.
 const LOCKED: Duration = Duration::from_secs(3);
+/// Whoever asks for a flush of a database that we cannot open waits this long: nothing that we do opens it.
+const HOPELESS: Duration = Duration::from_secs(5);
 
 pub struct Task {
     pub target: Target,
@@ -89,33 +91,43 @@ impl Task {
         if let Some(hold) = self.hold.take() {
             return Ok(hold);
         }
-        let mut said = None;
+        let mut reminder = Reminder::default();
         let begun = Instant::now();
+        let mut asked_since = None;
         loop {
             let asked = self.mailbox.asked();
+            if asked > 0 {
+                asked_since.get_or_insert_with(Instant::now);
+            }
             let db = self.target.db.clone();
+            let mut hopeless = false;
             match blocking(move || ReadHold::take(&db)).await? {
                 Ok(hold) => {
                     self.status.update(|status| status.absent = false);
                     return Ok(hold);
                 }
-                Err(SqliteError::NotYet { .. }) => {
-                    self.status.update(|status| (status.absent, status.problem) = (true, None));
-                    if self.mailbox.answer(asked, &self.status.read()) || self.mailbox.closed() {
+                Err(error @ (SqliteError::NotYet { .. } | SqliteError::ReadOnly { .. })) => {
+                    let absent = matches!(error, SqliteError::NotYet { .. });
+                    if !absent && reminder.due(&error.to_string()) {
+                        tracing::warn!(db = %self.target.db, "not replicated: {error}");
+                    }
+                    let problem = (!absent).then(|| error.to_string());
+                    self.status.update(|status| (status.absent, status.problem) = (absent, problem));
+                    if self.mailbox.answer(asked, &self.status.read()) {
                         return Err(End::Closed);
                     }
-                }
-                Err(error @ SqliteError::Busy { .. }) if begun.elapsed() < LOCKED => {
-                    self.status.update(|status| status.problem = Some(error.to_string()));
+                    asked_since = None;
                 }
                 Err(error) => {
-                    if said.replace(error.to_string()).as_ref() != said.as_ref() {
+                    let locked = matches!(error, SqliteError::Busy { .. });
+                    if (!locked || begun.elapsed() >= LOCKED) && reminder.due(&error.to_string()) {
                         tracing::warn!(db = %self.target.db, "not replicated yet: {error}");
                     }
                     self.status.update(|status| status.problem = Some(error.to_string()));
+                    hopeless = !locked && asked_since.is_some_and(|since: Instant| since.elapsed() >= HOPELESS);
                 }
             }
-            if self.mailbox.closed() {
+            if self.mailbox.closed() || (hopeless && self.mailbox.refuse(asked)) {
                 return Err(End::Closed);
             }
             let absent = self.status.read().absent;

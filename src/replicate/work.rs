@@ -6,6 +6,7 @@ use super::anchor::{Anchor, First};
 use super::capture::{Capture, CaptureError, Draft};
 use super::checkpoint::{self, Situation, Verdict};
 use super::outbox::Refusal;
+use super::remind::Reminder;
 use super::segment::SegmentError;
 use super::upload::Segment;
 use crate::local_state::{self, file_look};
@@ -13,6 +14,7 @@ use crate::ltx::Header;
 use crate::model::lineage::{FileLook, LocalState, SpillEnd, WalPosition};
 use crate::model::{DbChecksum, DbPath, FileChecksum, Txid, TxidRange};
 use crate::replica::Spilled;
+use crate::sqlite::{Missing, SqliteError};
 use crate::store::layout::Level;
 use crate::wal::Cursor;
 use std::collections::VecDeque;
@@ -96,6 +98,10 @@ pub struct Work {
     /// The WAL may be restarted, and nothing came since.
     pub(super) settled: Option<Cursor>,
     pub(super) refusal: Refusal,
+    /// About checkpoints that fail, records, and files that somebody took away.
+    trouble: Reminder,
+    unrecorded: Reminder,
+    removed: Reminder,
 }
 
 impl Work {
@@ -128,7 +134,22 @@ impl Work {
             First::Image { draft, new_page_size: true } => queue.push(draft, &[Level::SNAPSHOT, Level::RAW])?,
         }
         let (last_try, settled, refusal) = (Instant::now(), None, Refusal::default());
-        Ok(Work { db, capture, queue, needs_level_0, behind: false, acked, last_try, settled, refusal })
+        let [trouble, unrecorded, removed] = std::array::from_fn(|_| Reminder::default());
+        let behind = false;
+        Ok(Work {
+            db,
+            capture,
+            queue,
+            needs_level_0,
+            behind,
+            acked,
+            last_try,
+            settled,
+            refusal,
+            trouble,
+            unrecorded,
+            removed,
+        })
     }
 
     /// What is on its way next.
@@ -136,10 +157,25 @@ impl Work {
         self.queue.pending.front().map(|pending| Arc::clone(&pending.segment))
     }
 
-    /// Captures what is committed, if nothing is on its way. False: there is nothing.
-    pub fn capture(&mut self) -> Result<bool, CaptureError> {
-        if !self.capture.in_place() {
-            return Err(CaptureError::Replaced);
+    /// Captures what is committed, if nothing is on its way. False: there is nothing. `closely`: what an earlier look saw of
+    /// an open transaction does not count.
+    pub fn capture(&mut self, closely: bool) -> Result<bool, CaptureError> {
+        if closely {
+            self.capture.look_closely();
+        }
+        match self.capture.missing() {
+            None => {}
+            // The app's open connections write on to it, and so do we read it. New ones find nothing of what is in it until
+            // it is copied into the database, which the next checkpoint does.
+            Some(what @ (Missing::Wal | Missing::Shm)) => self.say_removed(what),
+            Some(missing) => {
+                if missing == Missing::WalForAnother {
+                    // What is in the old one alone would be in no file.
+                    let Work { capture, queue, .. } = self;
+                    let _ = capture.checkpoint(Verdict::Gentle, |draft| queue.push(draft, &[Level::RAW]));
+                }
+                return Err(CaptureError::Replaced(missing));
+            }
         }
         // What is pending was captured earlier: there may be more.
         self.behind = !self.queue.pending.is_empty();
@@ -190,7 +226,7 @@ impl Work {
 
     /// Records that the next segment is about to be sent: if its reply gets lost with us, the next start knows it.
     /// False: it could not be.
-    pub fn record_sending(&self) -> bool {
+    pub fn record_sending(&mut self) -> bool {
         let Some(next) = self.queue.pending.front() else { return true };
         let sent = next.segment.header.range.max;
         let (file, wal_sent) = (self.look(), next.end);
@@ -251,6 +287,13 @@ impl Work {
         let settled = match capture.checkpoint(verdict, |draft| queue.push(draft, &[Level::RAW])) {
             // The next capture sees it too, and knows what to do.
             Err(CaptureError::Broken(_)) => false,
+            // A full disk, for one. The hold is where it was, or further; the WAL goes on growing.
+            Err(CaptureError::Sqlite(error @ (SqliteError::Failed { .. } | SqliteError::Busy { .. }))) => {
+                if self.trouble.due(&error.to_string()) {
+                    tracing::warn!(db = %self.db, "the WAL is not copied into the database: {error}");
+                }
+                false
+            }
             other => other?,
         };
         if settled {
@@ -261,7 +304,7 @@ impl Work {
     }
 
     /// Records that everything is where it belongs.
-    pub fn record_settled(&self) {
+    pub fn record_settled(&mut self) {
         self.record(&LocalState { file: self.look(), ..self.acked.clone() });
     }
 
@@ -275,9 +318,17 @@ impl Work {
         Some(look)
     }
 
-    fn record(&self, state: &LocalState) -> bool {
+    fn say_removed(&mut self, what: Missing) {
+        if self.removed.due(&what.to_string()) {
+            tracing::error!(db = %self.db, "{what}: commits may get lost; restart the app");
+        }
+    }
+
+    fn record(&mut self, state: &LocalState) -> bool {
         let stored = local_state::store(&self.db, state);
-        if let Err(error) = &stored {
+        if let Err(error) = &stored
+            && self.unrecorded.due(&error.to_string())
+        {
             tracing::warn!(db = %self.db, %error, "a restart on this disk will restore instead of going on");
         }
         stored.is_ok()

@@ -4,8 +4,9 @@
 
 use super::error::{Damage, RestoreError};
 use crate::ltx::{Decoder, Event, Header, LtxError, Trailer};
-use crate::model::{DbChecksum, DbPath, FileChecksum, PageNo, PageSize, page_checksum};
+use crate::model::{DbChecksum, DbPath, FileChecksum, Moment, PageNo, PageSize, page_checksum};
 use crate::replica::{Plan, RemoteFile};
+use crate::store::layout::Level;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -27,6 +28,7 @@ pub struct Assembly {
     /// Since which file the database has not been what the headers say.
     mismatch: Option<(String, Damage)>,
     last: Option<(String, Header, Trailer)>,
+    not_after: Option<Moment>,
 }
 
 /// A complete staged file.
@@ -35,6 +37,7 @@ pub struct Assembled {
     pub file: File,
     pub page_size: PageSize,
     pub commit: u32,
+    pub timestamp_ms: i64,
     pub db_checksum: DbChecksum,
     /// The last file that was applied, by name and by content.
     pub last_key: String,
@@ -46,7 +49,11 @@ impl Assembly {
     pub fn create(db: &DbPath, replica: &str, plan: &Plan) -> Result<Assembly, RestoreError> {
         let path = db.staged();
         let bytes: u64 = plan.files.iter().fold(0, |sum, file| sum.saturating_add(file.size));
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&path);
+        // One of an earlier look may be there; a link that the app's user left must not be followed.
+        if path.symlink_metadata().is_ok() {
+            std::fs::remove_file(&path).map_err(RestoreError::io("replace", &path))?;
+        }
+        let file = OpenOptions::new().read(true).write(true).create_new(true).open(&path);
         Ok(Assembly {
             replica: replica.to_owned(),
             db: db.clone(),
@@ -58,6 +65,7 @@ impl Assembly {
             most_pages: bytes / LEAST_BYTES_PER_PAGE + 1, // and the lock page, which is in no file
             mismatch: None,
             last: None,
+            not_after: plan.not_after,
         })
     }
 
@@ -93,6 +101,10 @@ impl Assembly {
     fn begin(&mut self, file: &RemoteFile, header: &Header) -> Result<(), Damage> {
         if header.range != file.range {
             return Err(Damage::Name(header.range));
+        }
+        let time = Moment(header.timestamp_ms);
+        if file.level != Level::SNAPSHOT && self.not_after.is_some_and(|limit| time > limit) {
+            return Err(Damage::Later(time));
         }
         let (want, got) = (self.page_size.get_or_insert(header.page_size).get(), header.page_size.get());
         if want != got {
@@ -138,6 +150,7 @@ impl Assembly {
             file: self.file,
             page_size: header.page_size,
             commit: header.commit,
+            timestamp_ms: header.timestamp_ms,
             db_checksum: self.table.rolling,
             last_key,
             tip: trailer.file,

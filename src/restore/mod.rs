@@ -3,11 +3,15 @@
 //! anything, or opens a database with SQLite.
 
 mod assemble;
+pub mod choose;
 pub mod decide;
 pub mod error;
 mod evidence;
 mod fetch;
+mod inspect;
 mod install;
+mod old_origin;
+mod old_shadow;
 mod ordered;
 mod output;
 mod owner;
@@ -18,11 +22,13 @@ mod source;
 mod start;
 mod steps;
 mod survey;
+mod v3;
 mod verify;
 mod wal_proof;
 
 pub use decide::Kept;
 pub use error::{RestoreError, RestoreErrorKind};
+pub use inspect::{Audit, audit, inventory, plan_of};
 pub use install::recover;
 pub use output::{RestoredTo, restore_to};
 pub use progress::Progress;

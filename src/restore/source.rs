@@ -1,11 +1,12 @@
 //! Requests to the replica with patience: each is tried again until nothing at all has arrived for as long as the
 //! settings say. Owns that clock, and the lines in the log about it. Knows keys and bytes, not LTX.
 
-use super::RestoreError;
+use super::error::{Damage, RestoreError};
 use super::ordered::Ordered;
 use super::pieces::{Cutter, Piece};
 use super::progress::Progress;
 use super::settings::RestoreSettings;
+use crate::ltx::{HEADER_BYTES, Header};
 use crate::model::Deadline;
 use crate::replica::{Listing, RemoteFile};
 use crate::store::{Store, StoreError, StoreErrorKind, retry};
@@ -102,6 +103,36 @@ impl<'a> Source<'a> {
         let begun = Instant::now();
         let bytes = self.get(&file.key, piece.range).await?;
         Ok((Arrived { file, bytes, last: piece.last }, begun.elapsed()))
+    }
+
+    /// The headers of `files`, in their order, with several requests at once.
+    pub async fn heads(&self, files: &[RemoteFile]) -> Result<Vec<Header>, SourceError> {
+        self.heads_each(files).await.into_iter().collect()
+    }
+
+    /// The same, and what is wrong with each.
+    pub async fn heads_each(&self, files: &[RemoteFile]) -> Vec<Result<Header, SourceError>> {
+        let (mut left, mut requests) = (files.iter(), Ordered::default());
+        let mut headers = Vec::with_capacity(files.len());
+        loop {
+            while requests.len() < self.settings.parallelism.max(1)
+                && let Some(file) = left.next()
+            {
+                requests.push(self.head(file));
+            }
+            let Some(header) = requests.next().await else { return headers };
+            headers.push(header);
+        }
+    }
+
+    async fn head(&self, file: &RemoteFile) -> Result<Header, SourceError> {
+        let bytes = self.get(&file.key, Some(0..HEADER_BYTES as u64)).await?;
+        let damage = match Header::from_start(&bytes) {
+            Ok(header) if header.range == file.range => return Ok(header),
+            Ok(header) => Damage::Name(header.range),
+            Err(error) => Damage::Format(error),
+        };
+        Err(RestoreError::Damaged { replica: self.url().to_owned(), file: file.key.clone(), damage }.into())
     }
 
     /// Tries again as long as anything arrives, by this request or another one.

@@ -259,13 +259,29 @@ async fn unreachable_is_not_empty() {
 }
 
 #[tokio::test]
-async fn the_old_format_is_named_and_nothing_is_touched() {
-    let replica = sample_replica("s6-mixed-v03-newer");
-    for machine in [Machine::new(), Machine::with_default()] {
-        let before = machine.files();
-        let error = machine.start(&DirStore::new(replica.path())).await.unwrap_err();
-        assert!(matches!(error, RestoreError::Refused { .. }), "{error}");
-        assert_eq!(machine.files(), before);
+async fn newer_data_in_the_old_format_is_restored_and_kept_until_it_is_replicated() {
+    for sample in ["s5-v03", "s6-mixed-v03-newer"] {
+        let replica = sample_replica(sample);
+        for machine in [Machine::new(), Machine::with_default()] {
+            let store = DirStore::new(replica.path());
+            let outcome = machine.start(&store).await.unwrap();
+            assert!(matches!(outcome, Outcome::Restored { files: 13, .. }), "{outcome:?}");
+            assert!(machine.holds(sample));
+            // The app has written; nothing of it has reached the replica; the container starts again.
+            fs::write(machine.db.as_path(), "written since").unwrap();
+            let outcome = machine.start(&store).await.unwrap();
+            assert!(matches!(outcome, Outcome::KeptLocal { .. }), "{outcome:?}");
+            assert_eq!(fs::read(machine.db.as_path()).unwrap(), b"written since");
+            // Somebody has written to the old replica since: that is the head.
+            let newer = "generations/21a5e296c131c7c0/wal/00000003_00001038.wal.lz4";
+            let time = fs::metadata(replica.path().join(newer)).unwrap().modified().unwrap();
+            let file =
+                fs::File::options().write(true).open(replica.path().join(newer.replace("1038", "0000"))).unwrap();
+            file.set_modified(time + std::time::Duration::from_secs(5)).unwrap();
+            machine.start(&store).await.unwrap();
+            assert!(machine.holds(sample));
+            file.set_modified(time - std::time::Duration::from_secs(1)).unwrap();
+        }
     }
     let (machine, newer) = (Machine::new(), sample_replica("s7-mixed-v05-newer"));
     machine.start(&DirStore::new(newer.path())).await.unwrap();

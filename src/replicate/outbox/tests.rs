@@ -68,7 +68,7 @@ impl World {
                 let (_, file) = work.arrived().unwrap();
                 file.inspect(|path| spill::remove(path).unwrap());
             }
-            if !work.capture().unwrap() {
+            if !work.capture(false).unwrap() {
                 return work.record_settled();
             }
         }

@@ -50,6 +50,7 @@ impl From<CaptureError> for Halt {
     }
 }
 
+#[expect(clippy::large_enum_variant, reason = "one for each test machine")]
 pub enum Replicator {
     Off,
     /// Its process lives: the node id is this.
@@ -224,7 +225,7 @@ impl Machine {
     /// One turn of a session: capture, upload, checkpoint, upload.
     pub fn turn(&mut self, verdict: Verdict) -> Result<(), Halt> {
         self.point("before the capture")?;
-        self.work()?.capture()?;
+        self.work()?.capture(false)?;
         self.point("captured")?;
         self.upload()?;
         self.point("before the checkpoint")?;
@@ -267,7 +268,7 @@ impl Machine {
     pub fn flush(&mut self) -> Result<(), Halt> {
         loop {
             self.point("before the capture")?;
-            self.work()?.capture()?;
+            self.work()?.capture(true)?;
             self.point("captured")?;
             self.upload()?;
             if !self.work()?.behind {
@@ -321,6 +322,7 @@ impl Machine {
     pub fn kill_replicator(&mut self) {
         self.replicator = Replicator::Off;
         drop(self.runtime.block_on(self.store.deliver(soon())));
+        crate::local_state::end_of_process(&self.disk.db);
         self.disk.replicator_died(self.app.is_some());
     }
 
