@@ -45,6 +45,7 @@ pub fn plan(files: &[RemoteFile], target: Target) -> Result<Plan, PlanError> {
     match target {
         Target::Latest => {
             let plan = farthest(files, Txid(u64::MAX));
+            // What claims to go on and cannot be used is a gap, too: to leave it out would be an older state, silently.
             match beyond(files, plan.end) {
                 _ if plan.files.is_empty() => Err(PlanError::NoStart { first: first_key(files) }),
                 Some(beyond) => Err(PlanError::Gap { end: plan.end, beyond: beyond.key.clone() }),
