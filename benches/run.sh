@@ -5,7 +5,7 @@
 #   benches/run.sh                       everything, three rounds: about an hour on two cores
 #   benches/run.sh writing start         these measures; --help names them
 #   benches/run.sh --rounds 5 big        more turns
-#   benches/run.sh --smoke               tiny sizes, one round, within a minute: does it still run?
+#   benches/run.sh --smoke               tiny sizes, one round, a minute or two: does it still run?
 #
 # $LITEVISOR_BENCH_BUILD: another target directory with litevisor and bench-load in it, which is then not built.
 set -euo pipefail
