@@ -60,7 +60,7 @@ async fn look_and_restore(
     owners: &Owners,
     progress: &Progress,
 ) -> Result<RestoredTo, SourceError> {
-    let listing = source.listing().await?;
+    let listing = source.listing_for(target).await?;
     let replica = || source.url().to_owned();
     match (listing.replica(), target) {
         (Replica::Empty, _) => return Err(RestoreError::NothingThere { replica: replica() }.into()),
