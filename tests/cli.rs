@@ -165,6 +165,24 @@ fn problems_never_show_a_secret() {
 }
 
 #[test]
+fn a_directory_of_databases_is_shown_and_restored_from() {
+    let text = "[[database]]\ndir = \"tenants\"\nwatch = true\n[database.replica]\nurl = \"replicas\"\n";
+    let dir = dir(&[("supervisor.toml", text)]);
+    let check = said(&mut litevisor(dir.path(), &["check"]));
+    assert_eq!(check.code, Some(0), "{}", check.err);
+    for part in ["/tenants\"\npattern = \"*.db\"\nwatch = true\n", "/replicas\"\n"] {
+        assert!(check.out.contains(part), "{part}\n{}", check.out);
+    }
+    // Nothing is there, and that is no failure; a name is one of its databases or none.
+    assert_eq!(said(&mut litevisor(dir.path(), &["restore"])).code, Some(0));
+    let one = said(&mut litevisor(dir.path(), &["restore", "tenants/a.db"]));
+    assert_eq!(one.code, Some(65), "{}", one.err);
+    let none = said(&mut litevisor(dir.path(), &["restore", "tenants/a.sqlite"]));
+    assert_eq!(none.code, Some(64), "{}", none.err);
+    assert!(none.err.contains("/tenants/*.db"), "{}", none.err);
+}
+
+#[test]
 fn a_configuration_without_databases() {
     let dir = dir(&[("supervisor.toml", "[app]\ncommand = [\"/app\"]\n")]);
     let check = said(&mut litevisor(dir.path(), &["check"]));

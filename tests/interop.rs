@@ -169,6 +169,23 @@ fn a_bucket_changes_hands_with_the_disk_kept() {
     changes_hands(&Site::in_s3("handover-kept"), disk_kept);
 }
 
+/// Merged and cleaned up by us in each of our turns.
+fn compacted() -> Site {
+    let settings = "levels = [\"100ms\", \"300ms\", \"1s\"]\nsnapshot = { interval = \"1s\" }\n\
+                    retention = { snapshots = \"1s\", l0 = \"100ms\" }";
+    Site::in_directory().with_database_settings(settings).with_replica_settings("sync_interval = \"100ms\"")
+}
+
+#[test]
+fn a_compacted_directory_changes_hands_with_wiped_disks() {
+    changes_hands(&compacted(), Site::wipe);
+}
+
+#[test]
+fn a_compacted_directory_changes_hands_with_the_disk_kept() {
+    changes_hands(&compacted(), disk_kept);
+}
+
 /// Samples whose newest data are of version 0.5.
 const SAMPLES: [&str; 6] = [
     "s1-v05-tiny",

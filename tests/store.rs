@@ -48,6 +48,7 @@ macro_rules! conformance {
 conformance!(
     a_new_root_is_empty,
     what_was_created_can_be_read,
+    the_names_under_the_root_are_told,
     create_leaves_an_existing_object_alone,
     one_of_sixteen_creators_wins,
     put_replaces,

@@ -1,9 +1,10 @@
 //! `[[database]]`, or a `--db`/`--replica` pair → `DatabaseSettings`.
 
+use super::directory::{self, Many};
 use super::problem::{ConfigError, Place};
 use super::reader::Outside;
 use super::replica::{self, ReadReplica};
-use super::section::Section;
+use super::section::{At, Section};
 use super::{DatabaseSettings, units, url};
 use crate::model::DbPath;
 use crate::replicate::{OnConflict, ReplicateSettings, Retention};
@@ -15,6 +16,8 @@ use std::time::Duration;
 /// One database, with what only the checks across databases need.
 pub struct Parsed {
     pub settings: DatabaseSettings,
+    /// The path is a directory, the replica a prefix.
+    pub many: Option<Many>,
     /// Where its path and its replica's URL were written.
     pub path_place: Place,
     pub url_place: Place,
@@ -27,10 +30,7 @@ const LONGEST: Duration = Duration::from_secs(366 * 86_400);
 const SHORTEST: Duration = Duration::from_millis(100);
 
 pub fn read(mut section: Section<'_, '_>, outside: Outside<'_>) -> Option<Parsed> {
-    let path = section.text("path");
-    if path.is_none() && section.written("path").is_none() {
-        section.complain(&section.place, "has no path: give the database's file");
-    }
+    let path = directory::place(&mut section, outside.working_dir);
     let mode = section.parsed("mode", units::mode).map(|at| at.value);
     let owner = section.parsed("owner", units::user).map(|at| at.value);
     let choices = [("abort", OnRestoreFailure::Abort), ("start", OnRestoreFailure::Start)];
@@ -46,21 +46,18 @@ pub fn read(mut section: Section<'_, '_>, outside: Outside<'_>) -> Option<Parsed
             None
         }
     };
-    let path = path.and_then(|path| match database_path(&path.value.text, outside.working_dir) {
-        Ok(db) => Some((db, path.place)),
-        Err(message) => {
-            section.complain(&path.place, message);
-            None
-        }
-    });
-    section.finish(&[("sync_interval", "belongs into [database.replica]"), ("url", "belongs into [database.replica]")]);
-    let ((path, path_place), replica) = (path?, replica?);
+    section.finish(&[
+        ("sync_interval", "belongs into [database.replica]"),
+        ("url", "belongs into [database.replica]"),
+        ("recursive", "does not exist: add an entry for each directory"),
+    ]);
+    let ((At { value: path, place: path_place }, many), replica) = (path?, replica?);
     let ReadReplica { store, url_place, secret_variables } = replica;
     let settings = DatabaseSettings { path, owner, mode, on_restore_failure, replicate, replica: store };
-    Some(Parsed { settings, path_place, url_place, secret_variables })
+    Some(Parsed { settings, many, path_place, url_place, secret_variables })
 }
 
-fn database_path(text: &str, working_dir: &Path) -> Result<DbPath, String> {
+pub(super) fn database_path(text: &str, working_dir: &Path) -> Result<DbPath, String> {
     let path = url::absolute(Path::new(text), working_dir);
     if text.contains("://") {
         return Err("is no file: give the database's path".into());
@@ -125,14 +122,15 @@ pub fn from_pair(path: &Path, url: &str, outside: Outside<'_>) -> Result<Parsed,
         replicate: ReplicateSettings::default(),
         replica: replica::from_url_alone(&url_place, url, outside)?,
     };
-    Ok(Parsed { settings, path_place, url_place, secret_variables: Vec::new() })
+    Ok(Parsed { settings, many: None, path_place, url_place, secret_variables: Vec::new() })
 }
 
 /// Two databases on one replica, or one database twice. Two writers on one replica would fence each other off.
 pub fn doubles(databases: &[Parsed]) -> Vec<(Place, String)> {
-    let mut found = Vec::new();
+    let mut found = directory::overlaps(databases);
     for (index, later) in databases.iter().enumerate() {
-        for earlier in databases.iter().take(index) {
+        let both_single = |earlier: &&Parsed| earlier.many.is_none() && later.many.is_none();
+        for earlier in databases.iter().take(index).filter(both_single) {
             if earlier.settings.path == later.settings.path {
                 let told = format!("is configured twice: {} ({})", later.settings.path, earlier.path_place.short());
                 found.push((later.path_place.clone(), told));

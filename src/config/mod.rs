@@ -11,6 +11,7 @@ mod app;
 mod app_rules;
 mod budget;
 mod database;
+mod directory;
 mod expand;
 pub mod load;
 pub mod nearest;
@@ -33,6 +34,7 @@ use crate::store::StoreSettings;
 use crate::supervise::AppSettings;
 use std::time::Duration;
 
+pub use directory::{DirectorySettings, Pattern};
 pub use load::{Loaded, load};
 pub use parse::{Additions, Checked, Purpose, parse};
 pub use problem::{ConfigError, Place, Problem};
@@ -52,6 +54,8 @@ pub struct Config {
     pub shutdown: ShutdownSettings,
     pub restore: RestoreSettings,
     pub databases: Vec<DatabaseSettings>,
+    /// Directories of databases.
+    pub directories: Vec<DirectorySettings>,
     pub log: LogSettings,
 }
 

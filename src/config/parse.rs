@@ -4,7 +4,7 @@ use super::database::{self, Parsed};
 use super::problem::{ConfigError, Place, Problem};
 use super::reader::{Outside, Reader};
 use super::section::{At, Section};
-use super::{Config, LogFormat, LogLevel, LogSettings, ShutdownSettings, app, budget};
+use super::{Config, DirectorySettings, LogFormat, LogLevel, LogSettings, ShutdownSettings, app, budget};
 use crate::restore::RestoreSettings;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -87,8 +87,15 @@ pub fn parse(
     let app_user = app.user.clone();
     let app_rules = app.rules.clone();
     let app = (!app.command.is_empty()).then(|| app::settings(app, &databases));
-    let databases = databases.into_iter().map(|parsed| parsed.settings).collect();
-    Ok(Checked { config: Config { app, app_rules, shutdown, restore, databases, log }, app_user, warnings })
+    let (mut single, mut directories) = (Vec::new(), Vec::new());
+    for Parsed { settings, many, .. } in databases {
+        match many {
+            None => single.push(settings),
+            Some(many) => directories.push(DirectorySettings::new(many, settings)),
+        }
+    }
+    let config = Config { app, app_rules, shutdown, restore, databases: single, directories, log };
+    Ok(Checked { config, app_user, warnings })
 }
 
 /// What this command cannot do without.

@@ -26,7 +26,16 @@ pub fn show(config: &Config) -> String {
     out.text("timeout", &show_duration(config.restore.timeout));
     out.raw("parallelism", &config.restore.parallelism.to_string());
     for database in &config.databases {
+        out.section("[[database]]");
+        out.text("path", &database.path.to_string());
         show_database(&mut out, database);
+    }
+    for directory in &config.directories {
+        out.section("[[database]]");
+        out.text("dir", &directory.dir.to_string_lossy());
+        out.text("pattern", directory.pattern.text());
+        out.raw("watch", &directory.watch.to_string());
+        show_database(&mut out, directory.each());
     }
     out.section("[log]");
     let level = LogLevel::NAMES.iter().find(|(_, level)| *level == config.log.level);
@@ -79,8 +88,6 @@ fn show_rules(out: &mut Out, rules: &AppRules) {
 }
 
 fn show_database(out: &mut Out, database: &DatabaseSettings) {
-    out.section("[[database]]");
-    out.text("path", &database.path.to_string());
     out.maybe("owner", database.owner.as_deref());
     out.maybe("mode", database.mode.map(|mode| format!("{mode:04o}")).as_deref());
     let failure = match database.on_restore_failure {

@@ -86,7 +86,7 @@ fn the_example_parses_with_every_comment_key_too() {
         let Err(error) = world.parse(&lines.join("\n"), Purpose::Check) else { continue };
         let told = error.to_string();
         let partner = told.contains("needs ") && (name.contains("_key") || name.contains("session_token"));
-        let second_database = name == "path" || name == "url";
+        let second_database = ["path", "url", "dir", "pattern", "watch"].contains(&name.as_str());
         assert!(partner || second_database, "{name}: {told}");
     }
 }

@@ -76,6 +76,10 @@ impl Encoder {
         Ok(checksum)
     }
 
+    pub fn header(&self) -> &Header {
+        &self.header
+    }
+
     /// Bytes of the file so far, drained or not.
     pub fn written(&self) -> u64 {
         self.written

@@ -7,12 +7,14 @@ pub mod error;
 pub mod header;
 mod index;
 mod lz4_frame;
+pub mod merge;
 pub mod trailer;
 
 pub use decode::{Decoder, Event};
 pub use encode::Encoder;
 pub use error::LtxError;
 pub use header::Header;
+pub use merge::{Merge, MergeError};
 pub use trailer::Trailer;
 
 /// Bytes of the header.

@@ -158,6 +158,12 @@ impl Capture {
         self.tail.image(&self.hold, false)
     }
 
+    /// The whole database at the captured position. The checksums are known, so only the WAL is read, up to there. None: it
+    /// is not all of one position just now.
+    pub fn snapshot(&mut self) -> Result<Option<Draft>, CaptureError> {
+        self.tail.snapshot(&self.hold)
+    }
+
     /// After the chain broke: takes a new hold, reads the whole database, and makes a segment of the pages that are not as
     /// they were captured. Right whatever happened to the WAL; costs one reading of the file.
     pub fn compare(&mut self) -> Result<Draft, CaptureError> {
@@ -297,6 +303,33 @@ impl Tail {
             pages.enter_sums(&mut self.sums)?;
         }
         Ok(self.draft(pages, None))
+    }
+
+    fn snapshot(&mut self, hold: &ReadHold) -> Result<Option<Draft>, CaptureError> {
+        if self.rewound {
+            return Ok(None);
+        }
+        let mut in_wal = None;
+        if let Some((header, end)) = self.here(hold)? {
+            let mut scanner = Scanner::new(&header, Cursor::start(&header), self.commit);
+            if scanner.offset() < end.offset {
+                feed(hold, &header, &mut scanner, |scanner, fed| fed != Fed::End && scanner.offset() < end.offset)?;
+            }
+            let found = scanner.finish();
+            if found.cursor.offset != end.offset {
+                return Err(CaptureError::Broken("captured frames are gone"));
+            }
+            in_wal = Some(found);
+        }
+        let lock = hold.page_size().lock_page();
+        let mut list = Vec::new();
+        for page in (1..=self.commit).map(PageNo).filter(|page| *page != lock) {
+            let Some(sum) = self.sums.get(page) else { return Ok(None) };
+            let at = in_wal.as_ref().and_then(|found| found.pages.get(&page));
+            list.push(Entry { page, source: at.map_or(Source::Database, |at| Source::Wal(*at)), sum });
+        }
+        let salts = in_wal.map(|found| found.cursor.salts);
+        Ok(Some(self.draft(Pages { files: files(hold, salts), list, whole_database: true }, None)))
     }
 
     fn stand_at(&mut self, found: &Committed) {

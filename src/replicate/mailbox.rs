@@ -17,14 +17,6 @@ pub struct Mailbox {
     closed: bool,
 }
 
-/// What ended a wait.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Woken {
-    Change,
-    Request,
-    Time,
-}
-
 /// An upload that has been under way for this long when a flush is asked for is begun anew: its connection may be dead.
 const STUCK: Duration = Duration::from_secs(2);
 
@@ -57,14 +49,11 @@ impl Mailbox {
     }
 
     /// Until something changed, somebody asks, or `until`.
-    pub async fn wait(&mut self, changed: &Notify, until: Instant) -> Woken {
+    pub async fn wait(&mut self, changed: &Notify, until: Instant) {
         tokio::select! {
-            () = changed.notified() => Woken::Change,
-            request = self.inbox.recv(), if !self.closed => {
-                self.take(request);
-                Woken::Request
-            }
-            () = tokio::time::sleep_until(until.into()) => Woken::Time,
+            () = changed.notified() => {}
+            request = self.inbox.recv(), if !self.closed => self.take(request),
+            () = tokio::time::sleep_until(until.into()) => {}
         }
     }
 

@@ -4,15 +4,22 @@
 mod anchor;
 mod capture;
 mod checkpoint;
+mod compact;
 mod frames;
+mod inventory;
 mod mailbox;
+mod merging;
+mod recent;
 mod resume;
+mod retain;
 mod segment;
 mod session;
 mod settings;
+mod snapshot;
 mod status;
 mod sums;
 mod task;
+mod upkeep;
 mod upload;
 mod watch;
 mod work;
@@ -30,6 +37,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use task::Task;
 use tokio::sync::{Notify, mpsc, oneshot};
+use watch::Watcher;
 
 /// What is replicated where.
 #[derive(Clone)]
@@ -37,6 +45,9 @@ pub struct Target {
     pub db: DbPath,
     pub store: Arc<dyn Store>,
     pub settings: ReplicateSettings,
+    /// It appeared while the app was running: nobody has compared it with its replica yet. If that has a history which it
+    /// does not continue, it is left alone, and the app is not stopped for it.
+    pub late: bool,
 }
 
 /// Where a database's task says that another writer has its replica.
@@ -74,22 +85,28 @@ pub fn hold(db: &DbPath) -> Option<ReadHold> {
         .ok()
 }
 
-/// Starts the tasks and the watcher on the current runtime. They live as long as the handles.
-pub fn start(targets: Vec<(Target, Option<ReadHold>)>, conflict: &Conflict) -> Vec<(Target, Handle)> {
-    let mut handles = Vec::new();
-    let mut watched = Vec::new();
-    for (target, hold) in targets {
+/// Starts the tasks, which live as long as their handles. What they share is here: one watcher for all files.
+pub struct Replicator {
+    watcher: Watcher,
+    conflict: Conflict,
+}
+
+impl Replicator {
+    /// On the current runtime.
+    pub fn new(conflict: Conflict) -> Replicator {
+        Replicator { watcher: Watcher::start(), conflict }
+    }
+
+    pub fn start(&self, target: Target, hold: Option<ReadHold>) -> Handle {
         let (requests, inbox) = mpsc::unbounded_channel();
         let (status, changed) = (Arc::new(StatusCell::default()), Arc::new(Notify::new()));
-        watched.push((target.db.clone(), Arc::clone(&changed)));
-        handles.push((target.clone(), Handle { requests, status: Arc::clone(&status) }));
-        let mailbox = Mailbox::new(inbox);
-        let node_id = local_state::new_node_id();
-        let task = Task { target, node_id, status, changed, mailbox, hold, conflict: conflict.clone() };
+        self.watcher.add(target.db.clone(), Arc::clone(&changed));
+        let handle = Handle { requests, status: Arc::clone(&status) };
+        let (mailbox, node_id) = (Mailbox::new(inbox), local_state::new_node_id());
+        let task = Task { target, node_id, status, changed, mailbox, hold, conflict: self.conflict.clone() };
         tokio::spawn(keep_running(task));
+        handle
     }
-    tokio::spawn(watch::run(watched));
-    handles
 }
 
 /// Runs a task to its end. A panic in it is a bug; it must not take the last flush with it.

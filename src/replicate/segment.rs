@@ -108,8 +108,7 @@ impl Pages {
     fn read(&self, entry: &Entry, buffer: &mut [u8]) -> Result<(), SegmentError> {
         let failed = |error| SegmentError::Read { page: entry.page.0, error };
         if let Source::Wal(offset) = entry.source {
-            self.files.wal.read_exact_at(buffer, offset).map_err(failed)?;
-            if self.wal_unchanged().map_err(failed)? {
+            if self.read_wal(buffer, offset).map_err(failed)? {
                 return Ok(());
             }
             // A restart under the hold means mark 0: every frame had been copied into the database before. That is the
@@ -122,6 +121,15 @@ impl Pages {
         // SQLite reads a page behind the file's end as zeros.
         buffer.get_mut(got..).unwrap_or_default().fill(0);
         Ok(())
+    }
+
+    /// False: the WAL was started over, or emptied, since the capture.
+    fn read_wal(&self, buffer: &mut [u8], offset: u64) -> std::io::Result<bool> {
+        let read = self.files.wal.read_exact_at(buffer, offset).and_then(|()| self.wal_unchanged());
+        match read {
+            Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => Ok(false),
+            read => read,
+        }
     }
 
     /// Whether the WAL's header still has the salts of the capture. A restart writes it before any frame, so what was

@@ -4,30 +4,32 @@
 use super::Target;
 use super::anchor::{self, AnchorError};
 use super::capture::{Capture, CaptureError};
-use super::mailbox::Woken;
-use super::task::{End, REMIND, TICK, Task, blocking};
+use super::task::{End, REMIND, TICK, TURN, Task, blocking};
+use super::upkeep::Upkeep;
 use super::upload::{self, Content, Stored, UploadError};
 use super::work::Work;
-use crate::model::{Captured, DbPath, Deadline};
+use crate::model::{Captured, Deadline};
 use crate::replica::{RemoteFile, Tip};
 use crate::sqlite::ReadHold;
 use crate::store::layout::Level;
 use crate::store::retry;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
-use tokio::sync::Notify;
+use std::time::{Duration, Instant};
+use tokio::sync::{Notify, Semaphore};
 
-/// A whole turn (capture, checkpoint) is made this often even if the files look the same.
-const TURN: Duration = Duration::from_secs(15);
 /// One look at the replica.
 const LOOK: Duration = Duration::from_secs(20);
 /// A request that takes longer is spoken of.
 const SLOW: Duration = Duration::from_secs(5);
+/// Databases that are read as a whole at once: many large ones must not keep all threads from the others' commits.
+static SURVEYS: Semaphore = Semaphore::const_new(4);
 
 impl Task {
     pub(super) async fn session(&mut self, hold: ReadHold) -> Result<End, End> {
+        let turn = SURVEYS.acquire().await.ok();
         let capture = blocking(move || Capture::survey(hold)).await??;
-        let (_files, tip) = self.look().await?;
+        drop(turn);
+        let (files, tip) = self.look().await?;
         let (db, replica, node_id) = (self.target.db.clone(), self.target.store.url().to_owned(), self.node_id);
         let begun = blocking(move || {
             let anchor = anchor::anchor(&db, &replica, node_id, capture, tip)?;
@@ -36,15 +38,18 @@ impl Task {
         });
         let (mut work, uploaded) = match begun.await? {
             Ok(begun) => begun,
+            Err(AnchorError::Foreign(why)) if self.target.late => return Ok(End::Refused(why)),
             Err(AnchorError::Foreign(why)) => return Ok(End::Fenced(why)),
             Err(error) => return Err(End::Again(error.to_string())),
         };
+        self.target.late = false;
         self.status.uploaded(uploaded);
+        // Ends with the session.
+        let upkeep = Upkeep::start(&self.target, &files, &self.changed);
+        drop(files);
         tracing::info!(db = %self.target.db, replica = self.target.store.url(), after = %uploaded, "replicating");
         let mut last_upload: Option<Instant> = None;
         loop {
-            // Before the capture: what changes while it runs is looked at again.
-            let seen = glance(&self.target.db);
             let asked = self.mailbox.asked();
             // Under steady writing uploads are spaced; after a quiet time the first one goes out at once.
             let free_at = last_upload.map_or_else(Instant::now, |at| at + self.target.settings.sync_interval);
@@ -58,12 +63,13 @@ impl Task {
             if found {
                 last_upload = Some(Instant::now());
             }
-            work = self.upload_pending(work).await?;
-            if asked == 0 {
+            work = self.upload_pending(work, &upkeep).await?;
+            work = offer_snapshot(work, &upkeep).await?;
+            if asked == 0 && may_move_hold(&work, &upkeep, &self.target) {
                 let settings = self.target.settings.clone();
                 let (returned, done) = blocking(move || checkpointed(work, &settings, !found)).await?;
                 done?;
-                work = self.upload_pending(returned).await?;
+                work = self.upload_pending(returned, &upkeep).await?;
             }
             // Whoever asked before the capture began has what he asked for, however much was committed since.
             if !work.behind {
@@ -77,14 +83,9 @@ impl Task {
             if found {
                 continue;
             }
-            let turn = Instant::now() + TURN;
-            loop {
-                let woken = self.mailbox.wait(&self.changed, Instant::now() + TICK).await;
-                let restless = woken != Woken::Time || !work.settled() || Instant::now() >= turn;
-                if restless || glance(&self.target.db) != seen {
-                    break;
-                }
-            }
+            // What changed while the capture ran has rung.
+            let pause = if work.settled() { TURN } else { TICK };
+            self.mailbox.wait(&self.changed, Instant::now() + pause).await;
         }
     }
 
@@ -103,15 +104,15 @@ impl Task {
         }
     }
 
-    async fn upload_pending(&mut self, mut work: Work) -> Result<Work, End> {
+    async fn upload_pending(&mut self, mut work: Work, upkeep: &Upkeep) -> Result<Work, End> {
         while work.pending().is_some() {
-            work = self.upload(work).await?;
+            work = self.upload(work, upkeep).await?;
         }
         Ok(work)
     }
 
     /// Puts the first pending segment, however long it takes.
-    async fn upload(&mut self, work: Work) -> Result<Work, End> {
+    async fn upload(&mut self, work: Work, upkeep: &Upkeep) -> Result<Work, End> {
         let work = blocking(move || {
             work.record_sending();
             work
@@ -140,6 +141,7 @@ impl Task {
         if trouble.tries > 0 {
             tracing::info!(db = %self.target.db, %txid, "the replica is back: uploaded after {} tries", trouble.tries + 1);
         }
+        upkeep.arrived(segment);
         if let Some(txid) = work.arrived() {
             self.status.uploaded(txid);
         }
@@ -164,14 +166,6 @@ impl Task {
     }
 }
 
-/// What a change of the database shows in, at the cost of two `stat`s: size and time of the file and of its WAL.
-fn glance(db: &DbPath) -> [Option<(u64, SystemTime)>; 2] {
-    [db.as_path(), &db.wal()].map(|path| {
-        let meta = std::fs::metadata(path).ok()?;
-        Some((meta.len(), meta.modified().ok()?))
-    })
-}
-
 #[derive(Default)]
 struct Trouble {
     tries: u32,
@@ -181,6 +175,27 @@ struct Trouble {
 fn capture_next(mut work: Work) -> (Work, Result<bool, CaptureError>) {
     let found = work.capture();
     (work, found)
+}
+
+/// A snapshot on its way reads pages that a checkpoint would replace. It takes its chances once the WAL is at its limit.
+fn may_move_hold(work: &Work, upkeep: &Upkeep, target: &Target) -> bool {
+    !upkeep.reads_pages() || work.wal_bytes() >= target.settings.wal_limit
+}
+
+/// Gives the snapshot that is asked for, if it can be had now.
+async fn offer_snapshot(mut work: Work, upkeep: &Upkeep) -> Result<Work, End> {
+    if work.behind || !upkeep.wants_snapshot() {
+        return Ok(work);
+    }
+    let made = blocking(move || {
+        let made = work.snapshot();
+        (work, made)
+    });
+    let (work, snapshot) = made.await?;
+    if let Some(snapshot) = snapshot? {
+        upkeep.give(snapshot);
+    }
+    Ok(work)
 }
 
 fn settled(work: Work) -> Work {

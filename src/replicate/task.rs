@@ -12,10 +12,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
-/// Looks at the files this often even when nothing reports a change: one `stat` each.
+/// The files are looked at this often even when nothing reports a change; what waits for its moment is tried as often.
 pub(super) const TICK: Duration = Duration::from_secs(1);
 /// While the store is away, it is spoken of this often.
 pub(super) const REMIND: Duration = Duration::from_secs(30);
+/// A whole turn (capture, checkpoint) is made this often even if the files look the same.
+pub(super) const TURN: Duration = Duration::from_secs(15);
 pub(super) const BREAK_PAUSE: Duration = Duration::from_millis(500);
 /// A lock that is in the way for longer is spoken of.
 const LOCKED: Duration = Duration::from_secs(3);
@@ -37,6 +39,8 @@ pub(super) enum End {
     /// The last flush is done, or nobody is left to ask.
     Closed,
     Fenced(String),
+    /// A late database whose replica holds another history.
+    Refused(String),
     /// Look again at everything, after a pause.
     Again(String),
 }
@@ -55,6 +59,7 @@ impl Task {
             match self.life().await {
                 End::Closed => return,
                 End::Fenced(detail) => return self.fenced(detail).await,
+                End::Refused(detail) => return self.refused(detail).await,
                 End::Again(reason) => {
                     // What keeps failing is tried, and spoken of, more and more rarely.
                     breaks = if begun.elapsed() > REMIND { 1 } else { breaks + 1 };
@@ -110,7 +115,15 @@ impl Task {
             if self.mailbox.closed() {
                 return Err(End::Closed);
             }
-            let pause = if asked > 0 { BREAK_PAUSE } else { TICK };
+            let absent = self.status.read().absent;
+            // A file that comes rings.
+            let pause = if asked > 0 {
+                BREAK_PAUSE
+            } else if absent {
+                TURN
+            } else {
+                TICK
+            };
             self.mailbox.wait(&self.changed, Instant::now() + pause).await;
         }
     }
@@ -120,6 +133,24 @@ impl Task {
         tracing::error!(db = %self.target.db, "another instance writes to {}: {detail}", self.target.store.url());
         self.status.update(|status| status.fenced = Some(detail.clone()));
         let _ = self.conflict.send((self.target.db.clone(), detail));
+        self.stand_aside().await;
+    }
+
+    /// The app goes on, and what it writes there stays here.
+    async fn refused(&mut self, detail: String) {
+        let replica = self.target.store.url();
+        tracing::error!(
+            db = %self.target.db, replica,
+            "NOT REPLICATED: it appeared while the app was running, and its replica holds another history: {detail}. \
+             The next start would restore that history in its place: move one of the two"
+        );
+        let told = format!("{replica} holds another history, which it does not continue: {detail}");
+        self.status.update(|status| status.fenced = Some(told));
+        self.stand_aside().await;
+    }
+
+    /// Replication has ended: answers whoever asks, until the last one.
+    async fn stand_aside(&mut self) {
         while !self.mailbox.closed() {
             let asked = self.mailbox.asked();
             if self.mailbox.answer(asked, &self.status.read()) {

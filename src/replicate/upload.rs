@@ -12,6 +12,8 @@ use tokio::sync::{Semaphore, mpsc};
 
 /// Up to this many bytes of pages a segment is encoded in memory; above, it is streamed.
 pub const WHOLE_BYTES: usize = 16 << 20;
+/// The same of a snapshot that is uploaded beside others.
+const SMALL_BYTES: usize = 1 << 20;
 /// Bytes handed to the store at a time when streaming.
 const PIECE_BYTES: usize = 1 << 20;
 /// Streams under way at once, of all databases. A producer keeps a thread of the blocking pool while the store takes its
@@ -19,7 +21,7 @@ const PIECE_BYTES: usize = 1 << 20;
 static STREAMS: Semaphore = Semaphore::const_new(4);
 /// A try may take this long, and longer by what its bytes take on the slowest line that is put up with.
 const TRY: Duration = Duration::from_secs(20);
-const SLOWEST_BYTES_PER_SECOND: u64 = 64 << 10;
+pub const SLOWEST_BYTES_PER_SECOND: u64 = 64 << 10;
 
 /// A segment with its number: ready to be put, again and again if need be.
 #[derive(Clone)]
@@ -67,8 +69,17 @@ pub enum UploadError {
 impl Segment {
     /// Blocks (reads pages). Small content is encoded now, so that it no longer needs the WAL.
     pub fn prepare(level: Level, header: Header, pages: Pages) -> Result<Segment, SegmentError> {
+        Segment::with_limit(WHOLE_BYTES, level, header, pages)
+    }
+
+    /// The same with little memory: what is not small stays in the files until it is sent.
+    pub fn of_any_size(level: Level, header: Header, pages: Pages) -> Result<Segment, SegmentError> {
+        Segment::with_limit(SMALL_BYTES, level, header, pages)
+    }
+
+    fn with_limit(limit: usize, level: Level, header: Header, pages: Pages) -> Result<Segment, SegmentError> {
         let bytes = pages.list.len() * header.page_size.bytes();
-        if bytes > WHOLE_BYTES {
+        if bytes > limit {
             return Ok(Segment { level, header, content: Content::Pages(pages) });
         }
         let mut whole = Vec::new();

@@ -1,20 +1,26 @@
 //! Wakes a database's task when its files change. One inotify instance for all databases; each is watched through its
-//! directory, so that files may come and go. In: paths. Out: `Notify`s. A file system that reports nothing is covered by
-//! the tasks' own slow tick.
+//! directory, so that files may come and go. A file system that reports nothing is covered by one slow tick for all of
+//! them: two `stat`s each. In: paths. Out: `Notify`s.
 
+use super::task::TICK;
 use crate::model::DbPath;
 use nix::errno::Errno;
-use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, WatchDescriptor};
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, InotifyEvent, WatchDescriptor};
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use tokio::io::unix::AsyncFd;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc};
+use tokio::time::Instant;
 
 /// After a wake-up the watcher rests, so that an app with thousands of commits a second costs a hundred wake-ups.
 const REST: Duration = Duration::from_millis(10);
+/// A directory that is not there yet is looked for this often.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
+/// Looks of the tick between two turns of the others on this thread.
+const AT_A_TIME: usize = 64;
 
 struct Source(Inotify);
 
@@ -24,47 +30,152 @@ impl AsRawFd for Source {
     }
 }
 
-/// A directory that is not there yet is looked for this often.
-const LOOK_AGAIN: Duration = Duration::from_millis(500);
+/// Watches until it is dropped. Whoever is added later is watched, too.
+pub struct Watcher(mpsc::UnboundedSender<(DbPath, Arc<Notify>)>);
 
-type Watched = HashMap<(WatchDescriptor, OsString), Arc<Notify>>;
-type Databases = Vec<(DbPath, Arc<Notify>)>;
+impl Watcher {
+    /// On the current runtime.
+    pub fn start() -> Watcher {
+        let (sender, inbox) = mpsc::unbounded_channel();
+        tokio::spawn(run(inbox));
+        Watcher(sender)
+    }
 
-/// Watches until the returned future is dropped. Directories that cannot be watched are left to the tick.
-pub async fn run(databases: Databases) {
-    let Some(inotify) = start() else { return };
-    let (mut watched, mut missing) = (Watched::new(), databases.clone());
-    add(&inotify.get_ref().0, &mut watched, &mut missing);
+    pub fn add(&self, db: DbPath, changed: Arc<Notify>) {
+        let _ = self.0.send((db, changed));
+    }
+}
+
+/// What a change shows in: size and time of the file and of its WAL.
+type Look = [Option<(u64, SystemTime)>; 2];
+
+struct Database {
+    path: DbPath,
+    changed: Arc<Notify>,
+    /// None: not looked at yet. The first look rings: what changed before it rang for nobody.
+    look: Option<Look>,
+    /// Its directory is not there yet.
+    missing: bool,
+}
+
+#[derive(Default)]
+struct Watch {
+    names: HashMap<(WatchDescriptor, OsString), Arc<Notify>>,
+    databases: Vec<Database>,
+}
+
+async fn run(mut inbox: mpsc::UnboundedReceiver<(DbPath, Arc<Notify>)>) {
+    let inotify = start();
+    let source = inotify.as_ref().map(|inotify| &inotify.get_ref().0);
+    let mut watch = Watch::default();
+    let mut tick = Instant::now() + TICK;
     loop {
-        let readable = async {
-            // The app may make its directory, or make it anew, whenever it likes.
-            let limit = if missing.is_empty() { Duration::MAX } else { LOOK_AGAIN };
-            tokio::time::timeout(limit, inotify.readable()).await
-        };
-        let events = match readable.await {
-            Ok(Ok(mut ready)) => {
-                let events = inotify.get_ref().0.read_events();
-                ready.clear_ready();
-                events.unwrap_or_default()
+        // The app may make its directory, or make it anew, whenever it likes.
+        let again = Instant::now() + LOOK_AGAIN;
+        let wake = if watch.databases.iter().any(|database| database.missing) { tick.min(again) } else { tick };
+        tokio::select! {
+            added = inbox.recv() => match added {
+                None => return,
+                Some((path, changed)) => watch.databases.push(Database { path, changed, look: None, missing: true }),
+            },
+            events = events(inotify.as_ref()) => {
+                watch.ring(events);
+                watch.watch_missing(source);
+                tokio::time::sleep(REST).await;
+                continue;
             }
-            Ok(Err(_)) => return,
-            Err(_) => Vec::new(),
-        };
+            () = tokio::time::sleep_until(wake), if !watch.databases.is_empty() => {}
+        }
+        watch.watch_missing(source);
+        if Instant::now() >= tick {
+            watch.tick().await;
+            tick = Instant::now() + TICK;
+        }
+    }
+}
+
+/// What the kernel reports next; never anything without inotify.
+async fn events(inotify: Option<&AsyncFd<Source>>) -> Vec<InotifyEvent> {
+    let Some(inotify) = inotify else { return std::future::pending().await };
+    let Ok(mut ready) = inotify.readable().await else { return std::future::pending().await };
+    let events = inotify.get_ref().0.read_events();
+    ready.clear_ready();
+    events.unwrap_or_default()
+}
+
+impl Watch {
+    fn ring(&mut self, events: Vec<InotifyEvent>) {
         for event in events {
             if event.mask.contains(AddWatchFlags::IN_Q_OVERFLOW) {
-                databases.iter().for_each(|(_, notify)| notify.notify_one());
+                self.databases.iter().for_each(|database| database.changed.notify_one());
             }
             if event.mask.contains(AddWatchFlags::IN_IGNORED) {
-                watched.retain(|(descriptor, _), _| *descriptor != event.wd);
-                missing = unwatched(&databases, &watched);
+                self.names.retain(|(descriptor, _), _| *descriptor != event.wd);
+                self.find_missing();
             }
-            if let Some(notify) = event.name.and_then(|name| watched.get(&(event.wd, name))) {
-                notify.notify_one();
+            if let Some(changed) = event.name.and_then(|name| self.names.get(&(event.wd, name))) {
+                changed.notify_one();
             }
         }
-        add(&inotify.get_ref().0, &mut watched, &mut missing);
-        tokio::time::sleep(REST).await;
     }
+
+    /// Those whose `Notify` nobody would ring.
+    fn find_missing(&mut self) {
+        for database in &mut self.databases {
+            database.missing = !self.names.values().any(|known| Arc::ptr_eq(known, &database.changed));
+        }
+    }
+
+    /// Watches the directories that have come meanwhile. Those that cannot be watched are left to the tick.
+    fn watch_missing(&mut self, inotify: Option<&Inotify>) {
+        let kinds = AddWatchFlags::IN_MODIFY | AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO;
+        for Database { path, changed, missing, .. } in self.databases.iter_mut().filter(|database| database.missing) {
+            let Some(inotify) = inotify else {
+                *missing = false;
+                continue;
+            };
+            match inotify.add_watch(path.directory(), kinds) {
+                Ok(descriptor) => {
+                    for name in [path.file_name(), path.wal().file_name().map(OsString::from).unwrap_or_default()] {
+                        self.names.insert((descriptor, name), Arc::clone(changed));
+                    }
+                    // What was there before the watch rings for nobody.
+                    changed.notify_one();
+                    *missing = false;
+                }
+                Err(Errno::ENOENT | Errno::ENOTDIR) => {}
+                Err(errno) => {
+                    tracing::warn!(
+                        db = %path, %errno,
+                        "the database's directory cannot be watched; commits are noticed once a second"
+                    );
+                    *missing = false;
+                }
+            }
+        }
+    }
+
+    /// Rings for every database that does not look as it did.
+    async fn tick(&mut self) {
+        for some in self.databases.chunks_mut(AT_A_TIME) {
+            for database in some {
+                let look = Some(look(&database.path));
+                if database.look != look {
+                    database.look = look;
+                    database.changed.notify_one();
+                }
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+/// Two `stat`s.
+fn look(db: &DbPath) -> Look {
+    [db.as_path(), &db.wal()].map(|path| {
+        let meta = std::fs::metadata(path).ok()?;
+        Some((meta.len(), meta.modified().ok()?))
+    })
 }
 
 fn start() -> Option<AsyncFd<Source>> {
@@ -73,35 +184,6 @@ fn start() -> Option<AsyncFd<Source>> {
         .ok()?;
     // SAFETY: `Source` owns its descriptor, and names the same one until it is dropped.
     unsafe { AsyncFd::register(Source(inotify)) }.ok()
-}
-
-/// Those whose `Notify` nobody would ring.
-fn unwatched(databases: &Databases, watched: &Watched) -> Databases {
-    let rung = |notify: &Arc<Notify>| watched.values().any(|known| Arc::ptr_eq(known, notify));
-    databases.iter().filter(|(_, notify)| !rung(notify)).cloned().collect()
-}
-
-/// Watches the directories of `missing`, and keeps in it those that are not there yet.
-fn add(inotify: &Inotify, watched: &mut Watched, missing: &mut Databases) {
-    let kinds = AddWatchFlags::IN_MODIFY | AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO;
-    missing.retain(|(path, notify)| match inotify.add_watch(path.directory(), kinds) {
-        Ok(descriptor) => {
-            for name in [path.file_name(), path.wal().file_name().map(OsString::from).unwrap_or_default()] {
-                watched.insert((descriptor, name), Arc::clone(notify));
-            }
-            // What was there before the watch rings for nobody.
-            notify.notify_one();
-            false
-        }
-        Err(Errno::ENOENT | Errno::ENOTDIR) => true,
-        Err(errno) => {
-            tracing::warn!(
-                db = %path, %errno,
-                "the database's directory cannot be watched; commits are noticed once a second"
-            );
-            false
-        }
-    });
 }
 
 #[cfg(test)]
@@ -124,7 +206,8 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let late = DbPath::new(root.path().join("made/by/the/app/app.db"));
         let notify = Arc::new(Notify::new());
-        let watching = tokio::spawn(run(vec![(late.clone(), Arc::clone(&notify))]));
+        let watcher = Watcher::start();
+        watcher.add(late.clone(), Arc::clone(&notify));
         for _ in 0..2 {
             std::fs::create_dir_all(late.directory()).unwrap();
             rings(&notify, &late).await;
@@ -132,6 +215,33 @@ mod tests {
             rings(&notify, &late).await;
             std::fs::remove_dir_all(root.path().join("made")).unwrap();
         }
-        watching.abort();
+    }
+
+    /// A file system that reports nothing: the watcher without inotify.
+    #[tokio::test]
+    async fn the_tick_rings_for_what_changed_and_for_nothing_else() {
+        let root = tempfile::tempdir().unwrap();
+        let mut watch = Watch::default();
+        for name in ["a.db", "b.db"] {
+            let path = DbPath::new(root.path().join(name));
+            watch.databases.push(Database { path, changed: Arc::default(), look: None, missing: false });
+        }
+        let changed: Vec<_> = watch.databases.iter().map(|database| Arc::clone(&database.changed)).collect();
+        let rung = async |watch: &mut Watch| {
+            watch.tick().await;
+            let mut rung = Vec::new();
+            for changed in &changed {
+                rung.push(tokio::time::timeout(Duration::ZERO, changed.notified()).await.is_ok());
+            }
+            rung
+        };
+        assert_eq!(rung(&mut watch).await, [true, true], "the first look");
+        assert_eq!(rung(&mut watch).await, [false, false]);
+        std::fs::write(root.path().join("b.db-wal"), "x").unwrap();
+        assert_eq!(rung(&mut watch).await, [false, true]);
+        std::fs::write(root.path().join("a.db"), "x").unwrap();
+        assert_eq!(rung(&mut watch).await, [true, false]);
+        std::fs::remove_file(root.path().join("a.db")).unwrap();
+        assert_eq!(rung(&mut watch).await, [true, false]);
     }
 }

@@ -132,6 +132,23 @@ impl Work {
         Ok(true)
     }
 
+    /// The whole database at the newest position of the replica, if that is where it stands.
+    pub fn snapshot(&mut self) -> Result<Option<Segment>, CaptureError> {
+        if self.behind || !self.queue.pending.is_empty() || self.queue.numbered == Txid::NONE {
+            return Ok(None);
+        }
+        let draft = match self.capture.snapshot() {
+            // The next capture sees it too, and knows what to do.
+            Err(CaptureError::Broken(_)) => return Ok(None),
+            draft => draft?,
+        };
+        let Some(draft) = draft else { return Ok(None) };
+        let (range, timestamp_ms) = (TxidRange { min: Txid::FIRST, max: self.queue.numbered }, self.queue.timestamp());
+        self.queue.last_timestamp_ms = timestamp_ms;
+        let header = header(&draft, range, timestamp_ms, self.queue.node_id);
+        Ok(Some(Segment::of_any_size(Level::SNAPSHOT, header, draft.pages)?))
+    }
+
     /// Records that the next segment is about to be sent: if its reply gets lost with us, the next start knows it.
     pub fn record_sending(&self) {
         if let Some(next) = self.queue.pending.front() {
@@ -156,6 +173,11 @@ impl Work {
             ..self.acked.clone()
         };
         Some(txid)
+    }
+
+    /// Bytes of the WAL up to the captured position.
+    pub fn wal_bytes(&self) -> u64 {
+        self.capture.wal_bytes()
     }
 
     /// Everything is copied into the database file and the WAL may be restarted, or was never written.

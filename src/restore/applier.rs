@@ -9,8 +9,8 @@ use crate::replica::RemoteFile;
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 
-/// Pieces that wait for the thread, beside the one in its hands.
-const WAITING: usize = 2;
+/// Pieces that wait for the thread, beside the one in its hands: part of what bounds memory.
+const WAITING: usize = 1;
 
 enum Work {
     Piece {

@@ -104,7 +104,14 @@ async fn read(
 }
 
 fn plan_for(source: &Source<'_>, files: &[RemoteFile], target: Target) -> Result<Plan, RestoreError> {
-    plan(files, target).map_err(|error| explain(source.url(), error))
+    plan(files, target).map(lean).map_err(|error| explain(source.url(), error))
+}
+
+/// A file that begins at the first position holds every page: what comes before it need not be read.
+fn lean(mut plan: Plan) -> Plan {
+    let full = plan.files.iter().rposition(|file| file.range.min == Txid::FIRST).unwrap_or_default();
+    plan.files.drain(..full.min(plan.files.len()));
+    plan
 }
 
 fn explain(replica: &str, source: PlanError) -> RestoreError {
@@ -140,7 +147,7 @@ fn around(
         return Err(error);
     }
     avoided.push(file.clone());
-    match plan(&sound(files, avoided), target) {
+    match plan(&sound(files, avoided), target).map(lean) {
         Ok(new) if new.end == old.end => {
             tracing::error!("{error}; other files lead to the same position, so the restore goes on without it");
             Ok(new)
@@ -178,6 +185,15 @@ mod tests {
         assert_eq!(continuation(&old, &parts, reached(4, 4)), Some(vec![]));
         assert_eq!(continuation(&merged, &parts, reached(1, 5)), None, "it does not reach what was begun");
         assert_eq!(continuation(&old, &plan_of(&[other, file(0, 5, 5)]), reached(3, 4)), None, "another snapshot");
+    }
+
+    #[test]
+    fn nothing_is_read_before_a_file_with_every_page() {
+        let (base, raw) = (file(9, 1, 1), file(0, 2, 2));
+        let (full, last) = (file(1, 1, 3), file(0, 4, 4));
+        let chain = [base.clone(), raw.clone(), full.clone(), last.clone()];
+        assert_eq!(lean(plan_of(&chain)).files, [full, last]);
+        assert_eq!(lean(plan_of(&[base.clone(), raw.clone()])).files, [base, raw]);
     }
 
     #[test]

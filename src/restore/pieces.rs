@@ -7,7 +7,8 @@ use std::time::Duration;
 
 const SMALLEST: u64 = 64 << 10;
 const FIRST: u64 = 256 << 10;
-const LARGEST: u64 = 2 << 20;
+/// Stores that keep objects in chunks of their own answer small ranges at a multiple of the cost.
+const LARGEST: u64 = 8 << 20;
 /// What may be on the way or waiting to be applied: bounds memory, whatever the number of requests.
 const BUDGET: u64 = 24 << 20;
 

@@ -4,12 +4,14 @@
 //! The supervising thread sends `Restore` first; after `Report::Restored(Ok(..))` it sends `Replicate` and starts the
 //! app. `Flush` may come any number of times. `Finish` is the last command.
 
-use super::flush::{Running, flush_all};
+use super::crew::Crew;
+use super::discover::Directory;
+use super::flush::flush_all;
 pub use super::messages::{Command, DatabaseSummary, Report, StartFailure, Wake};
-use super::prepare::{Database, Prepared, abandon, prepare_all};
-use crate::replicate::{self, Target};
+use super::prepare::{Database, Prepared, Wanted, abandon, prepare_all};
 use crate::restore::RestoreSettings;
-use std::sync::mpsc;
+use crate::store::Stores;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinSet;
@@ -18,6 +20,8 @@ use tokio::task::JoinSet;
 const BLOCKING_THREADS: usize = 16;
 /// An idle process keeps no threads for work that may come.
 const THREAD_LIFE: Duration = Duration::from_secs(5);
+/// Watched directories are looked at this often.
+const LOOK: Duration = Duration::from_millis(500);
 
 pub struct Engine {
     commands: UnboundedSender<Command>,
@@ -27,19 +31,22 @@ impl Engine {
     /// Starts the thread. With no databases every command is answered at once.
     pub fn start(
         databases: Vec<Database>,
+        directories: Vec<Directory>,
         restore: RestoreSettings,
         reports: mpsc::Sender<Report>,
         wake: Wake,
     ) -> std::io::Result<Engine> {
         let (commands, inbox) = unbounded_channel();
         let reports = Reports { to: reports, wake };
+        let (stores, touched) = (Arc::new(Stores::default()), Arc::default());
+        let wanted = Wanted { databases, directories, settings: restore, stores, touched };
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .max_blocking_threads(BLOCKING_THREADS)
             .thread_keep_alive(THREAD_LIFE)
             .build()?;
         std::thread::Builder::new().name("engine".into()).spawn(move || {
-            runtime.block_on(serve(databases, restore, inbox, &reports));
+            runtime.block_on(serve(wanted, inbox, &reports));
             // Disk or network work that hangs must not keep the thread.
             runtime.shutdown_background();
         })?;
@@ -64,40 +71,40 @@ impl Reports {
     }
 }
 
-async fn serve(
-    databases: Vec<Database>,
-    settings: RestoreSettings,
-    mut commands: UnboundedReceiver<Command>,
-    reports: &Reports,
-) {
+async fn serve(wanted: Wanted, mut commands: UnboundedReceiver<Command>, reports: &Reports) {
     let (conflict, mut conflicts) = unbounded_channel();
     let mut preparing = JoinSet::new();
     let mut prepared: Vec<Prepared> = Vec::new();
-    let mut running: Vec<Running> = Vec::new();
+    let mut crew: Option<Crew> = None;
+    let mut look = tokio::time::interval(LOOK);
+    look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut flushes = JoinSet::new();
     loop {
         tokio::select! {
             command = commands.recv() => match command {
                 None => return,
                 Some(Command::Restore) => {
-                    preparing.spawn(prepare_all(databases.clone(), settings.clone()));
+                    preparing.spawn(prepare_all(wanted.clone()));
                 }
                 Some(Command::Abandon) => {
                     preparing.shutdown().await;
-                    abandon(&databases).await;
+                    abandon(&wanted.touched()).await;
                     reports.send(Report::Restored(Err(StartFailure::Abandoned)));
                 }
-                Some(Command::Replicate(_)) => running = replicate_all(std::mem::take(&mut prepared), &conflict),
+                Some(Command::Replicate(_)) => {
+                    let (stores, prepared) = (Arc::clone(&wanted.stores), std::mem::take(&mut prepared));
+                    crew = Some(Crew::start(prepared, &wanted.directories, stores, conflict.clone()));
+                }
                 Some(Command::Flush { by }) => {
-                    flushes.spawn(flush_all(running.clone(), by, false));
+                    flushes.spawn(flush_all(crew.as_mut().map(Crew::all).unwrap_or_default(), by, false));
                 }
-                Some(Command::Finish { by, .. }) => {
-                    flushes.spawn(flush_all(running.clone(), by, true));
-                }
-                Some(Command::FinishUnproven { by }) => {
-                    flushes.spawn(flush_all(running.clone(), by, true));
+                Some(Command::Finish { by, .. } | Command::FinishUnproven { by }) => {
+                    flushes.spawn(flush_all(crew.as_mut().map(Crew::last).unwrap_or_default(), by, true));
                 }
             },
+            _ = look.tick(), if crew.as_ref().is_some_and(Crew::expects) => {
+                crew.iter_mut().for_each(Crew::look);
+            }
             Some(done) = preparing.join_next() => {
                 let result = done.unwrap_or_else(|error| Err(StartFailure::Local(format!("internal error: {error}"))));
                 reports.send(Report::Restored(result.map(|(ready, restored)| {
@@ -118,20 +125,4 @@ async fn serve(
             }
         }
     }
-}
-
-fn replicate_all(prepared: Vec<Prepared>, conflict: &replicate::Conflict) -> Vec<Running> {
-    let mut running = Vec::new();
-    let mut targets = Vec::new();
-    for one in prepared {
-        if one.replicate {
-            let target = Target { db: one.db, store: one.store, settings: one.settings };
-            targets.push((target, one.hold));
-        } else {
-            running.push(Running::Not(one.db));
-        }
-    }
-    let handles = replicate::start(targets, conflict);
-    running.extend(handles.into_iter().map(|(target, handle)| Running::Task(target.db, handle)));
-    running
 }

@@ -9,8 +9,8 @@ use tokio::task::JoinSet;
 #[derive(Clone)]
 pub enum Running {
     Task(DbPath, Handle),
-    /// It could not be restored and the configuration said to start all the same: it is not replicated.
-    Not(DbPath),
+    /// It is not replicated, for this reason.
+    Not(DbPath, String),
 }
 
 /// Flushes everything; returns at `by` at the latest. The flag is handed through.
@@ -19,7 +19,7 @@ pub async fn flush_all(running: Vec<Running>, by: Deadline, last: bool) -> (bool
     for (index, one) in running.into_iter().enumerate() {
         flushing.spawn(async move {
             let summary = match one {
-                Running::Not(db) => not_replicated(&db),
+                Running::Not(db, why) => not_replicated(&db, why),
                 Running::Task(db, handle) => {
                     let done = tokio::time::timeout_at(by.instant().into(), handle.flush(last)).await;
                     let answer = done.ok().flatten();
@@ -35,13 +35,13 @@ pub async fn flush_all(running: Vec<Running>, by: Deadline, last: bool) -> (bool
     (last, summaries.into_iter().map(|(_, summary)| summary).collect())
 }
 
-fn not_replicated(db: &DbPath) -> DatabaseSummary {
+fn not_replicated(db: &DbPath, why: String) -> DatabaseSummary {
     DatabaseSummary {
         database: db.to_string(),
         complete: false,
         captured: "none".into(),
         uploaded: "none".into(),
-        missing: Some("everything of this run: it was started without its restore".into()),
+        missing: Some(format!("everything of this run: {why}")),
         bytes: 0,
     }
 }

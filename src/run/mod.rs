@@ -3,11 +3,13 @@
 //! This is the main thread, alone with signals, fork and wait. It sleeps until something happens, never in between,
 //! and never waits for the log, the disk or the store: those belong to the engine's thread.
 
+mod crew;
+pub mod discover;
 pub mod engine;
 mod flush;
 mod messages;
 pub mod owners;
-mod prepare;
+pub mod prepare;
 mod summary;
 mod world;
 

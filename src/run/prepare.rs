@@ -1,16 +1,21 @@
 //! Everything before the app may start: each database restored or kept, in parallel, and its WAL held. In: the
 //! configured databases. Out: what replication needs, or why the app must not be started.
 
+use super::discover::{self, Directory, Found};
 use super::messages::StartFailure;
 use crate::config::DatabaseSettings;
 use crate::model::DbPath;
 use crate::model::proof::Restored;
 use crate::replicate::{self, ReplicateSettings};
-use crate::restore::{self, Outcome, Owners, Progress, RestoreError, RestoreErrorKind, RestoreSettings};
+use crate::restore::{
+    self, OnRestoreFailure, Outcome, Owners, Progress, RestoreError, RestoreErrorKind, RestoreSettings,
+};
 use crate::sqlite::ReadHold;
-use crate::store::{self, Store, StoreError, StoreErrorKind};
-use std::sync::Arc;
+use crate::store::{Store, StoreError, StoreErrorKind, Stores};
+use crate::supervise::descriptors::{self, DescriptorError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 /// A configured database, its owners looked up.
@@ -33,26 +38,84 @@ pub struct Prepared {
 /// A restore that takes long says how far it is this often.
 const PROGRESS_EVERY: Duration = Duration::from_secs(3);
 
+/// Databases that are restored or looked through at once, and the requests of all of them together: what many at once would
+/// only add is memory and sockets.
+const AT_ONCE: usize = 16;
+const REQUESTS: usize = 32;
+/// Descriptors of one database: two connections with the database and its WAL each, the WAL index, and our own two; one is
+/// left for what SQLite closes late. And those of everything else: requests, files being read, the log, the runtime.
+const DESCRIPTORS: u64 = 8;
+const DESCRIPTORS_BESIDE: u64 = 192;
+
+/// What is to be prepared.
+#[derive(Clone)]
+pub struct Wanted {
+    pub databases: Vec<Database>,
+    pub directories: Vec<Directory>,
+    pub settings: RestoreSettings,
+    pub stores: Arc<Stores>,
+    /// All databases that may have been touched, those of the directories included.
+    pub touched: Arc<Mutex<Vec<Database>>>,
+}
+
+impl Wanted {
+    pub fn touched(&self) -> Vec<Database> {
+        self.touched.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What is configured, and what is found in the directories.
+    async fn find(&self) -> Result<Vec<Found>, StartFailure> {
+        let configured = self.databases.iter().cloned().map(|database| Found { database, here: true });
+        let mut all: Vec<Found> = configured.collect();
+        for directory in &self.directories {
+            let each = directory.settings.each();
+            match discover::find(directory, &self.stores, &self.settings).await {
+                Ok(found) => all.extend(found),
+                Err(error) if each.on_restore_failure == OnRestoreFailure::Abort => return Err(unavailable(&error)),
+                Err(error) => {
+                    tracing::error!("starting with what is in {} alone: {error}", directory.settings.dir.display());
+                    all.extend(discover::here(directory));
+                }
+            }
+        }
+        *self.touched.lock().unwrap_or_else(PoisonError::into_inner) =
+            all.iter().map(|found| found.database.clone()).collect();
+        Ok(all)
+    }
+}
+
+/// Room for the descriptors of `databases`.
+pub fn room_for(databases: usize) -> Result<(), DescriptorError> {
+    descriptors::room_for(DESCRIPTORS_BESIDE + DESCRIPTORS * databases as u64)
+}
+
 /// All of them, or the first reason against it.
-pub async fn prepare_all(
-    databases: Vec<Database>,
-    settings: RestoreSettings,
-) -> Result<(Vec<Prepared>, Restored), StartFailure> {
-    let mut tasks = JoinSet::new();
-    for (index, database) in databases.iter().cloned().enumerate() {
-        let settings = settings.clone();
-        tasks.spawn(async move { (index, prepare(database, &settings).await) });
+pub async fn prepare_all(wanted: Wanted) -> Result<(Vec<Prepared>, Restored), StartFailure> {
+    let found = wanted.find().await?;
+    let count = found.len();
+    room_for(count).map_err(|error| StartFailure::Local(format!("for {count} databases {error}")))?;
+    let mut settings = wanted.settings.clone();
+    settings.parallelism = settings.parallelism.min((REQUESTS / count.clamp(1, AT_ONCE)).max(1));
+    let (mut tasks, turns) = (JoinSet::new(), Arc::new(Semaphore::new(AT_ONCE)));
+    for (index, Found { database, here }) in found.into_iter().enumerate() {
+        let (settings, turns, stores) = (settings.clone(), Arc::clone(&turns), Arc::clone(&wanted.stores));
+        tasks.spawn(async move {
+            let _turn = turns.acquire().await;
+            (index, here, prepare(database, &settings, &stores).await)
+        });
     }
     let (mut prepared, mut outcomes) = (Vec::new(), Vec::new());
     while let Some(done) = tasks.join_next().await {
         match done {
-            Ok((index, Ok((one, outcome)))) => {
+            // Something of a database's name in the bucket that is no replica.
+            Ok((_, false, Ok((_, Outcome::StartedEmpty)))) => {}
+            Ok((index, _, Ok((one, outcome)))) => {
                 prepared.push((index, one));
                 outcomes.push(outcome);
             }
-            Ok((_, Err(failure))) => {
+            Ok((_, _, Err(failure))) => {
                 tasks.shutdown().await;
-                abandon(&databases).await;
+                abandon(&wanted.touched()).await;
                 return Err(failure);
             }
             Err(error) => return Err(StartFailure::Local(format!("internal error: {error}"))),
@@ -76,9 +139,13 @@ pub async fn abandon(databases: &[Database]) {
     let _ = put_back.await;
 }
 
-async fn prepare(database: Database, settings: &RestoreSettings) -> Result<(Prepared, Outcome), StartFailure> {
+async fn prepare(
+    database: Database,
+    settings: &RestoreSettings,
+    stores: &Stores,
+) -> Result<(Prepared, Outcome), StartFailure> {
     let DatabaseSettings { path: db, on_restore_failure, replicate, replica, .. } = database.settings;
-    let store = store::open(&replica).map_err(|error| unavailable(&error))?;
+    let store = stores.open(&replica).map_err(|error| unavailable(&error))?;
     let progress = Progress::default();
     let restoring = restore::prepare(&db, &*store, settings, &database.owners, on_restore_failure, &progress);
     let outcome = spoken(&db, &progress, restoring).await.map_err(failure)?;

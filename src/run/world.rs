@@ -1,6 +1,7 @@
 //! The doer of `run`: everything that is outside. In: actions. Out: one event at a time. Decides nothing but the order
 //! in which it looks: a passed deadline first (a storm of signals cannot hold it up), then signals, then the engine.
 
+use super::discover;
 use super::engine::{Command, DatabaseSummary, Engine, Report, StartFailure, Wake};
 use super::owners::{OwnersError, owners};
 use super::prepare::Database;
@@ -87,7 +88,11 @@ impl World {
         let wake: Wake = Box::new(move || bell.waker.wake());
         let (sender, reports) = channel();
         let databases = databases(config.databases, settings.user.as_deref())?;
-        let engine = Engine::start(databases, config.restore, sender, wake).map_err(system("engine thread"))?;
+        let user = settings.user.as_deref();
+        let directories = config.directories.into_iter().map(|entry| discover::directory(entry, user));
+        let directories = directories.collect::<Result<_, _>>()?;
+        let engine = Engine::start(databases, directories, config.restore, sender, wake);
+        let engine = engine.map_err(system("engine thread"))?;
         engine.send(Command::Restore);
         tracing::info!(version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), "litevisor starts");
         let shutdown = config.shutdown;

@@ -4,7 +4,9 @@
 use super::error::SqliteError;
 use crate::model::DbPath;
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, OpenFlags, ffi};
+use std::ffi::c_int;
+use std::sync::Once;
 use std::time::Duration;
 
 /// How long our own statements wait for a lock. Only ours: the app's waits are its own.
@@ -15,10 +17,26 @@ pub(super) struct Link {
     path: DbPath,
 }
 
+/// Hundreds of databases have two connections each, which read next to nothing: SQLite's memory for quick small allocations
+/// (48 KiB) and for a page cache (20 pages), both made in advance for each connection, would be most of what they cost.
+fn use_little_memory() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let none = std::ptr::null_mut::<std::ffi::c_void>();
+        // SAFETY: before this process's first connection (else SQLite refuses, which is harmless), and `Once` keeps other
+        // threads out; the arguments are of the types that these options take.
+        unsafe {
+            ffi::sqlite3_config(ffi::SQLITE_CONFIG_LOOKASIDE, 0 as c_int, 0 as c_int);
+            ffi::sqlite3_config(ffi::SQLITE_CONFIG_PAGECACHE, none, 0 as c_int, 0 as c_int);
+        }
+    });
+}
+
 impl Link {
     pub(super) fn open(path: &DbPath) -> Result<Link, SqliteError> {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let failed = |error| SqliteError::sql("open", path, &error);
+        use_little_memory();
         let conn = Connection::open_with_flags(path.as_path(), flags).map_err(failed)?;
         conn.busy_timeout(BUSY_WAIT).map_err(failed)?;
         conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map_err(failed)?;

@@ -55,6 +55,42 @@ pub fn keep(path: &Path) -> io::Result<(FileId, Arc<File>)> {
     Ok((id, file))
 }
 
+/// What a file's first bytes say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Nothing is in it, or it is gone: what it becomes will be seen.
+    Empty,
+    Sqlite,
+    Other,
+}
+
+/// Looks into a file that may become a database of ours: it is not kept for that. Whoever has a connection keeps its file
+/// since before, and the list of those is locked here: no lock of a connection can get lost by the closing.
+#[expect(clippy::disallowed_methods, reason = "no connection of ours has a file that is not kept")]
+pub fn kind(path: &Path) -> io::Result<Kind> {
+    let kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
+    let id = match identity(path)? {
+        None => return Ok(Kind::Empty),
+        Some(id) => id,
+    };
+    if kept.as_ref().is_some_and(|kept| kept.contains_key(&id)) {
+        return Ok(Kind::Sqlite);
+    }
+    let mut start = [0; MAGIC.len()];
+    let got = match File::open(path) {
+        Ok(file) => read_full(&file, 0, &mut start)?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
+        Err(error) => return Err(error),
+    };
+    Ok(match got {
+        0 => Kind::Empty,
+        16 if start == *MAGIC => Kind::Sqlite,
+        _ => Kind::Other,
+    })
+}
+
+const MAGIC: &[u8; 16] = b"SQLite format 3\0";
+
 /// A second safety: an open-file-description lock on SQLite's SHARED range survives the accident that this file exists
 /// to prevent, and keeps other processes from deleting the WAL. Failing to get it is no error.
 pub fn guard(file: &File) {
@@ -90,4 +126,26 @@ pub fn read_full(file: &File, offset: u64, buffer: &mut [u8]) -> std::io::Result
         }
     }
     Ok(done)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_first_bytes_say() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.db");
+        assert_eq!(kind(&path).unwrap(), Kind::Empty);
+        for (bytes, expected) in [
+            (&b""[..], Kind::Empty),
+            (b"S", Kind::Other),
+            (b"SQLite format 3", Kind::Other),
+            (b"SQLite format 3\0", Kind::Sqlite),
+            (b"SQLite format 2\0 and more", Kind::Other),
+        ] {
+            std::fs::write(&path, bytes).unwrap();
+            assert_eq!(kind(&path).unwrap(), expected, "{bytes:?}");
+        }
+    }
 }

@@ -126,6 +126,10 @@ impl Store for Faulty {
         Box::pin(self.disturb(Call::List, by, self.inner.list(prefix, by)))
     }
 
+    fn directories<'a>(&'a self, by: Deadline) -> StoreFuture<'a, Vec<String>> {
+        Box::pin(self.disturb(Call::List, by, self.inner.directories(by)))
+    }
+
     fn get<'a>(&'a self, key: &'a str, range: Option<Range<u64>>, by: Deadline) -> StoreFuture<'a, Bytes> {
         Box::pin(self.disturb(Call::Get, by, self.inner.get(key, range, by)))
     }

@@ -18,7 +18,7 @@ pub mod settings;
 use crate::model::Deadline;
 use bytes::Bytes;
 pub use error::{StoreError, StoreErrorKind};
-pub use open::open;
+pub use open::{Stores, open};
 pub use settings::{Scheme, StoreSettings};
 use std::future::Future;
 use std::ops::Range;
@@ -86,6 +86,15 @@ pub trait Store: Send + Sync {
             let mut objects = self.list(prefix, by).await?;
             objects.retain(|object| object.key.as_str() > after);
             Ok(Page { objects, more: false })
+        })
+    }
+
+    /// The names right under the root that have objects below them, any order: where the root holds many replicas.
+    fn directories<'a>(&'a self, by: Deadline) -> StoreFuture<'a, Vec<String>> {
+        Box::pin(async move {
+            let objects = self.list("", by).await?;
+            let first = objects.iter().filter_map(|object| Some(object.key.split_once('/')?.0.to_owned()));
+            Ok(first.collect::<std::collections::BTreeSet<_>>().into_iter().collect())
         })
     }
 

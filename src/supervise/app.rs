@@ -125,6 +125,7 @@ fn explain(failure: Failure, plan: &Plan, settings: &AppSettings) -> SpawnError 
         Step::NoNewPrivs => "prctl(PR_SET_NO_NEW_PRIVS)".to_string(),
         Step::ParentDeath => "prctl(PR_SET_PDEATHSIG)".to_string(),
         Step::WorkingDir => format!("working directory {:?}", settings.working_dir.as_deref().unwrap_or(Path::new(""))),
+        Step::Files => "setrlimit(RLIMIT_NOFILE)".to_string(),
         Step::Mask => "sigprocmask".to_string(),
     };
     SpawnError::Setup { step, source: failure.errno }

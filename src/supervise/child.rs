@@ -28,6 +28,7 @@ pub(super) struct Plan {
     pub(super) take_terminal: bool,
     mask: SigSet,
     child_ignored: bool,
+    files: Option<libc::rlimit>,
     parent: c_int,
     report: RawFd,
     /// Place of LISTEN_PID in `env`, and room for the new entry.
@@ -50,6 +51,7 @@ pub(super) enum Step {
     NoNewPrivs,
     ParentDeath,
     WorkingDir,
+    Files,
     Mask,
     Exec,
 }
@@ -84,6 +86,7 @@ impl Plan {
             take_terminal: false,
             mask: inherited.mask,
             child_ignored: inherited.child_ignored,
+            files: inherited.files,
             parent: nix::unistd::getpid().as_raw(),
             report: report.as_raw_fd(),
         }
@@ -137,7 +140,7 @@ impl Plan {
         if let Some(identity) = &self.identity {
             become_user(identity)?;
         }
-        // SAFETY: as above; the path is a live C string, the mask a live signal set.
+        // SAFETY: as above; the path is a live C string, limits and mask live structures.
         unsafe {
             if self.no_new_privs {
                 check(Step::NoNewPrivs, libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))?;
@@ -148,6 +151,10 @@ impl Plan {
             }
             if let Some(directory) = &self.working_dir {
                 check(Step::WorkingDir, libc::chdir(directory.as_ptr()))?;
+            }
+            // Ours may have been raised. Open descriptors above the limit stay open, and close at the exec.
+            if let Some(files) = &self.files {
+                check(Step::Files, libc::setrlimit(libc::RLIMIT_NOFILE, files))?;
             }
             // Rust's runtime ignores SIGPIPE; an ignored signal would stay ignored over exec.
             libc::signal(libc::SIGPIPE, libc::SIG_DFL);
@@ -242,6 +249,7 @@ impl Failure {
             Step::NoNewPrivs,
             Step::ParentDeath,
             Step::WorkingDir,
+            Step::Files,
             Step::Mask,
         ];
         Failure {
@@ -268,7 +276,9 @@ mod tests {
 
     #[test]
     fn what_went_in_the_pipe_comes_out() {
-        for step in [Step::Group, Step::Groups, Step::Gid, Step::Uid, Step::Regained, Step::Mask, Step::Exec] {
+        for step in
+            [Step::Group, Step::Groups, Step::Gid, Step::Uid, Step::Regained, Step::Files, Step::Mask, Step::Exec]
+        {
             let failure = Failure { step, errno: Errno::EACCES, candidate: 0x1234_5678 };
             assert_eq!(Failure::decode(failure.encode()), failure);
         }

@@ -7,6 +7,7 @@
 
 use nix::libc;
 use nix::sys::prctl;
+use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, Signal, sigaction, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use std::ffi::{CStr, CString, c_char};
@@ -34,6 +35,8 @@ pub(super) struct Inherited {
     pub(super) environment: Vec<CString>,
     /// We leave it once the app has it. None: it was removed, and stays where it is.
     pub(super) directory: Option<PathBuf>,
+    /// Soft and hard limit of open files: ours may be raised.
+    pub(super) files: Option<libc::rlimit>,
     /// Beyond stdin, stdout and stderr (socket activation, a pipe that is waited on).
     descriptors: Vec<RawFd>,
 }
@@ -56,7 +59,9 @@ pub fn claim() -> Result<Claimed, ClaimError> {
     let adopts_orphans = is_init() || prctl::set_child_subreaper(true).is_ok();
     let directory = std::env::current_dir().ok();
     let (environment, descriptors) = (environment(), descriptors(signals.as_raw_fd()));
-    let inherited = Inherited { mask, child_ignored, environment, directory, descriptors };
+    let files = getrlimit(Resource::RLIMIT_NOFILE).ok();
+    let files = files.map(|(soft, hard)| libc::rlimit { rlim_cur: soft, rlim_max: hard });
+    let inherited = Inherited { mask, child_ignored, environment, directory, files, descriptors };
     Ok(Claimed { signals, inherited, adopts_orphans })
 }
 

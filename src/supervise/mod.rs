@@ -7,6 +7,7 @@ pub mod app;
 mod child;
 pub mod claim;
 mod command;
+pub mod descriptors;
 pub mod forward;
 mod kill;
 mod procfs;

@@ -53,6 +53,15 @@ pub async fn what_was_created_can_be_read(store: Subject) {
     assert_eq!(sizes, [("0000/a.ltx", 5), ("0000/empty.ltx", 0)]);
 }
 
+pub async fn the_names_under_the_root_are_told(store: Subject) {
+    assert_eq!(store.directories(soon()).await.unwrap(), Vec::<String>::new());
+    for key in ["a.db/0000/1.ltx", "a.db/0009/1.ltx", "b c.db/ltx/0/1.ltx", "plain"] {
+        assert_eq!(create(&store, key, "x").await, Put::Created);
+    }
+    let names: BTreeSet<String> = store.directories(soon()).await.unwrap().into_iter().collect();
+    assert_eq!(names, set(&["a.db", "b c.db"]));
+}
+
 pub async fn create_leaves_an_existing_object_alone(store: Subject) {
     assert_eq!(create(&store, "0000/a.ltx", "first").await, Put::Created);
     assert_eq!(create(&store, "0000/a.ltx", "second").await, Put::Exists);

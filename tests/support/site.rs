@@ -13,6 +13,8 @@ pub struct Site {
     pub kind: As,
     /// Text before `[[database]]`, e.g. a `[shutdown]` table.
     pub settings: String,
+    /// More keys of `[[database]]`.
+    pub database_settings: String,
     /// More keys of `[database.replica]`.
     pub replica_settings: String,
 }
@@ -32,8 +34,9 @@ impl Site {
 
     fn new(directory: tempfile::TempDir, replica: Replica) -> Site {
         std::fs::create_dir(directory.path().join("disk")).unwrap();
-        let (settings, replica_settings) = (String::new(), String::new());
-        Site { directory, replica, kind: As::Process, settings, replica_settings }
+        let none = String::new;
+        let (settings, database_settings, replica_settings) = (none(), none(), none());
+        Site { directory, replica, kind: As::Process, settings, database_settings, replica_settings }
     }
 
     pub fn with_pid1(mut self) -> Site {
@@ -43,6 +46,11 @@ impl Site {
 
     pub fn with_settings(mut self, text: &str) -> Site {
         self.settings = format!("{text}\n");
+        self
+    }
+
+    pub fn with_database_settings(mut self, text: &str) -> Site {
+        self.database_settings = format!("{text}\n");
         self
     }
 
@@ -77,9 +85,10 @@ impl Site {
         let path = self.path("supervisor.toml");
         let db = self.db();
         let text = format!(
-            "{}\n[[database]]\npath = \"{}\"\n\n[database.replica]\n{}{}",
+            "{}\n[[database]]\npath = \"{}\"\n{}\n[database.replica]\n{}{}",
             self.settings,
             db.display(),
+            self.database_settings,
             replica.toml(),
             self.replica_settings
         );

@@ -41,7 +41,7 @@ fn wanted(job: &Job) -> Result<Wanted, Failure> {
         Job::To { out, txid, force, .. } => {
             Ok(Wanted { out: out.clone(), owners: Owners::default(), target: target(*txid), force: *force })
         }
-        Job::InPlace { database, user, txid, force } => {
+        Job::InPlace { database, user, txid, force, .. } => {
             let owners = owners(database, user.as_deref())
                 .map_err(|error| Failure { kind: FailureKind::Local, told: error.to_string() })?;
             let out = database.path.as_path().to_owned();

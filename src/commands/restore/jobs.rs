@@ -1,6 +1,6 @@
 //! What `litevisor restore` has to do, and what its endings mean for the exit code. Pure but for one `stat`.
 
-use crate::config::{Checked, Config, DatabaseSettings, nearest};
+use crate::config::{Checked, Config, DatabaseSettings, DirectorySettings, nearest};
 use crate::exit;
 use crate::model::Txid;
 use crate::store::StoreSettings;
@@ -22,7 +22,8 @@ pub struct Wanted {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Job {
     /// Where it is configured to be, with the owner and the mode that it is to have. `user` is the app's.
-    InPlace { database: Box<DatabaseSettings>, user: Option<String>, txid: Option<Txid>, force: bool },
+    /// `found`: by a name in the bucket alone, which may belong to something else.
+    InPlace { database: Box<DatabaseSettings>, user: Option<String>, txid: Option<Txid>, force: bool, found: bool },
     /// To a file of its own.
     To { out: PathBuf, replica: Box<StoreSettings>, txid: Option<Txid>, force: bool },
 }
@@ -40,6 +41,10 @@ impl Job {
             Job::InPlace { database, .. } => &database.replica,
             Job::To { replica, .. } => replica,
         }
+    }
+
+    pub fn found(&self) -> bool {
+        matches!(self, Job::InPlace { found: true, .. })
     }
 
     fn force(&self) -> bool {
@@ -81,40 +86,51 @@ pub fn from_replica(args: &Wanted, replica: StoreSettings) -> Option<Job> {
     Some(Job::To { out, replica: Box::new(replica), txid: args.txid, force: args.force })
 }
 
-/// The configured databases that are meant. The error is bad usage.
-pub fn from_config(args: &Wanted, checked: &Checked, working_dir: &Path) -> Result<Vec<Job>, String> {
+/// The configured databases that are meant; `found` are those of the directories, asked for when no database is named. The
+/// error is bad usage.
+pub fn from_config(
+    args: &Wanted,
+    checked: &Checked,
+    found: Vec<DatabaseSettings>,
+    working_dir: &Path,
+) -> Result<Vec<Job>, String> {
     let Checked { config, app_user, .. } = checked;
-    let wanted = match &args.subject {
-        None => config.databases.iter().collect::<Vec<_>>(),
-        Some(subject) => vec![named(subject, config, working_dir)?],
+    let wanted: Vec<(DatabaseSettings, bool)> = match &args.subject {
+        None => {
+            let configured = config.databases.iter().cloned().map(|database| (database, false));
+            configured.chain(found.into_iter().map(|database| (database, true))).collect()
+        }
+        Some(subject) => vec![(named(subject, config, working_dir)?, false)],
     };
     if let (Some(_), [_, _, ..]) = (&args.out, wanted.as_slice()) {
         return Err(format!("-o needs one database: {} are configured; name one", wanted.len()));
     }
-    let job = |database: &DatabaseSettings| match &args.out {
-        Some(out) => Job::To {
-            out: out.clone(),
-            replica: Box::new(database.replica.clone()),
-            txid: args.txid,
-            force: args.force,
-        },
-        None => Job::InPlace {
-            database: Box::new(database.clone()),
-            user: app_user.clone(),
-            txid: args.txid,
-            force: args.force,
-        },
+    let job = |(database, found): (DatabaseSettings, bool)| match &args.out {
+        Some(out) => {
+            Job::To { out: out.clone(), replica: Box::new(database.replica), txid: args.txid, force: args.force }
+        }
+        None => {
+            let (database, user) = (Box::new(database), app_user.clone());
+            Job::InPlace { database, user, txid: args.txid, force: args.force, found }
+        }
     };
     Ok(wanted.into_iter().map(job).collect())
 }
 
-fn named<'a>(subject: &OsStr, config: &'a Config, working_dir: &Path) -> Result<&'a DatabaseSettings, String> {
+fn named(subject: &OsStr, config: &Config, working_dir: &Path) -> Result<DatabaseSettings, String> {
     let path: PathBuf = working_dir.join(subject).components().collect();
-    config.databases.iter().find(|database| database.path.as_path() == path).ok_or_else(|| {
-        let known: Vec<String> = config.databases.iter().map(|database| database.path.to_string()).collect();
-        let hint = nearest::hint(&path.to_string_lossy(), known.iter().map(String::as_str));
-        format!("{} is no configured database{hint} (configured: {})", path.display(), known.join(", "))
-    })
+    if let Some(database) = config.databases.iter().find(|database| database.path.as_path() == path) {
+        return Ok(database.clone());
+    }
+    let name = path.file_name().and_then(OsStr::to_str).unwrap_or_default();
+    let inside = |entry: &&DirectorySettings| path.parent() == Some(&*entry.dir) && entry.takes(name);
+    if let Some(entry) = config.directories.iter().find(inside) {
+        return Ok(entry.database(name));
+    }
+    let mut known: Vec<String> = config.databases.iter().map(|database| database.path.to_string()).collect();
+    known.extend(config.directories.iter().map(|entry| format!("{}/{}", entry.dir.display(), entry.pattern.text())));
+    let hint = nearest::hint(&path.to_string_lossy(), known.iter().map(String::as_str));
+    Err(format!("{} is no configured database{hint} (configured: {})", path.display(), known.join(", ")))
 }
 
 /// A database that is there is somebody's data, perhaps in use: only `--force` replaces it.
@@ -180,7 +196,7 @@ mod tests {
             (None, Some("x"), Err("-o needs one database: 2 are configured")),
             (Some("/d/aa.db"), None, Err("no configured database, did you mean \"/d/a.db\"?")),
         ] {
-            let found = from_config(&args(subject, out), &two, Path::new("/srv"));
+            let found = from_config(&args(subject, out), &two, Vec::new(), Path::new("/srv"));
             match (found, expected) {
                 (Ok(jobs), Ok(paths)) => {
                     let outs: Vec<_> = jobs.iter().map(|job| job.out().to_str().unwrap()).collect();
@@ -190,9 +206,9 @@ mod tests {
                 (found, expected) => panic!("{found:?} {expected:?}"),
             }
         }
-        let one = from_config(&args(None, Some("x")), &config(&["/d/a.db"]), Path::new("/srv")).unwrap();
+        let one = from_config(&args(None, Some("x")), &config(&["/d/a.db"]), Vec::new(), Path::new("/srv")).unwrap();
         assert!(matches!(one.as_slice(), [Job::To { .. }]));
-        let in_place = from_config(&args(None, None), &config(&["/d/a.db"]), Path::new("/srv")).unwrap();
+        let in_place = from_config(&args(None, None), &config(&["/d/a.db"]), Vec::new(), Path::new("/srv")).unwrap();
         assert!(matches!(in_place.as_slice(), [Job::InPlace { user: Some(user), .. }] if user == "app"));
     }
 

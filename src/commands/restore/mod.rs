@@ -3,6 +3,7 @@
 //! `jobs` decides what is to be done; `connect` does one of them through `restore`; here they are run side by side.
 
 mod connect;
+mod directories;
 mod jobs;
 
 pub use jobs::Wanted;
@@ -37,7 +38,14 @@ pub fn restore(file: Option<PathBuf>, args: &Wanted) -> u8 {
         },
         None => configured(file, &Additions::default(), Purpose::Databases, |checked| {
             let working_dir = std::env::current_dir().unwrap_or_default();
-            match jobs::from_config(args, &checked, &working_dir) {
+            let found = match &args.subject {
+                None => match directories::find(&checked.config) {
+                    Ok(found) => found,
+                    Err(failure) => return failed(&failure),
+                },
+                Some(_) => Vec::new(),
+            };
+            match jobs::from_config(args, &checked, found, &working_dir) {
                 Ok(jobs) => all(jobs, &checked.config.restore, args.if_replica_exists),
                 Err(told) => {
                     observe::complain(&told);
@@ -46,6 +54,11 @@ pub fn restore(file: Option<PathBuf>, args: &Wanted) -> u8 {
             }
         }),
     }
+}
+
+fn failed(failure: &Failure) -> u8 {
+    tracing::error!("{}", failure.told);
+    jobs::code(std::iter::once(failure.kind), false)
 }
 
 /// Runs every job to its end; one that fails does not stop the others.
@@ -61,6 +74,7 @@ fn all(jobs: Vec<Job>, settings: &RestoreSettings, empty_is_fine: bool) -> u8 {
     local.block_on(&runtime, async move {
         let mut tasks = tokio::task::JoinSet::new();
         for job in jobs {
+            let empty_is_fine = empty_is_fine || job.found();
             tasks.spawn_local(one(job, settings.clone(), empty_is_fine));
         }
         let mut failures = Vec::new();
@@ -105,7 +119,8 @@ async fn one(job: Job, settings: RestoreSettings, empty_is_fine: bool) -> Result
             let told = &failure.told;
             match failure.kind {
                 FailureKind::Empty if empty_is_fine => {
-                    tracing::info!(replica = name, "{} is not restored: {told}", out.display())
+                    tracing::info!(replica = name, "{} is not restored: {told}", out.display());
+                    return Ok(());
                 }
                 _ => tracing::error!(replica = name, "{} is not restored: {told}", out.display()),
             }

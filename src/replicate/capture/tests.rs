@@ -158,6 +158,33 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+    /// As long as the hold does not move, the app can do what it likes: its own checkpoints, a VACUUM, new WALs.
+    #[test]
+    fn a_snapshot_is_the_captured_state_whatever_the_app_does_meanwhile(
+        page_size in prop::sample::select(vec![512u32, 4096, 65536]),
+        before in prop::collection::vec((any::<u8>(), 1u16..9000), 0..20),
+        during in prop::collection::vec((0u8..10, 1u16..9000), 0..20),
+    ) {
+        let mut world = World::new(page_size);
+        for (act, size) in before {
+            world.act(act, size);
+        }
+        world.catch_up();
+        let at = world.replica.clone();
+        let snapshot = world.capture().snapshot().unwrap().unwrap();
+        for (act, size) in during {
+            world.act(act, size);
+        }
+        world.replica = Vec::new();
+        world.apply(&snapshot);
+        prop_assert!(world.replica == at, "another state");
+        prop_assert_eq!(snapshot.end, world.capture().cursor(), "nothing was captured by it");
+        world.agrees();
+    }
+}
+
 #[test]
 fn the_wal_stays_small_under_checkpoints_of_ours() {
     let mut world = World::new(4096);

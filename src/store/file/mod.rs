@@ -101,6 +101,13 @@ impl Store for FileStore {
         Box::pin(async move { within(by, "list", &self.subject(prefix), self.walk(prefix)).await })
     }
 
+    fn directories<'a>(&'a self, by: Deadline) -> StoreFuture<'a, Vec<String>> {
+        let (root, subject) = (self.root.clone(), self.subject(""));
+        Box::pin(async move {
+            within(by, "list", &subject, blocking("list", &subject, move || walk::directories(&root))).await
+        })
+    }
+
     fn get<'a>(&'a self, key: &'a str, range: Option<Range<u64>>, by: Deadline) -> StoreFuture<'a, Bytes> {
         Box::pin(async move { within(by, "get", &self.subject(key), self.read(key, range)).await })
     }

@@ -38,6 +38,24 @@ pub(super) fn walk(root: &Path, prefix: &str) -> io::Result<Vec<Object>> {
     Ok(objects)
 }
 
+/// Names of the directories right under `root`. A link to a directory is one here: nothing is walked.
+pub(super) fn directories(root: &Path) -> io::Result<Vec<String>> {
+    let entries = match fs::read_dir(root) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries?,
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        let entry = entry?;
+        if let Ok(name) = entry.file_name().into_string()
+            && entry.path().is_dir()
+        {
+            names.push(name);
+        }
+    }
+    Ok(names)
+}
+
 /// None when it has vanished since the directory was read. A link to a file counts as the file; a link to a directory is
 /// not followed, so that the walk ends.
 fn look(entry: &DirEntry) -> io::Result<Option<Metadata>> {

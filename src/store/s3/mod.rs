@@ -5,6 +5,7 @@ mod cause;
 mod certs;
 mod client;
 mod encryption;
+mod link;
 mod multipart;
 mod parts;
 mod stamp;
@@ -19,10 +20,11 @@ use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{Delete, ObjectIdentifier, StorageClass};
 use bytes::Bytes;
 use encryption::Encryption;
+use link::Link;
+pub(super) use link::Links;
 use md5::{Digest, Md5};
 use std::ops::Range;
-use std::sync::{Mutex, PoisonError};
-use tokio::sync::OnceCell;
+use std::sync::{Arc, Mutex, PoisonError};
 
 const CREATE: &str = "create";
 /// S3's limit for one DeleteObjects request.
@@ -41,12 +43,12 @@ pub(super) struct S3Store {
     part_size: usize,
     concurrency: usize,
     encryption: Encryption,
-    client: OnceCell<Client>,
+    link: Arc<Link>,
 }
 
 impl S3Store {
     /// The error is a text for the user: which setting is wrong.
-    pub(super) fn new(settings: &StoreSettings) -> Result<S3Store, String> {
+    pub(super) fn new(settings: &StoreSettings, links: &Links) -> Result<S3Store, String> {
         client::check(settings)?;
         let part_size = settings.part_size.unwrap_or(DEFAULT_PART);
         if !(MIN_PART..=MAX_PART).contains(&part_size) {
@@ -58,15 +60,20 @@ impl S3Store {
             part_size: usize::try_from(part_size).map_err(|_| "part_size is too big for this machine".to_owned())?,
             concurrency: settings.concurrency.unwrap_or(DEFAULT_CONCURRENCY).max(1),
             encryption: Encryption::new(settings)?,
-            client: OnceCell::new(),
+            link: links.to(settings),
             settings: settings.clone(),
         })
     }
 
     async fn client(&self) -> Result<&Client, StoreError> {
-        self.client.get_or_try_init(|| client::build(&self.settings)).await.map_err(|detail| {
+        self.link.client().await.map_err(|detail| {
             StoreError::new(StoreErrorKind::Denied, "prepare the connection to", self.url.as_str(), detail)
         })
+    }
+
+    async fn in_turn<T>(&self, work: impl Future<Output = T>) -> T {
+        let _turn = self.link.turn().await;
+        work.await
     }
 
     fn subject(&self, key: &str) -> String {
@@ -132,6 +139,26 @@ impl S3Store {
             return Ok(Page { objects, more: false });
         }
         Ok(Page { objects, more })
+    }
+
+    /// The first components of all keys that have more of them.
+    async fn directories_of_root(&self) -> Result<Vec<String>, StoreError> {
+        let (client, mut names, mut token) = (self.client().await?, Vec::new(), None);
+        // "/" is what an empty path becomes: the names are then at the bucket's root.
+        let root = if self.root == "/" { "" } else { self.root.as_str() };
+        loop {
+            let request = client.list_objects_v2().bucket(&self.settings.bucket).prefix(root).delimiter("/");
+            let page = request.set_continuation_token(token).send().await.map_err(|error| {
+                cause::explain("list", &self.subject(""), self.settings.endpoint.as_deref(), &error)
+            })?;
+            let prefixes = page.common_prefixes().iter().filter_map(|common| common.prefix());
+            let found = prefixes.filter_map(|prefix| prefix.strip_prefix(root)?.strip_suffix('/'));
+            names.extend(found.filter(|name| key::is_object(name)).map(str::to_owned));
+            token = page.next_continuation_token().map(str::to_owned);
+            if token.is_none() || !page.is_truncated().unwrap_or_default() {
+                return Ok(names);
+            }
+        }
     }
 
     /// None for what is no object of ours: the marker of a directory, a key outside the root.
@@ -287,15 +314,20 @@ impl Store for S3Store {
     }
 
     fn list<'a>(&'a self, prefix: &'a str, by: Deadline) -> StoreFuture<'a, Vec<Object>> {
-        Box::pin(async move { within(by, "list", &self.subject(prefix), self.list_all(prefix)).await })
+        Box::pin(async move { within(by, "list", &self.subject(prefix), self.in_turn(self.list_all(prefix))).await })
+    }
+
+    fn directories<'a>(&'a self, by: Deadline) -> StoreFuture<'a, Vec<String>> {
+        let work = self.in_turn(self.directories_of_root());
+        Box::pin(async move { within(by, "list", &self.subject(""), work).await })
     }
 
     fn list_page<'a>(&'a self, prefix: &'a str, after: &'a str, by: Deadline) -> StoreFuture<'a, Page> {
-        Box::pin(async move { within(by, "list", &self.subject(prefix), self.page(prefix, after)).await })
+        Box::pin(async move { within(by, "list", &self.subject(prefix), self.in_turn(self.page(prefix, after))).await })
     }
 
     fn get<'a>(&'a self, key: &'a str, range: Option<Range<u64>>, by: Deadline) -> StoreFuture<'a, Bytes> {
-        Box::pin(async move { within(by, "get", &self.subject(key), self.fetch(key, range)).await })
+        Box::pin(async move { within(by, "get", &self.subject(key), self.in_turn(self.fetch(key, range))).await })
     }
 
     fn get_into<'a>(
@@ -305,20 +337,30 @@ impl Store for S3Store {
         take: &'a (dyn Fn(Bytes) + Send + Sync),
         by: Deadline,
     ) -> StoreFuture<'a, ()> {
-        Box::pin(async move { within(by, "get", &self.subject(key), self.fetch_into(key, range, take)).await })
+        let work = self.in_turn(self.fetch_into(key, range, take));
+        Box::pin(async move { within(by, "get", &self.subject(key), work).await })
     }
 
     fn put_new<'a>(&'a self, key: &'a str, body: Body, timestamp_ms: i64, by: Deadline) -> StoreFuture<'a, Put> {
-        let work = self.store_new(key, body, timestamp_ms, by);
-        Box::pin(async move { within(by, CREATE, &self.subject(key), work).await })
+        Box::pin(async move {
+            let subject = self.subject(key);
+            match body {
+                // Its parts are few and slow: it would keep the turn of many small ones.
+                Body::Stream(_) => within(by, CREATE, &subject, self.store_new(key, body, timestamp_ms, by)).await,
+                Body::Whole(_) => {
+                    let work = self.store_new(key, body, timestamp_ms, by);
+                    within(by, CREATE, &subject, self.in_turn(work)).await
+                }
+            }
+        })
     }
 
     fn put<'a>(&'a self, key: &'a str, body: Bytes, by: Deadline) -> StoreFuture<'a, ()> {
-        Box::pin(async move { within(by, "put", &self.subject(key), self.replace(key, body)).await })
+        Box::pin(async move { within(by, "put", &self.subject(key), self.in_turn(self.replace(key, body))).await })
     }
 
     fn delete<'a>(&'a self, keys: &'a [String], by: Deadline) -> StoreFuture<'a, ()> {
-        Box::pin(async move { within(by, "delete in", &self.url, self.remove(keys)).await })
+        Box::pin(async move { within(by, "delete in", &self.url, self.in_turn(self.remove(keys))).await })
     }
 }
 

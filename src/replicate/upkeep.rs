@@ -1,0 +1,389 @@
+//! Keeps one replica small and quick to restore while a session lasts: merges, snapshots, deletions. Owns the inventory.
+//! In: what the session has uploaded. Out: merged files, snapshots, deletions, in an order in which the replica can be
+//! restored at every instant. What to do is decided in `compact` and `retain`. Asks the replica nothing while there is
+//! nothing to do; never delays a capture or an upload; dropped, it stops at once.
+
+use super::Target;
+use super::compact::{self, Due, Job};
+use super::inventory::{File, Inventory};
+use super::merging::{self, Failure, Merged};
+use super::recent::Recent;
+use super::retain::{self, Deletion, Reason};
+use super::snapshot::{self, Desk};
+use super::upload::{Content, Segment};
+use crate::model::{Deadline, TxidRange};
+use crate::replica::RemoteFile;
+use crate::store::layout::Level;
+use crate::store::{StoreErrorKind, retry};
+use bytes::Bytes;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use tokio::sync::{Notify, Semaphore, mpsc};
+
+/// Merges under way at once, of all databases.
+static MERGES: Semaphore = Semaphore::const_new(2);
+const REQUEST: Duration = Duration::from_secs(20);
+/// What will not heal by itself is tried again this often.
+const HOPELESS: Duration = Duration::from_secs(3600);
+/// Failures in a row that are put down to the weather.
+const WEATHER: u32 = 3;
+
+/// Ends a task with its owner.
+pub struct Ends<T>(pub tokio::task::JoinHandle<T>);
+
+impl<T> Drop for Ends<T> {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+pub enum Event {
+    Arrived(File, Option<Bytes>),
+    /// How the upload of a snapshot ended.
+    Snapshot(Result<File, String>),
+}
+
+/// The session's side.
+pub struct Upkeep {
+    events: mpsc::UnboundedSender<Event>,
+    clock: Clock,
+    desk: Arc<Desk>,
+    _task: Ends<()>,
+}
+
+impl Upkeep {
+    /// `changed` wakes the session.
+    pub fn start(target: &Target, listed: &[RemoteFile], changed: &Arc<Notify>) -> Upkeep {
+        let (events, inbox) = mpsc::unbounded_channel();
+        let (clock, desk) = (Clock::start(), Arc::new(Desk::new(Arc::clone(changed))));
+        let keeper = Keeper {
+            target: target.clone(),
+            inventory: Inventory::of(listed, clock.now_ms()),
+            recent: Recent::default(),
+            clock,
+            inbox,
+            outbox: events.clone(),
+            desk: Arc::clone(&desk),
+            snapshot: None,
+            broken: None,
+            pauses: Pauses::default(),
+        };
+        Upkeep { events, clock, desk, _task: Ends(tokio::spawn(keeper.run())) }
+    }
+
+    /// A segment is in the replica.
+    pub fn arrived(&self, segment: &Segment) {
+        let (level, range, since_ms) = (segment.level, segment.header.range, self.clock.now_ms());
+        let bytes = match &segment.content {
+            Content::Encoded(bytes) => Some(bytes.clone()),
+            Content::Pages(_) => None,
+        };
+        let size = bytes.as_ref().map_or(0, |bytes| bytes.len() as u64);
+        let _ = self.events.send(Event::Arrived(File { level, range, size, since_ms, damaged: false }, bytes));
+    }
+
+    /// A snapshot of the uploaded position is wanted.
+    pub fn wants_snapshot(&self) -> bool {
+        self.desk.is_waiting()
+    }
+
+    pub fn give(&self, snapshot: Segment) {
+        self.desk.give(snapshot);
+    }
+
+    /// The pages of a snapshot are being read: the WAL and the database file must keep them.
+    pub fn reads_pages(&self) -> bool {
+        self.desk.is_under_way()
+    }
+}
+
+/// Wall clock at its start, and from then on whatever is done to the wall clock: ages never jump.
+#[derive(Clone, Copy)]
+struct Clock {
+    start_ms: i64,
+    begun: Instant,
+}
+
+impl Clock {
+    fn start() -> Clock {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Clock { start_ms: compact::millis(now), begun: Instant::now() }
+    }
+
+    fn now_ms(self) -> i64 {
+        self.start_ms.saturating_add(i64::try_from(self.begun.elapsed().as_millis()).unwrap_or(i64::MAX))
+    }
+
+    fn until(self, ms: i64) -> Instant {
+        let left = u64::try_from(ms.saturating_sub(self.now_ms())).unwrap_or(0);
+        Instant::now() + Duration::from_millis(left.min(86_400_000))
+    }
+}
+
+/// After a failure: not before this time.
+#[derive(Default)]
+struct Pause {
+    until_ms: i64,
+    tries: u32,
+}
+
+#[derive(Default)]
+struct Pauses {
+    merge: Pause,
+    delete: Pause,
+    snapshot: Pause,
+}
+
+impl Pause {
+    fn hold<T>(&self, due: Due<T>, now_ms: i64) -> Due<T> {
+        match due {
+            Due::Now(_) if now_ms < self.until_ms => Due::At(self.until_ms),
+            due => due,
+        }
+    }
+
+    fn over(&mut self) {
+        *self = Pause::default();
+    }
+
+    /// Waits longer each time. True: it is time to speak of it.
+    fn fail(&mut self, now_ms: i64, heals: bool) -> bool {
+        self.tries = self.tries.saturating_add(1);
+        // Upkeep has time: up to a minute between two tries.
+        let span = if heals { retry::pause(self.tries).saturating_mul(12) } else { HOPELESS };
+        self.until_ms = now_ms.saturating_add(compact::millis(span));
+        if heals { self.tries == WEATHER } else { self.tries == 1 || self.tries == WEATHER }
+    }
+}
+
+enum Next {
+    Snapshot,
+    Merge(Job),
+    Delete(Vec<Vec<Deletion>>),
+    Wait(Option<i64>),
+}
+
+struct Keeper {
+    target: Target,
+    inventory: Inventory,
+    recent: Recent,
+    clock: Clock,
+    inbox: mpsc::UnboundedReceiver<Event>,
+    outbox: mpsc::UnboundedSender<Event>,
+    desk: Arc<Desk>,
+    /// The snapshot on its way.
+    snapshot: Option<Ends<()>>,
+    /// Why the newest state cannot be restored.
+    broken: Option<String>,
+    pauses: Pauses,
+}
+
+impl Keeper {
+    async fn run(mut self) {
+        self.check().await;
+        loop {
+            while let Ok(event) = self.inbox.try_recv() {
+                self.take(event).await;
+            }
+            match self.next() {
+                Next::Snapshot => self.begin_snapshot(),
+                Next::Merge(job) => self.merge(job).await,
+                Next::Delete(groups) => self.delete(groups).await,
+                Next::Wait(until) => {
+                    let until = until.map(|until| self.clock.until(until).into());
+                    tokio::select! {
+                        event = self.inbox.recv() => match event {
+                            Some(event) => self.take(event).await,
+                            None => return,
+                        },
+                        () = tokio::time::sleep_until(until.unwrap_or_else(tokio::time::Instant::now)), if until.is_some() => {}
+                    }
+                }
+            }
+        }
+    }
+
+    fn next(&self) -> Next {
+        let (settings, now) = (&self.target.settings, self.clock.now_ms());
+        let due = if self.snapshot.is_some() {
+            Due::Never
+        } else if self.broken.is_some() {
+            Due::Now(())
+        } else {
+            compact::snapshot(&self.inventory, settings.snapshot_interval, now)
+        };
+        let snapshot = match self.pauses.snapshot.hold(due, now) {
+            Due::Now(()) => return Next::Snapshot,
+            due => due.at(),
+        };
+        let merge = match self.pauses.merge.hold(compact::merge(&self.inventory, &settings.levels, now), now) {
+            Due::Now(job) => return Next::Merge(job),
+            due => due.at(),
+        };
+        let expired =
+            settings.retention.map(|retention| retain::expired(&self.inventory, &retention, now)).unwrap_or_default();
+        let delete = match expired.groups {
+            groups if groups.is_empty() => expired.next_ms,
+            groups => match self.pauses.delete.hold(Due::Now(groups), now) {
+                Due::Now(groups) => return Next::Delete(groups),
+                due => due.at(),
+            },
+        };
+        Next::Wait(snapshot.into_iter().chain(merge).chain(delete).min())
+    }
+
+    async fn take(&mut self, event: Event) {
+        match event {
+            Event::Arrived(file, bytes) => {
+                self.inventory.add(file);
+                if let Some(bytes) =
+                    bytes.filter(|_| file.level == Level::RAW && !self.target.settings.levels.is_empty())
+                {
+                    self.recent.keep(file.level, file.range, &bytes);
+                }
+                if self.broken.is_some() {
+                    self.check().await;
+                }
+            }
+            Event::Snapshot(Ok(file)) => {
+                (self.snapshot, self.pauses.snapshot) = (None, Pause::default());
+                self.inventory.add(file);
+                self.check().await;
+            }
+            Event::Snapshot(Err(error)) => {
+                self.snapshot = None;
+                if self.pauses.snapshot.fail(self.clock.now_ms(), true) {
+                    tracing::warn!(db = %self.target.db, "no new snapshot yet, {WEATHER} tries: {error}");
+                } else {
+                    tracing::debug!(db = %self.target.db, "no new snapshot yet: {error}");
+                }
+            }
+        }
+    }
+
+    /// Whether the newest state can be restored, as far as we know; a snapshot makes it so again.
+    async fn check(&mut self) {
+        let inventory = self.inventory.clone();
+        let broken = tokio::task::spawn_blocking(move || inventory.broken()).await.ok().flatten();
+        if let Some(why) = broken.as_ref().filter(|_| self.broken.is_none()) {
+            tracing::warn!(db = %self.target.db, replica = self.target.store.url(), "a new snapshot is uploaded: {why}");
+        }
+        self.broken = broken.map(|why| why.to_string());
+    }
+
+    fn begin_snapshot(&mut self) {
+        let (store, db) = (Arc::clone(&self.target.store), self.target.db.clone());
+        let (desk, clock, outbox) = (Arc::clone(&self.desk), self.clock, self.outbox.clone());
+        let upload = async move {
+            let done = snapshot::upload(&*store, &db, &desk).await.map(|(range, size)| File {
+                level: Level::SNAPSHOT,
+                range,
+                size,
+                since_ms: clock.now_ms(),
+                damaged: false,
+            });
+            let _ = outbox.send(Event::Snapshot(done));
+        };
+        self.snapshot = Some(Ends(tokio::spawn(upload)));
+    }
+
+    async fn merge(&mut self, job: Job) {
+        let Ok(_turn) = MERGES.acquire().await else { return };
+        let begun = Instant::now();
+        match merging::merge(&*self.target.store, &job, &self.recent).await {
+            Ok(merged) => {
+                self.pauses.merge.over();
+                tracing::debug!(
+                    db = %self.target.db, level = merged.level.0, txids = %merged.range, bytes = merged.size,
+                    took = ?begun.elapsed(), "merged"
+                );
+                self.merged(&job, merged);
+            }
+            Err(failure) => self.not_merged(&job, &failure).await,
+        }
+    }
+
+    fn merged(&mut self, job: &Job, merged: Merged) {
+        let inside = |range: &TxidRange| range.max <= merged.range.max;
+        let inputs: Vec<_> = job.inputs.iter().filter(|file| inside(&file.range)).collect();
+        // As old as the newest of what it holds, so that its turn comes as if nothing had been late.
+        let since_ms = inputs.iter().map(|file| file.since_ms).max().unwrap_or_else(|| self.clock.now_ms());
+        let file = File { level: merged.level, range: merged.range, size: merged.size, since_ms, damaged: false };
+        for input in inputs {
+            self.recent.forget(input.level, input.range);
+        }
+        if let Some(bytes) = merged.bytes.filter(|_| self.target.settings.levels.len() > usize::from(merged.level.0)) {
+            self.recent.keep(file.level, file.range, &bytes);
+        }
+        self.inventory.add(file);
+        if self.target.settings.retention.is_none() {
+            self.inventory.forget_merged(&file);
+        }
+    }
+
+    async fn not_merged(&mut self, job: &Job, failure: &Failure) {
+        let (db, url) = (&self.target.db, self.target.store.url());
+        let below = Level(job.level.0.saturating_sub(1));
+        match failure {
+            Failure::Gone(range) => {
+                tracing::warn!(%db, "{url} has lost a file of level {}: {range}; does anything but litevisor delete there?", below.0);
+                self.inventory.remove(below, *range);
+                return self.check().await;
+            }
+            Failure::Merge(error) => {
+                tracing::warn!(%db, "files of level {} in {url} cannot be merged: {error}", below.0);
+                // What is wrong together, without one being damaged, is of no use either.
+                let bad = job.inputs.iter().filter(|file| error.damaged().is_none_or(|range| range == file.range));
+                bad.for_each(|file| self.inventory.mark_damaged(below, file.range));
+                return self.check().await;
+            }
+            Failure::Store(error) if error.may_heal() => {
+                let speak = self.pauses.merge.fail(self.clock.now_ms(), true);
+                self.say("files are not merged for now", failure, speak);
+            }
+            Failure::Store(_) | Failure::Taken(_) | Failure::Panicked(_) => {
+                let speak = self.pauses.merge.fail(self.clock.now_ms(), false);
+                self.say("files are not merged", failure, speak);
+            }
+        }
+    }
+
+    async fn delete(&mut self, groups: Vec<Vec<Deletion>>) {
+        let layout = self.target.store.layout();
+        for group in groups {
+            let keys: Vec<_> = group.iter().map(|file| layout.key(file.level, file.range)).collect();
+            if let Err(error) = self.target.store.delete(&keys, Deadline::after(REQUEST)).await {
+                let heals = error.may_heal();
+                let speak = self.pauses.delete.fail(self.clock.now_ms(), heals);
+                let hint = if error.kind == StoreErrorKind::Denied {
+                    "the replica grows: old files may not be deleted (grant it, or set retention.enabled = false)"
+                } else {
+                    "old files are not deleted for now"
+                };
+                return self.say(hint, &error, speak);
+            }
+            self.pauses.delete.over();
+            for Deletion { level, range, reason } in group {
+                self.inventory.remove(level, range);
+                self.recent.forget(level, range);
+                match reason {
+                    Reason::Superseded(_) if level == Level::SNAPSHOT => {
+                        tracing::info!(db = %self.target.db, "deleted the snapshot {range}: {reason}");
+                    }
+                    _ => tracing::debug!(db = %self.target.db, "deleted {range} of level {}: {reason}", level.0),
+                }
+            }
+        }
+    }
+
+    fn say(&self, what: &str, error: &dyn std::fmt::Display, aloud: bool) {
+        if aloud {
+            tracing::warn!(db = %self.target.db, "{what}: {error}");
+        } else {
+            tracing::debug!(db = %self.target.db, "{what}: {error}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,45 @@
+//! How many descriptors this process may have. The soft limit is raised when our work needs it; the app gets the limits
+//! that we were started with (`child`). Once for all threads: the limit is the process's.
+
+use nix::errno::Errno;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DescriptorError {
+    #[error(
+        "{needed} open files are needed, but the limit is {hard}: raise it (docker run --ulimit nofile={needed}:{needed}, \
+         LimitNOFILE= in systemd, ulimit -Hn in a shell)"
+    )]
+    TooFew { needed: u64, hard: u64 },
+    #[error("cannot raise the limit of open files to {hard}: {}", .source.desc())]
+    Failed { hard: u64, source: Errno },
+}
+
+/// Makes room for `needed` descriptors in all.
+pub fn room_for(needed: u64) -> Result<(), DescriptorError> {
+    // A system without the limit has no use for the rest.
+    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return Ok(()) };
+    if soft >= needed {
+        return Ok(());
+    }
+    if hard < needed {
+        return Err(DescriptorError::TooFew { needed, hard });
+    }
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).map_err(|source| DescriptorError::Failed { hard, source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_than_the_hard_limit_is_named() {
+        let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+        assert_eq!(room_for(soft), Ok(()));
+        if let Some(needed) = hard.checked_add(1) {
+            let error = room_for(needed).unwrap_err();
+            assert_eq!(error, DescriptorError::TooFew { needed, hard });
+            assert!(error.to_string().contains(&format!("nofile={needed}:{needed}")));
+        }
+    }
+}
