@@ -87,6 +87,34 @@ fn of_two_that_begin_with_an_empty_replica_one_is_fenced() {
     one_of_two_is_fenced(&site, &other);
 }
 
+#[test]
+fn the_loser_goes_on_without_replication_where_that_is_configured() {
+    let site = Site::in_directory().with_database_settings("on_conflict = \"continue\"");
+    site.make_history(100);
+    let mut other = twin(&site);
+    other.database_settings.clone_from(&site.database_settings);
+    let sites = [&site, &other];
+    let mut runs = sites.map(|site| site.run_bank(&["--rate", "50"]));
+    let lost = |run: &Litevisor| run.log().into_iter().find(|line| line.contains("another instance writes to"));
+    let loser = wait_for("one of the two to lose", SOON, || runs.iter().position(|run| lost(run).is_some()));
+    let said = lost(&runs[loser]).unwrap();
+    assert!(said.contains("(node ") && said.contains(" at 2"), "who, and when: {said}");
+    assert!(said.contains("the last of ours in the replica is"), "what is missing: {said}");
+    runs[loser].wait_for_complaint("WITHOUT replication", SOON);
+    let objects = site.replica.objects();
+    let acked = sites[loser].acked();
+    sites[loser].wait_for_acks(acked + 20);
+    assert_eq!(runs[loser].stop().code, 75, "{}", runs[loser].log_text());
+    let last = runs[loser].log().pop().unwrap();
+    assert!(last.contains("INCOMPLETE: everything after"), "{last}");
+    let winner = 1 - loser;
+    let acked = sites[winner].acked();
+    sites[winner].wait_for_acks(acked + 20);
+    assert_eq!(runs[winner].stop().code, 0, "{}", runs[winner].log_text());
+    assert_untouched(&site.replica, &objects);
+    sites[winner].assert_replica_holds_everything("what the winner wrote");
+}
+
 /// Else two copies of one disk, both about to send the same number, would take each other's upload for their own.
 #[test]
 fn each_run_signs_with_a_node_id_of_its_own_and_still_knows_the_last_ones_work() {

@@ -91,7 +91,12 @@ fn every_instant_can_be_restored_by_both_tools() {
     let site = quick(Site::in_directory());
     let mut run = site.run_bank(&["--rate", "200"]);
     site.wait_for_acks(1);
-    wait_until("a snapshot", SOON, || levels(&site.replica)[9] > 0);
+    wait_until("the bank in the replica", SOON, || {
+        let copied = copy(&site, "first");
+        let done = litestream::restore(&copied, &site.path("theirs.db"))
+            .and_then(|()| bank::check(&site.path("theirs.db"), &site.ack(), Some(0)));
+        done.is_ok()
+    });
     let mut seen = [false; 10];
     let mut rounds = 0;
     let end = Instant::now() + Duration::from_secs(12);

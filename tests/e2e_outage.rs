@@ -106,15 +106,20 @@ fn a_silent_store_stops_neither_commits_nor_the_stop_as_pid_1() {
     assert!(ended.at - sent <= GRACE + SLACK, "took {:?}", ended.at - sent);
 }
 
-/// Away while the app writes, back before the stop.
-fn store_comes_back(bucket: &str, mood: Mood) {
+#[test]
+fn a_store_that_denies_stops_neither_commits_nor_the_stop() {
+    store_dies("outage-denying", Mood::Answering(403, "AccessDenied"));
+}
+
+/// Away while the app writes, back before the stop. What was said of it.
+fn store_comes_back(bucket: &str, mood: Mood) -> String {
     let (site, gate) = behind_gate(bucket);
     let mut run = site.run_bank(&["--rate", "200"]);
     site.wait_for_acks(100);
     gate.set(mood);
     let before = site.acked();
     site.wait_for_acks(before + 200);
-    run.wait_for_complaint(&site.replica.url(), Duration::from_secs(10));
+    let said = run.wait_for_complaint(&site.replica.url(), Duration::from_secs(10));
     gate.set(Mood::Open);
     let back = support::now_ms();
     wait_until("the outage's commits in the replica", Duration::from_secs(30), || {
@@ -123,6 +128,83 @@ fn store_comes_back(bucket: &str, mood: Mood) {
     let ended = run.stop();
     assert_eq!(ended.code, 0, "{}", run.log_text());
     site.assert_replica_holds_everything("after the stop");
+    assert_no_hole(&site);
+    said
+}
+
+/// Every segment is there once, and what Litestream makes of them is what is on the disk.
+fn assert_no_hole(site: &Site) {
+    let mut raw: Vec<u64> = Vec::new();
+    raw.extend(site.replica.ltx_files().into_keys().filter(|(level, ..)| *level == 0).map(|(.., max)| max));
+    raw.sort_unstable();
+    assert!(raw.windows(2).all(|pair| pair[1] == pair[0] + 1), "{raw:?}");
+    assert_eq!(bank::dump(&site.path("judged.db")), bank::dump(&site.db()));
+}
+
+#[test]
+fn a_store_that_denies_and_then_does_not_gets_everything() {
+    let said = store_comes_back("back-denying", Mood::Answering(403, "AccessDenied"));
+    assert!(said.contains("AccessDenied") && said.contains("access_key_id"), "{said}");
+}
+
+#[test]
+fn a_store_that_finds_our_clock_wrong_gets_everything_later() {
+    let said = store_comes_back("back-skew", Mood::Answering(403, "RequestTimeTooSkewed"));
+    assert!(said.contains("clock"), "{said}");
+}
+
+#[test]
+fn a_store_that_is_busy_gets_everything_later() {
+    for (bucket, status, code) in [("back-503", 503, "SlowDown"), ("back-429", 429, "TooManyRequests")] {
+        let said = store_comes_back(bucket, Mood::Answering(status, code));
+        assert!(said.contains(&status.to_string()), "{said}");
+    }
+}
+
+#[test]
+fn a_store_whose_replies_get_lost_gets_everything_once() {
+    store_comes_back("back-lost", Mood::LosingReplies);
+}
+
+#[test]
+fn a_store_whose_replies_are_cut_gets_everything_once() {
+    store_comes_back("back-cut", Mood::CuttingReplies);
+}
+
+#[test]
+fn a_store_at_the_end_of_a_very_slow_line_gets_everything() {
+    store_comes_back("back-trickle", Mood::Trickling);
+}
+
+#[test]
+fn a_store_that_comes_and_goes_gets_everything_once() {
+    let (site, gate) = behind_gate("flapping");
+    let mut run = site.run_bank(&["--rate", "200"]);
+    site.wait_for_acks(50);
+    for mood in [Mood::Refusing, Mood::Open, Mood::LosingReplies, Mood::Silent, Mood::Open, Mood::Failing].repeat(3) {
+        gate.set(mood);
+        let before = site.acked();
+        site.wait_for_acks(before + 60);
+    }
+    gate.set(Mood::Open);
+    assert_eq!(run.stop().code, 0, "{}", run.log_text());
+    site.assert_replica_holds_everything("after the stop");
+    assert_no_hole(&site);
+}
+
+/// Nobody who may come to our help is hammered meanwhile.
+#[test]
+fn a_store_that_denies_is_not_asked_all_the_time() {
+    let (site, gate) = behind_gate("denied-calmly");
+    let mut run = site.run_bank(&["--rate", "50"]);
+    site.wait_for_acks(50);
+    gate.set(Mood::Answering(403, "InvalidAccessKeyId"));
+    run.wait_for_complaint(&site.replica.url(), Duration::from_secs(10));
+    let (before, acked) = (gate.requests(), site.acked());
+    support::wait_until("ten seconds of commits", SOON * 2, || site.acked() >= acked + 500);
+    let asked = gate.requests() - before;
+    assert!(asked <= 20, "{asked} requests in ten seconds");
+    assert_eq!(run.stop().code, 74, "{}", run.log_text());
 }
 
 #[test]

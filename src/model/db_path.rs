@@ -35,6 +35,10 @@ impl DbPath {
         self.with_suffix("-wal")
     }
 
+    pub fn shm(&self) -> PathBuf {
+        self.with_suffix("-shm")
+    }
+
     /// The three side files, in the order of `SIDE_SUFFIXES`.
     pub fn sides(&self) -> [PathBuf; 3] {
         SIDE_SUFFIXES.map(|suffix| self.with_suffix(suffix))

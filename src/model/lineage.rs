@@ -29,6 +29,19 @@ pub struct LocalState {
     pub db_checksum: Option<DbChecksum>,
     /// How the database file looked when this was recorded, where that is known.
     pub file: Option<FileLook>,
+    /// The last of the segments that wait on this disk, written there while the replica was away; None: none waits.
+    pub spilled: Option<SpillEnd>,
+}
+
+/// Where the segments in the spill directory end. The WAL may have been started over since: what is behind `acked` is then
+/// in those files, and in the database, alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SpillEnd {
+    pub txid: Txid,
+    /// All zero: not at a place in a WAL.
+    pub wal: WalPosition,
+    /// Of the whole database there; stands in the last file's header, too.
+    pub db_checksum: DbChecksum,
 }
 
 /// What tells a database file that went on from one that stayed behind or was replaced: no commit reaches the file without
@@ -60,6 +73,8 @@ pub enum StateTextError {
     Field(&'static str),
 }
 
+type WalText = (u32, u32, u64, u32, u32);
+
 /// The text form: numbers that are compared by eye with object names and logs are hex.
 #[derive(Serialize, Deserialize)]
 struct Text {
@@ -76,8 +91,11 @@ struct Text {
     wal_checksum: [u32; 2],
     /// Salts, offset, checksum.
     #[serde(default)]
-    wal_sent: (u32, u32, u64, u32, u32),
+    wal_sent: WalText,
     db_checksum: String,
+    /// TXID (empty: nothing is spilled), place as in `wal_sent`, database checksum.
+    #[serde(default)]
+    spilled: (String, WalText, String),
     #[serde(default)]
     modified_ns: u64,
     #[serde(default)]
@@ -99,10 +117,10 @@ impl LocalState {
             wal_salt2: self.wal.salt2,
             wal_offset: self.wal.offset,
             wal_checksum: self.wal.checksum,
-            wal_sent: {
-                let WalPosition { salt1, salt2, offset, checksum: [a, b] } = self.wal_sent;
-                (salt1, salt2, offset, a, b)
-            },
+            wal_sent: self.wal_sent.to_text(),
+            spilled: self.spilled.map_or_else(Default::default, |end| {
+                (end.txid.to_string(), end.wal.to_text(), hex(end.db_checksum.get()))
+            }),
             db_checksum: checksum(self.db_checksum.map(DbChecksum::get)),
             modified_ns: self.file.map_or(0, |file| file.modified_ns),
             born_ns: self.file.map_or(0, |file| file.born_ns),
@@ -124,6 +142,10 @@ impl LocalState {
         if node_id == 0 {
             return Err(StateTextError::Field("node_id"));
         }
+        let spilled = parse_spilled(&text.spilled).ok_or(StateTextError::Field("spilled"))?;
+        if spilled.is_some_and(|end| end.txid < sent) {
+            return Err(StateTextError::Field("spilled"));
+        }
         Ok(LocalState {
             replica: text.replica,
             node_id,
@@ -137,15 +159,33 @@ impl LocalState {
                 offset: text.wal_offset,
                 checksum: text.wal_checksum,
             },
-            wal_sent: {
-                let (salt1, salt2, offset, a, b) = text.wal_sent;
-                WalPosition { salt1, salt2, offset, checksum: [a, b] }
-            },
+            wal_sent: WalPosition::of_text(text.wal_sent),
+            spilled,
             db_checksum: checksum("db_checksum", &text.db_checksum)?.and_then(DbChecksum::from_header),
             file: (text.modified_ns != 0 || text.born_ns != 0)
                 .then_some(FileLook { modified_ns: text.modified_ns, born_ns: text.born_ns }),
         })
     }
+}
+
+impl WalPosition {
+    fn to_text(self) -> WalText {
+        let WalPosition { salt1, salt2, offset, checksum: [a, b] } = self;
+        (salt1, salt2, offset, a, b)
+    }
+
+    fn of_text((salt1, salt2, offset, a, b): WalText) -> WalPosition {
+        WalPosition { salt1, salt2, offset, checksum: [a, b] }
+    }
+}
+
+/// None: it is not valid.
+fn parse_spilled((txid, wal, sum): &(String, WalText, String)) -> Option<Option<SpillEnd>> {
+    if txid.is_empty() {
+        return Some(None);
+    }
+    let db_checksum = DbChecksum::from_header(unhex(sum)?)?;
+    Some(Some(SpillEnd { txid: Txid::from_name(txid)?, wal: WalPosition::of_text(*wal), db_checksum }))
 }
 
 fn hex(value: u64) -> String {
@@ -173,6 +213,11 @@ mod tests {
             wal_sent: WalPosition { salt1: 2, salt2: 9, offset: 8272, checksum: [5, u32::MAX] },
             db_checksum: DbChecksum::from_header(1 << 63 | 9),
             file: Some(FileLook { modified_ns: 1_700_000_000_000_000_001, born_ns: 1_600_000_000_000_000_002 }),
+            spilled: Some(SpillEnd {
+                txid: Txid(0x2e),
+                wal: WalPosition { salt1: 3, salt2: 8, offset: 4152, checksum: [7, 8] },
+                db_checksum: DbChecksum::from_header(1 << 63 | 11).unwrap(),
+            }),
         }
     }
 
@@ -180,6 +225,7 @@ mod tests {
     fn round_trips() {
         let unknown =
             LocalState { tip_checksum: None, db_checksum: None, file: None, wal: WalPosition::default(), ..state() };
+        let unknown = LocalState { spilled: None, ..unknown };
         for state in [state(), unknown] {
             let text = state.to_text().unwrap();
             assert_eq!(LocalState::parse(text.as_bytes()).unwrap(), state);
@@ -201,6 +247,8 @@ mod tests {
             ("000000000000002b", "0000000000000029"),
             (r#""page_size":4096"#, r#""page_size":4095"#),
             ("8000000000000007", "800000000000000x"),
+            ("000000000000002e", "000000000000002a"),
+            ("800000000000000b", "000000000000000b"),
         ] {
             let bad = text.replace(from, to);
             assert_ne!(bad, text);

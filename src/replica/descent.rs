@@ -84,6 +84,7 @@ mod tests {
             wal_sent: WalPosition::default(),
             db_checksum: checksum(5),
             file: None,
+            spilled: None,
         }
     }
 

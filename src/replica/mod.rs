@@ -5,9 +5,11 @@
 pub mod descent;
 pub mod listing;
 pub mod plan;
+pub mod spilled;
 pub mod tip;
 
 pub use descent::{Descent, Doubt, descent};
 pub use listing::{Listing, RemoteFile, Replica};
 pub use plan::{Plan, PlanError, Target, plan};
+pub use spilled::Spilled;
 pub use tip::{Broken, Tip, TipFile};

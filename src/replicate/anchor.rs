@@ -3,13 +3,13 @@
 
 use super::capture::{Capture, CaptureError, Draft};
 use super::resume::{self, Local, Resume};
-use crate::local_state;
-use crate::model::lineage::LocalState;
+use crate::local_state::{self, spill};
+use crate::model::lineage::{LocalState, SpillEnd};
 use crate::model::{DbChecksum, DbPath, Deadline, FileChecksum, Txid};
 use crate::replica::tip::{self as replica_tip, Reading};
-use crate::replica::{Descent, Listing, RemoteFile, Tip, descent};
+use crate::replica::{Descent, Listing, RemoteFile, Spilled, Tip, descent, spilled};
 use crate::store::{Store, StoreError, StoreErrorKind};
-use crate::wal::Cursor;
+use crate::wal::{Cursor, Salts};
 
 /// Where a session begins.
 pub struct Anchor {
@@ -23,6 +23,9 @@ pub struct Anchor {
     /// The replica's newest file, which another run wrote: by this the record knows it.
     pub tip_checksum: Option<FileChecksum>,
     pub last_timestamp_ms: i64,
+    /// What waits in the spill directory, to be uploaded before all else, and where it ends.
+    pub spilled: Vec<Spilled>,
+    pub spill_end: Option<SpillEnd>,
     pub first: First,
     /// The newest position has no file on level 0 yet: Litestream would start over at TXID 1.
     pub needs_level_0: bool,
@@ -81,29 +84,42 @@ pub fn anchor(
     });
     let mut uploaded_at = None;
     let mut uploaded_checksum = None;
+    let mut waiting = Vec::new();
+    let mut spill_end = None;
     let descended = tip.as_ref().map(|tip| (descent(state.as_ref(), replica, tip), tip));
     let first = match descended {
-        None => First::Snapshot(capture.image()?),
+        None => {
+            set_aside(db, "the replica is empty, and a snapshot of the database begins it anew");
+            First::Snapshot(capture.image()?)
+        }
         Some((Descent::Unproven(doubt), _)) => return Err(AnchorError::Foreign(doubt.to_string())),
         Some((Descent::Forked { acked }, tip)) => {
             let why = format!("it ends with another's TXID {}, and this one had uploaded up to {acked}", tip.txid);
             return Err(AnchorError::Foreign(why));
         }
         Some((Descent::Ahead { .. }, tip)) => {
+            set_aside(db, "the replica lost what comes before it");
             image(db, &mut capture, tip, "the replica lost files that had been uploaded")?
         }
         Some((Descent::Ours { sent }, tip)) => {
             let recorded = state.as_ref().filter(|_| !sent);
             uploaded_checksum = recorded.and_then(|state| state.db_checksum).or(tip.db_checksum());
-            match ours(&capture, tip, state.as_ref(), sent, uploaded_checksum)? {
+            waiting = spilled_after(db, state.as_ref(), tip);
+            spill_end = state.as_ref().and_then(|state| state.spilled).filter(|_| !waiting.is_empty());
+            let place = match spill_end {
+                Some(end) => resume::place(end.wal),
+                None => state.as_ref().and_then(|state| resume::wal_end(state, tip, sent)),
+            };
+            let expected = spill_end.map(|end| end.db_checksum).or(uploaded_checksum);
+            match ours(&capture, tip, place, expected)? {
                 Resume::Image(why) => image(db, &mut capture, tip, why)?,
                 Resume::From(cursor) => {
                     capture.rewind(cursor);
-                    uploaded_at = Some(cursor);
+                    uploaded_at = Some(cursor).filter(|_| waiting.is_empty());
                     First::Nothing
                 }
                 Resume::Same => {
-                    uploaded_at = capture.cursor();
+                    uploaded_at = capture.cursor().filter(|_| waiting.is_empty());
                     First::Nothing
                 }
             }
@@ -117,20 +133,26 @@ pub fn anchor(
         uploaded_at,
         uploaded_checksum,
         tip_checksum: tip.as_ref().map(|tip| tip.first.checksum),
-        last_timestamp_ms: tip.as_ref().map_or(0, |tip| tip.first.header.timestamp_ms),
+        last_timestamp_ms: newest_ms(&waiting, tip.as_ref()),
+        spilled: waiting,
+        spill_end,
         first,
         needs_level_0: tip.is_none_or(|tip| tip.raw().is_none()),
     })
 }
 
+fn newest_ms(waiting: &[Spilled], tip: Option<&Tip>) -> i64 {
+    let waiting = waiting.last().map(|file| file.header.timestamp_ms);
+    waiting.max(tip.map(|tip| tip.first.header.timestamp_ms)).unwrap_or(0)
+}
+
 fn ours(
     capture: &Capture,
     tip: &Tip,
-    state: Option<&LocalState>,
-    sent: bool,
+    place: Option<(Salts, u64)>,
     expected: Option<DbChecksum>,
 ) -> Result<Resume, AnchorError> {
-    let found = match state.and_then(|state| resume::wal_end(state, tip, sent)) {
+    let found = match place {
         Some((salts, end)) => capture.on_chain(salts, end)?,
         None => None,
     };
@@ -143,8 +165,41 @@ fn ours(
     Ok(resume::resume(&Local { page_size, db_checksum, end, found }, tip, expected))
 }
 
+/// What the spill directory holds for the replica. What does not provably continue it is set aside: the local database,
+/// which does, has it all.
+fn spilled_after(db: &DbPath, state: Option<&LocalState>, tip: &Tip) -> Vec<Spilled> {
+    match spilled::read(db).and_then(|files| spilled::continues(state, tip, files)) {
+        Ok(waiting) => {
+            for path in &waiting.needless {
+                if let Err(error) = spill::remove(path) {
+                    tracing::warn!(%db, "{error}");
+                }
+            }
+            if !waiting.upload.is_empty() {
+                tracing::info!(%db, files = waiting.upload.len(), "segments that waited on this disk are uploaded");
+            }
+            waiting.upload
+        }
+        Err(why) => {
+            set_aside(db, &why.to_string());
+            Vec::new()
+        }
+    }
+}
+
+fn set_aside(db: &DbPath, why: &str) {
+    match spill::set_aside(db) {
+        Ok(None) => {}
+        Ok(Some(path)) => {
+            let path = path.display();
+            tracing::error!(%db, "segments that waited on this disk cannot be uploaded one by one, the database is: {why}; kept in {path}");
+        }
+        Err(error) => tracing::error!(%db, "{error}"),
+    }
+}
+
 fn image(db: &DbPath, capture: &mut Capture, tip: &Tip, why: &str) -> Result<First, AnchorError> {
-    tracing::warn!(%db, "the whole database is uploaded as TXID {}: {why}", tip.txid.next());
+    tracing::warn!(%db, after = %tip.txid, "the whole database is uploaded: {why}");
     let new_page_size = capture.page_size() != tip.first.header.page_size;
     Ok(First::Image { draft: capture.image()?, new_page_size })
 }

@@ -2,13 +2,13 @@
 //! it blocks (disk only) and runs off the async thread. Never uploads, never decides when.
 
 use super::checkpoint::Verdict;
-use super::frames::{feed, header, scan};
+use super::frames::{header, is_there, scan};
 use super::segment::{Entry, Files, Pages, SegmentError, Source};
 use super::sums::PageSums;
 use super::upload::WHOLE_BYTES;
 use crate::model::{DbChecksum, PageNo, PageSize};
-use crate::sqlite::{ReadHold, SqliteError};
-use crate::wal::{Committed, Cursor, Fed, FrameHeader, Place, Salts, Scanner, WalHeader, frame_size};
+use crate::sqlite::{Missing, ReadHold, SqliteError};
+use crate::wal::{Committed, Cursor, FrameHeader, Mark, Open, Place, Salts, WalHeader, frame_size, up_to};
 
 /// A draft is closed at the first commit that takes it past this many bytes of pages. One transaction may be larger.
 const DRAFT_BYTES: usize = 8 << 20;
@@ -27,8 +27,9 @@ pub enum CaptureError {
     /// What is in the WAL does not continue what was captured.
     #[error("{0}")]
     Broken(&'static str),
-    #[error("the database's files were replaced or removed")]
-    Replaced,
+    /// The database's files are others now.
+    #[error("{0}")]
+    Replaced(Missing),
 }
 
 /// A segment without number and time.
@@ -70,6 +71,11 @@ struct Tail {
     /// The cursor was put back behind what `commit` and `sums` describe: only a draft that reaches that place again may
     /// state a checksum.
     rewound: bool,
+    /// The first frame of the last captured transaction, where it is known: a writer that was killed before anybody could
+    /// see its transaction leaves it to the next one to write over it, from its beginning.
+    last: Option<Mark>,
+    /// What is known of a transaction behind the cursor.
+    open: Option<Open>,
     commit: u32,
     sums: PageSums,
 }
@@ -83,7 +89,15 @@ impl Capture {
     /// Looks at the whole database under a hold and stands at its present end.
     pub fn survey(hold: ReadHold) -> Result<Capture, CaptureError> {
         let commit = hold.db_pages()?;
-        let mut tail = Tail { cursor: None, emptied: false, rewound: false, commit, sums: PageSums::default() };
+        let mut tail = Tail {
+            cursor: None,
+            emptied: false,
+            rewound: false,
+            last: None,
+            open: None,
+            commit,
+            sums: PageSums::default(),
+        };
         if let Some(header) = header(&hold)?.filter(|header| header.page_size == hold.page_size()) {
             tail.cursor = Some(Cursor::start(&header));
         }
@@ -108,24 +122,27 @@ impl Capture {
         self.tail.cursor.map_or(0, |cursor| cursor.offset)
     }
 
-    /// Whether the database's files are still those that are held.
-    pub fn in_place(&self) -> bool {
-        self.hold.in_place()
+    /// Whether the WAL goes on beyond this many bytes. Costs one look at one frame: what lies there from before has other
+    /// salts.
+    pub fn reaches(&self, bytes: u64) -> Result<bool, CaptureError> {
+        let Some(header) = header(&self.hold)? else { return Ok(false) };
+        let frame = frame_size(header.page_size);
+        let at = crate::wal::HEADER + bytes.saturating_sub(crate::wal::HEADER) / frame * frame;
+        let mut bytes = [0; crate::wal::FRAME_HEADER];
+        let whole = self.hold.read_wal(at, &mut bytes)? == bytes.len();
+        Ok(whole && FrameHeader::parse(&bytes).is_some_and(|frame| frame.salts == header.salts))
+    }
+
+    /// What of the database's files is not where it was.
+    pub fn missing(&self) -> Option<Missing> {
+        self.hold.missing()
     }
 
     /// Whether a WAL position that a segment ended at lies on this WAL's proven chain; its cursor then.
     pub fn on_chain(&self, salts: Salts, end: u64) -> Result<Option<Cursor>, CaptureError> {
         let Some(header) = header(&self.hold)?.filter(|header| header.salts == salts) else { return Ok(None) };
-        let start = Cursor::start(&header);
-        let mut probe = Scanner::new(&header, start, 0);
-        let mut reached = end == start.offset;
-        if !reached {
-            feed(&self.hold, &header, &mut probe, |scanner, fed| {
-                reached |= fed == Fed::Commit && scanner.offset() == end;
-                fed != Fed::End && scanner.offset() < end
-            })?;
-        }
-        Ok(reached.then(|| probe.finish().cursor))
+        let found = up_to(&header, end, 0, |offset, buffer: &mut [u8]| self.hold.read_wal(offset, buffer))?;
+        Ok(found.map(|found| found.cursor))
     }
 
     /// The WAL's beginning, if what is in the database file alone is the database that `expected` states: then everything
@@ -144,13 +161,18 @@ impl Capture {
 
     /// Goes back to an earlier position of the same chain: what follows is captured by the next `next`, in one draft.
     pub fn rewind(&mut self, cursor: Cursor) {
-        self.tail.rewound = true;
+        (self.tail.rewound, self.tail.last, self.tail.open) = (true, None, None);
         self.tail.cursor = Some(cursor);
     }
 
     /// The transactions behind the cursor, if there are any; the cursor moves behind them.
     pub fn next(&mut self) -> Result<Option<Draft>, CaptureError> {
         self.tail.next(&self.hold, DRAFT_BYTES, usize::MAX)
+    }
+
+    /// The next look takes nothing for granted: it reads an open transaction from its beginning again.
+    pub fn look_closely(&mut self) {
+        self.tail.open = None;
     }
 
     /// An image of the whole database, up to the last commit.
@@ -184,9 +206,23 @@ impl Capture {
     pub fn checkpoint(
         &mut self,
         verdict: Verdict,
+        take: impl FnMut(Draft) -> Result<(), SegmentError>,
+    ) -> Result<bool, CaptureError> {
+        self.checkpoint_with(verdict, take, || {})
+    }
+
+    /// `between`: what tests have happen in the moment between two holds.
+    fn checkpoint_with(
+        &mut self,
+        verdict: Verdict,
         mut take: impl FnMut(Draft) -> Result<(), SegmentError>,
+        mut between: impl FnMut(),
     ) -> Result<bool, CaptureError> {
         let Capture { hold, tail } = self;
+        let mut nothing_new = |tail: &mut Tail, hold: &ReadHold| {
+            between();
+            tail.nothing_new(hold)
+        };
         let rounds = if verdict == Verdict::Locked { ROUNDS } else { 1 };
         // Each round copies what came during the one before, so that little is left for the moment under the lock.
         for _ in 0..rounds {
@@ -198,12 +234,12 @@ impl Capture {
                 // The app is checkpointing itself, and may be waiting for our hold to get out of the way: it moves to the
                 // end, which may have to happen again once the app has copied everything.
                 Err(SqliteError::Busy { .. }) => {
-                    hold.let_restart(|hold| tail.nothing_new(hold))?;
+                    hold.let_restart(|hold| nothing_new(tail, hold))?;
                     return Ok(false);
                 }
                 other => other?,
             };
-            if copied.complete() && hold.let_restart(|hold| tail.nothing_new(hold))? {
+            if copied.complete() && hold.let_restart(|hold| nothing_new(tail, hold))? {
                 return Ok(true);
             }
         }
@@ -229,7 +265,7 @@ impl Tail {
         let Some((header, from)) = self.here(hold)? else { return Ok(None) };
         let enough = if self.rewound { usize::MAX } else { enough };
         let limit = enough / hold.page_size().bytes();
-        let found = scan(hold, &header, from, self.commit, limit)?;
+        let found = self.scan(hold, &header, from, limit)?;
         if found.cursor.offset == from.offset || found.pages.len() > most {
             return Ok(None);
         }
@@ -271,7 +307,19 @@ impl Tail {
     /// Whether nothing is committed behind the cursor.
     fn nothing_new(&mut self, hold: &ReadHold) -> Result<bool, CaptureError> {
         let Some((header, from)) = self.here(hold)? else { return Ok(true) };
-        Ok(scan(hold, &header, from, self.commit, 0)?.cursor.offset == from.offset)
+        Ok(self.scan(hold, &header, from, 0)?.cursor.offset == from.offset)
+    }
+
+    fn scan(
+        &mut self,
+        hold: &ReadHold,
+        header: &WalHeader,
+        from: Cursor,
+        limit: usize,
+    ) -> Result<Committed, CaptureError> {
+        let (found, open) = scan(hold, header, from, self.commit, limit, self.open.take())?;
+        self.open = open;
+        Ok(found)
     }
 
     /// Every page, or only those that differ from the table, each from where it is newest.
@@ -281,7 +329,7 @@ impl Tail {
             self.commit = hold.db_pages()?;
         }
         if let Some((header, _)) = self.here(hold)? {
-            let found = scan(hold, &header, Cursor::start(&header), self.commit, usize::MAX)?;
+            let found = self.scan(hold, &header, Cursor::start(&header), usize::MAX)?;
             self.stand_at(&found);
             in_wal = Some(found);
         }
@@ -311,14 +359,10 @@ impl Tail {
         }
         let mut in_wal = None;
         if let Some((header, end)) = self.here(hold)? {
-            let mut scanner = Scanner::new(&header, Cursor::start(&header), self.commit);
-            if scanner.offset() < end.offset {
-                feed(hold, &header, &mut scanner, |scanner, fed| fed != Fed::End && scanner.offset() < end.offset)?;
-            }
-            let found = scanner.finish();
-            if found.cursor.offset != end.offset {
+            let read = |offset, buffer: &mut [u8]| hold.read_wal(offset, buffer);
+            let Some(found) = up_to(&header, end.offset, self.commit, read)? else {
                 return Err(CaptureError::Broken("captured frames are gone"));
-            }
+            };
             in_wal = Some(found);
         }
         let lock = hold.page_size().lock_page();
@@ -336,6 +380,7 @@ impl Tail {
         (self.emptied, self.rewound) = (false, false);
         self.sums.truncate(found.commit);
         self.commit = found.commit;
+        self.last = found.last.or(self.last.filter(|_| self.cursor == Some(found.cursor)));
         self.cursor = Some(found.cursor);
     }
 
@@ -361,10 +406,9 @@ impl Tail {
         if header.page_size != hold.page_size() {
             return Err(CaptureError::Broken("the page size changed"));
         }
-        if let Some(at) = cursor.last_frame(frame_size(header.page_size)) {
-            let mut bytes = [0; crate::wal::FRAME_HEADER];
-            hold.read_wal(at, &mut bytes)?;
-            if !FrameHeader::parse(&bytes).is_some_and(|frame| cursor.is_behind(&frame)) {
+        let first = self.last.filter(|_| self.cursor == Some(cursor));
+        for mark in [cursor.last_frame(frame_size(header.page_size)), first].iter().flatten() {
+            if !is_there(hold, mark)? {
                 return Err(CaptureError::Broken("a captured frame was overwritten"));
             }
         }

@@ -1,11 +1,9 @@
 //! Reads a database's WAL under its hold and feeds it to the scanner. Decides nothing: what counts is the scanner's.
 
 use crate::sqlite::{ReadHold, SqliteError};
-use crate::wal::{Committed, Cursor, Fed, HEADER, Scanner, WalHeader, frame_size};
+use crate::wal::{Committed, Cursor, FRAME_HEADER, Fed, FrameHeader, HEADER, Mark, Open, Scanner, WalHeader, walk};
 use std::time::Duration;
 
-/// Bytes of the WAL read at a time.
-const READ_BYTES: u64 = 256 << 10;
 /// Looks at a header that is no header, and the time between two of them.
 const LOOKS: u32 = 20;
 const BETWEEN_LOOKS: Duration = Duration::from_millis(1);
@@ -25,47 +23,47 @@ pub fn header(hold: &ReadHold) -> Result<Option<WalHeader>, SqliteError> {
     Ok(None)
 }
 
-/// Whole transactions from `from` on, up to the first commit that brings more than `limit` pages together.
+/// The header of the frame at `mark`, compared with what was read there before.
+pub fn is_there(hold: &ReadHold, mark: &Mark) -> Result<bool, SqliteError> {
+    let mut bytes = [0; FRAME_HEADER];
+    hold.read_wal(mark.offset, &mut bytes)?;
+    Ok(FrameHeader::parse(&bytes).is_some_and(|frame| mark.is(&frame)))
+}
+
+/// Whole transactions from `from` on, up to the first commit that brings more than `limit` pages together; and what is
+/// there of an open one. `known`: what an earlier look saw of that.
 pub fn scan(
     hold: &ReadHold,
     header: &WalHeader,
     from: Cursor,
     commit: u32,
     limit: usize,
-) -> Result<Committed, SqliteError> {
+    known: Option<Open>,
+) -> Result<(Committed, Option<Open>), SqliteError> {
+    let known = match known {
+        Some(open) if open.begins_at(from) && is_there(hold, &open.first())? => Some(open),
+        _ => None,
+    };
+    if let Some(open) = known {
+        let scanner = Scanner::resume(header, open, commit);
+        let before = scanner.offset();
+        let scanner = fed(hold, header, scanner, limit)?;
+        if scanner.offset() != before {
+            return Ok(scanner.suspend());
+        }
+        // It does not grow: it may have been given up, and a shorter one that begins alike may be in its place.
+    }
+    Ok(fed(hold, header, Scanner::new(header, from, commit), limit)?.suspend())
+}
+
+fn fed(hold: &ReadHold, header: &WalHeader, mut scanner: Scanner, limit: usize) -> Result<Scanner, SqliteError> {
     // A writer may be faster than we read: what comes after this is for the next time.
     let until = hold.wal_len()?;
-    let mut scanner = Scanner::new(header, from, commit);
-    feed(hold, header, &mut scanner, |scanner, fed| match fed {
+    let read = |offset, buffer: &mut [u8]| hold.read_wal(offset, buffer);
+    walk(header, &mut scanner, read, |scanner, fed| match fed {
         Fed::End => false,
         Fed::Open => true,
         Fed::Commit => scanner.pages() <= limit && scanner.offset() < until,
     })?;
-    Ok(scanner.finish())
-}
-
-/// Feeds frames from the scanner's position on, until the file ends or `more` says no.
-pub fn feed(
-    hold: &ReadHold,
-    header: &WalHeader,
-    scanner: &mut Scanner,
-    mut more: impl FnMut(&Scanner, Fed) -> bool,
-) -> Result<(), SqliteError> {
-    let frame = frame_size(header.page_size);
-    // The first look is small: most often there is nothing, or one small transaction.
-    let mut frames = 1;
-    loop {
-        let mut buffer = vec![0; (frames * frame) as usize];
-        let got = hold.read_wal(scanner.offset(), &mut buffer)?;
-        if got < frame as usize {
-            return Ok(());
-        }
-        for bytes in buffer.get(..got).unwrap_or_default().chunks_exact(frame as usize) {
-            let fed = scanner.feed(bytes);
-            if !more(scanner, fed) {
-                return Ok(());
-            }
-        }
-        frames = (frames * 4).min((READ_BYTES / frame).max(1));
-    }
+    Ok(scanner)
 }

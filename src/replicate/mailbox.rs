@@ -48,6 +48,11 @@ impl Mailbox {
         last
     }
 
+    /// Leaves the first `count` requests without an answer: what they ask for cannot be done. True: one was the last.
+    pub fn refuse(&mut self, count: usize) -> bool {
+        self.waiting.drain(..count.min(self.waiting.len())).fold(false, |last, request| last | request.last)
+    }
+
     /// Until something changed, somebody asks, or `until`.
     pub async fn wait(&mut self, changed: &Notify, until: Instant) {
         tokio::select! {

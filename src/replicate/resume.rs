@@ -1,16 +1,20 @@
 //! How to go on with a local file that descends from the replica: the record, the replica's newest file and the local
 //! database in, where segments begin out. Pure.
 
-use crate::model::lineage::LocalState;
+use crate::model::lineage::{LocalState, WalPosition};
 use crate::model::{DbChecksum, PageSize};
 use crate::replica::Tip;
 use crate::wal::{Cursor, Salts};
 
+/// A recorded place in a WAL, if it is one.
+pub fn place(recorded: WalPosition) -> Option<(Salts, u64)> {
+    (recorded.offset != 0).then_some((Salts(recorded.salt1, recorded.salt2), recorded.offset))
+}
+
 /// Where in the WAL the replica's newest position should be found.
 pub fn wal_end(state: &LocalState, tip: &Tip, sent: bool) -> Option<(Salts, u64)> {
-    let recorded = if sent { state.wal_sent } else { state.wal };
-    if recorded.offset != 0 {
-        return Some((Salts(recorded.salt1, recorded.salt2), recorded.offset));
+    if let Some(place) = place(if sent { state.wal_sent } else { state.wal }) {
+        return Some(place);
     }
     let header = &tip.raw()?.header;
     let end = u64::try_from(header.wal_offset.checked_add(header.wal_size)?).ok()?;
@@ -60,7 +64,6 @@ pub fn resume(local: &Local, tip: &Tip, expected: Option<DbChecksum>) -> Resume 
 mod tests {
     use super::*;
     use crate::ltx::Header;
-    use crate::model::lineage::WalPosition;
     use crate::model::{FileChecksum, Txid, TxidRange};
     use crate::replica::TipFile;
     use crate::store::layout::Level;
@@ -82,6 +85,7 @@ mod tests {
             wal_sent: WalPosition::default(),
             db_checksum: checksum(5),
             file: None,
+            spilled: None,
         }
     }
 

@@ -62,6 +62,10 @@ pub enum SegmentError {
     Changed { page: u32 },
     #[error("cannot encode the segment: {0}")]
     Encode(#[from] LtxError),
+    #[error("cannot read the spilled segment {}: {error}", .path.display())]
+    Spilled { path: std::path::PathBuf, error: String },
+    #[error("cannot spill the segment: {0}")]
+    Spill(#[from] crate::local_state::LocalStateError),
     #[error("the upload went away")]
     Abandoned,
 }

@@ -4,15 +4,18 @@
 use super::Target;
 use super::anchor::{self, AnchorError};
 use super::capture::{Capture, CaptureError};
-use super::task::{End, REMIND, TICK, TURN, Task, blocking};
+use super::outbox::Refusal;
+use super::relief::{Keeper, Outbox, Spoken, Unnumbered};
+use super::task::{End, TICK, TURN, Task, blocking};
 use super::upkeep::Upkeep;
 use super::upload::{self, Content, Stored, UploadError};
 use super::work::Work;
+use crate::local_state::spill;
 use crate::model::{Captured, Deadline};
 use crate::replica::{RemoteFile, Tip};
 use crate::sqlite::ReadHold;
 use crate::store::layout::Level;
-use crate::store::retry;
+use crate::store::{StoreError, retry};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{Notify, Semaphore};
@@ -23,13 +26,15 @@ const LOOK: Duration = Duration::from_secs(20);
 const SLOW: Duration = Duration::from_secs(5);
 /// Databases that are read as a whole at once: many large ones must not keep all threads from the others' commits.
 static SURVEYS: Semaphore = Semaphore::const_new(4);
+/// The pause after an error that does not heal by itself is this many times as long.
+const STUBBORN: u32 = 6;
 
 impl Task {
     pub(super) async fn session(&mut self, hold: ReadHold) -> Result<End, End> {
         let turn = SURVEYS.acquire().await.ok();
         let capture = blocking(move || Capture::survey(hold)).await??;
         drop(turn);
-        let (files, tip) = self.look().await?;
+        let (capture, (files, tip)) = self.look(capture).await?;
         let (db, replica, node_id) = (self.target.db.clone(), self.target.store.url().to_owned(), self.node_id);
         let begun = blocking(move || {
             let anchor = anchor::anchor(&db, &replica, node_id, capture, tip)?;
@@ -57,7 +62,7 @@ impl Task {
                 self.mailbox.wait(&Notify::new(), free_at).await;
                 continue;
             }
-            let (returned, found) = blocking(move || capture_next(work)).await?;
+            let (returned, found) = blocking(move || capture_next(work, asked > 0)).await?;
             work = returned;
             let found = found?;
             if found {
@@ -90,18 +95,22 @@ impl Task {
     }
 
     /// What the replica holds, and its newest position, however long it takes.
-    async fn look(&mut self) -> Result<(Vec<RemoteFile>, Option<Tip>), End> {
+    async fn look(&mut self, capture: Capture) -> Result<(Capture, (Vec<RemoteFile>, Option<Tip>)), End> {
         let mut trouble = Trouble::default();
-        loop {
+        let outbox = Unnumbered { capture, refusal: Refusal::default() };
+        let mut keeper = Keeper::new(outbox, &self.target, &self.status);
+        let found = loop {
             let store = Arc::clone(&self.target.store);
             let asked = watched(&self.target, false, anchor::look(&*store, Deadline::after(LOOK)));
-            match self.mailbox.during(true, asked).await {
+            let meanwhile = relieved(&mut keeper, &mut trouble.spoken, asked);
+            match self.mailbox.during(true, meanwhile).await.transpose()? {
                 None if self.mailbox.closed() => return Err(End::Closed),
                 None => {}
-                Some(Ok(found)) => return Ok(found),
-                Some(Err(error)) => self.stumble(&mut trouble, &error.to_string()).await?,
+                Some(Ok(found)) => break found,
+                Some(Err(error)) => self.stumble(&mut keeper, &mut trouble, &error).await?,
             }
-        }
+        };
+        Ok((keeper.give_back().await?.capture, found))
     }
 
     async fn upload_pending(&mut self, mut work: Work, upkeep: &Upkeep) -> Result<Work, End> {
@@ -112,21 +121,30 @@ impl Task {
     }
 
     /// Puts the first pending segment, however long it takes.
-    async fn upload(&mut self, work: Work, upkeep: &Upkeep) -> Result<Work, End> {
+    async fn upload(&mut self, mut work: Work, upkeep: &Upkeep) -> Result<Work, End> {
         let work = blocking(move || {
             work.record_sending();
             work
         });
-        let mut work = work.await?;
+        let work = work.await?;
         let Some(segment) = work.pending() else { return Ok(work) };
-        let streamed = matches!(segment.content, Content::Pages(_));
         let (txid, snapshot) = (segment.header.range.max, segment.level == Level::SNAPSHOT);
         self.status.update(|status| status.captured = Captured(txid));
         let mut trouble = Trouble::default();
+        let mut keeper = Keeper::new(work, &self.target, &self.status);
         let sent = loop {
             let store = Arc::clone(&self.target.store);
-            let put = watched(&self.target, streamed, upload::put(&*store, segment));
-            match self.mailbox.during(!streamed, put).await {
+            let segment = keeper.idle().and_then(Work::pending).unwrap_or_else(|| Arc::clone(&segment));
+            // Its content is in the WAL: that may be let go of only between two tries.
+            let streamed = matches!(segment.content, Content::Pages(_));
+            let put = watched(&self.target, streamed, upload::put(&*store, &segment));
+            let answer = if streamed {
+                self.mailbox.during(false, put).await
+            } else {
+                let meanwhile = relieved(&mut keeper, &mut trouble.spoken, put);
+                self.mailbox.during(true, meanwhile).await.transpose()?
+            };
+            match answer {
                 None if self.mailbox.closed() => return Err(End::Closed),
                 None => {}
                 Some(Ok(Stored::Yes(sent))) => break sent,
@@ -135,17 +153,27 @@ impl Task {
                 }
                 Some(Ok(Stored::Foreign(detail))) => return Err(End::Fenced(detail)),
                 Some(Err(UploadError::Segment(error))) => return Err(End::Again(error.to_string())),
-                Some(Err(UploadError::Store(error))) => self.stumble(&mut trouble, &error.to_string()).await?,
+                Some(Err(UploadError::Store(error))) => self.stumble(&mut keeper, &mut trouble, &error).await?,
             }
         };
+        let mut work = keeper.give_back().await?;
         if trouble.tries > 0 {
             tracing::info!(db = %self.target.db, %txid, "the replica is back: uploaded after {} tries", trouble.tries + 1);
         }
-        upkeep.arrived(segment);
-        if let Some(txid) = work.arrived() {
+        upkeep.arrived(&segment);
+        if let Some((txid, file)) = work.arrived() {
             self.status.uploaded(txid);
+            if let Some(path) = file {
+                // Should it stay, the next start knows that it is in the replica.
+                let _ = blocking(move || spill::remove(&path)).await?;
+            }
         }
-        self.status.update(|status| status.bytes += sent);
+        let spilled_bytes = work.spilled_bytes();
+        self.status.update(|status| {
+            status.bytes += sent;
+            status.spilled_bytes = spilled_bytes;
+            status.wal_grows = None;
+        });
         if snapshot {
             tracing::info!(db = %self.target.db, %txid, bytes = sent, "the snapshot is in the replica");
         }
@@ -154,26 +182,51 @@ impl Task {
     }
 
     /// Says what went wrong, now and then, and waits before the next try.
-    async fn stumble(&mut self, trouble: &mut Trouble, error: &str) -> Result<(), End> {
-        if trouble.said.is_none_or(|at| at.elapsed() >= REMIND) {
-            trouble.said = Some(Instant::now());
+    async fn stumble<T: Outbox>(
+        &mut self,
+        keeper: &mut Keeper<T>,
+        trouble: &mut Trouble,
+        error: &StoreError,
+    ) -> Result<(), End> {
+        if trouble.said.now() {
             tracing::warn!(db = %self.target.db, "replication waits for the replica: {error}");
         }
-        self.status.update(|status| status.problem = Some(error.to_owned()));
+        self.status.update(|status| status.problem = Some(error.to_string()));
         trouble.tries = trouble.tries.saturating_add(1);
-        self.mailbox.pause(retry::pause(trouble.tries)).await;
+        let pause = retry::pause(trouble.tries);
+        // Credentials may be renewed and buckets made while we run; to ask all the time would not help.
+        let pause = if error.may_heal() { pause } else { pause * STUBBORN };
+        tokio::select! {
+            () = self.mailbox.pause(pause) => {}
+            end = keeper.watch(&mut trouble.spoken) => match end? {},
+        }
         if self.mailbox.closed() { Err(End::Closed) } else { Ok(()) }
+    }
+}
+
+/// Runs a request; meanwhile the WAL is kept within its limit.
+async fn relieved<T, O: Outbox>(
+    keeper: &mut Keeper<O>,
+    spoken: &mut Spoken,
+    request: impl Future<Output = T>,
+) -> Result<T, End> {
+    tokio::select! {
+        answer = request => Ok(answer),
+        end = keeper.watch(spoken) => match end? {},
     }
 }
 
 #[derive(Default)]
 struct Trouble {
     tries: u32,
-    said: Option<Instant>,
+    said: Spoken,
+    /// That the WAL grows.
+    spoken: Spoken,
 }
 
-fn capture_next(mut work: Work) -> (Work, Result<bool, CaptureError>) {
-    let found = work.capture();
+/// `asked`: somebody waits for everything that is committed.
+fn capture_next(mut work: Work, asked: bool) -> (Work, Result<bool, CaptureError>) {
+    let found = work.capture(asked);
     (work, found)
 }
 
@@ -198,7 +251,7 @@ async fn offer_snapshot(mut work: Work, upkeep: &Upkeep) -> Result<Work, End> {
     Ok(work)
 }
 
-fn settled(work: Work) -> Work {
+fn settled(mut work: Work) -> Work {
     work.record_settled();
     work
 }

@@ -13,6 +13,10 @@ pub struct Status {
     pub absent: bool,
     /// Why replication does not get on right now.
     pub problem: Option<String>,
+    /// Captured, not uploaded, and on this disk outside of the WAL.
+    pub spilled_bytes: u64,
+    /// Why the WAL grows past its limit, if it does.
+    pub wal_grows: Option<String>,
     /// Another writer holds the replica: replication has stopped for good.
     pub fenced: Option<String>,
 }

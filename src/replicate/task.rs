@@ -4,8 +4,10 @@
 
 use super::capture::CaptureError;
 use super::mailbox::Mailbox;
+use super::remind::Reminder;
 use super::status::StatusCell;
-use super::{Conflict, Target};
+use super::{Conflict, OnConflict, Target};
+use crate::model::Txid;
 use crate::sqlite::{ReadHold, SqliteError};
 use crate::store::retry;
 use std::sync::Arc;
@@ -14,13 +16,16 @@ use tokio::sync::Notify;
 
 /// The files are looked at this often even when nothing reports a change; what waits for its moment is tried as often.
 pub(super) const TICK: Duration = Duration::from_secs(1);
-/// While the store is away, it is spoken of this often.
-pub(super) const REMIND: Duration = Duration::from_secs(30);
+pub(super) use super::remind::REMIND;
 /// A whole turn (capture, checkpoint) is made this often even if the files look the same.
 pub(super) const TURN: Duration = Duration::from_secs(15);
 pub(super) const BREAK_PAUSE: Duration = Duration::from_millis(500);
+/// That a database is no longer replicated is said this often, when the app goes on all the same.
+const LOST: Duration = Duration::from_secs(5 * 60);
 /// A lock that is in the way for longer is spoken of.
 const LOCKED: Duration = Duration::from_secs(3);
+/// Whoever asks for a flush of a database that we cannot open waits this long: nothing that we do opens it.
+const HOPELESS: Duration = Duration::from_secs(5);
 
 pub struct Task {
     pub target: Target,
@@ -86,33 +91,43 @@ impl Task {
         if let Some(hold) = self.hold.take() {
             return Ok(hold);
         }
-        let mut said = None;
+        let mut reminder = Reminder::default();
         let begun = Instant::now();
+        let mut asked_since = None;
         loop {
             let asked = self.mailbox.asked();
+            if asked > 0 {
+                asked_since.get_or_insert_with(Instant::now);
+            }
             let db = self.target.db.clone();
+            let mut hopeless = false;
             match blocking(move || ReadHold::take(&db)).await? {
                 Ok(hold) => {
                     self.status.update(|status| status.absent = false);
                     return Ok(hold);
                 }
-                Err(SqliteError::NotYet { .. }) => {
-                    self.status.update(|status| (status.absent, status.problem) = (true, None));
-                    if self.mailbox.answer(asked, &self.status.read()) || self.mailbox.closed() {
+                Err(error @ (SqliteError::NotYet { .. } | SqliteError::ReadOnly { .. })) => {
+                    let absent = matches!(error, SqliteError::NotYet { .. });
+                    if !absent && reminder.due(&error.to_string()) {
+                        tracing::warn!(db = %self.target.db, "not replicated: {error}");
+                    }
+                    let problem = (!absent).then(|| error.to_string());
+                    self.status.update(|status| (status.absent, status.problem) = (absent, problem));
+                    if self.mailbox.answer(asked, &self.status.read()) {
                         return Err(End::Closed);
                     }
-                }
-                Err(error @ SqliteError::Busy { .. }) if begun.elapsed() < LOCKED => {
-                    self.status.update(|status| status.problem = Some(error.to_string()));
+                    asked_since = None;
                 }
                 Err(error) => {
-                    if said.replace(error.to_string()).as_ref() != said.as_ref() {
+                    let locked = matches!(error, SqliteError::Busy { .. });
+                    if (!locked || begun.elapsed() >= LOCKED) && reminder.due(&error.to_string()) {
                         tracing::warn!(db = %self.target.db, "not replicated yet: {error}");
                     }
                     self.status.update(|status| status.problem = Some(error.to_string()));
+                    hopeless = !locked && asked_since.is_some_and(|since: Instant| since.elapsed() >= HOPELESS);
                 }
             }
-            if self.mailbox.closed() {
+            if self.mailbox.closed() || (hopeless && self.mailbox.refuse(asked)) {
                 return Err(End::Closed);
             }
             let absent = self.status.read().absent;
@@ -130,10 +145,17 @@ impl Task {
 
     /// Another writer has the replica: answer whoever asks, touch nothing.
     async fn fenced(&mut self, detail: String) {
-        tracing::error!(db = %self.target.db, "another instance writes to {}: {detail}", self.target.store.url());
-        self.status.update(|status| status.fenced = Some(detail.clone()));
-        let _ = self.conflict.send((self.target.db.clone(), detail));
-        self.stand_aside().await;
+        let uploaded = self.status.read().uploaded.0;
+        let ours = if uploaded == Txid::NONE { "nothing of this run".to_owned() } else { format!("TXID {uploaded}") };
+        let detail = format!("{detail}; the last of ours in the replica is {ours}");
+        self.status.update(|status| (status.fenced, status.problem) = (Some(detail.clone()), None));
+        let (db, url) = (&self.target.db, self.target.store.url());
+        tracing::error!(%db, "another instance writes to {url}: {detail}");
+        let goes_on = self.target.settings.on_conflict == OnConflict::Continue;
+        if !goes_on {
+            let _ = self.conflict.send((self.target.db.clone(), detail));
+        }
+        self.stand_aside(goes_on.then_some("on_conflict = \"continue\"")).await;
     }
 
     /// The app goes on, and what it writes there stays here.
@@ -146,17 +168,23 @@ impl Task {
         );
         let told = format!("{replica} holds another history, which it does not continue: {detail}");
         self.status.update(|status| status.fenced = Some(told));
-        self.stand_aside().await;
+        self.stand_aside(Some("its replica holds another history")).await;
     }
 
-    /// Replication has ended: answers whoever asks, until the last one.
-    async fn stand_aside(&mut self) {
+    /// Replication has ended: answers whoever asks, until the last one. `goes_on`: why the app runs on all the same.
+    async fn stand_aside(&mut self, goes_on: Option<&str>) {
         while !self.mailbox.closed() {
             let asked = self.mailbox.asked();
             if self.mailbox.answer(asked, &self.status.read()) {
                 return;
             }
-            self.mailbox.pause(Duration::from_secs(3600)).await;
+            if let Some(why) = goes_on
+                && asked == 0
+            {
+                let db = &self.target.db;
+                tracing::error!(%db, "the app goes on WITHOUT replication ({why}): what it writes is on this disk only");
+            }
+            self.mailbox.pause(LOST).await;
         }
     }
 }

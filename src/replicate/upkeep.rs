@@ -76,7 +76,7 @@ impl Upkeep {
         let (level, range, since_ms) = (segment.level, segment.header.range, self.clock.now_ms());
         let bytes = match &segment.content {
             Content::Encoded(bytes) => Some(bytes.clone()),
-            Content::Pages(_) => None,
+            Content::Pages(_) | Content::Spilled { .. } => None,
         };
         let size = bytes.as_ref().map_or(0, |bytes| bytes.len() as u64);
         let _ = self.events.send(Event::Arrived(File { level, range, size, since_ms, damaged: false }, bytes));

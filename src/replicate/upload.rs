@@ -2,11 +2,15 @@
 //! another writer's? Never overwrites, never retries: that is the task's.
 
 use super::segment::{Pages, SegmentError};
+use crate::local_state::spill;
 use crate::ltx::{HEADER_BYTES, Header};
 use crate::model::Deadline;
+use crate::replica::Spilled;
 use crate::store::layout::Level;
 use crate::store::{Body, Chunk, Put, Store, StoreError};
 use bytes::Bytes;
+use std::io::Read;
+use std::path::PathBuf;
 use std::time::Duration;
 use tokio::sync::{Semaphore, mpsc};
 
@@ -35,12 +39,18 @@ pub struct Segment {
 pub enum Content {
     Encoded(Bytes),
     Pages(Pages),
+    /// In the spill directory, encoded.
+    Spilled {
+        path: PathBuf,
+        bytes: u64,
+    },
 }
 
 impl Content {
     /// Bytes at most.
-    fn bytes(&self) -> u64 {
+    pub fn bytes(&self) -> u64 {
         match self {
+            Content::Spilled { bytes, .. } => *bytes,
             Content::Encoded(bytes) => bytes.len() as u64,
             Content::Pages(pages) => pages.list.len() as u64 * u64::from(pages.files.page_size.get()),
         }
@@ -67,6 +77,11 @@ pub enum UploadError {
 }
 
 impl Segment {
+    pub fn of_spilled(file: Spilled) -> Segment {
+        let Spilled { path, bytes, header, .. } = file;
+        Segment { level: Level::RAW, header, content: Content::Spilled { path, bytes } }
+    }
+
     /// Blocks (reads pages). Small content is encoded now, so that it no longer needs the WAL.
     pub fn prepare(level: Level, header: Header, pages: Pages) -> Result<Segment, SegmentError> {
         Segment::with_limit(WHOLE_BYTES, level, header, pages)
@@ -92,7 +107,7 @@ impl Segment {
 }
 
 pub async fn put(store: &dyn Store, segment: &Segment) -> Result<Stored, UploadError> {
-    let streamed = matches!(segment.content, Content::Pages(_));
+    let streamed = !matches!(segment.content, Content::Encoded(_));
     // Held until the producer has ended.
     let _turn = if streamed { STREAMS.acquire().await.ok() } else { None };
     let slowest = Duration::from_secs(segment.content.bytes() / SLOWEST_BYTES_PER_SECOND);
@@ -106,6 +121,12 @@ pub async fn put(store: &dyn Store, segment: &Segment) -> Result<Stored, UploadE
             let producer = tokio::task::spawn_blocking(move || produce(&pages, &header, &sender));
             (Body::Stream(receiver), Some(producer))
         }
+        Content::Spilled { path, .. } => {
+            let (sender, receiver) = mpsc::channel(2);
+            let path = path.clone();
+            let producer = tokio::task::spawn_blocking(move || read_out(&path, &sender));
+            (Body::Stream(receiver), Some(producer))
+        }
     };
     let put = store.put_new(&key, body, segment.header.timestamp_ms, by).await;
     let sent = match (producer, &segment.content) {
@@ -116,7 +137,7 @@ pub async fn put(store: &dyn Store, segment: &Segment) -> Result<Stored, UploadE
             Ok(Err(error)) => return Err(error.into()),
         },
         (None, Content::Encoded(bytes)) => bytes.len() as u64,
-        (None, Content::Pages(_)) => 0,
+        (None, Content::Pages(_) | Content::Spilled { .. }) => 0,
     };
     match put? {
         Put::Created => Ok(Stored::Yes(sent)),
@@ -131,12 +152,23 @@ async fn whose(store: &dyn Store, key: &str, ours: &Header, by: Deadline) -> Res
     match Header::from_start(&there) {
         Ok(header) if header == *ours => Ok(Stored::Yes(0)),
         Ok(header) if header.node_id == ours.node_id => Ok(Stored::Earlier),
-        Ok(header) => Ok(Stored::Foreign(format!(
-            "{key} was written by another instance (node {:016x}, ours is {:016x})",
-            header.node_id, ours.node_id
-        ))),
+        Ok(header) => Ok(Stored::Foreign(format!("{key} was written by {}", writer(&header, ours)))),
         Err(error) => Ok(Stored::Foreign(format!("{key} exists and is not ours: {error}"))),
     }
+}
+
+/// Who wrote a file, and when, in words.
+fn writer(there: &Header, ours: &Header) -> String {
+    let who = match there.node_id {
+        0 => "Litestream".to_owned(),
+        node => format!("another instance (node {node:016x}, this one is {:016x})", ours.node_id),
+    };
+    format!("{who} at {}", utc(there.timestamp_ms))
+}
+
+fn utc(timestamp_ms: i64) -> String {
+    let time = jiff::Timestamp::from_millisecond(timestamp_ms);
+    time.map_or_else(|_| format!("{timestamp_ms} ms"), |time| format!("{time:.3}"))
 }
 
 fn produce(pages: &Pages, header: &Header, to: &mpsc::Sender<Chunk>) -> Result<u64, SegmentError> {
@@ -147,4 +179,20 @@ fn produce(pages: &Pages, header: &Header, to: &mpsc::Sender<Chunk>) -> Result<u
     })?;
     to.blocking_send(Chunk::End).map_err(|_| SegmentError::Abandoned)?;
     Ok(sent)
+}
+
+fn read_out(path: &std::path::Path, to: &mpsc::Sender<Chunk>) -> Result<u64, SegmentError> {
+    let failed = |error: String| SegmentError::Spilled { path: path.to_owned(), error };
+    let mut file = spill::open(path).map_err(|error| failed(error.to_string()))?;
+    let mut sent = 0;
+    loop {
+        let mut piece = vec![0; PIECE_BYTES];
+        let read = file.read(&mut piece).map_err(|error| failed(error.to_string()))?;
+        let chunk = if read == 0 { Chunk::End } else { Chunk::Data(Bytes::from(piece).slice(..read)) };
+        to.blocking_send(chunk).map_err(|_| SegmentError::Abandoned)?;
+        if read == 0 {
+            return Ok(sent);
+        }
+        sent += read as u64;
+    }
 }

@@ -5,48 +5,77 @@ use super::ReplicateSettings;
 use super::anchor::{Anchor, First};
 use super::capture::{Capture, CaptureError, Draft};
 use super::checkpoint::{self, Situation, Verdict};
+use super::outbox::Refusal;
+use super::remind::Reminder;
 use super::segment::SegmentError;
 use super::upload::Segment;
 use crate::local_state::{self, file_look};
 use crate::ltx::Header;
-use crate::model::lineage::{LocalState, WalPosition};
-use crate::model::{DbChecksum, DbPath, Txid, TxidRange};
+use crate::model::lineage::{LocalState, SpillEnd, WalPosition};
+use crate::model::{DbChecksum, DbPath, FileChecksum, Txid, TxidRange};
+use crate::replica::Spilled;
+use crate::sqlite::{Missing, SqliteError};
 use crate::store::layout::Level;
 use crate::wal::Cursor;
 use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// A segment on its way, and where the database stands once it has arrived.
-struct Pending {
-    segment: Segment,
-    end: Option<Cursor>,
-    db_checksum: DbChecksum,
+pub(super) struct Pending {
+    pub(super) segment: Arc<Segment>,
+    pub(super) end: WalPosition,
+    pub(super) db_checksum: Option<DbChecksum>,
+    /// It is in the spill directory.
+    pub(super) spilled: Option<OnDisk>,
+    /// Of the whole database, from before segments of the WAL can be: nothing is lost with it.
+    pub(super) image: bool,
+}
+
+pub(super) struct OnDisk {
+    pub(super) path: PathBuf,
+    pub(super) bytes: u64,
+    pub(super) checksum: FileChecksum,
 }
 
 /// Numbers drafts and queues them.
-struct Queue {
+pub(super) struct Queue {
     node_id: u64,
     /// Last number given to a segment.
     numbered: Txid,
     last_timestamp_ms: i64,
-    /// In the order in which they must arrive.
-    pending: VecDeque<Pending>,
+    /// In the order in which they must arrive; those in the spill directory come first.
+    pub(super) pending: VecDeque<Pending>,
 }
 
 impl Queue {
     /// The draft gets the next number, and one file on each of the levels.
-    fn push(&mut self, draft: Draft, levels: &[Level]) -> Result<(), SegmentError> {
+    pub(super) fn push(&mut self, draft: Draft, levels: &[Level]) -> Result<(), SegmentError> {
+        let image = draft.pages.whole_database && levels.contains(&Level::SNAPSHOT);
+        self.number(draft, levels, image)
+    }
+
+    fn number(&mut self, draft: Draft, levels: &[Level], image: bool) -> Result<(), SegmentError> {
         let (txid, timestamp_ms) = (self.numbered.next(), self.timestamp());
         for level in levels {
             let min = if *level == Level::SNAPSHOT { Txid::FIRST } else { txid };
             let header = header(&draft, TxidRange { min, max: txid }, timestamp_ms, self.node_id);
-            let segment = Segment::prepare(*level, header, draft.pages.clone())?;
-            let (end, db_checksum) = (draft.end, draft.db_checksum);
-            self.pending.push_back(Pending { segment, end, db_checksum });
+            let segment = Arc::new(Segment::prepare(*level, header, draft.pages.clone())?);
+            let (end, db_checksum) = (position(draft.end), Some(draft.db_checksum));
+            self.pending.push_back(Pending { segment, end, db_checksum, spilled: None, image });
         }
         self.numbered = txid;
         self.last_timestamp_ms = timestamp_ms;
         Ok(())
+    }
+
+    /// Written by an earlier session, under the number that it got then.
+    fn push_spilled(&mut self, file: Spilled, end: WalPosition) {
+        self.numbered = file.txid();
+        let on_disk = OnDisk { path: file.path.clone(), bytes: file.bytes, checksum: file.checksum };
+        let (db_checksum, segment) = (file.header.db_checksum, Arc::new(Segment::of_spilled(file)));
+        self.pending.push_back(Pending { segment, end, db_checksum, spilled: Some(on_disk), image: false });
     }
 
     /// Wall clock, but never at or before the segment before: points in time are found by it.
@@ -58,16 +87,21 @@ impl Queue {
 
 /// Everything of a session that touches the disk.
 pub struct Work {
-    db: DbPath,
-    capture: Capture,
-    queue: Queue,
+    pub(super) db: DbPath,
+    pub(super) capture: Capture,
+    pub(super) queue: Queue,
     needs_level_0: bool,
     /// The last capture stopped before the end of what was committed.
     pub behind: bool,
-    acked: LocalState,
-    last_try: Instant,
+    pub(super) acked: LocalState,
+    pub(super) last_try: Instant,
     /// The WAL may be restarted, and nothing came since.
-    settled: Option<Cursor>,
+    pub(super) settled: Option<Cursor>,
+    pub(super) refusal: Refusal,
+    /// About checkpoints that fail, records, and files that somebody took away.
+    trouble: Reminder,
+    unrecorded: Reminder,
+    removed: Reminder,
 }
 
 impl Work {
@@ -84,34 +118,75 @@ impl Work {
             wal_sent: WalPosition::default(),
             db_checksum: anchor.uploaded_checksum,
             file: None,
+            spilled: anchor.spill_end,
         };
         let mut queue = Queue { node_id, numbered: uploaded, last_timestamp_ms, pending: VecDeque::new() };
+        for file in anchor.spilled {
+            let recorded = anchor.spill_end.filter(|end| end.txid == file.txid());
+            let end = recorded.map_or_else(|| end_of(&file.header), |end| end.wal);
+            queue.push_spilled(file, end);
+        }
         match first {
             First::Nothing => {}
             First::Snapshot(draft) => queue.push(draft, &[Level::SNAPSHOT])?,
-            First::Image { draft, new_page_size: false } => queue.push(draft, &[Level::RAW])?,
+            First::Image { draft, new_page_size: false } => queue.number(draft, &[Level::RAW], true)?,
             // Restores must start at the new page size at once: the snapshot goes first.
             First::Image { draft, new_page_size: true } => queue.push(draft, &[Level::SNAPSHOT, Level::RAW])?,
         }
-        let (last_try, settled) = (Instant::now(), None);
-        Ok(Work { db, capture, queue, needs_level_0, behind: false, acked, last_try, settled })
+        let (last_try, settled, refusal) = (Instant::now(), None, Refusal::default());
+        let [trouble, unrecorded, removed] = std::array::from_fn(|_| Reminder::default());
+        let behind = false;
+        Ok(Work {
+            db,
+            capture,
+            queue,
+            needs_level_0,
+            behind,
+            acked,
+            last_try,
+            settled,
+            refusal,
+            trouble,
+            unrecorded,
+            removed,
+        })
     }
 
     /// What is on its way next.
-    pub fn pending(&self) -> Option<&Segment> {
-        self.queue.pending.front().map(|pending| &pending.segment)
+    pub fn pending(&self) -> Option<Arc<Segment>> {
+        self.queue.pending.front().map(|pending| Arc::clone(&pending.segment))
     }
 
-    /// Captures what is committed, if nothing is on its way. False: there is nothing.
-    pub fn capture(&mut self) -> Result<bool, CaptureError> {
-        if !self.capture.in_place() {
-            return Err(CaptureError::Replaced);
+    /// Captures what is committed, if nothing is on its way. False: there is nothing. `closely`: what an earlier look saw of
+    /// an open transaction does not count.
+    pub fn capture(&mut self, closely: bool) -> Result<bool, CaptureError> {
+        if closely {
+            self.capture.look_closely();
+        }
+        match self.capture.missing() {
+            None => {}
+            // The app's open connections write on to it, and so do we read it. New ones find nothing of what is in it until
+            // it is copied into the database, which the next checkpoint does.
+            Some(what @ (Missing::Wal | Missing::Shm)) => self.say_removed(what),
+            Some(missing) => {
+                if missing == Missing::WalForAnother {
+                    // What is in the old one alone would be in no file.
+                    let Work { capture, queue, .. } = self;
+                    let _ = capture.checkpoint(Verdict::Gentle, |draft| queue.push(draft, &[Level::RAW]));
+                }
+                return Err(CaptureError::Replaced(missing));
+            }
         }
         // What is pending was captured earlier: there may be more.
         self.behind = !self.queue.pending.is_empty();
         if self.behind {
             return Ok(true);
         }
+        self.capture_more()
+    }
+
+    /// Captures one draft, whatever is on its way. False: there is nothing.
+    pub(super) fn capture_more(&mut self) -> Result<bool, CaptureError> {
         let next = match self.capture.next() {
             Err(CaptureError::Broken(why)) => {
                 let draft = self.capture.compare()?;
@@ -150,29 +225,33 @@ impl Work {
     }
 
     /// Records that the next segment is about to be sent: if its reply gets lost with us, the next start knows it.
-    pub fn record_sending(&self) {
-        if let Some(next) = self.queue.pending.front() {
-            let sent = next.segment.header.range.max;
-            let (file, wal_sent) = (file_look(&self.db), position(next.end));
-            self.record(&LocalState { sent, wal_sent, file, ..self.acked.clone() });
-        }
+    /// False: it could not be.
+    pub fn record_sending(&mut self) -> bool {
+        let Some(next) = self.queue.pending.front() else { return true };
+        let sent = next.segment.header.range.max;
+        let (file, wal_sent) = (file_look(&self.db), next.end);
+        // What waited on the disk may be an earlier run's.
+        let node_id = next.segment.header.node_id;
+        self.record(&LocalState { node_id, sent, wal_sent, file, ..self.acked.clone() })
     }
 
-    /// The first pending segment has arrived. Its TXID.
-    pub fn arrived(&mut self) -> Option<Txid> {
-        let Pending { segment, end, db_checksum } = self.queue.pending.pop_front()?;
+    /// The first pending segment has arrived. Its TXID, and its file here, which may go.
+    pub fn arrived(&mut self) -> Option<(Txid, Option<PathBuf>)> {
+        let Pending { segment, end, db_checksum, spilled, .. } = self.queue.pending.pop_front()?;
         let txid = segment.header.range.max;
         self.needs_level_0 = segment.level != Level::RAW;
         self.acked = LocalState {
+            node_id: segment.header.node_id,
             acked: txid,
             sent: txid,
-            // From here on our node id in the newest file says whose it is.
-            tip_checksum: None,
-            wal: position(end),
-            db_checksum: Some(db_checksum),
+            // Our node id in the newest file says whose it is; an earlier run's file is known by its checksum.
+            tip_checksum: spilled.as_ref().map(|file| file.checksum),
+            wal: end,
+            db_checksum,
+            spilled: self.acked.spilled.filter(|end| end.txid > txid),
             ..self.acked.clone()
         };
-        Some(txid)
+        Some((txid, spilled.map(|file| file.path)))
     }
 
     /// Bytes of the WAL up to the captured position.
@@ -206,6 +285,13 @@ impl Work {
         let settled = match capture.checkpoint(verdict, |draft| queue.push(draft, &[Level::RAW])) {
             // The next capture sees it too, and knows what to do.
             Err(CaptureError::Broken(_)) => false,
+            // A full disk, for one. The hold is where it was, or further; the WAL goes on growing.
+            Err(CaptureError::Sqlite(error @ (SqliteError::Failed { .. } | SqliteError::Busy { .. }))) => {
+                if self.trouble.due(&error.to_string()) {
+                    tracing::warn!(db = %self.db, "the WAL is not copied into the database: {error}");
+                }
+                false
+            }
             other => other?,
         };
         if settled {
@@ -216,7 +302,7 @@ impl Work {
     }
 
     /// Records that everything is where it belongs.
-    pub fn record_settled(&self) {
+    pub fn record_settled(&mut self) {
         let mut file = file_look(&self.db);
         // Everything is copied: the file is complete without its WAL.
         if let Some(look) = file.as_mut().filter(|_| self.settled()) {
@@ -225,10 +311,26 @@ impl Work {
         self.record(&LocalState { file, ..self.acked.clone() });
     }
 
-    fn record(&self, state: &LocalState) {
-        if let Err(error) = local_state::store(&self.db, state) {
+    fn say_removed(&mut self, what: Missing) {
+        if self.removed.due(&what.to_string()) {
+            tracing::error!(db = %self.db, "{what}: commits may get lost; restart the app");
+        }
+    }
+
+    fn record(&mut self, state: &LocalState) -> bool {
+        let stored = local_state::store(&self.db, state);
+        if let Err(error) = &stored
+            && self.unrecorded.due(&error.to_string())
+        {
             tracing::warn!(db = %self.db, %error, "a restart on this disk will restore instead of going on");
         }
+        stored.is_ok()
+    }
+
+    /// Where the spill directory ends, as things are.
+    pub(super) fn spill_end(&self) -> Option<SpillEnd> {
+        let last = self.queue.pending.iter().rev().find(|pending| pending.spilled.is_some())?;
+        Some(SpillEnd { txid: last.segment.header.range.max, wal: last.end, db_checksum: last.db_checksum? })
     }
 }
 
@@ -244,6 +346,13 @@ fn header(draft: &Draft, range: TxidRange, timestamp_ms: i64, node_id: u64) -> H
         (header.salt1, header.salt2) = (range.salts.0, range.salts.1);
     }
     header
+}
+
+/// Where a file's range of the WAL ends, if it has one. The WAL's checksum there is not known.
+fn end_of(header: &Header) -> WalPosition {
+    let end = header.wal_offset.saturating_add(header.wal_size);
+    let offset = if header.wal_size > 0 { u64::try_from(end).unwrap_or(0) } else { 0 };
+    WalPosition { salt1: header.salt1, salt2: header.salt2, offset, checksum: [0; 2] }
 }
 
 fn position(cursor: Option<Cursor>) -> WalPosition {

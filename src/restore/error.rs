@@ -1,9 +1,9 @@
 //! The error of this boundary. `kind` is what callers branch on; the text says what failed on which file, and what to do.
 
-use crate::local_state::LocalStateError;
 use crate::ltx::LtxError;
 use crate::model::TxidRange;
 use crate::replica::PlanError;
+use crate::sqlite::SqliteError;
 use crate::store::StoreError;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -43,8 +43,8 @@ pub enum RestoreError {
         .path.display(), mib(*.needs), *.has >> 20
     )]
     NoSpace { path: PathBuf, needs: u64, has: u64 },
-    #[error("{db} is ready, but its position cannot be recorded, so it could not be replicated: {source}")]
-    Record { db: String, source: LocalStateError },
+    #[error("the local file could not be replicated: {source}")]
+    Unusable { source: SqliteError },
     #[error("{}: {problem}", .path.display())]
     InTheWay { path: PathBuf, problem: &'static str },
 }
@@ -93,7 +93,7 @@ impl RestoreError {
             RestoreError::NothingThere { .. } | RestoreError::NoSuchState { .. } => RestoreErrorKind::NothingThere,
             RestoreError::Io { .. }
             | RestoreError::NoSpace { .. }
-            | RestoreError::Record { .. }
+            | RestoreError::Unusable { .. }
             | RestoreError::InTheWay { .. } => RestoreErrorKind::Local,
         }
     }

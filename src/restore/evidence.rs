@@ -12,16 +12,14 @@ use crate::model::lineage::{FileLook, LocalState, WalPosition};
 use crate::model::{DbPath, PageSize};
 use crate::replica::Tip;
 use crate::sqlite::files;
-use crate::wal::{Cursor, Fed, HEADER, Salts, Scanner, WalHeader, frame_size};
-use std::fs::File;
+use crate::wal::{HEADER, Salts, WalHeader, up_to};
 use std::io;
 use std::path::Path;
 
 /// Restarts of the WAL that count its first salt up and still tell the same WAL from another one.
 const RESTARTS: u32 = 1 << 16;
-const READ_BYTES: u64 = 256 << 10;
 
-/// Where in the WAL the confirmed position ends.
+/// Where in the WAL the confirmed position ends, or what waits in the spill directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Place {
     salts: Salts,
@@ -76,6 +74,10 @@ fn place(state: &LocalState, tip: &Tip, sent: bool) -> Option<Place> {
         let place = Place { salts: Salts(wal.salt1, wal.salt2), end: wal.offset, page_size: state.page_size };
         (place.end >= HEADER).then_some(place)
     };
+    // What is spilled was captured from this WAL, and is newer than anything sent.
+    if let Some(end) = state.spilled {
+        return of_record(end.wal);
+    }
     let of_tip = || tip.raw().and_then(|raw| of_raw(&raw.header));
     if sent { of_record(state.wal_sent).or_else(of_tip).or(of_record(state.wal)) } else { of_record(state.wal) }
 }
@@ -110,36 +112,11 @@ fn standing(wal: &Path, place: Place) -> io::Result<Standing> {
         return Ok(Standing::Another);
     }
     if header.salts == place.salts {
-        return Ok(if reaches(&file, &header, place.end)? { Standing::Reached } else { Standing::Short });
+        let read = |offset, buffer: &mut [u8]| files::read_full(&file, offset, buffer);
+        return Ok(if up_to(&header, place.end, 0, read)?.is_some() { Standing::Reached } else { Standing::Short });
     }
     let restarts = header.salts.0.wrapping_sub(place.salts.0);
     Ok(if (1..RESTARTS).contains(&restarts) { Standing::Restarted } else { Standing::Another })
-}
-
-/// Whether a commit of this WAL's proven chain ends at `end`.
-fn reaches(file: &File, header: &WalHeader, end: u64) -> io::Result<bool> {
-    let frame = frame_size(header.page_size);
-    let mut scanner = Scanner::new(header, Cursor::start(header), 0);
-    let mut buffer = vec![0; ((READ_BYTES / frame).max(1) * frame) as usize];
-    let mut committed = HEADER;
-    while scanner.offset() < end {
-        let got = files::read_full(file, scanner.offset(), &mut buffer)?;
-        let frames = buffer.get(..got).unwrap_or_default().chunks_exact(frame as usize);
-        if frames.len() == 0 {
-            break;
-        }
-        for bytes in frames {
-            match scanner.feed(bytes) {
-                Fed::End => return Ok(committed == end),
-                Fed::Open => {}
-                Fed::Commit => committed = scanner.offset(),
-            }
-            if committed == end {
-                return Ok(true);
-            }
-        }
-    }
-    Ok(committed == end)
 }
 
 #[cfg(test)]

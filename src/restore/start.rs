@@ -8,11 +8,12 @@ use super::progress::Progress;
 use super::settings::{OnRestoreFailure, Owners, RestoreSettings};
 use super::source::{Source, SourceError};
 use super::survey::{Survey, survey};
-use crate::local_state;
+use crate::local_state::{self, spill};
 use crate::model::lineage::{LocalState, WalPosition};
 use crate::model::proof::Restored;
 use crate::model::{DbPath, Txid};
 use crate::replica::Target;
+use crate::sqlite;
 use crate::store::Store;
 use std::time::Duration;
 
@@ -122,6 +123,8 @@ async fn look_and_act(
 }
 
 fn keep(db: &DbPath, replica: &str, why: Kept, survey: Survey) -> Result<Outcome, RestoreError> {
+    // What can never be replicated is told now, not when the disk is gone.
+    sqlite::check(db).map_err(|source| RestoreError::Unusable { source })?;
     match why {
         Kept::ReplicaEmpty => tracing::info!(%db, replica, "keeping the local file: the replica is empty"),
         Kept::ByState => tracing::info!(%db, replica, "keeping the local file: it continues the replica"),
@@ -133,7 +136,7 @@ fn keep(db: &DbPath, replica: &str, why: Kept, survey: Survey) -> Result<Outcome
         }
     }
     if let Some(state) = &survey.adopted {
-        record_state(db, state)?;
+        record_state(db, state);
     }
     Ok(Outcome::KeptLocal { why })
 }
@@ -152,21 +155,34 @@ fn put_in_place(db: &DbPath, replica: &str, fetched: Fetched) -> Result<Outcome,
         wal_sent: WalPosition::default(),
         db_checksum: Some(verified.db_checksum),
         file: None,
+        spilled: None,
     };
     // The order matters: the old state never stands beside the new file, nor the new state beside the old one.
     forget_state(db);
     install(verified)?;
-    record_state(db, &state)?;
+    record_state(db, &state);
     tracing::info!(%db, replica, %txid, bytes, files, "restored");
     Ok(Outcome::Restored { txid, bytes, files })
 }
 
-/// Without it nothing of the file could be put on top of the replica: it would be replicated as little as a stranger's.
-fn record_state(db: &DbPath, state: &LocalState) -> Result<(), RestoreError> {
-    local_state::store(db, state).map_err(|source| RestoreError::Record { db: db.to_string(), source })
+/// A record that cannot be written counts in this run all the same; the next start on this disk has to find another
+/// proof, or restores.
+fn record_state(db: &DbPath, state: &LocalState) {
+    if let Err(error) = local_state::store(db, state) {
+        tracing::warn!(%db, %error, "a restart on this disk will restore instead of going on");
+    }
 }
 
+/// Segments that wait for the replica belong to the file that goes.
 pub(super) fn forget_state(db: &DbPath) {
+    match spill::set_aside(db) {
+        Ok(None) => {}
+        Ok(Some(path)) => tracing::error!(
+            %db, "commits of the file that was here had not reached the replica; their LTX files are kept in {}",
+            path.display()
+        ),
+        Err(error) => tracing::error!(%db, "{error}"),
+    }
     if let Err(error) = local_state::remove(db) {
         tracing::warn!(%db, "{error}");
     }

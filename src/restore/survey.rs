@@ -128,5 +128,6 @@ fn adopt(replica: &str, tip: Txid, raw: &TipFile, frame: &LastFrame) -> LocalSta
         wal_sent: WalPosition::default(),
         db_checksum: raw.header.db_checksum,
         file: None,
+        spilled: None,
     }
 }

@@ -39,6 +39,7 @@ fn not_replicated(db: &DbPath, why: String) -> DatabaseSummary {
     DatabaseSummary {
         database: db.to_string(),
         complete: false,
+        fenced: false,
         captured: "none".into(),
         uploaded: "none".into(),
         missing: Some(format!("everything of this run: {why}")),
@@ -60,6 +61,7 @@ fn summary(db: &DbPath, status: &Status, in_time: bool) -> DatabaseSummary {
     DatabaseSummary {
         database: db.to_string(),
         complete: missing.is_none(),
+        fenced: status.fenced.is_some(),
         captured: position(status.captured.0.max(status.uploaded.0)),
         uploaded: position(status.uploaded.0),
         missing,
@@ -82,7 +84,7 @@ mod tests {
         assert_eq!(late.missing.as_deref(), Some("everything after 0000000000000007: no route"));
         assert_eq!((late.complete, late.captured.as_str()), (false, "0000000000000008"));
         let fenced = summary(&db, &Status { fenced: Some("node 9".into()), ..status }, true);
-        assert!(!fenced.complete);
+        assert!(!fenced.complete && fenced.fenced && !done.fenced);
         assert_eq!(summary(&db, &Status::default(), true).uploaded, "none");
     }
 }

@@ -58,6 +58,8 @@ pub struct DatabaseSummary {
     pub database: String,
     /// Everything that was committed is in the replica.
     pub complete: bool,
+    /// Another writer has its replica.
+    pub fenced: bool,
     /// Last TXID captured from the WAL and last one in the replica, or "none".
     pub captured: String,
     pub uploaded: String,

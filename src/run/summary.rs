@@ -123,6 +123,7 @@ mod tests {
         let db = |complete, missing: Option<&str>| DatabaseSummary {
             database: "/a.db".into(),
             complete,
+            fenced: false,
             captured: "0000000000000008".into(),
             uploaded: "0000000000000007".into(),
             missing: missing.map(String::from),

@@ -161,8 +161,8 @@ impl World {
         // Read before the reports: what the engine sent came before its end.
         let ended = self.engine_ended.load(Ordering::Acquire);
         if let Ok(report) = self.reports.try_recv() {
-            let event = self.told(report);
-            self.pending.extend(event);
+            let events = self.told(report);
+            self.pending.extend(events);
             return true;
         }
         if ended && !self.engine_lost {
@@ -186,19 +186,21 @@ impl World {
         }
     }
 
-    fn told(&mut self, report: Report) -> Option<Event> {
+    fn told(&mut self, report: Report) -> Vec<Event> {
         match report {
-            Report::Restored(Ok(proof)) => Some(Event::Restored(proof)),
-            Report::Restored(Err(failure)) => Some(start_failed(failure)),
-            Report::Flushed { .. } => Some(Event::Flushed),
+            Report::Restored(Ok(proof)) => vec![Event::Restored(proof)],
+            Report::Restored(Err(failure)) => vec![start_failed(failure)],
+            Report::Flushed { .. } => vec![Event::Flushed],
             Report::Finished(databases) => {
                 let complete = databases.iter().all(|db| db.complete);
+                // The app was let go on (`on_conflict = "continue"`), or it was found out just now.
+                let fenced = databases.iter().any(|db| db.fenced).then_some(Event::Fenced);
                 self.databases = databases;
-                Some(Event::Finished { complete })
+                fenced.into_iter().chain([Event::Finished { complete }]).collect()
             }
             Report::Fenced { database, detail } => {
                 tracing::error!(db = database, "another writer has taken the replica over: {detail}");
-                Some(Event::Fenced)
+                vec![Event::Fenced]
             }
         }
     }

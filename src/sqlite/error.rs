@@ -5,6 +5,11 @@ pub enum SqliteError {
     /// The file is missing, empty, or has no header yet: the app has not made its database.
     #[error("database {subject} does not exist yet")]
     NotYet { subject: String },
+    /// Nobody can write to it, and neither can we.
+    #[error(
+        "cannot {operation} database {subject}: it is on a read-only file system, where nothing can be written to it"
+    )]
+    ReadOnly { operation: &'static str, subject: String },
     /// Another connection is in the way; it may be gone at the next try.
     #[error("cannot {operation} database {subject}: it is locked by another connection")]
     Busy { operation: &'static str, subject: String },

@@ -11,7 +11,9 @@ use super::connection::Link;
 use super::error::SqliteError;
 use super::files::{self, FileId, read_full};
 use crate::model::{DbPath, PageSize};
+use nix::sys::statvfs::{FsFlags, statvfs};
 use std::fs::File;
+use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 
 /// How far a checkpoint got, in frames.
@@ -27,6 +29,32 @@ impl Backfill {
     }
 }
 
+/// What is not where it was when the hold was taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Missing {
+    Database,
+    /// Its path is free. Whoever has it open, as we do, goes on with it.
+    Wal,
+    /// Another one is written to in its place.
+    WalForAnother,
+    /// As with the `-wal`.
+    Shm,
+    /// Whoever has the other one sees none of our locks.
+    ShmForAnother,
+}
+
+impl std::fmt::Display for Missing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Missing::Database => "the database file was replaced or removed",
+            Missing::Wal => "its -wal file was removed while it was in use",
+            Missing::WalForAnother => "its -wal file was replaced",
+            Missing::Shm => "its -shm file was removed while it was in use",
+            Missing::ShmForAnother => "its -shm file was replaced",
+        })
+    }
+}
+
 pub struct ReadHold {
     path: DbPath,
     page_size: PageSize,
@@ -34,6 +62,8 @@ pub struct ReadHold {
     db: Arc<File>,
     wal_id: FileId,
     wal: Arc<File>,
+    /// The WAL's index, where everybody's locks are. Never opened by us.
+    shm_id: Option<FileId>,
     holder: Link,
     free: Link,
 }
@@ -41,19 +71,46 @@ pub struct ReadHold {
 impl ReadHold {
     /// Opens the database, switches it to WAL mode if need be, and holds its WAL from now on.
     pub fn take(path: &DbPath) -> Result<ReadHold, SqliteError> {
+        ReadHold::try_take(path).map_err(|error| match error {
+            SqliteError::Failed { operation, subject, .. } if read_only(path) => {
+                SqliteError::ReadOnly { operation, subject }
+            }
+            other => other,
+        })
+    }
+
+    fn try_take(path: &DbPath) -> Result<ReadHold, SqliteError> {
+        refuse_link(path)?;
         let (db_id, db) = files::keep(path.as_path()).map_err(|error| SqliteError::io("open", path, &error))?;
-        read_header(path, &db)?;
+        let rollback_mode = read_header(path, &db)?.rollback_mode;
         let holder = Link::open(path)?;
         holder.make_wal()?;
+        if rollback_mode {
+            tracing::info!(
+                db = %path,
+                "switched to WAL mode, which replication needs; an app that switches it back is told `database is locked`"
+            );
+        }
+        if db.metadata().is_ok_and(|meta| meta.nlink() > 1) {
+            tracing::warn!(
+                db = %path,
+                "the file has a second name (a hard link): whoever writes to it under that name destroys it"
+            );
+        }
         let free = Link::open(path)?;
         holder.begin_read()?;
         files::guard(&db);
         // Read again under the transaction: the app may have made its first tables with another page size meanwhile.
-        let page_size = read_header(path, &db)?;
-        let wal_path = path.wal();
-        let (wal_id, wal) =
-            files::open_wal(&wal_path).map_err(|error| SqliteError::io("open", &wal_path.display(), &error))?;
-        Ok(ReadHold { path: path.clone(), page_size, db_id, db, wal_id, wal, holder, free })
+        let page_size = read_header(path, &db)?.page_size;
+        let (wal_path, shm_path) = (path.wal(), path.shm());
+        let gone = |error: std::io::Error| SqliteError::Failed {
+            operation: "hold the WAL of",
+            subject: path.to_string(),
+            detail: format!("{}: {error}", wal_path.display()),
+        };
+        let (wal_id, wal) = files::open_wal(&wal_path).map_err(gone)?;
+        let shm_id = files::identity(&shm_path).ok().flatten();
+        Ok(ReadHold { path: path.clone(), page_size, db_id, db, wal_id, wal, shm_id, holder, free })
     }
 
     pub fn page_size(&self) -> PageSize {
@@ -68,10 +125,22 @@ impl ReadHold {
         &self.wal
     }
 
-    /// Whether the paths still name the files that are held. They do not when somebody replaced or deleted them.
-    pub fn in_place(&self) -> bool {
-        let same = |path: &std::path::Path, id| files::identity(path).is_ok_and(|found| found == Some(id));
-        same(self.path.as_path(), self.db_id) && same(&self.path.wal(), self.wal_id)
+    /// Whether the paths still name the files that are held. They do not when somebody replaced or deleted them; which,
+    /// if so.
+    pub fn missing(&self) -> Option<Missing> {
+        let there = |path: &std::path::Path| files::identity(path).ok().flatten();
+        if there(self.path.as_path()) != Some(self.db_id) {
+            return Some(Missing::Database);
+        }
+        let shm = there(&self.path.shm());
+        if shm != self.shm_id {
+            return Some(if shm.is_some() { Missing::ShmForAnother } else { Missing::Shm });
+        }
+        if there(&self.path.wal()) == Some(self.wal_id) {
+            return None;
+        }
+        let begun = std::fs::metadata(self.path.wal()).is_ok_and(|meta| meta.len() > 0);
+        Some(if begun { Missing::WalForAnother } else { Missing::Wal })
     }
 
     /// Bytes of the WAL file.
@@ -165,19 +234,58 @@ impl ReadHold {
     }
 }
 
-/// The page size from the database's header (SQLite file format, section 1.3).
-fn read_header(path: &DbPath, db: &File) -> Result<PageSize, SqliteError> {
+/// Whether the file at `path` can be held one day: it is no other kind of file, and we may read it. One that is not there
+/// yet can.
+pub fn check(path: &DbPath) -> Result<(), SqliteError> {
+    let looked = files::keep(path.as_path())
+        .map_err(|error| SqliteError::io("open", path, &error))
+        .and_then(|(_, db)| read_header(path, &db));
+    match looked {
+        Ok(_) | Err(SqliteError::NotYet { .. }) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+const MAGIC: &[u8] = b"SQLite format 3\0";
+
+struct Header {
+    page_size: PageSize,
+    /// Its changes go through a rollback journal.
+    rollback_mode: bool,
+}
+
+/// From the database's first 100 bytes (SQLite file format, section 1.3).
+fn read_header(path: &DbPath, db: &File) -> Result<Header, SqliteError> {
     let mut header = [0; 100];
     let got = read_full(db, 0, &mut header).map_err(|error| SqliteError::io("read", path, &error))?;
-    if got < header.len() {
-        return Err(SqliteError::NotYet { subject: path.to_string() });
-    }
-    let size = PageSize::from_db_header(u16::from_be_bytes([header[16], header[17]]));
-    size.filter(|_| header.starts_with(b"SQLite format 3\0")).ok_or_else(|| SqliteError::Failed {
+    let foreign = || SqliteError::Failed {
         operation: "read",
         subject: path.to_string(),
         detail: "it is not an SQLite database (its header is not one; encrypted databases are not supported)".into(),
-    })
+    };
+    if header.iter().take(got).zip(MAGIC).any(|(byte, magic)| byte != magic) {
+        return Err(foreign());
+    }
+    if got < header.len() {
+        return Err(SqliteError::NotYet { subject: path.to_string() });
+    }
+    let page_size = PageSize::from_db_header(u16::from_be_bytes([header[16], header[17]])).ok_or_else(foreign)?;
+    Ok(Header { page_size, rollback_mode: header[18] == 1 })
+}
+
+/// SQLite keeps the WAL beside the file that a link leads to; whatever we do beside the link would miss it.
+fn refuse_link(path: &DbPath) -> Result<(), SqliteError> {
+    let is_link = std::fs::symlink_metadata(path.as_path()).is_ok_and(|meta| meta.is_symlink());
+    let failed = || SqliteError::Failed {
+        operation: "open",
+        subject: path.to_string(),
+        detail: "it is a symbolic link; configure the path that it leads to".into(),
+    };
+    if is_link { Err(failed()) } else { Ok(()) }
+}
+
+fn read_only(path: &DbPath) -> bool {
+    statvfs(path.directory()).is_ok_and(|mount| mount.flags().contains(FsFlags::ST_RDONLY))
 }
 
 #[cfg(test)]

@@ -8,4 +8,4 @@ pub mod files;
 pub mod hold;
 
 pub use error::SqliteError;
-pub use hold::{Backfill, ReadHold};
+pub use hold::{Backfill, Missing, ReadHold, check};

@@ -39,14 +39,26 @@ impl Cursor {
         }
     }
 
-    /// Offset of the last captured frame's header; None at the WAL's beginning.
-    pub fn last_frame(&self, frame_size: u64) -> Option<u64> {
-        self.offset.checked_sub(frame_size).filter(|offset| *offset >= HEADER)
+    /// The last captured frame; None at the WAL's beginning.
+    pub fn last_frame(&self, frame_size: u64) -> Option<Mark> {
+        let offset = self.offset.checked_sub(frame_size).filter(|offset| *offset >= HEADER)?;
+        Some(Mark { offset, salts: self.salts, sums: self.sums })
     }
+}
 
-    /// Whether the frame header found at `last_frame` is still the one that was captured. It is not when a writer
-    /// failed after writing a whole transaction and wrote another one in its place.
-    pub fn is_behind(&self, frame: &FrameHeader) -> bool {
+/// A frame that was read. Another one stands there when a writer failed after it had written a whole transaction and
+/// before anybody could see it, or gave one up, and the next one wrote over it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mark {
+    /// Of the frame's header.
+    pub offset: u64,
+    pub salts: Salts,
+    pub sums: Sums,
+}
+
+impl Mark {
+    /// Whether what is found there is still that frame.
+    pub fn is(&self, frame: &FrameHeader) -> bool {
         frame.salts == self.salts && frame.sums == self.sums
     }
 }
@@ -79,7 +91,7 @@ mod tests {
     #[test]
     fn last_frame_exists_only_behind_one() {
         let mut cursor = Cursor { offset: 568, salts: Salts(1, 1), sums: Sums(1, 2) };
-        assert_eq!(cursor.last_frame(536), Some(32));
+        assert_eq!(cursor.last_frame(536), Some(Mark { offset: 32, salts: cursor.salts, sums: cursor.sums }));
         cursor.offset = 32;
         assert_eq!(cursor.last_frame(536), None);
     }

@@ -4,7 +4,9 @@
 pub mod cursor;
 pub mod format;
 pub mod scan;
+pub mod walk;
 
-pub use cursor::{Cursor, Place};
+pub use cursor::{Cursor, Mark, Place};
 pub use format::{FRAME_HEADER, FrameHeader, HEADER, Salts, WalHeader, frame_size};
-pub use scan::{Committed, Fed, Scanner};
+pub use scan::{Committed, Fed, Open, Scanner};
+pub use walk::{up_to, walk};

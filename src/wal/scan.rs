@@ -2,7 +2,7 @@
 //! version of each page of the transactions that are committed. Whatever the salts and the running checksum do not
 //! prove ends the scan; it is either not written yet or left over from an earlier WAL.
 
-use super::cursor::Cursor;
+use super::cursor::{Cursor, Mark};
 use super::format::{FRAME_HEADER, FrameHeader, Sums, WalHeader, frame_size};
 use crate::model::PageNo;
 use std::collections::BTreeMap;
@@ -28,6 +28,37 @@ pub struct Committed {
     pub commit: u32,
     /// Behind the last transaction.
     pub cursor: Cursor,
+    /// The first frame of the last transaction: where the next one begins if nobody could see this one. None: there is no
+    /// transaction.
+    pub last: Option<Mark>,
+}
+
+/// What was proven of a transaction that is not committed yet: a large one is written for minutes, and need not be proven
+/// from its beginning at every look.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Open {
+    from: Cursor,
+    first: Mark,
+    offset: u64,
+    sums: Sums,
+    pages: Vec<(PageNo, u64)>,
+}
+
+impl Open {
+    pub fn begins_at(&self, cursor: Cursor) -> bool {
+        self.from == cursor
+    }
+
+    /// Frames of it that were read.
+    #[cfg(test)]
+    pub fn frames(&self) -> usize {
+        self.pages.len()
+    }
+
+    /// Its first frame: when that is another one now, the transaction was given up.
+    pub fn first(&self) -> Mark {
+        self.first
+    }
 }
 
 pub struct Scanner {
@@ -37,6 +68,8 @@ pub struct Scanner {
     offset: u64,
     sums: Sums,
     open: Vec<(PageNo, u64)>,
+    /// Of the open transaction.
+    first: Option<Mark>,
     committed: Committed,
 }
 
@@ -49,8 +82,15 @@ impl Scanner {
             offset: cursor.offset,
             sums: cursor.sums,
             open: Vec::new(),
-            committed: Committed { pages: BTreeMap::new(), commit, cursor },
+            first: None,
+            committed: Committed { pages: BTreeMap::new(), commit, cursor, last: None },
         }
+    }
+
+    /// The same, behind what was proven of the transaction there.
+    pub fn resume(header: &WalHeader, open: Open, commit: u32) -> Scanner {
+        let Open { from, first, offset, sums, pages } = open;
+        Scanner { offset, sums, open: pages, first: Some(first), ..Scanner::new(header, from, commit) }
     }
 
     /// Offset of the next frame to feed.
@@ -66,6 +106,8 @@ impl Scanner {
     /// Takes the whole frame at `offset()`. After `End` nothing more may be fed.
     pub fn feed(&mut self, frame: &[u8]) -> Fed {
         let Some(header) = self.prove(frame) else { return Fed::End };
+        let here = Mark { offset: self.offset, salts: header.salts, sums: header.sums };
+        self.first.get_or_insert(here);
         self.open.push((header.page, self.offset + FRAME_HEADER as u64));
         self.offset += self.frame_size;
         self.sums = header.sums;
@@ -91,11 +133,20 @@ impl Scanner {
         self.committed.commit = commit;
         self.committed.cursor.offset = self.offset;
         self.committed.cursor.sums = self.sums;
+        self.committed.last = self.first.take();
     }
 
-    /// The committed transactions. What was fed of an open one is forgotten: it is scanned again next time.
+    /// The committed transactions. What was fed of an open one is forgotten.
     pub fn finish(self) -> Committed {
         self.committed
+    }
+
+    /// The committed transactions, and what was fed of an open one.
+    pub fn suspend(self) -> (Committed, Option<Open>) {
+        let Scanner { offset, sums, open: pages, first, committed, .. } = self;
+        let from = committed.cursor;
+        let open = first.map(|first| Open { from, first, offset, sums, pages });
+        (committed, open)
     }
 }
 

@@ -1,5 +1,5 @@
 //! A gate on the road to an object store: lets everything through, or behaves like a store that refuses, is silent,
-//! answers 500, or is slow; can change its mind while clients are connected.
+//! answers with an error, is slow, or loses its answers; can change its mind while clients are connected.
 
 use super::wait_until;
 use std::io::{Read, Write};
@@ -17,8 +17,16 @@ pub enum Mood {
     Silent,
     /// Every request is answered with 500.
     Failing,
+    /// Every request is answered with this status and S3's error of this code.
+    Answering(u16, &'static str),
     /// Each answer is held back this long.
     Slow(Duration),
+    /// Requests get through at a hundred bytes a second.
+    Trickling,
+    /// Requests are carried out, and the connection ends before the answer.
+    LosingReplies,
+    /// Answers end after their first bytes.
+    CuttingReplies,
 }
 
 struct Shared {
@@ -99,8 +107,24 @@ fn keep(shared: &Arc<Shared>, address: SocketAddr, listener: TcpListener) {
 fn serve(shared: &Arc<Shared>, client: TcpStream) {
     let mood = *shared.mood.lock().unwrap();
     match mood {
-        Mood::Open => pass(shared, client, Duration::ZERO),
-        Mood::Slow(delay) => pass(shared, client, delay),
+        Mood::Open => pass(shared, client, Road::default()),
+        Mood::Slow(delay) => pass(shared, client, Road { delay, ..Road::default() }),
+        Mood::Trickling => pass(shared, client, Road { trickle: true, ..Road::default() }),
+        Mood::LosingReplies => pass(shared, client, Road { reply_bytes: 0, ..Road::default() }),
+        Mood::CuttingReplies => pass(shared, client, Road { reply_bytes: 40, ..Road::default() }),
+        Mood::Answering(status, code) => {
+            let body = format!(
+                "<?xml version=\"1.0\" encoding=\"UTF-8\"?><Error><Code>{code}</Code><Message>on purpose</Message></Error>"
+            );
+            let answer = format!(
+                "HTTP/1.1 {status} On Purpose\r\nContent-Type: application/xml\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+                body.len()
+            );
+            read_on(shared, client, |client| {
+                client.write_all(answer.as_bytes())?;
+                client.shutdown(Shutdown::Both)
+            });
+        }
         Mood::Refusing => {}
         Mood::Silent => read_on(shared, client, |_| Ok(())),
         Mood::Failing => {
@@ -124,19 +148,37 @@ fn read_on(shared: &Shared, mut client: TcpStream, mut react: impl FnMut(&mut Tc
     }
 }
 
-/// Bytes both ways; those towards the client wait for `delay` after the latest piece of a request.
-fn pass(shared: &Arc<Shared>, mut client: TcpStream, delay: Duration) {
+/// What a connection to the store behind the gate is like.
+struct Road {
+    /// Bytes towards the client wait for this long after the latest piece of a request.
+    delay: Duration,
+    trickle: bool,
+    /// Bytes towards the client before the connection is cut.
+    reply_bytes: usize,
+}
+
+impl Default for Road {
+    fn default() -> Road {
+        Road { delay: Duration::ZERO, trickle: false, reply_bytes: usize::MAX }
+    }
+}
+
+/// Bytes both ways.
+fn pass(shared: &Arc<Shared>, mut client: TcpStream, road: Road) {
     let Ok(mut upstream) = TcpStream::connect(&shared.upstream) else { return };
     let (mut back_from, mut back_to) = (upstream.try_clone().unwrap(), client.try_clone().unwrap());
     let asked = Arc::new(Mutex::new(Instant::now()));
     let last = Arc::clone(&asked);
     shared.connections.lock().unwrap().push(upstream.try_clone().unwrap());
+    let Road { delay, trickle, reply_bytes } = road;
     let back = std::thread::spawn(move || {
-        let mut buffer = [0; 64 << 10];
+        let (mut buffer, mut left) = ([0; 64 << 10], reply_bytes);
         while let Ok(read @ 1..) = back_from.read(&mut buffer) {
             let due = *last.lock().unwrap() + delay;
             std::thread::sleep(due.saturating_duration_since(Instant::now()));
-            if back_to.write_all(&buffer[..read]).is_err() {
+            let through = read.min(left);
+            left -= through;
+            if back_to.write_all(&buffer[..through]).is_err() || left == 0 {
                 break;
             }
         }
@@ -146,7 +188,15 @@ fn pass(shared: &Arc<Shared>, mut client: TcpStream, delay: Duration) {
     while let Ok(read @ 1..) = client.read(&mut buffer) {
         shared.requests.fetch_add(1, Ordering::SeqCst);
         *asked.lock().unwrap() = Instant::now();
-        if upstream.write_all(&buffer[..read]).is_err() {
+        let sent = if trickle {
+            buffer[..read].chunks(10).try_for_each(|piece| {
+                std::thread::sleep(Duration::from_millis(100));
+                upstream.write_all(piece)
+            })
+        } else {
+            upstream.write_all(&buffer[..read])
+        };
+        if sent.is_err() {
             break;
         }
     }

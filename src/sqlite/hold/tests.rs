@@ -156,7 +156,7 @@ fn a_database_in_delete_mode_is_switched_and_an_empty_file_is_not_one() {
     let hold = ReadHold::take(&other).unwrap();
     assert_eq!(hold.page_size().get(), 512);
     assert!(header(&hold).is_none());
-    assert!(hold.in_place());
+    assert_eq!(hold.missing(), None);
     std::fs::rename(other.as_path(), dir.path().join("gone.db")).unwrap();
-    assert!(!hold.in_place());
+    assert_eq!(hold.missing(), Some(Missing::Database));
 }

@@ -1,0 +1,217 @@
+//! Killed at each point of a spill and of its upload: the next start goes on, nothing is lost, no number is given twice.
+
+use super::*;
+use crate::local_state;
+use crate::model::Txid;
+use crate::replica::{Tip, TipFile};
+use crate::replicate::anchor::anchor;
+use crate::sqlite::ReadHold;
+use rusqlite::Connection;
+
+const REPLICA: &str = "file:///r";
+
+struct World {
+    _dir: tempfile::TempDir,
+    db: DbPath,
+    app: Connection,
+    /// What has arrived, in order.
+    replica: Vec<TipFile>,
+    runs: u64,
+}
+
+fn settings() -> ReplicateSettings {
+    ReplicateSettings { wal_limit: 64 << 10, ..ReplicateSettings::default() }
+}
+
+impl World {
+    fn new() -> World {
+        let dir = tempfile::tempdir().unwrap();
+        let db = DbPath::new(dir.path().join("app.db"));
+        let app = Connection::open(db.as_path()).unwrap();
+        app.execute_batch("PRAGMA journal_mode=wal; CREATE TABLE t(x)").unwrap();
+        World { _dir: dir, db, app, replica: Vec::new(), runs: 0 }
+    }
+
+    fn start(&mut self) -> Work {
+        self.runs += 1;
+        let capture = Capture::survey(ReadHold::take(&self.db).unwrap()).unwrap();
+        let tip = self.replica.last().map(|file| Tip {
+            txid: file.header.range.max,
+            first: file.clone(),
+            others: Vec::new(),
+        });
+        let anchor = anchor(&self.db, REPLICA, self.runs, capture, tip).unwrap();
+        Work::new(self.db.clone(), REPLICA.to_owned(), anchor).unwrap()
+    }
+
+    fn write(&self, bytes: u32) {
+        self.app.execute("INSERT INTO t VALUES (randomblob(?1))", [bytes]).unwrap();
+    }
+
+    /// The next segment arrives; nobody here hears of it yet.
+    fn put(&mut self, work: &mut Work) {
+        assert!(work.record_sending());
+        let segment = work.pending().unwrap();
+        let bytes = match &segment.content {
+            Content::Encoded(bytes) => bytes.to_vec(),
+            Content::Spilled { path, .. } => std::fs::read(path).unwrap(),
+            Content::Pages(_) => panic!("too large for this test"),
+        };
+        let (header, checksum) = (segment.header.clone(), Trailer::from_end(&bytes).unwrap().file);
+        self.replica.push(TipFile { key: "k".into(), level: segment.level, header, checksum });
+    }
+
+    fn upload_all(&mut self, work: &mut Work) {
+        loop {
+            while work.pending().is_some() {
+                self.put(work);
+                let (_, file) = work.arrived().unwrap();
+                file.inspect(|path| spill::remove(path).unwrap());
+            }
+            if !work.capture(false).unwrap() {
+                return work.record_settled();
+            }
+        }
+    }
+
+    /// A run with everything in the replica, then an outage with `segments` captured and spilled, and not let go of.
+    fn outage(&mut self, segments: usize) -> Work {
+        let mut work = self.start();
+        self.upload_all(&mut work);
+        for _ in 0..segments {
+            self.write(30_000);
+            assert!(work.capture_more().unwrap());
+            assert_eq!(work.spill(&settings()).unwrap(), None);
+        }
+        work
+    }
+
+    /// The next run: is it whole, and was it made without the image of the whole database?
+    fn goes_on(&mut self, point: &str) -> bool {
+        self.write(100);
+        let mut work = self.start();
+        let images = work.queue.pending.iter().any(|pending| pending.image);
+        self.upload_all(&mut work);
+        drop(work);
+        let now = Capture::survey(ReadHold::take(&self.db).unwrap()).unwrap();
+        let last = self.replica.last().unwrap();
+        assert_eq!(last.header.db_checksum, Some(now.db_checksum()), "{point}");
+        let txids: Vec<u64> = self.replica.iter().map(|file| file.header.range.max.0).collect();
+        let whole = txids.windows(2).all(|pair| pair[1] == pair[0] + 1);
+        assert!(whole, "{point}: {txids:?}");
+        assert_eq!(spill::list(&self.db).unwrap(), [], "{point}");
+        assert_eq!(local_state::load(&self.db).unwrap().unwrap().spilled, None, "{point}");
+        !images
+    }
+}
+
+fn state_file(db: &DbPath) -> std::path::PathBuf {
+    db.state_dir().join("state.json")
+}
+
+#[test]
+fn killed_before_and_after_the_record() {
+    let mut world = World::new();
+    let mut work = world.outage(1);
+    let before = std::fs::read(state_file(&world.db)).unwrap();
+    world.write(30_000);
+    work.capture_more().unwrap();
+    work.spill(&settings()).unwrap();
+    drop(work);
+    assert_eq!(spill::list(&world.db).unwrap().len(), 2);
+    std::fs::write(state_file(&world.db), before).unwrap();
+    assert!(world.goes_on("renamed, not recorded"));
+    let work = world.outage(2);
+    drop(work);
+    assert!(world.goes_on("recorded, the WAL still there"));
+}
+
+#[test]
+fn killed_after_the_wal_was_let_go_of() {
+    let mut world = World::new();
+    let mut work = world.outage(1);
+    world.write(100_000);
+    let relief = work.relieve(&settings()).unwrap();
+    assert!(matches!(relief, Relief::Done { restarted: true }), "{relief:?}");
+    assert!(work.queue.pending.iter().all(|pending| pending.spilled.is_some()));
+    world.write(100);
+    drop(work);
+    assert!(world.goes_on("the WAL was started over"));
+}
+
+#[test]
+fn killed_while_the_files_are_uploaded() {
+    for (arrived, point) in [(false, "sent, no reply"), (true, "arrived, the file not removed")] {
+        let mut world = World::new();
+        let mut work = world.outage(3);
+        // The first, the middle and the last of them; across runs with other node ids.
+        for _ in 0..3 {
+            world.put(&mut work);
+            if arrived {
+                work.arrived().unwrap();
+            }
+            drop(work);
+            work = world.start();
+        }
+        drop(work);
+        assert!(world.goes_on(point));
+    }
+}
+
+#[test]
+fn files_that_do_not_fit_are_set_aside_and_the_database_has_it_all() {
+    let damage: [fn(&Found); 2] = [
+        |file| std::fs::remove_file(&file.path).unwrap(),
+        |file| {
+            let mut bytes = std::fs::read(&file.path).unwrap();
+            bytes[150] ^= 1;
+            std::fs::write(&file.path, bytes).unwrap();
+        },
+    ];
+    for damage in damage {
+        let mut world = World::new();
+        let mut work = world.outage(2);
+        world.write(100_000);
+        assert!(matches!(work.relieve(&settings()).unwrap(), Relief::Done { restarted: true }));
+        world.write(100);
+        drop(work);
+        let found = spill::list(&world.db).unwrap();
+        damage(&found[0]);
+        let tip = world.replica.last().unwrap().header.range.max;
+        assert!(!world.goes_on("damaged"), "the WAL has been started over: only an image is whole");
+        assert!(world.replica.iter().any(|file| file.header.range.max == tip.next()), "no hole");
+        assert!(world.db.state_dir().join("spill-set-aside-1").is_dir());
+    }
+}
+
+#[test]
+fn the_limit_is_kept_and_the_queue_bounded() {
+    let mut world = World::new();
+    let mut work = world.start();
+    world.upload_all(&mut work);
+    let settings = ReplicateSettings { spill_limit: 150_000, ..settings() };
+    for _ in 0..6 {
+        world.write(60_000);
+        work.refusal.tried = None;
+        let _ = work.relieve(&settings).unwrap();
+    }
+    assert!(work.spilled_bytes() <= 150_000);
+    assert!(work.queue.pending.iter().filter(|pending| pending.spilled.is_none()).count() <= 1);
+    assert!(!matches!(work.relieve(&settings).unwrap(), Relief::Done { .. }));
+    world.upload_all(&mut work);
+    drop(work);
+    assert!(world.goes_on("after the limit"));
+}
+
+#[test]
+fn an_image_on_its_way_is_looked_at_again() {
+    let mut world = World::new();
+    let mut work = world.start();
+    world.write(100_000);
+    assert!(matches!(work.relieve(&settings()).unwrap(), Relief::Anew));
+    assert_eq!(spill::list(&world.db).unwrap(), []);
+    drop(work);
+    let mut work = world.start();
+    world.upload_all(&mut work);
+    assert_eq!(world.replica[0].header.range.max, Txid(1));
+}
