@@ -215,12 +215,12 @@ mod tests {
         let (two, three, four, merged) = (file(0, 2, 2), file(0, 3, 3), file(0, 4, 4), file(1, 2, 4));
         let all = [old.clone(), new.clone(), two.clone(), three.clone(), four.clone(), merged.clone()];
         assert_eq!(around(&[], &all), Some(vec![new.clone()]));
-        assert_eq!(around(&[new.clone()], &all), Some(vec![old.clone(), merged.clone()]));
+        assert_eq!(around(std::slice::from_ref(&new), &all), Some(vec![old.clone(), merged.clone()]));
         let raw = vec![old.clone(), two, three.clone(), four.clone()];
         assert_eq!(around(&[new.clone(), merged.clone()], &all), Some(raw));
         assert_eq!(around(&[new.clone(), merged.clone(), three], &all), None);
         assert_eq!(around(&[new.clone(), old], &all), None);
-        assert_eq!(around(&[four.clone()], &[new, four]), Some(vec![file(9, 1, 4)]));
+        assert_eq!(around(&[file(0, 4, 4)], &[new, four]), Some(vec![file(9, 1, 4)]));
         assert_eq!(around(&[file(0, 2, 2)], &[file(9, 1, 1), file(0, 2, 2)]), None, "never an older position");
     }
 }
