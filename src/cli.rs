@@ -2,7 +2,8 @@
 
 use crate::config::nearest::hint;
 use crate::exit;
-use crate::model::Txid;
+use crate::model::{Moment, Txid};
+use crate::replica::Target;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use std::ffi::OsString;
@@ -23,6 +24,16 @@ pub enum Action {
         command: Vec<OsString>,
     },
     Restore(RestoreArgs),
+    /// What a replica holds.
+    List {
+        subject: Option<OsString>,
+        json: bool,
+    },
+    /// Whether a replica can be restored.
+    Verify {
+        subject: Option<OsString>,
+        quick: bool,
+    },
     Check,
 }
 
@@ -31,9 +42,10 @@ pub struct RestoreArgs {
     /// A configured database's path or a replica's URL; None: every configured database.
     pub subject: Option<OsString>,
     pub out: Option<PathBuf>,
-    pub txid: Option<Txid>,
+    pub target: Target,
     pub if_replica_exists: bool,
     pub force: bool,
+    pub dry_run: bool,
 }
 
 /// The command line asks for nothing that could be done: print this and exit.
@@ -71,6 +83,8 @@ struct Cli {
 enum Commands {
     Run(Run),
     Restore(Restore),
+    List(List),
+    Verify(Verify),
     Check(Check),
 }
 
@@ -95,11 +109,9 @@ struct Run {
 
 /// Restore databases from their replicas, without starting anything
 #[derive(Args)]
-#[command(after_help = "Exit: 0 restored; 64 bad usage, 65 replica damaged or empty, 69 not reachable,\n\
-                  78 bad configuration, or a file is in the way.\n\n\
-                  Examples:\n  litevisor restore                                  every configured database\n  \
-                  litevisor restore /data/app.db -o /tmp/copy.db     one of them, to elsewhere\n  \
-                  litevisor restore s3://bucket/app -o app.db        from a replica's URL")]
+#[command(after_help = "Exit: 0 restored; 64 bad usage, 65 replica damaged, 66 nothing there or not that\n\
+                  state, 69 not reachable, 78 bad configuration or a file is in the way.\n\n\
+                  Example:\n  litevisor restore s3://bucket/app -o app.db --timestamp 2026-05-04T12:00:00Z")]
 struct Restore {
     /// A configured database, or a replica's URL; default: all databases
     #[arg(value_name = "DB | URL")]
@@ -107,6 +119,9 @@ struct Restore {
     /// Write to this file instead of the database's own
     #[arg(short, long = "output", value_name = "OUT")]
     out: Option<PathBuf>,
+    /// Restore what had been committed by then, inclusive
+    #[arg(long, value_name = "RFC3339", value_parser = moment, conflicts_with = "txid")]
+    timestamp: Option<Moment>,
     /// Restore the state right after this transaction
     #[arg(long, value_name = "HEX", value_parser = txid)]
     txid: Option<Txid>,
@@ -116,10 +131,38 @@ struct Restore {
     /// Replace a file that is there already
     #[arg(long)]
     force: bool,
-    #[arg(long, hide = true, value_name = "RFC3339")]
-    timestamp: Option<OsString>,
-    #[arg(long, hide = true)]
+    /// Print what would be done; change nothing
+    #[arg(long)]
     dry_run: bool,
+}
+
+/// Show what replicas hold: snapshots, files, restorable times
+#[derive(Args)]
+#[command(after_help = "Exit: 0; 64 bad usage, 65 a gap or damage shows, 66 nothing is there,\n\
+                  69 not reachable, 78 bad configuration.\n\n\
+                  Example:\n  litevisor list s3://bucket/app --json")]
+struct List {
+    /// A configured database, a replica's URL or directory; default: all
+    #[arg(value_name = "DB | URL")]
+    subject: Option<OsString>,
+    /// For programs: one array with an object for each replica
+    #[arg(long)]
+    json: bool,
+}
+
+/// Prove replicas: restore into a scratch file, check every checksum
+#[derive(Args)]
+#[command(after_help = "The scratch file is in $TMPDIR, else beside the database, which is not touched.\n\
+                  Exit: 0 sound; 64 bad usage, 65 damaged (the file is named), 66 nothing there,\n\
+                  69 not reachable, 78 bad configuration or no place for the scratch file.\n\n\
+                  Example:\n  litevisor verify /data/app.db")]
+struct Verify {
+    /// A configured database, a replica's URL or directory; default: all
+    #[arg(value_name = "DB | URL")]
+    subject: Option<OsString>,
+    /// Use SQLite's quick_check instead of integrity_check
+    #[arg(long)]
+    quick: bool,
 }
 
 /// Check the configuration and print the effective one, without secrets
@@ -132,7 +175,11 @@ struct Check {
 }
 
 /// Commands of the design that come later: named so that nobody takes them for typing errors.
-const LATER: [&str; 7] = ["replicate", "status", "sync", "list", "verify", "import", "healthcheck"];
+const LATER: [&str; 5] = ["replicate", "status", "sync", "import", "healthcheck"];
+
+fn moment(text: &str) -> Result<Moment, String> {
+    Moment::parse(text).ok_or_else(|| "a time is written as 2026-05-04T12:00:00Z or 2026-05-04T14:00:00.5+02:00".into())
+}
 
 fn txid(text: &str) -> Result<Txid, String> {
     match Txid::from_hex(text) {
@@ -147,6 +194,8 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Invocation, Pri
     let action = match command {
         Commands::Run(run) => run.checked()?,
         Commands::Restore(restore) => restore.checked()?,
+        Commands::List(List { subject, json }) => Action::List { subject, json },
+        Commands::Verify(Verify { subject, quick }) => Action::Verify { subject, quick },
         Commands::Check(Check { connect: true }) => return Err(later("--connect", "check")),
         Commands::Check(_) => Action::Check,
     };
@@ -166,13 +215,7 @@ impl Run {
 
 impl Restore {
     fn checked(self) -> Result<Action, Printed> {
-        if self.timestamp.is_some() {
-            return Err(later("--timestamp", "restore"));
-        }
-        if self.dry_run {
-            return Err(later("--dry-run", "restore"));
-        }
-        let Restore { subject, out, txid, if_replica_exists, force, .. } = self;
+        let Restore { subject, out, txid, timestamp, if_replica_exists, force, dry_run } = self;
         let is_url = subject.as_ref().is_some_and(|subject| subject.to_string_lossy().contains("://"));
         if is_url && out.is_none() {
             return Err(usage("a replica's URL needs -o OUT: where the database goes", "restore"));
@@ -180,7 +223,12 @@ impl Restore {
         if txid.is_some() && subject.is_none() {
             return Err(usage("--txid needs one DB or URL: every database counts its own transactions", "restore"));
         }
-        Ok(Action::Restore(RestoreArgs { subject, out, txid, if_replica_exists, force }))
+        let target = match (txid, timestamp) {
+            (Some(txid), _) => Target::Txid(txid),
+            (None, Some(timestamp)) => Target::Time(timestamp),
+            (None, None) => Target::Latest,
+        };
+        Ok(Action::Restore(RestoreArgs { subject, out, target, if_replica_exists, force, dry_run }))
     }
 }
 
@@ -280,15 +328,26 @@ mod tests {
         let args = RestoreArgs {
             subject: Some("s3://b/p".into()),
             out: Some("x.db".into()),
-            txid: Some(Txid(0x2f)),
+            target: Target::Txid(Txid(0x2f)),
             if_replica_exists: true,
             force: true,
+            dry_run: false,
         };
         let line = "restore --force -o x.db s3://b/p --txid 2F --if-replica-exists";
         assert_eq!(read(line).map(|found| found.action), Ok(Action::Restore(args)));
         let none = read("restore --config f").unwrap();
         assert_eq!((none.config, none.action), (Some("f".into()), Action::Restore(RestoreArgs::default())));
         assert_eq!(read("check").map(|found| found.action), Ok(Action::Check));
+        let Ok(Invocation { action: Action::Restore(at), .. }) =
+            read("restore --dry-run --timestamp 2026-11-22T08:01:19.453+02:00")
+        else {
+            panic!("restore")
+        };
+        assert_eq!((at.target, at.dry_run), (Target::Time(Moment(1_795_327_279_453)), true));
+        let list = Action::List { subject: Some("file:///r".into()), json: true };
+        assert_eq!(read("list --json file:///r").map(|found| found.action), Ok(list));
+        let verify = Action::Verify { subject: None, quick: true };
+        assert_eq!(read("verify --quick").map(|found| found.action), Ok(verify));
     }
 
     #[test]
@@ -304,8 +363,9 @@ mod tests {
             ("restore --txid 5", "--txid needs one DB or URL"),
             ("restore x --txid 0", "from 1 on"),
             ("restore x --txid zz", "hexadecimal"),
-            ("restore --timestamp 2026-01-01T00:00:00Z", "--timestamp is not available in this version"),
-            ("restore --dry-run", "--dry-run is not available in this version"),
+            ("restore --timestamp yesterday", "2026-05-04T12:00:00Z"),
+            ("restore --timestamp 2026-01-01T00:00:00", "2026-05-04T12:00:00Z"),
+            ("restore x --timestamp 2026-01-01T00:00:00Z --txid 5", "cannot be used with"),
             ("check --connect", "--connect is not available in this version"),
             ("check extra", "extra"),
         ] {
@@ -318,14 +378,14 @@ mod tests {
 
     #[test]
     fn help_fits_a_small_screen_and_shows_an_example() {
-        for line in ["--help", "-h", "run --help", "restore --help", "check --help"] {
+        for line in ["--help", "-h", "run --help", "restore --help", "list --help", "verify --help", "check --help"] {
             let printed = read(line).unwrap_err();
             assert_eq!((printed.code, printed.to_stdout), (0, true), "{line}");
             let (rows, columns) =
                 (printed.text.lines().count(), printed.text.lines().map(|row| row.chars().count()).max());
             assert!(rows <= 24 && columns <= Some(80), "{line}: {rows} x {columns:?}\n{}", printed.text);
             assert!(printed.text.contains("Example"), "{line}");
-            for absent in ["timestamp", "dry-run", "connect", "healthcheck"] {
+            for absent in ["connect", "healthcheck"] {
                 assert!(!printed.text.contains(absent), "{line}: {absent}");
             }
         }

@@ -6,6 +6,8 @@ use crate::model::{Ending, NotStarted, SuccessCodes};
 pub const USAGE: u8 = 64;
 /// The replica is damaged.
 pub const DAMAGED: u8 = 65;
+/// `restore`, `list`, `verify`: there is nothing, or not what was asked for.
+pub const NOTHING: u8 = 66;
 /// The replica is unreachable or denies access.
 pub const UNAVAILABLE: u8 = 69;
 /// Our own fault.

@@ -97,6 +97,12 @@ pub fn remove(db: &DbPath) -> Result<(), LocalStateError> {
     absent_ok(fs::remove_file(&path)).map_err(failed("remove", &path))
 }
 
+/// As the end of this process would: only the file is left.
+#[cfg(test)]
+pub fn end_of_process(db: &DbPath) {
+    recorded().remove(db);
+}
+
 fn absent_ok(result: io::Result<()>) -> io::Result<()> {
     match result {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),

@@ -20,9 +20,11 @@ fn main() -> ExitCode {
 fn dispatch(Invocation { config, action }: Invocation) -> u8 {
     match action {
         Action::Run { pairs, command } => run(config, pairs, command),
-        Action::Restore(RestoreArgs { subject, out, txid, if_replica_exists, force }) => {
-            commands::restore::restore(config, &Wanted { subject, out, txid, if_replica_exists, force })
+        Action::Restore(RestoreArgs { subject, out, target, if_replica_exists, force, dry_run }) => {
+            commands::restore::restore(config, &Wanted { subject, out, target, if_replica_exists, force, dry_run })
         }
+        Action::List { subject, json } => commands::list::list(config, subject, json),
+        Action::Verify { subject, quick } => commands::verify::verify(config, subject, quick),
         Action::Check => commands::check::check(config.as_deref()),
     }
 }

@@ -42,6 +42,8 @@ fn help_and_version_go_to_stdout() {
         (vec!["--help"], "Usage: litevisor"),
         (vec!["run", "--help"], "Usage: litevisor run"),
         (vec!["restore", "--help"], "Usage: litevisor restore"),
+        (vec!["list", "--help"], "Usage: litevisor list"),
+        (vec!["verify", "--help"], "Usage: litevisor verify"),
         (vec!["check", "-h"], "Usage: litevisor check"),
         (vec!["--version"], concat!("litevisor ", env!("CARGO_PKG_VERSION"))),
     ] {
@@ -61,7 +63,7 @@ fn bad_usage_is_64_with_the_usage_on_stderr() {
         &["run", "--wrong"],
         &["run", "--db", "/d/a.db", "--", "/bin/true"],
         &["restore", "s3://bucket/p"],
-        &["restore", "--timestamp", "2026-01-01T00:00:00Z"],
+        &["restore", "--txid", "5"],
         &["check", "--connect"],
     ] {
         let said = said(&mut litevisor(dir.path(), args));
@@ -176,7 +178,7 @@ fn a_directory_of_databases_is_shown_and_restored_from() {
     // Nothing is there, and that is no failure; a name is one of its databases or none.
     assert_eq!(said(&mut litevisor(dir.path(), &["restore"])).code, Some(0));
     let one = said(&mut litevisor(dir.path(), &["restore", "tenants/a.db"]));
-    assert_eq!(one.code, Some(65), "{}", one.err);
+    assert_eq!(one.code, Some(66), "{}", one.err);
     let none = said(&mut litevisor(dir.path(), &["restore", "tenants/a.sqlite"]));
     assert_eq!(none.code, Some(64), "{}", none.err);
     assert!(none.err.contains("/tenants/*.db"), "{}", none.err);
@@ -270,7 +272,7 @@ fn restore_takes_a_replica_as_url_and_as_directory() {
     }
     let nothing = dir.path().to_str().unwrap();
     let empty = said(&mut litevisor(dir.path(), &["restore", nothing, "-o", "none.db"]));
-    assert!(empty.code == Some(65) && empty.err.contains("\"error\""), "{}", empty.err);
+    assert!(empty.code == Some(66) && empty.err.contains("\"error\""), "{}", empty.err);
     let asked = said(&mut litevisor(dir.path(), &["restore", nothing, "-o", "none.db", "--if-replica-exists"]));
     assert!(asked.code == Some(0) && !asked.err.contains("\"error\""), "{}", asked.err);
 }

@@ -7,9 +7,13 @@ mod support;
 
 #[path = "restore/damage.rs"]
 mod damage;
+#[path = "restore/moment.rs"]
+mod moment;
 #[path = "restore/output.rs"]
 mod output;
 #[path = "restore/start.rs"]
 mod start;
 #[path = "restore/store.rs"]
 mod store;
+#[path = "restore/v3.rs"]
+mod v3;

@@ -10,6 +10,8 @@ export RUST_TEST_THREADS=${RUST_TEST_THREADS:-2}
 if [ $# -gt 0 ]; then
   cargo test --locked "$@"
 else
+  # The model test lives as many lives as three minutes on two cores allow.
+  export LITEVISOR_HUNT_SEEDS=${LITEVISOR_HUNT_SEEDS:-2000}
   # Everything is run, also after a failure: one report that says it all.
   cargo test --locked --workspace --no-fail-fast
 fi

@@ -47,17 +47,17 @@ fn imports_go_down_the_table_only() {
 
 #[test]
 fn every_file_says_what_it_owns() {
-    hold(&["src", "tests", "examples"], ".rs", rules::says_what_it_owns);
+    hold(&["src", "tests", "examples", "benches"], ".rs", rules::says_what_it_owns);
 }
 
 #[test]
 fn files_are_short() {
-    hold(&["src", "tests", "examples"], ".rs", rules::is_not_too_long);
+    hold(&["src", "tests", "examples", "benches"], ".rs", rules::is_not_too_long);
 }
 
 #[test]
 fn functions_are_short() {
-    hold(&["src", "examples"], ".rs", rules::functions_are_short);
+    hold(&["src", "examples", "benches"], ".rs", rules::functions_are_short);
 }
 
 #[test]

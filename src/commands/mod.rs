@@ -1,7 +1,10 @@
 //! One file per subcommand that is not `run`, and what all of them begin with: the configuration and the log.
 
 pub mod check;
+pub mod list;
+mod places;
 pub mod restore;
+pub mod verify;
 
 use crate::config::{Additions, Checked, ConfigError, Loaded, LogFormat, LogLevel, LogSettings, Outside, Purpose};
 use crate::observe::{self, Format, Log};
@@ -38,6 +41,12 @@ pub fn logged(settings: &LogSettings, warnings: &[String], work: impl FnOnce() -
     let code = work();
     log.finish();
     code
+}
+
+/// One thread for everything that waits. What is wrong is in the log.
+fn runtime() -> Option<tokio::runtime::Runtime> {
+    let built = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    built.inspect_err(|error| tracing::error!("cannot start the runtime: {error}")).ok()
 }
 
 /// Loads the configuration and works on it with the log running.

@@ -294,7 +294,7 @@ fn every_file_of_the_samples() {
     for sample in samples() {
         let expected: serde_json::Value =
             serde_json::from_slice(&std::fs::read(sample.join("expected.json")).unwrap()).unwrap();
-        for want in expected["files"].as_array().unwrap() {
+        for want in expected["files"].as_array().into_iter().flatten() {
             let name = want["name"].as_str().unwrap();
             let path = sample.join(format!("replica/ltx/{}/{name}", want["level"]));
             let file = std::fs::read(&path).unwrap();

@@ -1,5 +1,7 @@
 //! A store's listing → what the replica holds: pure.
 
+use super::old::OldFile;
+use crate::ltx::v3;
 use crate::model::{Txid, TxidRange};
 use crate::store::Object;
 use crate::store::layout::{Layout, Level};
@@ -19,6 +21,8 @@ pub struct RemoteFile {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Listing {
     pub files: Vec<RemoteFile>,
+    /// Those of a Litestream 0.3 replica in the same root.
+    pub old: Vec<OldFile>,
     /// Time of the newest file of a Litestream 0.3 replica in the same root.
     pub old_format_ms: Option<i64>,
 }
@@ -40,8 +44,13 @@ impl Listing {
             let (size, modified_ms) = (object.size, object.modified_ms);
             Some(RemoteFile { key: object.key.clone(), level, range, size, modified_ms })
         });
-        let old = objects.iter().filter(|object| is_old_format(&object.key));
-        Listing { files: files.collect(), old_format_ms: old.map(|object| object.modified_ms).max() }
+        let old = objects.iter().filter_map(|object| {
+            let name = v3::parse(&object.key)?;
+            Some(OldFile { key: object.key.clone(), name, size: object.size, modified_ms: object.modified_ms })
+        });
+        let (files, old): (Vec<_>, Vec<_>) = (files.collect(), old.collect());
+        let old_format_ms = old.iter().map(|file| file.modified_ms).max();
+        Listing { files, old, old_format_ms }
     }
 
     /// The newer format decides when both are there, unless the older one has been written to since.
@@ -54,15 +63,6 @@ impl Listing {
             (Some(end), _) => Replica::Ends(end),
         }
     }
-}
-
-/// `generations/<16 hex digits>/{snapshots,wal}/…`
-fn is_old_format(key: &str) -> bool {
-    let mut parts = key.split('/');
-    parts.next() == Some("generations")
-        && parts.next().is_some_and(|generation| Txid::from_name(generation).is_some())
-        && matches!(parts.next(), Some("snapshots" | "wal"))
-        && parts.next().is_some_and(|name| name.contains(".lz4"))
 }
 
 #[cfg(test)]

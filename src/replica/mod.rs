@@ -3,13 +3,19 @@
 //! Never: lists, retries, or touches a database.
 
 pub mod descent;
+pub mod inventory;
 pub mod listing;
+pub mod moment;
+pub mod old;
 pub mod plan;
 pub mod spilled;
 pub mod tip;
 
 pub use descent::{Descent, Doubt, descent};
+pub use inventory::Inventory;
 pub use listing::{Listing, RemoteFile, Replica};
+pub use moment::{Answer, Dated, Times, plan_at};
+pub use old::{OldFile, OldPlan, OldPlanError};
 pub use plan::{Plan, PlanError, Target, plan};
 pub use spilled::Spilled;
 pub use tip::{Broken, Tip, TipFile};

@@ -2,16 +2,20 @@
 //! pass the target, then always the file that leads farthest.
 
 use super::listing::RemoteFile;
-use crate::model::Txid;
+use super::moment::{Answer, plan_at};
+use crate::model::{Moment, Txid};
 use crate::store::layout::Level;
 use std::cmp::Reverse;
 
 /// The state that is asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Target {
+    #[default]
     Latest,
     /// Exactly this position, which must be the end of a file.
     Txid(Txid),
+    /// Everything that had been committed by then. `moment::plan_at` finds the position.
+    Time(Moment),
 }
 
 /// The files to apply, in this order. Never empty.
@@ -20,6 +24,8 @@ pub struct Plan {
     pub files: Vec<RemoteFile>,
     /// The position reached.
     pub end: Txid,
+    /// No file may have been written later than this, except for snapshots, which are written after their position.
+    pub not_after: Option<Moment>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -28,16 +34,40 @@ pub enum PlanError {
     NoStart { first: String },
     #[error("the replica has a gap: its files lead up to TXID {end}, and {beyond} begins after it")]
     Gap { end: Txid, beyond: String },
+    #[error("there is no backup that old: the first state that can be restored is of {first}")]
+    BeforeFirst { first: Moment },
     #[error("TXID {wanted} cannot be restored: the files lead up to TXID {reached} and no file ends there")]
     Unreachable { wanted: Txid, reached: Txid },
 }
 
-/// `files` are those of one listing, in any order, at least one.
+/// `files` are those of one listing, in any order, at least one. For a time the store's own times are taken for true.
 pub fn plan(files: &[RemoteFile], target: Target) -> Result<Plan, PlanError> {
-    let limit = match target {
-        Target::Latest => Txid(u64::MAX),
-        Target::Txid(txid) => txid,
-    };
+    match target {
+        Target::Latest => {
+            let plan = farthest(files, Txid(u64::MAX));
+            match beyond(files, plan.end) {
+                _ if plan.files.is_empty() => Err(PlanError::NoStart { first: first_key(files) }),
+                Some(beyond) => Err(PlanError::Gap { end: plan.end, beyond: beyond.key.clone() }),
+                None => Ok(plan),
+            }
+        }
+        Target::Txid(wanted) => match farthest(files, wanted) {
+            plan if plan.end == wanted => Ok(plan),
+            Plan { end: reached, .. } => Err(PlanError::Unreachable { wanted, reached }),
+        },
+        Target::Time(limit) => {
+            let times = files.iter().map(|file| (file.key.clone(), file.modified_ms)).collect();
+            match plan_at(files, limit, &times)? {
+                Answer::Found(dated) => Ok(dated.plan),
+                // Every time is known.
+                Answer::Ask(_) => Err(PlanError::NoStart { first: first_key(files) }),
+            }
+        }
+    }
+}
+
+/// As far as the files lead without passing `limit`, perhaps nowhere.
+pub(super) fn farthest(files: &[RemoteFile], limit: Txid) -> Plan {
     let mut chosen: Vec<RemoteFile> = base(files, limit).cloned().into_iter().collect();
     let mut end = chosen.first().map_or(Txid::NONE, |file| file.range.max);
     while end < limit
@@ -46,15 +76,12 @@ pub fn plan(files: &[RemoteFile], target: Target) -> Result<Plan, PlanError> {
         end = file.range.max;
         chosen.push(file.clone());
     }
-    match target {
-        Target::Txid(wanted) if end != wanted => Err(PlanError::Unreachable { wanted, reached: end }),
-        Target::Latest if chosen.is_empty() => Err(PlanError::NoStart { first: first_key(files) }),
-        Target::Latest => match files.iter().filter(|file| file.range.min > end.next()).min_by_key(|f| f.range) {
-            Some(beyond) => Err(PlanError::Gap { end, beyond: beyond.key.clone() }),
-            None => Ok(Plan { files: chosen, end }),
-        },
-        Target::Txid(_) => Ok(Plan { files: chosen, end }),
-    }
+    Plan { files: chosen, end, not_after: None }
+}
+
+/// The first file behind a gap at `end`.
+pub(super) fn beyond(files: &[RemoteFile], end: Txid) -> Option<&RemoteFile> {
+    files.iter().filter(|file| file.range.min > end.next()).min_by_key(|file| file.range)
 }
 
 /// The newest snapshot within the limit. One that does not begin at 1 is no snapshot.
@@ -75,7 +102,7 @@ fn step(files: &[RemoteFile], end: Txid, limit: Txid) -> Option<&RemoteFile> {
         .max_by_key(|file| (file.range.max, Reverse(file.range.min), file.level, Reverse(file.modified_ms)))
 }
 
-fn first_key(files: &[RemoteFile]) -> String {
+pub(super) fn first_key(files: &[RemoteFile]) -> String {
     files.iter().min_by_key(|file| file.range).map(|file| file.key.clone()).unwrap_or_default()
 }
 

@@ -18,6 +18,8 @@ const REST_BYTES: usize = 1 << 20;
 const ROUNDS: usize = 3;
 const DRAFTS: usize = 4;
 
+const GONE: &str = "the WAL was started over before everything in it was captured";
+
 #[derive(Debug, thiserror::Error)]
 pub enum CaptureError {
     #[error(transparent)]
@@ -133,6 +135,15 @@ impl Capture {
         Ok(whole && FrameHeader::parse(&bytes).is_some_and(|frame| frame.salts == header.salts))
     }
 
+    /// Whether every captured frame is copied: the database file is complete without its WAL. The app's checkpoints may
+    /// have seen to it; it can even empty the WAL then.
+    pub fn copied(&self) -> bool {
+        let Some(cursor) = self.tail.cursor else { return true };
+        let copied = self.hold.copied_frames().ok().and_then(|frames| u64::try_from(frames).ok()).unwrap_or(0);
+        let until = crate::wal::HEADER + copied * frame_size(self.page_size());
+        until >= cursor.offset || self.hold.wal_len().is_ok_and(|length| length < cursor.offset)
+    }
+
     /// What of the database's files is not where it was.
     pub fn missing(&self) -> Option<Missing> {
         self.hold.missing()
@@ -187,11 +198,13 @@ impl Capture {
     }
 
     /// After the chain broke: takes a new hold, reads the whole database, and makes a segment of the pages that are not as
-    /// they were captured. Right whatever happened to the WAL; costs one reading of the file.
+    /// they were captured. Right whatever happened to the WAL; costs one reading of the file. All pages, when it is not
+    /// known how they were.
     pub fn compare(&mut self) -> Result<Draft, CaptureError> {
         self.hold.renew()?;
         self.tail.cursor = None;
-        self.tail.image(&self.hold, true)
+        let known = !std::mem::take(&mut self.tail.rewound);
+        self.tail.image(&self.hold, known)
     }
 
     /// A segment without pages: the database as it is.
@@ -392,6 +405,9 @@ impl Tail {
     fn here(&mut self, hold: &ReadHold) -> Result<Option<(WalHeader, Cursor)>, CaptureError> {
         let Some(header) = header(hold)? else {
             self.emptied = hold.wal_len()? == 0;
+            if self.rewound {
+                return Err(CaptureError::Broken(GONE));
+            }
             let quiet = self.emptied || self.cursor.is_none();
             return if quiet { Ok(None) } else { Err(CaptureError::Broken("the WAL has lost its header")) };
         };
@@ -399,6 +415,8 @@ impl Tail {
             None => Cursor::start(&header),
             Some(cursor) => match cursor.place(&header) {
                 Place::Here => cursor,
+                // What follows an earlier position may all have been copied when the hold was taken: then it guards none of it.
+                Place::Restarted(_) if self.rewound => return Err(CaptureError::Broken(GONE)),
                 Place::Restarted(start) => start,
                 Place::Lost => return Err(CaptureError::Broken("the WAL was replaced, or restarted more than once")),
             },

@@ -23,6 +23,8 @@ mod spill;
 mod status;
 mod sums;
 mod task;
+#[cfg(test)]
+mod tests;
 mod upkeep;
 mod upload;
 mod watch;

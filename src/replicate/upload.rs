@@ -11,6 +11,7 @@ use crate::store::{Body, Chunk, Put, Store, StoreError};
 use bytes::Bytes;
 use std::io::Read;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Semaphore, mpsc};
 
@@ -38,7 +39,8 @@ pub struct Segment {
 #[derive(Clone)]
 pub enum Content {
     Encoded(Bytes),
-    Pages(Pages),
+    /// Shared with the producer: 32 bytes a page, which is 8 MiB for each GiB of a snapshot.
+    Pages(Arc<Pages>),
     /// In the spill directory, encoded.
     Spilled {
         path: PathBuf,
@@ -95,7 +97,7 @@ impl Segment {
     fn with_limit(limit: usize, level: Level, header: Header, pages: Pages) -> Result<Segment, SegmentError> {
         let bytes = pages.list.len() * header.page_size.bytes();
         if bytes > limit {
-            return Ok(Segment { level, header, content: Content::Pages(pages) });
+            return Ok(Segment { level, header, content: Content::Pages(Arc::new(pages)) });
         }
         let mut whole = Vec::new();
         pages.encode(&header, usize::MAX, |piece| {
@@ -117,7 +119,7 @@ pub async fn put(store: &dyn Store, segment: &Segment) -> Result<Stored, UploadE
         Content::Encoded(bytes) => (Body::Whole(bytes.clone()), None),
         Content::Pages(pages) => {
             let (sender, receiver) = mpsc::channel(2);
-            let (pages, header) = (pages.clone(), segment.header.clone());
+            let (pages, header) = (Arc::clone(pages), segment.header.clone());
             let producer = tokio::task::spawn_blocking(move || produce(&pages, &header, &sender));
             (Body::Stream(receiver), Some(producer))
         }

@@ -11,7 +11,7 @@ use super::segment::SegmentError;
 use super::upload::Segment;
 use crate::local_state::{self, file_look};
 use crate::ltx::Header;
-use crate::model::lineage::{LocalState, SpillEnd, WalPosition};
+use crate::model::lineage::{FileLook, LocalState, SpillEnd, WalPosition};
 use crate::model::{DbChecksum, DbPath, FileChecksum, Txid, TxidRange};
 use crate::replica::Spilled;
 use crate::sqlite::{Missing, SqliteError};
@@ -229,7 +229,7 @@ impl Work {
     pub fn record_sending(&mut self) -> bool {
         let Some(next) = self.queue.pending.front() else { return true };
         let sent = next.segment.header.range.max;
-        let (file, wal_sent) = (file_look(&self.db), next.end);
+        let (file, wal_sent) = (self.look(), next.end);
         // What waited on the disk may be an earlier run's.
         let node_id = next.segment.header.node_id;
         self.record(&LocalState { node_id, sent, wal_sent, file, ..self.acked.clone() })
@@ -276,9 +276,11 @@ impl Work {
                 since_try: self.last_try.elapsed(),
             },
         );
-        if verdict == Verdict::No {
-            return Ok(());
-        }
+        if verdict == Verdict::No { Ok(()) } else { self.checkpoint_as(verdict) }
+    }
+
+    /// Checkpoints as hard as `verdict` says.
+    pub fn checkpoint_as(&mut self, verdict: Verdict) -> Result<(), CaptureError> {
         let begun = Instant::now();
         self.last_try = begun;
         let Work { capture, queue, .. } = self;
@@ -303,12 +305,17 @@ impl Work {
 
     /// Records that everything is where it belongs.
     pub fn record_settled(&mut self) {
-        let mut file = file_look(&self.db);
-        // Everything is copied: the file is complete without its WAL.
-        if let Some(look) = file.as_mut().filter(|_| self.settled()) {
+        self.record(&LocalState { file: self.look(), ..self.acked.clone() });
+    }
+
+    /// The database file as it looks now, and whether it is complete without its WAL.
+    fn look(&self) -> Option<FileLook> {
+        let mut look = file_look(&self.db)?;
+        // Only after the look: whoever copies more later changes it.
+        if self.capture.copied() {
             look.modified_ns = 0;
         }
-        self.record(&LocalState { file, ..self.acked.clone() });
+        Some(look)
     }
 
     fn say_removed(&mut self, what: Missing) {

@@ -5,8 +5,9 @@
 use super::error::{Damage, RestoreError};
 use super::staged::Staged;
 use crate::ltx::{Decoder, Event, Header, LtxError, Trailer};
-use crate::model::{DbChecksum, DbPath, FileChecksum, PageNo, PageSize, page_checksum};
+use crate::model::{DbChecksum, DbPath, FileChecksum, Moment, PageNo, PageSize, page_checksum};
 use crate::replica::RemoteFile;
+use crate::store::layout::Level;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -27,6 +28,7 @@ pub struct Assembly {
     /// Since which file the database has not been what the headers say.
     mismatch: Option<(String, Damage)>,
     last: Option<(String, Header, Trailer)>,
+    not_after: Option<Moment>,
 }
 
 /// A complete staged file.
@@ -35,15 +37,18 @@ pub struct Assembled {
     pub file: Arc<File>,
     pub page_size: PageSize,
     pub commit: u32,
+    pub timestamp_ms: i64,
     pub db_checksum: DbChecksum,
+    /// The last file says that this is the checksum.
+    pub proven: bool,
     /// The last file that was applied, by name and by content.
     pub last_key: String,
     pub tip: FileChecksum,
 }
 
 impl Assembly {
-    /// Creates the staged file, empty, for files of so many bytes.
-    pub fn create(db: &DbPath, replica: &str, bytes: u64) -> Result<Assembly, RestoreError> {
+    /// Creates the staged file, empty, for files of so many bytes, none of them written after `not_after`.
+    pub fn create(db: &DbPath, replica: &str, bytes: u64, not_after: Option<Moment>) -> Result<Assembly, RestoreError> {
         Ok(Assembly {
             replica: replica.to_owned(),
             db: db.clone(),
@@ -55,6 +60,7 @@ impl Assembly {
             most_pages: most_pages(bytes),
             mismatch: None,
             last: None,
+            not_after,
         })
     }
 
@@ -113,6 +119,10 @@ impl Assembly {
         if header.range != file.range {
             return Err(Damage::Name(header.range).into());
         }
+        let time = Moment(header.timestamp_ms);
+        if file.level != Level::SNAPSHOT && self.not_after.is_some_and(|limit| time > limit) {
+            return Err(Damage::Later(time).into());
+        }
         let (want, got) = (self.page_size.get_or_insert(header.page_size).get(), header.page_size.get());
         if want != got {
             return Err(Damage::PageSize { got, want }.into());
@@ -157,7 +167,9 @@ impl Assembly {
             file: self.staged.finish()?,
             page_size: header.page_size,
             commit: header.commit,
+            timestamp_ms: header.timestamp_ms,
             db_checksum: self.table.rolling,
+            proven: header.db_checksum == Some(self.table.rolling),
             last_key,
             tip: trailer.file,
         })

@@ -17,6 +17,8 @@ pub enum Lineage {
     Recorded(Descent),
     /// The local WAL still holds the last frame of the tip, whatever the record says.
     ByWal,
+    /// It continues the newest state of a Litestream 0.3 replica: restored from it by us, or replicated to it.
+    FromOldFormat,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +35,7 @@ pub enum Kept {
     ReplicaEmpty,
     ByState,
     ByWal,
+    FromOldFormat,
     Ahead,
 }
 
@@ -46,12 +49,15 @@ pub enum Why {
 
 pub fn decide(local: &Local, replica: Replica) -> Decision {
     match (local, replica) {
-        (_, Replica::OldFormat) => Decision::Refuse(Refusal::OldFormat),
+        (Local::Present(Some(Lineage::FromOldFormat)), Replica::OldFormat) => Decision::KeepLocal(Kept::FromOldFormat),
+        (Local::Present(_), Replica::OldFormat) => Decision::Restore(Why::Instead(Doubt::NoState)),
+        (Local::Absent, Replica::OldFormat) => Decision::Restore(Why::NoLocalFile),
         (Local::Absent, Replica::Empty) => Decision::StartEmpty,
         (Local::Absent, Replica::Ends(_)) => Decision::Restore(Why::NoLocalFile),
         (Local::Present(_), Replica::Empty) => Decision::KeepLocal(Kept::ReplicaEmpty),
         (Local::Present(lineage), Replica::Ends(tip)) => match lineage {
             Some(Lineage::ByWal) => Decision::KeepLocal(Kept::ByWal),
+            Some(Lineage::FromOldFormat) => Decision::KeepLocal(Kept::FromOldFormat),
             Some(Lineage::Recorded(descent)) => match descent {
                 Descent::Ours { .. } => Decision::KeepLocal(Kept::ByState),
                 Descent::Ahead { .. } => Decision::KeepLocal(Kept::Ahead),
@@ -73,13 +79,15 @@ mod tests {
         let acked = Txid(9);
         let ends = Replica::Ends(Txid(4));
         let recorded = |descent| Local::Present(Some(Lineage::Recorded(descent)));
+        let from_old = Local::Present(Some(Lineage::FromOldFormat));
         let behind = Doubt::Behind { acked: Txid(2), tip: Txid(4) };
         for (local, replica, decision) in [
             (Local::Absent, Replica::Empty, Decision::StartEmpty),
-            (Local::Absent, Replica::OldFormat, Decision::Refuse(Refusal::OldFormat)),
+            (Local::Absent, Replica::OldFormat, Decision::Restore(Why::NoLocalFile)),
             (Local::Absent, ends, Decision::Restore(Why::NoLocalFile)),
             (Local::Present(None), Replica::Empty, Decision::KeepLocal(Kept::ReplicaEmpty)),
-            (Local::Present(None), Replica::OldFormat, Decision::Refuse(Refusal::OldFormat)),
+            (Local::Present(None), Replica::OldFormat, Decision::Restore(Why::Instead(Doubt::NoState))),
+            (from_old.clone(), Replica::OldFormat, Decision::KeepLocal(Kept::FromOldFormat)),
             (Local::Present(None), ends, Decision::Restore(Why::Instead(Doubt::NoState))),
             (recorded(Descent::Ours { sent: false }), ends, Decision::KeepLocal(Kept::ByState)),
             (Local::Present(Some(Lineage::ByWal)), ends, Decision::KeepLocal(Kept::ByWal)),

@@ -1,8 +1,8 @@
 //! The error of this boundary. `kind` is what callers branch on; the text says what failed on which file, and what to do.
 
-use crate::ltx::LtxError;
-use crate::model::TxidRange;
-use crate::replica::PlanError;
+use crate::ltx::{FrameError, LtxError};
+use crate::model::{Moment, TxidRange};
+use crate::replica::{OldPlanError, PlanError};
 use crate::sqlite::SqliteError;
 use crate::store::StoreError;
 use std::io;
@@ -26,6 +26,8 @@ pub enum RestoreError {
     Damaged { replica: String, file: String, damage: Damage },
     #[error("the replica {replica} is damaged: {source}")]
     Incomplete { replica: String, source: PlanError },
+    #[error("the Litestream 0.3 replica {replica} is damaged: {source}")]
+    OldIncomplete { replica: String, source: OldPlanError },
     #[error("{source}")]
     Unavailable { source: StoreError },
     #[error("the replica {replica} is not what the local file continues: {refusal}")]
@@ -64,6 +66,14 @@ pub enum Damage {
     Missing(u32),
     #[error("after it the database's checksum is {got:016x} instead of {want:016x}")]
     Checksum { got: u64, want: u64 },
+    #[error("it was written at {0}, later than the files behind it: a clock was set back; restore by --txid instead")]
+    Later(Moment),
+    #[error("{0}")]
+    Frame(#[from] FrameError),
+    #[error("the WAL before it is {want} bytes long, it says {got}: something is missing")]
+    Offset { got: u64, want: u64 },
+    #[error("{0}")]
+    Wal(&'static str),
     #[error("what it completes is no SQLite database: {0}")]
     NotSqlite(&'static str),
 }
@@ -71,11 +81,6 @@ pub enum Damage {
 /// A state in which going on would lose somebody's data silently.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    #[error(
-        "a Litestream 0.3 replica is there and holds the newest data; reading that format comes with a later version, \
-         until then restore it with `litestream restore` 0.3"
-    )]
-    OldFormat,
     #[error(
         "it ends at TXID {tip} with a file of another writer, while the local file had been replicated up to TXID \
          {acked}; keep the one that is right and remove the other (the local database, or the replica)"
@@ -86,9 +91,10 @@ pub enum Refusal {
 impl RestoreError {
     pub fn kind(&self) -> RestoreErrorKind {
         match self {
-            RestoreError::Damaged { .. } | RestoreError::Incomplete { .. } | RestoreError::Refused { .. } => {
-                RestoreErrorKind::Damaged
-            }
+            RestoreError::Damaged { .. }
+            | RestoreError::Incomplete { .. }
+            | RestoreError::OldIncomplete { .. }
+            | RestoreError::Refused { .. } => RestoreErrorKind::Damaged,
             RestoreError::Unavailable { .. } | RestoreError::Vanishing { .. } => RestoreErrorKind::Unavailable,
             RestoreError::NothingThere { .. } | RestoreError::NoSuchState { .. } => RestoreErrorKind::NothingThere,
             RestoreError::Io { .. }

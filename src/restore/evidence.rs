@@ -21,15 +21,15 @@ const RESTARTS: u32 = 1 << 16;
 
 /// Where in the WAL the confirmed position ends, or what waits in the spill directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Place {
-    salts: Salts,
-    end: u64,
-    page_size: PageSize,
+pub(super) struct Place {
+    pub salts: Salts,
+    pub end: u64,
+    pub page_size: PageSize,
 }
 
 /// What is at that place now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Standing {
+pub(super) enum Standing {
     /// The WAL holds it.
     Reached,
     /// It is this WAL, and it ends before.
@@ -98,7 +98,7 @@ fn denied(standing: Option<Standing>, recorded: Option<FileLook>, found: Option<
     }
 }
 
-fn standing(wal: &Path, place: Place) -> io::Result<Standing> {
+pub(super) fn standing(wal: &Path, place: Place) -> io::Result<Standing> {
     let file = match files::open_wal(wal) {
         Ok((_, file)) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Standing::Gone),

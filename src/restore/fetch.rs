@@ -4,15 +4,16 @@
 
 use super::applier::Applier;
 use super::assemble::Assembly;
+use super::choose::{Choice, bytes_of, choose, lean};
 use super::error::RestoreError;
-use super::owner;
 use super::progress::Progress;
 use super::settings::Owners;
 use super::source::{Source, SourceError};
 use super::start::{BETWEEN_LOOKS, LOOKS};
 use super::verify::VerifiedDb;
+use super::{owner, v3};
 use crate::model::{DbPath, Txid};
-use crate::replica::{Listing, Plan, PlanError, RemoteFile, Target, plan};
+use crate::replica::{Listing, Plan, RemoteFile, Target, plan};
 
 /// So many damaged files are gone around. More is a ruin.
 const MOST_AVOIDED: usize = 8;
@@ -33,37 +34,71 @@ struct Reached {
     touched: Txid,
 }
 
-/// Brings the state that is asked for into the staged file, with the owner and mode of the database to be.
+/// Brings the chosen state into the staged file, with the owner and mode of the database to be.
 pub async fn fetch(
     db: &DbPath,
     source: &Source<'_>,
     listing: &Listing,
     target: Target,
+    choice: &Choice,
     owners: &Owners,
     progress: &Progress,
 ) -> Result<Fetched, SourceError> {
-    let (mut files, mut avoided, mut looks) = (listing.files.clone(), Vec::new(), 0);
-    let mut plan = plan_for(source, &files, target)?;
-    owner::create_directories(db, owners)?;
+    let replica = source.url();
+    match choice {
+        Choice::Ltx { plan, .. } => {
+            owner::create_directories(db, owners)?;
+            let (verified, files) = fetch_ltx(db, source, &listing.files, target, plan.clone(), progress).await?;
+            owner::prepare_staged(db, owners)?;
+            Ok(Fetched { verified, bytes: progress.total(), files })
+        }
+        Choice::Old { plan, passed_over } => {
+            for why in passed_over {
+                tracing::warn!(%db, replica, "going back to an older generation of the Litestream 0.3 replica: {why}");
+            }
+            let (generation, files, bytes) = (plan.generation, plan.files().count(), plan.bytes());
+            progress.begin(bytes);
+            tracing::info!(%db, replica, %generation, files, bytes, "restoring from Litestream 0.3's format");
+            let verified = v3::fetch(db, source, plan, owners).await?;
+            Ok(Fetched { verified, bytes, files })
+        }
+    }
+}
+
+/// The verified file, and of how many files it was made.
+async fn fetch_ltx(
+    db: &DbPath,
+    source: &Source<'_>,
+    files: &[RemoteFile],
+    target: Target,
+    mut plan: Plan,
+    progress: &Progress,
+) -> Result<(VerifiedDb, usize), SourceError> {
+    let (mut files, mut avoided, mut looks) = (files.to_vec(), Vec::new(), 0);
     let (mut applier, mut reached) = (begin(db, source, &plan, progress)?, Reached::default());
     let mut rest = plan.files.clone();
     loop {
         let error = match read(source, &rest, &mut applier, &mut reached, plan.end).await {
-            Ok(verified) => {
-                owner::prepare_staged(db, owners)?;
-                return Ok(Fetched { verified, bytes: progress.total(), files: plan.files.len() });
-            }
+            Ok(verified) => return Ok((verified, plan.files.len())),
             Err(error) => error,
         };
         match error {
+            // Which files lead to a moment is found out from their headers: that is the caller's.
+            error if plan.not_after.is_some() => return Err(error),
             SourceError::Vanished if looks < LOOKS => {
                 tracing::info!(%db, replica = source.url(), "files have changed while they were read: looking again");
                 looks += 1;
                 tokio::time::sleep(BETWEEN_LOOKS).await;
-                files = source.listing_for(target).await?.files;
-                let new = plan_for(source, &sound(&files, &avoided), target)?;
+                let mut listing = source.listing_for(target).await?;
+                listing.files = sound(listing.files, &avoided);
+                // The older format has the newest data now: all begins anew.
+                let Choice::Ltx { plan: new, .. } = choose(source, &listing, target).await? else {
+                    return Err(SourceError::Vanished);
+                };
+                files = listing.files;
                 if let Some(going_on) = continuation(&plan, &new, reached) {
-                    let bytes = progress.go_on(&going_on);
+                    let bytes = bytes_of(&going_on);
+                    progress.go_on(bytes);
                     applier.go_on(bytes).await?;
                     (plan, rest) = (new, going_on);
                     continue;
@@ -71,16 +106,25 @@ pub async fn fetch(
                 plan = new;
             }
             SourceError::Vanished => return Err(RestoreError::Vanishing { replica: source.url().to_owned() }.into()),
-            SourceError::Failed(error) => plan = around(error, &files, &mut avoided, target, &plan)?,
+            SourceError::Failed(error) => {
+                // What was listed may be no more than the first way needed.
+                if matches!(error, RestoreError::Damaged { .. })
+                    && let Ok(all) = source.listing().await
+                {
+                    files = all.files;
+                }
+                plan = around(error, &files, &mut avoided, &plan)?;
+            }
         }
         (applier, reached, rest) = (begin(db, source, &plan, progress)?, Reached::default(), plan.files.clone());
     }
 }
 
 fn begin(db: &DbPath, source: &Source<'_>, plan: &Plan, progress: &Progress) -> Result<Applier, RestoreError> {
-    let bytes = progress.begin(&plan.files);
+    let bytes = bytes_of(&plan.files);
+    progress.begin(bytes);
     tracing::info!(%db, replica = source.url(), txid = %plan.end, files = plan.files.len(), bytes, "restoring");
-    Applier::start(Assembly::create(db, source.url(), bytes)?)
+    Applier::start(Assembly::create(db, source.url(), bytes, plan.not_after)?)
 }
 
 async fn read(
@@ -103,27 +147,9 @@ async fn read(
     Ok(applier.finish(end).await?)
 }
 
-fn plan_for(source: &Source<'_>, files: &[RemoteFile], target: Target) -> Result<Plan, RestoreError> {
-    plan(files, target).map(lean).map_err(|error| explain(source.url(), error))
-}
-
-/// A file that begins at the first position holds every page: what comes before it need not be read.
-fn lean(mut plan: Plan) -> Plan {
-    let full = plan.files.iter().rposition(|file| file.range.min == Txid::FIRST).unwrap_or_default();
-    plan.files.drain(..full.min(plan.files.len()));
-    plan
-}
-
-fn explain(replica: &str, source: PlanError) -> RestoreError {
-    let replica = replica.to_owned();
-    match source {
-        PlanError::Unreachable { .. } => RestoreError::NoSuchState { replica, source },
-        PlanError::NoStart { .. } | PlanError::Gap { .. } => RestoreError::Incomplete { replica, source },
-    }
-}
-
-fn sound(files: &[RemoteFile], avoided: &[String]) -> Vec<RemoteFile> {
-    files.iter().filter(|file| !avoided.contains(&file.key)).cloned().collect()
+fn sound(mut files: Vec<RemoteFile>, avoided: &[String]) -> Vec<RemoteFile> {
+    files.retain(|file| !avoided.contains(&file.key));
+    files
 }
 
 /// What of `new` is still to be applied where `old` was left. A file may be applied again, or one that holds what others
@@ -139,7 +165,6 @@ fn around(
     error: RestoreError,
     files: &[RemoteFile],
     avoided: &mut Vec<String>,
-    target: Target,
     old: &Plan,
 ) -> Result<Plan, RestoreError> {
     let RestoreError::Damaged { file, .. } = &error else { return Err(error) };
@@ -147,13 +172,9 @@ fn around(
         return Err(error);
     }
     avoided.push(file.clone());
-    match plan(&sound(files, avoided), target).map(lean) {
-        Ok(new) if new.end == old.end => {
-            tracing::error!("{error}; other files lead to the same position, so the restore goes on without it");
-            Ok(new)
-        }
-        _ => Err(error),
-    }
+    let Ok(new) = plan(&sound(files.to_vec(), avoided), Target::Txid(old.end)) else { return Err(error) };
+    tracing::error!("{error}; other files lead to the same position, so the restore goes on without it");
+    Ok(lean(new))
 }
 
 #[cfg(test)]
@@ -168,7 +189,7 @@ mod tests {
     }
 
     fn plan_of(files: &[RemoteFile]) -> Plan {
-        Plan { files: files.to_vec(), end: files.last().unwrap().range.max }
+        Plan { files: files.to_vec(), end: files.last().unwrap().range.max, not_after: None }
     }
 
     #[test]
@@ -188,15 +209,6 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_read_before_a_file_with_every_page() {
-        let (base, raw) = (file(9, 1, 1), file(0, 2, 2));
-        let (full, last) = (file(1, 1, 3), file(0, 4, 4));
-        let chain = [base.clone(), raw.clone(), full.clone(), last.clone()];
-        assert_eq!(lean(plan_of(&chain)).files, [full, last]);
-        assert_eq!(lean(plan_of(&[base.clone(), raw.clone()])).files, [base, raw]);
-    }
-
-    #[test]
     fn a_damaged_file_is_gone_around_only_to_the_same_position() {
         let damaged = |file: &RemoteFile| RestoreError::Damaged {
             replica: "r".into(),
@@ -207,7 +219,7 @@ mod tests {
             let mut avoided = Vec::new();
             let mut now = plan(files, Target::Latest).unwrap();
             for bad in bad {
-                now = super::around(damaged(bad), files, &mut avoided, Target::Latest, &now).ok()?;
+                now = super::around(damaged(bad), files, &mut avoided, &now).ok()?;
             }
             Some(now.files)
         };

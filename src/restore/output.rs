@@ -1,21 +1,30 @@
 //! `litevisor restore`: a state of the replica into a file of the user's choice, under the same install rule.
 
-use super::error::{Refusal, RestoreError};
-use super::fetch::fetch;
+use super::choose::{Choice, choose};
+use super::error::RestoreError;
+use super::fetch::{Fetched, fetch};
 use super::install::{install, observe, recover};
 use super::progress::Progress;
 use super::settings::{Owners, RestoreSettings};
 use super::source::{Source, SourceError};
 use super::start::{BETWEEN_LOOKS, LOOKS, forget_state};
-use crate::model::{DbPath, Txid};
-use crate::replica::{Replica, Target};
+use super::verify::Origin;
+use crate::ltx::v3::Generation;
+use crate::model::{DbPath, Moment, Txid, TxidRange};
+use crate::replica::Target;
 use crate::store::Store;
 use std::path::Path;
 
 /// What was restored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RestoredTo {
+    /// `Txid::NONE` when it comes from a Litestream 0.3 replica.
     pub txid: Txid,
+    pub generation: Option<Generation>,
+    /// When that state was committed.
+    pub time: Moment,
+    /// More may have been committed by the moment that was asked for: this file holds it together with later things.
+    pub coarse: Option<TxidRange>,
     pub bytes: u64,
     pub files: usize,
 }
@@ -61,19 +70,36 @@ async fn look_and_restore(
     progress: &Progress,
 ) -> Result<RestoredTo, SourceError> {
     let listing = source.listing_for(target).await?;
-    let replica = || source.url().to_owned();
-    match (listing.replica(), target) {
-        (Replica::Empty, _) => return Err(RestoreError::NothingThere { replica: replica() }.into()),
-        // TXIDs are the newer format's: whoever names one means that.
-        (Replica::OldFormat, Target::Latest) => {
-            return Err(RestoreError::Refused { replica: replica(), refusal: Refusal::OldFormat }.into());
-        }
-        (Replica::OldFormat, Target::Txid(_)) | (Replica::Ends(_), _) => {}
-    }
-    let fetched = fetch(db, source, &listing, target, owners, progress).await?;
-    let restored = RestoredTo { txid: fetched.verified.txid, bytes: fetched.bytes, files: fetched.files };
+    let choice = choose(source, &listing, target).await?;
+    let fetched = fetch(db, source, &listing, target, &choice, owners, progress).await?;
+    let restored = told(&choice, &fetched);
     // Whatever state was recorded is not that of the new file.
     forget_state(db);
     install(fetched.verified)?;
     Ok(restored)
+}
+
+fn told(choice: &Choice, fetched: &Fetched) -> RestoredTo {
+    let (bytes, files) = (fetched.bytes, fetched.files);
+    match (choice, &fetched.verified.origin) {
+        (Choice::Ltx { time: asked, coarse, .. }, Origin::Ltx { txid, time, .. }) => RestoredTo {
+            txid: *txid,
+            generation: None,
+            time: asked.unwrap_or(*time),
+            coarse: coarse.as_ref().map(|file| file.range),
+            bytes,
+            files,
+        },
+        (_, Origin::Ltx { txid, time, .. }) => {
+            RestoredTo { txid: *txid, generation: None, time: *time, coarse: None, bytes, files }
+        }
+        (_, Origin::Old(last)) => RestoredTo {
+            txid: Txid::NONE,
+            generation: Some(last.name.generation),
+            time: Moment(last.modified_ms),
+            coarse: None,
+            bytes,
+            files,
+        },
+    }
 }

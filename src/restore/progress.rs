@@ -1,6 +1,5 @@
 //! How far a restore is: counters that anybody may read while it runs, and how to say it.
 
-use crate::replica::RemoteFile;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -38,29 +37,20 @@ impl Progress {
         Pace { done: self.done(), total: self.total(), elapsed }
     }
 
-    /// Returns their bytes.
-    pub(super) fn begin(&self, files: &[RemoteFile]) -> u64 {
-        let bytes = sum(files);
+    pub(super) fn begin(&self, bytes: u64) {
         *self.begun.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
         self.done.store(0, Ordering::Relaxed);
         self.total.store(bytes, Ordering::Relaxed);
-        bytes
     }
 
-    /// Other files are still to come than was thought. Returns their bytes.
-    pub(super) fn go_on(&self, files: &[RemoteFile]) -> u64 {
-        let bytes = sum(files);
+    /// So much is still to come, whatever was thought before.
+    pub(super) fn go_on(&self, bytes: u64) {
         self.total.store(self.done() + bytes, Ordering::Relaxed);
-        bytes
     }
 
     pub(super) fn add(&self, bytes: u64) {
         self.done.fetch_add(bytes, Ordering::Relaxed);
     }
-}
-
-fn sum(files: &[RemoteFile]) -> u64 {
-    files.iter().fold(0, |sum, file| sum.saturating_add(file.size))
 }
 
 impl Pace {

@@ -1,12 +1,13 @@
 //! Requests to the replica with patience: each is tried again until nothing at all has arrived for as long as the
 //! settings say. Owns that clock, and the lines in the log about it. Knows keys and bytes, not LTX.
 
-use super::RestoreError;
 use super::arrivals::Arrivals;
+use super::error::{Damage, RestoreError};
 use super::ordered::Ordered;
 use super::pieces::{Cutter, Piece};
 use super::progress::Progress;
 use super::settings::RestoreSettings;
+use crate::ltx::{HEADER_BYTES, Header};
 use crate::model::{Deadline, Txid, TxidRange};
 use crate::replica::{Listing, RemoteFile, Target, plan};
 use crate::store::layout::Level;
@@ -87,10 +88,19 @@ impl<'a> Source<'a> {
         self.store.url()
     }
 
+    /// Everything under the replica's root.
+    pub async fn listing(&self) -> Result<Listing, RestoreError> {
+        self.look(false).await
+    }
+
     /// What is under the replica's root. One request for a small replica, the levels side by side for a large one; for its
     /// newest state only what that needs.
     pub async fn listing_for(&self, target: Target) -> Result<Listing, RestoreError> {
-        match self.objects(target == Target::Latest).await {
+        self.look(target == Target::Latest).await
+    }
+
+    async fn look(&self, newest: bool) -> Result<Listing, RestoreError> {
+        match self.objects(newest).await {
             Ok(objects) => Ok(Listing::of(self.store.layout(), &objects)),
             Err(source) => Err(RestoreError::Unavailable { source }),
         }
@@ -110,10 +120,12 @@ impl<'a> Source<'a> {
         }
         let mut objects = self.all_below(&prefixes).await?;
         if newest {
-            // The raw files behind the higher levels' end. Without an end all are needed, be it to name the gap.
+            // The raw files behind the higher levels' end, and the one that ends there: whose the newest position is may
+            // stand only in it. Without an end all are needed, be it to name the gap.
             let files = Listing::of(layout, &objects).files;
-            let end = plan(&files, Target::Latest).map_or(Txid::NONE, |plan| plan.end);
-            let after = TxidRange::new(end, end).map_or_else(String::new, |range| layout.key(Level::RAW, range));
+            let end = plan(&files, Target::Latest).map_or(0, |plan| plan.end.0);
+            let before = Txid(end.saturating_sub(1));
+            let after = TxidRange::new(before, before).map_or_else(String::new, |range| layout.key(Level::RAW, range));
             objects.extend(self.all_behind(&raw, after).await?);
         }
         Ok(objects)
@@ -197,6 +209,36 @@ impl<'a> Source<'a> {
             return SourceError::Vanished;
         }
         SourceError::Failed(RestoreError::Unavailable { source: error })
+    }
+
+    /// The headers of `files`, in their order, with several requests at once.
+    pub async fn heads(&self, files: &[RemoteFile]) -> Result<Vec<Header>, SourceError> {
+        self.heads_each(files).await.into_iter().collect()
+    }
+
+    /// The same, and what is wrong with each.
+    pub async fn heads_each(&self, files: &[RemoteFile]) -> Vec<Result<Header, SourceError>> {
+        let (mut left, mut requests) = (files.iter(), Ordered::default());
+        let mut headers = Vec::with_capacity(files.len());
+        loop {
+            while requests.len() < self.settings.parallelism.max(1)
+                && let Some(file) = left.next()
+            {
+                requests.push(self.head(file));
+            }
+            let Some(header) = requests.next().await else { return headers };
+            headers.push(header);
+        }
+    }
+
+    async fn head(&self, file: &RemoteFile) -> Result<Header, SourceError> {
+        let bytes = self.get(&file.key, Some(0..HEADER_BYTES as u64)).await?;
+        let damage = match Header::from_start(&bytes) {
+            Ok(header) if header.range == file.range => return Ok(header),
+            Ok(header) => Damage::Name(header.range),
+            Err(error) => Damage::Format(error),
+        };
+        Err(RestoreError::Damaged { replica: self.url().to_owned(), file: file.key.clone(), damage }.into())
     }
 
     /// Tries again as long as anything arrives, by this request or another one.

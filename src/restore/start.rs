@@ -1,18 +1,21 @@
 //! What happens to one database before the app may start: finish what a kill has left, look, decide, and do it.
 
+use super::choose::{Choice, choose};
 use super::decide::{Decision, Kept, Why, decide};
 use super::error::{RestoreError, RestoreErrorKind};
 use super::fetch::{Fetched, fetch};
 use super::install::{install, recover};
+use super::old_origin;
 use super::progress::Progress;
 use super::settings::{OnRestoreFailure, Owners, RestoreSettings};
 use super::source::{Source, SourceError};
-use super::survey::{Survey, survey};
+use super::survey::{Survey, survey, tip};
+use super::verify::Origin;
 use crate::local_state::{self, spill};
 use crate::model::lineage::{LocalState, WalPosition};
 use crate::model::proof::Restored;
-use crate::model::{DbPath, Txid};
-use crate::replica::Target;
+use crate::model::{DbChecksum, DbPath, FileChecksum, Moment, PageSize, Txid};
+use crate::replica::{Target, Tip};
 use crate::sqlite;
 use crate::store::Store;
 use std::time::Duration;
@@ -106,7 +109,20 @@ async fn look_and_act(
             tracing::info!(%db, replica = source.url(), "starting empty: there is no file and no replica");
             Ok(Outcome::StartedEmpty)
         }
-        Decision::KeepLocal(why) => Ok(keep(db, source.url(), why, survey)?),
+        Decision::KeepLocal(why) => {
+            // On top of older LTX files it needs a record, if only Litestream 0.3 has replicated it yet.
+            let beneath = match why {
+                Kept::FromOldFormat if !old_origin::proves(db, source.url(), &survey.listing) => {
+                    tip(source, &survey.listing).await?
+                }
+                _ => None,
+            };
+            if let Some(tip) = beneath {
+                let (page_size, checksum) = (tip.first.header.page_size, tip.first.checksum);
+                record_state(db, &state(source.url(), page_size, tip.txid, checksum, None));
+            }
+            Ok(keep(db, source.url(), why, survey)?)
+        }
         Decision::Refuse(refusal) => Err(RestoreError::Refused { replica: source.url().to_owned(), refusal }.into()),
         Decision::Restore(why) => {
             match why {
@@ -116,8 +132,14 @@ async fn look_and_act(
                     "replacing the local file by the replica's state, because it does not provably continue it: {doubt}"
                 ),
             }
-            let fetched = fetch(db, source, &survey.listing, Target::Latest, owners, progress).await?;
-            Ok(put_in_place(db, source.url(), fetched)?)
+            let choice = choose(source, &survey.listing, Target::Latest).await?;
+            // What the new state goes on top of, when it comes from the older format.
+            let beneath = match choice {
+                Choice::Old { .. } => tip(source, &survey.listing).await?,
+                Choice::Ltx { .. } => None,
+            };
+            let fetched = fetch(db, source, &survey.listing, Target::Latest, &choice, owners, progress).await?;
+            Ok(put_in_place(db, source.url(), fetched, beneath)?)
         }
     }
 }
@@ -131,6 +153,9 @@ fn keep(db: &DbPath, replica: &str, why: Kept, survey: Survey) -> Result<Outcome
         Kept::ByWal => {
             tracing::info!(%db, replica, "keeping the local file: its WAL continues the replica");
         }
+        Kept::FromOldFormat => {
+            tracing::info!(%db, replica, "keeping the local file: it continues Litestream 0.3's newest data");
+        }
         Kept::Ahead => {
             tracing::warn!(%db, replica, "keeping the local file: the replica has lost its newest files");
         }
@@ -141,28 +166,55 @@ fn keep(db: &DbPath, replica: &str, why: Kept, survey: Survey) -> Result<Outcome
     Ok(Outcome::KeptLocal { why })
 }
 
-fn put_in_place(db: &DbPath, replica: &str, fetched: Fetched) -> Result<Outcome, RestoreError> {
+fn put_in_place(db: &DbPath, replica: &str, fetched: Fetched, beneath: Option<Tip>) -> Result<Outcome, RestoreError> {
     let Fetched { verified, bytes, files } = fetched;
-    let txid = verified.txid;
-    let state = LocalState {
+    let (origin, page_size) = (verified.origin.clone(), verified.page_size);
+    // The order matters: the old state never stands beside the new file, nor the new state beside the old one.
+    forget_state(db);
+    install(verified)?;
+    match origin {
+        Origin::Ltx { txid, time, db_checksum, tip } => {
+            record_state(db, &state(replica, page_size, txid, tip, Some(db_checksum)));
+            tracing::info!(%db, replica, %txid, of = %time, bytes, files, "restored");
+            Ok(Outcome::Restored { txid, bytes, files })
+        }
+        Origin::Old(last) => {
+            // On top of LTX files that are older: known by their newest one, with another database than theirs, so that
+            // the whole of it becomes their next position.
+            if let Some(tip) = &beneath {
+                record_state(db, &state(replica, page_size, tip.txid, tip.first.checksum, None));
+            }
+            if let Err(error) = old_origin::record(db, replica, &last) {
+                tracing::warn!(%db, %error, "a restart before the first upload will restore instead of going on");
+            }
+            let (generation, of) = (last.name.generation, Moment(last.modified_ms));
+            tracing::info!(%db, replica, %generation, %of, bytes, files, "restored from Litestream 0.3's format");
+            Ok(Outcome::Restored { txid: Txid::NONE, bytes, files })
+        }
+    }
+}
+
+/// The record of a file that holds what the replica holds, and is at no place in a WAL.
+fn state(
+    replica: &str,
+    page_size: PageSize,
+    txid: Txid,
+    tip: FileChecksum,
+    db_checksum: Option<DbChecksum>,
+) -> LocalState {
+    LocalState {
         replica: replica.to_owned(),
         node_id: local_state::new_node_id(),
         acked: txid,
         sent: txid,
-        tip_checksum: Some(verified.tip),
-        page_size: verified.page_size,
+        tip_checksum: Some(tip),
+        page_size,
         wal: WalPosition::default(),
         wal_sent: WalPosition::default(),
-        db_checksum: Some(verified.db_checksum),
+        db_checksum,
         file: None,
         spilled: None,
-    };
-    // The order matters: the old state never stands beside the new file, nor the new state beside the old one.
-    forget_state(db);
-    install(verified)?;
-    record_state(db, &state);
-    tracing::info!(%db, replica, %txid, bytes, files, "restored");
-    Ok(Outcome::Restored { txid, bytes, files })
+    }
 }
 
 /// A record that cannot be written counts in this run all the same; the next start on this disk has to find another
@@ -185,5 +237,8 @@ pub(super) fn forget_state(db: &DbPath) {
     }
     if let Err(error) = local_state::remove(db) {
         tracing::warn!(%db, "{error}");
+    }
+    if let Err(error) = old_origin::remove(db) {
+        tracing::warn!(%db, "cannot remove the mark of a restore from Litestream 0.3's format: {error}");
     }
 }

@@ -5,7 +5,7 @@ use super::decide::{Lineage, Local};
 use super::error::{Damage, RestoreError};
 use super::source::{Source, SourceError};
 use super::wal_proof::{LastFrame, last_frame};
-use super::{evidence, install};
+use super::{evidence, install, old_origin, old_shadow};
 use crate::local_state;
 use crate::ltx::{Decoder, Event, LtxError};
 use crate::model::lineage::{LocalState, WalPosition};
@@ -29,7 +29,13 @@ pub async fn survey(db: &DbPath, source: &Source<'_>) -> Result<Survey, SourceEr
     let mut survey = Survey { listing, replica, local: Local::Absent, adopted: None };
     survey.local = match (present, replica) {
         (false, _) => Local::Absent,
-        (true, Replica::Empty | Replica::OldFormat) => Local::Present(None),
+        (true, Replica::Empty) => Local::Present(None),
+        (true, Replica::OldFormat) => {
+            let proven = old_origin::proves(db, source.url(), &survey.listing)
+                || old_shadow::continues(db, &survey.listing)
+                    .map_err(RestoreError::io("read", &db.litestream_dir()))?;
+            Local::Present(proven.then_some(Lineage::FromOldFormat))
+        }
         (true, Replica::Ends(_)) => match tip(source, &survey.listing).await? {
             None => Local::Present(None),
             Some(tip) => {
@@ -56,7 +62,7 @@ fn load_state(db: &DbPath) -> Option<LocalState> {
     })
 }
 
-async fn tip(source: &Source<'_>, listing: &Listing) -> Result<Option<Tip>, SourceError> {
+pub(super) async fn tip(source: &Source<'_>, listing: &Listing) -> Result<Option<Tip>, SourceError> {
     let get =
         |key: String, range| -> Reading<'_, SourceError> { Box::pin(async move { source.get(&key, range).await }) };
     replica::tip::read(replica::tip::newest(listing.files.iter().cloned()), get).await?.map_err(|broken| {

@@ -79,13 +79,13 @@ impl Link {
         if self.conn.is_autocommit() { Ok(()) } else { self.run("end the transaction on", "ROLLBACK") }
     }
 
-    /// Copies what may be copied from the WAL into the database and syncs it, without waiting for anybody.
-    /// Returns (frames in the WAL, frames copied so far).
-    pub(super) fn checkpoint_passive(&self) -> Result<(i64, i64), SqliteError> {
+    /// PASSIVE copies what may be copied from the WAL into the database and syncs it, without waiting for anybody; NOOP
+    /// only asks. Returns (frames in the WAL, frames copied so far).
+    pub(super) fn checkpoint(&self, mode: &str) -> Result<(i64, i64), SqliteError> {
         let operation = "checkpoint";
         let (busy, frames, copied): (i64, i64, i64) = self
             .conn
-            .query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+            .query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
             .map_err(|error| SqliteError::sql(operation, &self.path, &error))?;
         // While somebody else checkpoints, the answer is a row (1, -1, -1), not an error.
         if busy != 0 {

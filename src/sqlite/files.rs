@@ -114,6 +114,27 @@ pub fn open_wal(path: &Path) -> io::Result<(FileId, Arc<File>)> {
     Ok((FileId(meta.dev(), meta.ino()), Arc::new(file)))
 }
 
+/// For tests that live many lives in one process: `file` as it is when the process that kept it has died. Its second lock
+/// goes; it is closed when nobody has it open any more.
+#[cfg(test)]
+pub fn died(id: FileId, still_open: bool) {
+    let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
+    let Some(kept) = kept.as_mut() else { return };
+    if let Some(file) = kept.get(&id) {
+        let unlock = libc::flock {
+            l_type: libc::F_UNLCK as libc::c_short,
+            l_whence: libc::SEEK_SET as libc::c_short,
+            l_start: SHARED_FIRST,
+            l_len: SHARED_SIZE,
+            l_pid: 0,
+        };
+        fcntl(&**file, FcntlArg::F_OFD_SETLK(&unlock)).unwrap();
+    }
+    if !still_open {
+        kept.remove(&id);
+    }
+}
+
 /// Reads until `buffer` is full or the file ends.
 pub fn read_full(file: &File, offset: u64, buffer: &mut [u8]) -> std::io::Result<usize> {
     let mut done = 0;

@@ -162,6 +162,11 @@ impl ReadHold {
         Ok(u32::try_from(meta.len() / u64::from(self.page_size.get())).unwrap_or(u32::MAX))
     }
 
+    /// How many frames of the WAL are in the database file. Copies none.
+    pub fn copied_frames(&self) -> Result<i64, SqliteError> {
+        self.free.checkpoint("NOOP").map(|(_, copied)| copied)
+    }
+
     /// Moves the hold to the present end. The caller has captured everything up to where the present hold began, or will
     /// compare the whole database.
     pub fn renew(&mut self) -> Result<(), SqliteError> {
@@ -212,7 +217,7 @@ impl ReadHold {
         }
         // The write transaction is a reader too, at the very end: it holds while the other one moves.
         self.holder.end()?;
-        let backfill = self.holder.checkpoint_passive();
+        let backfill = self.holder.checkpoint("PASSIVE");
         let again = self.holder.begin_read();
         self.free.end()?;
         again.map_err(|error| self.lost(&error))?;
@@ -225,7 +230,7 @@ impl ReadHold {
 
     /// Copies what the hold allows into the database file, with the free connection.
     fn backfill(&self) -> Result<Backfill, SqliteError> {
-        let (wal_frames, copied_frames) = self.free.checkpoint_passive()?;
+        let (wal_frames, copied_frames) = self.free.checkpoint("PASSIVE")?;
         Ok(Backfill { wal_frames, copied_frames })
     }
 

@@ -6,6 +6,7 @@ mod connection;
 pub mod error;
 pub mod files;
 pub mod hold;
+pub mod integrity;
 
 pub use error::SqliteError;
 pub use hold::{Backfill, Missing, ReadHold, check};

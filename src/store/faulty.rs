@@ -7,6 +7,7 @@ use bytes::Bytes;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use tokio::sync::Notify;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Call {
@@ -27,6 +28,18 @@ pub enum Fault {
     Hang,
     /// The real store does it, but the caller hears of a broken connection.
     LoseReply,
+    /// The caller hears of a broken connection, and the real store does it when `deliver` is called: a request that was
+    /// given up is carried out after all. Only a whole new object is; any other call is as with `Fail`.
+    Late,
+    /// The caller dies here: `killed` returns, and the call never does. `after`: the real store has done it.
+    Kill { after: bool },
+}
+
+/// A new object on its way.
+struct Delayed {
+    key: String,
+    body: Bytes,
+    timestamp_ms: i64,
 }
 
 struct Rule {
@@ -43,21 +56,28 @@ struct Rule {
 struct Plan {
     rules: Vec<Rule>,
     seen: Vec<Call>,
+    late: Vec<Delayed>,
 }
 
 pub struct Faulty {
     inner: Arc<dyn Store>,
     plan: Mutex<Plan>,
+    killed: Notify,
 }
 
 impl Faulty {
     pub fn new(inner: Arc<dyn Store>) -> Faulty {
-        Faulty { inner, plan: Mutex::default() }
+        Faulty { inner, plan: Mutex::default(), killed: Notify::new() }
     }
 
     /// The `nth` call of this kind from now (1 = the next) meets the fault.
     pub fn nth(&self, call: Call, nth: u32, fault: Fault) {
         self.plan().rules.push(Rule { call: Some(call), skip: nth.saturating_sub(1), times: 1, fault });
+    }
+
+    /// The `nth` call from now, of whatever kind, meets the fault.
+    pub fn nth_of_all(&self, nth: u32, fault: Fault) {
+        self.plan().rules.push(Rule { call: None, skip: nth.saturating_sub(1), times: 1, fault });
     }
 
     /// Every call of this kind (None: of any kind) meets the fault until `heal`.
@@ -73,6 +93,21 @@ impl Faulty {
     /// Calls of this kind so far, disturbed or not.
     pub fn count(&self, call: Call) -> usize {
         self.plan().seen.iter().filter(|seen| **seen == call).count()
+    }
+
+    /// Returns when a call has met `Fault::Kill`.
+    pub async fn killed(&self) {
+        self.killed.notified().await;
+    }
+
+    /// What was given up is carried out now. How many there were.
+    pub async fn deliver(&self, by: Deadline) -> Result<usize, StoreError> {
+        let late = std::mem::take(&mut self.plan().late);
+        let count = late.len();
+        for Delayed { key, body, timestamp_ms } in late {
+            self.inner.put_new(&key, Body::Whole(body), timestamp_ms, by).await?;
+        }
+        Ok(count)
     }
 
     fn plan(&self) -> MutexGuard<'_, Plan> {
@@ -96,8 +131,12 @@ impl Faulty {
     }
 
     async fn disturb<T>(&self, call: Call, by: Deadline, real: StoreFuture<'_, T>) -> Result<T, StoreError> {
+        self.suffer(self.meet(call), by, real).await
+    }
+
+    async fn suffer<T>(&self, fault: Option<Fault>, by: Deadline, real: StoreFuture<'_, T>) -> Result<T, StoreError> {
         let error = |kind| Err(StoreError::new(kind, "reach", self.inner.url(), "injected by a test"));
-        match self.meet(call) {
+        match fault {
             None => real.await,
             Some(Fault::Fail(kind)) => error(kind),
             Some(Fault::Delay(span)) if by.left() > span => {
@@ -109,6 +148,15 @@ impl Faulty {
                 error(StoreErrorKind::TimedOut)
             }
             Some(Fault::LoseReply) => real.await.and_then(|_| error(StoreErrorKind::Unreachable)),
+            Some(Fault::Late) => error(StoreErrorKind::Unreachable),
+            Some(Fault::Kill { after }) => {
+                if after {
+                    // How it went nobody hears.
+                    let _ = real.await;
+                }
+                self.killed.notify_one();
+                std::future::pending().await
+            }
         }
     }
 }
@@ -135,7 +183,14 @@ impl Store for Faulty {
     }
 
     fn put_new<'a>(&'a self, key: &'a str, body: Body, timestamp_ms: i64, by: Deadline) -> StoreFuture<'a, Put> {
-        Box::pin(self.disturb(Call::PutNew, by, self.inner.put_new(key, body, timestamp_ms, by)))
+        Box::pin(async move {
+            let met = self.meet(Call::PutNew);
+            if let (Some(Fault::Late), Body::Whole(body)) = (met, &body) {
+                let (key, body) = (key.to_owned(), body.clone());
+                self.plan().late.push(Delayed { key, body, timestamp_ms });
+            }
+            self.suffer(met, by, self.inner.put_new(key, body, timestamp_ms, by)).await
+        })
     }
 
     fn put<'a>(&'a self, key: &'a str, body: Bytes, by: Deadline) -> StoreFuture<'a, ()> {
@@ -191,6 +246,36 @@ mod tests {
         }
         store.heal();
         assert_eq!(create(&store, "a").await, Ok(Put::Created));
+    }
+
+    #[tokio::test]
+    async fn what_was_given_up_may_still_arrive() {
+        let root = tempfile::tempdir().unwrap();
+        let store = store(root.path());
+        store.nth(Call::PutNew, 1, Fault::Late);
+        store.nth(Call::PutNew, 2, Fault::Late);
+        assert_eq!(create(&store, "a").await, Err(StoreErrorKind::Unreachable));
+        assert_eq!(create(&store, "b").await, Err(StoreErrorKind::Unreachable));
+        assert_eq!(create(&store, "a").await, Ok(Put::Created));
+        assert_eq!(store.deliver(soon()).await.unwrap(), 2);
+        assert_eq!(create(&store, "b").await, Ok(Put::Exists));
+        assert_eq!(store.deliver(soon()).await.unwrap(), 0);
+    }
+
+    #[tokio::test]
+    async fn who_dies_at_a_call_hears_nothing_of_it() {
+        let root = tempfile::tempdir().unwrap();
+        let store = store(root.path());
+        for (after, there) in [(false, Put::Created), (true, Put::Exists)] {
+            store.nth_of_all(2, Fault::Kill { after });
+            assert!(store.list("", soon()).await.is_ok());
+            let key = format!("{after}");
+            tokio::select! {
+                _ = create(&store, &key) => panic!("the dead hear nothing"),
+                () = store.killed() => {}
+            }
+            assert_eq!(create(&store, &key).await, Ok(there));
+        }
     }
 
     #[tokio::test]

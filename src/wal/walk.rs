@@ -17,9 +17,9 @@ pub fn walk<E>(
 ) -> Result<(), E> {
     let frame = frame_size(header.page_size);
     // The first look is small: most often there is nothing, or one small transaction.
-    let mut frames = 1;
+    let (mut frames, mut buffer) = (1, Vec::new());
     loop {
-        let mut buffer = vec![0; (frames * frame) as usize];
+        buffer.resize((frames * frame) as usize, 0);
         let got = read(scanner.offset(), &mut buffer)?;
         if got < frame as usize {
             return Ok(());

@@ -218,3 +218,24 @@ async fn an_older_state_never_stands_in() {
     fs::write(&last, &bytes[..bytes.len() - 1]).unwrap();
     assert_eq!(damage(replica.path()).await.1, key(0, &header(2, 3, 3)));
 }
+
+/// A copy of a database beside a WAL that its older self left: SQLite works with it, and page 1 says another size.
+#[tokio::test]
+async fn a_first_page_that_says_another_size_is_believed_only_with_proof() {
+    let mut first = page(1, 0);
+    first[28..32].copy_from_slice(&7u32.to_be_bytes());
+    let pages = std::collections::BTreeMap::from([(1, first), (2, page(2, 5))]);
+    let mut proof = DbChecksum::default();
+    pages.iter().for_each(|(number, data)| proof.toggle(page_checksum(PageNo(*number), data)));
+    let database = pages.values().cloned().collect::<Vec<_>>().concat();
+    for (db_checksum, restorable) in [(Some(proof), true), (None, false)] {
+        let replica = tempfile::tempdir().unwrap();
+        let head = litevisor::ltx::Header { db_checksum, ..header(2, 1, 1) };
+        put_bytes(replica.path(), &key(9, &head), &encode(&head, &pages));
+        if restorable {
+            assert_eq!(restore(replica.path()).await.unwrap().1, database);
+        } else {
+            assert!(matches!(damage(replica.path()).await, (Damage::NotSqlite(_), file) if file == key(9, &head)));
+        }
+    }
+}

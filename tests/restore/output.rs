@@ -1,10 +1,12 @@
 //! `restore_to`: every state of every sample, as Litestream restored it.
 
 use crate::support::*;
-use litevisor::model::Txid;
+use litevisor::ltx::Header;
+use litevisor::model::{Crc64, Moment, PageSize, Txid, TxidRange};
 use litevisor::replica::Target;
 use litevisor::restore::{Owners, Progress, RestoreError, RestoreErrorKind, RestoreSettings, RestoredTo, restore_to};
 use std::fs;
+use std::io::Write;
 use std::path::Path;
 
 async fn restore(root: &Path, out: &Path, target: Target, force: bool) -> Result<RestoredTo, RestoreError> {
@@ -78,19 +80,6 @@ async fn every_txid_of_every_sample() {
 }
 
 #[tokio::test]
-async fn newer_data_in_the_old_format_is_not_passed_over() {
-    let (replica, dir) = (sample_replica("s6-mixed-v03-newer"), tempfile::tempdir().unwrap());
-    let out = dir.path().join("out.db");
-    let error = restore(replica.path(), &out, Target::Latest, false).await.unwrap_err();
-    assert!(matches!(error, RestoreError::Refused { .. }), "{error}");
-    assert!(error.to_string().contains("Litestream 0.3"), "{error}");
-    fs::remove_dir_all(replica.path().join("ltx")).unwrap();
-    let error = restore(replica.path(), &out, Target::Latest, false).await.unwrap_err();
-    assert_eq!(error.kind(), RestoreErrorKind::Damaged, "{error}");
-    assert!(names(dir.path()).is_empty());
-}
-
-#[tokio::test]
 async fn an_output_that_exists_is_replaced_only_by_force() {
     let (replica, dir) = (sample_replica("s1-v05-tiny"), tempfile::tempdir().unwrap());
     let out = dir.path().join("out.db");
@@ -121,4 +110,60 @@ async fn nothing_there_is_told_apart_and_leaves_the_output_alone() {
     let replica = sample_replica("s1-v05-tiny");
     restore(replica.path(), &out, Target::Latest, false).await.unwrap();
     assert_eq!(names(&dir.path().join("below")), ["out.db"]);
+}
+
+/// A file as the first 0.5 versions wrote it: each page is an LZ4 frame, without its length.
+fn framed(header: &Header, pages: &[(u32, Vec<u8>)]) -> Vec<u8> {
+    let (mut out, mut crc, mut index) = (header.encode().unwrap().to_vec(), Crc64::default(), Vec::new());
+    crc.update(&out);
+    for (number, data) in pages {
+        let (at, start) = (out.len() as u64, [&number.to_be_bytes()[..], &[0, 0]].concat());
+        let mut encoder = lz4_flex::frame::FrameEncoder::with_frame_info(
+            lz4_flex::frame::FrameInfo::new().content_checksum(true),
+            Vec::new(),
+        );
+        encoder.write_all(data).unwrap();
+        out.extend(&start);
+        out.extend(encoder.finish().unwrap());
+        crc.update(&start);
+        crc.update(data);
+        for mut value in [u64::from(*number), at, out.len() as u64 - at] {
+            while value > 0x7f {
+                index.push(value as u8 | 0x80);
+                value >>= 7;
+            }
+            index.push(value as u8);
+        }
+    }
+    index.push(0);
+    let length = index.len() as u64;
+    for part in [&[0; 6][..], &index, &length.to_be_bytes(), &[0; 8]] {
+        out.extend(part);
+        crc.update(part);
+    }
+    out.extend(crc.flagged().to_be_bytes());
+    out
+}
+
+#[tokio::test]
+async fn pages_as_lz4_frames() {
+    let sample = "s3-v05-shrink-grow";
+    let database = fs::read(samples().join(sample).join("restored.db")).unwrap();
+    let (root, dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let pages: Vec<(u32, Vec<u8>)> = (1..).zip(database.chunks(4096).map(<[u8]>::to_vec)).collect();
+    let size = PageSize::new(4096).unwrap();
+    let header = |min, max| {
+        let range = TxidRange::new(Txid(min), Txid(max)).unwrap();
+        Header::new(size, pages.len() as u32, range, 1_700_000_000_000 + max as i64)
+    };
+    let old: Vec<(u32, Vec<u8>)> = pages
+        .iter()
+        .map(|(number, data)| (*number, if *number > 2 { vec![*number as u8; 4096] } else { data.clone() }))
+        .collect();
+    put_bytes(root.path(), &key(9, &header(1, 1)), &framed(&header(1, 1), &old));
+    put_bytes(root.path(), &key(0, &header(2, 2)), &framed(&header(2, 2), &pages[2..]));
+    let out = dir.path().join("out.db");
+    let restored = restore(root.path(), &out, Target::Latest, false).await.unwrap();
+    assert_eq!((restored.txid, restored.time), (Txid(2), Moment(1_700_000_000_002)));
+    assert!(fs::read(&out).unwrap() == database);
 }

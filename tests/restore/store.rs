@@ -76,7 +76,7 @@ async fn a_listing_of_many_pages() {
     assert_eq!(fs::read(&out).unwrap(), expected);
     // The first page, the other levels, what is left of the raw files, the files.
     assert_eq!(store.rounds.load(Ordering::SeqCst), 4);
-    let after = format!("list ltx/0/ {}", key(0, &header(2, 61, 61)));
+    let after = format!("list ltx/0/ {}", key(0, &header(2, 60, 60)));
     assert!(store.log.lock().unwrap().contains(&after), "{:?}", store.log.lock().unwrap());
 
     // A gap in the higher levels: then the raw files bridge it, all of them.

@@ -2,9 +2,9 @@
 
 use super::Running;
 use super::jobs::{Failure, FailureKind, Job};
-use crate::model::Txid;
+use crate::model::TxidRange;
 use crate::replica::Target;
-use crate::restore::{Owners, Progress, RestoreError, RestoreErrorKind, RestoreSettings, restore_to};
+use crate::restore::{Owners, Progress, RestoreError, RestoreSettings, RestoredTo, restore_to};
 use crate::run::owners::owners;
 use crate::store::{self, StoreErrorKind};
 use std::path::PathBuf;
@@ -25,7 +25,7 @@ async fn one(job: Job, settings: &RestoreSettings, progress: &Progress) -> Resul
         told: error.to_string(),
     })?;
     let restored = restore_to(&out, &*store, target, settings, &owners, force, progress).await.map_err(failure)?;
-    Ok(format!("TXID {}, {} bytes in {} files", restored.txid, restored.bytes, restored.files))
+    Ok(told(&restored))
 }
 
 struct Wanted {
@@ -36,27 +36,38 @@ struct Wanted {
 }
 
 fn wanted(job: &Job) -> Result<Wanted, Failure> {
-    let target = |txid: Option<Txid>| txid.map_or(Target::Latest, Target::Txid);
     match job {
-        Job::To { out, txid, force, .. } => {
-            Ok(Wanted { out: out.clone(), owners: Owners::default(), target: target(*txid), force: *force })
+        Job::To { out, target, force, .. } => {
+            Ok(Wanted { out: out.clone(), owners: Owners::default(), target: *target, force: *force })
         }
-        Job::InPlace { database, user, txid, force, .. } => {
+        Job::InPlace { database, user, target, force, .. } => {
             let owners = owners(database, user.as_deref())
                 .map_err(|error| Failure { kind: FailureKind::Local, told: error.to_string() })?;
             let out = database.path.as_path().to_owned();
-            Ok(Wanted { out, owners, target: target(*txid), force: *force })
+            Ok(Wanted { out, owners, target: *target, force: *force })
         }
     }
 }
 
-fn failure(error: RestoreError) -> Failure {
-    let kind = match error.kind() {
-        RestoreErrorKind::Damaged => FailureKind::Damaged,
-        RestoreErrorKind::Unavailable => FailureKind::Unavailable,
-        RestoreErrorKind::Local => FailureKind::Local,
-        RestoreErrorKind::NothingThere if matches!(error, RestoreError::NothingThere { .. }) => FailureKind::Empty,
-        RestoreErrorKind::NothingThere => FailureKind::Damaged,
+/// What is there now, in one line.
+pub fn told(restored: &RestoredTo) -> String {
+    let RestoredTo { txid, generation, time, coarse, bytes, files } = restored;
+    let position = match generation {
+        Some(generation) => format!("generation {generation} of a Litestream 0.3 replica"),
+        None => format!("TXID {txid}"),
     };
-    Failure { kind, told: error.to_string() }
+    let coarse = coarse.map(|range| format!("; {}", hidden(range))).unwrap_or_default();
+    format!("{position}, committed at {time}, {bytes} bytes in {files} files{coarse}")
+}
+
+/// Why it may be older than what was asked for.
+pub fn hidden(range: TxidRange) -> String {
+    format!(
+        "more may have been committed by then, but it is merged with later changes in {range}: finer files are no longer \
+         there"
+    )
+}
+
+fn failure(error: RestoreError) -> Failure {
+    Failure { kind: FailureKind::from(&error), told: error.to_string() }
 }

@@ -1,10 +1,12 @@
 //! What `litevisor restore` has to do, and what its endings mean for the exit code. Pure but for one `stat`.
 
-use crate::config::{Checked, Config, DatabaseSettings, DirectorySettings, nearest};
+use crate::commands::places;
+use crate::config::{Checked, DatabaseSettings};
 use crate::exit;
-use crate::model::Txid;
+use crate::replica::Target;
+use crate::restore::{RestoreError, RestoreErrorKind};
 use crate::store::StoreSettings;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 /// What the user asked for.
@@ -13,9 +15,11 @@ pub struct Wanted {
     /// A configured database's path or a replica's URL; None: every configured database.
     pub subject: Option<OsString>,
     pub out: Option<PathBuf>,
-    pub txid: Option<Txid>,
+    pub target: Target,
     pub if_replica_exists: bool,
     pub force: bool,
+    /// Say what would be done, and do nothing.
+    pub dry_run: bool,
 }
 
 /// One database to bring back.
@@ -23,9 +27,9 @@ pub struct Wanted {
 pub enum Job {
     /// Where it is configured to be, with the owner and the mode that it is to have. `user` is the app's.
     /// `found`: by a name in the bucket alone, which may belong to something else.
-    InPlace { database: Box<DatabaseSettings>, user: Option<String>, txid: Option<Txid>, force: bool, found: bool },
+    InPlace { database: Box<DatabaseSettings>, user: Option<String>, target: Target, force: bool, found: bool },
     /// To a file of its own.
-    To { out: PathBuf, replica: Box<StoreSettings>, txid: Option<Txid>, force: bool },
+    To { out: PathBuf, replica: Box<StoreSettings>, target: Target, force: bool },
 }
 
 impl Job {
@@ -43,11 +47,17 @@ impl Job {
         }
     }
 
+    pub fn target(&self) -> Target {
+        match self {
+            Job::InPlace { target, .. } | Job::To { target, .. } => *target,
+        }
+    }
+
     pub fn found(&self) -> bool {
         matches!(self, Job::InPlace { found: true, .. })
     }
 
-    fn force(&self) -> bool {
+    pub fn force(&self) -> bool {
         match self {
             Job::InPlace { force, .. } | Job::To { force, .. } => *force,
         }
@@ -58,7 +68,9 @@ impl Job {
 pub enum FailureKind {
     /// The replica holds nothing.
     Empty,
-    /// The replica is damaged, or does not reach the wanted state.
+    /// The replica does not hold the wanted state.
+    NoSuchState,
+    /// The replica is damaged.
     Damaged,
     Unavailable,
     /// Something on this machine is in the way.
@@ -75,15 +87,13 @@ pub struct Failure {
 
 /// The replica's URL when one was given in the database's place. With an output a directory is one too: no database is.
 pub fn replica_url(args: &Wanted) -> Option<&str> {
-    let is_directory = |subject: &str| args.out.is_some() && Path::new(subject).is_dir();
-    let subject = args.subject.as_deref().and_then(OsStr::to_str);
-    subject.filter(|subject| subject.contains("://") || is_directory(subject))
+    args.subject.as_deref().and_then(|subject| places::replica_url(subject, args.out.is_some()))
 }
 
 /// None: no output, which the command line refuses.
 pub fn from_replica(args: &Wanted, replica: StoreSettings) -> Option<Job> {
     let out = args.out.clone()?;
-    Some(Job::To { out, replica: Box::new(replica), txid: args.txid, force: args.force })
+    Some(Job::To { out, replica: Box::new(replica), target: args.target, force: args.force })
 }
 
 /// The configured databases that are meant; `found` are those of the directories, asked for when no database is named. The
@@ -100,37 +110,21 @@ pub fn from_config(
             let configured = config.databases.iter().cloned().map(|database| (database, false));
             configured.chain(found.into_iter().map(|database| (database, true))).collect()
         }
-        Some(subject) => vec![(named(subject, config, working_dir)?, false)],
+        Some(subject) => vec![(places::named(subject, config, working_dir)?, false)],
     };
     if let (Some(_), [_, _, ..]) = (&args.out, wanted.as_slice()) {
         return Err(format!("-o needs one database: {} are configured; name one", wanted.len()));
     }
     let job = |(database, found): (DatabaseSettings, bool)| match &args.out {
         Some(out) => {
-            Job::To { out: out.clone(), replica: Box::new(database.replica), txid: args.txid, force: args.force }
+            Job::To { out: out.clone(), replica: Box::new(database.replica), target: args.target, force: args.force }
         }
         None => {
             let (database, user) = (Box::new(database), app_user.clone());
-            Job::InPlace { database, user, txid: args.txid, force: args.force, found }
+            Job::InPlace { database, user, target: args.target, force: args.force, found }
         }
     };
     Ok(wanted.into_iter().map(job).collect())
-}
-
-fn named(subject: &OsStr, config: &Config, working_dir: &Path) -> Result<DatabaseSettings, String> {
-    let path: PathBuf = working_dir.join(subject).components().collect();
-    if let Some(database) = config.databases.iter().find(|database| database.path.as_path() == path) {
-        return Ok(database.clone());
-    }
-    let name = path.file_name().and_then(OsStr::to_str).unwrap_or_default();
-    let inside = |entry: &&DirectorySettings| path.parent() == Some(&*entry.dir) && entry.takes(name);
-    if let Some(entry) = config.directories.iter().find(inside) {
-        return Ok(entry.database(name));
-    }
-    let mut known: Vec<String> = config.databases.iter().map(|database| database.path.to_string()).collect();
-    known.extend(config.directories.iter().map(|entry| format!("{}/{}", entry.dir.display(), entry.pattern.text())));
-    let hint = nearest::hint(&path.to_string_lossy(), known.iter().map(String::as_str));
-    Err(format!("{} is no configured database{hint} (configured: {})", path.display(), known.join(", ")))
 }
 
 /// A database that is there is somebody's data, perhaps in use: only `--force` replaces it.
@@ -147,20 +141,34 @@ pub fn refuse_existing(job: &Job) -> Result<(), Failure> {
     }
 }
 
+impl From<&RestoreError> for FailureKind {
+    fn from(error: &RestoreError) -> Self {
+        match error.kind() {
+            RestoreErrorKind::Damaged => FailureKind::Damaged,
+            RestoreErrorKind::Unavailable => FailureKind::Unavailable,
+            RestoreErrorKind::Local => FailureKind::Local,
+            RestoreErrorKind::NothingThere if matches!(error, RestoreError::NothingThere { .. }) => FailureKind::Empty,
+            RestoreErrorKind::NothingThere => FailureKind::NoSuchState,
+        }
+    }
+}
+
 /// The exit code of all together: the gravest.
 pub fn code(failures: impl Iterator<Item = FailureKind>, empty_is_fine: bool) -> u8 {
     let gravity = |kind: &FailureKind| match kind {
         FailureKind::Internal => 0,
         FailureKind::Damaged => 1,
-        FailureKind::Empty => 2,
-        FailureKind::Local => 3,
-        FailureKind::Unavailable => 4,
+        FailureKind::Local => 2,
+        FailureKind::Unavailable => 3,
+        FailureKind::NoSuchState => 4,
+        FailureKind::Empty => 5,
     };
     let counted = failures.filter(|kind| !(empty_is_fine && *kind == FailureKind::Empty));
     match counted.min_by_key(gravity) {
         None => 0,
         Some(FailureKind::Internal) => exit::INTERNAL,
-        Some(FailureKind::Damaged | FailureKind::Empty) => exit::DAMAGED,
+        Some(FailureKind::Damaged) => exit::DAMAGED,
+        Some(FailureKind::Empty | FailureKind::NoSuchState) => exit::NOTHING,
         Some(FailureKind::Local) => exit::CONFIG,
         Some(FailureKind::Unavailable) => exit::UNAVAILABLE,
     }
@@ -218,7 +226,7 @@ mod tests {
         let job = |name: &str, force| Job::To {
             out: dir.path().join(name),
             replica: Box::new(config(&["/a"]).config.databases.remove(0).replica),
-            txid: None,
+            target: Target::Latest,
             force,
         };
         std::fs::write(dir.path().join("full"), "data").unwrap();
@@ -236,10 +244,12 @@ mod tests {
 
     #[test]
     fn exit_codes() {
-        use FailureKind::{Damaged, Empty, Internal, Local, Unavailable};
+        use FailureKind::{Damaged, Empty, Internal, Local, NoSuchState, Unavailable};
         for (kinds, empty_is_fine, expected) in [
             (vec![], false, 0),
-            (vec![Empty], false, 65),
+            (vec![Empty], false, 66),
+            (vec![NoSuchState], true, 66),
+            (vec![Empty, Damaged], false, 65),
             (vec![Empty], true, 0),
             (vec![Empty, Unavailable], true, 69),
             (vec![Damaged], true, 65),

@@ -3,16 +3,18 @@
 //! `jobs` decides what is to be done; `connect` does one of them through `restore`; here they are run side by side.
 
 mod connect;
-mod directories;
+pub(super) mod directories;
+mod dry_run;
 mod jobs;
 
-pub use jobs::Wanted;
+pub use connect::told;
+pub use jobs::{FailureKind, Wanted, code};
 
-use super::{configured, logged, outside, refuse};
+use super::{configured, logged, outside, refuse, runtime};
 use crate::config::{Additions, LogSettings, Purpose, replica_from_url};
 use crate::restore::{Pace, RestoreSettings};
 use crate::{exit, observe};
-use jobs::{Failure, FailureKind, Job};
+use jobs::{Failure, Job};
 use std::future::Future;
 use std::path::PathBuf;
 use std::pin::Pin;
@@ -32,7 +34,7 @@ pub fn restore(file: Option<PathBuf>, args: &Wanted) -> u8 {
         Some(url) => match outside(|outside| replica_from_url(url, outside)) {
             Ok(replica) => logged(&LogSettings::default(), &[], || {
                 let settings = RestoreSettings::default();
-                all(jobs::from_replica(args, replica).into_iter().collect(), &settings, args.if_replica_exists)
+                all(jobs::from_replica(args, replica).into_iter().collect(), &settings, args)
             }),
             Err(error) => refuse(error),
         },
@@ -46,7 +48,7 @@ pub fn restore(file: Option<PathBuf>, args: &Wanted) -> u8 {
                 Some(_) => Vec::new(),
             };
             match jobs::from_config(args, &checked, found, &working_dir) {
-                Ok(jobs) => all(jobs, &checked.config.restore, args.if_replica_exists),
+                Ok(jobs) => all(jobs, &checked.config.restore, args),
                 Err(told) => {
                     observe::complain(&told);
                     exit::USAGE
@@ -62,14 +64,12 @@ fn failed(failure: &Failure) -> u8 {
 }
 
 /// Runs every job to its end; one that fails does not stop the others.
-fn all(jobs: Vec<Job>, settings: &RestoreSettings, empty_is_fine: bool) -> u8 {
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            tracing::error!("cannot start the runtime: {error}");
-            return exit::INTERNAL;
-        }
-    };
+fn all(jobs: Vec<Job>, settings: &RestoreSettings, args: &Wanted) -> u8 {
+    let Some(runtime) = runtime() else { return exit::INTERNAL };
+    if args.dry_run {
+        return runtime.block_on(dry_run::all(jobs, settings, args.if_replica_exists));
+    }
+    let empty_is_fine = args.if_replica_exists;
     let local = tokio::task::LocalSet::new();
     local.block_on(&runtime, async move {
         let mut tasks = tokio::task::JoinSet::new();

@@ -267,6 +267,49 @@ fn what_is_behind_a_found_position_may_be_long() {
     world.agrees();
 }
 
+/// What follows the found position may be in the database file already: then nothing keeps the WAL from being started over.
+#[test]
+fn what_is_behind_a_found_position_may_leave_the_wal_before_it_is_captured() {
+    for empty in [false, true] {
+        let mut world = World::new(4096);
+        world.act(0, 3000);
+        world.catch_up();
+        let at = world.capture().cursor().unwrap();
+        world.capture = None;
+        world.act(0, 3000);
+        world.app.execute_batch("PRAGMA wal_checkpoint(PASSIVE)").unwrap();
+        let mut capture = Capture::survey(ReadHold::take(&world.path).unwrap()).unwrap();
+        assert_eq!(capture.on_chain(at.salts, at.offset).unwrap(), Some(at));
+        capture.rewind(at);
+        world.capture = Some(capture);
+        if empty {
+            world.act(8, 0);
+        }
+        world.act(0, 300);
+        world.agrees();
+    }
+}
+
+/// Only what is not in the file yet would be missed if the WAL got lost.
+#[test]
+fn the_file_is_complete_when_every_captured_frame_is_copied() {
+    let mut world = World::new(4096);
+    world.act(0, 3000);
+    world.catch_up();
+    assert!(!world.capture().copied());
+    assert!(world.checkpoint(Verdict::Gentle));
+    assert!(world.capture().copied());
+    world.act(8, 0);
+    assert!(world.capture().copied(), "the WAL is empty");
+    world.act(0, 3000);
+    world.catch_up();
+    assert!(!world.capture().copied());
+    // The app's own checkpoint, up to where the hold has moved.
+    world.capture().compare().unwrap();
+    world.app.execute_batch("PRAGMA wal_checkpoint(PASSIVE)").unwrap();
+    assert!(world.capture().copied());
+}
+
 #[test]
 fn checkpoints_of_the_app_that_empty_the_wal_lose_nothing_and_cost_no_image() {
     let mut world = World::new(4096);

@@ -31,7 +31,8 @@ const CREATE: &str = "create";
 const DELETE_BATCH: usize = 1000;
 const MIN_PART: u64 = 5 << 20;
 const MAX_PART: u64 = 5 << 30;
-const DEFAULT_PART: u64 = 8 << 20;
+/// The smallest that S3 takes: memory counts for more than requests. Enough for an object of 48 GiB.
+const DEFAULT_PART: u64 = 5 << 20;
 /// Parts under way at once: with the one being filled, this many plus one are in memory.
 const DEFAULT_CONCURRENCY: usize = 2;
 
