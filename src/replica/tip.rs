@@ -6,8 +6,10 @@ use crate::ltx::{self, Header, LtxError, Trailer};
 use crate::model::{DbChecksum, FileChecksum, Txid, TxidRange};
 use crate::store::layout::Level;
 use bytes::Bytes;
+use std::future::poll_fn;
 use std::ops::Range;
 use std::pin::Pin;
+use std::task::Poll;
 
 /// A file up to this size is read whole when only its ends are wanted: one request instead of two.
 const SMALL: u64 = 64 << 10;
@@ -87,15 +89,19 @@ pub async fn read<'a, E>(
 ) -> Result<Result<Option<Tip>, Broken>, E> {
     let (mut found, mut broken) = (Vec::new(), None);
     let Some(txid) = candidates.first().map(|file| file.range.max) else { return Ok(Ok(None)) };
-    for file in candidates {
-        let (start, end) = if file.size <= SMALL {
-            let whole = get(file.key.clone(), None).await?;
-            (whole.clone(), whole)
+    let mut readings = Vec::new();
+    for file in &candidates {
+        if file.size <= SMALL {
+            readings.push(get(file.key.clone(), None));
         } else {
-            let tail = file.size - ltx::TRAILER_BYTES as u64..file.size;
-            let head = 0..ltx::HEADER_BYTES as u64;
-            (get(file.key.clone(), Some(head)).await?, get(file.key.clone(), Some(tail)).await?)
-        };
+            readings.push(get(file.key.clone(), Some(0..ltx::HEADER_BYTES as u64)));
+            readings.push(get(file.key.clone(), Some(file.size - ltx::TRAILER_BYTES as u64..file.size)));
+        }
+    }
+    let mut read = all(readings).await.into_iter();
+    for file in candidates {
+        let Some(start) = read.next().transpose()? else { break };
+        let end = if file.size <= SMALL { start.clone() } else { read.next().transpose()?.unwrap_or_default() };
         match ends(&file, &start, &end) {
             Ok(file) => found.push(file),
             Err(problem) => broken = broken.or(Some(Broken { key: file.key, problem })),
@@ -107,6 +113,21 @@ pub async fn read<'a, E>(
         (None, Some(broken)) => Err(broken),
         (None, None) => Ok(None),
     })
+}
+
+/// Side by side: each would wait for an answer alone.
+async fn all<E>(readings: Vec<Reading<'_, E>>) -> Vec<Result<Bytes, E>> {
+    let mut slots: Vec<_> = readings.into_iter().map(|reading| (reading, None)).collect();
+    poll_fn(|cx| {
+        for (reading, done) in slots.iter_mut().filter(|(_, done)| done.is_none()) {
+            if let Poll::Ready(result) = reading.as_mut().poll(cx) {
+                *done = Some(result);
+            }
+        }
+        if slots.iter().all(|(_, done)| done.is_some()) { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
+    slots.into_iter().filter_map(|(_, done)| done).collect()
 }
 
 fn ends(file: &RemoteFile, start: &[u8], end: &[u8]) -> Result<TipFile, Problem> {

@@ -1,16 +1,16 @@
 //! The staged file: pages of the files of a plan, oldest first, each written straight to its place. Keeps a checksum per
 //! page (8 bytes), so that at the end it is proven that every page is there and that the database is the one its writer
-//! meant. Decodes inline; every call is as long as its chunk.
+//! meant. Works where it is called: on the applier's thread.
 
 use super::error::{Damage, RestoreError};
+use super::staged::Staged;
 use crate::ltx::{Decoder, Event, Header, LtxError, Trailer};
 use crate::model::{DbChecksum, DbPath, FileChecksum, Moment, PageNo, PageSize, page_checksum};
-use crate::replica::{Plan, RemoteFile};
+use crate::replica::RemoteFile;
 use crate::store::layout::Level;
-use std::fs::{File, OpenOptions};
-use std::io;
-use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// The least that a page takes in a file: its header, an empty block, its line in the index.
 const LEAST_BYTES_PER_PAGE: u64 = 14;
@@ -19,7 +19,7 @@ pub struct Assembly {
     replica: String,
     db: DbPath,
     path: PathBuf,
-    file: File,
+    staged: Staged,
     decoder: Decoder,
     page_size: Option<PageSize>,
     table: PageTable,
@@ -34,50 +34,67 @@ pub struct Assembly {
 /// A complete staged file.
 pub struct Assembled {
     pub db: DbPath,
-    pub file: File,
+    pub file: Arc<File>,
     pub page_size: PageSize,
     pub commit: u32,
     pub timestamp_ms: i64,
     pub db_checksum: DbChecksum,
+    /// The last file says that this is the checksum.
+    pub proven: bool,
     /// The last file that was applied, by name and by content.
     pub last_key: String,
     pub tip: FileChecksum,
 }
 
 impl Assembly {
-    /// Creates the staged file, empty.
-    pub fn create(db: &DbPath, replica: &str, plan: &Plan) -> Result<Assembly, RestoreError> {
-        let path = db.staged();
-        let bytes: u64 = plan.files.iter().fold(0, |sum, file| sum.saturating_add(file.size));
-        // One of an earlier look may be there; a link that the app's user left must not be followed.
-        if path.symlink_metadata().is_ok() {
-            std::fs::remove_file(&path).map_err(RestoreError::io("replace", &path))?;
-        }
-        let file = OpenOptions::new().read(true).write(true).create_new(true).open(&path);
+    /// Creates the staged file, empty, for files of so many bytes, none of them written after `not_after`.
+    pub fn create(db: &DbPath, replica: &str, bytes: u64, not_after: Option<Moment>) -> Result<Assembly, RestoreError> {
         Ok(Assembly {
             replica: replica.to_owned(),
             db: db.clone(),
-            file: file.map_err(RestoreError::io("create", &path))?,
-            path,
+            path: db.staged(),
+            staged: Staged::create(db)?,
             decoder: Decoder::default(),
             page_size: None,
             table: PageTable::default(),
-            most_pages: bytes / LEAST_BYTES_PER_PAGE + 1, // and the lock page, which is in no file
+            most_pages: most_pages(bytes),
             mismatch: None,
             last: None,
-            not_after: plan.not_after,
+            not_after,
         })
     }
 
-    /// The next bytes of `file`; `last` when there are no more of it.
-    pub fn feed(&mut self, file: &RemoteFile, bytes: &[u8], last: bool) -> Result<(), RestoreError> {
-        let fed = self.apply(file, bytes).and_then(|()| if last { self.end(file) } else { Ok(()) });
-        fed.map_err(|fault| match fault {
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub fn replica(&self) -> &str {
+        &self.replica
+    }
+
+    /// The file in hand is left where it is: the next one begins. It must hold what that one would have brought.
+    pub fn go_on(&mut self, bytes: u64) {
+        self.decoder = Decoder::default();
+        self.most_pages = self.most_pages.saturating_add(most_pages(bytes));
+    }
+
+    /// The next bytes of `file`.
+    pub fn feed(&mut self, file: &RemoteFile, bytes: &[u8]) -> Result<(), RestoreError> {
+        self.apply(file, bytes).map_err(|fault| self.explain(file, fault))
+    }
+
+    /// There are no more bytes of `file`.
+    pub fn end(&mut self, file: &RemoteFile) -> Result<(), RestoreError> {
+        self.close(file).map_err(|fault| self.explain(file, fault))
+    }
+
+    fn explain(&self, file: &RemoteFile, fault: Fault) -> RestoreError {
+        match fault {
             Fault::Damage(damage) => {
                 RestoreError::Damaged { replica: self.replica.clone(), file: file.key.clone(), damage }
             }
-            Fault::Io(source) => RestoreError::io("write", &self.path)(source),
-        })
+            Fault::Local(error) => error,
+        }
     }
 
     fn apply(&mut self, file: &RemoteFile, mut bytes: &[u8]) -> Result<(), Fault> {
@@ -89,7 +106,7 @@ impl Assembly {
                 }
                 Event::Page(page, data) => {
                     let offset = self.page_size.map_or(0, |size| size.offset_of(page));
-                    self.file.write_all_at(data, offset)?;
+                    self.staged.write(offset, data)?;
                     self.table.set(page, page_checksum(page, data));
                 }
                 Event::End(_) => {}
@@ -98,30 +115,30 @@ impl Assembly {
         Ok(())
     }
 
-    fn begin(&mut self, file: &RemoteFile, header: &Header) -> Result<(), Damage> {
+    fn begin(&mut self, file: &RemoteFile, header: &Header) -> Result<(), Fault> {
         if header.range != file.range {
-            return Err(Damage::Name(header.range));
+            return Err(Damage::Name(header.range).into());
         }
         let time = Moment(header.timestamp_ms);
         if file.level != Level::SNAPSHOT && self.not_after.is_some_and(|limit| time > limit) {
-            return Err(Damage::Later(time));
+            return Err(Damage::Later(time).into());
         }
         let (want, got) = (self.page_size.get_or_insert(header.page_size).get(), header.page_size.get());
         if want != got {
-            return Err(Damage::PageSize { got, want });
+            return Err(Damage::PageSize { got, want }.into());
         }
         if u64::from(header.commit) > self.most_pages {
-            return Err(Damage::Pages(header.commit));
+            return Err(Damage::Pages(header.commit).into());
         }
+        self.staged.make_room(database_bytes(header))?;
         self.table.grow(header.commit);
         Ok(())
     }
 
     /// A file is over: the database has its size now, and may say what it should be.
-    fn end(&mut self, file: &RemoteFile) -> Result<(), Fault> {
+    fn close(&mut self, file: &RemoteFile) -> Result<(), Fault> {
         let (header, trailer) = std::mem::take(&mut self.decoder).finish()?;
-        let bytes = u64::from(header.commit) * u64::from(header.page_size.get());
-        self.file.set_len(bytes)?;
+        self.staged.set_len(database_bytes(&header))?;
         self.table.shrink(header.commit);
         match header.db_checksum {
             Some(want) if want != self.table.rolling && self.mismatch.is_none() => {
@@ -147,11 +164,12 @@ impl Assembly {
         }
         Ok(Assembled {
             db: self.db,
-            file: self.file,
+            file: self.staged.finish()?,
             page_size: header.page_size,
             commit: header.commit,
             timestamp_ms: header.timestamp_ms,
             db_checksum: self.table.rolling,
+            proven: header.db_checksum == Some(self.table.rolling),
             last_key,
             tip: trailer.file,
         })
@@ -161,7 +179,7 @@ impl Assembly {
 /// What went wrong with a chunk, before it is known of which file.
 enum Fault {
     Damage(Damage),
-    Io(io::Error),
+    Local(RestoreError),
 }
 
 impl From<Damage> for Fault {
@@ -176,10 +194,18 @@ impl From<LtxError> for Fault {
     }
 }
 
-impl From<io::Error> for Fault {
-    fn from(error: io::Error) -> Self {
-        Fault::Io(error)
+impl From<RestoreError> for Fault {
+    fn from(error: RestoreError) -> Self {
+        Fault::Local(error)
     }
+}
+
+fn most_pages(bytes: u64) -> u64 {
+    bytes / LEAST_BYTES_PER_PAGE + 1 // and the lock page, which is in no file
+}
+
+fn database_bytes(header: &Header) -> u64 {
+    u64::from(header.commit) * u64::from(header.page_size.get())
 }
 
 /// Checksum of each page, 0 where it has not come yet, and of all together.

@@ -3,7 +3,7 @@
 
 use super::error::RestoreError;
 use super::source::{Source, SourceError};
-use crate::model::Moment;
+use crate::model::{Moment, Txid};
 use crate::replica::{
     Answer, Dated, Listing, OldFile, OldPlan, OldPlanError, Plan, PlanError, RemoteFile, Replica, Target, Times, old,
     plan, plan_at,
@@ -29,10 +29,21 @@ pub enum Choice {
 impl Choice {
     pub fn bytes(&self) -> u64 {
         match self {
-            Choice::Ltx { plan, .. } => plan.files.iter().map(|file| file.size).sum(),
+            Choice::Ltx { plan, .. } => bytes_of(&plan.files),
             Choice::Old { plan, .. } => plan.bytes(),
         }
     }
+}
+
+pub(super) fn bytes_of(files: &[RemoteFile]) -> u64 {
+    files.iter().fold(0, |sum, file| sum.saturating_add(file.size))
+}
+
+/// A file that begins at the first position holds every page: what comes before it need not be read.
+pub(super) fn lean(mut plan: Plan) -> Plan {
+    let full = plan.files.iter().rposition(|file| file.range.min == Txid::FIRST).unwrap_or_default();
+    plan.files.drain(..full.min(plan.files.len()));
+    plan
 }
 
 pub async fn choose(source: &Source<'_>, listing: &Listing, target: Target) -> Result<Choice, SourceError> {
@@ -45,7 +56,7 @@ pub async fn choose(source: &Source<'_>, listing: &Listing, target: Target) -> R
             Err(RestoreError::NothingThere { replica: format!("{replica} (Litestream 0.3 counts no TXIDs)") })
         }
         (Target::Latest | Target::Txid(_), _) => match plan(&listing.files, target) {
-            Ok(plan) => Ok(Choice::Ltx { plan, time: None, coarse: None }),
+            Ok(plan) => Ok(Choice::Ltx { plan: lean(plan), time: None, coarse: None }),
             Err(error) => Err(of_ltx(replica, error)),
         },
         (Target::Time(limit), _) => {
@@ -101,7 +112,7 @@ fn at(
 }
 
 fn of_dated(Dated { plan, time, coarse }: Dated) -> Choice {
-    Choice::Ltx { plan, time: Some(time), coarse }
+    Choice::Ltx { plan: lean(plan), time: Some(time), coarse }
 }
 
 fn old_choice(files: &[OldFile], limit: Option<Moment>) -> Result<Choice, OldPlanError> {
@@ -130,8 +141,24 @@ fn of_old(replica: &str, source: OldPlanError) -> RestoreError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::TxidRange;
     use crate::store::Object;
-    use crate::store::layout::Layout;
+    use crate::store::layout::{Layout, Level};
+
+    #[test]
+    fn nothing_is_read_before_a_file_with_every_page() {
+        let file = |level: u8, min: u64, max: u64| {
+            let range = TxidRange::new(Txid(min), Txid(max)).unwrap();
+            RemoteFile { key: format!("{level}/{range}"), level: Level(level), range, size: 300, modified_ms: 0 }
+        };
+        let lean = |files: &[RemoteFile]| {
+            lean(Plan { files: files.to_vec(), end: files.last().unwrap().range.max, not_after: None }).files
+        };
+        let (base, raw) = (file(9, 1, 1), file(0, 2, 2));
+        let (full, last) = (file(1, 1, 3), file(0, 4, 4));
+        assert_eq!(lean(&[base.clone(), raw.clone(), full.clone(), last.clone()]), [full, last]);
+        assert_eq!(lean(&[base.clone(), raw.clone()]), [base, raw]);
+    }
 
     /// Snapshot and segment of a 0.3 generation at `old`, LTX files 1 and 2 at `ltx`.
     fn listing(old: Option<[i64; 2]>, ltx: Option<[i64; 2]>) -> Listing {

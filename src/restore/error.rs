@@ -40,6 +40,11 @@ pub enum RestoreError {
     Vanishing { replica: String },
     #[error("cannot {operation} {}: {source}", .path.display())]
     Io { operation: &'static str, path: PathBuf, source: io::Error },
+    #[error(
+        "no space for {}: the database needs {} MiB, and {} MiB are free; make room, or use a larger disk",
+        .path.display(), mib(*.needs), *.has >> 20
+    )]
+    NoSpace { path: PathBuf, needs: u64, has: u64 },
     #[error("the local file could not be replicated: {source}")]
     Unusable { source: SqliteError },
     #[error("{}: {problem}", .path.display())]
@@ -92,9 +97,10 @@ impl RestoreError {
             | RestoreError::Refused { .. } => RestoreErrorKind::Damaged,
             RestoreError::Unavailable { .. } | RestoreError::Vanishing { .. } => RestoreErrorKind::Unavailable,
             RestoreError::NothingThere { .. } | RestoreError::NoSuchState { .. } => RestoreErrorKind::NothingThere,
-            RestoreError::Io { .. } | RestoreError::Unusable { .. } | RestoreError::InTheWay { .. } => {
-                RestoreErrorKind::Local
-            }
+            RestoreError::Io { .. }
+            | RestoreError::NoSpace { .. }
+            | RestoreError::Unusable { .. }
+            | RestoreError::InTheWay { .. } => RestoreErrorKind::Local,
         }
     }
 
@@ -102,4 +108,9 @@ impl RestoreError {
     pub(super) fn io<'a>(operation: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> RestoreError + 'a {
         move |source| RestoreError::Io { operation, path: path.to_owned(), source }
     }
+}
+
+/// Rounded up.
+fn mib(bytes: u64) -> u64 {
+    bytes.div_ceil(1 << 20)
 }

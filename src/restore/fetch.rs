@@ -1,14 +1,22 @@
-//! From a listing to a verified staged file: plan, read with several requests at once, assemble, verify.
+//! From a listing to a verified staged file: plan, read with several requests at once, assemble, verify. What is merged or
+//! expires meanwhile leads to a new plan that goes on where this one is; a damaged file to one without it, if that
+//! reaches the same position.
 
+use super::applier::Applier;
 use super::assemble::Assembly;
-use super::choose::Choice;
+use super::choose::{Choice, bytes_of, choose, lean};
+use super::error::RestoreError;
 use super::progress::Progress;
 use super::settings::Owners;
 use super::source::{Source, SourceError};
-use super::verify::{VerifiedDb, verify};
+use super::start::{BETWEEN_LOOKS, LOOKS};
+use super::verify::VerifiedDb;
 use super::{owner, v3};
-use crate::model::DbPath;
-use crate::replica::Plan;
+use crate::model::{DbPath, Txid};
+use crate::replica::{Listing, Plan, RemoteFile, Target, plan};
+
+/// So many damaged files are gone around. More is a ruin.
+const MOST_AVOIDED: usize = 8;
 
 /// What was fetched, beside the file itself.
 pub struct Fetched {
@@ -17,31 +25,39 @@ pub struct Fetched {
     pub files: usize,
 }
 
+/// How far the files that were applied lead.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Reached {
+    /// The end of the last one that is complete.
+    end: Txid,
+    /// The farthest that anything was applied of.
+    touched: Txid,
+}
+
 /// Brings the chosen state into the staged file, with the owner and mode of the database to be.
 pub async fn fetch(
     db: &DbPath,
     source: &Source<'_>,
+    listing: &Listing,
+    target: Target,
     choice: &Choice,
     owners: &Owners,
     progress: &Progress,
 ) -> Result<Fetched, SourceError> {
-    let (bytes, replica) = (choice.bytes(), source.url());
-    progress.begin(bytes);
+    let replica = source.url();
     match choice {
         Choice::Ltx { plan, .. } => {
-            let files = plan.files.len();
-            tracing::info!(%db, replica, txid = %plan.end, files, bytes, "restoring");
             owner::create_directories(db, owners)?;
-            let assembly = read(db, source, plan).await?;
-            let verified = verify(assembly.finish()?, replica, plan.end)?;
+            let (verified, files) = fetch_ltx(db, source, &listing.files, target, plan.clone(), progress).await?;
             owner::prepare_staged(db, owners)?;
-            Ok(Fetched { verified, bytes, files })
+            Ok(Fetched { verified, bytes: progress.total(), files })
         }
         Choice::Old { plan, passed_over } => {
             for why in passed_over {
                 tracing::warn!(%db, replica, "going back to an older generation of the Litestream 0.3 replica: {why}");
             }
-            let (generation, files) = (plan.generation, plan.files().count());
+            let (generation, files, bytes) = (plan.generation, plan.files().count(), plan.bytes());
+            progress.begin(bytes);
             tracing::info!(%db, replica, %generation, files, bytes, "restoring from Litestream 0.3's format");
             let verified = v3::fetch(db, source, plan, owners).await?;
             Ok(Fetched { verified, bytes, files })
@@ -49,8 +65,174 @@ pub async fn fetch(
     }
 }
 
-async fn read(db: &DbPath, source: &Source<'_>, plan: &Plan) -> Result<Assembly, SourceError> {
-    let mut assembly = Assembly::create(db, source.url(), plan)?;
-    source.stream(&plan.files, |arrived| assembly.feed(arrived.file, &arrived.bytes, arrived.last)).await?;
-    Ok(assembly)
+/// The verified file, and of how many files it was made.
+async fn fetch_ltx(
+    db: &DbPath,
+    source: &Source<'_>,
+    files: &[RemoteFile],
+    target: Target,
+    mut plan: Plan,
+    progress: &Progress,
+) -> Result<(VerifiedDb, usize), SourceError> {
+    let (mut files, mut avoided, mut looks) = (files.to_vec(), Vec::new(), 0);
+    let (mut applier, mut reached) = (begin(db, source, &plan, progress)?, Reached::default());
+    let mut rest = plan.files.clone();
+    loop {
+        let error = match read(source, &rest, &mut applier, &mut reached, plan.end).await {
+            Ok(verified) => return Ok((verified, plan.files.len())),
+            Err(error) => error,
+        };
+        match error {
+            // Which files lead to a moment is found out from their headers: that is the caller's.
+            error if plan.not_after.is_some() => return Err(error),
+            SourceError::Vanished if looks < LOOKS => {
+                tracing::info!(%db, replica = source.url(), "files have changed while they were read: looking again");
+                looks += 1;
+                tokio::time::sleep(BETWEEN_LOOKS).await;
+                let mut listing = source.listing_for(target).await?;
+                listing.files = sound(listing.files, &avoided);
+                // The older format has the newest data now: all begins anew.
+                let Choice::Ltx { plan: new, .. } = choose(source, &listing, target).await? else {
+                    return Err(SourceError::Vanished);
+                };
+                files = listing.files;
+                if let Some(going_on) = continuation(&plan, &new, reached) {
+                    let bytes = bytes_of(&going_on);
+                    progress.go_on(bytes);
+                    applier.go_on(bytes).await?;
+                    (plan, rest) = (new, going_on);
+                    continue;
+                }
+                plan = new;
+            }
+            SourceError::Vanished => return Err(RestoreError::Vanishing { replica: source.url().to_owned() }.into()),
+            SourceError::Failed(error) => {
+                // What was listed may be no more than the first way needed.
+                if matches!(error, RestoreError::Damaged { .. })
+                    && let Ok(all) = source.listing().await
+                {
+                    files = all.files;
+                }
+                plan = around(error, &files, &mut avoided, &plan)?;
+            }
+        }
+        (applier, reached, rest) = (begin(db, source, &plan, progress)?, Reached::default(), plan.files.clone());
+    }
+}
+
+fn begin(db: &DbPath, source: &Source<'_>, plan: &Plan, progress: &Progress) -> Result<Applier, RestoreError> {
+    let bytes = bytes_of(&plan.files);
+    progress.begin(bytes);
+    tracing::info!(%db, replica = source.url(), txid = %plan.end, files = plan.files.len(), bytes, "restoring");
+    Applier::start(Assembly::create(db, source.url(), bytes, plan.not_after)?)
+}
+
+async fn read(
+    source: &Source<'_>,
+    files: &[RemoteFile],
+    applier: &mut Applier,
+    reached: &mut Reached,
+    end: Txid,
+) -> Result<VerifiedDb, SourceError> {
+    let mut reading = source.read(files);
+    while let Some(fetched) = reading.next().await? {
+        let (piece, parts) = (fetched.piece, fetched.parts);
+        let Some(file) = files.get(piece.file) else { continue };
+        reached.touched = reached.touched.max(file.range.max);
+        applier.apply(file, parts, piece.last).await?;
+        if piece.last {
+            reached.end = file.range.max;
+        }
+    }
+    Ok(applier.finish(end).await?)
+}
+
+fn sound(mut files: Vec<RemoteFile>, avoided: &[String]) -> Vec<RemoteFile> {
+    files.retain(|file| !avoided.contains(&file.key));
+    files
+}
+
+/// What of `new` is still to be applied where `old` was left. A file may be applied again, or one that holds what others
+/// have brought already; it must not be the history of another snapshot, and what was begun must be completed.
+fn continuation(old: &Plan, new: &Plan, reached: Reached) -> Option<Vec<RemoteFile>> {
+    let same_base = old.files.first() == new.files.first() && reached.end != Txid::NONE;
+    let rest = new.files.iter().filter(|file| file.range.max > reached.end).cloned();
+    (same_base && new.end >= reached.touched).then(|| rest.collect())
+}
+
+/// Another way to the very same position. There is none: the damage is the error.
+fn around(
+    error: RestoreError,
+    files: &[RemoteFile],
+    avoided: &mut Vec<String>,
+    old: &Plan,
+) -> Result<Plan, RestoreError> {
+    let RestoreError::Damaged { file, .. } = &error else { return Err(error) };
+    if avoided.len() >= MOST_AVOIDED || avoided.contains(file) {
+        return Err(error);
+    }
+    avoided.push(file.clone());
+    let Ok(new) = plan(&sound(files.to_vec(), avoided), Target::Txid(old.end)) else { return Err(error) };
+    tracing::error!("{error}; other files lead to the same position, so the restore goes on without it");
+    Ok(lean(new))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::TxidRange;
+    use crate::store::layout::Level;
+
+    fn file(level: u8, min: u64, max: u64) -> RemoteFile {
+        let range = TxidRange::new(Txid(min), Txid(max)).unwrap();
+        RemoteFile { key: format!("{level}/{range}"), level: Level(level), range, size: 300, modified_ms: 0 }
+    }
+
+    fn plan_of(files: &[RemoteFile]) -> Plan {
+        Plan { files: files.to_vec(), end: files.last().unwrap().range.max, not_after: None }
+    }
+
+    #[test]
+    fn where_another_plan_goes_on() {
+        let (base, other) = (file(9, 1, 1), file(9, 1, 4));
+        let old = plan_of(&[base.clone(), file(0, 2, 2), file(0, 3, 3), file(0, 4, 4)]);
+        let merged = plan_of(&[base.clone(), file(1, 2, 5)]);
+        let reached = |end, touched| Reached { end: Txid(end), touched: Txid(touched) };
+        assert_eq!(continuation(&old, &merged, reached(1, 2)), Some(vec![file(1, 2, 5)]));
+        assert_eq!(continuation(&old, &merged, reached(3, 4)), Some(vec![file(1, 2, 5)]));
+        assert_eq!(continuation(&old, &merged, reached(0, 1)), None, "nothing is complete");
+        let parts = plan_of(&[base, file(1, 2, 3), file(0, 4, 4)]);
+        assert_eq!(continuation(&old, &parts, reached(3, 4)), Some(vec![file(0, 4, 4)]));
+        assert_eq!(continuation(&old, &parts, reached(4, 4)), Some(vec![]));
+        assert_eq!(continuation(&merged, &parts, reached(1, 5)), None, "it does not reach what was begun");
+        assert_eq!(continuation(&old, &plan_of(&[other, file(0, 5, 5)]), reached(3, 4)), None, "another snapshot");
+    }
+
+    #[test]
+    fn a_damaged_file_is_gone_around_only_to_the_same_position() {
+        let damaged = |file: &RemoteFile| RestoreError::Damaged {
+            replica: "r".into(),
+            file: file.key.clone(),
+            damage: crate::restore::error::Damage::Missing(3),
+        };
+        let around = |bad: &[RemoteFile], files: &[RemoteFile]| {
+            let mut avoided = Vec::new();
+            let mut now = plan(files, Target::Latest).unwrap();
+            for bad in bad {
+                now = super::around(damaged(bad), files, &mut avoided, &now).ok()?;
+            }
+            Some(now.files)
+        };
+        let (old, new) = (file(9, 1, 1), file(9, 1, 4));
+        let (two, three, four, merged) = (file(0, 2, 2), file(0, 3, 3), file(0, 4, 4), file(1, 2, 4));
+        let all = [old.clone(), new.clone(), two.clone(), three.clone(), four.clone(), merged.clone()];
+        assert_eq!(around(&[], &all), Some(vec![new.clone()]));
+        assert_eq!(around(std::slice::from_ref(&new), &all), Some(vec![old.clone(), merged.clone()]));
+        let raw = vec![old.clone(), two, three.clone(), four.clone()];
+        assert_eq!(around(&[new.clone(), merged.clone()], &all), Some(raw));
+        assert_eq!(around(&[new.clone(), merged.clone(), three], &all), None);
+        assert_eq!(around(&[new.clone(), old], &all), None);
+        assert_eq!(around(&[file(0, 4, 4)], &[new, four]), Some(vec![file(9, 1, 4)]));
+        assert_eq!(around(&[file(0, 2, 2)], &[file(9, 1, 1), file(0, 2, 2)]), None, "never an older position");
+    }
 }

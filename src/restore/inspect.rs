@@ -5,7 +5,7 @@ use super::choose::{Choice, choose};
 use super::error::{Damage, RestoreError};
 use super::progress::Progress;
 use super::settings::RestoreSettings;
-use super::source::{Arrived, Source, SourceError};
+use super::source::{Source, SourceError};
 use super::start::{BETWEEN_LOOKS, LOOKS};
 use crate::ltx::{Decoder, FrameDecoder, FrameError};
 use crate::model::{DbChecksum, Moment, Txid};
@@ -23,7 +23,7 @@ pub async fn plan_of(
 ) -> Result<(Choice, Moment), RestoreError> {
     let source = Source::new(store, settings, progress);
     looking(&source, async || {
-        let choice = choose(&source, &source.listing().await?, target).await?;
+        let choice = choose(&source, &source.listing_for(target).await?, target).await?;
         let time = match &choice {
             Choice::Ltx { time: Some(time), .. } => *time,
             Choice::Ltx { plan, .. } => {
@@ -116,16 +116,21 @@ async fn one<D: Default>(
     seen: &mut Seen,
 ) -> Result<(), RestoreError> {
     let (mut decoder, mut fault) = (D::default(), None);
-    let sink = |arrived: Arrived<'_>| {
-        if fault.is_none() {
-            fault = push(&mut decoder, &arrived.bytes).err();
+    let mut reading = source.read(std::slice::from_ref(file));
+    loop {
+        let fetched = match reading.next().await {
+            Ok(Some(fetched)) => fetched,
+            Ok(None) => break,
+            Err(SourceError::Vanished) => return Ok(()),
+            Err(SourceError::Failed(error)) => return Err(error),
+        };
+        for part in &fetched.parts {
+            if fault.is_none() {
+                fault = push(&mut decoder, part).err();
+            }
         }
-        Ok(())
-    };
-    match source.stream(std::slice::from_ref(file), sink).await {
-        Ok(()) => {}
-        Err(SourceError::Vanished) => return Ok(()),
-        Err(SourceError::Failed(error)) => return Err(error),
+        // This computes: others on this thread get their turn.
+        tokio::task::yield_now().await;
     }
     let finished = match fault {
         Some(damage) => Err(damage),

@@ -2,6 +2,8 @@
 //! before the app may see it. In: a store, a path, settings. Out: how the database stands. Never: replicates, starts
 //! anything, or opens a database with SQLite.
 
+mod applier;
+mod arrivals;
 mod assemble;
 pub mod choose;
 pub mod decide;
@@ -19,6 +21,7 @@ mod pieces;
 mod progress;
 pub mod settings;
 mod source;
+mod staged;
 mod start;
 mod steps;
 mod survey;
@@ -31,7 +34,7 @@ pub use error::{RestoreError, RestoreErrorKind};
 pub use inspect::{Audit, audit, inventory, plan_of};
 pub use install::recover;
 pub use output::{RestoredTo, restore_to};
-pub use progress::Progress;
+pub use progress::{Pace, Progress};
 pub use settings::{OnRestoreFailure, Owner, Owners, RestoreSettings};
 pub use start::{Outcome, all_prepared, prepare};
 pub use verify::VerifiedDb;

@@ -3,26 +3,56 @@
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Wake, Waker};
 
 pub struct Ordered<'a, T> {
     slots: VecDeque<Slot<'a, T>>,
+    taker: Arc<Taker>,
 }
 
 enum Slot<'a, T> {
-    Running(Pin<Box<dyn Future<Output = T> + Send + 'a>>),
+    Running(Pin<Box<dyn Future<Output = T> + Send + 'a>>, Arc<Bell>),
     Done(T),
+}
+
+/// Whoever waits for the next result.
+#[derive(Default)]
+struct Taker(Mutex<Option<Waker>>);
+
+/// One future's waker: with many on the way, only those that were woken are polled.
+struct Bell {
+    rung: AtomicBool,
+    taker: Arc<Taker>,
+}
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        self.rung.store(true, Ordering::Release);
+        let waker = self.taker.lock().clone();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+}
+
+impl Taker {
+    fn lock(&self) -> MutexGuard<'_, Option<Waker>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl<T> Default for Ordered<'_, T> {
     fn default() -> Self {
-        Ordered { slots: VecDeque::new() }
+        Ordered { slots: VecDeque::new(), taker: Arc::default() }
     }
 }
 
 impl<'a, T> Ordered<'a, T> {
     pub fn push(&mut self, work: impl Future<Output = T> + Send + 'a) {
-        self.slots.push_back(Slot::Running(Box::pin(work)));
+        let bell = Bell { rung: AtomicBool::new(true), taker: Arc::clone(&self.taker) };
+        self.slots.push_back(Slot::Running(Box::pin(work), Arc::new(bell)));
     }
 
     /// How many have been added and not been taken.
@@ -36,9 +66,11 @@ impl<'a, T> Ordered<'a, T> {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<T>> {
+        self.taker.lock().get_or_insert_with(|| cx.waker().clone()).clone_from(cx.waker());
         for slot in &mut self.slots {
-            if let Slot::Running(work) = slot
-                && let Poll::Ready(value) = work.as_mut().poll(cx)
+            if let Slot::Running(work, bell) = slot
+                && bell.rung.swap(false, Ordering::AcqRel)
+                && let Poll::Ready(value) = work.as_mut().poll(&mut Context::from_waker(&Arc::clone(bell).into()))
             {
                 *slot = Slot::Done(value);
             }

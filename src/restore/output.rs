@@ -69,9 +69,9 @@ async fn look_and_restore(
     owners: &Owners,
     progress: &Progress,
 ) -> Result<RestoredTo, SourceError> {
-    let listing = source.listing().await?;
+    let listing = source.listing_for(target).await?;
     let choice = choose(source, &listing, target).await?;
-    let fetched = fetch(db, source, &choice, owners, progress).await?;
+    let fetched = fetch(db, source, &listing, target, &choice, owners, progress).await?;
     let restored = told(&choice, &fetched);
     // Whatever state was recorded is not that of the new file.
     forget_state(db);

@@ -7,8 +7,10 @@ use std::time::Duration;
 
 const SMALLEST: u64 = 64 << 10;
 const FIRST: u64 = 256 << 10;
-/// Bounds memory: this times the parallel requests.
-const LARGEST: u64 = 4 << 20;
+/// Stores that keep objects in chunks of their own answer small ranges at a multiple of the cost.
+const LARGEST: u64 = 8 << 20;
+/// What may be on the way or waiting to be applied: bounds memory, whatever the number of requests.
+const BUDGET: u64 = 24 << 20;
 
 /// One request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,6 +19,8 @@ pub struct Piece {
     pub file: usize,
     /// None: the whole object, whatever its length is by now.
     pub range: Option<Range<u64>>,
+    /// As the listing has it.
+    pub bytes: u64,
     /// The file ends here.
     pub last: bool,
 }
@@ -28,15 +32,38 @@ pub struct Cutter {
     file: usize,
     at: u64,
     piece: u64,
+    /// Bytes of the pieces that were handed out and not been used up.
+    out: u64,
 }
 
 impl Cutter {
     pub fn new(files: &[RemoteFile]) -> Cutter {
-        Cutter { sizes: files.iter().map(|file| file.size).collect(), file: 0, at: 0, piece: FIRST }
+        Cutter { sizes: files.iter().map(|file| file.size).collect(), file: 0, at: 0, piece: FIRST, out: 0 }
     }
 
-    /// Learns from a piece of `bytes` that took `time`.
-    pub fn learn(&mut self, bytes: u64, time: Duration) {
+    /// The next piece, if memory allows it. The first one always is allowed.
+    pub fn next(&mut self) -> Option<Piece> {
+        let size = *self.sizes.get(self.file)?;
+        let start = self.at;
+        // A rest that is hardly worth a request of its own comes along.
+        let end = if size - start <= self.piece + self.piece / 4 { size } else { start + self.piece };
+        let bytes = end - start;
+        if self.out > 0 && self.out + bytes > BUDGET {
+            return None;
+        }
+        self.out += bytes;
+        let (file, last) = (self.file, end == size);
+        (self.file, self.at) = if last { (file + 1, 0) } else { (file, end) };
+        Some(Piece { file, range: (start > 0 || !last).then_some(start..end), bytes, last })
+    }
+
+    /// A piece has come after `time` and was used up.
+    pub fn done(&mut self, piece: &Piece, time: Duration) {
+        self.out = self.out.saturating_sub(piece.bytes);
+        self.learn(piece.bytes, time);
+    }
+
+    fn learn(&mut self, bytes: u64, time: Duration) {
         if bytes < self.piece / 2 {
             return; // the end of a file says nothing about the line
         }
@@ -45,20 +72,6 @@ impl Cutter {
         } else if time > Duration::from_secs(4) {
             self.piece = (self.piece / 2).max(SMALLEST);
         }
-    }
-}
-
-impl Iterator for Cutter {
-    type Item = Piece;
-
-    fn next(&mut self) -> Option<Piece> {
-        let size = *self.sizes.get(self.file)?;
-        let (file, start) = (self.file, self.at);
-        // A rest that is hardly worth a request of its own comes along.
-        let end = if size - start <= self.piece + self.piece / 4 { size } else { start + self.piece };
-        let last = end == size;
-        (self.file, self.at) = if last { (file + 1, 0) } else { (file, end) };
-        Some(Piece { file, range: (start > 0 || !last).then_some(start..end), last })
     }
 }
 
@@ -94,10 +107,24 @@ mod tests {
                 if piece.last {
                     (file, at) = (file + 1, 0);
                 }
-                cutter.learn(FIRST * 8, Duration::ZERO);
+                cutter.done(&piece, Duration::ZERO);
             }
             assert_eq!(file, sizes.len());
         }
+    }
+
+    #[test]
+    fn what_is_on_the_way_is_bounded() {
+        let mut cutter = cutter(&[64 << 20, 1 << 30, 10]);
+        let out: Vec<Piece> = std::iter::from_fn(|| cutter.next()).collect();
+        assert_eq!(out.iter().map(|piece| piece.bytes).sum::<u64>(), BUDGET);
+        cutter.done(&out[0], Duration::from_millis(1));
+        assert_eq!(cutter.next(), None, "the next one is twice as large");
+        out.iter().skip(1).for_each(|piece| cutter.done(piece, Duration::from_millis(1)));
+        assert_eq!(cutter.next().map(|piece| piece.bytes), Some(4 * FIRST));
+        // One piece is always allowed.
+        let mut cutter = Cutter { piece: 2 * BUDGET, out: 0, ..cutter };
+        assert!(cutter.next().is_some_and(|piece| piece.bytes > BUDGET));
     }
 
     #[test]
@@ -105,6 +132,7 @@ mod tests {
         let mut cutter = cutter(&[1 << 30]);
         let mut length = |bytes, ms| {
             cutter.learn(bytes, Duration::from_millis(ms));
+            cutter.out = 0;
             cutter.next().and_then(|piece| piece.range).map(|range| range.end - range.start).unwrap()
         };
         assert_eq!(length(0, 0), FIRST);

@@ -7,13 +7,13 @@ pub struct RestoreSettings {
     /// How long an unreachable replica is retried before the start is given up. A download that makes progress is not
     /// cut off.
     pub timeout: Duration,
-    /// Parallel requests of one database's restore.
+    /// Parallel requests of one database's restore; large pieces are fewer, memory is bounded.
     pub parallelism: usize,
 }
 
 impl Default for RestoreSettings {
     fn default() -> Self {
-        RestoreSettings { timeout: Duration::from_secs(30), parallelism: 8 }
+        RestoreSettings { timeout: Duration::from_secs(30), parallelism: 32 }
     }
 }
 

@@ -1,15 +1,17 @@
 //! Requests to the replica with patience: each is tried again until nothing at all has arrived for as long as the
 //! settings say. Owns that clock, and the lines in the log about it. Knows keys and bytes, not LTX.
 
+use super::arrivals::Arrivals;
 use super::error::{Damage, RestoreError};
 use super::ordered::Ordered;
 use super::pieces::{Cutter, Piece};
 use super::progress::Progress;
 use super::settings::RestoreSettings;
 use crate::ltx::{HEADER_BYTES, Header};
-use crate::model::Deadline;
-use crate::replica::{Listing, RemoteFile};
-use crate::store::{Store, StoreError, StoreErrorKind, retry};
+use crate::model::{Deadline, Txid, TxidRange};
+use crate::replica::{Listing, RemoteFile, Target, plan};
+use crate::store::layout::Level;
+use crate::store::{Object, Store, StoreError, StoreErrorKind, retry};
 use bytes::Bytes;
 use std::ops::Range;
 use std::sync::Mutex;
@@ -17,6 +19,10 @@ use std::time::{Duration, Instant};
 
 /// Lines about one restore come at most this often.
 const LOG_EVERY: Duration = Duration::from_secs(3);
+/// Where a Litestream 0.3 replica is.
+const OLD_FORMAT: &str = "generations/";
+/// Of a request that keeps bringing bytes.
+const LONGEST_REQUEST: Duration = Duration::from_secs(3600);
 
 /// Why something could not be read.
 #[derive(Debug)]
@@ -41,11 +47,35 @@ pub struct Source<'a> {
     logged: Mutex<Instant>,
 }
 
-/// What has arrived of a file, in order.
-pub struct Arrived<'a> {
-    pub file: &'a RemoteFile,
-    pub bytes: Bytes,
-    pub last: bool,
+/// A piece that is complete.
+pub struct Fetched {
+    pub piece: Piece,
+    pub parts: Vec<Bytes>,
+}
+
+/// Files on their way.
+pub struct Reading<'r, 'a> {
+    source: &'r Source<'a>,
+    files: &'r [RemoteFile],
+    cutter: Cutter,
+    requests: Ordered<'r, Result<(Fetched, Duration), SourceError>>,
+}
+
+impl Reading<'_, '_> {
+    /// The next piece in order; None: everything has been handed over.
+    pub async fn next(&mut self) -> Result<Option<Fetched>, SourceError> {
+        let (source, files) = (self.source, self.files);
+        while self.requests.len() < source.settings.parallelism.max(1)
+            && let Some(piece) = self.cutter.next()
+            && let Some(file) = files.get(piece.file)
+        {
+            self.requests.push(source.piece(file, piece));
+        }
+        let Some(done) = self.requests.next().await else { return Ok(None) };
+        let (fetched, time) = done?;
+        self.cutter.done(&fetched.piece, time);
+        Ok(Some(fetched))
+    }
 }
 
 impl<'a> Source<'a> {
@@ -58,51 +88,127 @@ impl<'a> Source<'a> {
         self.store.url()
     }
 
-    /// Everything under the replica's root, in one look.
+    /// Everything under the replica's root.
     pub async fn listing(&self) -> Result<Listing, RestoreError> {
-        match self.patiently(|by| self.store.list("", by)).await {
+        self.look(false).await
+    }
+
+    /// What is under the replica's root. One request for a small replica, the levels side by side for a large one; for its
+    /// newest state only what that needs.
+    pub async fn listing_for(&self, target: Target) -> Result<Listing, RestoreError> {
+        self.look(target == Target::Latest).await
+    }
+
+    async fn look(&self, newest: bool) -> Result<Listing, RestoreError> {
+        match self.objects(newest).await {
             Ok(objects) => Ok(Listing::of(self.store.layout(), &objects)),
             Err(source) => Err(RestoreError::Unavailable { source }),
+        }
+    }
+
+    async fn objects(&self, newest: bool) -> Result<Vec<Object>, StoreError> {
+        let first = self.patiently(|by| self.store.list_page("", "", by)).await?;
+        if !first.more {
+            return Ok(first.objects);
+        }
+        let layout = self.store.layout();
+        let raw = layout.level(Level::RAW);
+        let levels = (1..=Level::SNAPSHOT.0).map(|level| layout.level(Level(level)));
+        let mut prefixes: Vec<String> = levels.chain([OLD_FORMAT.to_owned()]).collect();
+        if !newest {
+            prefixes.push(raw.clone());
+        }
+        let mut objects = self.all_below(&prefixes).await?;
+        if newest {
+            // The raw files behind the higher levels' end, and the one that ends there: whose the newest position is may
+            // stand only in it. Without an end all are needed, be it to name the gap.
+            let files = Listing::of(layout, &objects).files;
+            let end = plan(&files, Target::Latest).map_or(0, |plan| plan.end.0);
+            let before = Txid(end.saturating_sub(1));
+            let after = TxidRange::new(before, before).map_or_else(String::new, |range| layout.key(Level::RAW, range));
+            objects.extend(self.all_behind(&raw, after).await?);
+        }
+        Ok(objects)
+    }
+
+    async fn all_below(&self, prefixes: &[String]) -> Result<Vec<Object>, StoreError> {
+        let mut requests = Ordered::default();
+        for prefix in prefixes {
+            requests.push(self.all_behind(prefix, String::new()));
+        }
+        let mut objects = Vec::new();
+        while let Some(found) = requests.next().await {
+            objects.extend(found?);
+        }
+        Ok(objects)
+    }
+
+    async fn all_behind(&self, prefix: &str, mut after: String) -> Result<Vec<Object>, StoreError> {
+        let mut objects = Vec::new();
+        loop {
+            let page = self.patiently(|by| self.store.list_page(prefix, &after, by)).await?;
+            let last = page.objects.last().map(|object| object.key.clone());
+            objects.extend(page.objects);
+            match last {
+                Some(last) if page.more => after = last,
+                _ => return Ok(objects),
+            }
         }
     }
 
     pub async fn get(&self, key: &str, range: Option<Range<u64>>) -> Result<Bytes, SourceError> {
         match self.patiently(|by| self.store.get(key, range.clone(), by)).await {
             Ok(bytes) => Ok(bytes),
-            Err(error) if error.kind == StoreErrorKind::NotFound => Err(SourceError::Vanished),
-            Err(source) => Err(SourceError::Failed(RestoreError::Unavailable { source })),
+            Err(error) => Err(self.explain(error)),
         }
     }
 
-    /// Reads `files` one after the other, with several requests on the way, and hands over what arrives in order.
-    pub async fn stream<'f>(
-        &self,
-        files: &'f [RemoteFile],
-        mut sink: impl FnMut(Arrived<'f>) -> Result<(), RestoreError>,
-    ) -> Result<(), SourceError> {
-        let mut cutter = Cutter::new(files);
-        let mut requests = Ordered::default();
-        loop {
-            while requests.len() < self.settings.parallelism.max(1)
-                && let Some(piece) = cutter.next()
-                && let Some(file) = files.get(piece.file)
-            {
-                requests.push(self.piece(file, piece));
-            }
-            let Some(done) = requests.next().await else { return Ok(()) };
-            let (arrived, time) = done?;
-            cutter.learn(arrived.bytes.len() as u64, time);
-            self.progress.add(arrived.bytes.len() as u64);
-            sink(arrived)?;
-            // The sink computes: others on this thread get their turn.
-            tokio::task::yield_now().await;
-        }
+    /// Reads `files` one after the other, with several requests on the way.
+    pub fn read<'r>(&'r self, files: &'r [RemoteFile]) -> Reading<'r, 'a> {
+        Reading { source: self, files, cutter: Cutter::new(files), requests: Ordered::default() }
     }
 
-    async fn piece<'f>(&self, file: &'f RemoteFile, piece: Piece) -> Result<(Arrived<'f>, Duration), SourceError> {
+    /// What came before a failure is kept: only the rest is asked for again.
+    async fn piece(&self, file: &RemoteFile, piece: Piece) -> Result<(Fetched, Duration), SourceError> {
         let begun = Instant::now();
-        let bytes = self.get(&file.key, piece.range).await?;
-        Ok((Arrived { file, bytes, last: piece.last }, begun.elapsed()))
+        let arrivals = Arrivals::default();
+        match self.patiently(|_| self.rest_of(file, &piece, &arrivals)).await {
+            Ok(()) => Ok((Fetched { piece, parts: arrivals.into_parts() }, begun.elapsed())),
+            Err(error) => Err(self.explain(error)),
+        }
+    }
+
+    /// One request. It is given up not after a time but after a silence: a slow line is not cut off.
+    async fn rest_of(&self, file: &RemoteFile, piece: &Piece, arrivals: &Arrivals) -> Result<(), StoreError> {
+        let have = arrivals.bytes();
+        let range = match &piece.range {
+            None if have == 0 => None,
+            None => Some(have..file.size),
+            Some(range) => Some(range.start + have..range.end),
+        };
+        if range.as_ref().is_some_and(Range::is_empty) {
+            return Ok(());
+        }
+        let take = |bytes: Bytes| {
+            *lock(&self.alive) = Instant::now();
+            self.progress.add(bytes.len() as u64);
+            arrivals.take(bytes);
+        };
+        let silence = self.settings.timeout / 2;
+        tokio::select! {
+            done = self.store.get_into(&file.key, range, &take, Deadline::after(LONGEST_REQUEST)) => done,
+            () = arrivals.silent_for(silence) => {
+                let subject = format!("{}/{}", self.url(), file.key);
+                Err(StoreError::new(StoreErrorKind::TimedOut, "get", subject, format!("nothing came for {silence:?}")))
+            }
+        }
+    }
+
+    fn explain(&self, error: StoreError) -> SourceError {
+        if error.kind == StoreErrorKind::NotFound {
+            return SourceError::Vanished;
+        }
+        SourceError::Failed(RestoreError::Unavailable { source: error })
     }
 
     /// The headers of `files`, in their order, with several requests at once.

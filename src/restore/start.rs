@@ -138,7 +138,7 @@ async fn look_and_act(
                 Choice::Old { .. } => tip(source, &survey.listing).await?,
                 Choice::Ltx { .. } => None,
             };
-            let fetched = fetch(db, source, &choice, owners, progress).await?;
+            let fetched = fetch(db, source, &survey.listing, Target::Latest, &choice, owners, progress).await?;
             Ok(put_in_place(db, source.url(), fetched, beneath)?)
         }
     }

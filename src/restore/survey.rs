@@ -11,7 +11,7 @@ use crate::ltx::{Decoder, Event, LtxError};
 use crate::model::lineage::{LocalState, WalPosition};
 use crate::model::{DbPath, PageNo, Txid};
 use crate::replica::tip::{Problem, Reading};
-use crate::replica::{self, Descent, Doubt, Listing, RemoteFile, Replica, Tip, TipFile, descent};
+use crate::replica::{self, Descent, Doubt, Listing, RemoteFile, Replica, Target, Tip, TipFile, descent};
 
 pub struct Survey {
     pub listing: Listing,
@@ -24,7 +24,7 @@ pub struct Survey {
 pub async fn survey(db: &DbPath, source: &Source<'_>) -> Result<Survey, SourceError> {
     let present = install::observe(db)?.live;
     let state = load_state(db);
-    let listing = source.listing().await?;
+    let listing = source.listing_for(Target::Latest).await?;
     let replica = listing.replica();
     let mut survey = Survey { listing, replica, local: Local::Absent, adopted: None };
     survey.local = match (present, replica) {
@@ -100,19 +100,19 @@ async fn page_image(source: &Source<'_>, file: &RemoteFile, wanted: PageNo) -> R
         file: file.key.clone(),
         damage: Damage::Format(error),
     };
-    let files = std::slice::from_ref(file);
-    let sink = |arrived: super::source::Arrived<'_>| {
-        let mut bytes = &arrived.bytes[..];
-        while let Some(event) = decoder.next(&mut bytes).map_err(damaged)? {
-            if let Event::Page(page, data) = event
-                && page == wanted
-            {
-                image = Some(data.to_vec());
+    let mut reading = source.read(std::slice::from_ref(file));
+    while let Some(fetched) = reading.next().await? {
+        for part in &fetched.parts {
+            let mut bytes = &part[..];
+            while let Some(event) = decoder.next(&mut bytes).map_err(damaged)? {
+                if let Event::Page(page, data) = event
+                    && page == wanted
+                {
+                    image = Some(data.to_vec());
+                }
             }
         }
-        Ok(())
-    };
-    source.stream(files, sink).await?;
+    }
     decoder.finish().map_err(damaged)?;
     Ok(image)
 }

@@ -27,18 +27,20 @@ pub async fn fetch(
 ) -> Result<VerifiedDb, SourceError> {
     owner::create_directories(db, owners)?;
     let files: Vec<RemoteFile> = plan.files().map(as_remote).collect();
-    let mut names = plan.files();
-    let mut current = names.next();
+    let names: Vec<&OldFile> = plan.files().collect();
     let mut assembly = OldAssembly::create(db, source.url())?;
-    let sink = |arrived: super::source::Arrived<'_>| {
-        let Some(file) = current else { return Ok(()) };
-        assembly.feed(file, &arrived.bytes, arrived.last)?;
-        if arrived.last {
-            current = names.next();
+    let mut reading = source.read(&files);
+    while let Some(fetched) = reading.next().await? {
+        let Some(file) = names.get(fetched.piece.file) else { continue };
+        for part in &fetched.parts {
+            assembly.feed(file, part, false)?;
+            // This computes: others on this thread get their turn.
+            tokio::task::yield_now().await;
         }
-        Ok(())
-    };
-    source.stream(&files, sink).await?;
+        if fetched.piece.last {
+            assembly.feed(file, &[], true)?;
+        }
+    }
     let last = plan.segments.last().unwrap_or(&plan.snapshot);
     let verified = verify_old(assembly.finish(last)?, source.url(), last)?;
     owner::prepare_staged(db, owners)?;

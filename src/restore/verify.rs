@@ -41,8 +41,19 @@ impl VerifiedDb {
 
 /// Looks at the finished file once, and makes it durable once.
 pub fn verify(assembled: Assembled, replica: &str, txid: Txid) -> Result<VerifiedDb, RestoreError> {
-    let Assembled { db, file, page_size, commit, timestamp_ms, db_checksum, last_key, tip } = assembled;
-    let checked = look(&db, &file, |header| check_header(header, page_size, Some(commit)))?;
+    let Assembled { db, file, page_size, commit, timestamp_ms, db_checksum, proven, last_key, tip } = assembled;
+    let checked = look(&db, &file, |header| {
+        check_header(header, page_size)?;
+        match check_size(header, commit) {
+            // It is what its writer had, and SQLite worked with: a WAL found beside a copy of its database, for one.
+            Err(problem) if proven => tracing::warn!(
+                %db, replica, "{problem} than it has; it was replicated like that, byte by byte. Let PRAGMA \
+                 integrity_check look at it"
+            ),
+            size => size?,
+        }
+        Ok(())
+    })?;
     checked.map_err(|damage| RestoreError::Damaged { replica: replica.to_owned(), file: last_key, damage })?;
     let origin = Origin::Ltx { txid, time: Moment(timestamp_ms), db_checksum, tip };
     Ok(VerifiedDb { db, page_size, origin })
@@ -55,7 +66,10 @@ pub fn verify_old(assembled: OldAssembled, replica: &str, last: &OldFile) -> Res
     // A snapshot alone was copied while the WAL held newer pages: its first page may be behind.
     let exact = last.name.part != Part::Snapshot;
     let commit = u32::try_from(bytes / u64::from(page_size.get())).ok().filter(|_| exact);
-    let checked = look(&db, &file, |header| check_header(header, page_size, commit))?;
+    let checked = look(&db, &file, |header| {
+        check_header(header, page_size)?;
+        commit.map_or(Ok(()), |commit| check_size(header, commit))
+    })?;
     checked.map_err(|damage| RestoreError::Damaged { replica: replica.to_owned(), file: last.key.clone(), damage })?;
     Ok(VerifiedDb { db, page_size, origin: Origin::Old(last.clone()) })
 }
@@ -76,9 +90,7 @@ fn look(
 }
 
 /// The fields of the database header that must agree with what the files said of it.
-fn check_header(header: &[u8; 100], page_size: PageSize, commit: Option<u32>) -> Result<(), &'static str> {
-    let field =
-        |at: usize| header.get(at..at + 4).and_then(|bytes| bytes.first_chunk()).map(|b| u32::from_be_bytes(*b));
+fn check_header(header: &[u8; 100], page_size: PageSize) -> Result<(), &'static str> {
     if !header.starts_with(b"SQLite format 3\0") {
         return Err("its first page is not that of a database");
     }
@@ -86,9 +98,15 @@ fn check_header(header: &[u8; 100], page_size: PageSize, commit: Option<u32>) ->
     if size.and_then(PageSize::from_db_header) != Some(page_size) {
         return Err("its first page says another page size");
     }
-    // The size in the header counts only if it was written together with the change counter.
+    Ok(())
+}
+
+/// The size in the header counts only if it was written together with the change counter.
+fn check_size(header: &[u8; 100], commit: u32) -> Result<(), &'static str> {
+    let field =
+        |at: usize| header.get(at..at + 4).and_then(|bytes| bytes.first_chunk()).map(|b| u32::from_be_bytes(*b));
     let (pages, counter, valid_for) = (field(28), field(24), field(92));
-    if commit.is_some() && counter == valid_for && pages != Some(0) && pages != commit {
+    if counter == valid_for && pages != Some(0) && pages != Some(commit) {
         return Err("its first page says another number of pages");
     }
     Ok(())
@@ -109,20 +127,21 @@ mod tests {
     #[test]
     fn what_is_no_database() {
         let size = |bytes| PageSize::new(bytes).unwrap();
-        assert_eq!(check_header(&header(), size(4096), Some(7)), Ok(()));
-        assert!(check_header(&header(), size(512), Some(7)).is_err());
-        assert!(check_header(&header(), size(4096), Some(8)).is_err());
+        assert_eq!(check_header(&header(), size(4096)), Ok(()));
+        assert!(check_header(&header(), size(512)).is_err());
+        assert_eq!(check_size(&header(), 7), Ok(()));
+        assert!(check_size(&header(), 8).is_err());
         let mut old_writer = header();
         old_writer[27] = 1; // written without the size: the change counter went on
-        assert_eq!(check_header(&old_writer, size(4096), Some(8)), Ok(()));
+        assert_eq!(check_size(&old_writer, 8), Ok(()));
         let mut unset = header();
         unset[31] = 0;
-        assert_eq!(check_header(&unset, size(4096), Some(8)), Ok(()));
+        assert_eq!(check_size(&unset, 8), Ok(()));
         let mut other = header();
         other[3] ^= 1;
-        assert!(check_header(&other, size(4096), Some(7)).is_err());
+        assert!(check_header(&other, size(4096)).is_err());
         let mut largest = header();
         largest[16..18].copy_from_slice(&1u16.to_be_bytes());
-        assert_eq!(check_header(&largest, size(65536), Some(7)), Ok(()));
+        assert_eq!(check_header(&largest, size(65536)), Ok(()));
     }
 }

@@ -162,8 +162,8 @@ async fn spoken<T>(db: &DbPath, progress: &Progress, work: impl Future<Output = 
         tokio::select! {
             done = &mut work => return done,
             () = tokio::time::sleep(PROGRESS_EVERY) => {
-                let (done, total) = (progress.done(), progress.total());
-                tracing::info!(%db, bytes = done, of = total, "restoring");
+                let pace = progress.pace();
+                tracing::info!(%db, bytes = pace.done, of = pace.total, "{}", pace.text());
             }
         }
     }

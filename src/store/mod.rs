@@ -40,6 +40,14 @@ pub struct Object {
     pub modified_ms: i64,
 }
 
+/// One reply to a listing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Page {
+    pub objects: Vec<Object>,
+    /// There are more, behind the last one.
+    pub more: bool,
+}
+
 /// Content of a new object.
 pub enum Body {
     Whole(Bytes),
@@ -72,6 +80,15 @@ pub trait Store: Send + Sync {
     /// Every object whose key begins with `prefix` (a `/`-separated path prefix, or "" for all), any order, all pages.
     fn list<'a>(&'a self, prefix: &'a str, by: Deadline) -> StoreFuture<'a, Vec<Object>>;
 
+    /// The objects behind the key `after` ("": all), in the order of their keys, as many as one request tells.
+    fn list_page<'a>(&'a self, prefix: &'a str, after: &'a str, by: Deadline) -> StoreFuture<'a, Page> {
+        Box::pin(async move {
+            let mut objects = self.list(prefix, by).await?;
+            objects.retain(|object| object.key.as_str() > after);
+            Ok(Page { objects, more: false })
+        })
+    }
+
     /// The names right under the root that have objects below them, any order: where the root holds many replicas.
     fn directories<'a>(&'a self, by: Deadline) -> StoreFuture<'a, Vec<String>> {
         Box::pin(async move {
@@ -83,6 +100,17 @@ pub trait Store: Send + Sync {
 
     /// The object's bytes, or those of `range` (end exclusive, beyond the end is cut off; an empty one is `Invalid`).
     fn get<'a>(&'a self, key: &'a str, range: Option<Range<u64>>, by: Deadline) -> StoreFuture<'a, Bytes>;
+
+    /// The same, handed over piece by piece as it arrives: what came before a failure is kept by whoever takes it.
+    fn get_into<'a>(
+        &'a self,
+        key: &'a str,
+        range: Option<Range<u64>>,
+        take: &'a (dyn Fn(Bytes) + Send + Sync),
+        by: Deadline,
+    ) -> StoreFuture<'a, ()> {
+        Box::pin(async move { self.get(key, range, by).await.map(take) })
+    }
 
     /// Creates the object if there is none of that name. It appears whole or not at all. `timestamp_ms` (Unix
     /// milliseconds) becomes the object's timestamp where Litestream looks for it.

@@ -51,6 +51,8 @@ fn sum(pages: &[(u32, u8)]) -> Option<DbChecksum> {
 async fn each_byte_and_each_length_of_each_file_of_a_plan() {
     let replica = sample_replica("s1-v05-tiny");
     let (_, truth) = restore(replica.path()).await.unwrap();
+    // The raw file of the first position holds what the snapshot holds: without it there is one way only.
+    fs::remove_file(replica.path().join("ltx/0/0000000000000001-0000000000000001.ltx")).unwrap();
     for key in [
         "ltx/9/0000000000000001-0000000000000001.ltx",
         "ltx/0/0000000000000002-0000000000000002.ltx",
@@ -167,4 +169,73 @@ async fn what_is_no_sqlite_database() {
     let head = header(1, 1, 1);
     put_bytes(replica.path(), &key(9, &head), &encode(&head, &[(1, vec![7; PAGE])].into()));
     assert!(matches!(damage(replica.path()).await, (Damage::NotSqlite(_), file) if file == key(9, &head)));
+}
+
+/// A file that other files can stand in for: whatever is wrong with it, the very same state comes back.
+#[tokio::test]
+async fn what_other_files_hold_as_well_is_gone_around() {
+    let replica = tempfile::tempdir().unwrap();
+    put(replica.path(), 9, &header(2, 1, 1), &[(1, 0), (2, 1)]);
+    for txid in 2..6 {
+        put(replica.path(), 0, &header(2, txid, txid), &[(2, txid as u8)]);
+    }
+    let merged = put(replica.path(), 1, &header(2, 2, 4), &[(2, 4)]);
+    let snapshot = put(replica.path(), 9, &header(2, 1, 3), &[(1, 0), (2, 3)]);
+    let truth = [page(1, 0), page(2, 5)].concat();
+    assert_eq!(restore(replica.path()).await.unwrap().1, truth);
+    for path in [&merged, &snapshot] {
+        let sound = fs::read(path).unwrap();
+        for at in 0..sound.len() {
+            let mut bad = sound.clone();
+            bad[at] ^= 0x40;
+            fs::write(path, &bad).unwrap();
+            assert_eq!(restore(replica.path()).await.unwrap().1, truth, "byte {at} of {}", path.display());
+            fs::write(path, &sound[..at]).unwrap();
+            assert_eq!(restore(replica.path()).await.unwrap().1, truth, "{at} bytes of {}", path.display());
+        }
+        fs::write(path, &sound).unwrap();
+    }
+    // Both of them, and then a raw file that is needed now.
+    for path in [&merged, &snapshot] {
+        fs::write(path, "no LTX file").unwrap();
+    }
+    assert_eq!(restore(replica.path()).await.unwrap().1, truth);
+    let needed = replica.path().join(key(0, &header(2, 3, 3)));
+    fs::write(&needed, "no LTX file").unwrap();
+    assert_eq!(damage(replica.path()).await.1, key(0, &header(2, 3, 3)));
+    fs::remove_file(&needed).unwrap();
+    damage(replica.path()).await;
+}
+
+/// The newest position has one file: an older state is not what was asked for.
+#[tokio::test]
+async fn an_older_state_never_stands_in() {
+    let replica = tempfile::tempdir().unwrap();
+    put(replica.path(), 9, &header(2, 1, 1), &[(1, 0), (2, 1)]);
+    put(replica.path(), 9, &header(2, 1, 2), &[(1, 0), (2, 2)]);
+    let last = put(replica.path(), 0, &header(2, 3, 3), &[(2, 3)]);
+    let bytes = fs::read(&last).unwrap();
+    fs::write(&last, &bytes[..bytes.len() - 1]).unwrap();
+    assert_eq!(damage(replica.path()).await.1, key(0, &header(2, 3, 3)));
+}
+
+/// A copy of a database beside a WAL that its older self left: SQLite works with it, and page 1 says another size.
+#[tokio::test]
+async fn a_first_page_that_says_another_size_is_believed_only_with_proof() {
+    let mut first = page(1, 0);
+    first[28..32].copy_from_slice(&7u32.to_be_bytes());
+    let pages = std::collections::BTreeMap::from([(1, first), (2, page(2, 5))]);
+    let mut proof = DbChecksum::default();
+    pages.iter().for_each(|(number, data)| proof.toggle(page_checksum(PageNo(*number), data)));
+    let database = pages.values().cloned().collect::<Vec<_>>().concat();
+    for (db_checksum, restorable) in [(Some(proof), true), (None, false)] {
+        let replica = tempfile::tempdir().unwrap();
+        let head = litevisor::ltx::Header { db_checksum, ..header(2, 1, 1) };
+        put_bytes(replica.path(), &key(9, &head), &encode(&head, &pages));
+        if restorable {
+            assert_eq!(restore(replica.path()).await.unwrap().1, database);
+        } else {
+            assert!(matches!(damage(replica.path()).await, (Damage::NotSqlite(_), file) if file == key(9, &head)));
+        }
+    }
 }

@@ -30,11 +30,18 @@ impl Machine {
     fn with_default() -> Machine {
         let machine = Machine::new();
         fs::create_dir(machine.db.directory()).unwrap();
-        fs::write(machine.db.as_path(), "default").unwrap();
+        fs::write(machine.db.as_path(), page(1, 0)).unwrap();
         for side in machine.db.sides() {
             fs::write(side, "side").unwrap();
         }
         machine
+    }
+
+    /// The same disk, mounted somewhere else: this process remembers nothing about it.
+    fn elsewhere(self) -> Machine {
+        let directory = self._dir.path().join("elsewhere");
+        fs::rename(self.db.directory(), &directory).unwrap();
+        Machine { db: DbPath::new(directory.join("app.db")), _dir: self._dir }
     }
 
     async fn start(&self, store: &dyn Store) -> Result<Outcome, RestoreError> {
@@ -88,6 +95,38 @@ async fn an_empty_replica_never_costs_the_default_file() {
     let before = machine.files();
     let outcome = machine.start(&DirStore::new(empty.path())).await.unwrap();
     assert!(matches!(outcome, Outcome::KeptLocal { why: Kept::ReplicaEmpty }));
+    assert_eq!(machine.files(), before);
+}
+
+/// What can never be replicated is told at once, and left alone.
+#[tokio::test]
+async fn a_file_that_is_no_database_is_refused_at_the_start() {
+    let (machine, empty) = (Machine::with_default(), tempfile::tempdir().unwrap());
+    fs::write(machine.db.as_path(), "default").unwrap();
+    let before = machine.files();
+    for policy in [OnRestoreFailure::Abort, OnRestoreFailure::Start] {
+        let error = machine.start_with(&DirStore::new(empty.path()), policy).await.unwrap_err();
+        assert!(matches!(error, RestoreError::Unusable { .. }), "{error}");
+        assert_eq!((error.kind(), machine.files()), (RestoreErrorKind::Local, before.clone()));
+    }
+}
+
+/// Of a large replica only a part is listed: the raw file at its end is among it, whatever else ends there.
+#[tokio::test]
+async fn what_was_restored_is_known_after_it_was_merged() {
+    let (machine, replica) = (Machine::new(), tempfile::tempdir().unwrap());
+    put(replica.path(), 9, &header(2, 1, 1), &[(1, 0), (2, 1)]);
+    for txid in 2..32 {
+        put(replica.path(), 0, &header(2, txid, txid), &[(2, txid as u8)]);
+    }
+    machine.start(&DirStore::new(replica.path())).await.unwrap();
+    fs::write(machine.db.wal(), "commits").unwrap();
+    let before = machine.files();
+    put(replica.path(), 1, &header(2, 2, 31), &[(2, 31)]);
+    let mut store = DirStore::new(replica.path());
+    store.page = 10;
+    let outcome = machine.start(&store).await.unwrap();
+    assert!(matches!(outcome, Outcome::KeptLocal { why: Kept::ByState }), "{outcome:?}");
     assert_eq!(machine.files(), before);
 }
 
@@ -146,9 +185,10 @@ async fn a_file_that_is_behind_or_of_unknown_origin_is_replaced() {
         assert!(matches!(outcome, Outcome::Restored { .. }), "{outcome:?}");
         assert!(machine.holds(SAMPLE));
     }
-    // A torn state file is none.
+    // A torn state file is none. This run remembers what it recorded, but not of a file at another path.
     let machine = Machine::new();
     machine.start(&store).await.unwrap();
+    let machine = machine.elsewhere();
     fs::write(machine.db.state_dir().join("state.json"), "{\"version\":").unwrap();
     assert!(matches!(machine.start(&store).await, Ok(Outcome::Restored { .. })));
     assert!(machine.state().is_some());
@@ -268,10 +308,10 @@ async fn newer_data_in_the_old_format_is_restored_and_kept_until_it_is_replicate
             assert!(matches!(outcome, Outcome::Restored { files: 13, .. }), "{outcome:?}");
             assert!(machine.holds(sample));
             // The app has written; nothing of it has reached the replica; the container starts again.
-            fs::write(machine.db.as_path(), "written since").unwrap();
+            fs::write(machine.db.as_path(), page(1, 7)).unwrap();
             let outcome = machine.start(&store).await.unwrap();
             assert!(matches!(outcome, Outcome::KeptLocal { .. }), "{outcome:?}");
-            assert_eq!(fs::read(machine.db.as_path()).unwrap(), b"written since");
+            assert_eq!(fs::read(machine.db.as_path()).unwrap(), page(1, 7));
             // Somebody has written to the old replica since: that is the head.
             let newer = "generations/21a5e296c131c7c0/wal/00000003_00001038.wal.lz4";
             let time = fs::metadata(replica.path().join(newer)).unwrap().modified().unwrap();

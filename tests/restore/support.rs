@@ -3,7 +3,7 @@
 use litevisor::ltx::{Encoder, Header};
 use litevisor::model::{Deadline, PageNo, PageSize, Txid, TxidRange};
 use litevisor::store::layout::{Layout, Level};
-use litevisor::store::{Body, Object, Put, Store, StoreError, StoreErrorKind, StoreFuture};
+use litevisor::store::{Body, Object, Page, Put, Store, StoreError, StoreErrorKind, StoreFuture};
 use std::collections::BTreeMap;
 use std::fs;
 use std::ops::Range;
@@ -20,6 +20,10 @@ pub enum Fate {
     Delayed(Duration),
     /// Never answers; ends at its deadline.
     Hangs,
+    /// So many bytes come, then the line breaks.
+    Cut(usize),
+    /// So many bytes come at a time, with a pause after each.
+    Drips(usize, Duration),
 }
 
 type Hook = Box<dyn Fn(&str, usize) -> Fate + Send + Sync>;
@@ -31,6 +35,11 @@ pub struct DirStore {
     pub log: Mutex<Vec<String>>,
     running: AtomicUsize,
     pub most_at_once: AtomicUsize,
+    /// How often somebody asked while nothing was on its way: round trips that were waited for one after the other.
+    pub rounds: AtomicUsize,
+    pub bytes_served: AtomicUsize,
+    /// Objects in one reply to a listing.
+    pub page: usize,
 }
 
 impl DirStore {
@@ -45,10 +54,22 @@ impl DirStore {
             log: Mutex::default(),
             running: AtomicUsize::new(0),
             most_at_once: AtomicUsize::new(0),
+            rounds: AtomicUsize::new(0),
+            bytes_served: AtomicUsize::new(0),
+            page: 1000,
         }
     }
 
-    async fn meet(&self, what: &str, by: Deadline) -> Result<(), StoreError> {
+    fn part(&self, key: &str, range: Option<Range<u64>>) -> Result<bytes::Bytes, StoreError> {
+        let kind = StoreErrorKind::NotFound;
+        let missing = StoreError { kind, operation: "get", subject: key.into(), detail: "no such file".into() };
+        let bytes = fs::read(self.root.join(key)).map_err(|_| missing)?;
+        let clamp = |edge: u64| (edge as usize).min(bytes.len());
+        let range = range.map_or(0..bytes.len(), |range| clamp(range.start)..clamp(range.end));
+        Ok(bytes::Bytes::copy_from_slice(&bytes[range]))
+    }
+
+    async fn meet(&self, what: &str, by: Deadline) -> Result<Fate, StoreError> {
         let before = {
             let mut log = self.log.lock().unwrap();
             log.push(what.to_owned());
@@ -56,14 +77,15 @@ impl DirStore {
         };
         let running = self.running.fetch_add(1, Ordering::SeqCst) + 1;
         self.most_at_once.fetch_max(running, Ordering::SeqCst);
+        self.rounds.fetch_add(usize::from(running == 1), Ordering::SeqCst);
         let fate = (self.hook)(what, before);
         let error = |kind| StoreError { kind, operation: "get", subject: what.into(), detail: format!("{kind:?}") };
         let met = match fate {
-            Fate::Served => Ok(()),
+            Fate::Served | Fate::Cut(_) | Fate::Drips(..) => Ok(fate),
             Fate::Fails(kind) => Err(error(kind)),
             Fate::Delayed(span) if span < by.left() => {
                 tokio::time::sleep(span).await;
-                Ok(())
+                Ok(fate)
             }
             Fate::Delayed(_) | Fate::Hangs => {
                 tokio::time::sleep(by.left()).await;
@@ -112,13 +134,52 @@ impl Store for DirStore {
     fn get<'a>(&'a self, key: &'a str, range: Option<Range<u64>>, by: Deadline) -> StoreFuture<'a, bytes::Bytes> {
         Box::pin(async move {
             self.meet(key, by).await?;
-            let kind = StoreErrorKind::NotFound;
-            let missing = StoreError { kind, operation: "get", subject: key.into(), detail: "no such file".into() };
-            let bytes = fs::read(self.root.join(key)).map_err(|_| missing)?;
-            let range = range.map_or(0..bytes.len(), |range| {
-                (range.start as usize).min(bytes.len())..(range.end as usize).min(bytes.len())
-            });
-            Ok(bytes::Bytes::copy_from_slice(&bytes[range]))
+            self.part(key, range)
+        })
+    }
+
+    fn list_page<'a>(&'a self, prefix: &'a str, after: &'a str, by: Deadline) -> StoreFuture<'a, Page> {
+        Box::pin(async move {
+            self.meet(format!("list {prefix} {after}").trim_end(), by).await?;
+            let mut objects = Vec::new();
+            walk(&self.root, "", &mut objects);
+            objects.sort_by(|a, b| a.key.cmp(&b.key));
+            objects.retain(|object| object.key.starts_with(prefix) && object.key.as_str() > after);
+            let more = objects.len() > self.page;
+            objects.truncate(self.page);
+            Ok(Page { objects, more })
+        })
+    }
+
+    fn get_into<'a>(
+        &'a self,
+        key: &'a str,
+        range: Option<Range<u64>>,
+        take: &'a (dyn Fn(bytes::Bytes) + Send + Sync),
+        by: Deadline,
+    ) -> StoreFuture<'a, ()> {
+        Box::pin(async move {
+            let fate = self.meet(key, by).await?;
+            let bytes = self.part(key, range)?;
+            let take = |bytes: bytes::Bytes| {
+                self.bytes_served.fetch_add(bytes.len(), Ordering::SeqCst);
+                take(bytes);
+            };
+            match fate {
+                Fate::Cut(at) if at < bytes.len() => {
+                    take(bytes.slice(..at));
+                    let kind = StoreErrorKind::Unreachable;
+                    return Err(StoreError { kind, operation: "get", subject: key.into(), detail: "cut".into() });
+                }
+                Fate::Drips(size, pause) => {
+                    for at in (0..bytes.len()).step_by(size) {
+                        tokio::time::sleep(pause).await;
+                        take(bytes.slice(at..(at + size).min(bytes.len())));
+                    }
+                }
+                _ => take(bytes),
+            }
+            Ok(())
         })
     }
 

@@ -15,7 +15,7 @@ pub fn start(job: Job, settings: RestoreSettings) -> Running {
     let counted = Rc::new(Progress::default());
     let shown = Rc::clone(&counted);
     let work = Box::pin(async move { one(job, &settings, &counted).await });
-    Running { name, work, progress: Box::new(move || (shown.done(), shown.total())) }
+    Running { name, work, progress: Box::new(move || shown.pace()) }
 }
 
 async fn one(job: Job, settings: &RestoreSettings, progress: &Progress) -> Result<String, Failure> {

@@ -12,7 +12,7 @@ pub use jobs::{FailureKind, Wanted, code};
 
 use super::{configured, logged, outside, refuse, runtime};
 use crate::config::{Additions, LogSettings, Purpose, replica_from_url};
-use crate::restore::RestoreSettings;
+use crate::restore::{Pace, RestoreSettings};
 use crate::{exit, observe};
 use jobs::{Failure, Job};
 use std::future::Future;
@@ -24,8 +24,7 @@ use std::time::Duration;
 struct Running {
     name: String,
     work: Pin<Box<dyn Future<Output = Result<String, Failure>>>>,
-    /// Bytes done and bytes to do, as far as is known.
-    progress: Box<dyn Fn() -> (u64, u64)>,
+    progress: Box<dyn Fn() -> Pace>,
 }
 
 const TELL_EVERY: Duration = Duration::from_secs(5);
@@ -106,8 +105,8 @@ async fn one(job: Job, settings: RestoreSettings, empty_is_fine: bool) -> Result
         tokio::select! {
             ended = &mut work => break ended,
             _ = tick.tick() => {
-                let (done, total) = progress();
-                tracing::info!(replica = name, bytes = done, of = total, "restoring {}", out.display());
+                let pace = progress();
+                tracing::info!(replica = name, bytes = pace.done, of = pace.total, "{}: {}", out.display(), pace.text());
             }
         }
     };

@@ -10,7 +10,7 @@ mod multipart;
 mod parts;
 mod stamp;
 
-use super::{Body, Object, Put, Store, StoreError, StoreErrorKind, StoreFuture, StoreSettings};
+use super::{Body, Object, Page, Put, Store, StoreError, StoreErrorKind, StoreFuture, StoreSettings};
 use super::{key, layout::Layout, limit::within};
 use crate::model::Deadline;
 use aws_sdk_s3::Client;
@@ -24,7 +24,7 @@ use link::Link;
 pub(super) use link::Links;
 use md5::{Digest, Md5};
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 const CREATE: &str = "create";
 /// S3's limit for one DeleteObjects request.
@@ -124,6 +124,24 @@ impl S3Store {
         }
     }
 
+    async fn page(&self, prefix: &str, after: &str) -> Result<Page, StoreError> {
+        let full = |key: &str| format!("{}{key}", self.root);
+        let request = self.client().await?.list_objects_v2().bucket(&self.settings.bucket).prefix(full(prefix));
+        let request = request.set_start_after((!after.is_empty()).then(|| full(after)));
+        let reply = request.send().await.map_err(|error| {
+            cause::explain("list", &self.subject(prefix), self.settings.endpoint.as_deref(), &error)
+        })?;
+        let objects: Vec<Object> = reply.contents().iter().filter_map(|object| self.listed(object)).collect();
+        let more = reply.is_truncated().unwrap_or_default();
+        if self.root == "/" && reply.contents().is_empty() || more && objects.is_empty() {
+            // A store that drops the slash of an empty path, or a page full of what is not ours: the long way.
+            let mut objects = self.list_all(prefix).await?;
+            objects.retain(|object| object.key.as_str() > after);
+            return Ok(Page { objects, more: false });
+        }
+        Ok(Page { objects, more })
+    }
+
     /// The first components of all keys that have more of them.
     async fn directories_of_root(&self) -> Result<Vec<String>, StoreError> {
         let (client, mut names, mut token) = (self.client().await?, Vec::new(), None);
@@ -159,6 +177,19 @@ impl S3Store {
     }
 
     async fn fetch(&self, key: &str, range: Option<Range<u64>>) -> Result<Bytes, StoreError> {
+        let pieces = Mutex::new(Vec::new());
+        let take = |bytes| pieces.lock().unwrap_or_else(PoisonError::into_inner).push(bytes);
+        self.fetch_into(key, range, &take).await?;
+        let mut pieces = pieces.into_inner().unwrap_or_else(PoisonError::into_inner);
+        Ok(if pieces.len() == 1 { pieces.pop().unwrap_or_default() } else { pieces.concat().into() })
+    }
+
+    async fn fetch_into(
+        &self,
+        key: &str,
+        range: Option<Range<u64>>,
+        take: &(dyn Fn(Bytes) + Send + Sync),
+    ) -> Result<(), StoreError> {
         let full = self.full("get", key)?;
         let fail = |kind, detail: String| StoreError::new(kind, "get", self.subject(key), detail);
         if range.as_ref().is_some_and(Range::is_empty) {
@@ -166,21 +197,27 @@ impl S3Store {
         }
         let header = range.as_ref().map(|range| format!("bytes={}-{}", range.start, range.end.saturating_sub(1)));
         let request = self.client().await?.get_object().bucket(&self.settings.bucket).key(full).set_range(header);
-        let reply = match self.encryption.reading(request).send().await {
+        let mut reply = match self.encryption.reading(request).send().await {
             // The object ends before the range begins.
-            Err(error) if cause::status(&error) == Some(416) && range.is_some() => return Ok(Bytes::new()),
+            Err(error) if cause::status(&error) == Some(416) && range.is_some() => return Ok(()),
             reply => reply.map_err(|error| {
                 cause::explain("get", &self.subject(key), self.settings.endpoint.as_deref(), &error)
             })?,
         };
-        let (length, ranged) = (reply.content_length(), reply.content_range().is_some());
-        let body = reply.body.collect().await;
-        let bytes = body.map_err(|error| fail(StoreErrorKind::Unreachable, cause::chain(&error)))?.into_bytes();
-        if length.is_some_and(|length| u64::try_from(length).is_ok_and(|length| length != bytes.len() as u64)) {
-            return Err(fail(StoreErrorKind::Unreachable, format!("the reply ended after {} bytes", bytes.len())));
-        }
         // A server that does not know ranges sends everything.
-        Ok(range.filter(|_| !ranged).map_or_else(|| bytes.clone(), |range| cut(&bytes, range)))
+        let wanted = range.filter(|_| reply.content_range().is_none());
+        let length = reply.content_length().and_then(|length| u64::try_from(length).ok());
+        let mut got = 0;
+        while let Some(piece) = reply.body.next().await {
+            let piece = piece.map_err(|error| fail(StoreErrorKind::Unreachable, cause::chain(&error)))?;
+            let part = wanted.as_ref().map_or_else(|| piece.clone(), |wanted| overlap(&piece, got, wanted));
+            got += piece.len() as u64;
+            take(part);
+        }
+        if length.is_some_and(|length| length != got) {
+            return Err(fail(StoreErrorKind::Unreachable, format!("the reply ended after {got} bytes")));
+        }
+        Ok(())
     }
 
     async fn store_new(&self, key: &str, body: Body, unix_ms: i64, by: Deadline) -> Result<Put, StoreError> {
@@ -286,8 +323,23 @@ impl Store for S3Store {
         Box::pin(async move { within(by, "list", &self.subject(""), work).await })
     }
 
+    fn list_page<'a>(&'a self, prefix: &'a str, after: &'a str, by: Deadline) -> StoreFuture<'a, Page> {
+        Box::pin(async move { within(by, "list", &self.subject(prefix), self.in_turn(self.page(prefix, after))).await })
+    }
+
     fn get<'a>(&'a self, key: &'a str, range: Option<Range<u64>>, by: Deadline) -> StoreFuture<'a, Bytes> {
         Box::pin(async move { within(by, "get", &self.subject(key), self.in_turn(self.fetch(key, range))).await })
+    }
+
+    fn get_into<'a>(
+        &'a self,
+        key: &'a str,
+        range: Option<Range<u64>>,
+        take: &'a (dyn Fn(Bytes) + Send + Sync),
+        by: Deadline,
+    ) -> StoreFuture<'a, ()> {
+        let work = self.in_turn(self.fetch_into(key, range, take));
+        Box::pin(async move { within(by, "get", &self.subject(key), work).await })
     }
 
     fn put_new<'a>(&'a self, key: &'a str, body: Body, timestamp_ms: i64, by: Deadline) -> StoreFuture<'a, Put> {
@@ -318,7 +370,8 @@ fn exists<E: ProvideErrorMetadata>(error: &SdkError<E>) -> bool {
     cause::status(error) == Some(412)
 }
 
-fn cut(bytes: &Bytes, range: Range<u64>) -> Bytes {
-    let clamp = |at: u64| usize::try_from(at).unwrap_or(usize::MAX).min(bytes.len());
-    bytes.slice(clamp(range.start)..clamp(range.end))
+/// The part of `piece`, which begins at `at` of the object, that is in `wanted`.
+fn overlap(piece: &Bytes, at: u64, wanted: &Range<u64>) -> Bytes {
+    let clamp = |edge: u64| usize::try_from(edge.saturating_sub(at)).unwrap_or(usize::MAX).min(piece.len());
+    piece.slice(clamp(wanted.start)..clamp(wanted.end))
 }

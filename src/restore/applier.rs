@@ -1,0 +1,99 @@
+//! The thread that unpacks and writes: the next bytes are on their way meanwhile. In: pieces in order. Out: the verified
+//! staged file, or the first error. Dropping it ends the thread after the piece in hand.
+
+use super::assemble::Assembly;
+use super::error::RestoreError;
+use super::verify::{VerifiedDb, verify};
+use crate::model::Txid;
+use crate::replica::RemoteFile;
+use bytes::Bytes;
+use tokio::sync::{mpsc, oneshot};
+
+/// Pieces that wait for the thread, beside the one in its hands: part of what bounds memory.
+const WAITING: usize = 1;
+
+enum Work {
+    Piece {
+        file: RemoteFile,
+        parts: Vec<Bytes>,
+        last: bool,
+    },
+    /// Another plan follows, of so many bytes.
+    GoOn(u64),
+    Finish(Txid),
+}
+
+pub struct Applier {
+    work: mpsc::Sender<Work>,
+    ended: oneshot::Receiver<Result<VerifiedDb, RestoreError>>,
+}
+
+impl Applier {
+    pub fn start(assembly: Assembly) -> Result<Applier, RestoreError> {
+        let path = assembly.path().to_owned();
+        let (work, inbox) = mpsc::channel(WAITING);
+        let (end, ended) = oneshot::channel();
+        let thread = std::thread::Builder::new().name("restore".into());
+        let run = move || {
+            if let Some(result) = run(assembly, inbox).transpose() {
+                let _ = end.send(result);
+            }
+        };
+        thread.spawn(run).map_err(RestoreError::io("start a thread that writes", &path))?;
+        Ok(Applier { work, ended })
+    }
+
+    /// Returns as soon as there is room for the piece.
+    pub async fn apply(&mut self, file: &RemoteFile, parts: Vec<Bytes>, last: bool) -> Result<(), RestoreError> {
+        self.hand_over(Work::Piece { file: file.clone(), parts, last }).await
+    }
+
+    /// The file in hand does not come to its end; the next piece begins another one.
+    pub async fn go_on(&mut self, bytes: u64) -> Result<(), RestoreError> {
+        self.hand_over(Work::GoOn(bytes)).await
+    }
+
+    /// After the last piece: everything is verified and on the disk.
+    pub async fn finish(&mut self, txid: Txid) -> Result<VerifiedDb, RestoreError> {
+        self.hand_over(Work::Finish(txid)).await?;
+        (&mut self.ended).await.unwrap_or_else(|_| Err(lost()))
+    }
+
+    async fn hand_over(&mut self, work: Work) -> Result<(), RestoreError> {
+        if self.work.send(work).await.is_ok() {
+            return Ok(());
+        }
+        match (&mut self.ended).await {
+            Ok(Err(error)) => Err(error),
+            Ok(Ok(_)) | Err(_) => Err(lost()),
+        }
+    }
+}
+
+/// None: nobody wants it any more.
+fn run(mut assembly: Assembly, mut inbox: mpsc::Receiver<Work>) -> Result<Option<VerifiedDb>, RestoreError> {
+    while let Some(work) = inbox.blocking_recv() {
+        match work {
+            Work::Piece { file, parts, last } => {
+                for part in &parts {
+                    assembly.feed(&file, part)?;
+                }
+                if last {
+                    assembly.end(&file)?;
+                }
+            }
+            Work::GoOn(bytes) => assembly.go_on(bytes),
+            Work::Finish(txid) => {
+                let replica = assembly.replica().to_owned();
+                return verify(assembly.finish()?, &replica, txid).map(Some);
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// The thread has panicked, which the log tells.
+fn lost() -> RestoreError {
+    let source = std::io::Error::other("the thread that does it has ended");
+    RestoreError::io("write", std::path::Path::new("the staged file"))(source)
+}

@@ -1,0 +1,198 @@
+//! The staged file on its way to the disk: adjacent pages in one write, the disk's part of the work beside ours, and
+//! room for all of it asked for before it is written. Knows offsets and bytes, not pages.
+
+use super::error::RestoreError;
+use crate::model::DbPath;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::JoinHandle;
+
+/// Adjacent pages are written together up to this many bytes.
+const RUN: usize = 256 << 10;
+/// What may be written and not yet be on the disk is at most about twice this: the last sync stays short, and with it the
+/// time in which a signal has to wait for the kernel.
+const SYNC_EVERY: u64 = 32 << 20;
+
+pub struct Staged {
+    path: PathBuf,
+    file: Arc<File>,
+    run: Vec<u8>,
+    /// Where `run` begins.
+    at: u64,
+    /// The file is to have so many bytes, and there was room for them.
+    room: u64,
+    unsynced: u64,
+    syncer: Option<Syncer>,
+}
+
+impl Staged {
+    /// Empty. A staged file that is there already is another one: whoever may still write to it does no harm.
+    pub fn create(db: &DbPath) -> Result<Staged, RestoreError> {
+        let path = db.staged();
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(RestoreError::io("remove", &path)(error)),
+            _ => {}
+        }
+        let file = OpenOptions::new().read(true).write(true).create_new(true).open(&path);
+        Ok(Staged {
+            file: Arc::new(file.map_err(RestoreError::io("create", &path))?),
+            path,
+            run: Vec::new(),
+            at: 0,
+            room: 0,
+            unsynced: 0,
+            syncer: None,
+        })
+    }
+
+    /// Asks for room before the file is to have so many bytes.
+    pub fn make_room(&mut self, bytes: u64) -> Result<(), RestoreError> {
+        if bytes <= self.room {
+            return Ok(());
+        }
+        let free = free_bytes(&self.file).map_err(RestoreError::io("ask for the free space of", &self.path))?;
+        if bytes - self.room > free {
+            return Err(self.no_space(bytes, free));
+        }
+        self.room = bytes;
+        Ok(())
+    }
+
+    pub fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<(), RestoreError> {
+        if offset != self.at + self.run.len() as u64 || self.run.len() + bytes.len() > RUN {
+            self.flush()?;
+            self.at = offset;
+        }
+        self.run.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    pub fn set_len(&mut self, bytes: u64) -> Result<(), RestoreError> {
+        self.flush()?;
+        let resized = self.file.set_len(bytes);
+        resized.map_err(|error| self.failed(error))
+    }
+
+    /// Everything is written; syncing the rest is left to the caller.
+    pub fn finish(mut self) -> Result<Arc<File>, RestoreError> {
+        self.flush()?;
+        let synced = self.syncer.take().map_or(Ok(()), Syncer::finish);
+        synced.map_err(|error| self.failed(error))?;
+        Ok(self.file)
+    }
+
+    fn flush(&mut self) -> Result<(), RestoreError> {
+        let written = self.file.write_all_at(&self.run, self.at).and_then(|()| self.sync_beside());
+        self.run.clear();
+        written.map_err(|error| self.failed(error))
+    }
+
+    fn sync_beside(&mut self) -> io::Result<()> {
+        self.unsynced += self.run.len() as u64;
+        if self.unsynced < SYNC_EVERY {
+            return Ok(());
+        }
+        self.unsynced = 0;
+        let syncer = match self.syncer.take() {
+            Some(syncer) => syncer,
+            None => Syncer::start(&self.file)?,
+        };
+        if syncer.turns.send(()).is_err() {
+            return syncer.finish();
+        }
+        self.syncer = Some(syncer);
+        Ok(())
+    }
+
+    fn failed(&self, error: io::Error) -> RestoreError {
+        if error.kind() == ErrorKind::StorageFull {
+            return self.no_space(self.room, free_bytes(&self.file).unwrap_or_default());
+        }
+        RestoreError::io("write", &self.path)(error)
+    }
+
+    fn no_space(&self, needs: u64, has: u64) -> RestoreError {
+        RestoreError::NoSpace { path: self.path.clone(), needs, has }
+    }
+}
+
+/// For whoever is not privileged.
+fn free_bytes(file: &File) -> io::Result<u64> {
+    let found = nix::sys::statvfs::fstatvfs(file)?;
+    // Some network and overlay file systems do not say.
+    if found.blocks() == 0 {
+        return Ok(u64::MAX);
+    }
+    #[allow(clippy::useless_conversion, reason = "32 bits wide on some platforms")]
+    Ok(u64::from(found.blocks_available()).saturating_mul(u64::from(found.fragment_size())))
+}
+
+/// A thread that syncs the file, again at each turn. A turn is given when the one before is over.
+struct Syncer {
+    turns: SyncSender<()>,
+    thread: JoinHandle<io::Result<()>>,
+}
+
+impl Syncer {
+    fn start(file: &Arc<File>) -> io::Result<Syncer> {
+        let (turns, taken) = sync_channel(0);
+        let file = Arc::clone(file);
+        let run = move || -> io::Result<()> {
+            let taken: Receiver<()> = taken;
+            taken.iter().try_for_each(|()| file.sync_data())
+        };
+        let thread = std::thread::Builder::new().name("sync".into()).stack_size(128 << 10).spawn(run)?;
+        Ok(Syncer { turns, thread })
+    }
+
+    /// An error is told once, to whoever asked first: it must not get lost.
+    fn finish(self) -> io::Result<()> {
+        drop(self.turns);
+        self.thread.join().unwrap_or_else(|_| Err(io::Error::other("the thread that syncs has ended")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_order_of_writes_gives_the_same_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let db = DbPath::new(dir.path().join("app.db"));
+        fs::write(db.staged(), "left over").unwrap();
+        let mut staged = Staged::create(&db).unwrap();
+        let page = |n: u64| vec![n as u8; 4096];
+        let pages = 20_000;
+        // Two runs with a gap, then what was left out, then some of it again; enough to be synced on the way.
+        for n in (0..5000).chain(7000..pages).chain(5000..7000).chain([3, 4, 9]) {
+            staged.write(n * 4096, &page(n)).unwrap();
+        }
+        staged.write(4096, &page(77)).unwrap();
+        staged.set_len((pages - 1) * 4096).unwrap();
+        assert!(staged.syncer.is_some());
+        drop(staged.finish().unwrap());
+        let bytes = fs::read(db.staged()).unwrap();
+        assert_eq!(bytes.len() as u64, (pages - 1) * 4096);
+        for (n, found) in (0..).zip(bytes.chunks(4096)) {
+            assert!(found == page(if n == 1 { 77 } else { n }), "page {n}");
+        }
+    }
+
+    #[test]
+    fn room_is_asked_for_before() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut staged = Staged::create(&DbPath::new(dir.path().join("app.db"))).unwrap();
+        staged.make_room(1 << 20).unwrap();
+        staged.make_room(1 << 10).unwrap();
+        let error = staged.make_room(1 << 60).unwrap_err();
+        assert!(matches!(error, RestoreError::NoSpace { needs, has, .. } if needs == 1 << 60 && has > 0), "{error}");
+        let full = staged.failed(io::Error::from(ErrorKind::StorageFull));
+        assert!(matches!(full, RestoreError::NoSpace { needs, .. } if needs == 1 << 20), "{full}");
+        assert!(matches!(staged.failed(io::Error::other("x")), RestoreError::Io { .. }));
+    }
+}
