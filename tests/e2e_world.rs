@@ -116,6 +116,22 @@ fn another_file_is_renamed_over_it() {
     stopped(running(&site), &site, "the next run");
 }
 
+/// SQLite applies the old `-wal` to the new file; we can only say so, loudly, and touch neither.
+#[test]
+fn another_file_is_renamed_over_it_and_the_wal_is_left() {
+    let site = Site::in_directory();
+    make(&site.db(), "wal", 4096, 3);
+    let mut run = replicating(&site);
+    insert(&open(&site.db()), 2);
+    let new = site.disk().join("new.db");
+    make(&new, "delete", 4096, 7);
+    let left = std::fs::read(&sides(&site.db())[1]).unwrap();
+    std::fs::rename(&new, site.db()).unwrap();
+    run.wait_for_complaint("but its -wal was left there", SOON);
+    assert!(std::fs::read(&sides(&site.db())[1]).unwrap() == left);
+    run.stop();
+}
+
 #[test]
 fn the_app_throws_its_directory_away_and_begins_anew() {
     let site = Site::in_directory();

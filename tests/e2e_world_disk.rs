@@ -126,6 +126,43 @@ fn names_that_mean_something_elsewhere() {
     }
 }
 
+/// The page that SQLite leaves out for its locks is the first one behind 1 GiB. Needs 5 GB of disk and some minutes.
+#[test]
+fn growth_past_the_lock_page() {
+    if std::env::var_os("BIG_TESTS").is_none() {
+        return; // BIG_TESTS=1 cargo test --test e2e_world_disk growth
+    }
+    let site = Site::in_directory();
+    let mut run = site.run(&["sleep", "10000"]);
+    run.wait_for_app();
+    let app = Connection::open(site.db()).unwrap();
+    app.busy_timeout(SOON).unwrap();
+    app.execute_batch("PRAGMA page_size=65536; PRAGMA journal_mode=wal; CREATE TABLE t(x)").unwrap();
+    support::wait_until("the first snapshot", SOON, || site.replica.newest_txid() > 0);
+    // Little of it is random: what counts is the number of pages.
+    let insert = "INSERT INTO t SELECT randomblob(2000) || zeroblob(3000000) FROM json_each('[1,2,3,4,5,6,7,8]')";
+    let lock_page = (1_i64 << 30) / 65536 + 1;
+    let pages = || app.query_row("PRAGMA page_count", [], |row| row.get::<_, i64>(0)).unwrap();
+    while pages() < lock_page + 200 {
+        app.execute(insert, []).unwrap();
+    }
+    let sums = "SELECT count(*) || ' ' || sum(length(x)) || ' ' || group_concat(hex(substr(x, 1, 2000))) FROM t";
+    let wanted: String = app.query_row(sums, [], |row| row.get(0)).unwrap();
+    drop(app);
+    run.signal(nix::sys::signal::Signal::SIGTERM);
+    assert_eq!(run.wait(20 * SOON).code, 143, "{}", run.log_text());
+    let (theirs, ours) = (site.path("theirs.db"), site.path("ours.db"));
+    litestream::restore(&site.replica, &theirs).unwrap();
+    let restore = support::litevisor::restore_url(&site.replica.url(), &ours);
+    assert!(restore.status.success(), "{}", String::from_utf8_lossy(&restore.stderr));
+    for out in [theirs, ours] {
+        let db = Connection::open(&out).unwrap();
+        let sound: String = db.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
+        assert_eq!(sound, "ok", "{}", out.display());
+        assert!(db.query_row(sums, [], |row| row.get::<_, String>(0)).unwrap() == wanted, "{}", out.display());
+    }
+}
+
 /// Whoever made them, the app can use them: SQLite's side files, the restored file, our record.
 #[test]
 fn everything_beside_the_database_belongs_to_its_owner() {

@@ -9,13 +9,18 @@ use super::upload::WHOLE_BYTES;
 use crate::model::{DbChecksum, PageNo, PageSize};
 use crate::sqlite::{Missing, ReadHold, SqliteError};
 use crate::wal::{Committed, Cursor, FrameHeader, Mark, Open, Place, Salts, WalHeader, frame_size, up_to};
+use std::time::Duration;
 
 /// A draft is closed at the first commit that takes it past this many bytes of pages. One transaction may be larger.
 const DRAFT_BYTES: usize = 8 << 20;
 /// What may be captured while writers are kept out.
 const REST_BYTES: usize = 1 << 20;
-/// Times that a checkpoint follows a writer before it keeps him out, and drafts that it makes each time.
-const ROUNDS: usize = 3;
+/// Times that a checkpoint follows a writer before it gives up, and the pause when the app is just copying by itself.
+const ROUNDS: usize = 8;
+const BETWEEN_ROUNDS: Duration = Duration::from_millis(5);
+/// Bytes of the WAL in a round that are few enough to keep writers out, instead of another round.
+const LITTLE: u64 = 64 << 10;
+/// Drafts that a round makes.
 const DRAFTS: usize = 4;
 
 const GONE: &str = "the WAL was started over before everything in it was captured";
@@ -251,9 +256,10 @@ impl Capture {
             between();
             tail.nothing_new(hold)
         };
-        let rounds = if verdict == Verdict::Locked { ROUNDS } else { 1 };
-        // Each round copies what came during the one before, so that little is left for the moment under the lock.
-        for _ in 0..rounds {
+        let locked = verdict == Verdict::Locked;
+        // Each round copies and syncs what came during the one before, so that little is left for the moment under the lock.
+        for round in 1..=if locked { ROUNDS } else { 1 } {
+            let before = tail.cursor.map_or(0, |cursor| cursor.offset);
             // The hold may move only when everything before its end is captured.
             if !tail.catch_up(hold, &mut take)? {
                 return Ok(false);
@@ -263,26 +269,27 @@ impl Capture {
                 // end, which may have to happen again once the app has copied everything.
                 Err(SqliteError::Busy { .. }) => {
                     hold.let_restart(|hold| nothing_new(tail, hold))?;
-                    return Ok(false);
+                    if locked {
+                        std::thread::sleep(BETWEEN_ROUNDS);
+                    }
+                    continue;
                 }
                 other => other?,
             };
             if copied.complete() && hold.let_restart(|hold| nothing_new(tail, hold))? {
                 return Ok(true);
             }
-        }
-        if verdict != Verdict::Locked {
-            return Ok(false);
-        }
-        let most = REST_BYTES / hold.page_size().bytes();
-        hold.let_restart_locked(|hold| {
-            if tail.nothing_new(hold)? {
+            if !locked {
+                break;
+            }
+            hold.sync()?;
+            // How long the first round took is not known before the second.
+            let little = tail.cursor.is_some_and(|cursor| cursor.offset.abs_diff(before) <= LITTLE);
+            if (round == ROUNDS || round > 1 && little) && hold.let_restart_locked(|hold| tail.rest(hold, &mut take))? {
                 return Ok(true);
             }
-            let Some(draft) = tail.next(hold, usize::MAX, most)? else { return Ok(false) };
-            take(draft)?;
-            Ok::<_, CaptureError>(true)
-        })
+        }
+        Ok(false)
     }
 }
 
@@ -330,6 +337,20 @@ impl Tail {
             }
         }
         Ok(false)
+    }
+
+    /// Captures everything that is committed. False: it is more than writers should be kept out for.
+    fn rest(
+        &mut self,
+        hold: &ReadHold,
+        take: &mut impl FnMut(Draft) -> Result<(), SegmentError>,
+    ) -> Result<bool, CaptureError> {
+        if self.nothing_new(hold)? {
+            return Ok(true);
+        }
+        let Some(draft) = self.next(hold, usize::MAX, REST_BYTES / hold.page_size().bytes())? else { return Ok(false) };
+        take(draft)?;
+        Ok(true)
     }
 
     /// Whether nothing is committed behind the cursor.

@@ -131,8 +131,11 @@ pub async fn abandon(databases: &[Database]) {
     let put_back = tokio::task::spawn_blocking(move || {
         for database in databases {
             let db = &database.settings.path;
-            if let Err(error) = restore::recover(db) {
+            let Err(error) = restore::recover(db) else { continue };
+            if db.aside().as_path().exists() {
                 tracing::error!(%db, "the next start will put the previous file back: {error}");
+            } else if db.staged().exists() {
+                tracing::warn!(%db, "what was fetched is left there until the next start: {error}");
             }
         }
     });

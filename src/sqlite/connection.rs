@@ -9,8 +9,15 @@ use std::ffi::c_int;
 use std::sync::Once;
 use std::time::Duration;
 
-/// How long our own statements wait for a lock. Only ours: the app's waits are its own.
-const BUSY_WAIT: Duration = Duration::from_millis(250);
+/// How long our own statements wait for a lock, in looks. Only ours: the app's waits are its own. SQLite's own waiting would
+/// soon look only every 25 ms, and an app that writes without a pause writes much meanwhile.
+const LOOKS: i32 = 1000;
+const BETWEEN_LOOKS: Duration = Duration::from_micros(250);
+
+fn wait_for_lock(looks: i32) -> bool {
+    std::thread::sleep(BETWEEN_LOOKS);
+    looks < LOOKS
+}
 
 pub(super) struct Link {
     conn: Connection,
@@ -37,8 +44,8 @@ impl Link {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let failed = |error| SqliteError::sql("open", path, &error);
         use_little_memory();
-        let conn = Connection::open_with_flags(path.as_path(), flags).map_err(failed)?;
-        conn.busy_timeout(BUSY_WAIT).map_err(failed)?;
+        let mut conn = Connection::open_with_flags(path.as_path(), flags).map_err(failed)?;
+        conn.busy_handler(Some(wait_for_lock)).map_err(failed)?;
         conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map_err(failed)?;
         // The page cache is of no use to us: we read one page of the schema at most.
         let link = Link { conn, path: path.clone() };

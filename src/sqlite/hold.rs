@@ -15,6 +15,7 @@ use nix::sys::statvfs::{FsFlags, statvfs};
 use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
+use std::time::Instant;
 
 /// How far a checkpoint got, in frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +34,8 @@ impl Backfill {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Missing {
     Database,
+    /// Its `-wal` was left. We leave it, too: the app may be writing to it again.
+    DatabaseWithoutWal,
     /// Its path is free. Whoever has it open, as we do, goes on with it.
     Wal,
     /// Another one is written to in its place.
@@ -47,6 +50,10 @@ impl std::fmt::Display for Missing {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Missing::Database => "the database file was replaced or removed",
+            Missing::DatabaseWithoutWal => {
+                "the database file was replaced or removed, but its -wal was left there: SQLite applies it to the file that \
+                 takes the place and may destroy that; whoever replaces a database must remove -wal and -shm, too"
+            }
             Missing::Wal => "its -wal file was removed while it was in use",
             Missing::WalForAnother => "its -wal file was replaced",
             Missing::Shm => "its -shm file was removed while it was in use",
@@ -130,7 +137,8 @@ impl ReadHold {
     pub fn missing(&self) -> Option<Missing> {
         let there = |path: &std::path::Path| files::identity(path).ok().flatten();
         if there(self.path.as_path()) != Some(self.db_id) {
-            return Some(Missing::Database);
+            let left = there(&self.path.wal()) == Some(self.wal_id) && self.wal_len().is_ok_and(|length| length > 0);
+            return Some(if left { Missing::DatabaseWithoutWal } else { Missing::Database });
         }
         let shm = there(&self.path.shm());
         if shm != self.shm_id {
@@ -201,9 +209,16 @@ impl ReadHold {
         Ok(true)
     }
 
+    /// Brings what is copied so far to the disk. A checkpoint does that only once it has copied everything: under steady
+    /// writing never, so that all of it would be left for the moment under the lock.
+    pub fn sync(&self) -> Result<(), SqliteError> {
+        self.db.sync_data().map_err(|error| SqliteError::io("sync", &self.path, &error))
+    }
+
     /// The same under steady writing: the write lock keeps writers out for the moment in which `capture_rest` takes what
     /// came since, that rest is copied, and the next hold is taken. False: somebody was in the way, or the rest is too
-    /// much; nothing has changed.
+    /// much; nothing has changed. The moment is two syncs long, of the rest in the WAL and in the database: the next writer
+    /// may start the WAL over, so both must be on the disk before it may come.
     pub fn let_restart_locked<E: From<SqliteError>>(
         &mut self,
         capture_rest: impl FnOnce(&ReadHold) -> Result<bool, E>,
@@ -213,6 +228,17 @@ impl ReadHold {
             Err(SqliteError::Busy { .. }) => return Ok(false),
             other => other?,
         }
+        let begun = Instant::now();
+        let done = self.restart_under_lock(capture_rest);
+        let (micros, restarted) = (begun.elapsed().as_micros(), matches!(done, Ok(true)));
+        tracing::debug!(db = %self.path, micros, restarted, "writers were kept out");
+        done
+    }
+
+    fn restart_under_lock<E: From<SqliteError>>(
+        &mut self,
+        capture_rest: impl FnOnce(&ReadHold) -> Result<bool, E>,
+    ) -> Result<bool, E> {
         let captured = capture_rest(self);
         if !matches!(captured, Ok(true)) {
             self.free.end()?;

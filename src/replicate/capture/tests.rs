@@ -6,6 +6,7 @@ use crate::model::{DbPath, Txid, TxidRange, page_checksum};
 use crate::replicate::checkpoint::Verdict;
 use proptest::prelude::*;
 use rusqlite::Connection;
+use std::os::unix::fs::FileExt;
 
 struct World {
     _dir: tempfile::TempDir,
@@ -358,16 +359,27 @@ fn after_a_break_only_what_changed_is_captured() {
 
 #[test]
 fn the_files_must_stay_in_place() {
-    for missing in [Missing::Database, Missing::Wal, Missing::WalForAnother, Missing::Shm, Missing::ShmForAnother] {
+    for missing in [
+        Missing::Database,
+        Missing::DatabaseWithoutWal,
+        Missing::Wal,
+        Missing::WalForAnother,
+        Missing::Shm,
+        Missing::ShmForAnother,
+    ] {
         let mut world = World::new(4096);
+        world.act(0, 3000);
         assert_eq!(world.capture().missing(), None);
         let (db, wal, shm) = (world.path.as_path().to_owned(), world.path.wal(), world.path.shm());
         let path = match missing {
-            Missing::Database => db,
+            Missing::Database | Missing::DatabaseWithoutWal => db,
             Missing::Wal | Missing::WalForAnother => wal.clone(),
             Missing::Shm | Missing::ShmForAnother => shm.clone(),
         };
         std::fs::rename(&path, world.path.as_path().with_extension("gone")).unwrap();
+        if missing == Missing::Database {
+            std::fs::remove_file(&wal).unwrap();
+        }
         if missing == Missing::WalForAnother {
             std::fs::write(&wal, "another").unwrap();
         }
@@ -375,6 +387,35 @@ fn the_files_must_stay_in_place() {
             std::fs::write(&shm, "another").unwrap();
         }
         assert_eq!(world.capture().missing(), Some(missing));
+    }
+}
+
+/// Somebody wrote into the file behind SQLite's back, between the header and the pages: the header states another database.
+#[test]
+fn a_page_that_changes_between_its_checksum_and_its_sending_is_refused() {
+    for in_wal in [true, false] {
+        let mut world = World::new(4096);
+        world.act(0, 3000);
+        let draft = if in_wal {
+            world.capture().next().unwrap().unwrap()
+        } else {
+            assert!(world.checkpoint(Verdict::Gentle));
+            world.act(8, 0);
+            world.catch_up();
+            world.capture().image().unwrap()
+        };
+        let entry = *draft.pages.list.last().unwrap();
+        let (path, at) = match entry.source {
+            Source::Wal(at) => (world.path.wal(), at),
+            Source::Database => (world.path.as_path().to_owned(), (u64::from(entry.page.0) - 1) * 4096),
+        };
+        assert_eq!(matches!(entry.source, Source::Wal(_)), in_wal);
+        std::fs::OpenOptions::new().write(true).open(path).unwrap().write_all_at(b"?", at + 4000).unwrap();
+        let mut header =
+            crate::ltx::Header::new(draft.pages.files.page_size, draft.commit, TxidRange::single(Txid(2)), 0);
+        header.wal_offset = 32;
+        let sent = draft.pages.encode(&header, 1 << 20, |_| panic!("nothing of it may be sent"));
+        assert!(matches!(sent, Err(SegmentError::Changed { page }) if page == entry.page.0), "{sent:?}");
     }
 }
 
