@@ -30,7 +30,7 @@ pub enum Verdict {
 const PAUSE: Duration = Duration::from_secs(1);
 /// The WAL's size, in thresholds, from which writers are kept out for a moment. Gentle tries, one each second, come first:
 /// only an app that never leaves a pause as long as two syncs of the disk gets here.
-const LOCKED_FROM: u64 = 16;
+const LOCKED_FROM: u64 = 8;
 
 pub fn decide(settings: &ReplicateSettings, now: Situation) -> Verdict {
     let bytes = now.wal_bytes;
@@ -77,11 +77,11 @@ mod tests {
             (Situation { since_try: Duration::ZERO, quiet: true, ..base }, Verdict::No),
             (Situation { wal_bytes: 999, since_try: minute, ..base }, Verdict::Gentle),
             (Situation { wal_bytes: 32, since_try: minute, ..base }, Verdict::No),
-            (Situation { wal_bytes: 15_999, ..base }, Verdict::Gentle),
-            (Situation { wal_bytes: 16_000, ..base }, Verdict::Locked),
-            (Situation { wal_bytes: 16_000, all_uploaded: false, ..base }, Verdict::No),
-            (Situation { wal_bytes: 16_000, settled: true, ..base }, Verdict::No),
-            (Situation { wal_bytes: 16_000, since_try: Duration::ZERO, ..base }, Verdict::No),
+            (Situation { wal_bytes: 7_999, ..base }, Verdict::Gentle),
+            (Situation { wal_bytes: 8_000, ..base }, Verdict::Locked),
+            (Situation { wal_bytes: 8_000, all_uploaded: false, ..base }, Verdict::No),
+            (Situation { wal_bytes: 8_000, settled: true, ..base }, Verdict::No),
+            (Situation { wal_bytes: 8_000, since_try: Duration::ZERO, ..base }, Verdict::No),
         ] {
             assert_eq!(decide(&settings, situation), verdict, "{situation:?}");
         }

@@ -44,9 +44,10 @@ pub fn wal(data: &[u8]) {
     let frame = frame_size(header.page_size);
     assert!(whole.cursor.offset <= data.len().max(HEADER as usize) as u64);
     assert_eq!((whole.cursor.offset - HEADER) % frame, 0, "a cursor stands between two frames");
-    for (page, at) in &whole.pages {
+    for (page, version) in &whole.pages {
         assert!(page.0 >= 1 && page.0 <= whole.commit, "page {} of {}", page.0, whole.commit);
-        assert!(*at >= HEADER + FRAME_HEADER as u64 && at + u64::from(header.page_size.get()) <= whole.cursor.offset);
+        let end = version.at + u64::from(header.page_size.get());
+        assert!(version.at >= HEADER + FRAME_HEADER as u64 && end <= whole.cursor.offset);
     }
     let committed = whole.cursor.offset as usize;
     assert_eq!(scan(&data[..committed.min(data.len())], &header, start), whole, "what is behind the last commit");

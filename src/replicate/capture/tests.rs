@@ -1,6 +1,8 @@
 //! Capture against SQLite: whatever an app does, the segments applied in order make the app's database.
 
 use super::*;
+use crate::replicate::segment::Source;
+
 use crate::ltx::{Decoder, Event};
 use crate::model::{DbPath, Txid, TxidRange, page_checksum};
 use crate::replicate::checkpoint::Verdict;
