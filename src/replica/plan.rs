@@ -32,7 +32,7 @@ pub struct Plan {
 pub enum PlanError {
     #[error("nothing can be restored: no file of the replica begins at TXID 1 (the first is {first})")]
     NoStart { first: String },
-    #[error("the replica has a gap: its files lead up to TXID {end}, and {beyond} begins after it")]
+    #[error("the replica has a gap: its files lead up to TXID {end}, and {beyond} does not continue them")]
     Gap { end: Txid, beyond: String },
     #[error("there is no backup that old: the first state that can be restored is of {first}")]
     BeforeFirst { first: Moment },
@@ -45,6 +45,7 @@ pub fn plan(files: &[RemoteFile], target: Target) -> Result<Plan, PlanError> {
     match target {
         Target::Latest => {
             let plan = farthest(files, Txid(u64::MAX));
+            // What claims to go on and cannot be used is a gap, too: to leave it out would be an older state, silently.
             match beyond(files, plan.end) {
                 _ if plan.files.is_empty() => Err(PlanError::NoStart { first: first_key(files) }),
                 Some(beyond) => Err(PlanError::Gap { end: plan.end, beyond: beyond.key.clone() }),
@@ -79,9 +80,9 @@ pub(super) fn farthest(files: &[RemoteFile], limit: Txid) -> Plan {
     Plan { files: chosen, end, not_after: None }
 }
 
-/// The first file behind a gap at `end`.
+/// The first file that leads on beyond `end` and cannot be used.
 pub(super) fn beyond(files: &[RemoteFile], end: Txid) -> Option<&RemoteFile> {
-    files.iter().filter(|file| file.range.min > end.next()).min_by_key(|file| file.range)
+    files.iter().filter(|file| file.range.max > end).min_by_key(|file| file.range)
 }
 
 /// The newest snapshot within the limit. One that does not begin at 1 is no snapshot.

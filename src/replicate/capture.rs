@@ -124,6 +124,21 @@ impl Capture {
         self.tail.cursor.map_or(0, |cursor| cursor.offset)
     }
 
+    /// Whether every captured frame is copied: the database file is complete without its WAL. The app's checkpoints may
+    /// have seen to it; the WAL can even be emptied or started over then.
+    pub fn copied(&self) -> bool {
+        let Some(cursor) = self.tail.cursor else { return true };
+        match header(&self.hold).map(|header| header.map(|header| cursor.place(&header))) {
+            Ok(Some(Place::Here)) => {
+                let copied = self.hold.copied_frames().ok().and_then(|frames| u64::try_from(frames).ok()).unwrap_or(0);
+                crate::wal::HEADER + copied * frame_size(self.page_size()) >= cursor.offset
+            }
+            Ok(Some(Place::Restarted(_))) => true,
+            Ok(None) => self.hold.wal_len().is_ok_and(|length| length == 0),
+            Ok(Some(Place::Lost)) | Err(_) => false,
+        }
+    }
+
     /// Whether the WAL goes on beyond this many bytes. Costs one look at one frame: what lies there from before has other
     /// salts.
     pub fn reaches(&self, bytes: u64) -> Result<bool, CaptureError> {
@@ -133,15 +148,6 @@ impl Capture {
         let mut bytes = [0; crate::wal::FRAME_HEADER];
         let whole = self.hold.read_wal(at, &mut bytes)? == bytes.len();
         Ok(whole && FrameHeader::parse(&bytes).is_some_and(|frame| frame.salts == header.salts))
-    }
-
-    /// Whether every captured frame is copied: the database file is complete without its WAL. The app's checkpoints may
-    /// have seen to it; it can even empty the WAL then.
-    pub fn copied(&self) -> bool {
-        let Some(cursor) = self.tail.cursor else { return true };
-        let copied = self.hold.copied_frames().ok().and_then(|frames| u64::try_from(frames).ok()).unwrap_or(0);
-        let until = crate::wal::HEADER + copied * frame_size(self.page_size());
-        until >= cursor.offset || self.hold.wal_len().is_ok_and(|length| length < cursor.offset)
     }
 
     /// What of the database's files is not where it was.

@@ -188,7 +188,9 @@ impl ReadHold {
         &mut self,
         nothing_new: impl FnOnce(&ReadHold) -> Result<bool, E>,
     ) -> Result<bool, E> {
+        meanwhile();
         self.free.begin_read()?;
+        meanwhile();
         let quiet = nothing_new(self);
         if !matches!(quiet, Ok(true)) {
             self.free.end()?;
@@ -206,6 +208,7 @@ impl ReadHold {
         &mut self,
         capture_rest: impl FnOnce(&ReadHold) -> Result<bool, E>,
     ) -> Result<bool, E> {
+        meanwhile();
         match self.free.begin_write() {
             Err(SqliteError::Busy { .. }) => return Ok(false),
             other => other?,
@@ -237,6 +240,20 @@ impl ReadHold {
     fn lost(&self, cause: &SqliteError) -> SqliteError {
         SqliteError::HoldLost { subject: self.path.to_string(), detail: cause.to_string() }
     }
+}
+
+/// Tests let others act between two of our steps.
+#[cfg(not(test))]
+fn meanwhile() {}
+
+#[cfg(test)]
+fn meanwhile() {
+    MEANWHILE.with_borrow_mut(|others| others.iter_mut().for_each(|act| act()));
+}
+
+#[cfg(test)]
+thread_local! {
+    pub static MEANWHILE: std::cell::RefCell<Option<Box<dyn FnMut()>>> = const { std::cell::RefCell::new(None) };
 }
 
 /// Whether the file at `path` can be held one day: it is no other kind of file, and we may read it. One that is not there

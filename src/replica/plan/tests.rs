@@ -72,6 +72,11 @@ fn gaps_and_missing_starts_are_told_apart() {
     assert!(error.to_string().contains("0000000000000005") && error.to_string().contains("ltx/0/0000000000000007"));
     assert_eq!(chain(&gap, Target::Txid(Txid(5))).unwrap(), [(9, 1, 4), (0, 5, 5)]);
 
+    // On the snapshots' level, and none: nothing can be done with it, and the replica claims to go on to its end.
+    let claims_more = [file(9, 1, 4), file(0, 5, 5), file(9, 3, 8)];
+    let beyond = claims_more[2].key.clone();
+    assert_eq!(chain(&claims_more, Target::Latest), Err(PlanError::Gap { end: Txid(5), beyond }));
+
     let no_start = [file(0, 5, 5), file(9, 3, 5)];
     assert_eq!(chain(&no_start, Target::Latest), Err(PlanError::NoStart { first: no_start[1].key.clone() }));
     assert_eq!(

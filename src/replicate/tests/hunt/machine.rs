@@ -4,7 +4,7 @@
 use super::app::App;
 use super::disk::{Disk, State};
 use super::random::Random;
-use crate::local_state;
+use crate::local_state::{self, spill};
 use crate::model::{Deadline, Txid};
 use crate::replicate::anchor::{self, AnchorError};
 use crate::replicate::capture::{Capture, CaptureError};
@@ -13,6 +13,7 @@ use crate::replicate::upload::{self, Stored, UploadError};
 use crate::replicate::work::Work;
 use crate::restore::{self, OnRestoreFailure, Outcome, Owners, Progress, RestoreError, RestoreSettings};
 use crate::sqlite::ReadHold;
+use crate::sqlite::hold::MEANWHILE;
 use crate::store::Store;
 use crate::store::faulty::Faulty;
 use std::cell::RefCell;
@@ -229,10 +230,38 @@ impl Machine {
         self.upload()?;
         self.point("before the checkpoint")?;
         if verdict != Verdict::No {
-            self.work()?.checkpoint_as(verdict)?;
+            self.checkpoint(verdict)?;
             self.point("checkpointed")?;
         }
         self.upload()
+    }
+
+    /// A checkpoint, between whose steps the app goes on.
+    fn checkpoint(&mut self, verdict: Verdict) -> Result<(), Halt> {
+        let seed = self.random.next();
+        let busy = self.random.percent(self.bustle);
+        let others = Rc::new(RefCell::new((self.app.take(), Random::new(seed), Vec::new())));
+        let theirs = Rc::clone(&others);
+        let meanwhile = move || {
+            let (app, random, seen) = &mut *theirs.borrow_mut();
+            if let Some(app) = app.as_mut().filter(|_| busy) {
+                let act = App::any_act(random);
+                app.act(act, random);
+                seen.push((act, State::of(&app.image())));
+            }
+        };
+        MEANWHILE.set(Some(Box::new(meanwhile)));
+        let done = self.work().map(|work| work.checkpoint_as(verdict));
+        MEANWHILE.set(None);
+        let (app, _, seen) = std::mem::replace(&mut *others.borrow_mut(), (None, Random::new(0), Vec::new()));
+        self.app = app;
+        for (act, state) in seen {
+            self.say(format_args!("in the checkpoint: app: {act:?} -> {state:?}"));
+            if self.history.last() != Some(&state) {
+                self.history.push(state);
+            }
+        }
+        Ok(done??)
     }
 
     /// As a request for a flush is answered.
@@ -266,9 +295,13 @@ impl Machine {
                 Err(UploadError::Segment(error)) => return Err(Halt::Again(error.to_string())),
             }
             self.point("put")?;
-            if let Some((txid, _)) = self.work()?.arrived() {
+            if let Some((txid, spilled)) = self.work()?.arrived() {
                 self.say(format_args!("uploaded {txid}"));
                 self.acked = txid;
+                self.point("arrived")?;
+                if let Some(path) = spilled {
+                    let _ = spill::remove(&path);
+                }
             }
         }
         Ok(())
