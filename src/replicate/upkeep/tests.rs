@@ -317,8 +317,12 @@ impl Site {
 
 async fn put(store: &Faulty, level: Level, header: &Header, pages: &Pages) -> Bytes {
     let bytes = Bytes::from(encode(header, pages));
-    let (key, body) = (Layout::Directory.key(level, header.range), Body::Whole(bytes.clone()));
-    store.put_new(&key, body, header.timestamp_ms, Deadline::after(REQUEST)).await.unwrap();
+    let key = Layout::Directory.key(level, header.range);
+    let put = || store.put_new(&key, Body::Whole(bytes.clone()), header.timestamp_ms, Deadline::after(REQUEST));
+    // A fault may be meant for a merge and meet this one, on a slow machine.
+    if put().await.is_err() {
+        put().await.unwrap();
+    }
     bytes
 }
 
