@@ -92,6 +92,11 @@ impl Inventory {
         self.level(level).next_back()
     }
 
+    /// The newest position.
+    pub fn end(&self) -> Txid {
+        self.files.keys().map(|(_, max, _)| *max).max().unwrap_or(Txid::NONE)
+    }
+
     /// The newest file that a restore can begin with.
     pub fn base(&self) -> Option<&File> {
         self.files

@@ -1,6 +1,7 @@
 //! Replication: one task per database and the handle to it. Owns everything from the wake-up to the store's
 //! acknowledgement. Never touches the app, never decides when the program ends.
 
+mod alone;
 mod anchor;
 mod capture;
 mod checkpoint;
@@ -10,6 +11,7 @@ mod inventory;
 mod mailbox;
 mod merging;
 mod outbox;
+mod pace;
 mod recent;
 mod relief;
 mod remind;

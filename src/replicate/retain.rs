@@ -35,6 +35,16 @@ pub struct Deletion {
     pub reason: Reason,
 }
 
+impl Deletion {
+    /// The file that must be there for it.
+    pub fn replaced_by(&self) -> (Level, TxidRange) {
+        match self.reason {
+            Reason::Superseded(base) => (Level::SNAPSHOT, TxidRange { min: Txid::FIRST, max: base }),
+            Reason::Merged(into) => (Level(1), into),
+        }
+    }
+}
+
 /// What to delete now, each group when the one before is gone; and when there may be more.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Expired {

@@ -19,6 +19,8 @@ pub struct Status {
     pub wal_grows: Option<String>,
     /// Another writer holds the replica: replication has stopped for good.
     pub fenced: Option<String>,
+    /// It is not another writer, but a history that this late database does not continue.
+    pub refused: bool,
 }
 
 #[derive(Default)]

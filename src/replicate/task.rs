@@ -167,7 +167,7 @@ impl Task {
              The next start would restore that history in its place: move one of the two"
         );
         let told = format!("{replica} holds another history, which it does not continue: {detail}");
-        self.status.update(|status| status.fenced = Some(told));
+        self.status.update(|status| (status.fenced, status.refused) = (Some(told), true));
         self.stand_aside(Some("its replica holds another history")).await;
     }
 

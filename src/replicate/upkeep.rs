@@ -4,29 +4,29 @@
 //! nothing to do; never delays a capture or an upload; dropped, it stops at once.
 
 use super::Target;
+use super::alone::{self, Sight};
 use super::compact::{self, Due, Job};
 use super::inventory::{File, Inventory};
 use super::merging::{self, Failure, Merged};
+use super::pace::{Clock, Pause, Pauses, WEATHER};
 use super::recent::Recent;
 use super::retain::{self, Deletion, Reason};
 use super::snapshot::{self, Desk};
 use super::upload::{Content, Segment};
 use crate::model::{Deadline, TxidRange};
 use crate::replica::RemoteFile;
+use crate::store::StoreErrorKind;
 use crate::store::layout::Level;
-use crate::store::{StoreErrorKind, retry};
 use bytes::Bytes;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 use tokio::sync::{Notify, Semaphore, mpsc};
 
 /// Merges under way at once, of all databases.
 static MERGES: Semaphore = Semaphore::const_new(2);
 const REQUEST: Duration = Duration::from_secs(20);
-/// What will not heal by itself is tried again this often.
-const HOPELESS: Duration = Duration::from_secs(3600);
-/// Failures in a row that are put down to the weather.
-const WEATHER: u32 = 3;
+/// For this long after our last upload nobody else can have the replica in a way that matters.
+const SURE: Duration = Duration::from_secs(60);
 
 /// Ends a task with its owner.
 pub struct Ends<T>(pub tokio::task::JoinHandle<T>);
@@ -56,29 +56,18 @@ impl Upkeep {
     pub fn start(target: &Target, listed: &[RemoteFile], changed: &Arc<Notify>) -> Upkeep {
         let (events, inbox) = mpsc::unbounded_channel();
         let (clock, desk) = (Clock::start(), Arc::new(Desk::new(Arc::clone(changed))));
-        let keeper = Keeper {
-            target: target.clone(),
-            inventory: Inventory::of(listed, clock.now_ms()),
-            recent: Recent::default(),
-            clock,
-            inbox,
-            outbox: events.clone(),
-            desk: Arc::clone(&desk),
-            snapshot: None,
-            broken: None,
-            pauses: Pauses::default(),
-        };
+        let keeper = Keeper::new(target, listed, clock, Arc::clone(&desk), (events.clone(), inbox));
         Upkeep { events, clock, desk, _task: Ends(tokio::spawn(keeper.run())) }
     }
 
     /// A segment is in the replica.
     pub fn arrived(&self, segment: &Segment) {
         let (level, range, since_ms) = (segment.level, segment.header.range, self.clock.now_ms());
-        let bytes = match &segment.content {
-            Content::Encoded(bytes) => Some(bytes.clone()),
-            Content::Pages(_) | Content::Spilled { .. } => None,
+        let (size, bytes) = match &segment.content {
+            Content::Encoded(bytes) => (bytes.len() as u64, Some(bytes.clone())),
+            Content::Spilled { bytes, .. } => (*bytes, None),
+            Content::Pages(_) => (0, None),
         };
-        let size = bytes.as_ref().map_or(0, |bytes| bytes.len() as u64);
         let _ = self.events.send(Event::Arrived(File { level, range, size, since_ms, damaged: false }, bytes));
     }
 
@@ -97,65 +86,6 @@ impl Upkeep {
     }
 }
 
-/// Wall clock at its start, and from then on whatever is done to the wall clock: ages never jump.
-#[derive(Clone, Copy)]
-struct Clock {
-    start_ms: i64,
-    begun: Instant,
-}
-
-impl Clock {
-    fn start() -> Clock {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Clock { start_ms: compact::millis(now), begun: Instant::now() }
-    }
-
-    fn now_ms(self) -> i64 {
-        self.start_ms.saturating_add(i64::try_from(self.begun.elapsed().as_millis()).unwrap_or(i64::MAX))
-    }
-
-    fn until(self, ms: i64) -> Instant {
-        let left = u64::try_from(ms.saturating_sub(self.now_ms())).unwrap_or(0);
-        Instant::now() + Duration::from_millis(left.min(86_400_000))
-    }
-}
-
-/// After a failure: not before this time.
-#[derive(Default)]
-struct Pause {
-    until_ms: i64,
-    tries: u32,
-}
-
-#[derive(Default)]
-struct Pauses {
-    merge: Pause,
-    delete: Pause,
-    snapshot: Pause,
-}
-
-impl Pause {
-    fn hold<T>(&self, due: Due<T>, now_ms: i64) -> Due<T> {
-        match due {
-            Due::Now(_) if now_ms < self.until_ms => Due::At(self.until_ms),
-            due => due,
-        }
-    }
-
-    fn over(&mut self) {
-        *self = Pause::default();
-    }
-
-    /// Waits longer each time. True: it is time to speak of it.
-    fn fail(&mut self, now_ms: i64, heals: bool) -> bool {
-        self.tries = self.tries.saturating_add(1);
-        // Upkeep has time: up to a minute between two tries.
-        let span = if heals { retry::pause(self.tries).saturating_mul(12) } else { HOPELESS };
-        self.until_ms = now_ms.saturating_add(compact::millis(span));
-        if heals { self.tries == WEATHER } else { self.tries == 1 || self.tries == WEATHER }
-    }
-}
-
 enum Next {
     Snapshot,
     Merge(Job),
@@ -171,6 +101,10 @@ struct Keeper {
     inbox: mpsc::UnboundedReceiver<Event>,
     outbox: mpsc::UnboundedSender<Event>,
     desk: Arc<Desk>,
+    /// When we knew last that the replica is ours alone.
+    sure_since_ms: i64,
+    /// It has another history now: hands off.
+    another: bool,
     /// The snapshot on its way.
     snapshot: Option<Ends<()>>,
     /// Why the newest state cannot be restored.
@@ -179,32 +113,70 @@ struct Keeper {
 }
 
 impl Keeper {
+    fn new(
+        target: &Target,
+        listed: &[RemoteFile],
+        clock: Clock,
+        desk: Arc<Desk>,
+        events: (mpsc::UnboundedSender<Event>, mpsc::UnboundedReceiver<Event>),
+    ) -> Keeper {
+        Keeper {
+            target: target.clone(),
+            inventory: Inventory::of(listed, clock.now_ms()),
+            recent: Recent::default(),
+            clock,
+            outbox: events.0,
+            inbox: events.1,
+            desk,
+            sure_since_ms: clock.now_ms(),
+            another: false,
+            snapshot: None,
+            broken: None,
+            pauses: Pauses::default(),
+        }
+    }
+
     async fn run(mut self) {
         self.check().await;
+        loop {
+            let until = self.work().await.map(|until| self.clock.until(until).into());
+            tokio::select! {
+                event = self.inbox.recv() => match event {
+                    Some(event) => self.take(event).await,
+                    None => return,
+                },
+                () = tokio::time::sleep_until(until.unwrap_or_else(tokio::time::Instant::now)), if until.is_some() => {}
+            }
+        }
+    }
+
+    /// Does what is due. When there may be more (Unix milliseconds); None: not until something is written.
+    async fn work(&mut self) -> Option<i64> {
         loop {
             while let Ok(event) = self.inbox.try_recv() {
                 self.take(event).await;
             }
-            match self.next() {
+            let next = self.next();
+            if let Next::Wait(until) = next {
+                return until;
+            }
+            if !self.is_alone().await {
+                continue;
+            }
+            match next {
                 Next::Snapshot => self.begin_snapshot(),
                 Next::Merge(job) => self.merge(job).await,
                 Next::Delete(groups) => self.delete(groups).await,
-                Next::Wait(until) => {
-                    let until = until.map(|until| self.clock.until(until).into());
-                    tokio::select! {
-                        event = self.inbox.recv() => match event {
-                            Some(event) => self.take(event).await,
-                            None => return,
-                        },
-                        () = tokio::time::sleep_until(until.unwrap_or_else(tokio::time::Instant::now)), if until.is_some() => {}
-                    }
-                }
+                Next::Wait(_) => {}
             }
         }
     }
 
     fn next(&self) -> Next {
         let (settings, now) = (&self.target.settings, self.clock.now_ms());
+        if self.another || now < self.pauses.look.until_ms {
+            return Next::Wait(Some(self.pauses.look.until_ms).filter(|_| !self.another));
+        }
         let due = if self.snapshot.is_some() {
             Due::Never
         } else if self.broken.is_some() {
@@ -235,6 +207,8 @@ impl Keeper {
     async fn take(&mut self, event: Event) {
         match event {
             Event::Arrived(file, bytes) => {
+                // Create-only: nobody had gone on from the position before.
+                (self.sure_since_ms, self.pauses.look) = (file.since_ms, Pause::default());
                 self.inventory.add(file);
                 if let Some(bytes) =
                     bytes.filter(|_| file.level == Level::RAW && !self.target.settings.levels.is_empty())
@@ -259,6 +233,57 @@ impl Keeper {
                 }
             }
         }
+    }
+
+    /// Whether the replica is ours alone, as it was when we uploaded last.
+    async fn is_alone(&mut self) -> bool {
+        let now = self.clock.now_ms();
+        if now.saturating_sub(self.sure_since_ms) < compact::millis(SURE) {
+            return true;
+        }
+        let sight = alone::look(&*self.target.store, &self.inventory, Deadline::after(REQUEST)).await;
+        let (db, url) = (&self.target.db, self.target.store.url());
+        match sight {
+            Ok(Sight::Alone) => {}
+            Ok(Sight::Empty) => {
+                tracing::warn!(%db, "{url} is empty, everything in it was removed: a new snapshot is uploaded");
+                self.inventory = Inventory::default();
+                (self.broken, self.sure_since_ms) = (Some("it is empty".to_owned()), now);
+                return false;
+            }
+            Ok(Sight::Another(end)) => {
+                tracing::error!(
+                    %db, "{url} no longer holds TXID {end}, our newest file, but others: is another instance writing \
+                     there? Nothing is merged or deleted by this one any more"
+                );
+                self.another = true;
+                return false;
+            }
+            // Should it be ours, it is about to be known.
+            Ok(Sight::Behind(txid)) => {
+                let speak = self.pauses.look.fail(now, true);
+                self.say("nothing is merged or deleted for now: another instance may be writing there", &txid, speak);
+                return false;
+            }
+            Err(error) => {
+                let speak = self.pauses.look.fail(now, error.may_heal());
+                self.say("nothing is merged or deleted for now", &error, speak);
+                return false;
+            }
+        }
+        (self.sure_since_ms, self.pauses.look) = (now, Pause::default());
+        true
+    }
+
+    /// Something is not there although we know of it: the next look takes nothing for granted.
+    async fn lost(&mut self, level: Level, range: TxidRange) {
+        let (db, url) = (&self.target.db, self.target.store.url());
+        tracing::warn!(
+            %db, "{url} has lost a file of level {}: {range}; does anything but litevisor delete there?", level.0
+        );
+        self.inventory.remove(level, range);
+        self.sure_since_ms = i64::MIN;
+        self.check().await;
     }
 
     /// Whether the newest state can be restored, as far as we know; a snapshot makes it so again.
@@ -325,11 +350,7 @@ impl Keeper {
         let (db, url) = (&self.target.db, self.target.store.url());
         let below = Level(job.level.0.saturating_sub(1));
         match failure {
-            Failure::Gone(range) => {
-                tracing::warn!(%db, "{url} has lost a file of level {}: {range}; does anything but litevisor delete there?", below.0);
-                self.inventory.remove(below, *range);
-                return self.check().await;
-            }
+            Failure::Gone(range) => self.lost(below, *range).await,
             Failure::Merge(error) => {
                 tracing::warn!(%db, "files of level {} in {url} cannot be merged: {error}", below.0);
                 // What is wrong together, without one being damaged, is of no use either.
@@ -352,7 +373,13 @@ impl Keeper {
         let layout = self.target.store.layout();
         for group in groups {
             let keys: Vec<_> = group.iter().map(|file| layout.key(file.level, file.range)).collect();
-            if let Err(error) = self.target.store.delete(&keys, Deadline::after(REQUEST)).await {
+            let store = &*self.target.store;
+            let deleted = match alone::missing(store, &group, Deadline::after(REQUEST)).await {
+                Ok(Some((level, range))) => return self.lost(level, range).await,
+                Ok(None) => store.delete(&keys, Deadline::after(REQUEST)).await,
+                Err(error) => Err(error),
+            };
+            if let Err(error) = deleted {
                 let heals = error.may_heal();
                 let speak = self.pauses.delete.fail(self.clock.now_ms(), heals);
                 let hint = if error.kind == StoreErrorKind::Denied {

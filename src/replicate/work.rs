@@ -44,7 +44,7 @@ pub(super) struct Queue {
     node_id: u64,
     /// Last number given to a segment.
     numbered: Txid,
-    last_timestamp_ms: i64,
+    pub(super) last_timestamp_ms: i64,
     /// In the order in which they must arrive; those in the spill directory come first.
     pub(super) pending: VecDeque<Pending>,
 }

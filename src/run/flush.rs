@@ -61,7 +61,7 @@ fn summary(db: &DbPath, status: &Status, in_time: bool) -> DatabaseSummary {
     DatabaseSummary {
         database: db.to_string(),
         complete: missing.is_none(),
-        fenced: status.fenced.is_some(),
+        fenced: status.fenced.is_some() && !status.refused,
         captured: position(status.captured.0.max(status.uploaded.0)),
         uploaded: position(status.uploaded.0),
         missing,
@@ -83,7 +83,10 @@ mod tests {
         let late = summary(&db, &Status { problem: Some("no route".into()), ..status.clone() }, false);
         assert_eq!(late.missing.as_deref(), Some("everything after 0000000000000007: no route"));
         assert_eq!((late.complete, late.captured.as_str()), (false, "0000000000000008"));
-        let fenced = summary(&db, &Status { fenced: Some("node 9".into()), ..status }, true);
+        let fenced = Status { fenced: Some("node 9".into()), ..status };
+        let refused = summary(&db, &Status { refused: true, ..fenced.clone() }, true);
+        assert!(!refused.complete && !refused.fenced, "nobody has taken it over");
+        let fenced = summary(&db, &fenced, true);
         assert!(!fenced.complete && fenced.fenced && !done.fenced);
         assert_eq!(summary(&db, &Status::default(), true).uploaded, "none");
     }

@@ -215,3 +215,89 @@ fn an_image_on_its_way_is_looked_at_again() {
     world.upload_all(&mut work);
     assert_eq!(world.replica[0].header.range.max, Txid(1));
 }
+
+/// A snapshot says that it is the newest position of the replica: with anything still waiting it would not be.
+#[test]
+fn no_snapshot_while_anything_waits() {
+    let mut world = World::new();
+    let mut work = world.outage(2);
+    assert!(work.snapshot().unwrap().is_none(), "two are spilled");
+    drop(work);
+    let mut work = world.start();
+    while work.pending().is_some() {
+        assert!(work.snapshot().unwrap().is_none(), "what an earlier run spilled is on its way");
+        world.put(&mut work);
+        let (_, file) = work.arrived().unwrap();
+        file.inspect(|path| spill::remove(path).unwrap());
+    }
+    world.upload_all(&mut work);
+    let of_the_tip = |world: &World, work: &mut Work| {
+        let header = work.snapshot().unwrap().unwrap().header;
+        let tip = &world.replica.last().unwrap().header;
+        assert_eq!((header.range.min, header.range.max), (Txid::FIRST, tip.range.max));
+        assert_eq!((header.db_checksum, header.commit), (tip.db_checksum, tip.commit));
+    };
+    of_the_tip(&world, &mut work);
+    // Committed and not captured yet: the snapshot is of the replica's position all the same.
+    world.write(100);
+    of_the_tip(&world, &mut work);
+    assert!(work.capture(false).unwrap());
+    assert!(work.snapshot().unwrap().is_none(), "one is pending");
+}
+
+/// The WAL's limit counts for more than a snapshot on its way: that is given up, and never a mixture.
+#[test]
+fn a_snapshot_on_its_way_is_right_or_given_up_when_the_wal_is_let_go_of() {
+    let mut world = World::new();
+    let mut work = world.start();
+    world.write(2_000_000);
+    world.upload_all(&mut work);
+    let snapshot = work.snapshot().unwrap().unwrap();
+    let Content::Pages(pages) = &snapshot.content else { panic!("it is large enough to be read while it is sent") };
+    let encode = || {
+        let mut bytes = Vec::new();
+        pages.encode(&snapshot.header, usize::MAX, |piece| {
+            bytes = piece;
+            true
+        })?;
+        Ok::<_, SegmentError>(bytes)
+    };
+    let before = encode().unwrap();
+    world.app.execute_batch("UPDATE t SET x = randomblob(1000000)").unwrap();
+    let relief = work.relieve(&settings()).unwrap();
+    assert!(matches!(relief, Relief::Done { restarted: true }), "{relief:?}");
+    assert_eq!(encode().unwrap(), before, "its frames are still there");
+    // The next commit starts the WAL over; the database file has the newer pages.
+    world.write(100);
+    assert!(matches!(encode(), Err(SegmentError::Changed { .. })));
+    world.upload_all(&mut work);
+    let after = work.snapshot().unwrap().unwrap();
+    assert!(after.header.range.max > snapshot.header.range.max);
+    drop(work);
+    assert!(world.goes_on("after the snapshot"));
+}
+
+/// Points in time are found by the timestamps: they increase with the TXID whatever the clock does, also across runs.
+#[test]
+fn the_clock_may_be_set_back() {
+    let mut world = World::new();
+    let mut work = world.start();
+    world.upload_all(&mut work);
+    let future = 4_102_444_800_000;
+    work.queue.last_timestamp_ms = future;
+    for run in 0..3 {
+        for _ in 0..2 {
+            world.write(100);
+            world.upload_all(&mut work);
+        }
+        let snapshot = work.snapshot().unwrap().unwrap().header.timestamp_ms;
+        world.write(100);
+        world.upload_all(&mut work);
+        let newest = world.replica.last().unwrap().header.timestamp_ms;
+        assert!(snapshot > future && newest > snapshot, "run {run}");
+        drop(work);
+        work = world.start();
+    }
+    let times: Vec<i64> = world.replica.iter().map(|file| file.header.timestamp_ms).collect();
+    assert!(times.windows(2).all(|pair| pair[0] < pair[1]), "{times:?}");
+}

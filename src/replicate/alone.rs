@@ -1,0 +1,70 @@
+//! Before upkeep does anything after a quiet time: is the replica still the one that we know? Its inventory would not
+//! show another writer, who may have taken the replica over or begun it anew, and rely on what we would merge or delete.
+//! In: our newest file. Out: what two small requests tell about it (rarely a listing). Changes nothing.
+
+use super::inventory::Inventory;
+use super::retain::Deletion;
+use crate::ltx::{HEADER_BYTES, Header};
+use crate::model::{Deadline, Txid, TxidRange};
+use crate::replica::Listing;
+use crate::store::layout::Level;
+use crate::store::{Store, StoreError, StoreErrorKind};
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Sight {
+    /// The replica ends where we say.
+    Alone,
+    /// There is a position behind ours: ours on its way, or somebody else's.
+    Behind(Txid),
+    /// Our newest file is gone, others are there: another history.
+    Another(Txid),
+    /// Nothing is there at all.
+    Empty,
+}
+
+/// Whoever goes on from our position creates the raw file behind it, and removes it only after ours: so one of the two
+/// questions tells, whenever it is asked.
+pub async fn look(store: &dyn Store, inventory: &Inventory, by: Deadline) -> Result<Sight, StoreError> {
+    let end = inventory.end();
+    if there(store, Level::RAW, TxidRange::single(end.next()), by).await? {
+        return Ok(Sight::Behind(end.next()));
+    }
+    // A replica whose newest position has no raw file gets one with the next upload.
+    let raw = inventory.newest(Level::RAW).filter(|file| file.range.max == end);
+    match raw {
+        Some(raw) if !there(store, Level::RAW, raw.range, by).await? => {
+            let layout = store.layout();
+            let listed = Listing::of(layout, &store.list(layout.all_levels(), by).await?);
+            Ok(if listed.files.is_empty() { Sight::Empty } else { Sight::Another(end) })
+        }
+        _ => Ok(Sight::Alone),
+    }
+}
+
+/// What makes the deletion of `group` right, if it is not in the replica.
+pub async fn missing(
+    store: &dyn Store,
+    group: &[Deletion],
+    by: Deadline,
+) -> Result<Option<(Level, TxidRange)>, StoreError> {
+    let mut seen = None;
+    for replaced in group.iter().map(Deletion::replaced_by) {
+        if seen.replace(replaced) == Some(replaced) {
+            continue;
+        }
+        if !there(store, replaced.0, replaced.1, by).await? {
+            return Ok(Some(replaced));
+        }
+    }
+    Ok(None)
+}
+
+/// Asks for the head: a listing costs ten times as much.
+async fn there(store: &dyn Store, level: Level, range: TxidRange, by: Deadline) -> Result<bool, StoreError> {
+    let key = store.layout().key(level, range);
+    match store.get(&key, Some(0..HEADER_BYTES as u64), by).await {
+        Ok(head) => Ok(Header::from_start(&head).is_ok_and(|header| header.range == range)),
+        Err(error) if error.kind == StoreErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
