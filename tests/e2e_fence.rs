@@ -87,6 +87,38 @@ fn of_two_that_begin_with_an_empty_replica_one_is_fenced() {
     one_of_two_is_fenced(&site, &other);
 }
 
+/// It slept (a frozen machine, a throttled container) while another one went on from its position, merged what it wrote and
+/// deleted it: the name of its next file is free again.
+#[test]
+fn one_that_slept_does_not_go_on_where_it_was() {
+    let brisk = "levels = [\"300ms\"]\nretention = { l0 = \"1s\" }";
+    let site = Site::in_directory().with_database_settings(brisk);
+    site.make_history(100);
+    let mut other = twin(&site);
+    other.database_settings.clone_from(&site.database_settings);
+    let mut sleeper = site.run_bank(&["--rate", "20"]);
+    site.wait_for_acks(site.acked() + 20);
+    // Right after an upload nothing is under way: the next one comes a second later.
+    let before = site.replica.newest_txid();
+    wait_until("an upload", SOON, || site.replica.newest_txid() > before);
+    let tree: Vec<_> = std::iter::once(sleeper.pid()).chain(support::process::descendants(sleeper.pid())).collect();
+    tree.iter().for_each(|pid| nix::sys::signal::kill(*pid, nix::sys::signal::SIGSTOP).unwrap());
+    let end = site.replica.newest_txid();
+    std::fs::remove_dir_all(other.disk()).unwrap();
+    let mut winner = other.run_bank(&["--rate", "50"]);
+    wait_until("the sleeper's next file to be written, merged and deleted", SOON, || {
+        let files = site.replica.ltx_files();
+        files.keys().any(|(_, _, max)| *max > end + 3) && !files.contains_key(&(0, end + 1, end + 1))
+    });
+    let newest = site.replica.newest_txid();
+    tree.iter().for_each(|pid| nix::sys::signal::kill(*pid, nix::sys::signal::SIGCONT).unwrap());
+    assert_eq!(sleeper.wait(SOON).code, 75, "{}", sleeper.log_text());
+    assert!(winner.is_running() && site.replica.newest_txid() >= newest, "{}", winner.log_text());
+    assert_eq!(winner.stop().code, 0, "{}", winner.log_text());
+    assert!(!site.replica.ltx_files().contains_key(&(0, end + 1, end + 1)), "the sleeper left something");
+    other.assert_replica_holds_everything("what the winner wrote");
+}
+
 #[test]
 fn the_loser_goes_on_without_replication_where_that_is_configured() {
     let site = Site::in_directory().with_database_settings("on_conflict = \"continue\"");

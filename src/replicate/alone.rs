@@ -2,6 +2,7 @@
 //! show another writer, who may have taken the replica over or begun it anew, and rely on what we would merge or delete.
 //! In: our newest file. Out: what two small requests tell about it (rarely a listing). Changes nothing.
 
+use super::ReplicateSettings;
 use super::inventory::Inventory;
 use super::retain::Deletion;
 use crate::ltx::{HEADER_BYTES, Header};
@@ -9,6 +10,7 @@ use crate::model::{Deadline, Txid, TxidRange};
 use crate::replica::Listing;
 use crate::store::layout::Level;
 use crate::store::{Store, StoreError, StoreErrorKind};
+use std::time::Duration;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Sight {
@@ -20,6 +22,18 @@ pub enum Sight {
     Another(Txid),
     /// Nothing is there at all.
     Empty,
+}
+
+/// For this long after our last upload nobody else can have the replica in a way that our next one would not meet: whoever
+/// goes on from our position creates the raw file that we would create, and keeps it for the retention's time.
+pub fn sure(settings: &ReplicateSettings) -> Duration {
+    const LONGEST: Duration = Duration::from_secs(60);
+    settings.retention.map_or(LONGEST, |retention| LONGEST.min(retention.raw / 2))
+}
+
+/// Whether the newest raw file, which we know, is still there. Nobody removes it before there is a newer one.
+pub async fn still_ends_at(store: &dyn Store, end: Txid, by: Deadline) -> Result<bool, StoreError> {
+    there(store, Level::RAW, TxidRange::single(end), by).await
 }
 
 /// Whoever goes on from our position creates the raw file behind it, and removes it only after ours: so one of the two

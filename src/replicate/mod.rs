@@ -42,7 +42,7 @@ use crate::store::Store;
 use mailbox::{Mailbox, Request};
 use status::StatusCell;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use task::Task;
 use tokio::sync::{Notify, mpsc, oneshot};
 use watch::Watcher;
@@ -111,7 +111,8 @@ impl Replicator {
         self.watcher.add(target.db.clone(), Arc::clone(&changed));
         let handle = Handle { requests, status: Arc::clone(&status) };
         let (mailbox, node_id) = (Mailbox::new(inbox), local_state::new_node_id());
-        let task = Task { target, node_id, status, changed, mailbox, hold, conflict: self.conflict.clone() };
+        let (conflict, sure_since) = (self.conflict.clone(), Instant::now());
+        let task = Task { target, node_id, status, changed, mailbox, hold, conflict, sure_since };
         tokio::spawn(keep_running(task));
         handle
     }

@@ -2,20 +2,21 @@
 //! checkpoint until the end. Never blocks the async thread: disk work runs in `blocking`.
 
 use super::Target;
+use super::alone;
 use super::anchor::{self, AnchorError};
 use super::capture::{Capture, CaptureError};
 use super::outbox::Refusal;
 use super::relief::{Keeper, Outbox, Spoken, Unnumbered};
 use super::task::{End, TICK, TURN, Task, blocking};
 use super::upkeep::Upkeep;
-use super::upload::{self, Content, Stored, UploadError};
+use super::upload::{self, Content, Segment, Stored, UploadError};
 use super::work::Work;
 use crate::local_state::spill;
-use crate::model::{Captured, Deadline};
+use crate::model::{Captured, Deadline, Txid};
 use crate::replica::{RemoteFile, Tip};
 use crate::sqlite::ReadHold;
 use crate::store::layout::Level;
-use crate::store::{StoreError, retry};
+use crate::store::{Store, StoreError, retry};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{Notify, Semaphore};
@@ -110,6 +111,7 @@ impl Task {
                 Some(Err(error)) => self.stumble(&mut keeper, &mut trouble, &error).await?,
             }
         };
+        self.sure_since = Instant::now();
         Ok((keeper.give_back().await?.capture, found))
     }
 
@@ -131,13 +133,15 @@ impl Task {
         let (txid, snapshot) = (segment.header.range.max, segment.level == Level::SNAPSHOT);
         self.status.update(|status| status.captured = Captured(txid));
         let mut trouble = Trouble::default();
+        let end = work.raw_end();
         let mut keeper = Keeper::new(work, &self.target, &self.status);
         let sent = loop {
             let store = Arc::clone(&self.target.store);
             let segment = keeper.idle().and_then(Work::pending).unwrap_or_else(|| Arc::clone(&segment));
             // Its content is in the WAL: that may be let go of only between two tries.
             let streamed = matches!(segment.content, Content::Pages(_));
-            let put = watched(&self.target, streamed, upload::put(&*store, &segment));
+            let unsure = end.filter(|_| self.sure_since.elapsed() > alone::sure(&self.target.settings));
+            let put = watched(&self.target, streamed, put_after(&*store, &segment, unsure));
             let answer = if streamed {
                 self.mailbox.during(false, put).await
             } else {
@@ -147,15 +151,19 @@ impl Task {
             match answer {
                 None if self.mailbox.closed() => return Err(End::Closed),
                 None => {}
-                Some(Ok(Stored::Yes(sent))) => break sent,
-                Some(Ok(Stored::Earlier)) => {
+                Some(Ok(Some(Stored::Yes(sent)))) => break sent,
+                Some(Ok(None)) => {
+                    return Err(End::Again("the replica's newest file has gone: another writer may be there".into()));
+                }
+                Some(Ok(Some(Stored::Earlier))) => {
                     return Err(End::Again(format!("an earlier upload of TXID {txid} arrived after all")));
                 }
-                Some(Ok(Stored::Foreign(detail))) => return Err(End::Fenced(detail)),
+                Some(Ok(Some(Stored::Foreign(detail)))) => return Err(End::Fenced(detail)),
                 Some(Err(UploadError::Segment(error))) => return Err(End::Again(error.to_string())),
                 Some(Err(UploadError::Store(error))) => self.stumble(&mut keeper, &mut trouble, &error).await?,
             }
         };
+        self.sure_since = Instant::now();
         let mut work = keeper.give_back().await?;
         if trouble.tries > 0 {
             tracing::info!(db = %self.target.db, %txid, "the replica is back: uploaded after {} tries", trouble.tries + 1);
@@ -214,6 +222,17 @@ async fn relieved<T, O: Outbox>(
         answer = request => Ok(answer),
         end = keeper.watch(spoken) => match end? {},
     }
+}
+
+/// After a quiet time the name of the next file may be free again although another writer has been there: it went on, merged
+/// and deleted what it wrote. But then the file before is gone, too: None.
+async fn put_after(store: &dyn Store, segment: &Segment, unsure: Option<Txid>) -> Result<Option<Stored>, UploadError> {
+    if let Some(end) = unsure
+        && !alone::still_ends_at(store, end, Deadline::after(LOOK)).await?
+    {
+        return Ok(None);
+    }
+    upload::put(store, segment).await.map(Some)
 }
 
 #[derive(Default)]

@@ -37,6 +37,8 @@ pub struct Task {
     /// Taken before the app was started, if there was a database.
     pub hold: Option<ReadHold>,
     pub conflict: Conflict,
+    /// When the replica was last seen to end where we say.
+    pub sure_since: Instant,
 }
 
 /// Why a session ended.

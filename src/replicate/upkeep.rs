@@ -25,8 +25,6 @@ use tokio::sync::{Notify, Semaphore, mpsc};
 /// Merges under way at once, of all databases.
 static MERGES: Semaphore = Semaphore::const_new(2);
 const REQUEST: Duration = Duration::from_secs(20);
-/// For this long after our last upload nobody else can have the replica in a way that matters.
-const SURE: Duration = Duration::from_secs(60);
 
 /// Ends a task with its owner.
 pub struct Ends<T>(pub tokio::task::JoinHandle<T>);
@@ -238,7 +236,7 @@ impl Keeper {
     /// Whether the replica is ours alone, as it was when we uploaded last.
     async fn is_alone(&mut self) -> bool {
         let now = self.clock.now_ms();
-        if now.saturating_sub(self.sure_since_ms) < compact::millis(SURE) {
+        if now.saturating_sub(self.sure_since_ms) < compact::millis(alone::sure(&self.target.settings)) {
             return true;
         }
         let sight = alone::look(&*self.target.store, &self.inventory, Deadline::after(REQUEST)).await;

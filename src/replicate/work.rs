@@ -152,6 +152,11 @@ impl Work {
         })
     }
 
+    /// The newest raw file of the replica, if its newest position has one.
+    pub fn raw_end(&self) -> Option<Txid> {
+        Some(self.acked.acked).filter(|txid| *txid != Txid::NONE && !self.needs_level_0)
+    }
+
     /// What is on its way next.
     pub fn pending(&self) -> Option<Arc<Segment>> {
         self.queue.pending.front().map(|pending| Arc::clone(&pending.segment))
