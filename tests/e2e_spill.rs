@@ -55,8 +55,10 @@ fn into_the_outage(site: &Site, gate: &Gate, mood: Mood) -> Litevisor {
     run
 }
 
-/// Segments of this run arrive: the first snapshot is behind us.
+/// Segments of this run arrive: what an earlier one left on the disk is behind us, and so is the first snapshot or the image
+/// that may follow, during which nothing can be numbered and nothing is spilled.
 fn in_the_replica(run: &Litevisor, site: &Site) {
+    eventually(run, "what waited on the disk to arrive", || spilled(site).is_empty());
     let acked = site.acked();
     site.wait_for_acks(acked + 1);
     let before = site.replica.newest_txid();
