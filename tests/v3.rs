@@ -13,7 +13,7 @@ use support::{SOON, bank, litevisor, wait_until};
 
 /// The bank without litevisor, replicated by Litestream 0.3 while it runs.
 fn old_life(site: &Site, transfers: u64) {
-    let old = v3::Replicate::start(&site.replica, &site.db());
+    let old = v3::replicate(&site.replica, &site.db());
     let words = site.bank_words(&["--rate", "200", "--count", &transfers.to_string()]);
     let mut app = Command::new(&words[0]);
     app.args(&words[1..]);

@@ -1,13 +1,13 @@
 //! `litevisor list`: what a replica holds and what of it can be restored. On stdout, for people or as JSON.
 
 use super::places::{Place, places};
-use super::restore::{FailureKind, code};
+use super::restore::{Failure, FailureKind, code};
 use super::runtime;
 use crate::exit;
 use crate::observe::say;
 use crate::replica::Inventory;
 use crate::restore::{RestoreSettings, inventory};
-use crate::store::{self, StoreErrorKind};
+use crate::store;
 use serde_json::{Value, json};
 use std::ffi::OsString;
 use std::fmt::Write;
@@ -25,7 +25,7 @@ async fn all(places: &[Place], settings: &RestoreSettings, as_json: bool) -> u8 
     for place in places {
         let found = match look(place, settings).await {
             Ok(found) => found,
-            Err((kind, told)) => {
+            Err(Failure { kind, told }) => {
                 tracing::error!("{} cannot be listed: {told}", place.name());
                 failures.push(kind);
                 continue;
@@ -48,15 +48,9 @@ async fn all(places: &[Place], settings: &RestoreSettings, as_json: bool) -> u8 
     code(failures.into_iter(), false)
 }
 
-async fn look(place: &Place, settings: &RestoreSettings) -> Result<Inventory, (FailureKind, String)> {
-    let store = store::open(&place.replica).map_err(|error| {
-        let kind = match error.kind {
-            StoreErrorKind::Invalid => FailureKind::Local,
-            _ => FailureKind::Unavailable,
-        };
-        (kind, error.to_string())
-    })?;
-    inventory(&*store, settings).await.map_err(|error| ((&error).into(), error.to_string()))
+async fn look(place: &Place, settings: &RestoreSettings) -> Result<Inventory, Failure> {
+    let store = store::open(&place.replica)?;
+    Ok(inventory(&*store, settings).await?)
 }
 
 fn text(place: &Place, found: &Inventory) -> String {

@@ -2,15 +2,15 @@
 //! beside it, except that the scratch directory may stand there.
 
 use super::places::{Place, places};
-use super::restore::{FailureKind, code, told};
+use super::restore::{Failure, FailureKind, code, told};
 use super::runtime;
 use crate::exit;
 use crate::model::DbPath;
 use crate::observe::say;
 use crate::replica::Target;
-use crate::restore::{Audit, Owners, Progress, RestoreError, RestoreSettings, audit, restore_to};
+use crate::restore::{Audit, Owners, Progress, RestoreSettings, audit, restore_to};
 use crate::sqlite::integrity;
-use crate::store::{self, StoreErrorKind};
+use crate::store;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
@@ -23,7 +23,7 @@ pub fn verify(file: Option<PathBuf>, subject: Option<OsString>, quick: bool) -> 
             for place in &places {
                 match one(place, settings, quick).await {
                     Ok(proven) => say(&format!("{} is sound\n{proven}", place.name())),
-                    Err((kind, told)) => {
+                    Err(Failure { kind, told }) => {
                         tracing::error!("{} is not proven: {told}", place.name());
                         failures.push(kind);
                     }
@@ -34,33 +34,27 @@ pub fn verify(file: Option<PathBuf>, subject: Option<OsString>, quick: bool) -> 
     })
 }
 
-async fn one(place: &Place, settings: &RestoreSettings, quick: bool) -> Result<String, (FailureKind, String)> {
-    let failed = |error: RestoreError| ((&error).into(), error.to_string());
-    let store = store::open(&place.replica).map_err(|error| {
-        let kind = match error.kind {
-            StoreErrorKind::Invalid => FailureKind::Local,
-            _ => FailureKind::Unavailable,
-        };
-        (kind, error.to_string())
-    })?;
-    let scratch = Scratch::new(place).map_err(|error| (FailureKind::Local, error))?;
+async fn one(place: &Place, settings: &RestoreSettings, quick: bool) -> Result<String, Failure> {
+    let damaged = |told| Failure { kind: FailureKind::Damaged, told };
+    let store = store::open(&place.replica)?;
+    let scratch = Scratch::new(place).map_err(|told| Failure { kind: FailureKind::Local, told })?;
     let db = scratch.db();
     let (owners, progress) = (Owners::default(), Progress::default());
     let restored = restore_to(db.as_path(), &*store, Target::Latest, settings, &owners, true, &progress).await;
-    let restored = restored.map_err(failed)?;
-    let problems = integrity::problems(&db, quick).map_err(|error| (FailureKind::Damaged, error.to_string()))?;
+    let restored = restored?;
+    let problems = integrity::problems(&db, quick).map_err(|error| damaged(error.to_string()))?;
     if let Some(first) = problems.first() {
         let told = format!("what it restores to is damaged, says SQLite: {first} ({} lines)", problems.len());
-        return Err((FailureKind::Damaged, told));
+        return Err(damaged(told));
     }
-    let audit = audit(&*store, settings, &progress).await.map_err(failed)?;
+    let audit = audit(&*store, settings, &progress).await?;
     if let Some((key, damage)) = audit.damaged.first() {
         let more = match audit.damaged.len() - 1 {
             0 => String::new(),
             more => format!(" (and {more} more files)"),
         };
         let told = format!("the latest state is sound, but {key} is damaged: {damage}{more}");
-        return Err((FailureKind::Damaged, told));
+        return Err(damaged(told));
     }
     let Audit { files, bytes, with_db_checksum, .. } = audit;
     let check = if quick { "quick_check" } else { "integrity_check" };

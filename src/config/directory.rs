@@ -50,7 +50,7 @@ impl DirectorySettings {
 /// What beside databases lies in such a directory: SQLite's side files, files of ours and of a copy on its way, and everything
 /// hidden.
 fn is_database_name(name: &str) -> bool {
-    let ours = [".litevisor-staged", ".litevisor-aside"].iter().any(|mark| name.contains(mark));
+    let ours = [DbPath::STAGED, DbPath::ASIDE].iter().any(|mark| name.contains(mark));
     let side = SIDE_SUFFIXES.iter().any(|suffix| name.ends_with(suffix));
     !(name.is_empty() || name.starts_with('.') || name.contains(['/', '\0']) || name.ends_with(".tmp") || side || ours)
 }

@@ -12,6 +12,10 @@ pub struct DbPath(PathBuf);
 pub const SIDE_SUFFIXES: [&str; 3] = ["-wal", "-shm", "-journal"];
 
 impl DbPath {
+    /// What the names of `staged` and `aside` end with.
+    pub const STAGED: &str = ".litevisor-staged";
+    pub const ASIDE: &str = ".litevisor-aside";
+
     pub fn new(path: impl Into<PathBuf>) -> DbPath {
         DbPath(path.into())
     }
@@ -62,13 +66,13 @@ impl DbPath {
 
     /// The restored database before it is installed.
     pub fn staged(&self) -> PathBuf {
-        self.with_suffix(".litevisor-staged")
+        self.with_suffix(DbPath::STAGED)
     }
 
     /// The database that was here before, while a restore is being installed. Its existence is the mark of an open
     /// installation.
     pub fn aside(&self) -> DbPath {
-        DbPath(self.with_suffix(".litevisor-aside"))
+        DbPath(self.with_suffix(DbPath::ASIDE))
     }
 
     fn with_suffix(&self, suffix: &str) -> PathBuf {

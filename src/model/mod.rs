@@ -20,7 +20,7 @@ pub use db_path::DbPath;
 pub use deadline::Deadline;
 pub use ending::{Ending, NotStarted};
 pub use moment::Moment;
-pub use page::{PageNo, PageSize};
+pub use page::{DB_MAGIC, PageNo, PageSize};
 pub use position::{Captured, Uploaded};
 pub use process::{AppExit, Signal, SignalMap};
 pub use restart::{Restart, RestartSettings, SuccessCodes};

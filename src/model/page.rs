@@ -2,6 +2,9 @@
 
 use std::fmt;
 
+/// What every SQLite database begins with.
+pub const DB_MAGIC: &[u8; 16] = b"SQLite format 3\0";
+
 /// Byte that SQLite uses for locking; the page that holds it carries no data and is never in a WAL or LTX file.
 const PENDING_BYTE: u64 = 0x4000_0000;
 

@@ -9,7 +9,7 @@ use super::source::{Source, SourceError};
 use super::verify::{VerifiedDb, verify_old};
 use crate::ltx::v3::Part;
 use crate::ltx::{FrameDecoder, FrameError};
-use crate::model::{DbPath, PageSize, Txid, TxidRange};
+use crate::model::{DB_MAGIC, DbPath, PageSize, Txid, TxidRange};
 use crate::replica::{OldFile, OldPlan, RemoteFile};
 use crate::store::layout::Level;
 use crate::wal::{Cursor, Fed, HEADER, Scanner, WalHeader, frame_size};
@@ -178,7 +178,7 @@ impl OldAssembly {
             self.staged.read_exact_at(&mut header, 0)?;
         }
         let size = header.get(16..18).and_then(|bytes| bytes.first_chunk()).map(|bytes| u16::from_be_bytes(*bytes));
-        let size = size.filter(|_| header.starts_with(b"SQLite format 3\0")).and_then(PageSize::from_db_header);
+        let size = size.filter(|_| header.starts_with(DB_MAGIC)).and_then(PageSize::from_db_header);
         let size = size.ok_or(Damage::NotSqlite("it does not begin like a database"))?;
         if !self.snapshot.is_multiple_of(u64::from(size.get())) {
             return Err(Damage::NotSqlite("it ends in the middle of a page").into());

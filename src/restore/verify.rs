@@ -4,7 +4,7 @@ use super::assemble::Assembled;
 use super::error::{Damage, RestoreError};
 use super::v3::OldAssembled;
 use crate::ltx::v3::Part;
-use crate::model::{DbChecksum, DbPath, FileChecksum, Moment, PageSize, Txid};
+use crate::model::{DB_MAGIC, DbChecksum, DbPath, FileChecksum, Moment, PageSize, Txid};
 use crate::replica::OldFile;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -91,7 +91,7 @@ fn look(
 
 /// The fields of the database header that must agree with what the files said of it.
 fn check_header(header: &[u8; 100], page_size: PageSize) -> Result<(), &'static str> {
-    if !header.starts_with(b"SQLite format 3\0") {
+    if !header.starts_with(DB_MAGIC) {
         return Err("its first page is not that of a database");
     }
     let size = header.get(16..18).and_then(|bytes| bytes.first_chunk()).map(|bytes| u16::from_be_bytes(*bytes));
@@ -118,7 +118,7 @@ mod tests {
 
     fn header() -> [u8; 100] {
         let mut header = [0; 100];
-        header[..16].copy_from_slice(b"SQLite format 3\0");
+        header[..16].copy_from_slice(DB_MAGIC);
         header[16..18].copy_from_slice(&4096u16.to_be_bytes());
         header[28..32].copy_from_slice(&7u32.to_be_bytes());
         header

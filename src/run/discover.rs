@@ -5,7 +5,7 @@
 use super::owners::OwnersError;
 use super::prepare::Database;
 use crate::config::{DatabaseSettings, DirectorySettings};
-use crate::model::Deadline;
+use crate::model::{DbPath, Deadline};
 use crate::restore::{Owners, RestoreSettings};
 use crate::sqlite::files::{self, Kind};
 use crate::store::{StoreError, Stores, retry};
@@ -115,7 +115,9 @@ impl Names {
         for file in entries.flatten() {
             let Ok(name) = file.file_name().into_string() else { continue };
             // A killed restore has set it aside: the next one puts it back.
-            if let Some(aside) = name.strip_suffix(ASIDE).filter(|name| entry.takes(name) && !known.contains(*name)) {
+            if let Some(aside) =
+                name.strip_suffix(DbPath::ASIDE).filter(|name| entry.takes(name) && !known.contains(*name))
+            {
                 names.databases.insert(aside.to_owned());
                 continue;
             }
@@ -150,8 +152,6 @@ struct Watched {
     read_at: Option<SystemTime>,
 }
 
-/// What `DbPath::aside` appends.
-const ASIDE: &str = ".litevisor-aside";
 /// File systems keep times of this coarseness or better.
 const COARSE: Duration = Duration::from_secs(2);
 

@@ -3,6 +3,7 @@
 //! database file that we read ourselves is opened once, before the first connection, and never closed again. (The
 //! `-wal` carries no locks and may be opened freely; the `-shm` is never opened.)
 
+use crate::model::DB_MAGIC;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
 use std::collections::HashMap;
@@ -76,7 +77,7 @@ pub fn kind(path: &Path) -> io::Result<Kind> {
     if kept.as_ref().is_some_and(|kept| kept.contains_key(&id)) {
         return Ok(Kind::Sqlite);
     }
-    let mut start = [0; MAGIC.len()];
+    let mut start = [0; DB_MAGIC.len()];
     let got = match File::open(path) {
         Ok(file) => read_full(&file, 0, &mut start)?,
         Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
@@ -84,12 +85,10 @@ pub fn kind(path: &Path) -> io::Result<Kind> {
     };
     Ok(match got {
         0 => Kind::Empty,
-        16 if start == *MAGIC => Kind::Sqlite,
+        16 if start == *DB_MAGIC => Kind::Sqlite,
         _ => Kind::Other,
     })
 }
-
-const MAGIC: &[u8; 16] = b"SQLite format 3\0";
 
 /// A second safety: an open-file-description lock on SQLite's SHARED range survives the accident that this file exists
 /// to prevent, and keeps other processes from deleting the WAL. Failing to get it is no error.

@@ -10,7 +10,7 @@
 use super::connection::Link;
 use super::error::SqliteError;
 use super::files::{self, FileId, read_full};
-use crate::model::{DbPath, PageSize};
+use crate::model::{DB_MAGIC, DbPath, PageSize};
 use nix::sys::statvfs::{FsFlags, statvfs};
 use std::fs::File;
 use std::os::unix::fs::MetadataExt;
@@ -294,8 +294,6 @@ pub fn check(path: &DbPath) -> Result<(), SqliteError> {
     }
 }
 
-const MAGIC: &[u8] = b"SQLite format 3\0";
-
 struct Header {
     page_size: PageSize,
     /// Its changes go through a rollback journal.
@@ -311,7 +309,7 @@ fn read_header(path: &DbPath, db: &File) -> Result<Header, SqliteError> {
         subject: path.to_string(),
         detail: "it is not an SQLite database (its header is not one; encrypted databases are not supported)".into(),
     };
-    if header.iter().take(got).zip(MAGIC).any(|(byte, magic)| byte != magic) {
+    if header.iter().take(got).zip(DB_MAGIC).any(|(byte, magic)| byte != magic) {
         return Err(foreign());
     }
     if got < header.len() {

@@ -28,14 +28,17 @@ fn config(directory: &Path, replica: &Replica, db: &Path) -> PathBuf {
 
 /// `litestream restore` of the latest state into `out`, which is replaced. Err is what it said.
 pub fn restore(replica: &Replica, out: &Path) -> Result<(), String> {
+    let directory = tempfile::tempdir().unwrap();
+    let db = directory.path().join("any.db");
+    restore_by(VERSION, &config(directory.path(), replica, &db), &db, out)
+}
+
+fn restore_by(version: &str, config: &Path, db: &Path, out: &Path) -> Result<(), String> {
     for side in ["", "-wal", "-shm"] {
         let _ = std::fs::remove_file(format!("{}{side}", out.display()));
     }
-    let directory = tempfile::tempdir().unwrap();
-    let db = directory.path().join("any.db");
-    let mut restore = command(VERSION);
-    restore.arg("restore").arg("-config").arg(config(directory.path(), replica, &db)).arg("-o").arg(out).arg(&db);
-    let output = restore.output().unwrap();
+    let output =
+        command(version).arg("restore").arg("-config").arg(config).arg("-o").arg(out).arg(db).output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     if output.status.success() && out.exists() { Ok(()) } else { Err(said) }
 }
@@ -43,20 +46,26 @@ pub fn restore(replica: &Replica, out: &Path) -> Result<(), String> {
 /// `litestream replicate` beside an app that somebody else runs.
 pub struct Replicate {
     process: Process,
+    /// Makes its last sync, then ends.
+    ends_by: Signal,
     _directory: tempfile::TempDir,
 }
 
 impl Replicate {
     pub fn start(replica: &Replica, db: &Path) -> Replicate {
         let directory = tempfile::tempdir().unwrap();
-        let mut replicate = command(VERSION);
-        replicate.arg("replicate").arg("-config").arg(config(directory.path(), replica, db));
-        Replicate { process: Process::start(replicate), _directory: directory }
+        let config = config(directory.path(), replica, db);
+        Replicate::by(VERSION, &config, Signal::SIGTERM, directory)
     }
 
-    /// SIGTERM: its last sync, then the end.
+    fn by(version: &str, config: &Path, ends_by: Signal, directory: tempfile::TempDir) -> Replicate {
+        let mut replicate = command(version);
+        replicate.arg("replicate").arg("-config").arg(config);
+        Replicate { process: Process::start(replicate), ends_by, _directory: directory }
+    }
+
     pub fn stop(mut self) -> Ended {
-        kill(self.process.pid(), Signal::SIGTERM).unwrap();
+        kill(self.process.pid(), self.ends_by).unwrap();
         let ended = self.process.wait(super::SOON);
         assert_eq!(ended.code, 0, "litestream replicate:\n{}", self.process.log_text());
         ended
@@ -65,7 +74,7 @@ impl Replicate {
 
 /// Litestream 0.3.13: what people come from.
 pub mod v3 {
-    use super::{Path, PathBuf, Process, Replica, Signal, command, kill};
+    use super::{Path, PathBuf, Replica, Replicate, Signal, restore_by};
 
     const VERSION: &str = "litestream-0.3/bin/litestream";
 
@@ -78,33 +87,13 @@ pub mod v3 {
 
     /// Of the latest state into `out`, which is replaced. Err is what it said.
     pub fn restore(replica: &Replica, db: &Path, out: &Path) -> Result<(), String> {
-        let _ = std::fs::remove_file(out);
         let directory = tempfile::tempdir().unwrap();
-        let mut restore = command(VERSION);
-        restore.arg("restore").arg("-config").arg(config(directory.path(), replica, db)).arg("-o").arg(out).arg(db);
-        let output = restore.output().unwrap();
-        let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-        if output.status.success() && out.exists() { Ok(()) } else { Err(said) }
+        restore_by(VERSION, &config(directory.path(), replica, db), db, out)
     }
 
-    pub struct Replicate {
-        process: Process,
-        _directory: tempfile::TempDir,
-    }
-
-    impl Replicate {
-        pub fn start(replica: &Replica, db: &Path) -> Replicate {
-            let directory = tempfile::tempdir().unwrap();
-            let mut replicate = command(VERSION);
-            replicate.arg("replicate").arg("-config").arg(config(directory.path(), replica, db));
-            Replicate { process: Process::start(replicate), _directory: directory }
-        }
-
-        /// SIGINT: its last sync, then the end.
-        pub fn stop(mut self) {
-            kill(self.process.pid(), Signal::SIGINT).unwrap();
-            let ended = self.process.wait(super::super::SOON);
-            assert_eq!(ended.code, 0, "litestream 0.3 replicate:\n{}", self.process.log_text());
-        }
+    pub fn replicate(replica: &Replica, db: &Path) -> Replicate {
+        let directory = tempfile::tempdir().unwrap();
+        let config = config(directory.path(), replica, db);
+        Replicate::by(VERSION, &config, Signal::SIGINT, directory)
     }
 }

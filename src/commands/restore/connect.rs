@@ -4,9 +4,9 @@ use super::Running;
 use super::jobs::{Failure, FailureKind, Job};
 use crate::model::TxidRange;
 use crate::replica::Target;
-use crate::restore::{Owners, Progress, RestoreError, RestoreSettings, RestoredTo, restore_to};
+use crate::restore::{Owners, Progress, RestoreSettings, RestoredTo, restore_to};
 use crate::run::owners::owners;
-use crate::store::{self, StoreErrorKind};
+use crate::store;
 use std::path::PathBuf;
 use std::rc::Rc;
 
@@ -20,11 +20,8 @@ pub fn start(job: Job, settings: RestoreSettings) -> Running {
 
 async fn one(job: Job, settings: &RestoreSettings, progress: &Progress) -> Result<String, Failure> {
     let Wanted { out, owners, target, force } = wanted(&job)?;
-    let store = store::open(job.replica()).map_err(|error| Failure {
-        kind: if error.kind == StoreErrorKind::Invalid { FailureKind::Local } else { FailureKind::Unavailable },
-        told: error.to_string(),
-    })?;
-    let restored = restore_to(&out, &*store, target, settings, &owners, force, progress).await.map_err(failure)?;
+    let store = store::open(job.replica())?;
+    let restored = restore_to(&out, &*store, target, settings, &owners, force, progress).await?;
     Ok(told(&restored))
 }
 
@@ -66,8 +63,4 @@ pub fn hidden(range: TxidRange) -> String {
         "more may have been committed by then, but it is merged with later changes in {range}: finer files are no longer \
          there"
     )
-}
-
-fn failure(error: RestoreError) -> Failure {
-    Failure { kind: FailureKind::from(&error), told: error.to_string() }
 }

@@ -3,7 +3,7 @@
 use super::jobs::{Failure, FailureKind};
 use crate::config::{Config, DatabaseSettings};
 use crate::run::discover;
-use crate::store::{StoreErrorKind, Stores};
+use crate::store::Stores;
 
 pub fn find(config: &Config) -> Result<Vec<DatabaseSettings>, Failure> {
     if config.directories.is_empty() {
@@ -14,11 +14,7 @@ pub fn find(config: &Config) -> Result<Vec<DatabaseSettings>, Failure> {
     let stores = Stores::default();
     let mut databases = Vec::new();
     for entry in &config.directories {
-        let names =
-            runtime.block_on(discover::in_replica(entry, &stores, &config.restore)).map_err(|error| Failure {
-                kind: if error.kind == StoreErrorKind::Invalid { FailureKind::Local } else { FailureKind::Unavailable },
-                told: error.to_string(),
-            })?;
+        let names = runtime.block_on(discover::in_replica(entry, &stores, &config.restore))?;
         databases.extend(names.iter().map(|name| entry.database(name)));
     }
     Ok(databases)

@@ -6,7 +6,7 @@ use crate::model::Moment;
 use crate::observe::say;
 use crate::restore::choose::Choice;
 use crate::restore::{Progress, RestoreSettings, plan_of};
-use crate::store::{self, StoreErrorKind};
+use crate::store;
 use std::fmt::Write;
 
 /// One after the other: what is printed of one stays together.
@@ -28,12 +28,8 @@ pub async fn all(jobs: Vec<Job>, settings: &RestoreSettings, empty_is_fine: bool
 }
 
 async fn one(job: &Job, settings: &RestoreSettings) -> Result<String, Failure> {
-    let store = store::open(job.replica()).map_err(|error| Failure {
-        kind: if error.kind == StoreErrorKind::Invalid { FailureKind::Local } else { FailureKind::Unavailable },
-        told: error.to_string(),
-    })?;
-    let planned = plan_of(&*store, job.target(), settings, &Progress::default()).await;
-    let (choice, time) = planned.map_err(|error| Failure { kind: (&error).into(), told: error.to_string() })?;
+    let store = store::open(job.replica())?;
+    let (choice, time) = plan_of(&*store, job.target(), settings, &Progress::default()).await?;
     Ok(describe(job, &choice, time))
 }
 

@@ -5,7 +5,7 @@ use crate::config::{Checked, DatabaseSettings};
 use crate::exit;
 use crate::replica::Target;
 use crate::restore::{RestoreError, RestoreErrorKind};
-use crate::store::StoreSettings;
+use crate::store::{StoreError, StoreErrorKind, StoreSettings};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
@@ -150,6 +150,20 @@ impl From<&RestoreError> for FailureKind {
             RestoreErrorKind::NothingThere if matches!(error, RestoreError::NothingThere { .. }) => FailureKind::Empty,
             RestoreErrorKind::NothingThere => FailureKind::NoSuchState,
         }
+    }
+}
+
+impl From<RestoreError> for Failure {
+    fn from(error: RestoreError) -> Self {
+        Failure { kind: FailureKind::from(&error), told: error.to_string() }
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        let local = error.kind == StoreErrorKind::Invalid;
+        let kind = if local { FailureKind::Local } else { FailureKind::Unavailable };
+        Failure { kind, told: error.to_string() }
     }
 }
 

@@ -8,13 +8,13 @@ mod dry_run;
 mod jobs;
 
 pub use connect::told;
-pub use jobs::{FailureKind, Wanted, code};
+pub use jobs::{Failure, FailureKind, Wanted, code};
 
 use super::{configured, logged, outside, refuse, runtime};
 use crate::config::{Additions, LogSettings, Purpose, replica_from_url};
 use crate::restore::{Pace, RestoreSettings};
 use crate::{exit, observe};
-use jobs::{Failure, Job};
+use jobs::Job;
 use std::future::Future;
 use std::path::PathBuf;
 use std::pin::Pin;
