@@ -75,7 +75,7 @@ fn bad_usage_is_64_with_the_usage_on_stderr() {
 #[test]
 fn a_bad_configuration_is_78_and_every_problem_has_its_line() {
     let text = "[app]\ncomand = [\"/bin/true\"]\n\n[shutdown]\ngrace = 10\n\n[[database]]\npath = \"/d/a.db\"\n\
-                [database.replica]\nurl = \"gs://b/p\"\nendpiont = \"x\"\naccess_key_id = \"${LV_TEST_NOT_SET}\"\n";
+                [database.replica]\nurl = \"xs://b/p\"\nendpiont = \"x\"\naccess_key_id = \"${LV_TEST_NOT_SET}\"\n";
     let dir = dir(&[("my.toml", text)]);
     for args in [
         &["check", "--config", "my.toml"][..],
@@ -87,7 +87,7 @@ fn a_bad_configuration_is_78_and_every_problem_has_its_line() {
         let expected = [
             "litevisor: my.toml:2: app.comand is an unknown key, did you mean \"command\"?",
             "litevisor: my.toml:5: shutdown.grace has no unit (\"10\")",
-            "litevisor: my.toml:10: database.replica.url uses gs://, which is not available in this version",
+            "litevisor: my.toml:10: database.replica.url has the unknown scheme xs://",
             "litevisor: my.toml:11: database.replica.endpiont is an unknown key, did you mean \"endpoint\"?",
             "litevisor: my.toml:12: database.replica.access_key_id uses ${LV_TEST_NOT_SET}, which is not set",
         ];
@@ -206,7 +206,7 @@ fn restore_refuses_what_it_cannot_mean() {
         (vec!["restore", "there.db"], 78, "is there already: --force replaces it"),
         (vec!["restore", "/d/two.db", "-o", "there.db"], 78, "is there already: --force replaces it"),
         (vec!["restore", "file:///r/x", "-o", "there.db"], 78, "is there already: --force replaces it"),
-        (vec!["restore", "gs://b/p", "-o", "x.db"], 78, "not available in this version"),
+        (vec!["restore", "xs://b/p", "-o", "x.db"], 78, "has the unknown scheme"),
     ] {
         let said = said(&mut litevisor(dir.path(), &args));
         assert_eq!(said.code, Some(code), "{args:?}: {}", said.err);

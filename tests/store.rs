@@ -140,7 +140,7 @@ async fn s3_a_failing_server_is_unreachable() {
 #[tokio::test]
 async fn s3_a_wrong_secret_is_denied_and_never_shown() {
     let mut settings = s3_settings(&fresh_path("wrong-secret"));
-    settings.secret_access_key = Some(Secret::new("hunter2-wrong"));
+    settings.s3.secret_access_key = Some(Secret::new("hunter2-wrong"));
     let store = open(&settings);
     for error in [
         store.list("", soon()).await.unwrap_err(),
@@ -290,7 +290,7 @@ async fn s3_the_customers_key_is_needed_to_read() {
     let mut settings = plain.clone();
     settings.endpoint = Some(Seaweed::shared().https_endpoint());
     settings.ca_file = Some(seaweed::CA_FILE.into());
-    settings.sse_c_key = Some(Secret::new("AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="));
+    settings.s3.sse_c_key = Some(Secret::new("AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="));
     let store = open(&settings);
     store.put_new("0000/a.ltx", whole("secret"), 0, soon()).await.unwrap();
     store.put_new("0009/big.ltx", Body::Whole(vec![7; 9 << 20].into()), 0, soon()).await.unwrap();
@@ -303,7 +303,7 @@ async fn s3_the_customers_key_is_needed_to_read() {
             assert!(error.detail.starts_with("HTTP 20"), "with the key: {error}");
         }
     }
-    settings.sse_c_key = Some(Secret::new("AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE="));
+    settings.s3.sse_c_key = Some(Secret::new("AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE="));
     let wrong = open(&settings).get("0000/a.ltx", None, soon()).await.unwrap_err();
     assert!(wrong.detail.starts_with("HTTP 40"), "with another key: {wrong}");
 }
@@ -325,10 +325,10 @@ fn settings_that_cannot_work_are_refused_at_once() {
     type Spoil = fn(&mut StoreSettings);
     let cases: [(Spoil, &str); 7] = [
         (|s| s.bucket.clear(), "bucket"),
-        (|s| s.secret_access_key = None, "belong together"),
+        (|s| s.s3.secret_access_key = None, "belong together"),
         (|s| s.endpoint = Some("s3.example.com".to_owned()), "https://s3.example.com"),
         (|s| s.part_size = Some(1 << 20), "part_size"),
-        (|s| s.sse_c_key = Some(Secret::new("short")), "32 bytes"),
+        (|s| s.s3.sse_c_key = Some(Secret::new("short")), "32 bytes"),
         (
             |s| {
                 s.scheme = Scheme::File;
@@ -338,8 +338,8 @@ fn settings_that_cannot_work_are_refused_at_once() {
         ),
         (
             |s| {
-                s.sse_c_key = Some(Secret::new("AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="));
-                s.sse_kms_key_id = Some("key".to_owned());
+                s.s3.sse_c_key = Some(Secret::new("AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="));
+                s.s3.sse_kms_key_id = Some("key".to_owned());
             },
             "exclude each other",
         ),

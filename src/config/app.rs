@@ -1,25 +1,16 @@
 //! `[app]` → `AppSettings`, and which variables the app must not see.
 
 use super::database::Parsed;
+use super::replica::credential_variables;
 use super::section::{Section, Text};
 use super::units;
 use super::url::absolute;
 use super::{AppRules, app_rules};
 use crate::model::Signal;
-use crate::store::Scheme;
 use crate::supervise::AppSettings;
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-
-/// Credentials that S3 replicas are commonly given through the environment.
-const S3_CREDENTIALS: [&str; 5] = [
-    "AWS_ACCESS_KEY_ID",
-    "AWS_SECRET_ACCESS_KEY",
-    "AWS_SESSION_TOKEN",
-    "LITESTREAM_ACCESS_KEY_ID",
-    "LITESTREAM_SECRET_ACCESS_KEY",
-];
 
 /// `[app]` as written; an empty command means that none was given.
 pub struct RawApp {
@@ -94,12 +85,10 @@ pub fn settings(app: RawApp, databases: &[Parsed]) -> AppSettings {
     }
 }
 
-/// The names that carried a replica's credentials to us. Without an S3 replica the usual names are the app's own.
+/// The names that carried a replica's credentials to us. Without a replica of that kind the usual names are the app's own.
 fn removed(databases: &[Parsed]) -> Vec<OsString> {
-    let mut names: BTreeSet<&str> = BTreeSet::new();
-    if databases.iter().any(|parsed| parsed.settings.replica.scheme == Scheme::S3) {
-        names.extend(S3_CREDENTIALS);
-    }
+    let usual = databases.iter().flat_map(|parsed| credential_variables(parsed.settings.replica.scheme));
+    let mut names: BTreeSet<&str> = usual.copied().collect();
     names.extend(databases.iter().flat_map(|parsed| parsed.secret_variables.iter().map(String::as_str)));
     names.into_iter().map(OsString::from).collect()
 }

@@ -152,5 +152,5 @@ pub fn doubles(databases: &[Parsed]) -> Vec<(Place, String)> {
 }
 
 fn same_place(a: &StoreSettings, b: &StoreSettings) -> bool {
-    (a.scheme, &a.endpoint, &a.bucket, &a.path) == (b.scheme, &b.endpoint, &b.bucket, &b.path)
+    a.same_service(b) && a.path == b.path
 }

@@ -169,7 +169,7 @@ pub fn overlaps(databases: &[Parsed]) -> Vec<(Place, String)> {
                 found.push((later.path_place.clone(), told));
             }
             let (a, b) = (&earlier.settings.replica, &later.settings.replica);
-            let same_service = (a.scheme, &a.endpoint, &a.bucket) == (b.scheme, &b.endpoint, &b.bucket);
+            let same_service = a.same_service(b);
             let (from, to) = (Path::new(&a.path), Path::new(&b.path));
             if same_service && (from.starts_with(to) || to.starts_with(from)) {
                 let told =

@@ -9,6 +9,7 @@ use crate::store::StoreSettings;
 use crate::supervise::AppSettings;
 use std::ffi::OsStr;
 use std::fmt::Write;
+use std::path::PathBuf;
 
 const HIDDEN: &str = "***";
 
@@ -125,20 +126,29 @@ fn show_upkeep(out: &mut Out, replicate: &ReplicateSettings) {
 
 fn show_replica(out: &mut Out, replica: &StoreSettings) {
     let hidden = |given: bool| given.then_some(HIDDEN);
+    let file = |path: &Option<PathBuf>| path.as_ref().map(|path| path.to_string_lossy().into_owned());
+    let StoreSettings { s3, gs, abs, sftp, .. } = replica;
     out.text("url", &replica.url);
     out.maybe("endpoint", replica.endpoint.as_deref());
-    out.maybe("region", replica.region.as_deref());
-    if let Some(path_style) = replica.force_path_style {
+    out.maybe("region", s3.region.as_deref());
+    if let Some(path_style) = s3.force_path_style {
         out.raw("force_path_style", &path_style.to_string());
     }
-    out.maybe("access_key_id", hidden(replica.access_key_id.is_some()));
-    out.maybe("secret_access_key", hidden(replica.secret_access_key.is_some()));
-    out.maybe("session_token", hidden(replica.session_token.is_some()));
-    out.maybe("profile", replica.profile.as_deref());
-    out.maybe("storage_class", replica.storage_class.as_deref());
-    out.maybe("sse_kms_key_id", replica.sse_kms_key_id.as_deref());
-    out.maybe("sse_c_key", hidden(replica.sse_c_key.is_some()));
-    out.maybe("ca_file", replica.ca_file.as_ref().map(|file| file.to_string_lossy()).as_deref());
+    out.maybe("access_key_id", hidden(s3.access_key_id.is_some()));
+    out.maybe("secret_access_key", hidden(s3.secret_access_key.is_some()));
+    out.maybe("session_token", hidden(s3.session_token.is_some()));
+    out.maybe("profile", s3.profile.as_deref());
+    out.maybe("storage_class", s3.storage_class.as_deref());
+    out.maybe("sse_kms_key_id", s3.sse_kms_key_id.as_deref());
+    out.maybe("sse_c_key", hidden(s3.sse_c_key.is_some()));
+    out.maybe("credentials_file", file(&gs.credentials_file).as_deref());
+    out.maybe("account_key", hidden(abs.account_key.is_some()));
+    out.maybe("sas_token", hidden(abs.sas_token.is_some()));
+    out.maybe("password", hidden(sftp.password.is_some()));
+    out.maybe("key_file", file(&sftp.key_file).as_deref());
+    out.maybe("host_key", sftp.host_key.as_deref());
+    out.maybe("known_hosts_file", file(&sftp.known_hosts_file).as_deref());
+    out.maybe("ca_file", file(&replica.ca_file).as_deref());
     out.maybe("part_size", replica.part_size.map(show_size).as_deref());
     if let Some(concurrency) = replica.concurrency {
         out.raw("concurrency", &concurrency.to_string());

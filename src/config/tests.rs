@@ -77,17 +77,18 @@ fn the_example_parses_with_every_comment_key_too() {
         let mut lines: Vec<&str> = EXAMPLE.lines().collect();
         lines[number] = line.strip_prefix("# ").unwrap();
         let mut world = World::default();
-        for variable in ["APP_S3_KEY", "APP_S3_SECRET", "APP_S3_TOKEN", "APP_S3_SSE_KEY"] {
-            world.env.insert(variable, "x");
+        for variable in ["S3_KEY", "S3_SECRET", "S3_TOKEN", "S3_SSE_KEY", "ABS_KEY", "ABS_SAS", "SFTP_PASSWORD"] {
+            world.env.insert(format!("APP_{variable}").leak(), "x");
         }
-        for file in ["s3_key", "s3_secret", "s3_token", "s3_sse_key"] {
+        for file in ["s3_key", "s3_secret", "s3_token", "s3_sse_key", "abs_key", "abs_sas", "sftp_password"] {
             world.files.insert(format!("/run/secrets/{file}").leak(), "x\n");
         }
         let Err(error) = world.parse(&lines.join("\n"), Purpose::Check) else { continue };
         let told = error.to_string();
         let partner = told.contains("needs ") && (name.contains("_key") || name.contains("session_token"));
         let second_database = ["path", "url", "dir", "pattern", "watch"].contains(&name.as_str());
-        assert!(partner || second_database, "{name}: {told}");
+        let other_store = told.contains("belongs to ") && told.contains("this one is s3://");
+        assert!(partner || second_database || other_store, "{name}: {told}");
     }
 }
 
@@ -200,12 +201,12 @@ fn every_key_arrives() {
     let replica = &database.replica;
     assert_eq!((replica.scheme, replica.bucket.as_str(), replica.path.as_str()), (Scheme::S3, "bucket", "a"));
     assert_eq!(replica.endpoint.as_deref(), Some("https://s3.example.com"));
-    assert_eq!((replica.region.as_deref(), replica.force_path_style), (Some("auto"), Some(false)));
-    assert_eq!(replica.access_key_id.as_deref(), Some("AK"));
+    assert_eq!((replica.s3.region.as_deref(), replica.s3.force_path_style), (Some("auto"), Some(false)));
+    assert_eq!(replica.s3.access_key_id.as_deref(), Some("AK"));
     let secret = |secret: &Option<crate::model::Secret>| secret.as_ref().map(|secret| secret.reveal().to_owned());
-    assert_eq!(secret(&replica.secret_access_key).as_deref(), Some("SK"));
-    assert_eq!(secret(&replica.session_token).as_deref(), Some("TOK"));
-    assert_eq!(secret(&replica.sse_c_key).as_deref(), Some("SSE"));
+    assert_eq!(secret(&replica.s3.secret_access_key).as_deref(), Some("SK"));
+    assert_eq!(secret(&replica.s3.session_token).as_deref(), Some("TOK"));
+    assert_eq!(secret(&replica.s3.sse_c_key).as_deref(), Some("SSE"));
     assert_eq!((replica.part_size, replica.concurrency), (Some(8 << 20), Some(3)));
     assert_eq!(replica.ca_file, Some(PathBuf::from("/ca.pem")));
 }
@@ -300,9 +301,11 @@ fn problems_of_databases() {
             "url = \"s3://b/p\"\nregoin = \"x\"",
             "s.toml:5: database.replica.regoin is an unknown key, did you mean \"region\"?",
         ),
-        ("url = \"gs://b/p\"", "s.toml:4: database.replica.url uses gs://, which is not available in this version"),
         ("url = \"s3://b/p\"\nhost_key = \"x\"", "s.toml:5: database.replica.host_key belongs to sftp:// replicas"),
-        ("url = \"/backup\"\nregion = \"x\"", "s.toml:5: database.replica.region belongs to s3:// replicas"),
+        (
+            "url = \"/backup\"\nregion = \"x\"",
+            "s.toml:5: database.replica.region belongs to s3:// replicas; this one is file://",
+        ),
         ("url = \"/d/a.db\"", "s.toml:4: database.replica.url is the database's own path"),
         (
             "url = \"s3://b/p\"\naccess_key_id = \"x\"",
@@ -378,7 +381,7 @@ fn litestream_variables_are_the_last_resort() {
         let mut world = World::default();
         world.env.extend([("LITESTREAM_ACCESS_KEY_ID", "L"), ("LITESTREAM_SECRET_ACCESS_KEY", "LS")]);
         world.env.extend(extra.iter().copied());
-        world.parse(text, Purpose::Databases).unwrap().config.databases.remove(0).replica.access_key_id
+        world.parse(text, Purpose::Databases).unwrap().config.databases.remove(0).replica.s3.access_key_id
     };
     assert_eq!(id(&[], &text).as_deref(), Some("L"));
     assert_eq!(id(&[("AWS_ACCESS_KEY_ID", "A")], &text), None);
@@ -459,7 +462,7 @@ fn what_is_shown_is_a_configuration_again() {
     let again = world.parse(&shown, Purpose::Run).unwrap().config;
     let keys = |text: &str| text.lines().filter(|line| !line.starts_with('#')).map(String::from).collect::<Vec<_>>();
     assert_eq!(keys(&show::show(&again)), keys(&shown));
-    assert_eq!(again.databases[0].replica.region, config.databases[0].replica.region);
+    assert_eq!(again.databases[0].replica.s3.region, config.databases[0].replica.s3.region);
     assert_eq!(again.app.unwrap().command, config.app.unwrap().command);
 }
 

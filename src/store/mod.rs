@@ -3,23 +3,42 @@
 //! is written, repeats a whole call on its own (callers do, through `retry`), or knows what LTX is (only `layout` knows
 //! the names of the files).
 
+#[cfg(feature = "azure")]
+mod abs;
+#[cfg(feature = "tls")]
+mod certs;
+#[cfg(feature = "tls")]
+mod chain;
 pub mod error;
 pub mod faulty;
 mod file;
+#[cfg(feature = "gcs")]
+mod gs;
+#[cfg(feature = "http")]
+#[allow(dead_code, unused_imports)] // until its first user is merged
+mod http;
 mod key;
 pub mod layout;
 mod limit;
+#[cfg(any(feature = "tls", feature = "sftp"))]
+mod link;
 mod open;
+#[cfg(any(feature = "tls", feature = "sftp"))]
+mod parts;
 pub mod retry;
 #[cfg(feature = "s3")]
 mod s3;
 pub mod settings;
+#[cfg(feature = "sftp")]
+mod sftp;
+#[cfg(feature = "tls")]
+mod stamp;
 
 use crate::model::Deadline;
 use bytes::Bytes;
 pub use error::{StoreError, StoreErrorKind};
 pub use open::{Stores, open};
-pub use settings::{Scheme, StoreSettings};
+pub use settings::{AbsSettings, GsSettings, S3Settings, Scheme, SftpSettings, StoreSettings};
 use std::future::Future;
 use std::ops::Range;
 use std::pin::Pin;

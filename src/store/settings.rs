@@ -3,23 +3,42 @@
 use crate::model::Secret;
 use std::path::PathBuf;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Scheme {
+    #[default]
     File,
     S3,
+    Gs,
+    Abs,
+    Sftp,
 }
 
 /// One replica. Values are already expanded and read from files where `NAME_file` was given.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StoreSettings {
     pub scheme: Scheme,
     /// The URL as given, without user info: what logs and errors call the replica.
     pub url: String,
-    /// S3: the bucket. Empty for a directory.
+    /// The bucket or container. Empty for a directory, here or behind SFTP.
     pub bucket: String,
     /// Prefix inside the bucket without leading and trailing slash; for a directory its absolute path.
     pub path: String,
+    /// Of S3, Google Cloud Storage and Azure: where the service is, when it is not the provider's own.
     pub endpoint: Option<String>,
+    /// Certificate authorities (PEM) for https.
+    pub ca_file: Option<PathBuf>,
+    /// Bytes of one part of an upload in parts.
+    pub part_size: Option<u64>,
+    /// Parallel requests of one transfer.
+    pub concurrency: Option<usize>,
+    pub s3: S3Settings,
+    pub gs: GsSettings,
+    pub abs: AbsSettings,
+    pub sftp: SftpSettings,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct S3Settings {
     pub region: Option<String>,
     /// None: path style when an endpoint is given, virtual-hosted style otherwise.
     pub force_path_style: Option<bool>,
@@ -30,34 +49,46 @@ pub struct StoreSettings {
     pub storage_class: Option<String>,
     pub sse_kms_key_id: Option<String>,
     pub sse_c_key: Option<Secret>,
-    pub ca_file: Option<PathBuf>,
-    /// Bytes of one multipart part; S3's minimum is 5 MiB.
-    pub part_size: Option<u64>,
-    /// Parallel requests of one transfer.
-    pub concurrency: Option<usize>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct GsSettings {
+    /// A service account's JSON file. None: the environment's, else the metadata server's token.
+    pub credentials_file: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AbsSettings {
+    pub account: String,
+    pub account_key: Option<Secret>,
+    /// A shared access signature, without the leading `?`.
+    pub sas_token: Option<Secret>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SftpSettings {
+    pub user: String,
+    pub host: String,
+    pub port: u16,
+    pub password: Option<Secret>,
+    pub key_file: Option<PathBuf>,
+    /// What the host must show: a line of a public key, or its SHA256 fingerprint.
+    pub host_key: Option<String>,
+    pub known_hosts_file: Option<PathBuf>,
 }
 
 impl StoreSettings {
     /// A replica of which only the place is said.
     pub fn new(scheme: Scheme, url: String, bucket: String, path: String) -> StoreSettings {
-        StoreSettings {
-            scheme,
-            url,
-            bucket,
-            path,
-            endpoint: None,
-            region: None,
-            force_path_style: None,
-            access_key_id: None,
-            secret_access_key: None,
-            session_token: None,
-            profile: None,
-            storage_class: None,
-            sse_kms_key_id: None,
-            sse_c_key: None,
-            ca_file: None,
-            part_size: None,
-            concurrency: None,
-        }
+        StoreSettings { scheme, url, bucket, path, ..StoreSettings::default() }
+    }
+
+    /// Whether both are in the same bucket of the same service, so that their paths can meet.
+    pub fn same_service(&self, other: &StoreSettings) -> bool {
+        let place = |of: &StoreSettings| {
+            let server = (of.abs.account.clone(), of.sftp.host.clone(), of.sftp.port);
+            (of.scheme, of.endpoint.clone(), of.bucket.clone(), server)
+        };
+        place(self) == place(other)
     }
 }

@@ -15,8 +15,8 @@ const PROFILE: &str = "LITEVISOR_TEST_PROFILE";
 #[ignore = "run by the other tests here, in a process of its own"]
 fn child() {
     let mut settings = Seaweed::settings_for(&std::env::var(ENDPOINT).unwrap(), crate::BUCKET, "credentials");
-    (settings.access_key_id, settings.secret_access_key) = (None, None);
-    settings.profile = std::env::var(PROFILE).ok();
+    (settings.s3.access_key_id, settings.s3.secret_access_key) = (None, None);
+    settings.s3.profile = std::env::var(PROFILE).ok();
     let store = litevisor::store::open(&settings).unwrap();
     match crate::seaweed::block_on(store.list("", soon())) {
         Ok(objects) => println!("\nRESULT {} objects", objects.len()),

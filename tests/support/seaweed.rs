@@ -4,7 +4,7 @@
 #![allow(dead_code)]
 
 use litevisor::model::Secret;
-use litevisor::store::{Scheme, StoreSettings};
+use litevisor::store::{S3Settings, Scheme, StoreSettings};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use std::fs::{self, File};
@@ -96,9 +96,12 @@ impl Seaweed {
     pub fn settings_for(endpoint: &str, bucket: &str, path: &str) -> StoreSettings {
         StoreSettings {
             endpoint: Some(endpoint.to_owned()),
-            region: Some(REGION.to_owned()),
-            access_key_id: Some(ACCESS_KEY.to_owned()),
-            secret_access_key: Some(Secret::new(SECRET_KEY)),
+            s3: S3Settings {
+                region: Some(REGION.to_owned()),
+                access_key_id: Some(ACCESS_KEY.to_owned()),
+                secret_access_key: Some(Secret::new(SECRET_KEY)),
+                ..S3Settings::default()
+            },
             ..StoreSettings::new(Scheme::S3, format!("s3://{bucket}/{path}"), bucket.to_owned(), path.to_owned())
         }
     }

@@ -69,7 +69,7 @@ fn each_database_gets_what_the_entry_says() {
     let one = directory.database("a.db");
     assert_eq!(one.path.as_path(), Path::new("/srv/tenants/a.db"));
     assert_eq!((one.replica.url.as_str(), one.replica.path.as_str()), ("s3://b/t/a.db", "t/a.db"));
-    assert_eq!((one.replica.region.as_deref(), one.mode), (Some("eu"), Some(0o600)));
+    assert_eq!((one.replica.s3.region.as_deref(), one.mode), (Some("eu"), Some(0o600)));
     for (url, path, shown) in [
         ("s3://b", "a.db", "s3://b/a.db"),
         ("file:///r/t/", "/r/t/a.db", "file:///r/t/a.db"),

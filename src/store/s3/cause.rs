@@ -1,7 +1,8 @@
 //! What a failed request means. In: the SDK's error. Out: a kind, and a text that names what the service said and what the
 //! user can do. Decided by status, code and error type, never by the text of a message.
 
-use super::super::{StoreError, StoreErrorKind};
+use crate::store::chain::{chain, errors, find};
+use crate::store::{StoreError, StoreErrorKind};
 use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_s3::error::{ConnectorError, ProvideErrorMetadata, SdkError};
 use std::error::Error;
@@ -123,29 +124,6 @@ fn no_credentials(error: &CredentialsError) -> (StoreErrorKind, String) {
         CredentialsError::CredentialsNotLoaded(_) => (StoreErrorKind::Denied, NOWHERE.to_owned()),
         _ => (StoreErrorKind::Denied, with_hint(detail, NO_KEYS)),
     }
-}
-
-/// The first error of type `T` in the chain. `io::Error` hides its payload from `source`, so it is opened.
-fn find<'a, T: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a T> {
-    errors(error).find_map(|error| error.downcast_ref::<T>())
-}
-
-fn errors<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
-    std::iter::successors(Some(error), |&error| match error.downcast_ref::<std::io::Error>() {
-        Some(io) => io.get_ref().map(|inner| inner as &(dyn Error + 'static)),
-        None => error.source(),
-    })
-}
-
-/// Every message of the chain once, outermost first.
-pub(super) fn chain(error: &(dyn Error + 'static)) -> String {
-    let mut parts: Vec<String> = Vec::new();
-    for part in errors(error).map(ToString::to_string) {
-        if !parts.iter().any(|seen| seen.contains(&part)) {
-            parts.push(part);
-        }
-    }
-    parts.join(": ")
 }
 
 #[cfg(test)]

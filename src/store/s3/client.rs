@@ -1,9 +1,8 @@
 //! Builds the SDK's client, once, at the first request. In: the settings and the environment. Out: a client that never
 //! retries, asks no metadata service for a region, and trusts what `certs` says. Never: sends a request itself.
 
-use super::certs;
 use crate::model::Secret;
-use crate::store::StoreSettings;
+use crate::store::{StoreSettings, certs};
 use aws_config::default_provider::credentials::DefaultCredentialsChain;
 use aws_config::provider_config::ProviderConfig;
 use aws_sdk_s3::Client;
@@ -20,7 +19,7 @@ use std::time::Duration;
 const CONNECT: Duration = Duration::from_secs(5);
 
 pub(super) async fn build(settings: &StoreSettings) -> Result<Client, String> {
-    let region = Region::new(region(settings.region.as_deref(), |name| std::env::var(name).ok()));
+    let region = Region::new(region(settings.s3.region.as_deref(), |name| std::env::var(name).ok()));
     let fixed = fixed_credentials(settings);
     let plain = is_plain(settings.endpoint.as_deref());
     // Without fixed keys a token service may be asked, and that is always https.
@@ -35,7 +34,7 @@ pub(super) async fn build(settings: &StoreSettings) -> Result<Client, String> {
         .region(region)
         .credentials_provider(credentials)
         .http_client(http)
-        .force_path_style(path_style(settings.force_path_style, settings.endpoint.as_deref()))
+        .force_path_style(path_style(settings.s3.force_path_style, settings.endpoint.as_deref()))
         .retry_config(RetryConfig::disabled())
         .timeout_config(TimeoutConfig::builder().connect_timeout(CONNECT).build())
         // Deadlines are the caller's; one rule, not two.
@@ -52,7 +51,7 @@ pub(super) fn check(settings: &StoreSettings) -> Result<(), String> {
     if settings.bucket.is_empty() {
         return Err("the bucket is missing: give s3://BUCKET/PREFIX".to_owned());
     }
-    if settings.access_key_id.is_some() != settings.secret_access_key.is_some() {
+    if settings.s3.access_key_id.is_some() != settings.s3.secret_access_key.is_some() {
         return Err("access_key_id and secret_access_key belong together: give both or none".to_owned());
     }
     match settings.endpoint.as_deref() {
@@ -86,8 +85,8 @@ fn has_scheme(endpoint: &str, scheme: &str) -> bool {
 }
 
 fn fixed_credentials(settings: &StoreSettings) -> Option<SharedCredentialsProvider> {
-    let (id, secret) = (settings.access_key_id.as_ref()?, settings.secret_access_key.as_ref()?);
-    let token = settings.session_token.as_ref().map(|token| Secret::reveal(token).to_owned());
+    let (id, secret) = (settings.s3.access_key_id.as_ref()?, settings.s3.secret_access_key.as_ref()?);
+    let token = settings.s3.session_token.as_ref().map(|token| Secret::reveal(token).to_owned());
     let keys = Credentials::new(id, secret.reveal(), token, None, "litevisor's configuration");
     Some(SharedCredentialsProvider::new(keys))
 }
@@ -96,17 +95,16 @@ fn fixed_credentials(settings: &StoreSettings) -> Option<SharedCredentialsProvid
 async fn chain(settings: &StoreSettings, region: Region, http: SharedHttpClient) -> SharedCredentialsProvider {
     let config = ProviderConfig::default().with_region(Some(region.clone())).with_http_client(http);
     let mut chain = DefaultCredentialsChain::builder().configure(config).region(region);
-    if let Some(profile) = &settings.profile {
+    if let Some(profile) = &settings.s3.profile {
         chain = chain.profile_name(profile);
     }
     SharedCredentialsProvider::new(chain.build().await)
 }
 
 async fn tls_client(settings: &StoreSettings) -> Result<SharedHttpClient, String> {
-    let ca_file = settings.ca_file.clone();
-    let context = tokio::task::spawn_blocking(move || certs::load(ca_file.as_deref()))
-        .await
-        .map_err(|_| "loading the certificates was broken off".to_owned())??;
+    let trust = certs::load(settings.ca_file.as_deref()).await?;
+    let store = tls::TrustStore::empty().with_pem_certificate(trust.pem());
+    let context = tls::TlsContext::builder().with_trust_store(store).build().map_err(|error| error.to_string())?;
     let provider = tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring);
     Ok(Builder::new().tls_provider(provider).tls_context(context).build_https())
 }

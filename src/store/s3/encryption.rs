@@ -25,11 +25,11 @@ struct CustomerKey {
 
 impl Encryption {
     pub(super) fn new(settings: &StoreSettings) -> Result<Encryption, String> {
-        let customer = settings.sse_c_key.as_ref().map(CustomerKey::new).transpose()?;
-        if customer.is_some() && settings.sse_kms_key_id.is_some() {
+        let customer = settings.s3.sse_c_key.as_ref().map(CustomerKey::new).transpose()?;
+        if customer.is_some() && settings.s3.sse_kms_key_id.is_some() {
             return Err("sse_kms_key_id and the SSE-C key exclude each other: give one".to_owned());
         }
-        Ok(Encryption { kms_key_id: settings.sse_kms_key_id.clone(), customer })
+        Ok(Encryption { kms_key_id: settings.s3.sse_kms_key_id.clone(), customer })
     }
 
     pub(super) fn writing(&self, request: PutObjectFluentBuilder) -> PutObjectFluentBuilder {

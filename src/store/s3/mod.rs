@@ -2,16 +2,15 @@
 //! objects, or errors by kind. Never: builds its client before the first request, or repeats a whole call.
 
 mod cause;
-mod certs;
 mod client;
 mod encryption;
-mod link;
 mod multipart;
-mod parts;
-mod stamp;
 
+use super::chain::chain;
+use super::link::{self, Link};
+use super::parts::{self, overlap};
 use super::{Body, Object, Page, Put, Store, StoreError, StoreErrorKind, StoreFuture, StoreSettings};
-use super::{key, layout::Layout, limit::within};
+use super::{key, layout::Layout, limit::within, stamp};
 use crate::model::Deadline;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
@@ -20,8 +19,6 @@ use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{Delete, ObjectIdentifier, StorageClass};
 use bytes::Bytes;
 use encryption::Encryption;
-use link::Link;
-pub(super) use link::Links;
 use md5::{Digest, Md5};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -36,6 +33,8 @@ const DEFAULT_PART: u64 = 5 << 20;
 /// Parts under way at once: with the one being filled, this many plus one are in memory.
 const DEFAULT_CONCURRENCY: usize = 2;
 
+pub(super) type Links = link::Links<Client>;
+
 pub(super) struct S3Store {
     settings: StoreSettings,
     url: String,
@@ -44,7 +43,7 @@ pub(super) struct S3Store {
     part_size: usize,
     concurrency: usize,
     encryption: Encryption,
-    link: Arc<Link>,
+    link: Arc<Link<Client>>,
 }
 
 impl S3Store {
@@ -67,14 +66,9 @@ impl S3Store {
     }
 
     async fn client(&self) -> Result<&Client, StoreError> {
-        self.link.client().await.map_err(|detail| {
+        self.link.client.get_or_try_init(|| client::build(&self.link.settings)).await.map_err(|detail| {
             StoreError::new(StoreErrorKind::Denied, "prepare the connection to", self.url.as_str(), detail)
         })
-    }
-
-    async fn in_turn<T>(&self, work: impl Future<Output = T>) -> T {
-        let _turn = self.link.turn().await;
-        work.await
     }
 
     fn subject(&self, key: &str) -> String {
@@ -89,7 +83,7 @@ impl S3Store {
     }
 
     fn storage_class(&self) -> Option<StorageClass> {
-        self.settings.storage_class.as_deref().map(StorageClass::from)
+        self.settings.s3.storage_class.as_deref().map(StorageClass::from)
     }
 
     async fn list_all(&self, prefix: &str) -> Result<Vec<Object>, StoreError> {
@@ -209,7 +203,7 @@ impl S3Store {
         let length = reply.content_length().and_then(|length| u64::try_from(length).ok());
         let mut got = 0;
         while let Some(piece) = reply.body.next().await {
-            let piece = piece.map_err(|error| fail(StoreErrorKind::Unreachable, cause::chain(&error)))?;
+            let piece = piece.map_err(|error| fail(StoreErrorKind::Unreachable, chain(&error)))?;
             let part = wanted.as_ref().map_or_else(|| piece.clone(), |wanted| overlap(&piece, got, wanted));
             got += piece.len() as u64;
             take(part);
@@ -267,9 +261,9 @@ impl S3Store {
             let mut delete = Delete::builder().quiet(true);
             for key in batch {
                 let id = ObjectIdentifier::builder().key(self.full("delete", key)?).build();
-                delete = delete.objects(id.map_err(|error| self.not_deleted(cause::chain(&error)))?);
+                delete = delete.objects(id.map_err(|error| self.not_deleted(chain(&error)))?);
             }
-            let delete = delete.build().map_err(|error| self.not_deleted(cause::chain(&error)))?;
+            let delete = delete.build().map_err(|error| self.not_deleted(chain(&error)))?;
             let request = client.delete_objects().bucket(&self.settings.bucket).delete(delete).customize();
             // Stores that do not know the newer checksums insist on this one.
             let request = request.mutate_request(|request| {
@@ -315,20 +309,24 @@ impl Store for S3Store {
     }
 
     fn list<'a>(&'a self, prefix: &'a str, by: Deadline) -> StoreFuture<'a, Vec<Object>> {
-        Box::pin(async move { within(by, "list", &self.subject(prefix), self.in_turn(self.list_all(prefix))).await })
+        Box::pin(
+            async move { within(by, "list", &self.subject(prefix), self.link.in_turn(self.list_all(prefix))).await },
+        )
     }
 
     fn directories<'a>(&'a self, by: Deadline) -> StoreFuture<'a, Vec<String>> {
-        let work = self.in_turn(self.directories_of_root());
+        let work = self.link.in_turn(self.directories_of_root());
         Box::pin(async move { within(by, "list", &self.subject(""), work).await })
     }
 
     fn list_page<'a>(&'a self, prefix: &'a str, after: &'a str, by: Deadline) -> StoreFuture<'a, Page> {
-        Box::pin(async move { within(by, "list", &self.subject(prefix), self.in_turn(self.page(prefix, after))).await })
+        Box::pin(
+            async move { within(by, "list", &self.subject(prefix), self.link.in_turn(self.page(prefix, after))).await },
+        )
     }
 
     fn get<'a>(&'a self, key: &'a str, range: Option<Range<u64>>, by: Deadline) -> StoreFuture<'a, Bytes> {
-        Box::pin(async move { within(by, "get", &self.subject(key), self.in_turn(self.fetch(key, range))).await })
+        Box::pin(async move { within(by, "get", &self.subject(key), self.link.in_turn(self.fetch(key, range))).await })
     }
 
     fn get_into<'a>(
@@ -338,7 +336,7 @@ impl Store for S3Store {
         take: &'a (dyn Fn(Bytes) + Send + Sync),
         by: Deadline,
     ) -> StoreFuture<'a, ()> {
-        let work = self.in_turn(self.fetch_into(key, range, take));
+        let work = self.link.in_turn(self.fetch_into(key, range, take));
         Box::pin(async move { within(by, "get", &self.subject(key), work).await })
     }
 
@@ -350,28 +348,22 @@ impl Store for S3Store {
                 Body::Stream(_) => within(by, CREATE, &subject, self.store_new(key, body, timestamp_ms, by)).await,
                 Body::Whole(_) => {
                     let work = self.store_new(key, body, timestamp_ms, by);
-                    within(by, CREATE, &subject, self.in_turn(work)).await
+                    within(by, CREATE, &subject, self.link.in_turn(work)).await
                 }
             }
         })
     }
 
     fn put<'a>(&'a self, key: &'a str, body: Bytes, by: Deadline) -> StoreFuture<'a, ()> {
-        Box::pin(async move { within(by, "put", &self.subject(key), self.in_turn(self.replace(key, body))).await })
+        Box::pin(async move { within(by, "put", &self.subject(key), self.link.in_turn(self.replace(key, body))).await })
     }
 
     fn delete<'a>(&'a self, keys: &'a [String], by: Deadline) -> StoreFuture<'a, ()> {
-        Box::pin(async move { within(by, "delete in", &self.url, self.in_turn(self.remove(keys))).await })
+        Box::pin(async move { within(by, "delete in", &self.url, self.link.in_turn(self.remove(keys))).await })
     }
 }
 
 /// The condition `If-None-Match: *` was not met.
 fn exists<E: ProvideErrorMetadata>(error: &SdkError<E>) -> bool {
     cause::status(error) == Some(412)
-}
-
-/// The part of `piece`, which begins at `at` of the object, that is in `wanted`.
-fn overlap(piece: &Bytes, at: u64, wanted: &Range<u64>) -> Bytes {
-    let clamp = |edge: u64| usize::try_from(edge.saturating_sub(at)).unwrap_or(usize::MAX).min(piece.len());
-    piece.slice(clamp(wanted.start)..clamp(wanted.end))
 }

@@ -1,9 +1,10 @@
 //! One multipart upload, from creation to a conditional completion. In: parts. Out: the object, or nothing at all. Never:
 //! leaves the upload open: whatever ends the work, also a caller that stops waiting, aborts it.
 
-use super::{CREATE, S3Store, cause, exists, parts::Parts, stamp};
+use super::{CREATE, S3Store, cause, exists};
 use crate::model::Deadline;
 use crate::store::{Put, StoreError, StoreErrorKind, limit::within, retry};
+use crate::store::{parts::Parts, stamp};
 use aws_sdk_s3::Client;
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart};

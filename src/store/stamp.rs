@@ -1,6 +1,6 @@
 //! The text of an object's timestamp, as Litestream writes and reads it: pure.
 
-/// Name of the user metadata entry (the header is `x-amz-meta-…`).
+/// Name of the user metadata entry in S3 and Google Cloud Storage (the header is `x-amz-meta-…`, `x-goog-meta-…`).
 pub(super) const NAME: &str = "litestream-timestamp";
 
 /// Unix milliseconds as RFC 3339 in UTC, the fraction without its trailing zeros (Go's RFC3339Nano). None beyond the

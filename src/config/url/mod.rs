@@ -1,60 +1,49 @@
-//! The URL of a replica: taken apart, checked, and made fit for showing. Pure.
+//! The URL of a replica → the place in its settings: taken apart, checked, and made fit for showing. Pure.
+
+mod abs;
+mod gs;
+mod s3;
+mod sftp;
 
 use super::nearest::hint;
-use crate::store::Scheme;
+use crate::store::{Scheme, StoreSettings};
 use std::path::{Path, PathBuf};
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ReplicaUrl {
-    pub scheme: Scheme,
-    pub bucket: String,
-    /// Prefix without outer slashes, or the directory's absolute path.
-    pub path: String,
-    /// What logs and errors call the replica.
-    pub shown: String,
-    pub endpoint: Option<String>,
-    pub region: Option<String>,
-    pub force_path_style: Option<bool>,
-}
+const SCHEMES: [&str; 6] = ["s3", "gs", "gcs", "abs", "sftp", "file"];
 
-/// `s3://bucket/prefix?endpoint=…`, `file:///directory`, or a plain path. The error is the rest of a sentence and
-/// never holds user info or query.
-pub fn parse(text: &str, working_dir: &Path) -> Result<ReplicaUrl, String> {
+/// `s3://bucket/prefix?endpoint=…`, `gs://…`, `abs://…`, `sftp://…`, `file:///directory`, or a plain path. The error is
+/// the rest of a sentence and never holds user info or query.
+pub fn parse(text: &str, working_dir: &Path) -> Result<StoreSettings, String> {
     let Some((scheme, rest)) = text.split_once("://") else {
-        if text.starts_with("s3:") || text.starts_with("file:") {
+        if SCHEMES.iter().any(|scheme| text.strip_prefix(scheme).is_some_and(|rest| rest.starts_with(':'))) {
             return Err("is no URL: write s3://bucket/prefix or file:///absolute/path".into());
         }
         return directory(text, working_dir);
     };
     match scheme.to_ascii_lowercase().as_str() {
-        "s3" => s3(rest),
+        "s3" => s3::parse(rest),
+        "gs" | "gcs" => gs::parse(rest),
+        "abs" => abs::parse(rest),
+        "sftp" => sftp::parse(rest),
         "file" => file(rest, working_dir),
-        "gs" | "gcs" | "abs" | "sftp" => {
-            Err(format!("uses {scheme}://, which is not available in this version: use s3:// or file://"))
+        _ => {
+            let hint = hint(scheme, SCHEMES);
+            Err(format!("has the unknown scheme {scheme}://{hint}: use one of {}", SCHEMES.join(", ")))
         }
-        _ => Err(format!("has the unknown scheme {scheme}://{}: use s3:// or file://", hint(scheme, ["s3", "file"]))),
     }
 }
 
-fn directory(text: &str, working_dir: &Path) -> Result<ReplicaUrl, String> {
+fn directory(text: &str, working_dir: &Path) -> Result<StoreSettings, String> {
     if text.is_empty() {
         return Err("is empty".into());
     }
     let path = absolute(Path::new(text), working_dir);
     // A String in the settings: a path that is not UTF-8 cannot come from TOML.
     let path = path.to_str().ok_or("is not valid UTF-8")?.to_owned();
-    Ok(ReplicaUrl {
-        scheme: Scheme::File,
-        bucket: String::new(),
-        shown: format!("file://{path}"),
-        path,
-        endpoint: None,
-        region: None,
-        force_path_style: None,
-    })
+    Ok(StoreSettings::new(Scheme::File, format!("file://{path}"), String::new(), path))
 }
 
-fn file(rest: &str, working_dir: &Path) -> Result<ReplicaUrl, String> {
+fn file(rest: &str, working_dir: &Path) -> Result<StoreSettings, String> {
     let path = rest.strip_prefix("localhost").unwrap_or(rest);
     if !path.starts_with('/') {
         return Err("must be absolute: write file:///absolute/path, with three slashes".into());
@@ -65,63 +54,35 @@ fn file(rest: &str, working_dir: &Path) -> Result<ReplicaUrl, String> {
     directory(&decoded(path)?, working_dir)
 }
 
-fn s3(rest: &str) -> Result<ReplicaUrl, String> {
-    let (location, query) = rest.split_once('?').unwrap_or((rest, ""));
-    let (bucket, path) = location.split_once('/').unwrap_or((location, ""));
-    check_bucket(bucket)?;
+/// The part after the bucket, as a prefix without outer and doubled slashes.
+fn prefix(path: &str) -> Result<String, String> {
     let path = decoded(path)?;
     let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
     if parts.iter().any(|part| matches!(*part, "." | "..")) {
         return Err("has \".\" or \"..\" in its path".into());
     }
-    let path = parts.join("/");
-    let shown = if path.is_empty() { format!("s3://{bucket}") } else { format!("s3://{bucket}/{path}") };
-    let mut url = ReplicaUrl {
-        scheme: Scheme::S3,
-        bucket: bucket.to_owned(),
-        path,
-        shown,
-        endpoint: None,
-        region: None,
-        force_path_style: None,
-    };
-    for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
-        let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
-        let value = decoded(&value.replace('+', " "))?;
-        match name {
-            "endpoint" => url.endpoint = Some(check_endpoint(&value)?),
-            "region" => url.region = Some(value),
-            "forcePathStyle" | "force-path-style" => {
-                let told = || format!("has {name} without true or false");
-                url.force_path_style = Some(value.parse().map_err(|_| told())?);
-            }
-            "skipVerify" | "skip-verify" => {
-                return Err(format!("has {name}: certificates are always verified; name your own CA with ca_file"));
-            }
-            _ => {
-                let known = ["endpoint", "region", "forcePathStyle"];
-                return Err(format!("has the unknown parameter \"{name}\"{}", hint(name, known)));
-            }
-        }
-    }
-    Ok(url)
+    Ok(parts.join("/"))
 }
 
-fn check_bucket(bucket: &str) -> Result<(), String> {
-    if bucket.contains('@') {
-        return Err("holds user info: keys in a URL end up in logs; use access_key_id and secret_access_key, or the \
-                    environment"
-            .into());
-    }
-    if bucket.is_empty() {
-        return Err("has no bucket: write s3://bucket/prefix".into());
-    }
-    if bucket.contains(':') || bucket.ends_with(".amazonaws.com") {
-        // Not echoed: before the slash of a secret key this looks like `KEY:SEC`.
-        return Err("has a host in the bucket's place: write s3://bucket/prefix and give endpoint".into());
-    }
-    let plain = bucket.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'));
-    if plain { Ok(()) } else { Err(format!("has an invalid bucket name (\"{bucket}\")")) }
+/// `scheme://place` or `scheme://place/path`.
+fn shown(scheme: &str, place: &str, path: &str) -> String {
+    if path.is_empty() { format!("{scheme}://{place}") } else { format!("{scheme}://{place}/{path}") }
+}
+
+/// The parameters of a query, decoded.
+fn parameters(query: &str) -> Result<Vec<(&str, String)>, String> {
+    let given = query.split('&').filter(|parameter| !parameter.is_empty());
+    given
+        .map(|parameter| {
+            let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+            Ok((name, decoded(&value.replace('+', " "))?))
+        })
+        .collect()
+}
+
+/// The answer to a parameter that is none of `known`.
+fn unknown(name: &str, known: &[&str]) -> String {
+    format!("has the unknown parameter \"{name}\"{}", hint(name, known.iter().copied()))
 }
 
 /// `https://host[:port][/path]` without user info.
@@ -166,7 +127,7 @@ pub fn absolute(path: &Path, working_dir: &Path) -> PathBuf {
 mod tests {
     use super::*;
 
-    fn read(text: &str) -> Result<ReplicaUrl, String> {
+    fn read(text: &str) -> Result<StoreSettings, String> {
         parse(text, Path::new("/srv"))
     }
 
@@ -181,13 +142,13 @@ mod tests {
             ("S3://b/x", "b", "x", "s3://b/x"),
         ] {
             let url = read(text).unwrap();
-            assert_eq!((url.bucket.as_str(), url.path.as_str(), url.shown.as_str()), (bucket, path, shown), "{text}");
+            assert_eq!((url.bucket.as_str(), url.path.as_str(), url.url.as_str()), (bucket, path, shown), "{text}");
         }
         let url = read("s3://b/p?endpoint=http%3A%2F%2Flocalhost:9000/&region=auto&forcePathStyle=true").unwrap();
         assert_eq!(url.endpoint.as_deref(), Some("http://localhost:9000"));
-        assert_eq!(url.region.as_deref(), Some("auto"));
-        assert_eq!(url.force_path_style, Some(true));
-        assert_eq!(url.shown, "s3://b/p");
+        assert_eq!(url.s3.region.as_deref(), Some("auto"));
+        assert_eq!(url.s3.force_path_style, Some(true));
+        assert_eq!(url.url, "s3://b/p");
     }
 
     #[test]
@@ -202,7 +163,7 @@ mod tests {
         ] {
             let url = read(text).unwrap();
             assert_eq!((url.scheme, url.path.as_str()), (Scheme::File, path), "{text}");
-            assert_eq!(url.shown, format!("file://{path}"));
+            assert_eq!(url.url, format!("file://{path}"));
         }
     }
 
@@ -228,10 +189,6 @@ mod tests {
             ("s3://b?skipVerify=true", "ca_file"),
             ("file://var/backup", "three slashes"),
             ("file:///x?y=z", "query"),
-            ("gs://b/x", "not available in this version"),
-            ("gcs://b/x", "not available in this version"),
-            ("abs://a@c/x", "not available in this version"),
-            ("sftp://h/x", "not available in this version"),
             ("s4://b/x", "did you mean \"s3\"?"),
             ("https://b/x", "unknown scheme"),
         ] {

@@ -1,7 +1,6 @@
-//! Which certificate authorities are trusted. In: `ca_file` and the environment. Out: a trust store of certificates that
-//! were checked one by one (the SDK panics on a bad one). Never: looks before the first https request.
+//! Which certificate authorities are trusted. In: `ca_file` and the environment. Out: certificates that were checked one
+//! by one (the S3 SDK panics on a bad one). Never: looks before the first https request.
 
-use aws_smithy_http_client::tls::{TlsContext, TrustStore};
 use rustls::RootCertStore;
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 use std::ffi::OsString;
@@ -41,22 +40,42 @@ fn source(ca_file: Option<&Path>, env: impl Fn(&str) -> Option<OsString>) -> Sou
     }
 }
 
-/// Reads files: call it off the async thread. The error says which file and why.
-pub(super) fn load(ca_file: Option<&Path>) -> Result<TlsContext, String> {
-    let mut store = RootCertStore::empty();
-    let mut pem = Vec::new();
+/// Authorities that rustls accepts.
+pub(super) struct Trust {
+    pub roots: RootCertStore,
+    /// The same ones, as they came.
+    #[cfg_attr(not(feature = "s3"), allow(dead_code))]
+    certificates: Vec<CertificateDer<'static>>,
+}
+
+/// Reads files, on a thread for such work. The error says which file and why.
+pub(super) async fn load(ca_file: Option<&Path>) -> Result<Trust, String> {
+    let ca_file = ca_file.map(Path::to_owned);
+    tokio::task::spawn_blocking(move || read(ca_file.as_deref()))
+        .await
+        .map_err(|_| "loading the certificates was broken off".to_owned())?
+}
+
+#[cfg(feature = "s3")]
+impl Trust {
+    /// The only form that the S3 SDK takes.
+    pub(super) fn pem(&self) -> Vec<u8> {
+        self.certificates.iter().map(|certificate| armour(certificate)).collect::<String>().into_bytes()
+    }
+}
+
+fn read(ca_file: Option<&Path>) -> Result<Trust, String> {
+    let mut trust = Trust { roots: RootCertStore::empty(), certificates: Vec::new() };
     for certificate in certificates(source(ca_file, |name| std::env::var_os(name)))? {
-        let bytes = certificate.as_ref().to_vec();
         // A bundle may hold one that cannot be an authority; the others still serve.
-        if store.add(certificate).is_ok() {
-            pem.extend_from_slice(armour(&bytes).as_bytes());
+        if trust.roots.add(certificate.clone()).is_ok() {
+            trust.certificates.push(certificate);
         }
     }
-    if store.is_empty() {
+    if trust.certificates.is_empty() {
         return Err("none of the certificates can serve as an authority; check ca_file or SSL_CERT_FILE".to_owned());
     }
-    let trust = TrustStore::empty().with_pem_certificate(pem);
-    TlsContext::builder().with_trust_store(trust).build().map_err(|error| error.to_string())
+    Ok(trust)
 }
 
 fn certificates(source: Source) -> Result<Vec<CertificateDer<'static>>, String> {
@@ -91,9 +110,11 @@ fn parse(file: &Path) -> std::io::Result<Vec<CertificateDer<'static>>> {
     Ok(CertificateDer::pem_slice_iter(&fs::read(file)?).flatten().collect())
 }
 
-/// DER as PEM, the only form that the SDK takes.
+/// DER as PEM.
+#[cfg(any(feature = "s3", test))]
 fn armour(der: &[u8]) -> String {
-    let text = aws_smithy_types::base64::encode(der);
+    use base64::Engine;
+    let text = base64::engine::general_purpose::STANDARD.encode(der);
     let mut pem = String::from("-----BEGIN CERTIFICATE-----\n");
     let mut rest = text.as_str();
     while let Some((line, more)) = rest.split_at_checked(64) {
@@ -138,7 +159,7 @@ mod tests {
         let file = directory.path().join("ca.pem");
         fs::write(&file, &pem).unwrap();
         assert_eq!(parse(&file).unwrap(), roots);
-        assert!(load(Some(&file)).is_ok());
+        assert!(read(Some(&file)).is_ok());
     }
 
     #[test]
@@ -150,9 +171,9 @@ mod tests {
             ["", "no PEM at all", broken.as_str(), "-----BEGIN CERTIFICATE-----\n!!!\n-----END CERTIFICATE-----\n"]
         {
             fs::write(&file, content).unwrap();
-            assert!(load(Some(&file)).is_err(), "{content}");
+            assert!(read(Some(&file)).is_err(), "{content}");
         }
-        let missing = load(Some(Path::new("/nowhere/ca.pem"))).unwrap_err();
+        let missing = read(Some(Path::new("/nowhere/ca.pem"))).err().unwrap();
         assert!(missing.contains("/nowhere/ca.pem"), "{missing}");
     }
 
@@ -162,6 +183,6 @@ mod tests {
         let file = directory.path().join("ca.pem");
         let good = webpki_root_certs::TLS_SERVER_ROOT_CERTS.first().unwrap();
         fs::write(&file, armour(b"broken") + &armour(good)).unwrap();
-        assert!(load(Some(&file)).is_ok());
+        assert!(read(Some(&file)).is_ok());
     }
 }

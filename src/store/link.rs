@@ -1,27 +1,30 @@
-//! The way to one S3 service: its client, built once at the first request, and how many requests may be on it at once.
+//! The way to one service: its client, built once at the first request, and how many requests may be on it at once.
 //! Stores with the same settings but for their place in it share one. Never: sends a request itself.
 
-use super::client;
-use crate::store::StoreSettings;
-use aws_sdk_s3::Client;
+use super::{S3Settings, StoreSettings};
 use std::sync::{Arc, Mutex, PoisonError};
-use tokio::sync::{OnceCell, Semaphore, SemaphorePermit};
+use tokio::sync::{OnceCell, Semaphore};
 
 /// Requests of all databases together: more would only be sockets and memory, and stores answer a storm with 503.
 const REQUESTS: usize = 64;
 
-pub(in crate::store) struct Link {
-    settings: StoreSettings,
-    client: OnceCell<Client>,
+pub(super) struct Link<C> {
+    pub settings: StoreSettings,
+    pub client: OnceCell<C>,
     requests: Semaphore,
 }
 
 /// Those that are in use.
-#[derive(Default)]
-pub(in crate::store) struct Links(Mutex<Vec<Arc<Link>>>);
+pub(super) struct Links<C>(Mutex<Vec<Arc<Link<C>>>>);
 
-impl Links {
-    pub(super) fn to(&self, settings: &StoreSettings) -> Arc<Link> {
+impl<C> Default for Links<C> {
+    fn default() -> Self {
+        Links(Mutex::default())
+    }
+}
+
+impl<C> Links<C> {
+    pub(super) fn to(&self, settings: &StoreSettings) -> Arc<Link<C>> {
         let settings = without_place(settings);
         let mut links = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(link) = links.iter().find(|link| link.settings == settings) {
@@ -33,15 +36,12 @@ impl Links {
     }
 }
 
-impl Link {
-    /// The error is a text for the user.
-    pub(super) async fn client(&self) -> Result<&Client, String> {
-        self.client.get_or_try_init(|| client::build(&self.settings)).await
-    }
-
-    /// Waits for its turn; first come, first served. None: never, as nobody closes the semaphore.
-    pub(super) async fn turn(&self) -> Option<SemaphorePermit<'_>> {
-        self.requests.acquire().await.ok()
+impl<C> Link<C> {
+    /// Works when its turn has come; first come, first served.
+    pub(super) async fn in_turn<T>(&self, work: impl Future<Output = T>) -> T {
+        // Nobody closes the semaphore, so there is always a permit.
+        let _turn = self.requests.acquire().await;
+        work.await
     }
 }
 
@@ -51,11 +51,9 @@ fn without_place(settings: &StoreSettings) -> StoreSettings {
         url: String::new(),
         bucket: String::new(),
         path: String::new(),
-        storage_class: None,
-        sse_kms_key_id: None,
-        sse_c_key: None,
         part_size: None,
         concurrency: None,
+        s3: S3Settings { storage_class: None, sse_kms_key_id: None, sse_c_key: None, ..settings.s3.clone() },
         ..settings.clone()
     }
 }
@@ -72,16 +70,17 @@ mod tests {
             let settings = StoreSettings::new(Scheme::S3, format!("s3://{bucket}/{path}"), bucket.into(), path.into());
             StoreSettings { endpoint: Some("http://x".into()), ..settings }
         };
-        let links = Links::default();
+        let with = |s3| StoreSettings { s3, ..at("b", "one") };
+        let links = Links::<()>::default();
         let first = links.to(&at("b", "one"));
         for same in [at("b", "two"), at("c", "one"), StoreSettings { part_size: Some(9 << 20), ..at("b", "one") }] {
             assert!(Arc::ptr_eq(&first, &links.to(&same)), "{same:?}");
         }
         for other in [
             StoreSettings { endpoint: None, ..at("b", "one") },
-            StoreSettings { region: Some("eu".into()), ..at("b", "one") },
-            StoreSettings { access_key_id: Some("k".into()), ..at("b", "one") },
-            StoreSettings { secret_access_key: Some(Secret::new("k")), ..at("b", "one") },
+            with(S3Settings { region: Some("eu".into()), ..S3Settings::default() }),
+            with(S3Settings { access_key_id: Some("k".into()), ..S3Settings::default() }),
+            with(S3Settings { secret_access_key: Some(Secret::new("k")), ..S3Settings::default() }),
             StoreSettings { ca_file: Some("/ca".into()), ..at("b", "one") },
         ] {
             assert!(!Arc::ptr_eq(&first, &links.to(&other)), "{other:?}");

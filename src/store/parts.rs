@@ -1,8 +1,9 @@
-//! Cuts content into parts of one size. In: a `Body`. Out: parts in order, all full but the last. Never: holds more than the
+//! Cuts content into parts: of one size, or what a range wants. In: a `Body`. Out: parts in order, all full but the last. Never: holds more than the
 //! part being filled and what the producer's last piece left over.
 
 use crate::store::{Body, Chunk, PRODUCER_GONE};
 use bytes::{Bytes, BytesMut};
+use std::ops::Range;
 use tokio::sync::mpsc;
 
 pub(super) struct Parts {
@@ -67,6 +68,12 @@ impl Parts {
         }
         Ok(())
     }
+}
+
+/// The part of `piece`, which begins at `at` of the object, that is in `wanted`.
+pub(super) fn overlap(piece: &Bytes, at: u64, wanted: &Range<u64>) -> Bytes {
+    let clamp = |edge: u64| usize::try_from(edge.saturating_sub(at)).unwrap_or(usize::MAX).min(piece.len());
+    piece.slice(clamp(wanted.start)..clamp(wanted.end))
 }
 
 #[cfg(test)]

@@ -1,0 +1,42 @@
+//! Builds the client: never retries, follows no redirect, trusts what `certs` says. The certificates are read for https
+//! alone.
+
+use crate::store::certs;
+use object_store::ClientOptions;
+use object_store::client::{HttpClient, HttpConnector};
+use reqwest::redirect::Policy;
+use rustls::RootCertStore;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A host that drops packets: leave time for another try before the caller's deadline.
+const CONNECT: Duration = Duration::from_secs(5);
+
+/// `plain`: nothing but http will be asked for. The error is a text for the user.
+pub(in crate::store) async fn client(ca_file: Option<&Path>, plain: bool) -> Result<reqwest::Client, String> {
+    let roots = if plain { RootCertStore::empty() } else { certs::load(ca_file).await?.roots };
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let tls = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| error.to_string())?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    reqwest::Client::builder()
+        .tls_backend_preconfigured(tls)
+        .connect_timeout(CONNECT)
+        .redirect(Policy::none())
+        .http1_only()
+        .build()
+        .map_err(|error| error.to_string())
+}
+
+/// Hands the one client to the library that fetches credentials.
+#[derive(Debug)]
+pub(in crate::store) struct Connector(pub reqwest::Client);
+
+impl HttpConnector for Connector {
+    fn connect(&self, _: &ClientOptions) -> object_store::Result<HttpClient> {
+        Ok(HttpClient::new(self.0.clone()))
+    }
+}
