@@ -65,8 +65,11 @@ pub struct GsSettings {
 pub struct AbsSettings {
     pub account: String,
     pub account_key: Option<Secret>,
-    /// A shared access signature, without the leading `?`.
+    /// A shared access signature.
     pub sas_token: Option<Secret>,
+    /// Where they were read from, and are again: they may be rotated while we run.
+    pub account_key_file: Option<PathBuf>,
+    pub sas_token_file: Option<PathBuf>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
