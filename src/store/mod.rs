@@ -38,7 +38,7 @@ use crate::model::Deadline;
 use bytes::Bytes;
 pub use error::{StoreError, StoreErrorKind};
 pub use open::{Stores, open};
-pub use settings::{AbsSettings, GsSettings, S3Settings, Scheme, SftpSettings, StoreSettings};
+pub use settings::{AbsSettings, GsSettings, KeyFiles, S3Settings, Scheme, SftpSettings, StoreSettings};
 use std::future::Future;
 use std::ops::Range;
 use std::pin::Pin;
