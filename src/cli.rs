@@ -26,6 +26,10 @@ pub enum Action {
         pairs: Vec<(PathBuf, String)>,
         command: Vec<OsString>,
     },
+    /// Without an app.
+    Replicate {
+        once: bool,
+    },
     Restore(RestoreArgs),
     /// What a replica holds.
     List {
@@ -100,6 +104,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Commands {
     Run(Run),
+    Replicate(Replicate),
     Restore(Restore),
     List(List),
     Verify(Verify),
@@ -126,6 +131,20 @@ struct Run {
     /// The app and its arguments; replaces the configured command
     #[arg(value_name = "CMD", trailing_var_arg = true, allow_hyphen_values = false)]
     command: Vec<OsString>,
+}
+
+/// Replicate beside an app of somebody else: sidecar, cron
+#[derive(Args)]
+#[command(after_help = "Restores what is missing, replaces nothing that is there, and replicates until\n\
+                  SIGTERM or SIGINT: then it flushes until nobody has a database open.\n\
+                  Exit: 0 stopped and complete; 65 not restored, or a file is not the replica's;\n\
+                  66 nothing there (--once), 69 replica away, 74 last flush incomplete,\n\
+                  75 replica taken over, 78 bad configuration.\n\n\
+                  Example:\n  litevisor replicate --config supervisor.toml")]
+struct Replicate {
+    /// Restore nothing; end when everything that is there is in the replica
+    #[arg(long)]
+    once: bool,
 }
 
 /// Restore databases from their replicas, without starting anything
@@ -196,7 +215,7 @@ struct Check {
 }
 
 /// Commands of the design that come later: named so that nobody takes them for typing errors.
-const LATER: [&str; 2] = ["replicate", "import"];
+const LATER: [&str; 1] = ["import"];
 
 fn moment(text: &str) -> Result<Moment, String> {
     Moment::parse(text).ok_or_else(|| "a time is written as 2026-05-04T12:00:00Z or 2026-05-04T14:00:00.5+02:00".into())
@@ -214,6 +233,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Invocation, Pri
     let Cli { config, command } = Cli::try_parse_from(args).map_err(|error| print(&error))?;
     let action = match command {
         Commands::Run(run) => run.checked()?,
+        Commands::Replicate(Replicate { once }) => Action::Replicate { once },
         Commands::Restore(restore) => restore.checked()?,
         Commands::List(List { subject, json }) => Action::List { subject, json },
         Commands::Verify(Verify { subject, quick }) => Action::Verify { subject, quick },
@@ -368,6 +388,8 @@ mod tests {
             panic!("restore")
         };
         assert_eq!((at.target, at.dry_run), (Target::Time(Moment(1_795_327_279_453)), true));
+        assert_eq!(read("replicate").map(|found| found.action), Ok(Action::Replicate { once: false }));
+        assert_eq!(read("replicate --once").map(|found| found.action), Ok(Action::Replicate { once: true }));
         let list = Action::List { subject: Some("file:///r".into()), json: true };
         assert_eq!(read("list --json file:///r").map(|found| found.action), Ok(list));
         let (socket, db) = (Some("/s".into()), Some("a.db".into()));

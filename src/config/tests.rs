@@ -185,7 +185,7 @@ fn every_key_arrives() {
     assert_eq!(rules.restart.when, Restart::OnFailure);
     let shutdown = ShutdownSettings { grace: seconds(20), app_timeout: seconds(15), pre_sync_timeout: seconds(3) };
     assert_eq!(config.shutdown, shutdown);
-    assert_eq!(config.restore, RestoreSettings { timeout: seconds(120), parallelism: 4 });
+    assert_eq!(config.restore, RestoreSettings { timeout: seconds(120), parallelism: 4, ..RestoreSettings::default() });
     assert_eq!(config.log, LogSettings { level: LogLevel::Debug, format: LogFormat::Json });
     let socket = SocketChoice::At("/srv/run/l.sock".into());
     let status = StatusSettings { socket, listen: "[::]:9090".parse().ok(), max_lag: Some(seconds(300)) };
