@@ -34,7 +34,14 @@ pub enum Action {
         subject: Option<OsString>,
         quick: bool,
     },
-    Check,
+    Check {
+        /// Touch the replicas, too.
+        connect: bool,
+    },
+    /// Print a litestream.yml as our own configuration.
+    Import {
+        file: PathBuf,
+    },
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -86,6 +93,7 @@ enum Commands {
     List(List),
     Verify(Verify),
     Check(Check),
+    Import(Import),
 }
 
 /// Restore, start the app, replicate while it runs, flush at the end
@@ -167,15 +175,31 @@ struct Verify {
 
 /// Check the configuration and print the effective one, without secrets
 #[derive(Args)]
-#[command(after_help = "Exit: 0 usable; 78 not, with every problem's line and key.\n\n\
-                  Example:\n  litevisor check --config supervisor.toml")]
+#[command(after_help = "--connect lists each replica, creates one small object beside it\n\
+                  (litevisor-check-….txt), reads it and deletes it. Nothing else is touched.\n\n\
+                  Exit: 0 usable; 69 a replica is away or a right is missing (each is named),\n\
+                  78 bad configuration, with every problem's line and key.\n\n\
+                  Example:\n  litevisor check --config supervisor.toml --connect")]
 struct Check {
-    #[arg(long, hide = true)]
+    /// Also try what litevisor must be able to do in each replica
+    #[arg(long)]
     connect: bool,
 }
 
+/// Print a litestream.yml as a supervisor.toml
+#[derive(Args)]
+#[command(after_help = "Comments tell what has no counterpart, and why. Variables stay references.\n\
+                  `litevisor run --config litestream.yml` runs from it as it is.\n\
+                  Exit: 0; 64 bad usage, 78 it cannot be taken over, with every line and key.\n\n\
+                  Example:\n  litevisor import /etc/litestream.yml > supervisor.toml")]
+struct Import {
+    /// Litestream's configuration, of version 0.3 or 0.5
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+}
+
 /// Commands of the design that come later: named so that nobody takes them for typing errors.
-const LATER: [&str; 5] = ["replicate", "status", "sync", "import", "healthcheck"];
+const LATER: [&str; 4] = ["replicate", "status", "sync", "healthcheck"];
 
 fn moment(text: &str) -> Result<Moment, String> {
     Moment::parse(text).ok_or_else(|| "a time is written as 2026-05-04T12:00:00Z or 2026-05-04T14:00:00.5+02:00".into())
@@ -196,8 +220,8 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Invocation, Pri
         Commands::Restore(restore) => restore.checked()?,
         Commands::List(List { subject, json }) => Action::List { subject, json },
         Commands::Verify(Verify { subject, quick }) => Action::Verify { subject, quick },
-        Commands::Check(Check { connect: true }) => return Err(later("--connect", "check")),
-        Commands::Check(_) => Action::Check,
+        Commands::Check(Check { connect }) => Action::Check { connect },
+        Commands::Import(Import { file }) => Action::Import { file },
     };
     Ok(Invocation { config, action })
 }
@@ -230,10 +254,6 @@ impl Restore {
         };
         Ok(Action::Restore(RestoreArgs { subject, out, target, if_replica_exists, force, dry_run }))
     }
-}
-
-fn later(option: &str, command: &str) -> Printed {
-    usage(&format!("{option} is not available in this version"), command)
 }
 
 /// A mistake that clap cannot see, in its style.
@@ -337,7 +357,9 @@ mod tests {
         assert_eq!(read(line).map(|found| found.action), Ok(Action::Restore(args)));
         let none = read("restore --config f").unwrap();
         assert_eq!((none.config, none.action), (Some("f".into()), Action::Restore(RestoreArgs::default())));
-        assert_eq!(read("check").map(|found| found.action), Ok(Action::Check));
+        assert_eq!(read("check").map(|found| found.action), Ok(Action::Check { connect: false }));
+        assert_eq!(read("check --connect").map(|found| found.action), Ok(Action::Check { connect: true }));
+        assert_eq!(read("import x.yml").map(|found| found.action), Ok(Action::Import { file: "x.yml".into() }));
         let Ok(Invocation { action: Action::Restore(at), .. }) =
             read("restore --dry-run --timestamp 2026-11-22T08:01:19.453+02:00")
         else {
@@ -366,7 +388,7 @@ mod tests {
             ("restore --timestamp yesterday", "2026-05-04T12:00:00Z"),
             ("restore --timestamp 2026-01-01T00:00:00", "2026-05-04T12:00:00Z"),
             ("restore x --timestamp 2026-01-01T00:00:00Z --txid 5", "cannot be used with"),
-            ("check --connect", "--connect is not available in this version"),
+            ("import", "<FILE>"),
             ("check extra", "extra"),
         ] {
             let printed = read(line).unwrap_err();
@@ -378,14 +400,23 @@ mod tests {
 
     #[test]
     fn help_fits_a_small_screen_and_shows_an_example() {
-        for line in ["--help", "-h", "run --help", "restore --help", "list --help", "verify --help", "check --help"] {
+        for line in [
+            "--help",
+            "-h",
+            "run --help",
+            "restore --help",
+            "list --help",
+            "verify --help",
+            "check --help",
+            "import --help",
+        ] {
             let printed = read(line).unwrap_err();
             assert_eq!((printed.code, printed.to_stdout), (0, true), "{line}");
             let (rows, columns) =
                 (printed.text.lines().count(), printed.text.lines().map(|row| row.chars().count()).max());
             assert!(rows <= 24 && columns <= Some(80), "{line}: {rows} x {columns:?}\n{}", printed.text);
             assert!(printed.text.contains("Example"), "{line}");
-            for absent in ["connect", "healthcheck"] {
+            for absent in ["healthcheck"] {
                 assert!(!printed.text.contains(absent), "{line}: {absent}");
             }
         }

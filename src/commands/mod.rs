@@ -1,6 +1,7 @@
 //! One file per subcommand that is not `run`, and what all of them begin with: the configuration and the log.
 
 pub mod check;
+mod connect;
 pub mod import;
 pub mod list;
 mod places;
