@@ -182,6 +182,13 @@ fn array(words: &[impl AsRef<OsStr>]) -> String {
 
 fn quoted(text: &str) -> String {
     let mut out = String::from("\"");
+    push_escaped(&mut out, text);
+    out.push('"');
+    out
+}
+
+/// The inside of a TOML string that reads back as `text`.
+pub fn push_escaped(out: &mut String, text: &str) {
     for c in text.chars() {
         match c {
             '"' | '\\' => {
@@ -196,8 +203,6 @@ fn quoted(text: &str) -> String {
             c => out.push(c),
         }
     }
-    out.push('"');
-    out
 }
 
 #[derive(Default)]

@@ -10,6 +10,8 @@ use std::ffi::OsString;
 use std::io::{Error, ErrorKind};
 use std::path::{Path, PathBuf};
 
+mod reference;
+
 const EXAMPLE: &str = include_str!("../../supervisor.toml.example");
 
 /// A world of its own: variables and files by name.
