@@ -4,8 +4,8 @@
 //! every problem with its file, line and key. Pure but for `load`, which finds the file; the files of secrets are read
 //! through a handed-in function. Never prints a secret.
 //!
-//! `section` reads the tables; `app`, `database` and `replica` turn them into settings; `units`, `url`, `expand`, `nearest` and
-//! `budget` are the rules; `show` writes the effective configuration.
+//! `section` reads the tables; `app`, `database` and `replica` turn them into settings; `units`, `url`, `expand`, `nearest`,
+//! `platform` and `budget` are the rules; `show` writes the effective configuration.
 
 mod app;
 mod app_rules;
@@ -16,6 +16,7 @@ mod expand;
 pub mod load;
 pub mod nearest;
 mod parse;
+mod platform;
 pub mod problem;
 mod reader;
 mod replica;

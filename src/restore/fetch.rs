@@ -124,7 +124,10 @@ fn begin(db: &DbPath, source: &Source<'_>, plan: &Plan, progress: &Progress) -> 
     let bytes = bytes_of(&plan.files);
     progress.begin(bytes);
     tracing::info!(%db, replica = source.url(), txid = %plan.end, files = plan.files.len(), bytes, "restoring");
-    Applier::start(Assembly::create(db, source.url(), bytes, plan.not_after)?)
+    let mut assembly = Assembly::create(db, source.url(), bytes, plan.not_after)?;
+    // Nothing is fetched that has no room for sure; what the files say themselves is asked for when they come.
+    assembly.expect(plan.files.iter().map(|file| file.size).max().unwrap_or_default())?;
+    Applier::start(assembly)
 }
 
 async fn read(

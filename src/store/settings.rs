@@ -53,16 +53,23 @@ pub struct S3Settings {
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct GsSettings {
-    /// A service account's JSON file. None: the environment's, else the metadata server's token.
+    /// A service account's JSON file, from the configuration or the environment.
     pub credentials_file: Option<PathBuf>,
+    /// Where Google's tools keep the user's credentials; used if there is such a file.
+    pub default_file: Option<PathBuf>,
+    /// `host:port` of a metadata server that is not at the usual address.
+    pub metadata_host: Option<String>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AbsSettings {
     pub account: String,
     pub account_key: Option<Secret>,
-    /// A shared access signature, without the leading `?`.
+    /// A shared access signature.
     pub sas_token: Option<Secret>,
+    /// Where they were read from, and are again: they may be rotated while we run.
+    pub account_key_file: Option<PathBuf>,
+    pub sas_token_file: Option<PathBuf>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
