@@ -6,7 +6,7 @@ use super::cause::Fault;
 use super::session::Session;
 use super::transfer::{Kind, Open, Writes, kind};
 use super::wire::{self, Ask};
-use crate::store::{Put, key::TEMP_SUFFIX};
+use crate::store::{Put, key};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
@@ -24,15 +24,8 @@ pub(super) struct Temp {
     renamed: bool,
 }
 
-/// `NAME.<16 hex digits>.tmp`: nobody else's, on whatever machine.
 fn temp_name(target: &str) -> String {
-    format!("{target}.{:016x}{TEMP_SUFFIX}", RandomState::new().hash_one(target))
-}
-
-/// Whether a temporary name was given here (and not by another tool).
-pub(super) fn is_ours(name: &str) -> bool {
-    let digits = name.strip_suffix(TEMP_SUFFIX).and_then(|rest| rest.rsplit_once('.')).map(|(_, digits)| digits);
-    digits.is_some_and(|digits| digits.len() == 16 && digits.bytes().all(|byte| byte.is_ascii_hexdigit()))
+    key::temporary(target, RandomState::new().hash_one(target))
 }
 
 impl Temp {
@@ -288,18 +281,6 @@ fn parent(path: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn temporary_names_are_known_again() {
-        let name = temp_name("/r/ltx/0/a.ltx");
-        assert!(name.starts_with("/r/ltx/0/a.ltx.") && is_ours(&name), "{name}");
-        assert_ne!(name, temp_name("/r/ltx/0/a.ltx"));
-        for other in
-            ["a.ltx.tmp", "a.ltx.17.1795327279453000000.tmp", "a.ltx.1.0.tmp", "0123456789abcdef.tmpx", "a.ltx"]
-        {
-            assert!(!is_ours(other), "{other}");
-        }
-    }
 
     #[test]
     fn a_refused_link_is_understood() {

@@ -3,10 +3,9 @@
 
 use super::cause::Fault;
 use super::session::Session;
-use super::temp;
 use super::transfer::{Kind, Open, kind};
 use super::wire::{self, Ask, Attributes, Entry};
-use crate::store::{Object, key::TEMP_SUFFIX};
+use crate::store::{Object, key};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -44,7 +43,7 @@ pub(super) async fn walk(session: &Arc<Session>, root: &str, prefix: &str) -> Re
             match entry.kind {
                 _ if !key.starts_with(prefix) => {}
                 Kind::File if is_stale(&entry) => found.stale.push(below(root, &key)),
-                _ if entry.name.ends_with(TEMP_SUFFIX) => {}
+                _ if entry.name.ends_with(key::TEMP_SUFFIX) => {}
                 Kind::Directory => todo.push(key),
                 Kind::File => found.objects.push(Object {
                     key,
@@ -146,7 +145,7 @@ fn kind_of(entry: &Entry) -> Kind {
 fn is_stale(entry: &Named) -> bool {
     let written = entry.attributes.modified.map(|seconds| UNIX_EPOCH + Duration::from_secs(seconds.into()));
     let age = written.and_then(|written| SystemTime::now().duration_since(written).ok());
-    temp::is_ours(&entry.name) && age.is_some_and(|age| age > STALE)
+    key::is_own_temporary(&entry.name) && age.is_some_and(|age| age > STALE)
 }
 
 fn below(directory: &str, name: &str) -> String {
