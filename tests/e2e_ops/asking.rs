@@ -55,7 +55,7 @@ pub fn free_port() -> u16 {
 
 /// Status and body.
 pub fn http(port: u16, method: &str, target: &str) -> (u16, String) {
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    let mut stream = wait_for("somebody who listens", SOON, || TcpStream::connect(("127.0.0.1", port)).ok());
     stream.set_read_timeout(Some(SOON)).unwrap();
     write!(stream, "{method} {target} HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n").unwrap();
     let mut text = String::new();

@@ -78,7 +78,8 @@ fn they_are_prometheus_text_also_for_an_odd_path() {
         db.execute_batch(&format!("PRAGMA journal_mode = WAL; CREATE TABLE t{n} (a)")).unwrap();
     };
     write(0);
-    let mut run = Litevisor::run(As::Process, &["--config".into(), config.into(), "--".into(), "sleep".into(), "600".into()]);
+    let mut run =
+        Litevisor::run(As::Process, &["--config".into(), config.into(), "--".into(), "sleep".into(), "600".into()]);
     run.wait_for_app();
     wait_until("/readyz", SOON, || http(port, "GET", "/readyz").0 == 200);
     // Until something was uploaded and merged.

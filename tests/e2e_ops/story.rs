@@ -18,7 +18,9 @@ const FIRST: [&str; 8] = [
 ];
 
 fn lines(text: &[String]) -> Vec<Value> {
-    text.iter().map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("{line}"))).collect()
+    // The bank speaks on stderr, too.
+    let ours = text.iter().filter(|line| !line.starts_with("bank: "));
+    ours.map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("{line}"))).collect()
 }
 
 fn life(site: &Site) -> Vec<Value> {
