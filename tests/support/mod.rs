@@ -4,6 +4,7 @@
 
 pub mod bank;
 pub mod disk;
+pub mod fake_gcs;
 pub mod gate;
 pub mod litestream;
 pub mod litevisor;

@@ -1,6 +1,7 @@
-//! Where a replica lives: a directory or a bucket of the shared SeaweedFS. Says how to name it to litevisor and to
+//! Where a replica lives: a directory, a bucket of the shared SeaweedFS or of the shared fake-gcs-server. Says how to name it to litevisor and to
 //! Litestream, and what objects it holds.
 
+use super::fake_gcs::FakeGcs;
 use super::seaweed::{ACCESS_KEY, REGION, SECRET_KEY, Seaweed, block_on};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -14,9 +15,19 @@ pub enum Replica {
         bucket: String,
         prefix: String,
     },
+    /// On the shared fake-gcs-server.
+    Gs {
+        bucket: String,
+        prefix: String,
+    },
 }
 
 impl Replica {
+    pub fn gs(bucket: &str, prefix: &str) -> Replica {
+        FakeGcs::shared().create_bucket(bucket);
+        Replica::Gs { bucket: bucket.to_owned(), prefix: prefix.to_owned() }
+    }
+
     pub fn s3(bucket: &str, prefix: &str) -> Replica {
         let seaweed = Seaweed::shared();
         seaweed.create_bucket(bucket);
@@ -26,7 +37,7 @@ impl Replica {
     /// The same replica behind another endpoint.
     pub fn at(&self, endpoint: &str) -> Replica {
         match self {
-            Replica::Directory(_) => panic!("a directory has no endpoint"),
+            Replica::Directory(_) | Replica::Gs { .. } => panic!("{self:?} has no gate"),
             Replica::S3 { bucket, prefix, .. } => {
                 Replica::S3 { endpoint: endpoint.into(), bucket: bucket.clone(), prefix: prefix.clone() }
             }
@@ -37,6 +48,7 @@ impl Replica {
         match self {
             Replica::Directory(path) => format!("file://{}", path.display()),
             Replica::S3 { bucket, prefix, .. } => format!("s3://{bucket}/{prefix}"),
+            Replica::Gs { bucket, prefix } => format!("gs://{bucket}/{prefix}"),
         }
     }
 
@@ -51,6 +63,7 @@ impl Replica {
                      access_key_id = \"{ACCESS_KEY}\"\nsecret_access_key = \"{SECRET_KEY}\"\n"
                 )
             }
+            Replica::Gs { .. } => format!("url = \"{url}\"\nendpoint = \"{}\"\n", FakeGcs::shared().endpoint()),
         }
     }
 
@@ -64,6 +77,10 @@ impl Replica {
                      force-path-style: true\n      access-key-id: {ACCESS_KEY}\n      secret-access-key: {SECRET_KEY}\n"
                 )
             }
+            // Where the server is stands in the environment.
+            Replica::Gs { bucket, prefix } => {
+                format!("      type: gs\n      bucket: {bucket}\n      path: {prefix}\n")
+            }
         }
     }
 
@@ -76,6 +93,11 @@ impl Replica {
                 objects
             }
             Replica::S3 { bucket, prefix, .. } => list(bucket, &format!("{prefix}/")),
+            Replica::Gs { bucket, prefix } => {
+                let (prefix, found) = (format!("{prefix}/"), FakeGcs::shared().objects(bucket, &format!("{prefix}/")));
+                let content = |object: &serde_json::Value| object["md5Hash"].as_str().unwrap().to_owned();
+                found.iter().map(|(name, object)| (name[prefix.len()..].to_owned(), content(object))).collect()
+            }
         }
     }
 
@@ -90,6 +112,7 @@ impl Replica {
                     reply.body.collect().await.unwrap().to_vec()
                 })
             }
+            Replica::Gs { bucket, prefix } => FakeGcs::shared().read(bucket, &format!("{prefix}/{key}")),
         }
     }
 

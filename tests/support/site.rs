@@ -32,6 +32,11 @@ impl Site {
         Site::new(tempfile::tempdir().unwrap(), Replica::s3(name, "app/bank.db"))
     }
 
+    /// In a bucket of its own on Google's stand-in.
+    pub fn in_gs(name: &str) -> Site {
+        Site::new(tempfile::tempdir().unwrap(), Replica::gs(name, "app/bank.db"))
+    }
+
     fn new(directory: tempfile::TempDir, replica: Replica) -> Site {
         std::fs::create_dir(directory.path().join("disk")).unwrap();
         let none = String::new;
