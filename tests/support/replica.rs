@@ -1,6 +1,7 @@
-//! Where a replica lives: a directory or a bucket of the shared SeaweedFS. Says how to name it to litevisor and to
-//! Litestream, and what objects it holds.
+//! Where a replica lives: a directory, a bucket of the shared SeaweedFS, a container of the shared Azurite. Says how to
+//! name it to litevisor and to Litestream, and what objects it holds.
 
+use super::azurite::{self, Azurite};
 use super::seaweed::{ACCESS_KEY, REGION, SECRET_KEY, Seaweed, block_on};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -14,9 +15,18 @@ pub enum Replica {
         bucket: String,
         prefix: String,
     },
+    Abs {
+        container: String,
+        prefix: String,
+    },
 }
 
 impl Replica {
+    pub fn abs(container: &str, prefix: &str) -> Replica {
+        Azurite::shared().create_container(container);
+        Replica::Abs { container: container.to_owned(), prefix: prefix.to_owned() }
+    }
+
     pub fn s3(bucket: &str, prefix: &str) -> Replica {
         let seaweed = Seaweed::shared();
         seaweed.create_bucket(bucket);
@@ -26,7 +36,7 @@ impl Replica {
     /// The same replica behind another endpoint.
     pub fn at(&self, endpoint: &str) -> Replica {
         match self {
-            Replica::Directory(_) => panic!("a directory has no endpoint"),
+            Replica::Directory(_) | Replica::Abs { .. } => panic!("nothing stands in front of this one"),
             Replica::S3 { bucket, prefix, .. } => {
                 Replica::S3 { endpoint: endpoint.into(), bucket: bucket.clone(), prefix: prefix.clone() }
             }
@@ -37,6 +47,7 @@ impl Replica {
         match self {
             Replica::Directory(path) => format!("file://{}", path.display()),
             Replica::S3 { bucket, prefix, .. } => format!("s3://{bucket}/{prefix}"),
+            Replica::Abs { container, prefix } => format!("abs://{}@{container}/{prefix}", azurite::ACCOUNT),
         }
     }
 
@@ -51,6 +62,10 @@ impl Replica {
                      access_key_id = \"{ACCESS_KEY}\"\nsecret_access_key = \"{SECRET_KEY}\"\n"
                 )
             }
+            Replica::Abs { .. } => {
+                let (endpoint, key) = (Azurite::shared().endpoint(), azurite::KEY);
+                format!("url = \"{url}\"\nendpoint = \"{endpoint}\"\naccount_key = \"{key}\"\n")
+            }
         }
     }
 
@@ -62,6 +77,13 @@ impl Replica {
                 format!(
                     "      type: s3\n      bucket: {bucket}\n      path: {prefix}\n      endpoint: {endpoint}\n      region: {REGION}\n      \
                      force-path-style: true\n      access-key-id: {ACCESS_KEY}\n      secret-access-key: {SECRET_KEY}\n"
+                )
+            }
+            Replica::Abs { container, prefix } => {
+                let (endpoint, account, key) = (Azurite::shared().endpoint(), azurite::ACCOUNT, azurite::KEY);
+                format!(
+                    "      type: abs\n      bucket: {container}\n      path: {prefix}\n      endpoint: {endpoint}\n      \
+                     account-name: {account}\n      account-key: {key}\n"
                 )
             }
         }
@@ -76,6 +98,7 @@ impl Replica {
                 objects
             }
             Replica::S3 { bucket, prefix, .. } => list(bucket, &format!("{prefix}/")),
+            Replica::Abs { container, prefix } => Azurite::shared().list(container, &format!("{prefix}/")),
         }
     }
 
@@ -90,6 +113,7 @@ impl Replica {
                     reply.body.collect().await.unwrap().to_vec()
                 })
             }
+            Replica::Abs { container, prefix } => Azurite::shared().read(container, &format!("{prefix}/{key}")),
         }
     }
 
