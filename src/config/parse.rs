@@ -86,7 +86,8 @@ pub fn parse(
     if !problems.is_empty() {
         return Err(ConfigError::new(problems));
     }
-    let mut warnings = check_purpose(purpose, file.map(|(_, name)| name), app.command.is_empty(), databases.is_empty())?;
+    let mut warnings =
+        check_purpose(purpose, file.map(|(_, name)| name), app.command.is_empty(), databases.is_empty())?;
     let (told, too_long) = platform::told(platform, shutdown.grace, grace_given);
     let notes = if purpose == Purpose::Run { vec![told] } else { Vec::new() };
     warnings.extend(too_long.filter(|_| purpose != Purpose::Databases));
