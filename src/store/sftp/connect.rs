@@ -225,10 +225,11 @@ async fn open_sftp(
         error => broken(error),
     })?;
     channel.request_subsystem(true, "sftp").await.map_err(broken)?;
-    channel.data_bytes(wire::hello()).await.map_err(broken)?;
     let mut arrived = Arrived::default();
     let greeting = loop {
         match channel.wait().await {
+            // Not before: until the server runs it, it takes nothing.
+            Some(ChannelMsg::Success) => channel.data_bytes(wire::hello()).await.map_err(broken)?,
             Some(ChannelMsg::Failure) => {
                 return Err(Fault::Denied(format!(
                     "{address} has no SFTP for this user; the server needs a line `Subsystem sftp internal-sftp`"
