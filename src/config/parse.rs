@@ -1,10 +1,13 @@
 //! The whole configuration: the file's sections and what the command line adds → a checked `Config`.
 
 use super::database::{self, Parsed};
+use super::litestream::{self, Converted, Origin};
 use super::problem::{ConfigError, Place, Problem};
 use super::reader::{Outside, Reader};
 use super::section::{At, Section};
-use super::{Config, DirectorySettings, LogFormat, LogLevel, LogSettings, ShutdownSettings, app, budget, platform};
+use super::{
+    Config, DirectorySettings, LogFormat, LogLevel, LogSettings, ShutdownSettings, app, budget, platform, status,
+};
 use crate::restore::RestoreSettings;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -20,6 +23,8 @@ pub enum Purpose {
     Databases,
     /// Shows what there is.
     Check,
+    /// Asks a running supervisor: what is configured says where, but no file is needed.
+    Ask,
 }
 
 /// What the command line says beside the file.
@@ -49,8 +54,31 @@ pub fn parse(
     purpose: Purpose,
     outside: Outside<'_>,
 ) -> Result<Checked, ConfigError> {
+    parse_made(file, &[], additions, purpose, outside)
+}
+
+/// The same of a Litestream configuration: its text becomes one of ours, problems are told of its own lines.
+pub fn parse_litestream(
+    (text, name): (&str, &Path),
+    additions: &Additions,
+    purpose: Purpose,
+    outside: Outside<'_>,
+) -> Result<Checked, ConfigError> {
+    let Converted { text, origins, warnings } = litestream::convert(text, name, outside.env)?;
+    let mut checked = parse_made(Some((&text, name)), &origins, additions, purpose, outside)?;
+    checked.warnings.extend(warnings);
+    Ok(checked)
+}
+
+fn parse_made(
+    file: Option<(&str, &Path)>,
+    origins: &[Origin],
+    additions: &Additions,
+    purpose: Purpose,
+    outside: Outside<'_>,
+) -> Result<Checked, ConfigError> {
     let (text, name) = file.unwrap_or(("", Path::new("")));
-    let reader = Reader::new(outside, name, text);
+    let reader = Reader::new(outside, name, text, origins);
     let (table, mistakes) = DeTable::parse_recoverable(text);
     if !mistakes.is_empty() {
         let problem = |mistake: &toml::de::Error| Problem {
@@ -70,7 +98,8 @@ pub fn parse(
     let mut databases: Vec<Parsed> =
         root.tables("database").into_iter().filter_map(|section| database::read(section, outside)).collect();
     let log = log(root.table("log"));
-    root.finish(&[("status", "is not available in this version: remove the table")]);
+    let status = status::read(root.table("status"), outside.working_dir);
+    root.finish(&[]);
 
     let mut problems = Vec::new();
     for (path, url) in &additions.pairs {
@@ -101,7 +130,7 @@ pub fn parse(
             Some(many) => directories.push(DirectorySettings::new(many, settings)),
         }
     }
-    let config = Config { app, app_rules, shutdown, restore, databases: single, directories, log };
+    let config = Config { app, app_rules, shutdown, restore, databases: single, directories, log, status };
     Ok(Checked { config, app_user, warnings, notes })
 }
 
@@ -119,6 +148,7 @@ fn check_purpose(
     }
     match (purpose, no_databases) {
         (_, false) => Ok(Vec::new()),
+        (Purpose::Ask, true) => Ok(Vec::new()),
         (Purpose::Run | Purpose::Check, true) => Ok(vec![
             "no [[database]] is configured: NOTHING IS RESTORED AND NOTHING IS REPLICATED, litevisor only supervises \
              the app"

@@ -98,7 +98,7 @@ pub fn check_endpoint(text: &str) -> Result<String, String> {
 }
 
 /// `%41` → `A`.
-fn decoded(text: &str) -> Result<String, String> {
+pub fn decoded(text: &str) -> Result<String, String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((first, after)) = rest.split_first() {
