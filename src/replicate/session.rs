@@ -18,7 +18,7 @@ use crate::sqlite::ReadHold;
 use crate::store::layout::Level;
 use crate::store::{Store, StoreError, retry};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 use tokio::sync::{Notify, Semaphore};
 
 /// One look at the replica.
@@ -188,17 +188,9 @@ impl Task {
                 let _ = blocking(move || spill::remove(&path)).await?;
             }
         }
-        let (spilled_bytes, waiting_bytes) = (work.spilled_bytes(), work.waiting_bytes());
-        self.status.update(|status| {
-            (status.bytes, status.uploads) = (status.bytes + sent, status.uploads + 1);
-            status.uploaded_at = Some(SystemTime::now());
-            (status.spilled_bytes, status.lag_bytes) = (spilled_bytes, waiting_bytes);
-            status.wal_grows = None;
-            if snapshot {
-                status.upkeep.snapshot(0);
-            }
-        });
+        self.status.sent(sent, work.spilled_bytes(), work.waiting_bytes());
         if snapshot {
+            self.status.update(|status| status.upkeep.snapshot(0));
             tracing::info!(db = %self.target.db, %txid, bytes = sent, "the snapshot is in the replica");
         }
         tracing::debug!(db = %self.target.db, %txid, bytes = sent, "uploaded");
