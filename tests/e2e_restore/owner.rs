@@ -15,7 +15,8 @@ fn look(path: &Path) -> (u32, u32, u32) {
 fn started(site: &Site, arrange: impl Fn(&Site)) -> (u32, u32, u32) {
     site.wipe();
     // The way there is open to everybody, as in a container.
-    let open = |path: &Path| std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let open =
+        |path: &Path| std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     open(site.disk().parent().unwrap());
     arrange(site);
     let mut run = site.run(&["test", "-r", site.db().to_str().unwrap(), "-a", "-w", site.db().to_str().unwrap()]);

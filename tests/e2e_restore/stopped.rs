@@ -28,7 +28,11 @@ fn gated(bucket: &str) -> (Site, Gate, Vec<u8>) {
 fn assert_untouched(site: &Site, before: &[u8], when: &str) {
     assert!(!site.path("started").exists(), "{when} the app was started");
     assert!(std::fs::read(site.db()).unwrap() == before, "{when} the file was changed");
-    assert!(!site.files_on_disk().iter().any(|name| name.contains(".litevisor-")), "{when}: {:?}", site.files_on_disk());
+    assert!(
+        !site.files_on_disk().iter().any(|name| name.contains(".litevisor-")),
+        "{when}: {:?}",
+        site.files_on_disk()
+    );
 }
 
 /// Whenever the signal comes, the default file stays as it was.
@@ -109,7 +113,11 @@ fn at_any_sync() {
         previous += u32::from(found == before);
         restored += u32::from(found == truth);
         assert!(found == before || found == truth, "sync {nth}: neither the one nor the other");
-        assert!(!site.files_on_disk().iter().any(|name| name.contains(".litevisor-")), "{nth}: {:?}", site.files_on_disk());
+        assert!(
+            !site.files_on_disk().iter().any(|name| name.contains(".litevisor-")),
+            "{nth}: {:?}",
+            site.files_on_disk()
+        );
         site.wipe();
     }
     assert!(previous >= 2 && restored >= 1, "{previous} {restored}: the test does not test what it says");
