@@ -11,6 +11,7 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     give_big_buffers_back();
+    supervise::keep_out_of_dumps();
     let code = match cli::parse(std::env::args_os()) {
         Ok(invocation) => dispatch(invocation),
         Err(printed) => print(&printed),
@@ -36,7 +37,8 @@ fn dispatch(Invocation { config, action }: Invocation) -> u8 {
         }
         Action::List { subject, json } => commands::list::list(config, subject, json),
         Action::Verify { subject, quick } => commands::verify::verify(config, subject, quick),
-        Action::Check => commands::check::check(config.as_deref()),
+        Action::Check { connect } => commands::check::check(config.as_deref(), connect),
+        Action::Import { file } => commands::import::import(&file),
         Action::Status { socket, json } => commands::status::status(config, socket, json),
         Action::Sync { socket, db, timeout } => commands::sync::sync(config, socket, db, timeout),
         Action::Healthcheck { socket, live } => commands::healthcheck::healthcheck(config, socket, live),

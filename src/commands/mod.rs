@@ -2,7 +2,9 @@
 
 mod ask;
 pub mod check;
+mod connect;
 pub mod healthcheck;
+pub mod import;
 pub mod list;
 mod places;
 pub mod restore;

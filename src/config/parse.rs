@@ -1,6 +1,7 @@
 //! The whole configuration: the file's sections and what the command line adds → a checked `Config`.
 
 use super::database::{self, Parsed};
+use super::litestream::{self, Converted, Origin};
 use super::problem::{ConfigError, Place, Problem};
 use super::reader::{Outside, Reader};
 use super::section::{At, Section};
@@ -53,8 +54,31 @@ pub fn parse(
     purpose: Purpose,
     outside: Outside<'_>,
 ) -> Result<Checked, ConfigError> {
+    parse_made(file, &[], additions, purpose, outside)
+}
+
+/// The same of a Litestream configuration: its text becomes one of ours, problems are told of its own lines.
+pub fn parse_litestream(
+    (text, name): (&str, &Path),
+    additions: &Additions,
+    purpose: Purpose,
+    outside: Outside<'_>,
+) -> Result<Checked, ConfigError> {
+    let Converted { text, origins, warnings } = litestream::convert(text, name, outside.env)?;
+    let mut checked = parse_made(Some((&text, name)), &origins, additions, purpose, outside)?;
+    checked.warnings.extend(warnings);
+    Ok(checked)
+}
+
+fn parse_made(
+    file: Option<(&str, &Path)>,
+    origins: &[Origin],
+    additions: &Additions,
+    purpose: Purpose,
+    outside: Outside<'_>,
+) -> Result<Checked, ConfigError> {
     let (text, name) = file.unwrap_or(("", Path::new("")));
-    let reader = Reader::new(outside, name, text);
+    let reader = Reader::new(outside, name, text, origins);
     let (table, mistakes) = DeTable::parse_recoverable(text);
     if !mistakes.is_empty() {
         let problem = |mistake: &toml::de::Error| Problem {

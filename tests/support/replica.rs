@@ -1,6 +1,7 @@
-//! Where a replica lives: a directory, a bucket of the shared SeaweedFS or of the shared fake-gcs-server. Says how to name it to litevisor and to
-//! Litestream, and what objects it holds.
+//! Where a replica lives: a directory, a bucket of the shared SeaweedFS or of the shared fake-gcs-server, a container of the
+//! shared Azurite. Says how to name it to litevisor and to Litestream, and what objects it holds.
 
+use super::azurite::{self, Azurite};
 use super::fake_gcs::FakeGcs;
 use super::seaweed::{ACCESS_KEY, REGION, SECRET_KEY, Seaweed, block_on};
 use std::collections::BTreeMap;
@@ -20,12 +21,21 @@ pub enum Replica {
         bucket: String,
         prefix: String,
     },
+    Abs {
+        container: String,
+        prefix: String,
+    },
 }
 
 impl Replica {
     pub fn gs(bucket: &str, prefix: &str) -> Replica {
         FakeGcs::shared().create_bucket(bucket);
         Replica::Gs { bucket: bucket.to_owned(), prefix: prefix.to_owned() }
+    }
+
+    pub fn abs(container: &str, prefix: &str) -> Replica {
+        Azurite::shared().create_container(container);
+        Replica::Abs { container: container.to_owned(), prefix: prefix.to_owned() }
     }
 
     pub fn s3(bucket: &str, prefix: &str) -> Replica {
@@ -37,7 +47,7 @@ impl Replica {
     /// The same replica behind another endpoint.
     pub fn at(&self, endpoint: &str) -> Replica {
         match self {
-            Replica::Directory(_) | Replica::Gs { .. } => panic!("{self:?} has no gate"),
+            Replica::Directory(_) | Replica::Gs { .. } | Replica::Abs { .. } => panic!("{self:?} has no gate"),
             Replica::S3 { bucket, prefix, .. } => {
                 Replica::S3 { endpoint: endpoint.into(), bucket: bucket.clone(), prefix: prefix.clone() }
             }
@@ -49,6 +59,7 @@ impl Replica {
             Replica::Directory(path) => format!("file://{}", path.display()),
             Replica::S3 { bucket, prefix, .. } => format!("s3://{bucket}/{prefix}"),
             Replica::Gs { bucket, prefix } => format!("gs://{bucket}/{prefix}"),
+            Replica::Abs { container, prefix } => format!("abs://{}@{container}/{prefix}", azurite::ACCOUNT),
         }
     }
 
@@ -64,6 +75,10 @@ impl Replica {
                 )
             }
             Replica::Gs { .. } => format!("url = \"{url}\"\nendpoint = \"{}\"\n", FakeGcs::shared().endpoint()),
+            Replica::Abs { .. } => {
+                let (endpoint, key) = (Azurite::shared().endpoint(), azurite::KEY);
+                format!("url = \"{url}\"\nendpoint = \"{endpoint}\"\naccount_key = \"{key}\"\n")
+            }
         }
     }
 
@@ -80,6 +95,13 @@ impl Replica {
             // Where the server is stands in the environment.
             Replica::Gs { bucket, prefix } => {
                 format!("      type: gs\n      bucket: {bucket}\n      path: {prefix}\n")
+            }
+            Replica::Abs { container, prefix } => {
+                let (endpoint, account, key) = (Azurite::shared().endpoint(), azurite::ACCOUNT, azurite::KEY);
+                format!(
+                    "      type: abs\n      bucket: {container}\n      path: {prefix}\n      endpoint: {endpoint}\n      \
+                     account-name: {account}\n      account-key: {key}\n"
+                )
             }
         }
     }
@@ -98,6 +120,7 @@ impl Replica {
                 let content = |object: &serde_json::Value| object["md5Hash"].as_str().unwrap().to_owned();
                 found.iter().map(|(name, object)| (name[prefix.len()..].to_owned(), content(object))).collect()
             }
+            Replica::Abs { container, prefix } => Azurite::shared().list(container, &format!("{prefix}/")),
         }
     }
 
@@ -113,6 +136,7 @@ impl Replica {
                 })
             }
             Replica::Gs { bucket, prefix } => FakeGcs::shared().read(bucket, &format!("{prefix}/{key}")),
+            Replica::Abs { container, prefix } => Azurite::shared().read(container, &format!("{prefix}/{key}")),
         }
     }
 

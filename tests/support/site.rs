@@ -37,6 +37,11 @@ impl Site {
         Site::new(tempfile::tempdir().unwrap(), Replica::gs(name, "app/bank.db"))
     }
 
+    /// In a container of its own; `name` is the container's.
+    pub fn in_abs(name: &str) -> Site {
+        Site::new(tempfile::tempdir().unwrap(), Replica::abs(name, "app/bank.db"))
+    }
+
     fn new(directory: tempfile::TempDir, replica: Replica) -> Site {
         std::fs::create_dir(directory.path().join("disk")).unwrap();
         let none = String::new;
