@@ -59,6 +59,11 @@ fn litestream_restores_our_container_at_any_moment() {
     judged_at_every_moment(&Site::in_abs("judged"));
 }
 
+#[test]
+fn litestream_restores_what_we_wrote_over_sftp_at_any_moment() {
+    judged_at_every_moment(&Site::in_sftp("judged"));
+}
+
 /// A bank with nobody above it.
 fn start_bank(site: &Site, options: &[&str]) -> Process {
     let words = site.bank_words(options);
@@ -106,6 +111,11 @@ fn we_restore_what_litestream_writes(site: &Site) {
 #[test]
 fn we_restore_a_directory_that_litestream_is_writing() {
     we_restore_what_litestream_writes(&Site::in_directory());
+}
+
+#[test]
+fn we_restore_what_litestream_is_writing_over_sftp() {
+    we_restore_what_litestream_writes(&Site::in_sftp("theirs"));
 }
 
 #[test]
@@ -207,6 +217,11 @@ fn a_container_changes_hands_with_wiped_disks() {
 #[test]
 fn a_container_changes_hands_with_the_disk_kept() {
     changes_hands(&Site::in_abs("handover-kept"), disk_kept);
+}
+
+#[test]
+fn a_directory_behind_sftp_changes_hands_with_wiped_disks() {
+    changes_hands(&Site::in_sftp("handover"), Site::wipe);
 }
 
 /// Merged and cleaned up by us in each of our turns.

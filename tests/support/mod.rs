@@ -13,6 +13,7 @@ pub mod process;
 pub mod replica;
 pub mod seaweed;
 pub mod site;
+pub mod sshd;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};

@@ -1,9 +1,11 @@
-//! Where a replica lives: a directory, a bucket of the shared SeaweedFS or of the shared fake-gcs-server, a container of the
-//! shared Azurite. Says how to name it to litevisor and to Litestream, and what objects it holds.
+//! Where a replica lives: a directory, here or behind the shared OpenSSH; a bucket of the shared SeaweedFS or of the shared
+//! fake-gcs-server; a container of the shared Azurite. Says how to name it to litevisor and to Litestream, and what objects it
+//! holds.
 
 use super::azurite::{self, Azurite};
 use super::fake_gcs::FakeGcs;
 use super::seaweed::{ACCESS_KEY, REGION, SECRET_KEY, Seaweed, block_on};
+use super::sshd::{self, Sshd};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -25,6 +27,8 @@ pub enum Replica {
         container: String,
         prefix: String,
     },
+    /// A directory of this machine behind the shared OpenSSH.
+    Sftp(PathBuf),
 }
 
 impl Replica {
@@ -38,6 +42,10 @@ impl Replica {
         Replica::Abs { container: container.to_owned(), prefix: prefix.to_owned() }
     }
 
+    pub fn sftp(name: &str) -> Replica {
+        Replica::Sftp(Sshd::shared().data(name))
+    }
+
     pub fn s3(bucket: &str, prefix: &str) -> Replica {
         let seaweed = Seaweed::shared();
         seaweed.create_bucket(bucket);
@@ -47,7 +55,9 @@ impl Replica {
     /// The same replica behind another endpoint.
     pub fn at(&self, endpoint: &str) -> Replica {
         match self {
-            Replica::Directory(_) | Replica::Gs { .. } | Replica::Abs { .. } => panic!("{self:?} has no gate"),
+            Replica::Directory(_) | Replica::Sftp(_) | Replica::Gs { .. } | Replica::Abs { .. } => {
+                panic!("{self:?} has no gate")
+            }
             Replica::S3 { bucket, prefix, .. } => {
                 Replica::S3 { endpoint: endpoint.into(), bucket: bucket.clone(), prefix: prefix.clone() }
             }
@@ -60,6 +70,9 @@ impl Replica {
             Replica::S3 { bucket, prefix, .. } => format!("s3://{bucket}/{prefix}"),
             Replica::Gs { bucket, prefix } => format!("gs://{bucket}/{prefix}"),
             Replica::Abs { container, prefix } => format!("abs://{}@{container}/{prefix}", azurite::ACCOUNT),
+            Replica::Sftp(path) => {
+                format!("sftp://{}@127.0.0.1:{}{}", sshd::user(), Sshd::shared().port(), path.display())
+            }
         }
     }
 
@@ -68,6 +81,11 @@ impl Replica {
         let url = self.url();
         match self {
             Replica::Directory(_) => format!("url = \"{url}\"\n"),
+            Replica::Sftp(_) => {
+                let server = Sshd::shared();
+                let (key, host) = (server.file("id_ed25519"), server.host_key("ed25519"));
+                format!("url = \"{url}\"\nkey_file = \"{}\"\nhost_key = \"{host}\"\n", key.display())
+            }
             Replica::S3 { endpoint, .. } => {
                 format!(
                     "url = \"{url}\"\nendpoint = \"{endpoint}\"\nregion = \"{REGION}\"\nforce_path_style = true\n\
@@ -86,6 +104,16 @@ impl Replica {
     pub fn yaml(&self) -> String {
         match self {
             Replica::Directory(path) => format!("      type: file\n      path: {}\n", path.display()),
+            Replica::Sftp(path) => {
+                let server = Sshd::shared();
+                let (user, port, path) = (sshd::user(), server.port(), path.display());
+                let (key, host) = (server.file("id_ed25519"), server.host_key("ed25519"));
+                format!(
+                    "      type: sftp\n      host: 127.0.0.1:{port}\n      user: {user}\n      key-path: {}\n      \
+                     host-key: {host}\n      path: {path}\n",
+                    key.display()
+                )
+            }
             Replica::S3 { endpoint, bucket, prefix } => {
                 format!(
                     "      type: s3\n      bucket: {bucket}\n      path: {prefix}\n      endpoint: {endpoint}\n      region: {REGION}\n      \
@@ -109,7 +137,7 @@ impl Replica {
     /// Every object under the replica's root with something that changes when its content does.
     pub fn objects(&self) -> BTreeMap<String, String> {
         match self {
-            Replica::Directory(root) => {
+            Replica::Directory(root) | Replica::Sftp(root) => {
                 let mut objects = BTreeMap::new();
                 walk(root, root, &mut objects);
                 objects
@@ -127,7 +155,7 @@ impl Replica {
     /// Bytes of one object; asked of the server itself, not through a gate.
     pub fn read(&self, key: &str) -> Vec<u8> {
         match self {
-            Replica::Directory(root) => std::fs::read(root.join(key)).unwrap(),
+            Replica::Directory(root) | Replica::Sftp(root) => std::fs::read(root.join(key)).unwrap(),
             Replica::S3 { bucket, prefix, .. } => {
                 let client = Seaweed::shared().client();
                 block_on(async {

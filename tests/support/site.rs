@@ -42,6 +42,11 @@ impl Site {
         Site::new(tempfile::tempdir().unwrap(), Replica::abs(name, "app/bank.db"))
     }
 
+    /// Behind the shared OpenSSH; `name` is the directory's.
+    pub fn in_sftp(name: &str) -> Site {
+        Site::new(tempfile::tempdir().unwrap(), Replica::sftp(&format!("{name}/bank.db")))
+    }
+
     fn new(directory: tempfile::TempDir, replica: Replica) -> Site {
         std::fs::create_dir(directory.path().join("disk")).unwrap();
         let none = String::new;
