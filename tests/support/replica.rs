@@ -1,6 +1,9 @@
-//! Where a replica lives: a directory, here or behind the shared OpenSSH, or a bucket of the shared SeaweedFS. Says how to name it to litevisor and to
-//! Litestream, and what objects it holds.
+//! Where a replica lives: a directory, here or behind the shared OpenSSH; a bucket of the shared SeaweedFS or of the shared
+//! fake-gcs-server; a container of the shared Azurite. Says how to name it to litevisor and to Litestream, and what objects it
+//! holds.
 
+use super::azurite::{self, Azurite};
+use super::fake_gcs::FakeGcs;
 use super::seaweed::{ACCESS_KEY, REGION, SECRET_KEY, Seaweed, block_on};
 use super::sshd::{self, Sshd};
 use std::collections::BTreeMap;
@@ -15,11 +18,30 @@ pub enum Replica {
         bucket: String,
         prefix: String,
     },
+    /// On the shared fake-gcs-server.
+    Gs {
+        bucket: String,
+        prefix: String,
+    },
+    Abs {
+        container: String,
+        prefix: String,
+    },
     /// A directory of this machine behind the shared OpenSSH.
     Sftp(PathBuf),
 }
 
 impl Replica {
+    pub fn gs(bucket: &str, prefix: &str) -> Replica {
+        FakeGcs::shared().create_bucket(bucket);
+        Replica::Gs { bucket: bucket.to_owned(), prefix: prefix.to_owned() }
+    }
+
+    pub fn abs(container: &str, prefix: &str) -> Replica {
+        Azurite::shared().create_container(container);
+        Replica::Abs { container: container.to_owned(), prefix: prefix.to_owned() }
+    }
+
     pub fn sftp(name: &str) -> Replica {
         Replica::Sftp(Sshd::shared().data(name))
     }
@@ -33,7 +55,9 @@ impl Replica {
     /// The same replica behind another endpoint.
     pub fn at(&self, endpoint: &str) -> Replica {
         match self {
-            Replica::Directory(_) | Replica::Sftp(_) => panic!("a directory has no endpoint"),
+            Replica::Directory(_) | Replica::Sftp(_) | Replica::Gs { .. } | Replica::Abs { .. } => {
+                panic!("{self:?} has no gate")
+            }
             Replica::S3 { bucket, prefix, .. } => {
                 Replica::S3 { endpoint: endpoint.into(), bucket: bucket.clone(), prefix: prefix.clone() }
             }
@@ -44,6 +68,8 @@ impl Replica {
         match self {
             Replica::Directory(path) => format!("file://{}", path.display()),
             Replica::S3 { bucket, prefix, .. } => format!("s3://{bucket}/{prefix}"),
+            Replica::Gs { bucket, prefix } => format!("gs://{bucket}/{prefix}"),
+            Replica::Abs { container, prefix } => format!("abs://{}@{container}/{prefix}", azurite::ACCOUNT),
             Replica::Sftp(path) => {
                 format!("sftp://{}@127.0.0.1:{}{}", sshd::user(), Sshd::shared().port(), path.display())
             }
@@ -65,6 +91,11 @@ impl Replica {
                     "url = \"{url}\"\nendpoint = \"{endpoint}\"\nregion = \"{REGION}\"\nforce_path_style = true\n\
                      access_key_id = \"{ACCESS_KEY}\"\nsecret_access_key = \"{SECRET_KEY}\"\n"
                 )
+            }
+            Replica::Gs { .. } => format!("url = \"{url}\"\nendpoint = \"{}\"\n", FakeGcs::shared().endpoint()),
+            Replica::Abs { .. } => {
+                let (endpoint, key) = (Azurite::shared().endpoint(), azurite::KEY);
+                format!("url = \"{url}\"\nendpoint = \"{endpoint}\"\naccount_key = \"{key}\"\n")
             }
         }
     }
@@ -89,6 +120,17 @@ impl Replica {
                      force-path-style: true\n      access-key-id: {ACCESS_KEY}\n      secret-access-key: {SECRET_KEY}\n"
                 )
             }
+            // Where the server is stands in the environment.
+            Replica::Gs { bucket, prefix } => {
+                format!("      type: gs\n      bucket: {bucket}\n      path: {prefix}\n")
+            }
+            Replica::Abs { container, prefix } => {
+                let (endpoint, account, key) = (Azurite::shared().endpoint(), azurite::ACCOUNT, azurite::KEY);
+                format!(
+                    "      type: abs\n      bucket: {container}\n      path: {prefix}\n      endpoint: {endpoint}\n      \
+                     account-name: {account}\n      account-key: {key}\n"
+                )
+            }
         }
     }
 
@@ -101,6 +143,12 @@ impl Replica {
                 objects
             }
             Replica::S3 { bucket, prefix, .. } => list(bucket, &format!("{prefix}/")),
+            Replica::Gs { bucket, prefix } => {
+                let (prefix, found) = (format!("{prefix}/"), FakeGcs::shared().objects(bucket, &format!("{prefix}/")));
+                let content = |object: &serde_json::Value| object["md5Hash"].as_str().unwrap().to_owned();
+                found.iter().map(|(name, object)| (name[prefix.len()..].to_owned(), content(object))).collect()
+            }
+            Replica::Abs { container, prefix } => Azurite::shared().list(container, &format!("{prefix}/")),
         }
     }
 
@@ -115,6 +163,8 @@ impl Replica {
                     reply.body.collect().await.unwrap().to_vec()
                 })
             }
+            Replica::Gs { bucket, prefix } => FakeGcs::shared().read(bucket, &format!("{prefix}/{key}")),
+            Replica::Abs { container, prefix } => Azurite::shared().read(container, &format!("{prefix}/{key}")),
         }
     }
 
