@@ -27,6 +27,9 @@ fn dispatch(Invocation { config, action }: Invocation) -> u8 {
         Action::Verify { subject, quick } => commands::verify::verify(config, subject, quick),
         Action::Check { connect } => commands::check::check(config.as_deref(), connect),
         Action::Import { file } => commands::import::import(&file),
+        Action::Status { socket, json } => commands::status::status(config, socket, json),
+        Action::Sync { socket, db, timeout } => commands::sync::sync(config, socket, db, timeout),
+        Action::Healthcheck { socket, live } => commands::healthcheck::healthcheck(config, socket, live),
     }
 }
 

@@ -1,11 +1,15 @@
 //! One file per subcommand that is not `run`, and what all of them begin with: the configuration and the log.
 
+mod ask;
 pub mod check;
 mod connect;
+pub mod healthcheck;
 pub mod import;
 pub mod list;
 mod places;
 pub mod restore;
+pub mod status;
+pub mod sync;
 pub mod verify;
 
 use crate::config::{Additions, Checked, ConfigError, Loaded, LogFormat, LogLevel, LogSettings, Outside, Purpose};

@@ -23,7 +23,8 @@ mod reader;
 mod replica;
 mod section;
 pub mod show;
-mod units;
+mod status;
+pub mod units;
 mod url;
 
 #[cfg(test)]
@@ -41,6 +42,7 @@ pub use load::{Loaded, load};
 pub use parse::{Additions, Checked, Purpose, parse, parse_litestream};
 pub use problem::{ConfigError, Place, Problem};
 pub use reader::Outside;
+pub use status::{SocketChoice, StatusSettings};
 
 /// One replica from its URL alone, its keys from the environment: what `litevisor restore URL` uses.
 pub fn replica_from_url(url: &str, outside: Outside<'_>) -> Result<StoreSettings, ConfigError> {
@@ -59,6 +61,7 @@ pub struct Config {
     /// Directories of databases.
     pub directories: Vec<DirectorySettings>,
     pub log: LogSettings,
+    pub status: StatusSettings,
 }
 
 /// The part of `[app]` that decides about its signals and its end.

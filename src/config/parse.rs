@@ -5,7 +5,9 @@ use super::litestream::{self, Converted, Origin};
 use super::problem::{ConfigError, Place, Problem};
 use super::reader::{Outside, Reader};
 use super::section::{At, Section};
-use super::{Config, DirectorySettings, LogFormat, LogLevel, LogSettings, ShutdownSettings, app, budget, platform};
+use super::{
+    Config, DirectorySettings, LogFormat, LogLevel, LogSettings, ShutdownSettings, app, budget, platform, status,
+};
 use crate::restore::RestoreSettings;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -21,6 +23,8 @@ pub enum Purpose {
     Databases,
     /// Shows what there is.
     Check,
+    /// Asks a running supervisor: what is configured says where, but no file is needed.
+    Ask,
 }
 
 /// What the command line says beside the file.
@@ -94,7 +98,8 @@ fn parse_made(
     let mut databases: Vec<Parsed> =
         root.tables("database").into_iter().filter_map(|section| database::read(section, outside)).collect();
     let log = log(root.table("log"));
-    root.finish(&[("status", "is not available in this version: remove the table")]);
+    let status = status::read(root.table("status"), outside.working_dir);
+    root.finish(&[]);
 
     let mut problems = Vec::new();
     for (path, url) in &additions.pairs {
@@ -125,7 +130,7 @@ fn parse_made(
             Some(many) => directories.push(DirectorySettings::new(many, settings)),
         }
     }
-    let config = Config { app, app_rules, shutdown, restore, databases: single, directories, log };
+    let config = Config { app, app_rules, shutdown, restore, databases: single, directories, log, status };
     Ok(Checked { config, app_user, warnings, notes })
 }
 
@@ -143,6 +148,7 @@ fn check_purpose(
     }
     match (purpose, no_databases) {
         (_, false) => Ok(Vec::new()),
+        (Purpose::Ask, true) => Ok(Vec::new()),
         (Purpose::Run | Purpose::Check, true) => Ok(vec![
             "no [[database]] is configured: NOTHING IS RESTORED AND NOTHING IS REPLICATED, litevisor only supervises \
              the app"

@@ -139,11 +139,10 @@ async fn read(
 ) -> Result<VerifiedDb, SourceError> {
     let mut reading = source.read(files);
     while let Some(fetched) = reading.next().await? {
-        let (piece, parts) = (fetched.piece, fetched.parts);
-        let Some(file) = files.get(piece.file) else { continue };
+        let Some(file) = files.get(fetched.file) else { continue };
         reached.touched = reached.touched.max(file.range.max);
-        applier.apply(file, parts, piece.last).await?;
-        if piece.last {
+        applier.apply(file, fetched.parts, fetched.last).await?;
+        if fetched.last {
             reached.end = file.range.max;
         }
     }

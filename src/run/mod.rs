@@ -8,9 +8,11 @@ pub mod discover;
 pub mod engine;
 mod flush;
 mod messages;
+pub mod ops;
 pub mod owners;
 pub mod prepare;
 mod summary;
+mod sync;
 mod world;
 
 use crate::config::Config;
@@ -46,6 +48,7 @@ pub fn run(config: Config, claimed: Claimed) -> u8 {
             world.perform(action);
         }
         phases.enter(next.name(), now);
+        world.board().enter(ops::phase(&next));
         state = next;
     }
 }

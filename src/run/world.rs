@@ -3,6 +3,7 @@
 
 use super::discover;
 use super::engine::{Command, DatabaseSummary, Engine, Report, StartFailure, Wake};
+use super::ops::{self, Ops};
 use super::owners::{OwnersError, owners};
 use super::prepare::Database;
 use crate::config::{Config, DatabaseSettings};
@@ -10,6 +11,7 @@ use crate::exit;
 use crate::lifecycle::{Action, Event, Rules, Treatment};
 use crate::model::proof::Restored;
 use crate::model::{NotStarted, Restart, Signal};
+use crate::observe::Board;
 use crate::supervise::rest::{Left, Treat, Tree};
 use crate::supervise::{App, AppSettings, Claimed, Meaning, Waker, Watch, meaning, reap};
 use std::collections::VecDeque;
@@ -31,6 +33,8 @@ pub(super) struct World {
     /// Answers of actions, and what one look at the world brought beyond the first event.
     pending: VecDeque<Event>,
     databases: Vec<DatabaseSummary>,
+    /// The last to go.
+    ops: Ops,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -77,7 +81,11 @@ impl Drop for EndBell {
 
 impl World {
     pub(super) fn open(config: Config, claimed: Claimed) -> Result<World, OpenError> {
-        let settings = config.app.filter(|app| !app.command.is_empty()).ok_or(OpenError::NoCommand)?;
+        if config.app.as_ref().is_none_or(|app| app.command.is_empty()) {
+            return Err(OpenError::NoCommand);
+        }
+        let (ops, syncs) = ops::open(&config);
+        let settings = config.app.ok_or(OpenError::NoCommand)?;
         let system = |what| move |source| OpenError::System { what, source };
         if !claimed.adopts_orphans {
             tracing::warn!("this kernel has no subreaper: processes that leave the app's group cannot be waited for");
@@ -91,10 +99,12 @@ impl World {
         let user = settings.user.as_deref();
         let directories = config.directories.into_iter().map(|entry| discover::directory(entry, user));
         let directories = directories.collect::<Result<_, _>>()?;
-        let engine = Engine::start(databases, directories, config.restore, sender, wake);
+        let engine =
+            Engine::start(databases, directories, config.restore, sender, wake, (Arc::clone(&ops.board), syncs));
         let engine = engine.map_err(system("engine thread"))?;
         engine.send(Command::Restore);
-        tracing::info!(version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), "litevisor starts");
+        let (version, pid) = (env!("CARGO_PKG_VERSION"), std::process::id());
+        tracing::info!(version, pid, status = ops.places, "litevisor starts");
         let shutdown = config.shutdown;
         let rules = Rules {
             grace: shutdown.grace,
@@ -121,11 +131,16 @@ impl World {
             tree,
             pending,
             databases,
+            ops,
         })
     }
 
     pub(super) fn rules(&self) -> &Rules {
         &self.rules
+    }
+
+    pub(super) fn board(&self) -> &Board {
+        &self.ops.board
     }
 
     pub(super) fn databases(&self) -> &[DatabaseSummary] {
@@ -168,6 +183,7 @@ impl World {
         if ended && !self.engine_lost {
             self.engine_lost = true;
             tracing::error!("the engine has ended unexpectedly: nothing is replicated any more");
+            self.ops.board.engine_lost();
             self.pending.push_back(Event::EngineLost);
             return true;
         }
@@ -179,6 +195,7 @@ impl World {
         if let (Some(exit), Some(app)) = (reaped.app, self.app.take_if(|_| reaped.app.is_some())) {
             app.return_terminal();
             tracing::info!("the app {exit}");
+            self.ops.board.app_ended(exit.to_string());
             self.pending.push_back(Event::AppExited(exit));
         }
         if reaped.others > 0 {
@@ -254,6 +271,7 @@ impl World {
         match App::spawn(&self.settings, self.watch.claimed()) {
             Ok(app) => {
                 self.tree.app_started(app.pid());
+                self.ops.board.app_started(app.pid());
                 tracing::info!(pid = app.pid(), "the app is started");
                 self.app = Some(app);
                 self.pending.push_back(Event::Spawned);

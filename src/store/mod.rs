@@ -40,7 +40,7 @@ use bytes::Bytes;
 pub use counted::{CallResult, Counts, Operation};
 pub use error::{StoreError, StoreErrorKind};
 pub use open::{Stores, open};
-pub use settings::{AbsSettings, GsSettings, S3Settings, Scheme, SftpSettings, StoreSettings};
+pub use settings::{AbsSettings, GsSettings, KeyFiles, S3Settings, Scheme, SftpSettings, StoreSettings};
 use std::future::Future;
 use std::ops::Range;
 use std::pin::Pin;

@@ -40,7 +40,7 @@ pub struct StoreSettings {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct S3Settings {
     pub region: Option<String>,
-    /// None: path style when an endpoint is given, virtual-hosted style otherwise.
+    /// None: as the provider wants it (path style at most endpoints, virtual-hosted style at AWS).
     pub force_path_style: Option<bool>,
     pub access_key_id: Option<String>,
     pub secret_access_key: Option<Secret>,
@@ -49,6 +49,15 @@ pub struct S3Settings {
     pub storage_class: Option<String>,
     pub sse_kms_key_id: Option<String>,
     pub sse_c_key: Option<Secret>,
+    pub key_files: KeyFiles,
+}
+
+/// The files that keys were read from: they are read again while the program runs, so that replaced keys are picked up.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KeyFiles {
+    pub access_key_id: Option<PathBuf>,
+    pub secret_access_key: Option<PathBuf>,
+    pub session_token: Option<PathBuf>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
