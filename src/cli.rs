@@ -26,6 +26,10 @@ pub enum Action {
         pairs: Vec<(PathBuf, String)>,
         command: Vec<OsString>,
     },
+    /// Without an app.
+    Replicate {
+        once: bool,
+    },
     Restore(RestoreArgs),
     /// What a replica holds.
     List {
@@ -36,14 +40,6 @@ pub enum Action {
     Verify {
         subject: Option<OsString>,
         quick: bool,
-    },
-    Check {
-        /// Touch the replicas, too.
-        connect: bool,
-    },
-    /// Print a litestream.yml as our own configuration.
-    Import {
-        file: PathBuf,
     },
     /// How the running supervisor stands.
     Status {
@@ -59,6 +55,14 @@ pub enum Action {
     Healthcheck {
         socket: Option<PathBuf>,
         live: bool,
+    },
+    Check {
+        /// Touch the replicas, too.
+        connect: bool,
+    },
+    /// Print a litestream.yml as our own configuration.
+    Import {
+        file: PathBuf,
     },
 }
 
@@ -107,14 +111,15 @@ struct Cli {
 #[derive(Subcommand)]
 enum Commands {
     Run(Run),
+    Replicate(Replicate),
     Restore(Restore),
     List(List),
     Verify(Verify),
     Check(Check),
-    Import(Import),
     Status(ops::Status),
     Sync(ops::Sync),
     Healthcheck(ops::Healthcheck),
+    Import(Import),
 }
 
 /// Restore, start the app, replicate while it runs, flush at the end
@@ -134,6 +139,20 @@ struct Run {
     /// The app and its arguments; replaces the configured command
     #[arg(value_name = "CMD", trailing_var_arg = true, allow_hyphen_values = false)]
     command: Vec<OsString>,
+}
+
+/// Replicate beside an app of somebody else: sidecar, cron
+#[derive(Args)]
+#[command(after_help = "Restores what is missing, replaces nothing that is there, and replicates until\n\
+                  SIGTERM or SIGINT: then it flushes until nobody has a database open.\n\
+                  Exit: 0 stopped and complete; 65 not restored, or a file is not the replica's;\n\
+                  66 nothing there (--once), 69 replica away, 74 last flush incomplete,\n\
+                  75 replica taken over, 78 bad configuration.\n\n\
+                  Example:\n  litevisor replicate --config supervisor.toml")]
+struct Replicate {
+    /// Restore nothing; end when everything that is there is in the replica
+    #[arg(long)]
+    once: bool,
 }
 
 /// Restore databases from their replicas, without starting anything
@@ -219,9 +238,6 @@ struct Import {
     file: PathBuf,
 }
 
-/// Commands of the design that come later: named so that nobody takes them for typing errors.
-const LATER: [&str; 1] = ["replicate"];
-
 fn moment(text: &str) -> Result<Moment, String> {
     Moment::parse(text).ok_or_else(|| "a time is written as 2026-05-04T12:00:00Z or 2026-05-04T14:00:00.5+02:00".into())
 }
@@ -238,14 +254,15 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Invocation, Pri
     let Cli { config, command } = Cli::try_parse_from(args).map_err(|error| print(&error))?;
     let action = match command {
         Commands::Run(run) => run.checked()?,
+        Commands::Replicate(Replicate { once }) => Action::Replicate { once },
         Commands::Restore(restore) => restore.checked()?,
         Commands::List(List { subject, json }) => Action::List { subject, json },
         Commands::Verify(Verify { subject, quick }) => Action::Verify { subject, quick },
-        Commands::Check(Check { connect }) => Action::Check { connect },
-        Commands::Import(Import { file }) => Action::Import { file },
         Commands::Status(status) => status.action(),
         Commands::Sync(sync) => sync.action(),
         Commands::Healthcheck(healthcheck) => healthcheck.action(),
+        Commands::Check(Check { connect }) => Action::Check { connect },
+        Commands::Import(Import { file }) => Action::Import { file },
     };
     Ok(Invocation { config, action })
 }
@@ -308,9 +325,6 @@ fn print(error: &clap::Error) -> Printed {
 }
 
 fn unknown_command(name: &str) -> Printed {
-    if LATER.contains(&name) {
-        return usage(&format!("`litevisor {name}` is not available in this version"), "");
-    }
     let root = Cli::command();
     let told =
         format!("there is no command \"{name}\"{}", hint(name, root.get_subcommands().map(clap::Command::get_name)));
@@ -390,6 +404,8 @@ mod tests {
             panic!("restore")
         };
         assert_eq!((at.target, at.dry_run), (Target::Time(Moment(1_795_327_279_453)), true));
+        assert_eq!(read("replicate").map(|found| found.action), Ok(Action::Replicate { once: false }));
+        assert_eq!(read("replicate --once").map(|found| found.action), Ok(Action::Replicate { once: true }));
         let list = Action::List { subject: Some("file:///r".into()), json: true };
         assert_eq!(read("list --json file:///r").map(|found| found.action), Ok(list));
         let (socket, db) = (Some("/s".into()), Some("a.db".into()));
@@ -411,7 +427,6 @@ mod tests {
             ("", "Usage: litevisor"),
             ("-- app", "to run an app: litevisor run -- app"),
             ("rnu -- app", "did you mean \"run\"?"),
-            ("import", "`litevisor import` is not available in this version"),
             ("sync --timeout 0s", "more than 0s"),
             ("sync --timeout 2", "has no unit"),
             ("run --wrong", "--wrong"),
@@ -435,7 +450,8 @@ mod tests {
 
     #[test]
     fn help_fits_a_small_screen_and_shows_an_example() {
-        let commands = ["run", "restore", "list", "verify", "check", "import", "status", "sync", "healthcheck"];
+        let commands =
+            ["run", "replicate", "restore", "list", "verify", "check", "import", "status", "sync", "healthcheck"];
         let lines = commands.map(|command| format!("{command} --help"));
         for line in lines.iter().map(String::as_str).chain(["--help", "-h"]) {
             let printed = read(line).unwrap_err();

@@ -2,9 +2,10 @@
 
 use litevisor::cli::{self, Action, Invocation, Printed, RestoreArgs};
 use litevisor::commands::restore::Wanted;
-use litevisor::config::{Additions, Purpose};
+use litevisor::config::{Additions, Checked, Purpose};
+use litevisor::lifecycle::sidecar::Task;
+use litevisor::supervise::Claimed;
 use litevisor::{commands, exit, observe, run, supervise};
-use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -19,7 +20,17 @@ fn main() -> ExitCode {
 
 fn dispatch(Invocation { config, action }: Invocation) -> u8 {
     match action {
-        Action::Run { pairs, command } => run(config, pairs, command),
+        Action::Run { pairs, command } => {
+            claimed(config, &Additions { command, pairs }, Purpose::Run, |checked, claimed| {
+                run::run(checked.config, claimed)
+            })
+        }
+        Action::Replicate { once } => {
+            let task = if once { Task::Once } else { Task::Follow };
+            claimed(config, &Additions::default(), Purpose::Databases, |checked, claimed| {
+                run::replicate(checked, task, claimed)
+            })
+        }
         Action::Restore(RestoreArgs { subject, out, target, if_replica_exists, force, dry_run }) => {
             commands::restore::restore(config, &Wanted { subject, out, target, if_replica_exists, force, dry_run })
         }
@@ -34,16 +45,19 @@ fn dispatch(Invocation { config, action }: Invocation) -> u8 {
 }
 
 /// Signals are taken before any file is read and any thread is started: as PID 1 an early SIGTERM would be lost.
-fn run(config: Option<PathBuf>, pairs: Vec<(PathBuf, String)>, command: Vec<OsString>) -> u8 {
-    let claimed = match supervise::claim() {
-        Ok(claimed) => claimed,
+fn claimed(
+    config: Option<PathBuf>,
+    additions: &Additions,
+    purpose: Purpose,
+    work: impl FnOnce(Checked, Claimed) -> u8,
+) -> u8 {
+    match supervise::claim() {
+        Ok(claimed) => commands::configured(config, additions, purpose, |checked| work(checked, claimed)),
         Err(error) => {
             observe::complain(&error.to_string());
-            return exit::INTERNAL;
+            exit::INTERNAL
         }
-    };
-    let additions = Additions { command, pairs };
-    commands::configured(config, &additions, Purpose::Run, |checked| run::run(checked.config, claimed))
+    }
 }
 
 fn print(printed: &Printed) -> u8 {

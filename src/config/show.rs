@@ -159,6 +159,7 @@ fn show_replica(out: &mut Out, replica: &StoreSettings) {
     out.maybe("sas_token", hidden(abs.sas_token.is_some()));
     out.maybe("password", hidden(sftp.password.is_some()));
     out.maybe("key_file", file(&sftp.key_file).as_deref());
+    out.maybe("key_passphrase", hidden(sftp.key_passphrase.is_some()));
     out.maybe("host_key", sftp.host_key.as_deref());
     out.maybe("known_hosts_file", file(&sftp.known_hosts_file).as_deref());
     out.maybe("ca_file", file(&replica.ca_file).as_deref());

@@ -80,10 +80,14 @@ fn the_example_parses_with_every_comment_key_too() {
         let mut lines: Vec<&str> = EXAMPLE.lines().collect();
         lines[number] = line.strip_prefix("# ").unwrap();
         let mut world = World::default();
-        for variable in ["S3_KEY", "S3_SECRET", "S3_TOKEN", "S3_SSE_KEY", "ABS_KEY", "ABS_SAS", "SFTP_PASSWORD"] {
+        for variable in
+            ["S3_KEY", "S3_SECRET", "S3_TOKEN", "S3_SSE_KEY", "ABS_KEY", "ABS_SAS", "SFTP_PASSWORD", "SFTP_PASSPHRASE"]
+        {
             world.env.insert(format!("APP_{variable}").leak(), "x");
         }
-        for file in ["s3_key", "s3_secret", "s3_token", "s3_sse_key", "abs_key", "abs_sas", "sftp_password"] {
+        for file in
+            ["s3_key", "s3_secret", "s3_token", "s3_sse_key", "abs_key", "abs_sas", "sftp_password", "sftp_passphrase"]
+        {
             world.files.insert(format!("/run/secrets/{file}").leak(), "x\n");
         }
         let Err(error) = world.parse(&lines.join("\n"), Purpose::Check) else { continue };
@@ -187,7 +191,7 @@ fn every_key_arrives() {
     assert_eq!(rules.restart.when, Restart::OnFailure);
     let shutdown = ShutdownSettings { grace: seconds(20), app_timeout: seconds(15), pre_sync_timeout: seconds(3) };
     assert_eq!(config.shutdown, shutdown);
-    assert_eq!(config.restore, RestoreSettings { timeout: seconds(120), parallelism: 4 });
+    assert_eq!(config.restore, RestoreSettings { timeout: seconds(120), parallelism: 4, ..RestoreSettings::default() });
     assert_eq!(config.log, LogSettings { level: LogLevel::Debug, format: LogFormat::Json });
     let socket = SocketChoice::At("/srv/run/l.sock".into());
     let status = StatusSettings { socket, listen: "[::]:9090".parse().ok(), max_lag: Some(seconds(300)) };

@@ -148,6 +148,10 @@ impl Task {
             let segment = keeper.idle().and_then(Work::pending).unwrap_or_else(|| Arc::clone(&segment));
             // Its content is in the WAL: that may be let go of only between two tries.
             let streamed = matches!(segment.content, Content::Pages(_));
+            if streamed {
+                // It is long by nature: while it gets on nothing is in the way.
+                self.status.update(|status| status.problem = None);
+            }
             let unsure = end.filter(|_| self.sure_since.elapsed() > alone::sure(&self.target.settings));
             let put = watched(&self.target, streamed, put_after(&*store, &segment, unsure));
             let answer = if streamed {

@@ -36,6 +36,6 @@ pub use inspect::{Audit, audit, inventory, plan_of};
 pub use install::recover;
 pub use output::{RestoredTo, restore_to};
 pub use progress::{Pace, Progress};
-pub use settings::{OnRestoreFailure, Owner, Owners, RestoreSettings};
+pub use settings::{OnRestoreFailure, Others, Owner, Owners, RestoreSettings};
 pub use start::{Outcome, all_prepared, prepare};
 pub use verify::VerifiedDb;

@@ -5,7 +5,7 @@ use super::error::RestoreError;
 use super::fetch::{Fetched, fetch};
 use super::install::{install, observe, recover};
 use super::progress::Progress;
-use super::settings::{Owners, RestoreSettings};
+use super::settings::{Others, Owners, RestoreSettings};
 use super::source::{Source, SourceError};
 use super::start::{BETWEEN_LOOKS, LOOKS, forget_state};
 use super::verify::Origin;
@@ -42,7 +42,7 @@ pub async fn restore_to(
     progress: &Progress,
 ) -> Result<RestoredTo, RestoreError> {
     let db = DbPath::new(out);
-    recover(&db)?;
+    recover(&db, Others::None)?;
     if observe(&db)?.live && !force {
         let problem = "exists already; choose another output, or replace it with --force";
         return Err(RestoreError::InTheWay { path: out.to_owned(), problem });
@@ -52,13 +52,13 @@ pub async fn restore_to(
         match look_and_restore(&db, &source, target, owners, progress).await {
             Ok(restored) => return Ok(restored),
             Err(SourceError::Failed(error)) => {
-                recover(&db)?;
+                recover(&db, Others::None)?;
                 return Err(error);
             }
             Err(SourceError::Vanished) => tokio::time::sleep(BETWEEN_LOOKS).await,
         }
     }
-    recover(&db)?;
+    recover(&db, Others::None)?;
     Err(RestoreError::Vanishing { replica: store.url().to_owned() })
 }
 
@@ -75,7 +75,7 @@ async fn look_and_restore(
     let restored = told(&choice, &fetched);
     // Whatever state was recorded is not that of the new file.
     forget_state(db);
-    install(fetched.verified)?;
+    install(fetched.verified, Others::None)?;
     Ok(restored)
 }
 

@@ -8,7 +8,7 @@ use super::crew::Crew;
 use super::discover::Directory;
 use super::flush::flush_all;
 pub use super::messages::{Command, DatabaseSummary, Report, StartFailure, Wake};
-use super::prepare::{Database, Prepared, Wanted, abandon, prepare_all};
+use super::prepare::{Database, Prepared, Wanted, prepare_all};
 use super::sync;
 use crate::observe::Board;
 use crate::observe::sync::SyncRequests;
@@ -92,7 +92,7 @@ async fn serve(wanted: Wanted, mut commands: UnboundedReceiver<Command>, mut ask
                 }
                 Some(Command::Abandon) => {
                     preparing.shutdown().await;
-                    abandon(&wanted.touched()).await;
+                    wanted.abandon().await;
                     reports.send(Report::Restored(Err(StartFailure::Abandoned)));
                 }
                 Some(Command::Replicate(_)) => {
@@ -119,11 +119,8 @@ async fn serve(wanted: Wanted, mut commands: UnboundedReceiver<Command>, mut ask
                 })));
             }
             Some(done) = flushes.join_next() => match done {
-                Ok((true, summaries)) => reports.send(Report::Finished(summaries)),
-                Ok((false, summaries)) => {
-                    let complete = summaries.iter().all(|summary| summary.complete);
-                    reports.send(Report::Flushed { complete });
-                }
+                Ok(done) if done.last => reports.send(Report::Finished(done.summaries)),
+                Ok(done) => reports.send(Report::Flushed(done.look())),
                 Err(error) => tracing::error!("internal error in a flush: {error}"),
             },
             Some((database, detail)) = conflicts.recv() => {

@@ -2,7 +2,7 @@
 //! configuration. Out: the board, the syncs that are asked for. That it cannot be asked never keeps the program from running.
 
 use crate::config::{Config, SocketChoice};
-use crate::lifecycle::State;
+use crate::lifecycle::{State, sidecar};
 use crate::observe::address::{Address, Key, candidates};
 use crate::observe::serve::{self, Doors, Serving};
 use crate::observe::sync::SyncRequests;
@@ -70,5 +70,17 @@ pub(super) fn phase(state: &State) -> Phase {
         State::Backoff { .. } => Phase::Backoff,
         State::Flushing { .. } => Phase::Flushing,
         State::Done(_) => Phase::Done,
+    }
+}
+
+/// The same for a life without an app.
+pub(super) fn sidecar_phase(state: &sidecar::State) -> Phase {
+    match state {
+        sidecar::State::Preparing => Phase::Restoring,
+        sidecar::State::Abandoning { .. } => Phase::Abandoning,
+        sidecar::State::Replicating | sidecar::State::Uploading => Phase::Running,
+        sidecar::State::Draining { .. } => Phase::Stopping,
+        sidecar::State::Flushing { .. } => Phase::Flushing,
+        sidecar::State::Done(_) => Phase::Done,
     }
 }

@@ -10,7 +10,7 @@ use crate::observe::Board;
 use crate::observe::board::Restore;
 use crate::replicate::{self, ReplicateSettings};
 use crate::restore::{
-    self, OnRestoreFailure, Outcome, Owners, Progress, RestoreError, RestoreErrorKind, RestoreSettings,
+    self, OnRestoreFailure, Others, Outcome, Owners, Progress, RestoreError, RestoreErrorKind, RestoreSettings,
 };
 use crate::sqlite::ReadHold;
 use crate::store::{Store, StoreError, StoreErrorKind, Stores};
@@ -62,8 +62,25 @@ pub struct Wanted {
 }
 
 impl Wanted {
-    pub fn touched(&self) -> Vec<Database> {
+    fn touched(&self) -> Vec<Database> {
         self.touched.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Puts back what an unfinished restore had set aside, and drops what it had fetched.
+    pub async fn abandon(&self) {
+        let (databases, others) = (self.touched(), self.settings.others);
+        let put_back = tokio::task::spawn_blocking(move || {
+            for database in databases {
+                let db = &database.settings.path;
+                let Err(error) = restore::recover(db, others) else { continue };
+                if db.aside().as_path().exists() {
+                    tracing::error!(%db, "the next start will put the previous file back: {error}");
+                } else if db.staged().exists() {
+                    tracing::warn!(%db, "what was fetched is left there until the next start: {error}");
+                }
+            }
+        });
+        let _ = put_back.await;
     }
 
     /// What is configured, and what is found in the directories.
@@ -112,38 +129,26 @@ pub async fn prepare_all(wanted: Wanted) -> Result<(Vec<Prepared>, Restored), St
     while let Some(done) = tasks.join_next().await {
         match done {
             // Something of a database's name in the bucket that is no replica.
-            Ok((_, false, Ok((one, Outcome::StartedEmpty)))) => wanted.board.forget(&one.db),
+            Ok((_, false, Ok((one, Outcome::StartedEmpty)))) | Ok((_, _, Ok((one, Outcome::LeftAbsent)))) => {
+                wanted.board.forget(&one.db);
+            }
             Ok((index, _, Ok((one, outcome)))) => {
                 prepared.push((index, one));
                 outcomes.push(outcome);
             }
             Ok((_, _, Err(failure))) => {
                 tasks.shutdown().await;
-                abandon(&wanted.touched()).await;
+                wanted.abandon().await;
                 return Err(failure);
             }
             Err(error) => return Err(StartFailure::Local(format!("internal error: {error}"))),
         }
     }
+    if outcomes.is_empty() && settings.others == Others::MayUseOnce {
+        return Err(StartFailure::Nothing("none of the databases is there".into()));
+    }
     prepared.sort_by_key(|(index, _)| *index);
     Ok((prepared.into_iter().map(|(_, one)| one).collect(), restore::all_prepared(&outcomes)))
-}
-
-/// Puts back what an unfinished restore had set aside, and drops what it had fetched.
-pub async fn abandon(databases: &[Database]) {
-    let databases = databases.to_vec();
-    let put_back = tokio::task::spawn_blocking(move || {
-        for database in databases {
-            let db = &database.settings.path;
-            let Err(error) = restore::recover(db) else { continue };
-            if db.aside().as_path().exists() {
-                tracing::error!(%db, "the next start will put the previous file back: {error}");
-            } else if db.staged().exists() {
-                tracing::warn!(%db, "what was fetched is left there until the next start: {error}");
-            }
-        }
-    });
-    let _ = put_back.await;
 }
 
 async fn prepare(
@@ -171,6 +176,7 @@ fn told(outcome: &Outcome, took: Duration) -> Restore {
         Outcome::KeptLocal { .. } => ("kept", 0),
         Outcome::Restored { bytes, .. } => ("restored", *bytes),
         Outcome::StartedEmpty => ("empty", 0),
+        Outcome::LeftAbsent => ("absent", 0),
         Outcome::Unrestored(_) => ("unrestored", 0),
     };
     Restore { outcome, bytes, took }
