@@ -11,6 +11,7 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     give_big_buffers_back();
+    supervise::keep_out_of_dumps();
     let code = match cli::parse(std::env::args_os()) {
         Ok(invocation) => dispatch(invocation),
         Err(printed) => print(&printed),
