@@ -37,6 +37,9 @@ fn dispatch(Invocation { config, action }: Invocation) -> u8 {
         Action::List { subject, json } => commands::list::list(config, subject, json),
         Action::Verify { subject, quick } => commands::verify::verify(config, subject, quick),
         Action::Check => commands::check::check(config.as_deref()),
+        Action::Status { socket, json } => commands::status::status(config, socket, json),
+        Action::Sync { socket, db, timeout } => commands::sync::sync(config, socket, db, timeout),
+        Action::Healthcheck { socket, live } => commands::healthcheck::healthcheck(config, socket, live),
     }
 }
 

@@ -1,40 +1,23 @@
-//! Restores from a real object store that is slow or away: stopped on the way, or started without.
+//! Restores from a real object store that is slow or away, to disks that are full: in a few round trips, stopped on the
+//! way, refused, or started without.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod support;
 
+#[path = "e2e_restore/disk.rs"]
+mod disk;
+#[path = "e2e_restore/latency.rs"]
+mod latency;
+#[path = "e2e_restore/owner.rs"]
+mod owner;
+#[path = "e2e_restore/stopped.rs"]
+mod stopped;
+
 use nix::sys::signal::Signal;
-use std::time::Duration;
 use support::gate::{Gate, Mood};
 use support::seaweed::Seaweed;
 use support::site::Site;
 use support::{SOON, bank, wait_until};
-
-/// Whenever the signal comes, the default file stays as it was.
-#[test]
-fn sigterm_at_any_request_of_a_restore_leaves_the_previous_file() {
-    let mut site = Site::in_s3("stopped-on-the-way");
-    (0..4).for_each(|_| site.make_history(50));
-    site.wipe();
-    let gate = Gate::before(&Seaweed::shared().endpoint(), Mood::Slow(Duration::from_millis(300)));
-    site.replica = site.replica.at(&gate.endpoint());
-    bank::seed(&site.db());
-    let before = std::fs::read(site.db()).unwrap();
-    let marker = site.path("started");
-    for requests in 1..=4 {
-        let seen = gate.requests();
-        let mut run = site.run(&["touch", marker.to_str().unwrap()]);
-        wait_until("the store to be asked", SOON, || gate.requests() >= seen + requests);
-        let sent = run.signal(Signal::SIGTERM);
-        let ended = run.wait(SOON);
-        let took = ended.at - sent;
-        assert_eq!(ended.code, 143, "after {requests} requests:\n{}", run.log_text());
-        assert!(took < Duration::from_millis(1500), "after {requests} requests it took {took:?}:\n{}", run.log_text());
-        assert!(!marker.exists(), "the app was started");
-        assert!(std::fs::read(site.db()).unwrap() == before, "after {requests} requests the file was changed");
-        assert!(!site.files_on_disk().iter().any(|name| name.contains("restore")), "{:?}", site.files_on_disk());
-    }
-}
 
 /// The app runs on the default file, loudly; nothing of it is uploaded, and the next start has the history.
 #[test]

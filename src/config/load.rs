@@ -48,18 +48,25 @@ pub fn load(
     let found = match search(explicit, !additions.pairs.is_empty(), outside.env) {
         Search::Nowhere => None,
         Search::Only(file) => Some((read(&file, outside)?.ok_or_else(|| missing(&file))?, file)),
-        Search::First(candidates) => Some(first(&candidates, purpose, outside)?),
+        Search::First(candidates) => first(&candidates, purpose, outside)?,
     };
     let source = found.as_ref().map(|(text, file)| (text.as_str(), file.as_path()));
     let checked = parse(source, additions, purpose, outside)?;
     Ok(Loaded { checked, file: found.map(|(_, file)| file) })
 }
 
-fn first(candidates: &[PathBuf], purpose: Purpose, outside: Outside<'_>) -> Result<(String, PathBuf), ConfigError> {
+fn first(
+    candidates: &[PathBuf],
+    purpose: Purpose,
+    outside: Outside<'_>,
+) -> Result<Option<(String, PathBuf)>, ConfigError> {
     for file in candidates {
         if let Some(text) = read(file, outside)? {
-            return Ok((text, file.clone()));
+            return Ok(Some((text, file.clone())));
         }
+    }
+    if purpose == Purpose::Ask {
+        return Ok(None);
     }
     let looked: Vec<String> = candidates.iter().map(|file| file.display().to_string()).collect();
     let mut told = format!(

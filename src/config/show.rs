@@ -1,5 +1,6 @@
 //! The effective configuration as TOML, with secrets as `***`: what `litevisor check` prints. Pure.
 
+use super::status::{DEFAULT, OFF, SocketChoice, StatusSettings};
 use super::units::{show_duration, show_size};
 use super::{AppRules, Config, DatabaseSettings, LogFormat, LogLevel};
 use crate::model::{Restart, Signal};
@@ -43,7 +44,19 @@ pub fn show(config: &Config) -> String {
     out.maybe("level", level.map(|(name, _)| *name));
     let format = LogFormat::NAMES.iter().find(|(_, format)| *format == config.log.format);
     out.maybe("format", format.map(|(name, _)| *name));
+    show_status(&mut out, &config.status);
     out.text
+}
+
+fn show_status(out: &mut Out, status: &StatusSettings) {
+    out.section("[status]");
+    match &status.socket {
+        SocketChoice::Default => out.text("socket", DEFAULT),
+        SocketChoice::At(path) => out.text("socket", &path.to_string_lossy()),
+        SocketChoice::Off => out.text("socket", OFF),
+    }
+    out.maybe("listen", status.listen.map(|address| address.to_string()).as_deref());
+    out.maybe("max_lag", status.max_lag.map(show_duration).as_deref());
 }
 
 fn show_app(out: &mut Out, app: &AppSettings) {

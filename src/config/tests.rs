@@ -59,6 +59,7 @@ fn the_example_parses_to_the_defaults() {
     assert_eq!(database.replicate, ReplicateSettings::default());
     assert_eq!(config.restore, RestoreSettings::default());
     assert_eq!(config.log, LogSettings::default());
+    assert_eq!(config.status, StatusSettings::default());
     assert_eq!(config.app_rules, AppRules::default());
     assert_eq!(config.shutdown, read("").shutdown);
     let bare = app("[app]\ncommand = [\"/usr/bin/app\", \"--port\", \"8080\"]\n");
@@ -96,11 +97,11 @@ fn the_example_parses_with_every_comment_key_too() {
 #[test]
 fn the_example_names_every_key() {
     let probe = "qqqqqqqqqqqq = 1\n[app]\nqqqqqqqqqqqq = 1\n[shutdown]\nqqqqqqqqqqqq = 1\n[restore]\nqqqqqqqqqqqq = 1\n\
-                 [log]\nqqqqqqqqqqqq = 1\n[[database]]\nqqqqqqqqqqqq = 1\n[database.checkpoint]\nqqqqqqqqqqqq = 1\n\
+                 [log]\nqqqqqqqqqqqq = 1\n[status]\nqqqqqqqqqqqq = 1\n[[database]]\nqqqqqqqqqqqq = 1\n[database.checkpoint]\nqqqqqqqqqqqq = 1\n\
                  [database.replica]\nqqqqqqqqqqqq = 1\n";
     let told = problems(probe);
     let lists: Vec<&str> = told.iter().filter_map(|line| Some(line.split_once("valid here: ")?.1)).collect();
-    assert_eq!(lists.len(), 8, "{told:?}");
+    assert_eq!(lists.len(), 9, "{told:?}");
     for key in lists.iter().flat_map(|list| list.split(", ")) {
         let forms = [format!("\n{key} = "), format!("\n# {key} = "), format!("[{key}]"), format!(".{key}]")];
         let inline = [format!("{{ {key} = "), format!(", {key} = ")];
@@ -162,6 +163,10 @@ fn every_key_arrives() {
         [log]
         level = "debug"
         format = "json"
+        [status]
+        socket = "run/l.sock"
+        listen = ":9090"
+        max_lag = "5m"
     "#;
     let config = world.parse(text, Purpose::Run).unwrap().config;
     let app = config.app.unwrap();
@@ -182,6 +187,9 @@ fn every_key_arrives() {
     assert_eq!(config.shutdown, shutdown);
     assert_eq!(config.restore, RestoreSettings { timeout: seconds(120), parallelism: 4, ..RestoreSettings::default() });
     assert_eq!(config.log, LogSettings { level: LogLevel::Debug, format: LogFormat::Json });
+    let socket = SocketChoice::At("/srv/run/l.sock".into());
+    let status = StatusSettings { socket, listen: "[::]:9090".parse().ok(), max_lag: Some(seconds(300)) };
+    assert_eq!(config.status, status);
     let [database] = config.databases.as_slice() else { panic!("one database") };
     assert_eq!(database.path.as_path(), Path::new("/srv/data/a.db"));
     assert_eq!((database.owner.as_deref(), database.mode), (Some("app"), Some(0o600)));
@@ -279,7 +287,7 @@ fn problems_name_file_line_key_and_the_nearest_name() {
         ("[app.signals]\nHUP = 1", "s.toml:2: app.signals.HUP must be a string, not an integer"),
         ("[app]\nuser = 1000", "s.toml:2: app.user must be a string, not an integer"),
         ("[app.env]\n\"A=B\" = \"x\"", "s.toml:2: app.env.A=B is no name of an environment variable"),
-        ("[status]\nsocket = \"/x\"", "s.toml:1: status is not available in this version: remove the table"),
+        ("[status]\nlisten = \"9090\"", "s.toml:2: status.listen is no address (\"9090\"): write"),
         (
             "[database]\npath = \"/d/a.db\"",
             "s.toml:1: database must be an array of tables: write [[database]] with two brackets, not a table",

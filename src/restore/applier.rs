@@ -1,21 +1,19 @@
-//! The thread that unpacks and writes: the next bytes are on their way meanwhile. In: pieces in order. Out: the verified
+//! The thread that unpacks and writes: the next bytes are on their way meanwhile. In: bytes in order; how many may wait
+//! here is for whoever fetches them to bound. Out: the verified
 //! staged file, or the first error. Dropping it ends the thread after the piece in hand.
 
 use super::assemble::Assembly;
 use super::error::RestoreError;
+use super::memory::Parts;
 use super::verify::{VerifiedDb, verify};
 use crate::model::Txid;
 use crate::replica::RemoteFile;
-use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 
-/// Pieces that wait for the thread, beside the one in its hands: part of what bounds memory.
-const WAITING: usize = 1;
-
 enum Work {
-    Piece {
+    Bytes {
         file: RemoteFile,
-        parts: Vec<Bytes>,
+        parts: Parts,
         last: bool,
     },
     /// Another plan follows, of so many bytes.
@@ -24,14 +22,14 @@ enum Work {
 }
 
 pub struct Applier {
-    work: mpsc::Sender<Work>,
+    work: mpsc::UnboundedSender<Work>,
     ended: oneshot::Receiver<Result<VerifiedDb, RestoreError>>,
 }
 
 impl Applier {
     pub fn start(assembly: Assembly) -> Result<Applier, RestoreError> {
         let path = assembly.path().to_owned();
-        let (work, inbox) = mpsc::channel(WAITING);
+        let (work, inbox) = mpsc::unbounded_channel();
         let (end, ended) = oneshot::channel();
         let thread = std::thread::Builder::new().name("restore".into());
         let run = move || {
@@ -43,9 +41,9 @@ impl Applier {
         Ok(Applier { work, ended })
     }
 
-    /// Returns as soon as there is room for the piece.
-    pub async fn apply(&mut self, file: &RemoteFile, parts: Vec<Bytes>, last: bool) -> Result<(), RestoreError> {
-        self.hand_over(Work::Piece { file: file.clone(), parts, last }).await
+    /// The next bytes of `file`. Does not wait until they are used; an error may be that of earlier ones.
+    pub async fn apply(&mut self, file: &RemoteFile, parts: Parts, last: bool) -> Result<(), RestoreError> {
+        self.hand_over(Work::Bytes { file: file.clone(), parts, last }).await
     }
 
     /// The file in hand does not come to its end; the next piece begins another one.
@@ -60,7 +58,7 @@ impl Applier {
     }
 
     async fn hand_over(&mut self, work: Work) -> Result<(), RestoreError> {
-        if self.work.send(work).await.is_ok() {
+        if self.work.send(work).is_ok() {
             return Ok(());
         }
         match (&mut self.ended).await {
@@ -71,11 +69,11 @@ impl Applier {
 }
 
 /// None: nobody wants it any more.
-fn run(mut assembly: Assembly, mut inbox: mpsc::Receiver<Work>) -> Result<Option<VerifiedDb>, RestoreError> {
+fn run(mut assembly: Assembly, mut inbox: mpsc::UnboundedReceiver<Work>) -> Result<Option<VerifiedDb>, RestoreError> {
     while let Some(work) = inbox.blocking_recv() {
         match work {
-            Work::Piece { file, parts, last } => {
-                for part in &parts {
+            Work::Bytes { file, parts, last } => {
+                for part in parts.iter() {
                     assembly.feed(&file, part)?;
                 }
                 if last {

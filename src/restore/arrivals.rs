@@ -1,38 +1,55 @@
 //! What has arrived of one piece, over all tries.
 
+use super::memory::{Memory, Parts};
 use bytes::Bytes;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-pub struct Arrivals(Mutex<State>);
+pub struct Arrivals {
+    state: Mutex<State>,
+    memory: Arc<Memory>,
+    /// Long pieces go through buffers that are used again; of a short one the bytes are kept as they came.
+    copy: bool,
+}
 
 struct State {
-    parts: Vec<Bytes>,
+    parts: Parts,
+    /// Those that were taken away included.
     bytes: u64,
     /// When something last arrived; at first, when it was asked for.
     last: Instant,
 }
 
-impl Default for Arrivals {
-    fn default() -> Self {
-        Arrivals(Mutex::new(State { parts: Vec::new(), bytes: 0, last: Instant::now() }))
-    }
-}
-
 impl Arrivals {
+    pub fn new(memory: &Arc<Memory>, copy: bool) -> Arrivals {
+        let state = State { parts: Parts::new(memory), bytes: 0, last: Instant::now() };
+        Arrivals { state: Mutex::new(state), memory: Arc::clone(memory), copy }
+    }
+
     pub fn take(&self, bytes: Bytes) {
         let mut state = self.lock();
         state.last = Instant::now();
         state.bytes += bytes.len() as u64;
-        state.parts.push(bytes);
+        if self.copy {
+            state.parts.copy(&bytes);
+        } else {
+            state.parts.share(bytes);
+        }
     }
 
     pub fn bytes(&self) -> u64 {
         self.lock().bytes
     }
 
-    pub fn into_parts(self) -> Vec<Bytes> {
-        self.0.into_inner().unwrap_or_else(PoisonError::into_inner).parts
+    /// What can be used already, if it is at least so many bytes.
+    pub fn ready(&self, least: usize) -> Option<Parts> {
+        let mut state = self.lock();
+        (state.parts.len() >= least).then(|| state.parts.take_full()).filter(|parts| !parts.is_empty())
+    }
+
+    /// All that is left.
+    pub fn rest(&self) -> Parts {
+        std::mem::replace(&mut self.lock().parts, Parts::new(&self.memory))
     }
 
     /// Ends once nothing has arrived for so long, from now on.
@@ -48,6 +65,6 @@ impl Arrivals {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -64,6 +64,12 @@ impl Assembly {
         })
     }
 
+    /// Asks for the room that a file of so many bytes says is needed, whatever is in it: a page that does not compress takes
+    /// little more than itself.
+    pub fn expect(&mut self, largest: u64) -> Result<(), RestoreError> {
+        self.staged.make_room(largest / 8 * 7)
+    }
+
     pub fn path(&self) -> &Path {
         &self.path
     }

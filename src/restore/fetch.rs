@@ -124,7 +124,10 @@ fn begin(db: &DbPath, source: &Source<'_>, plan: &Plan, progress: &Progress) -> 
     let bytes = bytes_of(&plan.files);
     progress.begin(bytes);
     tracing::info!(%db, replica = source.url(), txid = %plan.end, files = plan.files.len(), bytes, "restoring");
-    Applier::start(Assembly::create(db, source.url(), bytes, plan.not_after)?)
+    let mut assembly = Assembly::create(db, source.url(), bytes, plan.not_after)?;
+    // Nothing is fetched that has no room for sure; what the files say themselves is asked for when they come.
+    assembly.expect(plan.files.iter().map(|file| file.size).max().unwrap_or_default())?;
+    Applier::start(assembly)
 }
 
 async fn read(
@@ -136,11 +139,10 @@ async fn read(
 ) -> Result<VerifiedDb, SourceError> {
     let mut reading = source.read(files);
     while let Some(fetched) = reading.next().await? {
-        let (piece, parts) = (fetched.piece, fetched.parts);
-        let Some(file) = files.get(piece.file) else { continue };
+        let Some(file) = files.get(fetched.file) else { continue };
         reached.touched = reached.touched.max(file.range.max);
-        applier.apply(file, parts, piece.last).await?;
-        if piece.last {
+        applier.apply(file, fetched.parts, fetched.last).await?;
+        if fetched.last {
             reached.end = file.range.max;
         }
     }

@@ -124,7 +124,7 @@ async fn one<D: Default>(
             Err(SourceError::Vanished) => return Ok(()),
             Err(SourceError::Failed(error)) => return Err(error),
         };
-        for part in &fetched.parts {
+        for part in fetched.parts.iter() {
             if fault.is_none() {
                 fault = push(&mut decoder, part).err();
             }

@@ -12,6 +12,7 @@ mod evidence;
 mod fetch;
 mod inspect;
 mod install;
+mod memory;
 mod old_origin;
 mod old_shadow;
 mod ordered;

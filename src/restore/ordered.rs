@@ -65,7 +65,8 @@ impl<'a, T> Ordered<'a, T> {
         poll_fn(|cx| self.poll(cx)).await
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<T>> {
+    /// The same, for whoever has more to look at.
+    pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<T>> {
         self.taker.lock().get_or_insert_with(|| cx.waker().clone()).clone_from(cx.waker());
         for slot in &mut self.slots {
             if let Slot::Running(work, bell) = slot

@@ -8,7 +8,9 @@ use std::time::Duration;
 const SMALLEST: u64 = 64 << 10;
 const FIRST: u64 = 256 << 10;
 /// Stores that keep objects in chunks of their own answer small ranges at a multiple of the cost.
-const LARGEST: u64 = 8 << 20;
+const LARGEST: u64 = 10 << 20;
+/// Long pieces end at a multiple of this: the usual part of an upload, which such a store reads as a whole.
+const PART: u64 = 5 << 20;
 /// What may be on the way or waiting to be applied: bounds memory, whatever the number of requests.
 const BUDGET: u64 = 24 << 20;
 
@@ -32,38 +34,40 @@ pub struct Cutter {
     file: usize,
     at: u64,
     piece: u64,
-    /// Bytes of the pieces that were handed out and not been used up.
-    out: u64,
 }
 
 impl Cutter {
     pub fn new(files: &[RemoteFile]) -> Cutter {
-        Cutter { sizes: files.iter().map(|file| file.size).collect(), file: 0, at: 0, piece: FIRST, out: 0 }
+        Cutter { sizes: files.iter().map(|file| file.size).collect(), file: 0, at: 0, piece: FIRST }
     }
 
-    /// The next piece, if memory allows it. The first one always is allowed.
-    pub fn next(&mut self) -> Option<Piece> {
+    /// Whether everything was handed out.
+    pub fn is_done(&self) -> bool {
+        self.file >= self.sizes.len()
+    }
+
+    /// The next piece, if memory allows it beside the `out` bytes that are on the way or not used up. A first one always is
+    /// allowed.
+    pub fn next(&mut self, out: u64) -> Option<Piece> {
         let size = *self.sizes.get(self.file)?;
         let start = self.at;
         // A rest that is hardly worth a request of its own comes along.
-        let end = if size - start <= self.piece + self.piece / 4 { size } else { start + self.piece };
+        let end = if size - start <= self.piece + self.piece / 4 { size } else { self.part_end(start + self.piece) };
         let bytes = end - start;
-        if self.out > 0 && self.out + bytes > BUDGET {
+        if out > 0 && out + bytes > BUDGET {
             return None;
         }
-        self.out += bytes;
         let (file, last) = (self.file, end == size);
         (self.file, self.at) = if last { (file + 1, 0) } else { (file, end) };
         Some(Piece { file, range: (start > 0 || !last).then_some(start..end), bytes, last })
     }
 
-    /// A piece has come after `time` and was used up.
-    pub fn done(&mut self, piece: &Piece, time: Duration) {
-        self.out = self.out.saturating_sub(piece.bytes);
-        self.learn(piece.bytes, time);
+    fn part_end(&self, end: u64) -> u64 {
+        if self.piece < PART { end } else { end - end % PART }
     }
 
-    fn learn(&mut self, bytes: u64, time: Duration) {
+    /// A piece of so many bytes has come after `time`.
+    pub fn learn(&mut self, bytes: u64, time: Duration) {
         if bytes < self.piece / 2 {
             return; // the end of a file says nothing about the line
         }
@@ -94,7 +98,7 @@ mod tests {
         for sizes in [&[][..], &[0], &[1, 0, FIRST, 3 * FIRST + 7], &[100 << 20], &[FIRST * 5 / 4, FIRST * 5 / 4 + 1]] {
             let (mut at, mut file) = (0, 0);
             let mut cutter = cutter(sizes);
-            while let Some(piece) = cutter.next() {
+            while let Some(piece) = cutter.next(0) {
                 assert_eq!(piece.file, file);
                 match &piece.range {
                     None => assert!(piece.last && at == 0),
@@ -107,24 +111,35 @@ mod tests {
                 if piece.last {
                     (file, at) = (file + 1, 0);
                 }
-                cutter.done(&piece, Duration::ZERO);
+                cutter.learn(piece.bytes, Duration::ZERO);
             }
-            assert_eq!(file, sizes.len());
+            assert!(file == sizes.len() && cutter.is_done());
         }
     }
 
     #[test]
     fn what_is_on_the_way_is_bounded() {
         let mut cutter = cutter(&[64 << 20, 1 << 30, 10]);
-        let out: Vec<Piece> = std::iter::from_fn(|| cutter.next()).collect();
-        assert_eq!(out.iter().map(|piece| piece.bytes).sum::<u64>(), BUDGET);
-        cutter.done(&out[0], Duration::from_millis(1));
-        assert_eq!(cutter.next(), None, "the next one is twice as large");
-        out.iter().skip(1).for_each(|piece| cutter.done(piece, Duration::from_millis(1)));
-        assert_eq!(cutter.next().map(|piece| piece.bytes), Some(4 * FIRST));
+        let mut out = 0;
+        while let Some(piece) = cutter.next(out) {
+            out += piece.bytes;
+        }
+        assert_eq!(out, BUDGET);
+        cutter.learn(FIRST, Duration::from_millis(1));
+        assert_eq!(cutter.next(out - FIRST), None, "the next one is twice as large");
+        assert_eq!(cutter.next(out - 2 * FIRST).map(|piece| piece.bytes), Some(2 * FIRST));
         // One piece is always allowed.
-        let mut cutter = Cutter { piece: 2 * BUDGET, out: 0, ..cutter };
-        assert!(cutter.next().is_some_and(|piece| piece.bytes > BUDGET));
+        let mut cutter = Cutter { piece: 2 * BUDGET, ..cutter };
+        assert_eq!(cutter.next(1), None);
+        assert!(cutter.next(0).is_some_and(|piece| piece.bytes > BUDGET));
+    }
+
+    #[test]
+    fn long_pieces_end_where_the_parts_of_an_upload_do() {
+        let mut cutter = Cutter { piece: LARGEST, ..cutter(&[100 << 20]) };
+        cutter.at = 7 << 20;
+        let ends: Vec<u64> = std::iter::from_fn(|| cutter.next(0)?.range).map(|range| range.end >> 20).collect();
+        assert_eq!(ends, [15, 25, 35, 45, 55, 65, 75, 85, 100]);
     }
 
     #[test]
@@ -132,8 +147,7 @@ mod tests {
         let mut cutter = cutter(&[1 << 30]);
         let mut length = |bytes, ms| {
             cutter.learn(bytes, Duration::from_millis(ms));
-            cutter.out = 0;
-            cutter.next().and_then(|piece| piece.range).map(|range| range.end - range.start).unwrap()
+            cutter.next(0).and_then(|piece| piece.range).map(|range| range.end - range.start).unwrap()
         };
         assert_eq!(length(0, 0), FIRST);
         assert_eq!(length(FIRST, 100), 2 * FIRST);

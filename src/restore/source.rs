@@ -3,6 +3,7 @@
 
 use super::arrivals::Arrivals;
 use super::error::{Damage, RestoreError};
+use super::memory::{Memory, Parts};
 use super::ordered::Ordered;
 use super::pieces::{Cutter, Piece};
 use super::progress::Progress;
@@ -13,12 +14,19 @@ use crate::replica::{Listing, RemoteFile, Target, plan};
 use crate::store::layout::Level;
 use crate::store::{Object, Store, StoreError, StoreErrorKind, retry};
 use bytes::Bytes;
+use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::ops::Range;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 /// Lines about one restore come at most this often.
 const LOG_EVERY: Duration = Duration::from_secs(3);
+/// Pieces from here on go through buffers that are used again.
+const LONG: u64 = 256 << 10;
+/// Of a piece that is still coming so much is handed over at a time.
+const AT_LEAST: usize = 1 << 20;
 /// Where a Litestream 0.3 replica is.
 const OLD_FORMAT: &str = "generations/";
 /// Of a request that keeps bringing bytes.
@@ -47,10 +55,13 @@ pub struct Source<'a> {
     logged: Mutex<Instant>,
 }
 
-/// A piece that is complete.
+/// The next bytes.
 pub struct Fetched {
-    pub piece: Piece,
-    pub parts: Vec<Bytes>,
+    /// Which of the files.
+    pub file: usize,
+    pub parts: Parts,
+    /// The file ends here.
+    pub last: bool,
 }
 
 /// Files on their way.
@@ -58,23 +69,59 @@ pub struct Reading<'r, 'a> {
     source: &'r Source<'a>,
     files: &'r [RemoteFile],
     cutter: Cutter,
-    requests: Ordered<'r, Result<(Fetched, Duration), SourceError>>,
+    memory: Arc<Memory>,
+    requests: Ordered<'r, Result<Duration, SourceError>>,
+    /// What each of the requests brings, in their order.
+    coming: VecDeque<(Piece, Arc<Arrivals>)>,
 }
 
 impl Reading<'_, '_> {
-    /// The next piece in order; None: everything has been handed over.
+    /// The next bytes in order, also while their piece is still coming; None: everything has been handed over.
     pub async fn next(&mut self) -> Result<Option<Fetched>, SourceError> {
+        poll_fn(|cx| self.poll(cx)).await
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Fetched>, SourceError>> {
+        self.ask();
+        if self.coming.is_empty() && !self.cutter.is_done() {
+            // There is no room. What frees it may do so before it knows of us.
+            self.memory.when_freed(cx.waker());
+            self.ask();
+        }
+        let done = self.requests.poll(cx);
+        let Some((piece, arrivals)) = self.coming.front() else {
+            return if self.cutter.is_done() { Poll::Ready(Ok(None)) } else { Poll::Pending };
+        };
+        let file = piece.file;
+        match done {
+            Poll::Ready(Some(Ok(time))) => {
+                let (parts, last) = (arrivals.rest(), piece.last);
+                // An object may be longer or shorter than it was when it was listed.
+                self.memory.ask(arrivals.bytes().cast_signed() - piece.bytes.cast_signed());
+                self.cutter.learn(piece.bytes, time);
+                self.coming.pop_front();
+                Poll::Ready(Ok(Some(Fetched { file, parts, last })))
+            }
+            Poll::Ready(Some(Err(error))) => Poll::Ready(Err(error)),
+            Poll::Ready(None) | Poll::Pending => match arrivals.ready(AT_LEAST) {
+                Some(parts) => Poll::Ready(Ok(Some(Fetched { file, parts, last: false }))),
+                None => Poll::Pending,
+            },
+        }
+    }
+
+    /// As many requests as are allowed.
+    fn ask(&mut self) {
         let (source, files) = (self.source, self.files);
         while self.requests.len() < source.settings.parallelism.max(1)
-            && let Some(piece) = self.cutter.next()
+            && let Some(piece) = self.cutter.next(self.memory.out())
             && let Some(file) = files.get(piece.file)
         {
-            self.requests.push(source.piece(file, piece));
+            self.memory.ask(piece.bytes.cast_signed());
+            let arrivals = Arc::new(Arrivals::new(&self.memory, piece.bytes >= LONG));
+            self.requests.push(source.piece(file, piece.clone(), Arc::clone(&arrivals)));
+            self.coming.push_back((piece, arrivals));
         }
-        let Some(done) = self.requests.next().await else { return Ok(None) };
-        let (fetched, time) = done?;
-        self.cutter.done(&fetched.piece, time);
-        Ok(Some(fetched))
     }
 }
 
@@ -165,15 +212,15 @@ impl<'a> Source<'a> {
 
     /// Reads `files` one after the other, with several requests on the way.
     pub fn read<'r>(&'r self, files: &'r [RemoteFile]) -> Reading<'r, 'a> {
-        Reading { source: self, files, cutter: Cutter::new(files), requests: Ordered::default() }
+        let (memory, requests) = (Arc::default(), Ordered::default());
+        Reading { source: self, files, cutter: Cutter::new(files), memory, requests, coming: VecDeque::new() }
     }
 
     /// What came before a failure is kept: only the rest is asked for again.
-    async fn piece(&self, file: &RemoteFile, piece: Piece) -> Result<(Fetched, Duration), SourceError> {
+    async fn piece(&self, file: &RemoteFile, piece: Piece, arrivals: Arc<Arrivals>) -> Result<Duration, SourceError> {
         let begun = Instant::now();
-        let arrivals = Arrivals::default();
         match self.patiently(|_| self.rest_of(file, &piece, &arrivals)).await {
-            Ok(()) => Ok((Fetched { piece, parts: arrivals.into_parts() }, begun.elapsed())),
+            Ok(()) => Ok(begun.elapsed()),
             Err(error) => Err(self.explain(error)),
         }
     }

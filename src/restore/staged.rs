@@ -5,7 +5,7 @@ use super::error::RestoreError;
 use crate::model::DbPath;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -23,7 +23,7 @@ pub struct Staged {
     run: Vec<u8>,
     /// Where `run` begins.
     at: u64,
-    /// The file is to have so many bytes, and there was room for them.
+    /// The file is to have at least so many bytes, and there was room for them.
     room: u64,
     unsynced: u64,
     syncer: Option<Syncer>,
@@ -54,8 +54,9 @@ impl Staged {
         if bytes <= self.room {
             return Ok(());
         }
-        let free = free_bytes(&self.file).map_err(RestoreError::io("ask for the free space of", &self.path))?;
-        if bytes - self.room > free {
+        let asked = || Ok((free_bytes(&self.file)?, occupied(&self.file)?));
+        let (free, has) = asked().map_err(RestoreError::io("ask for the free space of", &self.path))?;
+        if bytes.saturating_sub(has) > free {
             return Err(self.no_space(bytes, free));
         }
         self.room = bytes;
@@ -118,6 +119,11 @@ impl Staged {
     fn no_space(&self, needs: u64, has: u64) -> RestoreError {
         RestoreError::NoSpace { path: self.path.clone(), needs, has }
     }
+}
+
+/// What the file takes already.
+fn occupied(file: &File) -> io::Result<u64> {
+    Ok(file.metadata()?.blocks().saturating_mul(512))
 }
 
 /// For whoever is not privileged.

@@ -102,8 +102,8 @@ async fn page_image(source: &Source<'_>, file: &RemoteFile, wanted: PageNo) -> R
     };
     let mut reading = source.read(std::slice::from_ref(file));
     while let Some(fetched) = reading.next().await? {
-        for part in &fetched.parts {
-            let mut bytes = &part[..];
+        for part in fetched.parts.iter() {
+            let mut bytes = part;
             while let Some(event) = decoder.next(&mut bytes).map_err(damaged)? {
                 if let Event::Page(page, data) = event
                     && page == wanted

@@ -31,13 +31,13 @@ pub async fn fetch(
     let mut assembly = OldAssembly::create(db, source.url())?;
     let mut reading = source.read(&files);
     while let Some(fetched) = reading.next().await? {
-        let Some(file) = names.get(fetched.piece.file) else { continue };
-        for part in &fetched.parts {
+        let Some(file) = names.get(fetched.file) else { continue };
+        for part in fetched.parts.iter() {
             assembly.feed(file, part, false)?;
             // This computes: others on this thread get their turn.
             tokio::task::yield_now().await;
         }
-        if fetched.piece.last {
+        if fetched.last {
             assembly.feed(file, &[], true)?;
         }
     }

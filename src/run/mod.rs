@@ -4,15 +4,17 @@
 //! and never waits for the log, the disk or the store: those belong to the engine's thread.
 
 mod crew;
-mod desk;
 pub mod discover;
 pub mod engine;
 mod flush;
 mod messages;
+pub mod ops;
 pub mod owners;
+mod post;
 pub mod prepare;
 mod sidecar;
 mod summary;
+mod sync;
 mod world;
 
 use crate::config::Config;
@@ -51,6 +53,7 @@ pub fn run(config: Config, claimed: Claimed) -> u8 {
             world.perform(action);
         }
         phases.enter(next.name(), now);
+        world.board().enter(ops::phase(&next));
         state = next;
     }
 }

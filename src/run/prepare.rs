@@ -6,6 +6,8 @@ use super::messages::StartFailure;
 use crate::config::DatabaseSettings;
 use crate::model::DbPath;
 use crate::model::proof::Restored;
+use crate::observe::Board;
+use crate::observe::board::Restore;
 use crate::replicate::{self, ReplicateSettings};
 use crate::restore::{
     self, OnRestoreFailure, Others, Outcome, Owners, Progress, RestoreError, RestoreErrorKind, RestoreSettings,
@@ -14,7 +16,7 @@ use crate::sqlite::ReadHold;
 use crate::store::{Store, StoreError, StoreErrorKind, Stores};
 use crate::supervise::descriptors::{self, DescriptorError};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
@@ -56,6 +58,7 @@ pub struct Wanted {
     pub stores: Arc<Stores>,
     /// All databases that may have been touched, those of the directories included.
     pub touched: Arc<Mutex<Vec<Database>>>,
+    pub board: Arc<Board>,
 }
 
 impl Wanted {
@@ -116,16 +119,19 @@ pub async fn prepare_all(wanted: Wanted) -> Result<(Vec<Prepared>, Restored), St
     let (mut tasks, turns) = (JoinSet::new(), Arc::new(Semaphore::new(AT_ONCE)));
     for (index, Found { database, here }) in found.into_iter().enumerate() {
         let (settings, turns, stores) = (settings.clone(), Arc::clone(&turns), Arc::clone(&wanted.stores));
+        let board = Arc::clone(&wanted.board);
         tasks.spawn(async move {
             let _turn = turns.acquire().await;
-            (index, here, prepare(database, &settings, &stores).await)
+            (index, here, prepare(database, &settings, &stores, &board).await)
         });
     }
     let (mut prepared, mut outcomes) = (Vec::new(), Vec::new());
     while let Some(done) = tasks.join_next().await {
         match done {
             // Something of a database's name in the bucket that is no replica.
-            Ok((_, false, Ok((_, Outcome::StartedEmpty)))) | Ok((_, _, Ok((_, Outcome::LeftAbsent)))) => {}
+            Ok((_, false, Ok((one, Outcome::StartedEmpty)))) | Ok((_, _, Ok((one, Outcome::LeftAbsent)))) => {
+                wanted.board.forget(&one.db);
+            }
             Ok((index, _, Ok((one, outcome)))) => {
                 prepared.push((index, one));
                 outcomes.push(outcome);
@@ -149,17 +155,30 @@ async fn prepare(
     database: Database,
     settings: &RestoreSettings,
     stores: &Stores,
+    board: &Board,
 ) -> Result<(Prepared, Outcome), StartFailure> {
     let DatabaseSettings { path: db, on_restore_failure, replicate, replica, .. } = database.settings;
     let store = stores.open(&replica).map_err(|error| unavailable(&error))?;
-    let progress = Progress::default();
+    let (progress, begun) = (Arc::new(Progress::default()), Instant::now());
+    board.restoring(&db, store.url(), store.counts(), Arc::clone(&progress));
     let restoring = restore::prepare(&db, &*store, settings, &database.owners, on_restore_failure, &progress);
     let outcome = spoken(&db, &progress, restoring).await.map_err(failure)?;
+    board.restored(&db, told(&outcome, begun.elapsed()));
     let replicated = !matches!(outcome, Outcome::Unrestored(_));
     let held = db.clone();
     let hold = tokio::task::spawn_blocking(move || replicated.then(|| replicate::hold(&held)).flatten());
     let hold = hold.await.map_err(|error| StartFailure::Local(format!("internal error: {error}")))?;
     Ok((Prepared { db, store, settings: replicate, hold, replicate: replicated }, outcome))
+}
+
+fn told(outcome: &Outcome, took: Duration) -> Restore {
+    let (outcome, bytes) = match outcome {
+        Outcome::KeptLocal { .. } => ("kept", 0),
+        Outcome::Restored { bytes, .. } => ("restored", *bytes),
+        Outcome::StartedEmpty | Outcome::LeftAbsent => ("empty", 0),
+        Outcome::Unrestored(_) => ("unrestored", 0),
+    };
+    Restore { outcome, bytes, took }
 }
 
 async fn spoken<T>(db: &DbPath, progress: &Progress, work: impl Future<Output = T>) -> T {

@@ -27,6 +27,15 @@ pub enum Mood {
     LosingReplies,
     /// Answers end after their first bytes.
     CuttingReplies,
+    /// Answers come at so many bytes a second on each connection.
+    Dripping(u64),
+}
+
+/// A request that went through (or was held up): when it came, and its first line.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    pub at: Instant,
+    pub line: String,
 }
 
 struct Shared {
@@ -34,6 +43,7 @@ struct Shared {
     mood: Mutex<Mood>,
     connections: Mutex<Vec<TcpStream>>,
     requests: AtomicUsize,
+    asked: Mutex<Vec<Asked>>,
 }
 
 pub struct Gate {
@@ -53,6 +63,7 @@ impl Gate {
             mood: Mutex::new(mood),
             connections: Mutex::new(Vec::new()),
             requests: AtomicUsize::new(0),
+            asked: Mutex::default(),
         });
         let keeper = Arc::clone(&shared);
         std::thread::spawn(move || keep(&keeper, address, listener));
@@ -78,6 +89,22 @@ impl Gate {
     /// Pieces of requests seen so far, in any mood but `Refusing`.
     pub fn requests(&self) -> usize {
         self.shared.requests.load(Ordering::SeqCst)
+    }
+
+    /// The requests since the last call, for clients that send each head at once.
+    pub fn take_asked(&self) -> Vec<Asked> {
+        std::mem::take(&mut *self.shared.asked.lock().unwrap())
+    }
+}
+
+impl Shared {
+    fn note(&self, read: &[u8]) {
+        self.requests.fetch_add(1, Ordering::SeqCst);
+        let first = read.split(|byte| *byte == b'\r').next().unwrap_or_default();
+        if [&b"GET "[..], b"PUT ", b"POST ", b"DELETE ", b"HEAD "].iter().any(|method| first.starts_with(method)) {
+            let line = String::from_utf8_lossy(first).into_owned();
+            self.asked.lock().unwrap().push(Asked { at: Instant::now(), line });
+        }
     }
 }
 
@@ -111,6 +138,7 @@ fn serve(shared: &Arc<Shared>, client: TcpStream) {
         Mood::Slow(delay) => pass(shared, client, Road { delay, ..Road::default() }),
         Mood::Trickling => pass(shared, client, Road { trickle: true, ..Road::default() }),
         Mood::LosingReplies => pass(shared, client, Road { reply_bytes: 0, ..Road::default() }),
+        Mood::Dripping(rate) => pass(shared, client, Road { rate: Some(rate), ..Road::default() }),
         Mood::CuttingReplies => pass(shared, client, Road { reply_bytes: 40, ..Road::default() }),
         Mood::Answering(status, code) => {
             let body = format!(
@@ -140,8 +168,8 @@ fn serve(shared: &Arc<Shared>, client: TcpStream) {
 
 fn read_on(shared: &Shared, mut client: TcpStream, mut react: impl FnMut(&mut TcpStream) -> std::io::Result<()>) {
     let mut buffer = [0; 64 << 10];
-    while client.read(&mut buffer).is_ok_and(|read| read > 0) {
-        shared.requests.fetch_add(1, Ordering::SeqCst);
+    while let Ok(read @ 1..) = client.read(&mut buffer) {
+        shared.note(&buffer[..read]);
         if react(&mut client).is_err() {
             return;
         }
@@ -155,11 +183,13 @@ struct Road {
     trickle: bool,
     /// Bytes towards the client before the connection is cut.
     reply_bytes: usize,
+    /// Bytes towards the client in a second.
+    rate: Option<u64>,
 }
 
 impl Default for Road {
     fn default() -> Road {
-        Road { delay: Duration::ZERO, trickle: false, reply_bytes: usize::MAX }
+        Road { delay: Duration::ZERO, trickle: false, reply_bytes: usize::MAX, rate: None }
     }
 }
 
@@ -170,10 +200,15 @@ fn pass(shared: &Arc<Shared>, mut client: TcpStream, road: Road) {
     let asked = Arc::new(Mutex::new(Instant::now()));
     let last = Arc::clone(&asked);
     shared.connections.lock().unwrap().push(upstream.try_clone().unwrap());
-    let Road { delay, trickle, reply_bytes } = road;
+    let Road { delay, trickle, reply_bytes, rate } = road;
     let back = std::thread::spawn(move || {
         let (mut buffer, mut left) = ([0; 64 << 10], reply_bytes);
-        while let Ok(read @ 1..) = back_from.read(&mut buffer) {
+        // Twenty beats a second.
+        let most = rate.map_or(buffer.len(), |rate| usize::try_from(rate / 20).unwrap().clamp(1, buffer.len()));
+        while let Ok(read @ 1..) = back_from.read(&mut buffer[..most]) {
+            if rate.is_some() {
+                std::thread::sleep(Duration::from_millis(50));
+            }
             let due = *last.lock().unwrap() + delay;
             std::thread::sleep(due.saturating_duration_since(Instant::now()));
             let through = read.min(left);
@@ -186,7 +221,7 @@ fn pass(shared: &Arc<Shared>, mut client: TcpStream, road: Road) {
     });
     let mut buffer = [0; 64 << 10];
     while let Ok(read @ 1..) = client.read(&mut buffer) {
-        shared.requests.fetch_add(1, Ordering::SeqCst);
+        shared.note(&buffer[..read]);
         *asked.lock().unwrap() = Instant::now();
         let sent = if trickle {
             buffer[..read].chunks(10).try_for_each(|piece| {

@@ -3,6 +3,7 @@
 #![allow(dead_code)]
 
 pub mod bank;
+pub mod disk;
 pub mod gate;
 pub mod litestream;
 pub mod litevisor;

@@ -3,6 +3,7 @@
 
 use super::discover;
 use super::engine::{Command, Engine, Report, Wake};
+use super::ops::{self, Ops};
 use super::owners::{OwnersError, owners};
 use super::prepare::Database;
 use crate::config::{Config, DatabaseSettings};
@@ -13,12 +14,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 
-pub(super) struct Desk {
+pub(super) struct Post {
     pub(super) watch: Watch,
     engine: Engine,
     reports: Receiver<Report>,
     engine_ended: Arc<AtomicBool>,
     engine_lost: bool,
+    /// The last to go.
+    pub(super) ops: Ops,
 }
 
 pub(super) enum Heard {
@@ -70,9 +73,10 @@ impl Drop for EndBell {
     }
 }
 
-impl Desk {
+impl Post {
     /// Starts the engine, and the restore.
-    pub(super) fn open(config: Config, app_user: Option<&str>, claimed: Claimed) -> Result<Desk, OpenError> {
+    pub(super) fn open(config: Config, app_user: Option<&str>, claimed: Claimed) -> Result<Post, OpenError> {
+        let (ops, syncs) = ops::open(&config);
         let system = |what| move |source| OpenError::System { what, source };
         let watch = Watch::new(claimed).map_err(system("eventfd"))?;
         let engine_ended = Arc::new(AtomicBool::new(false));
@@ -82,13 +86,15 @@ impl Desk {
         let databases = databases(config.databases, app_user)?;
         let directories = config.directories.into_iter().map(|entry| discover::directory(entry, app_user));
         let directories = directories.collect::<Result<_, _>>()?;
-        let engine = Engine::start(databases, directories, config.restore, sender, wake);
+        let engine =
+            Engine::start(databases, directories, config.restore, sender, wake, (Arc::clone(&ops.board), syncs));
         let engine = engine.map_err(system("engine thread"))?;
         engine.send(Command::Restore);
-        tracing::info!(version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), "litevisor starts");
+        let (version, pid) = (env!("CARGO_PKG_VERSION"), std::process::id());
+        tracing::info!(version, pid, status = ops.places, "litevisor starts");
         // Whoever was handed to us dead: its SIGCHLD came before we listened.
         reap(None);
-        Ok(Desk { watch, engine, reports, engine_ended, engine_lost: false })
+        Ok(Post { watch, engine, reports, engine_ended, engine_lost: false, ops })
     }
 
     /// Something that has happened, if anything has.
@@ -104,6 +110,7 @@ impl Desk {
         if ended && !self.engine_lost {
             self.engine_lost = true;
             tracing::error!("the engine has ended unexpectedly: nothing is replicated any more");
+            self.ops.board.engine_lost();
             return Some(Heard::EngineLost);
         }
         None
