@@ -3,8 +3,10 @@
 
 pub mod format;
 pub mod layer;
+pub mod live;
 pub mod log;
 mod queue;
 
 pub use format::Format;
+pub use live::Live;
 pub use log::{Log, complain, init, say, scold};

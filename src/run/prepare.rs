@@ -6,9 +6,11 @@ use super::messages::StartFailure;
 use crate::config::DatabaseSettings;
 use crate::model::DbPath;
 use crate::model::proof::Restored;
+use crate::observe::Live;
+use crate::observe::live::REDRAW;
 use crate::replicate::{self, ReplicateSettings};
 use crate::restore::{
-    self, OnRestoreFailure, Outcome, Owners, Progress, RestoreError, RestoreErrorKind, RestoreSettings,
+    self, Board, OnRestoreFailure, Outcome, Owners, Progress, RestoreError, RestoreErrorKind, RestoreSettings,
 };
 use crate::sqlite::ReadHold;
 use crate::store::{Store, StoreError, StoreErrorKind, Stores};
@@ -97,11 +99,14 @@ pub async fn prepare_all(wanted: Wanted) -> Result<(Vec<Prepared>, Restored), St
     let mut settings = wanted.settings.clone();
     settings.parallelism = settings.parallelism.min((REQUESTS / count.clamp(1, AT_ONCE)).max(1));
     let (mut tasks, turns) = (JoinSet::new(), Arc::new(Semaphore::new(AT_ONCE)));
+    // Gone with the last of the tasks.
+    let shown = Arc::new((Live::start(), Board::default()));
     for (index, Found { database, here }) in found.into_iter().enumerate() {
         let (settings, turns, stores) = (settings.clone(), Arc::clone(&turns), Arc::clone(&wanted.stores));
+        let shown = Arc::clone(&shown);
         tasks.spawn(async move {
             let _turn = turns.acquire().await;
-            (index, here, prepare(database, &settings, &stores).await)
+            (index, here, prepare(database, &settings, &stores, &shown).await)
         });
     }
     let (mut prepared, mut outcomes) = (Vec::new(), Vec::new());
@@ -146,12 +151,13 @@ async fn prepare(
     database: Database,
     settings: &RestoreSettings,
     stores: &Stores,
+    shown: &(Live, Board),
 ) -> Result<(Prepared, Outcome), StartFailure> {
     let DatabaseSettings { path: db, on_restore_failure, replicate, replica, .. } = database.settings;
     let store = stores.open(&replica).map_err(|error| unavailable(&error))?;
     let progress = Progress::default();
     let restoring = restore::prepare(&db, &*store, settings, &database.owners, on_restore_failure, &progress);
-    let outcome = spoken(&db, &progress, restoring).await.map_err(failure)?;
+    let outcome = spoken(&db, &progress, shown, restoring).await.map_err(failure)?;
     let replicated = !matches!(outcome, Outcome::Unrestored(_));
     let held = db.clone();
     let hold = tokio::task::spawn_blocking(move || replicated.then(|| replicate::hold(&held)).flatten());
@@ -159,12 +165,22 @@ async fn prepare(
     Ok((Prepared { db, store, settings: replicate, hold, replicate: replicated }, outcome))
 }
 
-async fn spoken<T>(db: &DbPath, progress: &Progress, work: impl Future<Output = T>) -> T {
+async fn spoken<T>(
+    db: &DbPath,
+    progress: &Progress,
+    (live, board): &(Live, Board),
+    work: impl Future<Output = T>,
+) -> T {
     let mut work = std::pin::pin!(work);
+    let (place, every) = (board.join(), if live.is_seen() { REDRAW } else { PROGRESS_EVERY });
     loop {
         tokio::select! {
-            done = &mut work => return done,
-            () = tokio::time::sleep(PROGRESS_EVERY) => {
+            done = &mut work => {
+                board.set(place, progress.pace());
+                return done;
+            }
+            () = tokio::time::sleep(every), if live.is_seen() => live.show(board.set(place, progress.pace())),
+            () = tokio::time::sleep(every), if !live.is_seen() => {
                 let pace = progress.pace();
                 tracing::info!(%db, bytes = pace.done, of = pace.total, "{}", pace.text());
             }
