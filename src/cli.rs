@@ -1,5 +1,7 @@
 //! Command line: clap only. In: argv. Out: an `Invocation`, or what to print and the exit code. Never opens anything.
 
+mod ops;
+
 use crate::config::nearest::hint;
 use crate::exit;
 use crate::model::{Moment, Txid};
@@ -8,6 +10,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// What the user asked for, complete and consistent in itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +26,10 @@ pub enum Action {
         pairs: Vec<(PathBuf, String)>,
         command: Vec<OsString>,
     },
+    /// Without an app.
+    Replicate {
+        once: bool,
+    },
     Restore(RestoreArgs),
     /// What a replica holds.
     List {
@@ -34,7 +41,29 @@ pub enum Action {
         subject: Option<OsString>,
         quick: bool,
     },
-    Check,
+    /// How the running supervisor stands.
+    Status {
+        socket: Option<PathBuf>,
+        json: bool,
+    },
+    /// Until what is committed is in the replica.
+    Sync {
+        socket: Option<PathBuf>,
+        db: Option<PathBuf>,
+        timeout: Duration,
+    },
+    Healthcheck {
+        socket: Option<PathBuf>,
+        live: bool,
+    },
+    Check {
+        /// Touch the replicas, too.
+        connect: bool,
+    },
+    /// Print a litestream.yml as our own configuration.
+    Import {
+        file: PathBuf,
+    },
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -82,10 +111,15 @@ struct Cli {
 #[derive(Subcommand)]
 enum Commands {
     Run(Run),
+    Replicate(Replicate),
     Restore(Restore),
     List(List),
     Verify(Verify),
     Check(Check),
+    Status(ops::Status),
+    Sync(ops::Sync),
+    Healthcheck(ops::Healthcheck),
+    Import(Import),
 }
 
 /// Restore, start the app, replicate while it runs, flush at the end
@@ -105,6 +139,20 @@ struct Run {
     /// The app and its arguments; replaces the configured command
     #[arg(value_name = "CMD", trailing_var_arg = true, allow_hyphen_values = false)]
     command: Vec<OsString>,
+}
+
+/// Replicate beside an app of somebody else: sidecar, cron
+#[derive(Args)]
+#[command(after_help = "Restores what is missing, replaces nothing that is there, and replicates until\n\
+                  SIGTERM or SIGINT: then it flushes until nobody has a database open.\n\
+                  Exit: 0 stopped and complete; 65 not restored, or a file is not the replica's;\n\
+                  66 nothing there (--once), 69 replica away, 74 last flush incomplete,\n\
+                  75 replica taken over, 78 bad configuration.\n\n\
+                  Example:\n  litevisor replicate --config supervisor.toml")]
+struct Replicate {
+    /// Restore nothing; end when everything that is there is in the replica
+    #[arg(long)]
+    once: bool,
 }
 
 /// Restore databases from their replicas, without starting anything
@@ -167,15 +215,28 @@ struct Verify {
 
 /// Check the configuration and print the effective one, without secrets
 #[derive(Args)]
-#[command(after_help = "Exit: 0 usable; 78 not, with every problem's line and key.\n\n\
-                  Example:\n  litevisor check --config supervisor.toml")]
+#[command(after_help = "--connect lists each replica, creates one small object beside it\n\
+                  (litevisor-check-….txt), reads it and deletes it. Nothing else is touched.\n\n\
+                  Exit: 0 usable; 69 a replica is away or a right is missing (each is named),\n\
+                  78 bad configuration, with every problem's line and key.\n\n\
+                  Example:\n  litevisor check --config supervisor.toml --connect")]
 struct Check {
-    #[arg(long, hide = true)]
+    /// Also try what litevisor must be able to do in each replica
+    #[arg(long)]
     connect: bool,
 }
 
-/// Commands of the design that come later: named so that nobody takes them for typing errors.
-const LATER: [&str; 5] = ["replicate", "status", "sync", "import", "healthcheck"];
+/// Print a litestream.yml as a supervisor.toml
+#[derive(Args)]
+#[command(after_help = "Comments tell what has no counterpart, and why. Variables stay references.\n\
+                  `litevisor run --config litestream.yml` runs from it as it is.\n\
+                  Exit: 0; 64 bad usage, 78 it cannot be taken over, with every line and key.\n\n\
+                  Example:\n  litevisor import /etc/litestream.yml > supervisor.toml")]
+struct Import {
+    /// Litestream's configuration, of version 0.3 or 0.5
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+}
 
 fn moment(text: &str) -> Result<Moment, String> {
     Moment::parse(text).ok_or_else(|| "a time is written as 2026-05-04T12:00:00Z or 2026-05-04T14:00:00.5+02:00".into())
@@ -193,11 +254,15 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Invocation, Pri
     let Cli { config, command } = Cli::try_parse_from(args).map_err(|error| print(&error))?;
     let action = match command {
         Commands::Run(run) => run.checked()?,
+        Commands::Replicate(Replicate { once }) => Action::Replicate { once },
         Commands::Restore(restore) => restore.checked()?,
         Commands::List(List { subject, json }) => Action::List { subject, json },
         Commands::Verify(Verify { subject, quick }) => Action::Verify { subject, quick },
-        Commands::Check(Check { connect: true }) => return Err(later("--connect", "check")),
-        Commands::Check(_) => Action::Check,
+        Commands::Status(status) => status.action(),
+        Commands::Sync(sync) => sync.action(),
+        Commands::Healthcheck(healthcheck) => healthcheck.action(),
+        Commands::Check(Check { connect }) => Action::Check { connect },
+        Commands::Import(Import { file }) => Action::Import { file },
     };
     Ok(Invocation { config, action })
 }
@@ -232,10 +297,6 @@ impl Restore {
     }
 }
 
-fn later(option: &str, command: &str) -> Printed {
-    usage(&format!("{option} is not available in this version"), command)
-}
-
 /// A mistake that clap cannot see, in its style.
 fn usage(told: &str, command: &str) -> Printed {
     let mut root = Cli::command();
@@ -264,9 +325,6 @@ fn print(error: &clap::Error) -> Printed {
 }
 
 fn unknown_command(name: &str) -> Printed {
-    if LATER.contains(&name) {
-        return usage(&format!("`litevisor {name}` is not available in this version"), "");
-    }
     let root = Cli::command();
     let told =
         format!("there is no command \"{name}\"{}", hint(name, root.get_subcommands().map(clap::Command::get_name)));
@@ -337,15 +395,28 @@ mod tests {
         assert_eq!(read(line).map(|found| found.action), Ok(Action::Restore(args)));
         let none = read("restore --config f").unwrap();
         assert_eq!((none.config, none.action), (Some("f".into()), Action::Restore(RestoreArgs::default())));
-        assert_eq!(read("check").map(|found| found.action), Ok(Action::Check));
+        assert_eq!(read("check").map(|found| found.action), Ok(Action::Check { connect: false }));
+        assert_eq!(read("check --connect").map(|found| found.action), Ok(Action::Check { connect: true }));
+        assert_eq!(read("import x.yml").map(|found| found.action), Ok(Action::Import { file: "x.yml".into() }));
         let Ok(Invocation { action: Action::Restore(at), .. }) =
             read("restore --dry-run --timestamp 2026-11-22T08:01:19.453+02:00")
         else {
             panic!("restore")
         };
         assert_eq!((at.target, at.dry_run), (Target::Time(Moment(1_795_327_279_453)), true));
+        assert_eq!(read("replicate").map(|found| found.action), Ok(Action::Replicate { once: false }));
+        assert_eq!(read("replicate --once").map(|found| found.action), Ok(Action::Replicate { once: true }));
         let list = Action::List { subject: Some("file:///r".into()), json: true };
         assert_eq!(read("list --json file:///r").map(|found| found.action), Ok(list));
+        let (socket, db) = (Some("/s".into()), Some("a.db".into()));
+        for (line, action) in [
+            ("status --json", Action::Status { socket: None, json: true }),
+            ("sync", Action::Sync { socket: None, db: None, timeout: Duration::from_secs(30) }),
+            ("sync a.db --timeout 1m30s --socket /s", Action::Sync { socket, db, timeout: Duration::from_secs(90) }),
+            ("healthcheck --live", Action::Healthcheck { socket: None, live: true }),
+        ] {
+            assert_eq!(read(line).map(|found| found.action), Ok(action), "{line}");
+        }
         let verify = Action::Verify { subject: None, quick: true };
         assert_eq!(read("verify --quick").map(|found| found.action), Ok(verify));
     }
@@ -356,7 +427,8 @@ mod tests {
             ("", "Usage: litevisor"),
             ("-- app", "to run an app: litevisor run -- app"),
             ("rnu -- app", "did you mean \"run\"?"),
-            ("status", "`litevisor status` is not available in this version"),
+            ("sync --timeout 0s", "more than 0s"),
+            ("sync --timeout 2", "has no unit"),
             ("run --wrong", "--wrong"),
             ("run --db a -- app", "1 --db and 0 --replica"),
             ("restore s3://b/p", "needs -o OUT"),
@@ -366,7 +438,7 @@ mod tests {
             ("restore --timestamp yesterday", "2026-05-04T12:00:00Z"),
             ("restore --timestamp 2026-01-01T00:00:00", "2026-05-04T12:00:00Z"),
             ("restore x --timestamp 2026-01-01T00:00:00Z --txid 5", "cannot be used with"),
-            ("check --connect", "--connect is not available in this version"),
+            ("import", "<FILE>"),
             ("check extra", "extra"),
         ] {
             let printed = read(line).unwrap_err();
@@ -378,16 +450,16 @@ mod tests {
 
     #[test]
     fn help_fits_a_small_screen_and_shows_an_example() {
-        for line in ["--help", "-h", "run --help", "restore --help", "list --help", "verify --help", "check --help"] {
+        let commands =
+            ["run", "replicate", "restore", "list", "verify", "check", "import", "status", "sync", "healthcheck"];
+        let lines = commands.map(|command| format!("{command} --help"));
+        for line in lines.iter().map(String::as_str).chain(["--help", "-h"]) {
             let printed = read(line).unwrap_err();
             assert_eq!((printed.code, printed.to_stdout), (0, true), "{line}");
             let (rows, columns) =
                 (printed.text.lines().count(), printed.text.lines().map(|row| row.chars().count()).max());
             assert!(rows <= 24 && columns <= Some(80), "{line}: {rows} x {columns:?}\n{}", printed.text);
             assert!(printed.text.contains("Example"), "{line}");
-            for absent in ["connect", "healthcheck"] {
-                assert!(!printed.text.contains(absent), "{line}: {absent}");
-            }
         }
         assert_eq!(read("--version").unwrap_err().text, format!("litevisor {}\n", env!("CARGO_PKG_VERSION")));
     }

@@ -6,7 +6,7 @@ use crate::model::{Ending, NotStarted, SuccessCodes};
 pub const USAGE: u8 = 64;
 /// The replica is damaged.
 pub const DAMAGED: u8 = 65;
-/// `restore`, `list`, `verify`: there is nothing, or not what was asked for.
+/// `restore`, `list`, `verify`, `replicate --once`: there is nothing, or not what was asked for.
 pub const NOTHING: u8 = 66;
 /// The replica is unreachable or denies access.
 pub const UNAVAILABLE: u8 = 69;
@@ -36,10 +36,12 @@ fn flushed(ending: Ending, success: &SuccessCodes) -> u8 {
     match ending {
         Ending::App(exit) => success.status(exit),
         Ending::Stopped(signal) => crate::model::AppExit::Signal(signal).status(),
+        Ending::NoApp => 0,
         Ending::Unkillable => UNFLUSHED,
         Ending::NotStarted(reason) => match reason {
             NotStarted::Damaged => DAMAGED,
             NotStarted::Unavailable => UNAVAILABLE,
+            NotStarted::Nothing => NOTHING,
             NotStarted::Local => CONFIG,
             NotStarted::Taken => TAKEN,
             NotStarted::Internal => INTERNAL,
@@ -55,7 +57,7 @@ mod tests {
     use crate::model::{AppExit, Signal};
 
     /// ending, status when flushed. Unflushed is 74 and fenced 75 in every row.
-    const TABLE: [(Ending, u8); 14] = [
+    const TABLE: [(Ending, u8); 16] = [
         (Ending::App(AppExit::Code(0)), 0),
         (Ending::App(AppExit::Code(1)), 1),
         (Ending::App(AppExit::Code(255)), 255),
@@ -63,9 +65,11 @@ mod tests {
         (Ending::App(AppExit::Signal(Signal(9))), 137),
         (Ending::App(AppExit::Signal(Signal(37))), 165),
         (Ending::Stopped(Signal(2)), 130),
+        (Ending::NoApp, 0),
         (Ending::Unkillable, 74),
         (Ending::NotStarted(NotStarted::Damaged), 65),
         (Ending::NotStarted(NotStarted::Unavailable), 69),
+        (Ending::NotStarted(NotStarted::Nothing), 66),
         (Ending::NotStarted(NotStarted::Local), 78),
         (Ending::NotStarted(NotStarted::Taken), 75),
         (Ending::NotStarted(NotStarted::CannotExecute), 126),

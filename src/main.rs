@@ -2,14 +2,16 @@
 
 use litevisor::cli::{self, Action, Invocation, Printed, RestoreArgs};
 use litevisor::commands::restore::Wanted;
-use litevisor::config::{Additions, Purpose};
+use litevisor::config::{Additions, Checked, Purpose};
+use litevisor::lifecycle::sidecar::Task;
+use litevisor::supervise::Claimed;
 use litevisor::{commands, exit, observe, run, supervise};
-use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     give_big_buffers_back();
+    supervise::keep_out_of_dumps();
     let code = match cli::parse(std::env::args_os()) {
         Ok(invocation) => dispatch(invocation),
         Err(printed) => print(&printed),
@@ -19,27 +21,44 @@ fn main() -> ExitCode {
 
 fn dispatch(Invocation { config, action }: Invocation) -> u8 {
     match action {
-        Action::Run { pairs, command } => run(config, pairs, command),
+        Action::Run { pairs, command } => {
+            claimed(config, &Additions { command, pairs }, Purpose::Run, |checked, claimed| {
+                run::run(checked.config, claimed)
+            })
+        }
+        Action::Replicate { once } => {
+            let task = if once { Task::Once } else { Task::Follow };
+            claimed(config, &Additions::default(), Purpose::Databases, |checked, claimed| {
+                run::replicate(checked, task, claimed)
+            })
+        }
         Action::Restore(RestoreArgs { subject, out, target, if_replica_exists, force, dry_run }) => {
             commands::restore::restore(config, &Wanted { subject, out, target, if_replica_exists, force, dry_run })
         }
         Action::List { subject, json } => commands::list::list(config, subject, json),
         Action::Verify { subject, quick } => commands::verify::verify(config, subject, quick),
-        Action::Check => commands::check::check(config.as_deref()),
+        Action::Check { connect } => commands::check::check(config.as_deref(), connect),
+        Action::Import { file } => commands::import::import(&file),
+        Action::Status { socket, json } => commands::status::status(config, socket, json),
+        Action::Sync { socket, db, timeout } => commands::sync::sync(config, socket, db, timeout),
+        Action::Healthcheck { socket, live } => commands::healthcheck::healthcheck(config, socket, live),
     }
 }
 
 /// Signals are taken before any file is read and any thread is started: as PID 1 an early SIGTERM would be lost.
-fn run(config: Option<PathBuf>, pairs: Vec<(PathBuf, String)>, command: Vec<OsString>) -> u8 {
-    let claimed = match supervise::claim() {
-        Ok(claimed) => claimed,
+fn claimed(
+    config: Option<PathBuf>,
+    additions: &Additions,
+    purpose: Purpose,
+    work: impl FnOnce(Checked, Claimed) -> u8,
+) -> u8 {
+    match supervise::claim() {
+        Ok(claimed) => commands::configured(config, additions, purpose, |checked| work(checked, claimed)),
         Err(error) => {
             observe::complain(&error.to_string());
-            return exit::INTERNAL;
+            exit::INTERNAL
         }
-    };
-    let additions = Additions { command, pairs };
-    commands::configured(config, &additions, Purpose::Run, |checked| run::run(checked.config, claimed))
+    }
 }
 
 fn print(printed: &Printed) -> u8 {

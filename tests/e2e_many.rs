@@ -53,6 +53,7 @@ impl Place {
     fn replica(&self, name: &str) -> Replica {
         match &self.replicas {
             Replica::Directory(root) => Replica::Directory(root.join(name)),
+            Replica::Sftp(root) => Replica::Sftp(root.join(name)),
             Replica::S3 { endpoint, bucket, prefix } => {
                 Replica::S3 { endpoint: endpoint.clone(), bucket: bucket.clone(), prefix: format!("{prefix}/{name}") }
             }

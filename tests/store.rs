@@ -8,6 +8,8 @@ mod credentials;
 mod net;
 #[path = "support/seaweed.rs"]
 mod seaweed;
+#[path = "support/standin.rs"]
+mod standin;
 #[path = "store_suite/mod.rs"]
 mod suite;
 
@@ -25,45 +27,32 @@ use tokio::sync::mpsc;
 
 const BUCKET: &str = "store-tests";
 
-macro_rules! conformance {
-    ($($check:ident),* $(,)?) => {
-        mod directory {
+mod directory {
+    macro_rules! run {
+        ($($check:ident),* $(,)?) => {
             $(#[tokio::test]
             async fn $check() {
                 let root = tempfile::tempdir().unwrap();
-                super::suite::$check(super::directory_store(&root.path().join("replica"))).await;
+                crate::suite::$check(crate::directory_store(&root.path().join("replica"))).await;
             })*
-        }
-        mod s3 {
-            $(#[tokio::test]
-            async fn $check() {
-                let path = super::fresh_path(stringify!($check));
-                super::suite::$check(super::open(&super::s3_settings(&path))).await;
-                assert_eq!(super::open_uploads(&path).await, 0, "an upload was left open");
-            })*
-        }
-    };
+        };
+    }
+    crate::suite::every_check!(run);
 }
 
-conformance!(
-    a_new_root_is_empty,
-    what_was_created_can_be_read,
-    the_names_under_the_root_are_told,
-    create_leaves_an_existing_object_alone,
-    one_of_sixteen_creators_wins,
-    put_replaces,
-    ranges_are_cut_at_the_end,
-    a_missing_object_is_not_found,
-    a_prefix_selects,
-    a_long_listing_is_complete,
-    delete_removes_and_forgives,
-    a_stream_becomes_one_object,
-    a_stream_leaves_an_existing_object_alone,
-    an_abandoned_stream_leaves_nothing,
-    a_silent_producer_is_held_to_the_deadline,
-    a_deadline_in_the_past_is_refused,
-    keys_stay_inside_the_root,
-);
+mod s3 {
+    macro_rules! run {
+        ($($check:ident),* $(,)?) => {
+            $(#[tokio::test]
+            async fn $check() {
+                let path = crate::fresh_path(stringify!($check));
+                crate::suite::$check(crate::open(&crate::s3_settings(&path))).await;
+                crate::no_upload_stays_open(&path).await;
+            })*
+        };
+    }
+    crate::suite::every_check!(run);
+}
 
 fn open(settings: &StoreSettings) -> Arc<dyn Store> {
     store::open(settings).unwrap()
@@ -96,6 +85,15 @@ async fn open_uploads(path: &str) -> usize {
     let client = Seaweed::shared().client();
     let reply = client.list_multipart_uploads().bucket(BUCKET).prefix(format!("{path}/")).send().await.unwrap();
     reply.uploads().len()
+}
+
+/// An abort may still be on its way after the caller has gone.
+async fn no_upload_stays_open(path: &str) {
+    let limit = Instant::now() + Duration::from_secs(30);
+    while open_uploads(path).await > 0 {
+        assert!(Instant::now() < limit, "an upload was left open");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 /// Runs every kind of call against a dead store; each must end by the deadline with this kind.
@@ -199,11 +197,7 @@ async fn s3_a_caller_that_stops_waiting_leaves_no_upload_open() {
     }
     assert_eq!(open_uploads(&path).await, 1, "the test must stop in the middle of an upload");
     drop(upload);
-    let limit = Instant::now() + Duration::from_secs(30);
-    while open_uploads(&path).await > 0 {
-        assert!(Instant::now() < limit, "the upload stays open");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    no_upload_stays_open(&path).await;
     assert_eq!(store.list("", soon()).await.unwrap(), []);
 }
 

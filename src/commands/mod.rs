@@ -1,9 +1,15 @@
 //! One file per subcommand that is not `run`, and what all of them begin with: the configuration and the log.
 
+mod ask;
 pub mod check;
+mod connect;
+pub mod healthcheck;
+pub mod import;
 pub mod list;
 mod places;
 pub mod restore;
+pub mod status;
+pub mod sync;
 pub mod verify;
 
 use crate::config::{Additions, Checked, ConfigError, Loaded, LogFormat, LogLevel, LogSettings, Outside, Purpose};
@@ -57,7 +63,10 @@ pub fn configured(
     work: impl FnOnce(Checked) -> u8,
 ) -> u8 {
     match load(file.as_deref(), additions, purpose) {
-        Ok(Loaded { checked, .. }) => logged(&checked.config.log.clone(), &checked.warnings.clone(), || work(checked)),
+        Ok(Loaded { checked, .. }) => logged(&checked.config.log.clone(), &checked.warnings.clone(), || {
+            checked.notes.iter().for_each(|note| tracing::info!("{note}"));
+            work(checked)
+        }),
         Err(code) => code,
     }
 }

@@ -1,22 +1,7 @@
-//! The budget of a stop: defaults by platform, and the split of the whole into parts. Pure.
+//! The budget of a stop: the split of the whole into parts. Pure.
 
 use super::ShutdownSettings;
-use std::ffi::OsString;
 use std::time::Duration;
-
-/// Time from the platform's stop signal to its SIGKILL, as the platforms document their defaults.
-pub fn platform_grace(env: &dyn Fn(&str) -> Option<OsString>) -> Duration {
-    // Knative sets K_SERVICE inside Kubernetes too: the shorter time is the safe one, so it is asked first.
-    let platforms = [
-        ("FLY_APP_NAME", 5),
-        ("K_SERVICE", 10),
-        ("CLOUD_RUN_JOB", 10),
-        ("ECS_CONTAINER_METADATA_URI_V4", 30),
-        ("KUBERNETES_SERVICE_HOST", 30),
-    ];
-    let seconds = platforms.iter().find(|(name, _)| env(name).is_some()).map_or(10, |(_, seconds)| *seconds);
-    Duration::from_secs(seconds)
-}
 
 /// What is kept back from the app for the last flush: a quarter, at least one second, at most ten, never more than half.
 pub fn flush_reserve(grace: Duration) -> Duration {
@@ -56,22 +41,6 @@ mod tests {
 
     fn ms(value: u64) -> Duration {
         Duration::from_millis(value)
-    }
-
-    #[test]
-    fn grace_by_platform() {
-        for (set, seconds) in [
-            (vec![], 10),
-            (vec!["FLY_APP_NAME"], 5),
-            (vec!["K_SERVICE"], 10),
-            (vec!["CLOUD_RUN_JOB"], 10),
-            (vec!["ECS_CONTAINER_METADATA_URI_V4"], 30),
-            (vec!["KUBERNETES_SERVICE_HOST"], 30),
-            (vec!["KUBERNETES_SERVICE_HOST", "K_SERVICE"], 10),
-        ] {
-            let env = |name: &str| set.contains(&name).then(|| OsString::from("x"));
-            assert_eq!(platform_grace(&env), Duration::from_secs(seconds), "{set:?}");
-        }
     }
 
     #[test]

@@ -4,8 +4,8 @@
 //! every problem with its file, line and key. Pure but for `load`, which finds the file; the files of secrets are read
 //! through a handed-in function. Never prints a secret.
 //!
-//! `section` reads the tables; `app`, `database` and `replica` turn them into settings; `units`, `url`, `expand`, `nearest` and
-//! `budget` are the rules; `show` writes the effective configuration.
+//! `litestream` turns a litestream.yml into our text. `section` reads the tables; `app`, `database` and `replica` turn them into settings; `units`, `url`, `expand`, `nearest`,
+//! `platform` and `budget` are the rules; `show` writes the effective configuration.
 
 mod app;
 mod app_rules;
@@ -13,15 +13,18 @@ mod budget;
 mod database;
 mod directory;
 mod expand;
+pub mod litestream;
 pub mod load;
 pub mod nearest;
 mod parse;
+mod platform;
 pub mod problem;
 mod reader;
 mod replica;
 mod section;
 pub mod show;
-mod units;
+mod status;
+pub mod units;
 mod url;
 
 #[cfg(test)]
@@ -36,9 +39,10 @@ use std::time::Duration;
 
 pub use directory::{DirectorySettings, Pattern};
 pub use load::{Loaded, load};
-pub use parse::{Additions, Checked, Purpose, parse};
+pub use parse::{Additions, Checked, Purpose, parse, parse_litestream};
 pub use problem::{ConfigError, Place, Problem};
 pub use reader::Outside;
+pub use status::{SocketChoice, StatusSettings};
 
 /// One replica from its URL alone, its keys from the environment: what `litevisor restore URL` uses.
 pub fn replica_from_url(url: &str, outside: Outside<'_>) -> Result<StoreSettings, ConfigError> {
@@ -57,6 +61,7 @@ pub struct Config {
     /// Directories of databases.
     pub directories: Vec<DirectorySettings>,
     pub log: LogSettings,
+    pub status: StatusSettings,
 }
 
 /// The part of `[app]` that decides about its signals and its end.

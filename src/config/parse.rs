@@ -1,10 +1,13 @@
 //! The whole configuration: the file's sections and what the command line adds → a checked `Config`.
 
 use super::database::{self, Parsed};
+use super::litestream::{self, Converted, Origin};
 use super::problem::{ConfigError, Place, Problem};
 use super::reader::{Outside, Reader};
 use super::section::{At, Section};
-use super::{Config, DirectorySettings, LogFormat, LogLevel, LogSettings, ShutdownSettings, app, budget};
+use super::{
+    Config, DirectorySettings, LogFormat, LogLevel, LogSettings, ShutdownSettings, app, budget, platform, status,
+};
 use crate::restore::RestoreSettings;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -20,6 +23,8 @@ pub enum Purpose {
     Databases,
     /// Shows what there is.
     Check,
+    /// Asks a running supervisor: what is configured says where, but no file is needed.
+    Ask,
 }
 
 /// What the command line says beside the file.
@@ -38,6 +43,8 @@ pub struct Checked {
     /// `[app] user`, also where no command is known: restored files are to be the app's.
     pub app_user: Option<String>,
     pub warnings: Vec<String>,
+    /// What is said once when the app is to run.
+    pub notes: Vec<String>,
 }
 
 /// `file` is the text of the configuration file and its name for messages; None: the command line alone.
@@ -47,8 +54,31 @@ pub fn parse(
     purpose: Purpose,
     outside: Outside<'_>,
 ) -> Result<Checked, ConfigError> {
+    parse_made(file, &[], additions, purpose, outside)
+}
+
+/// The same of a Litestream configuration: its text becomes one of ours, problems are told of its own lines.
+pub fn parse_litestream(
+    (text, name): (&str, &Path),
+    additions: &Additions,
+    purpose: Purpose,
+    outside: Outside<'_>,
+) -> Result<Checked, ConfigError> {
+    let Converted { text, origins, warnings } = litestream::convert(text, name, outside.env)?;
+    let mut checked = parse_made(Some((&text, name)), &origins, additions, purpose, outside)?;
+    checked.warnings.extend(warnings);
+    Ok(checked)
+}
+
+fn parse_made(
+    file: Option<(&str, &Path)>,
+    origins: &[Origin],
+    additions: &Additions,
+    purpose: Purpose,
+    outside: Outside<'_>,
+) -> Result<Checked, ConfigError> {
     let (text, name) = file.unwrap_or(("", Path::new("")));
-    let reader = Reader::new(outside, name, text);
+    let reader = Reader::new(outside, name, text, origins);
     let (table, mistakes) = DeTable::parse_recoverable(text);
     if !mistakes.is_empty() {
         let problem = |mistake: &toml::de::Error| Problem {
@@ -62,12 +92,14 @@ pub fn parse(
     }
     let mut root = Section::root(&reader, table.into_inner());
     let app = app::read(root.table("app"), &additions.command, outside.working_dir);
-    let shutdown = shutdown(root.table("shutdown"), outside, &reader);
+    let platform = platform::recognise(outside.env);
+    let (shutdown, grace_given) = shutdown(root.table("shutdown"), platform::default_grace(platform), &reader);
     let restore = restore(root.table("restore"));
     let mut databases: Vec<Parsed> =
         root.tables("database").into_iter().filter_map(|section| database::read(section, outside)).collect();
     let log = log(root.table("log"));
-    root.finish(&[("status", "is not available in this version: remove the table")]);
+    let status = status::read(root.table("status"), outside.working_dir);
+    root.finish(&[]);
 
     let mut problems = Vec::new();
     for (path, url) in &additions.pairs {
@@ -83,7 +115,11 @@ pub fn parse(
     if !problems.is_empty() {
         return Err(ConfigError::new(problems));
     }
-    let warnings = check_purpose(purpose, file.map(|(_, name)| name), app.command.is_empty(), databases.is_empty())?;
+    let mut warnings =
+        check_purpose(purpose, file.map(|(_, name)| name), app.command.is_empty(), databases.is_empty())?;
+    let (told, too_long) = platform::told(platform, shutdown.grace, grace_given);
+    let notes = if purpose == Purpose::Run { vec![told] } else { Vec::new() };
+    warnings.extend(too_long.filter(|_| purpose != Purpose::Databases));
     let app_user = app.user.clone();
     let app_rules = app.rules.clone();
     let app = (!app.command.is_empty()).then(|| app::settings(app, &databases));
@@ -94,8 +130,8 @@ pub fn parse(
             Some(many) => directories.push(DirectorySettings::new(many, settings)),
         }
     }
-    let config = Config { app, app_rules, shutdown, restore, databases: single, directories, log };
-    Ok(Checked { config, app_user, warnings })
+    let config = Config { app, app_rules, shutdown, restore, databases: single, directories, log, status };
+    Ok(Checked { config, app_user, warnings, notes })
 }
 
 /// What this command cannot do without.
@@ -112,6 +148,7 @@ fn check_purpose(
     }
     match (purpose, no_databases) {
         (_, false) => Ok(Vec::new()),
+        (Purpose::Ask, true) => Ok(Vec::new()),
         (Purpose::Run | Purpose::Check, true) => Ok(vec![
             "no [[database]] is configured: NOTHING IS RESTORED AND NOTHING IS REPLICATED, litevisor only supervises \
              the app"
@@ -123,8 +160,8 @@ fn check_purpose(
     }
 }
 
-fn shutdown(section: Option<Section<'_, '_>>, outside: Outside<'_>, reader: &Reader<'_>) -> ShutdownSettings {
-    let platform = budget::platform_grace(outside.env);
+/// The settings, and whether the grace was given.
+fn shutdown(section: Option<Section<'_, '_>>, default: Duration, reader: &Reader<'_>) -> (ShutdownSettings, bool) {
     let day = Duration::from_secs(86_400);
     let (mut grace, mut app_timeout, mut pre_sync) = (None, None, None);
     let mut place = Place::option("shutdown");
@@ -136,8 +173,9 @@ fn shutdown(section: Option<Section<'_, '_>>, outside: Outside<'_>, reader: &Rea
         section.finish(&[]);
     }
     let value = |at: &Option<At<Duration>>| at.as_ref().map(|at| at.value);
-    let whole = value(&grace).unwrap_or(platform);
-    budget::split(whole, value(&app_timeout), value(&pre_sync)).unwrap_or_else(|(key, message)| {
+    let whole = value(&grace).unwrap_or(default);
+    let given = grace.is_some();
+    let settings = budget::split(whole, value(&app_timeout), value(&pre_sync)).unwrap_or_else(|(key, message)| {
         // The named key when it is written; a default that does not fit is the whole's fault.
         let written = match key {
             "app_timeout" => app_timeout.or(grace),
@@ -147,7 +185,8 @@ fn shutdown(section: Option<Section<'_, '_>>, outside: Outside<'_>, reader: &Rea
         let at = written.map_or(place, |at| at.place);
         reader.complain(&at.with_key(format!("shutdown.{key}")), message);
         ShutdownSettings { grace: whole, app_timeout: whole, pre_sync_timeout: whole }
-    })
+    });
+    (settings, given)
 }
 
 fn restore(section: Option<Section<'_, '_>>) -> RestoreSettings {

@@ -1,5 +1,6 @@
 //! The effective configuration as TOML, with secrets as `***`: what `litevisor check` prints. Pure.
 
+use super::status::{DEFAULT, OFF, SocketChoice, StatusSettings};
 use super::units::{show_duration, show_size};
 use super::{AppRules, Config, DatabaseSettings, LogFormat, LogLevel};
 use crate::model::{Restart, Signal};
@@ -43,7 +44,19 @@ pub fn show(config: &Config) -> String {
     out.maybe("level", level.map(|(name, _)| *name));
     let format = LogFormat::NAMES.iter().find(|(_, format)| *format == config.log.format);
     out.maybe("format", format.map(|(name, _)| *name));
+    show_status(&mut out, &config.status);
     out.text
+}
+
+fn show_status(out: &mut Out, status: &StatusSettings) {
+    out.section("[status]");
+    match &status.socket {
+        SocketChoice::Default => out.text("socket", DEFAULT),
+        SocketChoice::At(path) => out.text("socket", &path.to_string_lossy()),
+        SocketChoice::Off => out.text("socket", OFF),
+    }
+    out.maybe("listen", status.listen.map(|address| address.to_string()).as_deref());
+    out.maybe("max_lag", status.max_lag.map(show_duration).as_deref());
 }
 
 fn show_app(out: &mut Out, app: &AppSettings) {
@@ -146,6 +159,7 @@ fn show_replica(out: &mut Out, replica: &StoreSettings) {
     out.maybe("sas_token", hidden(abs.sas_token.is_some()));
     out.maybe("password", hidden(sftp.password.is_some()));
     out.maybe("key_file", file(&sftp.key_file).as_deref());
+    out.maybe("key_passphrase", hidden(sftp.key_passphrase.is_some()));
     out.maybe("host_key", sftp.host_key.as_deref());
     out.maybe("known_hosts_file", file(&sftp.known_hosts_file).as_deref());
     out.maybe("ca_file", file(&replica.ca_file).as_deref());
@@ -169,6 +183,13 @@ fn array(words: &[impl AsRef<OsStr>]) -> String {
 
 fn quoted(text: &str) -> String {
     let mut out = String::from("\"");
+    push_escaped(&mut out, text);
+    out.push('"');
+    out
+}
+
+/// The inside of a TOML string that reads back as `text`.
+pub fn push_escaped(out: &mut String, text: &str) {
     for c in text.chars() {
         match c {
             '"' | '\\' => {
@@ -183,8 +204,6 @@ fn quoted(text: &str) -> String {
             c => out.push(c),
         }
     }
-    out.push('"');
-    out
 }
 
 #[derive(Default)]

@@ -10,6 +10,8 @@ use std::ffi::OsString;
 use std::io::{Error, ErrorKind};
 use std::path::{Path, PathBuf};
 
+mod reference;
+
 const EXAMPLE: &str = include_str!("../../supervisor.toml.example");
 
 /// A world of its own: variables and files by name.
@@ -59,6 +61,7 @@ fn the_example_parses_to_the_defaults() {
     assert_eq!(database.replicate, ReplicateSettings::default());
     assert_eq!(config.restore, RestoreSettings::default());
     assert_eq!(config.log, LogSettings::default());
+    assert_eq!(config.status, StatusSettings::default());
     assert_eq!(config.app_rules, AppRules::default());
     assert_eq!(config.shutdown, read("").shutdown);
     let bare = app("[app]\ncommand = [\"/usr/bin/app\", \"--port\", \"8080\"]\n");
@@ -77,10 +80,14 @@ fn the_example_parses_with_every_comment_key_too() {
         let mut lines: Vec<&str> = EXAMPLE.lines().collect();
         lines[number] = line.strip_prefix("# ").unwrap();
         let mut world = World::default();
-        for variable in ["S3_KEY", "S3_SECRET", "S3_TOKEN", "S3_SSE_KEY", "ABS_KEY", "ABS_SAS", "SFTP_PASSWORD"] {
+        for variable in
+            ["S3_KEY", "S3_SECRET", "S3_TOKEN", "S3_SSE_KEY", "ABS_KEY", "ABS_SAS", "SFTP_PASSWORD", "SFTP_PASSPHRASE"]
+        {
             world.env.insert(format!("APP_{variable}").leak(), "x");
         }
-        for file in ["s3_key", "s3_secret", "s3_token", "s3_sse_key", "abs_key", "abs_sas", "sftp_password"] {
+        for file in
+            ["s3_key", "s3_secret", "s3_token", "s3_sse_key", "abs_key", "abs_sas", "sftp_password", "sftp_passphrase"]
+        {
             world.files.insert(format!("/run/secrets/{file}").leak(), "x\n");
         }
         let Err(error) = world.parse(&lines.join("\n"), Purpose::Check) else { continue };
@@ -96,11 +103,11 @@ fn the_example_parses_with_every_comment_key_too() {
 #[test]
 fn the_example_names_every_key() {
     let probe = "qqqqqqqqqqqq = 1\n[app]\nqqqqqqqqqqqq = 1\n[shutdown]\nqqqqqqqqqqqq = 1\n[restore]\nqqqqqqqqqqqq = 1\n\
-                 [log]\nqqqqqqqqqqqq = 1\n[[database]]\nqqqqqqqqqqqq = 1\n[database.checkpoint]\nqqqqqqqqqqqq = 1\n\
+                 [log]\nqqqqqqqqqqqq = 1\n[status]\nqqqqqqqqqqqq = 1\n[[database]]\nqqqqqqqqqqqq = 1\n[database.checkpoint]\nqqqqqqqqqqqq = 1\n\
                  [database.replica]\nqqqqqqqqqqqq = 1\n";
     let told = problems(probe);
     let lists: Vec<&str> = told.iter().filter_map(|line| Some(line.split_once("valid here: ")?.1)).collect();
-    assert_eq!(lists.len(), 8, "{told:?}");
+    assert_eq!(lists.len(), 9, "{told:?}");
     for key in lists.iter().flat_map(|list| list.split(", ")) {
         let forms = [format!("\n{key} = "), format!("\n# {key} = "), format!("[{key}]"), format!(".{key}]")];
         let inline = [format!("{{ {key} = "), format!(", {key} = ")];
@@ -162,6 +169,10 @@ fn every_key_arrives() {
         [log]
         level = "debug"
         format = "json"
+        [status]
+        socket = "run/l.sock"
+        listen = ":9090"
+        max_lag = "5m"
     "#;
     let config = world.parse(text, Purpose::Run).unwrap().config;
     let app = config.app.unwrap();
@@ -180,8 +191,11 @@ fn every_key_arrives() {
     assert_eq!(rules.restart.when, Restart::OnFailure);
     let shutdown = ShutdownSettings { grace: seconds(20), app_timeout: seconds(15), pre_sync_timeout: seconds(3) };
     assert_eq!(config.shutdown, shutdown);
-    assert_eq!(config.restore, RestoreSettings { timeout: seconds(120), parallelism: 4 });
+    assert_eq!(config.restore, RestoreSettings { timeout: seconds(120), parallelism: 4, ..RestoreSettings::default() });
     assert_eq!(config.log, LogSettings { level: LogLevel::Debug, format: LogFormat::Json });
+    let socket = SocketChoice::At("/srv/run/l.sock".into());
+    let status = StatusSettings { socket, listen: "[::]:9090".parse().ok(), max_lag: Some(seconds(300)) };
+    assert_eq!(config.status, status);
     let [database] = config.databases.as_slice() else { panic!("one database") };
     assert_eq!(database.path.as_path(), Path::new("/srv/data/a.db"));
     assert_eq!((database.owner.as_deref(), database.mode), (Some("app"), Some(0o600)));
@@ -279,7 +293,7 @@ fn problems_name_file_line_key_and_the_nearest_name() {
         ("[app.signals]\nHUP = 1", "s.toml:2: app.signals.HUP must be a string, not an integer"),
         ("[app]\nuser = 1000", "s.toml:2: app.user must be a string, not an integer"),
         ("[app.env]\n\"A=B\" = \"x\"", "s.toml:2: app.env.A=B is no name of an environment variable"),
-        ("[status]\nsocket = \"/x\"", "s.toml:1: status is not available in this version: remove the table"),
+        ("[status]\nlisten = \"9090\"", "s.toml:2: status.listen is no address (\"9090\"): write"),
         (
             "[database]\npath = \"/d/a.db\"",
             "s.toml:1: database must be an array of tables: write [[database]] with two brackets, not a table",

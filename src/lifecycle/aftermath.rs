@@ -208,6 +208,6 @@ pub(super) fn done(ending: Ending) -> Step {
 fn late_exit(ending: Ending, exit: AppExit) -> Ending {
     match ending {
         Ending::Unkillable => Ending::App(exit),
-        Ending::App(_) | Ending::NotStarted(_) | Ending::Stopped(_) => ending,
+        Ending::App(_) | Ending::NotStarted(_) | Ending::Stopped(_) | Ending::NoApp => ending,
     }
 }

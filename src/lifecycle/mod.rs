@@ -8,6 +8,7 @@
 mod aftermath;
 mod backoff;
 mod budget;
+pub mod sidecar;
 mod step;
 #[cfg(test)]
 mod tests;

@@ -10,6 +10,8 @@ pub enum Ending {
     NotStarted(NotStarted),
     /// A stop signal came before the app was started.
     Stopped(Signal),
+    /// There was none: replication was asked for alone, and has ended as it should.
+    NoApp,
     /// The app outlived SIGKILL and the budget (a process in uninterruptible sleep).
     Unkillable,
 }
@@ -21,6 +23,8 @@ pub enum NotStarted {
     Damaged,
     /// The replica cannot be reached or denies access.
     Unavailable,
+    /// What is there was to be replicated, and nothing is there.
+    Nothing,
     /// Something on this machine or in the configuration is in the way.
     Local,
     /// Another instance holds the replica.

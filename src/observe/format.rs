@@ -24,7 +24,8 @@ pub enum Shape {
 
 /// `env` is asked for the variables by which Google's platforms are known.
 pub fn shape(format: Format, terminal: bool, env: &dyn Fn(&str) -> Option<OsString>) -> Shape {
-    let google = ["K_SERVICE", "CLOUD_RUN_JOB", "GOOGLE_CLOUD_PROJECT"].iter().any(|name| env(name).is_some());
+    let google = ["K_SERVICE", "CLOUD_RUN_JOB", "CLOUD_RUN_WORKER_POOL", "GOOGLE_CLOUD_PROJECT"];
+    let google = google.iter().any(|name| env(name).is_some());
     match (format, terminal) {
         (Format::Text, _) | (Format::Auto, true) => Shape::Text,
         (Format::Json, _) | (Format::Auto, false) if google => Shape::GoogleJson,

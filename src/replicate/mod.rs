@@ -33,7 +33,7 @@ mod watch;
 mod work;
 
 pub use settings::{OnConflict, ReplicateSettings, Retention};
-pub use status::Status;
+pub use status::{Status, UpkeepStatus};
 
 use crate::local_state;
 use crate::model::DbPath;
@@ -45,7 +45,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use task::Task;
 use tokio::sync::{Notify, mpsc, oneshot};
-use watch::Watcher;
+use watch::{Bell, Watcher};
 
 /// What is replicated where.
 #[derive(Clone)]
@@ -108,7 +108,8 @@ impl Replicator {
     pub fn start(&self, target: Target, hold: Option<ReadHold>) -> Handle {
         let (requests, inbox) = mpsc::unbounded_channel();
         let (status, changed) = (Arc::new(StatusCell::default()), Arc::new(Notify::new()));
-        self.watcher.add(target.db.clone(), Arc::clone(&changed));
+        let bell = Bell { changed: Arc::clone(&changed), status: Arc::clone(&status) };
+        self.watcher.add(target.db.clone(), bell);
         let handle = Handle { requests, status: Arc::clone(&status) };
         let (mailbox, node_id) = (Mailbox::new(inbox), local_state::new_node_id());
         let (conflict, sure_since) = (self.conflict.clone(), Instant::now());

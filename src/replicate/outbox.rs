@@ -16,6 +16,7 @@ use crate::local_state::spill::{self, Found};
 use crate::ltx::Trailer;
 use crate::model::{DbPath, FileChecksum};
 use crate::store::layout::Level;
+use crate::wal::frame_size;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -61,6 +62,16 @@ impl Work {
     /// Bytes in the spill directory.
     pub fn spilled_bytes(&self) -> u64 {
         self.queue.pending.iter().filter_map(|pending| pending.spilled.as_ref()).map(|file| file.bytes).sum()
+    }
+
+    /// Bytes of what is captured and not in the replica, as they are sent.
+    pub fn waiting_bytes(&self) -> u64 {
+        self.queue.pending.iter().map(|pending| pending.segment.content.bytes()).sum()
+    }
+
+    /// The same, and what the WAL holds beyond it.
+    pub fn lag_bytes(&self) -> Result<u64, CaptureError> {
+        Ok(self.waiting_bytes() + uncaptured(&self.capture)?)
     }
 
     /// If it is time: writes what is pending and what is committed to the spill directory, then lets the WAL start over.
@@ -176,6 +187,12 @@ pub fn relieve_unneeded(
     settings: &ReplicateSettings,
 ) -> Result<(), CaptureError> {
     if refusal.due(capture, settings)? { let_go(capture) } else { Ok(()) }
+}
+
+/// Bytes of the WAL beyond the captured position.
+fn uncaptured(capture: &Capture) -> Result<u64, CaptureError> {
+    let (captured, frame) = (capture.wal_bytes().max(crate::wal::HEADER), frame_size(capture.page_size()));
+    Ok(rules::count(|frames| capture.reaches(captured + frames * frame))? * frame)
 }
 
 fn let_go(capture: &mut Capture) -> Result<(), CaptureError> {

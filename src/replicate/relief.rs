@@ -23,6 +23,9 @@ pub trait Outbox: Send + Sized + 'static {
     fn relieve(&mut self, settings: &ReplicateSettings) -> Result<Relief, CaptureError>;
 
     fn spilled_bytes(&self) -> u64;
+
+    /// Committed and not in the replica, as far as can be told.
+    fn lag_bytes(&self) -> Option<u64>;
 }
 
 impl Outbox for Work {
@@ -32,6 +35,10 @@ impl Outbox for Work {
 
     fn spilled_bytes(&self) -> u64 {
         Work::spilled_bytes(self)
+    }
+
+    fn lag_bytes(&self) -> Option<u64> {
+        Work::lag_bytes(self).ok()
     }
 }
 
@@ -48,6 +55,10 @@ impl Outbox for Unnumbered {
 
     fn spilled_bytes(&self) -> u64 {
         0
+    }
+
+    fn lag_bytes(&self) -> Option<u64> {
+        None
     }
 }
 
@@ -86,9 +97,12 @@ impl<T: Outbox> Keeper<T> {
 
     async fn look(&mut self, spoken: &mut Spoken) -> Result<(), End> {
         if let Some(mut outbox) = self.idle.take() {
-            let settings = Arc::clone(&self.settings);
+            let (settings, status) = (Arc::clone(&self.settings), Arc::clone(&self.status));
             self.busy = Some(tokio::task::spawn_blocking(move || {
                 let relief = outbox.relieve(&settings);
+                if let Some(bytes) = outbox.lag_bytes() {
+                    status.update(|status| status.lag_bytes = bytes);
+                }
                 (outbox, relief)
             }));
         }

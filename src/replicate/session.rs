@@ -18,7 +18,7 @@ use crate::sqlite::ReadHold;
 use crate::store::layout::Level;
 use crate::store::{Store, StoreError, retry};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::{Notify, Semaphore};
 
 /// One look at the replica.
@@ -50,8 +50,12 @@ impl Task {
         };
         self.target.late = false;
         self.status.uploaded(uploaded);
+        self.status.update(|status| {
+            (status.captured, status.replicating) = (Captured(uploaded), true);
+            status.spilled_bytes = work.spilled_bytes();
+        });
         // Ends with the session.
-        let upkeep = Upkeep::start(&self.target, &files, &self.changed);
+        let upkeep = Upkeep::start(&self.target, &files, &self.changed, &self.status);
         drop(files);
         tracing::info!(db = %self.target.db, replica = self.target.store.url(), after = %uploaded, "replicating");
         let mut last_upload: Option<Instant> = None;
@@ -63,9 +67,11 @@ impl Task {
                 self.mailbox.wait(&Notify::new(), free_at).await;
                 continue;
             }
+            self.status.look();
             let (returned, found) = blocking(move || capture_next(work, asked > 0)).await?;
             work = returned;
             let found = found?;
+            self.status.looked(work.pending().is_some());
             if found {
                 last_upload = Some(Instant::now());
             }
@@ -79,6 +85,7 @@ impl Task {
             }
             // Whoever asked before the capture began has what he asked for, however much was committed since.
             if !work.behind {
+                self.status.caught_up();
                 if asked > 0 {
                     work = blocking(move || settled(work)).await?;
                 }
@@ -131,7 +138,8 @@ impl Task {
         let work = work.await?;
         let Some(segment) = work.pending() else { return Ok(work) };
         let (txid, snapshot) = (segment.header.range.max, segment.level == Level::SNAPSHOT);
-        self.status.update(|status| status.captured = Captured(txid));
+        let waiting_bytes = work.waiting_bytes();
+        self.status.update(|status| (status.captured, status.lag_bytes) = (Captured(txid), waiting_bytes));
         let mut trouble = Trouble::default();
         let end = work.raw_end();
         let mut keeper = Keeper::new(work, &self.target, &self.status);
@@ -140,6 +148,10 @@ impl Task {
             let segment = keeper.idle().and_then(Work::pending).unwrap_or_else(|| Arc::clone(&segment));
             // Its content is in the WAL: that may be let go of only between two tries.
             let streamed = matches!(segment.content, Content::Pages(_));
+            if streamed {
+                // It is long by nature: while it gets on nothing is in the way.
+                self.status.update(|status| status.problem = None);
+            }
             let unsure = end.filter(|_| self.sure_since.elapsed() > alone::sure(&self.target.settings));
             let put = watched(&self.target, streamed, put_after(&*store, &segment, unsure));
             let answer = if streamed {
@@ -176,11 +188,15 @@ impl Task {
                 let _ = blocking(move || spill::remove(&path)).await?;
             }
         }
-        let spilled_bytes = work.spilled_bytes();
+        let (spilled_bytes, waiting_bytes) = (work.spilled_bytes(), work.waiting_bytes());
         self.status.update(|status| {
-            status.bytes += sent;
-            status.spilled_bytes = spilled_bytes;
+            (status.bytes, status.uploads) = (status.bytes + sent, status.uploads + 1);
+            status.uploaded_at = Some(SystemTime::now());
+            (status.spilled_bytes, status.lag_bytes) = (spilled_bytes, waiting_bytes);
             status.wal_grows = None;
+            if snapshot {
+                status.upkeep.snapshot(0);
+            }
         });
         if snapshot {
             tracing::info!(db = %self.target.db, %txid, bytes = sent, "the snapshot is in the replica");
@@ -199,7 +215,10 @@ impl Task {
         if trouble.said.now() {
             tracing::warn!(db = %self.target.db, "replication waits for the replica: {error}");
         }
-        self.status.update(|status| status.problem = Some(error.to_string()));
+        self.status.update(|status| {
+            status.problem = Some(error.to_string());
+            status.failures += 1;
+        });
         trouble.tries = trouble.tries.saturating_add(1);
         let pause = retry::pause(trouble.tries);
         // Credentials may be renewed and buckets made while we run; to ask all the time would not help.

@@ -60,9 +60,37 @@ pub fn decide(settings: &ReplicateSettings, now: Situation) -> Verdict {
     }
 }
 
+/// How many there are, when `is_there` says of each (from 0 on) whether it is and none follows after the first that is
+/// not. Asks twice as often as the number has digits.
+pub fn count<E>(is_there: impl Fn(u64) -> Result<bool, E>) -> Result<u64, E> {
+    let (mut low, mut step) = (0, 1);
+    while is_there(low + step - 1)? {
+        (low, step) = (low + step, step * 2);
+    }
+    let mut high = low + step - 1;
+    while low < high {
+        let middle = low + (high - low) / 2;
+        if is_there(middle)? { low = middle + 1 } else { high = middle }
+    }
+    Ok(low)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn counting_looks_at_few() {
+        for there in (0..200).chain([65_535, 65_536, 1_000_003]) {
+            let asked = std::cell::Cell::new(0);
+            let counted = count(|index| {
+                asked.set(asked.get() + 1);
+                Ok::<_, ()>(index < there)
+            });
+            assert_eq!(counted, Ok(there));
+            assert!(asked.get() <= 45, "{there}: {}", asked.get());
+        }
+    }
 
     #[test]
     fn when_the_wal_is_relieved() {

@@ -71,7 +71,10 @@ impl Task {
                     // What keeps failing is tried, and spoken of, more and more rarely.
                     breaks = if begun.elapsed() > REMIND { 1 } else { breaks + 1 };
                     tracing::warn!(db = %self.target.db, "replication begins anew: {reason}");
-                    self.status.update(|status| status.problem = Some(reason));
+                    self.status.update(|status| {
+                        (status.problem, status.replicating) = (Some(reason), false);
+                        status.failures += 1;
+                    });
                     self.mailbox.pause(retry::pause(breaks)).await;
                 }
             }
@@ -114,7 +117,9 @@ impl Task {
                         tracing::warn!(db = %self.target.db, "not replicated: {error}");
                     }
                     let problem = (!absent).then(|| error.to_string());
-                    self.status.update(|status| (status.absent, status.problem) = (absent, problem));
+                    self.status.update(|status| {
+                        (status.absent, status.problem, status.written_at) = (absent, problem, None);
+                    });
                     if self.mailbox.answer(asked, &self.status.read()) {
                         return Err(End::Closed);
                     }
@@ -150,7 +155,9 @@ impl Task {
         let uploaded = self.status.read().uploaded.0;
         let ours = if uploaded == Txid::NONE { "nothing of this run".to_owned() } else { format!("TXID {uploaded}") };
         let detail = format!("{detail}; the last of ours in the replica is {ours}");
-        self.status.update(|status| (status.fenced, status.problem) = (Some(detail.clone()), None));
+        self.status.update(|status| {
+            (status.fenced, status.problem, status.replicating) = (Some(detail.clone()), None, false);
+        });
         let (db, url) = (&self.target.db, self.target.store.url());
         tracing::error!(%db, "another instance writes to {url}: {detail}");
         let goes_on = self.target.settings.on_conflict == OnConflict::Continue;
@@ -169,7 +176,7 @@ impl Task {
              The next start would restore that history in its place: move one of the two"
         );
         let told = format!("{replica} holds another history, which it does not continue: {detail}");
-        self.status.update(|status| (status.fenced, status.refused) = (Some(told), true));
+        self.status.update(|status| (status.fenced, status.refused, status.replicating) = (Some(told), true, false));
         self.stand_aside(Some("its replica holds another history")).await;
     }
 

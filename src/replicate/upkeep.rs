@@ -12,6 +12,7 @@ use super::pace::{Clock, Pause, Pauses, WEATHER};
 use super::recent::Recent;
 use super::retain::{self, Deletion, Reason};
 use super::snapshot::{self, Desk};
+use super::status::{StatusCell, UpkeepStatus};
 use super::upload::{Content, Segment};
 use crate::model::{Deadline, TxidRange};
 use crate::replica::RemoteFile;
@@ -51,10 +52,13 @@ pub struct Upkeep {
 
 impl Upkeep {
     /// `changed` wakes the session.
-    pub fn start(target: &Target, listed: &[RemoteFile], changed: &Arc<Notify>) -> Upkeep {
+    pub fn start(target: &Target, listed: &[RemoteFile], changed: &Arc<Notify>, status: &Arc<StatusCell>) -> Upkeep {
         let (events, inbox) = mpsc::unbounded_channel();
         let (clock, desk) = (Clock::start(), Arc::new(Desk::new(Arc::clone(changed))));
-        let keeper = Keeper::new(target, listed, clock, Arc::clone(&desk), (events.clone(), inbox));
+        let keeper = Keeper {
+            status: Arc::clone(status),
+            ..Keeper::new(target, listed, clock, Arc::clone(&desk), (events.clone(), inbox))
+        };
         Upkeep { events, clock, desk, _task: Ends(tokio::spawn(keeper.run())) }
     }
 
@@ -108,6 +112,7 @@ struct Keeper {
     /// Why the newest state cannot be restored.
     broken: Option<String>,
     pauses: Pauses,
+    status: Arc<StatusCell>,
 }
 
 impl Keeper {
@@ -131,6 +136,7 @@ impl Keeper {
             snapshot: None,
             broken: None,
             pauses: Pauses::default(),
+            status: Arc::default(),
         }
     }
 
@@ -219,11 +225,13 @@ impl Keeper {
             }
             Event::Snapshot(Ok(file)) => {
                 (self.snapshot, self.pauses.snapshot) = (None, Pause::default());
+                self.note(|upkeep| upkeep.snapshot(file.size));
                 self.inventory.add(file);
                 self.check().await;
             }
             Event::Snapshot(Err(error)) => {
                 self.snapshot = None;
+                self.note(|upkeep| upkeep.failed(format!("no new snapshot: {error}")));
                 if self.pauses.snapshot.fail(self.clock.now_ms(), true) {
                     tracing::warn!(db = %self.target.db, "no new snapshot yet, {WEATHER} tries: {error}");
                 } else {
@@ -255,6 +263,7 @@ impl Keeper {
                      there? Nothing is merged or deleted by this one any more"
                 );
                 self.another = true;
+                self.note(|upkeep| upkeep.failed(format!("TXID {end} is gone: another instance may be writing there")));
                 return false;
             }
             // Should it be ours, it is about to be known.
@@ -316,6 +325,10 @@ impl Keeper {
         match merging::merge(&*self.target.store, &job, &self.recent).await {
             Ok(merged) => {
                 self.pauses.merge.over();
+                self.note(|upkeep| {
+                    upkeep.merges += 1;
+                    upkeep.done(merged.size);
+                });
                 tracing::debug!(
                     db = %self.target.db, level = merged.level.0, txids = %merged.range, bytes = merged.size,
                     took = ?begun.elapsed(), "merged"
@@ -351,6 +364,7 @@ impl Keeper {
             Failure::Gone(range) => self.lost(below, *range).await,
             Failure::Merge(error) => {
                 tracing::warn!(%db, "files of level {} in {url} cannot be merged: {error}", below.0);
+                self.note(|upkeep| upkeep.failed(format!("files of level {} cannot be merged: {error}", below.0)));
                 // What is wrong together, without one being damaged, is of no use either.
                 let bad = job.inputs.iter().filter(|file| error.damaged().is_none_or(|range| range == file.range));
                 bad.for_each(|file| self.inventory.mark_damaged(below, file.range));
@@ -388,6 +402,10 @@ impl Keeper {
                 return self.say(hint, &error, speak);
             }
             self.pauses.delete.over();
+            self.note(|upkeep| {
+                upkeep.deleted_files += group.len() as u64;
+                upkeep.done(0);
+            });
             for Deletion { level, range, reason } in group {
                 self.inventory.remove(level, range);
                 self.recent.forget(level, range);
@@ -401,7 +419,12 @@ impl Keeper {
         }
     }
 
+    fn note(&self, change: impl FnOnce(&mut UpkeepStatus)) {
+        self.status.update(|status| change(&mut status.upkeep));
+    }
+
     fn say(&self, what: &str, error: &dyn std::fmt::Display, aloud: bool) {
+        self.note(|upkeep| upkeep.failed(format!("{what}: {error}")));
         if aloud {
             tracing::warn!(db = %self.target.db, "{what}: {error}");
         } else {

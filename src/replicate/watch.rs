@@ -1,7 +1,8 @@
 //! Wakes a database's task when its files change. One inotify instance for all databases; each is watched through its
 //! directory, so that files may come and go. A file system that reports nothing is covered by one slow tick for all of
-//! them: two `stat`s each. In: paths. Out: `Notify`s.
+//! them: two `stat`s each. In: paths. Out: rings, noted in the status, and the WAL's length.
 
+use super::status::StatusCell;
 use super::task::TICK;
 use crate::model::DbPath;
 use nix::errno::Errno;
@@ -30,8 +31,22 @@ impl AsRawFd for Source {
     }
 }
 
+/// Wakes one database's task.
+#[derive(Clone, Default)]
+pub struct Bell {
+    pub changed: Arc<Notify>,
+    pub status: Arc<StatusCell>,
+}
+
+impl Bell {
+    fn ring(&self) {
+        self.status.written();
+        self.changed.notify_one();
+    }
+}
+
 /// Watches until it is dropped. Whoever is added later is watched, too.
-pub struct Watcher(mpsc::UnboundedSender<(DbPath, Arc<Notify>)>);
+pub struct Watcher(mpsc::UnboundedSender<(DbPath, Bell)>);
 
 impl Watcher {
     /// On the current runtime.
@@ -41,8 +56,8 @@ impl Watcher {
         Watcher(sender)
     }
 
-    pub fn add(&self, db: DbPath, changed: Arc<Notify>) {
-        let _ = self.0.send((db, changed));
+    pub fn add(&self, db: DbPath, bell: Bell) {
+        let _ = self.0.send((db, bell));
     }
 }
 
@@ -51,7 +66,7 @@ type Look = [Option<(u64, SystemTime)>; 2];
 
 struct Database {
     path: DbPath,
-    changed: Arc<Notify>,
+    bell: Bell,
     /// None: not looked at yet. The first look rings: what changed before it rang for nobody.
     look: Option<Look>,
     /// Its directory is not there yet.
@@ -60,11 +75,11 @@ struct Database {
 
 #[derive(Default)]
 struct Watch {
-    names: HashMap<(WatchDescriptor, OsString), Arc<Notify>>,
+    names: HashMap<(WatchDescriptor, OsString), Bell>,
     databases: Vec<Database>,
 }
 
-async fn run(mut inbox: mpsc::UnboundedReceiver<(DbPath, Arc<Notify>)>) {
+async fn run(mut inbox: mpsc::UnboundedReceiver<(DbPath, Bell)>) {
     let inotify = start();
     let source = inotify.as_ref().map(|inotify| &inotify.get_ref().0);
     let mut watch = Watch::default();
@@ -76,7 +91,7 @@ async fn run(mut inbox: mpsc::UnboundedReceiver<(DbPath, Arc<Notify>)>) {
         tokio::select! {
             added = inbox.recv() => match added {
                 None => return,
-                Some((path, changed)) => watch.databases.push(Database { path, changed, look: None, missing: true }),
+                Some((path, bell)) => watch.databases.push(Database { path, bell, look: None, missing: true }),
             },
             events = events(inotify.as_ref()) => {
                 watch.ring(events);
@@ -107,14 +122,14 @@ impl Watch {
     fn ring(&mut self, events: Vec<InotifyEvent>) {
         for event in events {
             if event.mask.contains(AddWatchFlags::IN_Q_OVERFLOW) {
-                self.databases.iter().for_each(|database| database.changed.notify_one());
+                self.databases.iter().for_each(|database| database.bell.ring());
             }
             if event.mask.contains(AddWatchFlags::IN_IGNORED) {
                 self.names.retain(|(descriptor, _), _| *descriptor != event.wd);
                 self.find_missing();
             }
-            if let Some(changed) = event.name.and_then(|name| self.names.get(&(event.wd, name))) {
-                changed.notify_one();
+            if let Some(bell) = event.name.and_then(|name| self.names.get(&(event.wd, name))) {
+                bell.ring();
             }
         }
     }
@@ -122,14 +137,15 @@ impl Watch {
     /// Those whose `Notify` nobody would ring.
     fn find_missing(&mut self) {
         for database in &mut self.databases {
-            database.missing = !self.names.values().any(|known| Arc::ptr_eq(known, &database.changed));
+            let own = &database.bell.changed;
+            database.missing = !self.names.values().any(|known| Arc::ptr_eq(&known.changed, own));
         }
     }
 
     /// Watches the directories that have come meanwhile. Those that cannot be watched are left to the tick.
     fn watch_missing(&mut self, inotify: Option<&Inotify>) {
         let kinds = AddWatchFlags::IN_MODIFY | AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO;
-        for Database { path, changed, missing, .. } in self.databases.iter_mut().filter(|database| database.missing) {
+        for Database { path, bell, missing, .. } in self.databases.iter_mut().filter(|database| database.missing) {
             let Some(inotify) = inotify else {
                 *missing = false;
                 continue;
@@ -137,10 +153,10 @@ impl Watch {
             match inotify.add_watch(path.directory(), kinds) {
                 Ok(descriptor) => {
                     for name in [path.file_name(), path.wal().file_name().map(OsString::from).unwrap_or_default()] {
-                        self.names.insert((descriptor, name), Arc::clone(changed));
+                        self.names.insert((descriptor, name), bell.clone());
                     }
                     // What was there before the watch rings for nobody.
-                    changed.notify_one();
+                    bell.ring();
                     *missing = false;
                 }
                 Err(Errno::ENOENT | Errno::ENOTDIR) => {}
@@ -159,10 +175,12 @@ impl Watch {
     async fn tick(&mut self) {
         for some in self.databases.chunks_mut(AT_A_TIME) {
             for database in some {
-                let look = Some(look(&database.path));
-                if database.look != look {
-                    database.look = look;
-                    database.changed.notify_one();
+                let look = look(&database.path);
+                if database.look != Some(look) {
+                    let [_, wal] = look;
+                    database.bell.status.update(|status| status.wal_bytes = wal.map_or(0, |(bytes, _)| bytes));
+                    database.look = Some(look);
+                    database.bell.ring();
                 }
             }
             tokio::task::yield_now().await;
@@ -207,7 +225,7 @@ mod tests {
         let late = DbPath::new(root.path().join("made/by/the/app/app.db"));
         let notify = Arc::new(Notify::new());
         let watcher = Watcher::start();
-        watcher.add(late.clone(), Arc::clone(&notify));
+        watcher.add(late.clone(), Bell { changed: Arc::clone(&notify), ..Bell::default() });
         for _ in 0..2 {
             std::fs::create_dir_all(late.directory()).unwrap();
             rings(&notify, &late).await;
@@ -224,9 +242,9 @@ mod tests {
         let mut watch = Watch::default();
         for name in ["a.db", "b.db"] {
             let path = DbPath::new(root.path().join(name));
-            watch.databases.push(Database { path, changed: Arc::default(), look: None, missing: false });
+            watch.databases.push(Database { path, bell: Bell::default(), look: None, missing: false });
         }
-        let changed: Vec<_> = watch.databases.iter().map(|database| Arc::clone(&database.changed)).collect();
+        let changed: Vec<_> = watch.databases.iter().map(|database| Arc::clone(&database.bell.changed)).collect();
         let rung = async |watch: &mut Watch| {
             watch.tick().await;
             let mut rung = Vec::new();

@@ -1,6 +1,7 @@
 //! What a start does with one database: pure, every cell.
 
 use super::error::Refusal;
+use super::settings::Others;
 use crate::replica::{Descent, Doubt, Replica};
 
 /// The file at the database's path; one of 0 bytes is absent.
@@ -50,7 +51,17 @@ pub enum Why {
     Instead(Doubt),
 }
 
-pub fn decide(local: &Local, replica: Replica) -> Decision {
+/// A file that others may have open is never replaced.
+pub fn decide(local: &Local, replica: Replica, others: Others) -> Decision {
+    match (alone(local, replica), others) {
+        (Decision::Restore(Why::Instead(doubt)), Others::MayUse | Others::MayUseOnce) => {
+            Decision::Refuse(Refusal::InUse(doubt))
+        }
+        (decision, _) => decision,
+    }
+}
+
+fn alone(local: &Local, replica: Replica) -> Decision {
     match (local, replica) {
         (Local::Present(Some(Lineage::Wished)), Replica::OldFormat) => Decision::KeepLocal(Kept::Wished),
         (Local::Present(Some(Lineage::FromOldFormat)), Replica::OldFormat) => Decision::KeepLocal(Kept::FromOldFormat),
@@ -104,7 +115,14 @@ mod tests {
             (recorded(Descent::Unproven(Doubt::NoState)), ends, Decision::Restore(Why::Instead(Doubt::NoState))),
             (recorded(Descent::Unproven(behind.clone())), ends, Decision::Restore(Why::Instead(behind))),
         ] {
-            assert_eq!(decide(&local, replica), decision, "{local:?} {replica:?}");
+            assert_eq!(decide(&local, replica, Others::None), decision, "{local:?} {replica:?}");
+            for others in [Others::MayUse, Others::MayUseOnce] {
+                let decision = match decision.clone() {
+                    Decision::Restore(Why::Instead(doubt)) => Decision::Refuse(Refusal::InUse(doubt)),
+                    other => other,
+                };
+                assert_eq!(decide(&local, replica, others), decision, "{local:?} {replica:?} {others:?}");
+            }
         }
     }
 }

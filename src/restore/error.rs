@@ -2,7 +2,7 @@
 
 use crate::ltx::{FrameError, LtxError};
 use crate::model::{Moment, TxidRange};
-use crate::replica::{OldPlanError, PlanError};
+use crate::replica::{Doubt, OldPlanError, PlanError};
 use crate::sqlite::SqliteError;
 use crate::store::StoreError;
 use std::io;
@@ -86,6 +86,11 @@ pub enum Refusal {
          {acked}; keep the one that is right and remove the other (the local database, or the replica)"
     )]
     Forked { tip: crate::model::Txid, acked: crate::model::Txid },
+    #[error(
+        "{0}. An app may have the file open, so it is not replaced: stop the app and let `litevisor run` or `litevisor \
+         restore --force` decide, or move the file, or the replica, away"
+    )]
+    InUse(Doubt),
 }
 
 impl RestoreError {

@@ -2,6 +2,7 @@
 //! Never decides: `steps` does.
 
 use super::error::RestoreError;
+use super::settings::Others;
 use super::steps::{Contradiction, Observed, Side, Step, next};
 use super::verify::VerifiedDb;
 use crate::model::DbPath;
@@ -13,28 +14,38 @@ use std::path::{Path, PathBuf};
 const MOST_STEPS: usize = 32;
 
 /// Puts the verified database in place of what is there.
-pub fn install(verified: VerifiedDb) -> Result<(), RestoreError> {
-    run(verified.db(), true).map(|_| ())
+pub fn install(verified: VerifiedDb, others: Others) -> Result<(), RestoreError> {
+    run(verified.db(), true, others).map(|_| ())
 }
 
 /// Finishes or rolls back an installation that was cut off, by a kill or by dropping the future: afterwards the file at
 /// the database's path is the complete new one or the one that was there before. Drops side files without a database.
 /// To be called before anything else is done with a database, and after a restore was given up.
-pub fn recover(db: &DbPath) -> Result<(), RestoreError> {
-    let steps = run(db, false)?;
+pub fn recover(db: &DbPath, others: Others) -> Result<(), RestoreError> {
+    let steps = run(db, false, others)?;
     if steps > 0 {
         tracing::info!(%db, steps, "put leftovers of an interrupted restore right");
     }
     Ok(())
 }
 
-fn run(db: &DbPath, have_verified: bool) -> Result<usize, RestoreError> {
+/// Nothing may be done to files that others may have open.
+pub fn refuse_any_file(db: &DbPath) -> Result<(), RestoreError> {
+    if exists(db.as_path())? { Err(in_use(db)) } else { Ok(()) }
+}
+
+fn run(db: &DbPath, have_verified: bool, others: Others) -> Result<usize, RestoreError> {
     for steps in 0..MOST_STEPS {
         match next(observe(db)?, have_verified) {
             Step::Done => return Ok(steps),
             Step::Refuse(why) => return Err(contradiction(db, why)),
             step => {
-                act(db, step)?;
+                if others != Others::None && !step.spares_the_database() && exists(db.as_path())? {
+                    // An empty file whose first transaction is under way: it has a journal that is not ours to drop.
+                    let begun = !have_verified && matches!(step, Step::DropSide(_));
+                    return if begun { Ok(steps) } else { Err(in_use(db)) };
+                }
+                act(db, step, others)?;
                 sync_directory(db.directory())?;
             }
         }
@@ -61,7 +72,7 @@ pub fn observe(db: &DbPath) -> Result<Observed, RestoreError> {
     })
 }
 
-fn act(db: &DbPath, step: Step) -> Result<(), RestoreError> {
+fn act(db: &DbPath, step: Step, others: Others) -> Result<(), RestoreError> {
     let (live, aside, staged) = (db.as_path().to_owned(), db.aside().as_path().to_owned(), db.staged());
     match step {
         Step::Done | Step::Refuse(_) => Ok(()),
@@ -69,6 +80,7 @@ fn act(db: &DbPath, step: Step) -> Result<(), RestoreError> {
         Step::ReturnSide(side) => rename(&nth(&db.aside(), side), &nth(db, side)),
         Step::SetDatabaseAside => rename(&live, &aside),
         Step::ReturnDatabase => rename(&aside, &live),
+        Step::Promote if others != Others::None => drop_sides_of(&staged).and_then(|()| appear(db, &staged)),
         Step::Promote => drop_sides_of(&staged).and_then(|()| rename(&staged, &live)),
         Step::DropStaged => drop_sides_of(&staged).and_then(|()| unlink(&staged)),
         Step::DropSide(side) => unlink(&nth(db, side)),
@@ -88,6 +100,23 @@ fn nth(db: &DbPath, side: Side) -> PathBuf {
 
 fn rename(from: &Path, to: &Path) -> Result<(), RestoreError> {
     fs::rename(from, to).map_err(RestoreError::io("rename", from))
+}
+
+/// A rename that replaces nothing, should an app make its database in this moment. Cut off in the middle, the staged name
+/// is left, which the next look drops.
+fn appear(db: &DbPath, staged: &Path) -> Result<(), RestoreError> {
+    match fs::hard_link(staged, db.as_path()) {
+        Ok(()) => unlink(staged),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Err(in_use(db)),
+        // No links on this file system.
+        Err(_) => refuse_any_file(db).and_then(|()| rename(staged, db.as_path())),
+    }
+}
+
+fn in_use(db: &DbPath) -> RestoreError {
+    let problem = "is there already, and an app may have it open, so that it cannot be restored: start litevisor before \
+                   the app, or stop the app and remove the file";
+    RestoreError::InTheWay { path: db.as_path().to_owned(), problem }
 }
 
 fn unlink(path: &Path) -> Result<(), RestoreError> {

@@ -5,7 +5,7 @@ use super::error::RestoreError;
 use super::fetch::{Fetched, fetch};
 use super::install::{install, observe, recover};
 use super::progress::Progress;
-use super::settings::{Owners, RestoreSettings};
+use super::settings::{Others, Owners, RestoreSettings};
 use super::source::{Source, SourceError};
 use super::start::{BETWEEN_LOOKS, LOOKS, forget_state, record_origin};
 use super::survey::tip;
@@ -78,7 +78,7 @@ async fn restore(
     force: bool,
     progress: &Progress,
 ) -> Result<RestoredTo, RestoreError> {
-    recover(db)?;
+    recover(db, Others::None)?;
     if observe(db)?.live && !force {
         let problem = "exists already; choose another output, or replace it with --force";
         return Err(RestoreError::InTheWay { path: db.as_path().to_owned(), problem });
@@ -88,13 +88,13 @@ async fn restore(
         match look_and_restore(db, &source, wanted, owners, progress).await {
             Ok(restored) => return Ok(restored),
             Err(SourceError::Failed(error)) => {
-                recover(db)?;
+                recover(db, Others::None)?;
                 return Err(error);
             }
             Err(SourceError::Vanished) => tokio::time::sleep(BETWEEN_LOOKS).await,
         }
     }
-    recover(db)?;
+    recover(db, Others::None)?;
     Err(RestoreError::Vanishing { replica: store.url().to_owned() })
 }
 
@@ -116,7 +116,7 @@ async fn look_and_restore(
     let (origin, page_size) = (fetched.verified.origin.clone(), fetched.verified.page_size);
     // Whatever state was recorded is not that of the new file.
     forget_state(db);
-    install(fetched.verified)?;
+    install(fetched.verified, Others::None)?;
     match purpose {
         Use::Apart => {}
         // The next run need not restore it again.

@@ -9,11 +9,25 @@ pub struct RestoreSettings {
     pub timeout: Duration,
     /// Parallel requests of one database's restore; large pieces are fewer, memory is bounded.
     pub parallelism: usize,
+    /// Not from the configuration: the command's nature.
+    pub others: Others,
+}
+
+/// Who else may have a database's files open while we prepare them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Others {
+    /// Nobody: the app is started afterwards.
+    #[default]
+    None,
+    /// An app that somebody else starts. No file of that name, be it empty, is replaced, moved or removed.
+    MayUse,
+    /// The same, and what is not there stays so.
+    MayUseOnce,
 }
 
 impl Default for RestoreSettings {
     fn default() -> Self {
-        RestoreSettings { timeout: Duration::from_secs(30), parallelism: 32 }
+        RestoreSettings { timeout: Duration::from_secs(30), parallelism: 32, others: Others::None }
     }
 }
 

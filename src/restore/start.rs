@@ -4,10 +4,10 @@ use super::choose::{Choice, choose};
 use super::decide::{Decision, Kept, Why, decide};
 use super::error::{RestoreError, RestoreErrorKind};
 use super::fetch::{Fetched, fetch};
-use super::install::{install, recover};
+use super::install;
 use super::old_origin;
 use super::progress::Progress;
-use super::settings::{OnRestoreFailure, Owners, RestoreSettings};
+use super::settings::{OnRestoreFailure, Others, Owners, RestoreSettings};
 use super::source::{Source, SourceError};
 use super::survey::{Survey, survey, tip};
 use super::verify::Origin;
@@ -40,6 +40,8 @@ pub enum Outcome {
     },
     /// There was nothing, here and there.
     StartedEmpty,
+    /// There is no file, and none was to be made.
+    LeftAbsent,
     /// It could not be restored, and the configuration says to start on what is there all the same. It must not be
     /// replicated: nobody knows what it is.
     Unrestored(RestoreError),
@@ -61,12 +63,16 @@ pub async fn prepare(
     policy: OnRestoreFailure,
     progress: &Progress,
 ) -> Result<Outcome, RestoreError> {
-    recover(db)?;
+    install::recover(db, settings.others)?;
+    if settings.others == Others::MayUseOnce && !install::observe(db)?.live {
+        tracing::warn!(%db, "there is no database: it is left out");
+        return Ok(Outcome::LeftAbsent);
+    }
     let error = match looks(db, store, settings, owners, progress).await {
         Ok(outcome) => return Ok(outcome),
         Err(error) => error,
     };
-    recover(db)?;
+    install::recover(db, settings.others)?;
     match (policy, error.kind()) {
         (OnRestoreFailure::Abort, _) | (_, RestoreErrorKind::Local) => Err(error),
         (OnRestoreFailure::Start, _) => {
@@ -85,7 +91,7 @@ async fn looks(
 ) -> Result<Outcome, RestoreError> {
     let source = Source::new(store, settings, progress);
     for _ in 0..LOOKS {
-        match look_and_act(db, &source, owners, progress).await {
+        match look_and_act(db, &source, settings.others, owners, progress).await {
             Ok(outcome) => return Ok(outcome),
             Err(SourceError::Failed(error)) => return Err(error),
             Err(SourceError::Vanished) => {
@@ -100,11 +106,12 @@ async fn looks(
 async fn look_and_act(
     db: &DbPath,
     source: &Source<'_>,
+    others: Others,
     owners: &Owners,
     progress: &Progress,
 ) -> Result<Outcome, SourceError> {
     let survey = survey(db, source).await?;
-    match decide(&survey.local, survey.replica) {
+    match decide(&survey.local, survey.replica, others) {
         Decision::StartEmpty => {
             forget_state(db);
             tracing::info!(%db, replica = source.url(), "starting empty: there is no file and no replica");
@@ -138,6 +145,9 @@ async fn look_and_act(
                     "replacing the local file by the replica's state, because it does not provably continue it: {doubt}"
                 ),
             }
+            if others != Others::None {
+                install::refuse_any_file(db)?;
+            }
             let choice = choose(source, &survey.listing, Target::Latest).await?;
             // What the new state goes on top of, when it comes from the older format.
             let beneath = match choice {
@@ -145,7 +155,7 @@ async fn look_and_act(
                 Choice::Ltx { .. } => None,
             };
             let fetched = fetch(db, source, &survey.listing, Target::Latest, &choice, owners, progress).await?;
-            Ok(put_in_place(db, source.url(), fetched, beneath)?)
+            Ok(put_in_place(db, source.url(), fetched, beneath, others)?)
         }
     }
 }
@@ -187,12 +197,18 @@ fn keep(db: &DbPath, replica: &str, why: Kept, survey: Survey) -> Result<Outcome
     Ok(Outcome::KeptLocal { why })
 }
 
-fn put_in_place(db: &DbPath, replica: &str, fetched: Fetched, beneath: Option<Tip>) -> Result<Outcome, RestoreError> {
+fn put_in_place(
+    db: &DbPath,
+    replica: &str,
+    fetched: Fetched,
+    beneath: Option<Tip>,
+    others: Others,
+) -> Result<Outcome, RestoreError> {
     let Fetched { verified, bytes, files } = fetched;
     let (origin, page_size) = (verified.origin.clone(), verified.page_size);
     // The order matters: the old state never stands beside the new file, nor the new state beside the old one.
     forget_state(db);
-    install(verified)?;
+    install::install(verified, others)?;
     record_origin(db, replica, page_size, &origin, beneath.as_ref());
     match origin {
         Origin::Ltx { txid, time, .. } => {

@@ -48,6 +48,21 @@ pub enum Contradiction {
     StagedGone,
 }
 
+impl Step {
+    /// It touches only what a restore of ours has left, and nothing that an app uses.
+    pub fn spares_the_database(self) -> bool {
+        match self {
+            Step::Done | Step::DropStaged | Step::DropAsideSide(_) | Step::DropAside | Step::Refuse(_) => true,
+            Step::SetSideAside(_)
+            | Step::SetDatabaseAside
+            | Step::Promote
+            | Step::ReturnSide(_)
+            | Step::ReturnDatabase
+            | Step::DropSide(_) => false,
+        }
+    }
+}
+
 impl Observed {
     fn side(&self) -> Option<Side> {
         first(&self.sides)

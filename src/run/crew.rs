@@ -5,6 +5,7 @@ use super::discover::{Directory, Newcomers};
 use super::flush::Running;
 use super::prepare::{Prepared, room_for};
 use crate::config::DatabaseSettings;
+use crate::observe::Board;
 use crate::replicate::{Conflict, Replicator, Target};
 use crate::store::Stores;
 use std::sync::Arc;
@@ -14,22 +15,34 @@ pub struct Crew {
     stores: Arc<Stores>,
     running: Vec<Running>,
     newcomers: Newcomers,
+    board: Arc<Board>,
 }
 
 impl Crew {
     /// Starts replicating what was prepared, on the current runtime.
-    pub fn start(prepared: Vec<Prepared>, directories: &[Directory], stores: Arc<Stores>, conflict: Conflict) -> Crew {
+    pub fn start(
+        prepared: Vec<Prepared>,
+        directories: &[Directory],
+        stores: Arc<Stores>,
+        conflict: Conflict,
+        board: Arc<Board>,
+    ) -> Crew {
         let newcomers = Newcomers::new(directories, prepared.iter().map(|one| one.db.as_path()));
         let (replicator, mut running) = (Replicator::new(conflict), Vec::new());
         for one in prepared {
             running.push(if one.replicate {
                 let target = Target { db: one.db.clone(), store: one.store, settings: one.settings, late: false };
-                Running::Task(one.db, replicator.start(target, one.hold))
+                let (replica, counts) = (target.store.url().to_owned(), target.store.counts());
+                let handle = replicator.start(target, one.hold);
+                board.replicating(&one.db, &replica, counts, handle.clone());
+                Running::Task(one.db, handle)
             } else {
-                Running::Not(one.db, "it was started without its restore".into())
+                let why = "it was started without its restore";
+                board.not_replicated(&one.db, why.into());
+                Running::Not(one.db, why.into())
             });
         }
-        Crew { replicator, stores, running, newcomers }
+        Crew { replicator, stores, running, newcomers, board }
     }
 
     /// Whether databases may still appear.
@@ -43,6 +56,7 @@ impl Crew {
             let newcomer = self.newcomer(settings);
             if let Running::Not(db, why) = &newcomer {
                 tracing::error!(%db, "NOT REPLICATED: {why}");
+                self.board.not_replicated(db, why.clone());
             }
             self.running.push(newcomer);
         }
@@ -59,7 +73,10 @@ impl Crew {
         };
         tracing::info!(%db, replica = store.url(), "a database has appeared");
         let target = Target { db: db.clone(), store, settings: replicate, late: true };
-        Running::Task(db, self.replicator.start(target, None))
+        let (replica, counts) = (target.store.url().to_owned(), target.store.counts());
+        let handle = self.replicator.start(target, None);
+        self.board.replicating(&db, &replica, counts, handle.clone());
+        Running::Task(db, handle)
     }
 
     /// Everybody that is here now.

@@ -8,7 +8,10 @@ use super::crew::Crew;
 use super::discover::Directory;
 use super::flush::flush_all;
 pub use super::messages::{Command, DatabaseSummary, Report, StartFailure, Wake};
-use super::prepare::{Database, Prepared, Wanted, abandon, prepare_all};
+use super::prepare::{Database, Prepared, Wanted, prepare_all};
+use super::sync;
+use crate::observe::Board;
+use crate::observe::sync::SyncRequests;
 use crate::restore::RestoreSettings;
 use crate::store::Stores;
 use std::sync::{Arc, mpsc};
@@ -35,18 +38,19 @@ impl Engine {
         restore: RestoreSettings,
         reports: mpsc::Sender<Report>,
         wake: Wake,
+        (board, syncs): (Arc<Board>, SyncRequests),
     ) -> std::io::Result<Engine> {
         let (commands, inbox) = unbounded_channel();
         let reports = Reports { to: reports, wake };
         let (stores, touched) = (Arc::new(Stores::default()), Arc::default());
-        let wanted = Wanted { databases, directories, settings: restore, stores, touched };
+        let wanted = Wanted { databases, directories, settings: restore, stores, touched, board };
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .max_blocking_threads(BLOCKING_THREADS)
             .thread_keep_alive(THREAD_LIFE)
             .build()?;
         std::thread::Builder::new().name("engine".into()).spawn(move || {
-            runtime.block_on(serve(wanted, inbox, &reports));
+            runtime.block_on(serve(wanted, inbox, syncs, &reports));
             // Disk or network work that hangs must not keep the thread.
             runtime.shutdown_background();
         })?;
@@ -71,14 +75,14 @@ impl Reports {
     }
 }
 
-async fn serve(wanted: Wanted, mut commands: UnboundedReceiver<Command>, reports: &Reports) {
+async fn serve(wanted: Wanted, mut commands: UnboundedReceiver<Command>, mut asked: SyncRequests, reports: &Reports) {
     let (conflict, mut conflicts) = unbounded_channel();
     let mut preparing = JoinSet::new();
     let mut prepared: Vec<Prepared> = Vec::new();
     let mut crew: Option<Crew> = None;
     let mut look = tokio::time::interval(LOOK);
     look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut flushes = JoinSet::new();
+    let (mut flushes, mut syncs) = (JoinSet::new(), JoinSet::new());
     loop {
         tokio::select! {
             command = commands.recv() => match command {
@@ -88,12 +92,13 @@ async fn serve(wanted: Wanted, mut commands: UnboundedReceiver<Command>, reports
                 }
                 Some(Command::Abandon) => {
                     preparing.shutdown().await;
-                    abandon(&wanted.touched()).await;
+                    wanted.abandon().await;
                     reports.send(Report::Restored(Err(StartFailure::Abandoned)));
                 }
                 Some(Command::Replicate(_)) => {
                     let (stores, prepared) = (Arc::clone(&wanted.stores), std::mem::take(&mut prepared));
-                    crew = Some(Crew::start(prepared, &wanted.directories, stores, conflict.clone()));
+                    let board = Arc::clone(&wanted.board);
+                    crew = Some(Crew::start(prepared, &wanted.directories, stores, conflict.clone(), board));
                 }
                 Some(Command::Flush { by }) => {
                     flushes.spawn(flush_all(crew.as_mut().map(Crew::all).unwrap_or_default(), by, false));
@@ -102,6 +107,7 @@ async fn serve(wanted: Wanted, mut commands: UnboundedReceiver<Command>, reports
                     flushes.spawn(flush_all(crew.as_mut().map(Crew::last).unwrap_or_default(), by, true));
                 }
             },
+            Some(request) = asked.recv() => sync::begin(crew.as_mut(), request, &mut syncs),
             _ = look.tick(), if crew.as_ref().is_some_and(Crew::expects) => {
                 crew.iter_mut().for_each(Crew::look);
             }
@@ -113,11 +119,8 @@ async fn serve(wanted: Wanted, mut commands: UnboundedReceiver<Command>, reports
                 })));
             }
             Some(done) = flushes.join_next() => match done {
-                Ok((true, summaries)) => reports.send(Report::Finished(summaries)),
-                Ok((false, summaries)) => {
-                    let complete = summaries.iter().all(|summary| summary.complete);
-                    reports.send(Report::Flushed { complete });
-                }
+                Ok(done) if done.last => reports.send(Report::Finished(done.summaries)),
+                Ok(done) => reports.send(Report::Flushed(done.look())),
                 Err(error) => tracing::error!("internal error in a flush: {error}"),
             },
             Some((database, detail)) = conflicts.recv() => {

@@ -1,8 +1,11 @@
 //! Flushes of all databases, in parallel, by one deadline, and what they came to.
 
 use super::messages::DatabaseSummary;
+use crate::lifecycle::sidecar::Flushed;
 use crate::model::{DbPath, Deadline, Txid};
 use crate::replicate::{Handle, Status};
+use crate::sqlite::files;
+use std::path::Path;
 use tokio::task::JoinSet;
 
 /// A database while the app runs.
@@ -13,26 +16,48 @@ pub enum Running {
     Not(DbPath, String),
 }
 
-/// Flushes everything; returns at `by` at the latest. The flag is handed through.
-pub async fn flush_all(running: Vec<Running>, by: Deadline, last: bool) -> (bool, Vec<DatabaseSummary>) {
+/// Flushes everything; returns at `by` at the latest.
+pub async fn flush_all(running: Vec<Running>, by: Deadline, last: bool) -> Done {
     let mut flushing = JoinSet::new();
     for (index, one) in running.into_iter().enumerate() {
         flushing.spawn(async move {
-            let summary = match one {
-                Running::Not(db, why) => not_replicated(&db, why),
+            let done = match one {
+                Running::Not(db, why) => (not_replicated(&db, why), true),
                 Running::Task(db, handle) => {
                     let done = tokio::time::timeout_at(by.instant().into(), handle.flush(last)).await;
                     let answer = done.ok().flatten();
                     let in_time = answer.is_some();
-                    summary(&db, &answer.unwrap_or_else(|| handle.status()), in_time)
+                    let status = answer.unwrap_or_else(|| handle.status());
+                    (summary(&db, &status, in_time), status.problem.is_some() || status.fenced.is_some())
                 }
             };
-            (index, summary)
+            (index, done)
         });
     }
-    let mut summaries: Vec<_> = flushing.join_all().await;
-    summaries.sort_by_key(|(index, _)| *index);
-    (last, summaries.into_iter().map(|(_, summary)| summary).collect())
+    let mut done: Vec<_> = flushing.join_all().await;
+    done.sort_by_key(|(index, _)| *index);
+    let stuck = done.iter().any(|(_, (summary, hindered))| *hindered && !summary.complete);
+    Done { last, stuck, summaries: done.into_iter().map(|(_, (summary, _))| summary).collect() }
+}
+
+/// What a flush of everything came to.
+pub struct Done {
+    pub last: bool,
+    stuck: bool,
+    pub summaries: Vec<DatabaseSummary>,
+}
+
+impl Done {
+    /// Of all databases together. Looks who else has them open.
+    pub fn look(self) -> Flushed {
+        let Done { stuck, summaries, .. } = self;
+        Flushed {
+            complete: summaries.iter().all(|summary| summary.complete),
+            stuck,
+            bytes: summaries.iter().map(|summary| summary.bytes).sum(),
+            in_use: summaries.iter().any(|summary| files::used_by_others(Path::new(&summary.database))),
+        }
+    }
 }
 
 fn not_replicated(db: &DbPath, why: String) -> DatabaseSummary {

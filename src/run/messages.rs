@@ -1,7 +1,8 @@
 //! What the supervising thread and the engine say to each other.
 
-use crate::model::Deadline;
+use crate::lifecycle::sidecar::Flushed;
 use crate::model::proof::{Quiet, Restored};
+use crate::model::{Deadline, NotStarted};
 
 #[derive(Debug)]
 pub enum Command {
@@ -28,9 +29,7 @@ pub enum Command {
 #[derive(Debug)]
 pub enum Report {
     Restored(Result<Restored, StartFailure>),
-    Flushed {
-        complete: bool,
-    },
+    Flushed(Flushed),
     Finished(Vec<DatabaseSummary>),
     /// Another writer holds this replica: replication of it has stopped for good.
     Fenced {
@@ -46,10 +45,25 @@ pub enum StartFailure {
     Damaged(String),
     /// Exit 69: the replica cannot be reached, or denies access.
     Unavailable(String),
+    /// Exit 66: what is there was to be replicated, and nothing is there.
+    Nothing(String),
     /// Exit 78: something local is in the way (unknown owner, directory missing, leftover files that contradict).
     Local(String),
     /// A stop signal came first.
     Abandoned,
+}
+
+impl StartFailure {
+    /// For the lifecycle and the log; None when nothing is wrong.
+    pub fn reason(self) -> Option<(NotStarted, String)> {
+        Some(match self {
+            StartFailure::Damaged(why) => (NotStarted::Damaged, why),
+            StartFailure::Unavailable(why) => (NotStarted::Unavailable, why),
+            StartFailure::Nothing(why) => (NotStarted::Nothing, why),
+            StartFailure::Local(why) => (NotStarted::Local, why),
+            StartFailure::Abandoned => return None,
+        })
+    }
 }
 
 /// One database's part of the summary line.

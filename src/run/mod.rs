@@ -4,22 +4,29 @@
 //! and never waits for the log, the disk or the store: those belong to the engine's thread.
 
 mod crew;
+mod desk;
 pub mod discover;
 pub mod engine;
 mod flush;
 mod messages;
+pub mod ops;
 pub mod owners;
 pub mod prepare;
+mod sidecar;
 mod summary;
+mod sync;
 mod world;
 
 use crate::config::Config;
-use crate::lifecycle::{State, step};
+use crate::lifecycle::{Rules, State, step};
+use crate::model::Signal;
 use crate::supervise::Claimed;
 use crate::{exit, lifecycle};
 use std::time::Instant;
 use summary::Phases;
 use world::World;
+
+pub use sidecar::replicate;
 
 /// From the restore to the last flush. Returns our exit status; the summary is logged.
 pub fn run(config: Config, claimed: Claimed) -> u8 {
@@ -46,6 +53,21 @@ pub fn run(config: Config, claimed: Claimed) -> u8 {
             world.perform(action);
         }
         phases.enter(next.name(), now);
+        world.board().enter(ops::phase(&next));
         state = next;
+    }
+}
+
+/// What the lifecycle decides by.
+fn rules(config: &Config, stop_signal: Signal) -> Rules {
+    let (shutdown, app) = (&config.shutdown, &config.app_rules);
+    Rules {
+        grace: shutdown.grace,
+        app_timeout: shutdown.app_timeout,
+        pre_sync_timeout: shutdown.pre_sync_timeout,
+        stop_signal,
+        signals: app.signals.clone(),
+        restart: app.restart,
+        success: app.success.clone(),
     }
 }

@@ -6,17 +6,18 @@ use super::messages::StartFailure;
 use crate::config::DatabaseSettings;
 use crate::model::DbPath;
 use crate::model::proof::Restored;
-use crate::observe::Live;
+use crate::observe::board::Restore;
 use crate::observe::live::REDRAW;
+use crate::observe::{Board, Live};
 use crate::replicate::{self, ReplicateSettings};
 use crate::restore::{
-    self, Board, OnRestoreFailure, Outcome, Owners, Progress, RestoreError, RestoreErrorKind, RestoreSettings,
+    self, OnRestoreFailure, Others, Outcome, Owners, Paces, Progress, RestoreError, RestoreErrorKind, RestoreSettings,
 };
 use crate::sqlite::ReadHold;
 use crate::store::{Store, StoreError, StoreErrorKind, Stores};
 use crate::supervise::descriptors::{self, DescriptorError};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
@@ -58,11 +59,29 @@ pub struct Wanted {
     pub stores: Arc<Stores>,
     /// All databases that may have been touched, those of the directories included.
     pub touched: Arc<Mutex<Vec<Database>>>,
+    pub board: Arc<Board>,
 }
 
 impl Wanted {
-    pub fn touched(&self) -> Vec<Database> {
+    fn touched(&self) -> Vec<Database> {
         self.touched.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Puts back what an unfinished restore had set aside, and drops what it had fetched.
+    pub async fn abandon(&self) {
+        let (databases, others) = (self.touched(), self.settings.others);
+        let put_back = tokio::task::spawn_blocking(move || {
+            for database in databases {
+                let db = &database.settings.path;
+                let Err(error) = restore::recover(db, others) else { continue };
+                if db.aside().as_path().exists() {
+                    tracing::error!(%db, "the next start will put the previous file back: {error}");
+                } else if db.staged().exists() {
+                    tracing::warn!(%db, "what was fetched is left there until the next start: {error}");
+                }
+            }
+        });
+        let _ = put_back.await;
     }
 
     /// What is configured, and what is found in the directories.
@@ -100,64 +119,55 @@ pub async fn prepare_all(wanted: Wanted) -> Result<(Vec<Prepared>, Restored), St
     settings.parallelism = settings.parallelism.min((REQUESTS / count.clamp(1, AT_ONCE)).max(1));
     let (mut tasks, turns) = (JoinSet::new(), Arc::new(Semaphore::new(AT_ONCE)));
     // Gone with the last of the tasks.
-    let shown = Arc::new((Live::start(), Board::default()));
+    let shown = Arc::new((Live::start(), Paces::default()));
     for (index, Found { database, here }) in found.into_iter().enumerate() {
         let (settings, turns, stores) = (settings.clone(), Arc::clone(&turns), Arc::clone(&wanted.stores));
-        let shown = Arc::clone(&shown);
+        let (board, shown) = (Arc::clone(&wanted.board), Arc::clone(&shown));
         tasks.spawn(async move {
             let _turn = turns.acquire().await;
-            (index, here, prepare(database, &settings, &stores, &shown).await)
+            (index, here, prepare(database, &settings, &stores, &board, &shown).await)
         });
     }
     let (mut prepared, mut outcomes) = (Vec::new(), Vec::new());
     while let Some(done) = tasks.join_next().await {
         match done {
             // Something of a database's name in the bucket that is no replica.
-            Ok((_, false, Ok((_, Outcome::StartedEmpty)))) => {}
+            Ok((_, false, Ok((one, Outcome::StartedEmpty)))) | Ok((_, _, Ok((one, Outcome::LeftAbsent)))) => {
+                wanted.board.forget(&one.db);
+            }
             Ok((index, _, Ok((one, outcome)))) => {
                 prepared.push((index, one));
                 outcomes.push(outcome);
             }
             Ok((_, _, Err(failure))) => {
                 tasks.shutdown().await;
-                abandon(&wanted.touched()).await;
+                wanted.abandon().await;
                 return Err(failure);
             }
             Err(error) => return Err(StartFailure::Local(format!("internal error: {error}"))),
         }
     }
+    if outcomes.is_empty() && settings.others == Others::MayUseOnce {
+        return Err(StartFailure::Nothing("none of the databases is there".into()));
+    }
     prepared.sort_by_key(|(index, _)| *index);
     Ok((prepared.into_iter().map(|(_, one)| one).collect(), restore::all_prepared(&outcomes)))
-}
-
-/// Puts back what an unfinished restore had set aside, and drops what it had fetched.
-pub async fn abandon(databases: &[Database]) {
-    let databases = databases.to_vec();
-    let put_back = tokio::task::spawn_blocking(move || {
-        for database in databases {
-            let db = &database.settings.path;
-            let Err(error) = restore::recover(db) else { continue };
-            if db.aside().as_path().exists() {
-                tracing::error!(%db, "the next start will put the previous file back: {error}");
-            } else if db.staged().exists() {
-                tracing::warn!(%db, "what was fetched is left there until the next start: {error}");
-            }
-        }
-    });
-    let _ = put_back.await;
 }
 
 async fn prepare(
     database: Database,
     settings: &RestoreSettings,
     stores: &Stores,
-    shown: &(Live, Board),
+    board: &Board,
+    shown: &(Live, Paces),
 ) -> Result<(Prepared, Outcome), StartFailure> {
     let DatabaseSettings { path: db, on_restore_failure, replicate, replica, .. } = database.settings;
     let store = stores.open(&replica).map_err(|error| unavailable(&error))?;
-    let progress = Progress::default();
+    let (progress, begun) = (Arc::new(Progress::default()), Instant::now());
+    board.restoring(&db, store.url(), store.counts(), Arc::clone(&progress));
     let restoring = restore::prepare(&db, &*store, settings, &database.owners, on_restore_failure, &progress);
     let outcome = spoken(&db, &progress, shown, restoring).await.map_err(failure)?;
+    board.restored(&db, told(&outcome, begun.elapsed()));
     let replicated = !matches!(outcome, Outcome::Unrestored(_));
     let held = db.clone();
     let hold = tokio::task::spawn_blocking(move || replicated.then(|| replicate::hold(&held)).flatten());
@@ -165,21 +175,32 @@ async fn prepare(
     Ok((Prepared { db, store, settings: replicate, hold, replicate: replicated }, outcome))
 }
 
+fn told(outcome: &Outcome, took: Duration) -> Restore {
+    let (outcome, bytes) = match outcome {
+        Outcome::KeptLocal { .. } => ("kept", 0),
+        Outcome::Restored { bytes, .. } => ("restored", *bytes),
+        Outcome::StartedEmpty => ("empty", 0),
+        Outcome::LeftAbsent => ("absent", 0),
+        Outcome::Unrestored(_) => ("unrestored", 0),
+    };
+    Restore { outcome, bytes, took }
+}
+
 async fn spoken<T>(
     db: &DbPath,
     progress: &Progress,
-    (live, board): &(Live, Board),
+    (live, paces): &(Live, Paces),
     work: impl Future<Output = T>,
 ) -> T {
     let mut work = std::pin::pin!(work);
-    let (place, every) = (board.join(), if live.is_seen() { REDRAW } else { PROGRESS_EVERY });
+    let (place, every) = (paces.join(), if live.is_seen() { REDRAW } else { PROGRESS_EVERY });
     loop {
         tokio::select! {
             done = &mut work => {
-                board.set(place, progress.pace());
+                paces.set(place, progress.pace());
                 return done;
             }
-            () = tokio::time::sleep(every), if live.is_seen() => live.show(board.set(place, progress.pace())),
+            () = tokio::time::sleep(every), if live.is_seen() => live.show(paces.set(place, progress.pace())),
             () = tokio::time::sleep(every), if !live.is_seen() => {
                 let pace = progress.pace();
                 tracing::info!(%db, bytes = pace.done, of = pace.total, "{}", pace.text());

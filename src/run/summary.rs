@@ -70,11 +70,13 @@ fn ending(ending: Ending) -> String {
     match ending {
         Ending::App(exit) => exit.to_string(),
         Ending::Stopped(signal) => format!("not started: {signal} came first"),
+        Ending::NoApp => "none: replication alone".to_string(),
         Ending::Unkillable => "could not be killed".to_string(),
         Ending::NotStarted(reason) => {
             let reason = match reason {
                 NotStarted::Damaged => "the replica is damaged",
                 NotStarted::Unavailable => "the replica is unavailable",
+                NotStarted::Nothing => "there is no database",
                 NotStarted::Local => "the configuration or this machine is in the way",
                 NotStarted::Taken => "another instance holds the replica",
                 NotStarted::Internal => "internal error",

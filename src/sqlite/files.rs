@@ -91,17 +91,32 @@ pub fn kind(path: &Path) -> io::Result<Kind> {
 }
 
 /// A second safety: an open-file-description lock on SQLite's SHARED range survives the accident that this file exists
-/// to prevent, and keeps other processes from deleting the WAL. Failing to get it is no error.
+/// to prevent, and keeps other processes from deleting the WAL. On the last byte only: whoever wants the range for himself
+/// meets it there, and on the others `used_by_others` does not meet ourselves. Failing to get it is no error.
 pub fn guard(file: &File) {
-    let lock = libc::flock {
-        l_type: libc::F_RDLCK as libc::c_short,
-        l_whence: libc::SEEK_SET as libc::c_short,
-        l_start: SHARED_FIRST,
-        l_len: SHARED_SIZE,
-        l_pid: 0,
-    };
+    let lock = shared_range(libc::F_RDLCK, SHARED_SIZE - 1, 1);
     if let Err(errno) = fcntl(file, FcntlArg::F_OFD_SETLK(&lock)) {
         tracing::debug!(%errno, "no second lock on the database: this file system has none");
+    }
+}
+
+/// Whether another process has a connection to the database at `path`: in WAL mode each holds the SHARED lock from its first
+/// statement to its end. Locks are seen across containers that share a disk of one machine. What cannot be told is no.
+pub fn used_by_others(path: &Path) -> bool {
+    let Ok((_, file)) = keep(path) else { return false };
+    let mut lock = shared_range(libc::F_WRLCK, 0, SHARED_SIZE - 1);
+    // It answers with the lock that is in the way of this one; never with one of our own process.
+    fcntl(&*file, FcntlArg::F_GETLK(&mut lock)).is_ok() && lock.l_type != libc::F_UNLCK as libc::c_short
+}
+
+/// A lock on a part of SQLite's SHARED range.
+fn shared_range(kind: libc::c_int, first: i64, length: i64) -> libc::flock {
+    libc::flock {
+        l_type: kind as libc::c_short,
+        l_whence: libc::SEEK_SET as libc::c_short,
+        l_start: SHARED_FIRST + first,
+        l_len: length,
+        l_pid: 0,
     }
 }
 
@@ -120,13 +135,7 @@ pub fn died(id: FileId, still_open: bool) {
     let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
     let Some(kept) = kept.as_mut() else { return };
     if let Some(file) = kept.get(&id) {
-        let unlock = libc::flock {
-            l_type: libc::F_UNLCK as libc::c_short,
-            l_whence: libc::SEEK_SET as libc::c_short,
-            l_start: SHARED_FIRST,
-            l_len: SHARED_SIZE,
-            l_pid: 0,
-        };
+        let unlock = shared_range(libc::F_UNLCK, 0, SHARED_SIZE);
         fcntl(&**file, FcntlArg::F_OFD_SETLK(&unlock)).unwrap();
     }
     if !still_open {
@@ -167,5 +176,35 @@ mod tests {
             std::fs::write(&path, bytes).unwrap();
             assert_eq!(kind(&path).unwrap(), expected, "{bytes:?}");
         }
+    }
+
+    /// Our own connections and our own second lock are not others; another process with one connection is.
+    #[test]
+    fn who_has_it_open() {
+        use crate::model::DbPath;
+        use crate::sqlite::ReadHold;
+        use std::io::{BufRead, BufReader};
+        let dir = tempfile::tempdir().unwrap();
+        let path = DbPath::new(dir.path().join("a.db"));
+        let app = rusqlite::Connection::open(path.as_path()).unwrap();
+        app.execute_batch("PRAGMA journal_mode=wal; CREATE TABLE t(x)").unwrap();
+        let _hold = ReadHold::take(&path).unwrap();
+        assert!(!used_by_others(path.as_path()));
+        let script = "import sqlite3, sys\nc = sqlite3.connect(sys.argv[1])\nc.execute('select * from t').fetchall()\n\
+                      print('open', flush=True)\nsys.stdin.read()\nc.close()\nprint('closed', flush=True)\nsys.stdin.read()";
+        let mut other = std::process::Command::new("python3")
+            .args(["-c", script])
+            .arg(path.as_path())
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(other.stdout.take().unwrap()).lines();
+        assert_eq!(lines.next().unwrap().unwrap(), "open");
+        assert!(used_by_others(path.as_path()));
+        drop(other.stdin.take());
+        assert_eq!(lines.next().unwrap().unwrap(), "closed");
+        assert!(!used_by_others(path.as_path()));
+        other.wait().unwrap();
     }
 }

@@ -9,6 +9,7 @@ mod abs;
 mod certs;
 #[cfg(feature = "tls")]
 mod chain;
+mod counted;
 pub mod error;
 pub mod faulty;
 mod file;
@@ -36,12 +37,14 @@ mod stamp;
 
 use crate::model::Deadline;
 use bytes::Bytes;
+pub use counted::{CallResult, Counts, Operation};
 pub use error::{StoreError, StoreErrorKind};
 pub use open::{Stores, open};
-pub use settings::{AbsSettings, GsSettings, S3Settings, Scheme, SftpSettings, StoreSettings};
+pub use settings::{AbsSettings, GsSettings, KeyFiles, S3Settings, Scheme, SftpSettings, StoreSettings};
 use std::future::Future;
 use std::ops::Range;
 use std::pin::Pin;
+use std::sync::Arc;
 use tokio::sync::mpsc;
 
 const PRODUCER_GONE: &str = "the content ended early: whoever produced it failed; nothing was stored";
@@ -95,6 +98,11 @@ pub trait Store: Send + Sync {
 
     /// How LTX files are named under the root.
     fn layout(&self) -> layout::Layout;
+
+    /// What was asked of it so far, where that is counted.
+    fn counts(&self) -> Option<Arc<Counts>> {
+        None
+    }
 
     /// Every object whose key begins with `prefix` (a `/`-separated path prefix, or "" for all), any order, all pages.
     fn list<'a>(&'a self, prefix: &'a str, by: Deadline) -> StoreFuture<'a, Vec<Object>>;

@@ -1,6 +1,7 @@
 //! From settings to a store. In: the settings of one replica. Out: the store for its scheme. Never: does I/O; the first
 //! request does.
 
+use super::counted::Counted;
 use super::{Scheme, Store, StoreError, StoreErrorKind, StoreSettings, file::FileStore};
 use std::sync::Arc;
 
@@ -38,7 +39,9 @@ impl Stores {
             Scheme::Abs => self.abs(settings),
             Scheme::Sftp => self.sftp(settings),
         };
-        opened.map_err(|detail| StoreError::new(StoreErrorKind::Invalid, "open", settings.url.as_str(), detail))
+        let opened =
+            opened.map_err(|detail| StoreError::new(StoreErrorKind::Invalid, "open", settings.url.as_str(), detail))?;
+        Ok(Arc::new(Counted::new(opened)))
     }
 
     #[cfg(feature = "s3")]

@@ -40,7 +40,7 @@ pub struct StoreSettings {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct S3Settings {
     pub region: Option<String>,
-    /// None: path style when an endpoint is given, virtual-hosted style otherwise.
+    /// None: as the provider wants it (path style at most endpoints, virtual-hosted style at AWS).
     pub force_path_style: Option<bool>,
     pub access_key_id: Option<String>,
     pub secret_access_key: Option<Secret>,
@@ -49,20 +49,36 @@ pub struct S3Settings {
     pub storage_class: Option<String>,
     pub sse_kms_key_id: Option<String>,
     pub sse_c_key: Option<Secret>,
+    pub key_files: KeyFiles,
+}
+
+/// The files that keys were read from: they are read again while the program runs, so that replaced keys are picked up.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KeyFiles {
+    pub access_key_id: Option<PathBuf>,
+    pub secret_access_key: Option<PathBuf>,
+    pub session_token: Option<PathBuf>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct GsSettings {
-    /// A service account's JSON file. None: the environment's, else the metadata server's token.
+    /// A service account's JSON file, from the configuration or the environment.
     pub credentials_file: Option<PathBuf>,
+    /// Where Google's tools keep the user's credentials; used if there is such a file.
+    pub default_file: Option<PathBuf>,
+    /// `host:port` of a metadata server that is not at the usual address.
+    pub metadata_host: Option<String>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AbsSettings {
     pub account: String,
     pub account_key: Option<Secret>,
-    /// A shared access signature, without the leading `?`.
+    /// A shared access signature.
     pub sas_token: Option<Secret>,
+    /// Where they were read from, and are again: they may be rotated while we run.
+    pub account_key_file: Option<PathBuf>,
+    pub sas_token_file: Option<PathBuf>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -72,7 +88,8 @@ pub struct SftpSettings {
     pub port: u16,
     pub password: Option<Secret>,
     pub key_file: Option<PathBuf>,
-    /// What the host must show: a line of a public key, or its SHA256 fingerprint.
+    pub key_passphrase: Option<Secret>,
+    /// What the host must show: a line of a public key, or its SHA256 fingerprint. `any` asks for no proof.
     pub host_key: Option<String>,
     pub known_hosts_file: Option<PathBuf>,
 }

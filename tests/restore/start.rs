@@ -5,8 +5,8 @@ use litevisor::local_state;
 use litevisor::model::lineage::LocalState;
 use litevisor::model::{DbChecksum, DbPath, PageNo, Txid, page_checksum};
 use litevisor::restore::{
-    Kept, OnRestoreFailure, Outcome, Owner, Owners, Progress, RestoreError, RestoreErrorKind, RestoreSettings, prepare,
-    recover,
+    Kept, OnRestoreFailure, Others, Outcome, Owner, Owners, Progress, RestoreError, RestoreErrorKind, RestoreSettings,
+    prepare, recover,
 };
 use litevisor::store::{Store, StoreErrorKind};
 use std::fs;
@@ -49,7 +49,8 @@ impl Machine {
     }
 
     async fn start_with(&self, store: &dyn Store, policy: OnRestoreFailure) -> Result<Outcome, RestoreError> {
-        let settings = RestoreSettings { timeout: Duration::from_millis(600), parallelism: 4 };
+        let settings =
+            RestoreSettings { timeout: Duration::from_millis(600), parallelism: 4, ..RestoreSettings::default() };
         prepare(&self.db, store, &settings, &Owners::default(), policy, &Progress::default()).await
     }
 
@@ -367,7 +368,7 @@ async fn giving_up_in_the_middle_puts_everything_back() {
             }
         }
         assert!(machine.db.staged().exists());
-        recover(&machine.db).unwrap();
+        recover(&machine.db, Others::None).unwrap();
         assert_eq!(machine.files(), before);
     }
 }

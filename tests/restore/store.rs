@@ -16,7 +16,7 @@ async fn restore(store: &DirStore, out: &Path, settings: RestoreSettings) -> Res
 }
 
 fn settings(timeout_ms: u64, parallelism: usize) -> RestoreSettings {
-    RestoreSettings { timeout: Duration::from_millis(timeout_ms), parallelism }
+    RestoreSettings { timeout: Duration::from_millis(timeout_ms), parallelism, ..RestoreSettings::default() }
 }
 
 /// A chain of a snapshot and `raw` increments.

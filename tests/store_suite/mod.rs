@@ -1,4 +1,5 @@
-//! What every store must do, whatever it is made of. Each check gets a fresh, empty root.
+//! What every store must do, whatever it is made of. Each check gets a fresh, empty root. A store's tests run all of them:
+//! `every_check!(run)` calls the macro `run!` with their names.
 
 use bytes::Bytes;
 use litevisor::model::Deadline;
@@ -9,6 +10,39 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 pub type Subject = Arc<dyn Store>;
+
+/// Hands the name of every check to the macro `$run`, which makes a test of each.
+#[allow(unused_macros)]
+macro_rules! every_check {
+    ($run:ident) => {
+        $run!(
+            a_new_root_is_empty,
+            what_was_created_can_be_read,
+            the_names_under_the_root_are_told,
+            create_leaves_an_existing_object_alone,
+            one_of_sixteen_creators_wins,
+            put_replaces,
+            ranges_are_cut_at_the_end,
+            pieces_make_the_whole,
+            a_missing_object_is_not_found,
+            a_prefix_selects,
+            unusual_names_survive,
+            a_long_listing_is_complete,
+            the_pages_of_a_listing_follow_each_other,
+            the_time_of_an_object_is_told,
+            delete_removes_and_forgives,
+            a_stream_becomes_one_object,
+            a_stream_leaves_an_existing_object_alone,
+            an_abandoned_stream_leaves_nothing,
+            a_caller_that_stops_waiting_leaves_nothing,
+            a_silent_producer_is_held_to_the_deadline,
+            a_deadline_in_the_past_is_refused,
+            keys_stay_inside_the_root,
+        );
+    };
+}
+#[allow(unused_imports)]
+pub(crate) use every_check;
 
 const MS: i64 = 1_795_327_279_453;
 
@@ -140,13 +174,18 @@ pub async fn a_prefix_selects(store: Subject) {
     assert_eq!(keys(&store, "0002/").await, set(&[]));
 }
 
-pub async fn a_long_listing_is_complete(store: Subject) {
-    let expected: BTreeSet<String> = (0..1203).map(|number| format!("0000/{number:016x}.ltx")).collect();
-    let names: Vec<String> = expected.iter().cloned().collect();
+/// As callers do it: an answer that may heal is no answer yet.
+async fn delete_all(store: &Subject, names: &[String]) {
+    let delete = |by| store.delete(names, by);
+    litevisor::store::retry::run(soon(), Duration::from_secs(60), |_, _| {}, delete).await.unwrap();
+}
+
+/// Creates many objects, some at a time.
+async fn create_all(store: &Subject, names: &[String]) {
     let tasks: Vec<_> = names
         .chunks(names.len().div_ceil(8))
         .map(|chunk| {
-            let (store, chunk) = (Arc::clone(&store), chunk.to_vec());
+            let (store, chunk) = (Arc::clone(store), chunk.to_vec());
             tokio::spawn(async move {
                 for key in chunk {
                     create(&store, &key, "x").await;
@@ -157,9 +196,84 @@ pub async fn a_long_listing_is_complete(store: Subject) {
     for task in tasks {
         task.await.unwrap();
     }
-    assert_eq!(keys(&store, "0000/").await, expected);
-    // More than one batch, too.
-    store.delete(&names, soon()).await.unwrap();
+}
+
+/// More than one page of every store holds, and one batch of deletions.
+fn many_names() -> Vec<String> {
+    (0..1203).map(|number| format!("0000/{number:016x}.ltx")).collect()
+}
+
+pub async fn a_long_listing_is_complete(store: Subject) {
+    let names = many_names();
+    create_all(&store, &names).await;
+    assert_eq!(keys(&store, "0000/").await, names.iter().cloned().collect());
+    delete_all(&store, &names).await;
+    assert_eq!(keys(&store, "").await, set(&[]));
+}
+
+/// From page to page, and from the middle, without a gap or a repetition.
+pub async fn the_pages_of_a_listing_follow_each_other(store: Subject) {
+    let names = many_names();
+    create_all(&store, &names).await;
+    for first in [0, 700, 1202] {
+        let (mut found, mut after) = (Vec::new(), if first == 0 { String::new() } else { names[first - 1].clone() });
+        loop {
+            let page = store.list_page("0000/", &after, soon()).await.unwrap();
+            let mut keys: Vec<String> = page.objects.into_iter().map(|object| object.key).collect();
+            keys.sort();
+            let Some(last) = keys.last().cloned() else { break };
+            assert!(keys[0] > after, "{} came after {after}", keys[0]);
+            after = last;
+            found.extend(keys);
+            if !page.more {
+                break;
+            }
+        }
+        assert!(found == names[first..], "{} of {} names from {first} on", found.len(), names.len() - first);
+    }
+    let behind = store.list_page("0000/", names.last().unwrap(), soon()).await.unwrap();
+    assert!(behind.objects.is_empty() && !behind.more, "{behind:?}");
+}
+
+/// The time that was given, or (where the store sets it) about now.
+pub async fn the_time_of_an_object_is_told(store: Subject) {
+    create(&store, "0000/a.ltx", "x").await;
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis() as i64;
+    let listed = store.list("0000/a.ltx", soon()).await.unwrap();
+    let told = listed[0].modified_ms;
+    // SFTP has whole seconds.
+    let given = told / 1000 == MS / 1000;
+    assert!(given || (now - told).abs() < 600_000, "{told} is neither {MS} nor about {now}");
+}
+
+pub async fn pieces_make_the_whole(store: Subject) {
+    let content = piece_of(0, 3 << 20);
+    store.put_new("0009/a.ltx", Body::Whole(content.clone()), MS, soon()).await.unwrap();
+    for range in [None, Some(0..10), Some(1_000_000..2_500_000), Some(3_000_000..9_000_000)] {
+        let pieces = std::sync::Mutex::new(Vec::new());
+        let take = |piece: Bytes| pieces.lock().unwrap().extend_from_slice(&piece);
+        store.get_into("0009/a.ltx", range.clone(), &take, soon()).await.unwrap();
+        let wanted = range.clone().map_or(0..content.len(), |range| range.start as usize..range.end as usize);
+        let expected = &content[wanted.start..wanted.end.min(content.len())];
+        assert!(pieces.into_inner().unwrap() == expected, "{range:?}");
+    }
+}
+
+/// A replica's path may hold anything that a file's path may.
+pub async fn unusual_names_survive(store: Subject) {
+    let all =
+        ["a b.db/0000/1.ltx", "a+b.db/0000/1.ltx", "a%20b.db/0000/1.ltx", "\u{fc}\u{4e2d}.db/0000/1.ltx", "~=&'.db/1"];
+    for key in all {
+        assert_eq!(create(&store, key, key).await, Put::Created, "{key}");
+        assert_eq!(create(&store, key, "again").await, Put::Exists, "{key}");
+    }
+    assert_eq!(keys(&store, "").await, set(&all));
+    for key in all {
+        assert_eq!(text(&store, key).await, key);
+        let (directory, _) = key.split_once('/').unwrap();
+        assert_eq!(keys(&store, &format!("{directory}/")).await, set(&[key]));
+    }
+    delete_all(&store, &all.map(String::from)).await;
     assert_eq!(keys(&store, "").await, set(&[]));
 }
 
@@ -229,6 +343,25 @@ pub async fn an_abandoned_stream_leaves_nothing(store: Subject) {
         assert_eq!(keys(&store, "").await, set(&[]), "{pieces} MiB");
     }
     assert_eq!(create(&store, "0009/a.ltx", "x").await, Put::Created);
+}
+
+/// Also when it stops in the middle: nothing appears, now or later, and the name is free.
+pub async fn a_caller_that_stops_waiting_leaves_nothing(store: Subject) {
+    let (sender, receiver) = mpsc::channel(1);
+    let mut upload = store.put_new("0009/a.ltx", Body::Stream(receiver), MS, soon());
+    // Through a channel of one: most of it has been taken when the last piece is accepted.
+    tokio::select! {
+        result = &mut upload => panic!("{result:?}"),
+        () = async {
+            for piece in 0..12 {
+                sender.send(Chunk::Data(piece_of(piece, 1 << 20))).await.unwrap();
+            }
+        } => {}
+    }
+    drop(upload);
+    assert_eq!(keys(&store, "").await, set(&[]));
+    assert_eq!(create(&store, "0009/a.ltx", "x").await, Put::Created);
+    assert_eq!(text(&store, "0009/a.ltx").await, "x");
 }
 
 pub async fn a_silent_producer_is_held_to_the_deadline(store: Subject) {

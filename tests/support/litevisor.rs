@@ -25,6 +25,17 @@ pub struct Litevisor {
 impl Litevisor {
     /// `litevisor run ARGS...`
     pub fn run(kind: As, args: &[OsString]) -> Litevisor {
+        Litevisor::start(kind, "run", args)
+    }
+
+    /// `litevisor replicate --config FILE ARGS...`
+    pub fn replicate(kind: As, config: &Path, args: &[&str]) -> Litevisor {
+        let config = ["--config".into(), config.as_os_str().to_owned()];
+        let args: Vec<OsString> = config.into_iter().chain(args.iter().map(OsString::from)).collect();
+        Litevisor::start(kind, "replicate", &args)
+    }
+
+    fn start(kind: As, word: &str, args: &[OsString]) -> Litevisor {
         let mut command = match kind {
             As::Process => Command::new(env!("CARGO_BIN_EXE_litevisor")),
             As::Pid1 => {
@@ -37,7 +48,7 @@ impl Litevisor {
                 unshare
             }
         };
-        command.arg("run").args(args);
+        command.arg(word).args(args);
         clean(&mut command);
         Litevisor { process: Process::start(command), kind }
     }

@@ -32,10 +32,14 @@ pub fn black_hole() -> SocketAddr {
 
 /// Answers 500 to everything.
 pub fn http_500() -> SocketAddr {
-    serve(|mut stream| {
-        const REPLY: &[u8] = b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+    answers("HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+}
+
+/// Answers everything with `reply`, which says that it closes the connection.
+pub fn answers(reply: &'static str) -> SocketAddr {
+    serve(move |mut stream| {
         let _ = stream.read(&mut [0; 4096]);
-        let _ = stream.write_all(REPLY);
+        let _ = stream.write_all(reply.as_bytes());
         // Reading on before closing, so that no reset overtakes the reply.
         let _ = stream.shutdown(Shutdown::Write);
         let _ = stream.set_read_timeout(Some(Duration::from_secs(5)));

@@ -14,7 +14,7 @@ use super::{configured, logged, outside, refuse, runtime};
 use crate::config::{Additions, LogSettings, Purpose, replica_from_url};
 use crate::observe::Live;
 use crate::observe::live::REDRAW;
-use crate::restore::{Board, Pace, RestoreSettings};
+use crate::restore::{Pace, Paces, RestoreSettings};
 use crate::{exit, observe};
 use jobs::Job;
 use std::future::Future;
@@ -74,7 +74,7 @@ fn all(jobs: Vec<Job>, settings: &RestoreSettings, args: &Wanted) -> u8 {
     }
     let empty_is_fine = args.if_replica_exists;
     let local = tokio::task::LocalSet::new();
-    let shown = Rc::new((Live::start(), Board::default()));
+    let shown = Rc::new((Live::start(), Paces::default()));
     local.block_on(&runtime, async move {
         let mut tasks = tokio::task::JoinSet::new();
         for job in jobs {
@@ -100,16 +100,16 @@ async fn one(
     job: Job,
     settings: RestoreSettings,
     empty_is_fine: bool,
-    shown: Rc<(Live, Board)>,
+    shown: Rc<(Live, Paces)>,
 ) -> Result<(), Failure> {
-    let (live, board) = &*shown;
+    let (live, paces) = &*shown;
     let out = job.out().to_owned();
     if let Err(failure) = jobs::refuse_existing(&job) {
         tracing::error!("{}", failure.told);
         return Err(failure);
     }
     let Running { name, mut work, progress } = connect::start(job, settings);
-    let place = board.join();
+    let place = paces.join();
     let mut tick = tokio::time::interval(if live.is_seen() { REDRAW } else { TELL_EVERY });
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     tick.tick().await;
@@ -119,14 +119,14 @@ async fn one(
             _ = tick.tick() => {
                 let pace = progress();
                 if live.is_seen() {
-                    live.show(board.set(place, pace));
+                    live.show(paces.set(place, pace));
                 } else {
                     tracing::info!(replica = name, bytes = pace.done, of = pace.total, "{}: {}", out.display(), pace.text());
                 }
             }
         }
     };
-    board.set(place, progress());
+    paces.set(place, progress());
     match ended {
         Ok(summary) => {
             tracing::info!(replica = name, "restored {}: {summary}", out.display());

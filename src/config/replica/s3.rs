@@ -2,8 +2,9 @@
 
 use super::{Reading, given};
 use crate::config::section::Section;
+use crate::config::url::with_scheme;
 use crate::model::Secret;
-use crate::store::StoreSettings;
+use crate::store::{KeyFiles, StoreSettings};
 
 /// What S3 replicas are commonly given through the environment.
 pub const CREDENTIALS: [&str; 5] = [
@@ -28,11 +29,17 @@ pub fn read(section: &mut Section<'_, '_>, reading: &mut Reading<'_>) {
     let secret = reading.secret(section, "secret_access_key");
     let token = reading.secret(section, "session_token");
     let sse_c_key = reading.secret(section, "sse_c_key");
+    let key_files = KeyFiles {
+        access_key_id: reading.file(section, "access_key_id_file"),
+        secret_access_key: reading.file(section, "secret_access_key_file"),
+        session_token: reading.file(section, "session_token_file"),
+    };
     let mut text = |key: &str| section.text(key).map(|at| at.value.text);
     let s3 = &mut reading.store.s3;
     s3.region = region.or(s3.region.take());
     s3.force_path_style = forced.or(s3.force_path_style);
     (s3.access_key_id, s3.secret_access_key, s3.session_token, s3.sse_c_key) = (id, secret, token, sse_c_key);
+    s3.key_files = key_files;
     (s3.profile, s3.storage_class, s3.sse_kms_key_id) =
         (text("profile"), text("storage_class"), text("sse_kms_key_id"));
 }
@@ -56,7 +63,8 @@ fn complain_of_pairs(section: &Section<'_, '_>) {
 /// The endpoint from the variables that the AWS tools read, the keys from Litestream's, where it looks at them: below the
 /// AWS variables (which the SDK reads itself).
 pub fn from_environment(store: &mut StoreSettings, env: &dyn Fn(&str) -> Option<String>) {
-    let endpoint = || env("AWS_ENDPOINT_URL_S3").or_else(|| env("AWS_ENDPOINT_URL"));
+    let litestreams = || env("LITESTREAM_S3_ENDPOINT").map(|endpoint| with_scheme(&endpoint));
+    let endpoint = || env("AWS_ENDPOINT_URL_S3").or_else(|| env("AWS_ENDPOINT_URL")).or_else(litestreams);
     store.endpoint = store.endpoint.take().or_else(endpoint);
     if store.s3.access_key_id.is_some() || store.s3.profile.is_some() || env("AWS_ACCESS_KEY_ID").is_some() {
         return;

@@ -56,12 +56,12 @@ fn cut_off_after_each_step() {
         while done < cut {
             match next(observe(db).unwrap(), true) {
                 Step::Done => break,
-                step => act(db, step).unwrap(),
+                step => act(db, step, Others::None).unwrap(),
             }
             done += 1;
         }
         let promoted = fs::read_to_string(db.as_path()).is_ok_and(|text| text == "new");
-        recover(db).unwrap();
+        recover(db, Others::None).unwrap();
         let expected = if promoted { pairs(&[("app.db", "new")]) } else { before };
         assert_eq!(place.files(), expected, "cut after {cut}");
         cuts = cuts.max(done);
@@ -73,19 +73,19 @@ fn cut_off_after_each_step() {
 fn orphans_and_empty_files() {
     let place = Place::new();
     let db = &place.db;
-    recover(db).unwrap();
+    recover(db, Others::None).unwrap();
     place.put(db.as_path(), "");
     place.put(db.wal(), "stale");
-    recover(db).unwrap();
+    recover(db, Others::None).unwrap();
     assert_eq!(place.files(), pairs(&[("app.db", "")]));
 
     place.put(db.staged(), "new");
     place.put(db.wal(), "stale");
-    assert_eq!(run(db, true).unwrap(), 2);
+    assert_eq!(run(db, true, Others::None).unwrap(), 2);
     assert_eq!(place.files(), pairs(&[("app.db", "new")]));
 
     place.put(db.wal(), "its own");
-    recover(db).unwrap();
+    recover(db, Others::None).unwrap();
     assert_eq!(place.files().len(), 2, "a database keeps its own side files");
 }
 
@@ -97,7 +97,7 @@ fn contradictions_change_nothing_and_name_the_file() {
         place.put(path, "x");
     }
     let before = place.files();
-    let error = recover(db).unwrap_err();
+    let error = recover(db, Others::None).unwrap_err();
     assert!(matches!(error, RestoreError::InTheWay { .. }) && error.to_string().contains("litevisor-aside"), "{error}");
     assert_eq!(place.files(), before);
 }
@@ -107,10 +107,56 @@ fn only_regular_files_are_databases() {
     let place = Place::new();
     let db = &place.db;
     std::os::unix::fs::symlink("elsewhere", db.as_path()).unwrap();
-    assert!(matches!(recover(db), Err(RestoreError::InTheWay { .. })));
+    assert!(matches!(recover(db, Others::None), Err(RestoreError::InTheWay { .. })));
     fs::remove_file(db.as_path()).unwrap();
     fs::create_dir(db.as_path()).unwrap();
-    assert!(matches!(recover(db), Err(RestoreError::InTheWay { .. })));
+    assert!(matches!(recover(db, Others::None), Err(RestoreError::InTheWay { .. })));
     let nowhere = DbPath::new(place.db.directory().join("missing/app.db"));
-    recover(&nowhere).unwrap();
+    recover(&nowhere, Others::None).unwrap();
+}
+
+/// What an app may have open stays as it is, whatever a restore has left beside it.
+#[test]
+fn beside_an_app_nothing_is_replaced_moved_or_removed() {
+    let others = Others::MayUse;
+    for (name, live, left) in [
+        ("its first transaction", "", &["-journal"][..]),
+        ("an old file that was set aside", "", &[DbPath::ASIDE]),
+        ("a restore that was cut off at its side files", "old", &[".litevisor-staged", "-wal"]),
+        ("a restore that was cut off", "old", &[".litevisor-staged"]),
+    ] {
+        let place = Place::new();
+        let db = &place.db;
+        place.put(db.as_path(), live);
+        for suffix in left {
+            place.put(format!("{}{suffix}", db.as_path().display()), suffix);
+        }
+        let before: Vec<_> = place.files().into_iter().filter(|(name, _)| !name.contains("staged")).collect();
+        let done = recover(db, others);
+        assert_eq!(done.is_err(), left.contains(&DbPath::ASIDE), "{name}: {done:?}");
+        let after: Vec<_> = place.files().into_iter().filter(|(name, _)| !name.contains("staged")).collect();
+        assert_eq!(after, before, "{name}");
+        // And nothing verified takes its place.
+        if done.is_ok() {
+            place.put(db.staged(), "new");
+            assert!(matches!(run(db, true, others), Err(RestoreError::InTheWay { .. })), "{name}");
+            assert_eq!(fs::read_to_string(db.as_path()).unwrap(), live, "{name}");
+        }
+    }
+}
+
+#[test]
+fn beside_an_app_what_is_missing_appears() {
+    let place = Place::new();
+    let db = &place.db;
+    place.put(db.staged(), "new");
+    place.put(db.wal(), "stale");
+    assert_eq!(run(db, true, Others::MayUse).unwrap(), 2);
+    assert_eq!(place.files(), pairs(&[("app.db", "new")]));
+    // The app was faster by a moment.
+    place.put(db.staged(), "newer");
+    assert!(matches!(appear(db, &db.staged()), Err(RestoreError::InTheWay { .. })));
+    // A link that was not followed by its unlink.
+    recover(db, Others::MayUse).unwrap();
+    assert_eq!(place.files(), pairs(&[("app.db", "new")]));
 }

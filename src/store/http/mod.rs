@@ -2,9 +2,11 @@
 //! Never: knows a service, its addresses or its credentials.
 
 mod answer;
+mod body;
 mod client;
 mod content;
 
 pub(super) use answer::{failed, refused, with_hint};
-pub(super) use client::{Connector, client};
+pub(super) use body::body;
+pub(super) use client::{Connector, client, local_client};
 pub(super) use content::content_into;

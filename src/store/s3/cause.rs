@@ -64,7 +64,8 @@ pub(super) fn classify(operation: &str, status: u16, code: &str) -> (StoreErrorK
         (_, "NoSuchUpload") => (Unreachable, "the multipart upload is gone; it starts again"),
         (_, "RequestTimeTooSkewed") => (Denied, CLOCK),
         (_, "AuthorizationHeaderMalformed" | "IllegalLocationConstraintException") => (Denied, REGION),
-        (_, "ExpiredToken" | "InvalidToken" | "TokenRefreshRequired" | "InvalidAccessKeyId") => (Denied, EXPIRED),
+        (_, "InvalidAccessKeyId") => (Denied, EXPIRED),
+        (_, code) if has_expired(code) => (Denied, EXPIRED),
         (400, "RequestTimeout" | "IncompleteBody" | "BadDigest" | "XAmzContentSHA256Mismatch") => (Unreachable, ""),
         (404, _) if operation == "get" => (NotFound, ""),
         (404, _) => (Denied, NO_BUCKET),
@@ -76,6 +77,14 @@ pub(super) fn classify(operation: &str, status: u16, code: &str) -> (StoreErrorK
         (408 | 425 | 429 | 500..=599, _) => (Unreachable, ""),
         _ => (Invalid, ""),
     }
+}
+
+/// The keys were good once.
+pub(super) fn has_expired(code: &str) -> bool {
+    matches!(
+        code,
+        "ExpiredToken" | "ExpiredTokenException" | "RequestExpired" | "InvalidToken" | "TokenRefreshRequired"
+    )
 }
 
 const TRUST: &str = "the server's certificate is not trusted: set ca_file (or SSL_CERT_FILE) to the CA that signed it";

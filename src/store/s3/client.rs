@@ -1,41 +1,70 @@
-//! Builds the SDK's client, once, at the first request. In: the settings and the environment. Out: a client that never
-//! retries, asks no metadata service for a region, and trusts what `certs` says. Never: sends a request itself.
+//! Builds the SDK's client, once, at the first request. In: the settings and the environment. Out: a client that repeats
+//! nothing (but with new keys), asks no metadata service for a region, and trusts what `certs` says. Never: sends a request.
 
+use super::dialect::Dialect;
+use super::keys::{Files, Keys, Source};
+use super::provider::{self, Rules};
+use super::renewal::Renewal;
+use super::service::Service;
 use crate::model::Secret;
 use crate::store::{StoreSettings, certs};
 use aws_config::default_provider::credentials::DefaultCredentialsChain;
+use aws_config::meta::region::ProvideRegion;
+use aws_config::profile::ProfileFileRegionProvider;
 use aws_config::provider_config::ProviderConfig;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::config::{
-    BehaviorVersion, Credentials, Region, RequestChecksumCalculation, ResponseChecksumValidation,
+    BehaviorVersion, Credentials, IdentityCache, Region, RequestChecksumCalculation, ResponseChecksumValidation,
     SharedCredentialsProvider, SharedHttpClient, StalledStreamProtectionConfig,
 };
 use aws_smithy_http_client::{Builder, tls};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
+
+/// What most stores take.
+const GUESS: &str = "us-east-1";
 
 /// A host that drops packets: leave time for another try before the caller's deadline.
 const CONNECT: Duration = Duration::from_secs(5);
 
-pub(super) async fn build(settings: &StoreSettings) -> Result<Client, String> {
-    let region = Region::new(region(settings.s3.region.as_deref(), |name| std::env::var(name).ok()));
+pub(super) async fn build(settings: &StoreSettings) -> Result<Service, String> {
+    let rules = provider::rules(settings.endpoint.as_deref(), &settings.bucket);
+    let region = Region::new(match known_region(settings, &rules) {
+        Some(region) => region,
+        None => from_profile(settings).await.unwrap_or_else(|| GUESS.to_owned()),
+    });
     let fixed = fixed_credentials(settings);
     let plain = is_plain(settings.endpoint.as_deref());
-    // Without fixed keys a token service may be asked, and that is always https.
-    let tls = if plain && fixed.is_some() { None } else { Some(tls_client(settings).await?) };
-    let credentials = match (&tls, fixed) {
-        (Some(client), None) => chain(settings, region.clone(), client.clone()).await,
-        (_, fixed) => fixed.ok_or("no credentials")?,
+    let in_settings = settings.s3.access_key_id.is_some();
+    // Without keys in the settings a token service may be asked, and that is always https.
+    let tls = if plain && in_settings { None } else { Some(tls_client(settings).await?) };
+    let refused = Arc::new(AtomicBool::new(false));
+    let credentials = match (fixed, Files::of(&settings.s3), &tls) {
+        (_, Some(files), _) => SharedCredentialsProvider::new(Keys::new(Source::Files(files), Arc::clone(&refused))),
+        (Some(fixed), None, _) => fixed,
+        (None, None, Some(client)) => {
+            let source = chain(settings, region.clone(), client.clone());
+            SharedCredentialsProvider::new(Keys::new(source, Arc::clone(&refused)))
+        }
+        (None, None, None) => return Err("no credentials".to_owned()),
     };
+    let renewable = !in_settings || Files::of(&settings.s3).is_some();
     let http = tls.filter(|_| !plain).unwrap_or_else(|| Builder::new().build_http());
     let mut config = aws_sdk_s3::Config::builder()
         .behavior_version(BehaviorVersion::latest())
         .region(region)
         .credentials_provider(credentials)
+        // `keys` knows better when to ask again.
+        .identity_cache(IdentityCache::no_cache())
         .http_client(http)
-        .force_path_style(path_style(settings.s3.force_path_style, settings.endpoint.as_deref()))
-        .retry_config(RetryConfig::disabled())
+        .force_path_style(settings.s3.force_path_style.unwrap_or(rules.path_style))
+        .use_arn_region(true)
+        .retry_config(RetryConfig::standard().with_max_attempts(2).with_initial_backoff(Duration::from_millis(1)))
+        .retry_classifier(Renewal::new(renewable.then_some(refused)))
+        .interceptor(Dialect::new(&rules))
         .timeout_config(TimeoutConfig::builder().connect_timeout(CONNECT).build())
         // Deadlines are the caller's; one rule, not two.
         .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
@@ -43,7 +72,7 @@ pub(super) async fn build(settings: &StoreSettings) -> Result<Client, String> {
         .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
         .response_checksum_validation(ResponseChecksumValidation::WhenRequired);
     config.set_endpoint_url(settings.endpoint.clone());
-    Ok(Client::from_conf(config.build()))
+    Ok(Service::new(Client::from_conf(config.build()), rules))
 }
 
 /// What can be seen to be wrong without sending anything.
@@ -62,18 +91,27 @@ pub(super) fn check(settings: &StoreSettings) -> Result<(), String> {
     }
 }
 
-fn region(configured: Option<&str>, env: impl Fn(&str) -> Option<String>) -> String {
+/// Configured, the provider's only one, or of the environment. Never the machine's own metadata: it may be elsewhere.
+fn known_region(settings: &StoreSettings, rules: &Rules) -> Option<String> {
+    region(settings.s3.region.as_deref(), rules.region.as_deref(), |name| std::env::var(name).ok())
+}
+
+fn region(configured: Option<&str>, of_provider: Option<&str>, env: impl Fn(&str) -> Option<String>) -> Option<String> {
     let given = |text: &String| !text.is_empty();
     configured
         .map(str::to_owned)
         .filter(given)
+        .or_else(|| of_provider.map(str::to_owned))
         .or_else(|| env("AWS_REGION").filter(given))
         .or_else(|| env("AWS_DEFAULT_REGION").filter(given))
-        .unwrap_or_else(|| "us-east-1".to_owned())
 }
 
-fn path_style(forced: Option<bool>, endpoint: Option<&str>) -> bool {
-    forced.unwrap_or(endpoint.is_some())
+async fn from_profile(settings: &StoreSettings) -> Option<String> {
+    let mut profile = ProfileFileRegionProvider::builder();
+    if let Some(name) = &settings.s3.profile {
+        profile = profile.profile_name(name);
+    }
+    profile.build().region().await.map(|region| region.to_string())
 }
 
 fn is_plain(endpoint: Option<&str>) -> bool {
@@ -91,14 +129,17 @@ fn fixed_credentials(settings: &StoreSettings) -> Option<SharedCredentialsProvid
     Some(SharedCredentialsProvider::new(keys))
 }
 
-/// Environment, profile, web identity, container role, machine role: asked in this order at the first request.
-async fn chain(settings: &StoreSettings, region: Region, http: SharedHttpClient) -> SharedCredentialsProvider {
-    let config = ProviderConfig::default().with_region(Some(region.clone())).with_http_client(http);
-    let mut chain = DefaultCredentialsChain::builder().configure(config).region(region);
-    if let Some(profile) = &settings.s3.profile {
-        chain = chain.profile_name(profile);
-    }
-    SharedCredentialsProvider::new(chain.build().await)
+/// Environment, profile, web identity, container role, machine role: asked in this order.
+fn chain(settings: &StoreSettings, region: Region, http: SharedHttpClient) -> Source {
+    let profile = settings.s3.profile.clone();
+    Source::Chain(Box::new(move || {
+        let config = ProviderConfig::default().with_region(Some(region.clone())).with_http_client(http.clone());
+        let mut chain = DefaultCredentialsChain::builder().configure(config).region(region.clone());
+        if let Some(profile) = &profile {
+            chain = chain.profile_name(profile);
+        }
+        Box::pin(async move { SharedCredentialsProvider::new(chain.build().await) })
+    }))
 }
 
 async fn tls_client(settings: &StoreSettings) -> Result<SharedHttpClient, String> {
@@ -114,23 +155,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_region_comes_from_the_settings_then_the_environment() {
+    fn the_region_comes_from_the_settings_then_the_provider_then_the_environment() {
         let env = |pairs: &'static [(&str, &str)]| {
             move |name: &str| pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
         };
         let both = env(&[("AWS_REGION", "eu-1"), ("AWS_DEFAULT_REGION", "eu-2")]);
-        assert_eq!(region(Some("auto"), both), "auto");
-        assert_eq!(region(None, both), "eu-1");
-        assert_eq!(region(Some(""), env(&[("AWS_REGION", ""), ("AWS_DEFAULT_REGION", "eu-2")])), "eu-2");
-        assert_eq!(region(None, env(&[])), "us-east-1");
-    }
-
-    #[test]
-    fn path_style_follows_the_endpoint_unless_forced() {
-        assert!(path_style(None, Some("http://x")));
-        assert!(!path_style(None, None));
-        assert!(path_style(Some(true), None));
-        assert!(!path_style(Some(false), Some("http://x")));
+        assert_eq!(region(Some("own"), Some("auto"), both).as_deref(), Some("own"));
+        assert_eq!(region(None, Some("auto"), both).as_deref(), Some("auto"));
+        assert_eq!(region(None, None, both).as_deref(), Some("eu-1"));
+        let empty = env(&[("AWS_REGION", ""), ("AWS_DEFAULT_REGION", "eu-2")]);
+        assert_eq!(region(Some(""), None, empty).as_deref(), Some("eu-2"));
+        assert_eq!(region(None, None, env(&[])), None);
     }
 
     #[test]

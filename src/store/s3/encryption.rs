@@ -6,6 +6,7 @@ use crate::store::StoreSettings;
 use aws_sdk_s3::operation::complete_multipart_upload::builders::CompleteMultipartUploadFluentBuilder;
 use aws_sdk_s3::operation::create_multipart_upload::builders::CreateMultipartUploadFluentBuilder;
 use aws_sdk_s3::operation::get_object::builders::GetObjectFluentBuilder;
+use aws_sdk_s3::operation::head_object::builders::HeadObjectFluentBuilder;
 use aws_sdk_s3::operation::put_object::builders::PutObjectFluentBuilder;
 use aws_sdk_s3::operation::upload_part::builders::UploadPartFluentBuilder;
 use aws_sdk_s3::types::ServerSideEncryption;
@@ -68,6 +69,13 @@ impl Encryption {
     }
 
     pub(super) fn reading(&self, request: GetObjectFluentBuilder) -> GetObjectFluentBuilder {
+        request
+            .set_sse_customer_algorithm(self.algorithm())
+            .set_sse_customer_key(self.key())
+            .set_sse_customer_key_md5(self.md5())
+    }
+
+    pub(super) fn asking(&self, request: HeadObjectFluentBuilder) -> HeadObjectFluentBuilder {
         request
             .set_sse_customer_algorithm(self.algorithm())
             .set_sse_customer_key(self.key())

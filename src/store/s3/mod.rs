@@ -3,29 +3,35 @@
 
 mod cause;
 mod client;
+mod conditions;
+mod create;
+mod delete;
+mod dialect;
 mod encryption;
+mod keys;
+mod listing;
 mod multipart;
+mod provider;
+mod renewal;
+mod service;
+mod sweep;
 
 use super::chain::chain;
 use super::link::{self, Link};
-use super::parts::{self, overlap};
+use super::parts::overlap;
 use super::{Body, Object, Page, Put, Store, StoreError, StoreErrorKind, StoreFuture, StoreSettings};
-use super::{key, layout::Layout, limit::within, stamp};
+use super::{key, layout::Layout, limit::within};
 use crate::model::Deadline;
-use aws_sdk_s3::Client;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
-use aws_sdk_s3::operation::put_object::builders::PutObjectFluentBuilder;
-use aws_sdk_s3::primitives::ByteStream;
-use aws_sdk_s3::types::{Delete, ObjectIdentifier, StorageClass};
+use aws_sdk_s3::types::StorageClass;
 use bytes::Bytes;
 use encryption::Encryption;
-use md5::{Digest, Md5};
+use service::Service;
 use std::ops::Range;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 
 const CREATE: &str = "create";
-/// S3's limit for one DeleteObjects request.
-const DELETE_BATCH: usize = 1000;
 const MIN_PART: u64 = 5 << 20;
 const MAX_PART: u64 = 5 << 30;
 /// The smallest that S3 takes: memory counts for more than requests. Enough for an object of 48 GiB.
@@ -33,7 +39,7 @@ const DEFAULT_PART: u64 = 5 << 20;
 /// Parts under way at once: with the one being filled, this many plus one are in memory.
 const DEFAULT_CONCURRENCY: usize = 2;
 
-pub(super) type Links = link::Links<Client>;
+pub(super) type Links = link::Links<Service>;
 
 pub(super) struct S3Store {
     settings: StoreSettings,
@@ -43,7 +49,9 @@ pub(super) struct S3Store {
     part_size: usize,
     concurrency: usize,
     encryption: Encryption,
-    link: Arc<Link<Client>>,
+    link: Arc<Link<Service>>,
+    /// Uploads that a killed run left open were looked for.
+    swept: AtomicBool,
 }
 
 impl S3Store {
@@ -61,14 +69,22 @@ impl S3Store {
             concurrency: settings.concurrency.unwrap_or(DEFAULT_CONCURRENCY).max(1),
             encryption: Encryption::new(settings)?,
             link: links.to(settings),
+            swept: AtomicBool::new(false),
             settings: settings.clone(),
         })
     }
 
-    async fn client(&self) -> Result<&Client, StoreError> {
+    async fn service(&self) -> Result<&Service, StoreError> {
         self.link.client.get_or_try_init(|| client::build(&self.link.settings)).await.map_err(|detail| {
             StoreError::new(StoreErrorKind::Denied, "prepare the connection to", self.url.as_str(), detail)
         })
+    }
+
+    fn explain<E>(&self, operation: &'static str, key: &str, error: &SdkError<E>) -> StoreError
+    where
+        E: ProvideErrorMetadata + std::error::Error + 'static,
+    {
+        cause::explain(operation, &self.subject(key), self.settings.endpoint.as_deref(), error)
     }
 
     fn subject(&self, key: &str) -> String {
@@ -84,90 +100,6 @@ impl S3Store {
 
     fn storage_class(&self) -> Option<StorageClass> {
         self.settings.s3.storage_class.as_deref().map(StorageClass::from)
-    }
-
-    async fn list_all(&self, prefix: &str) -> Result<Vec<Object>, StoreError> {
-        let objects = self.pages(prefix, format!("{}{prefix}", self.root)).await?;
-        if objects.is_empty() && self.root == "/" {
-            // Some stores drop the slash that an empty path puts in front of every key.
-            return self.pages(prefix, prefix.to_owned()).await;
-        }
-        Ok(objects)
-    }
-
-    async fn pages(&self, prefix: &str, full: String) -> Result<Vec<Object>, StoreError> {
-        let client = self.client().await?;
-        let mut objects = Vec::new();
-        let mut token = None;
-        loop {
-            let page = client
-                .list_objects_v2()
-                .bucket(&self.settings.bucket)
-                .prefix(&full)
-                .set_continuation_token(token)
-                .send()
-                .await
-                .map_err(|error| {
-                    cause::explain("list", &self.subject(prefix), self.settings.endpoint.as_deref(), &error)
-                })?;
-            objects.extend(page.contents().iter().filter_map(|object| self.listed(object)));
-            token = page.next_continuation_token().map(str::to_owned);
-            if token.is_none() || !page.is_truncated().unwrap_or_default() {
-                return Ok(objects);
-            }
-        }
-    }
-
-    async fn page(&self, prefix: &str, after: &str) -> Result<Page, StoreError> {
-        let full = |key: &str| format!("{}{key}", self.root);
-        let request = self.client().await?.list_objects_v2().bucket(&self.settings.bucket).prefix(full(prefix));
-        let request = request.set_start_after((!after.is_empty()).then(|| full(after)));
-        let reply = request.send().await.map_err(|error| {
-            cause::explain("list", &self.subject(prefix), self.settings.endpoint.as_deref(), &error)
-        })?;
-        let objects: Vec<Object> = reply.contents().iter().filter_map(|object| self.listed(object)).collect();
-        let more = reply.is_truncated().unwrap_or_default();
-        if self.root == "/" && reply.contents().is_empty() || more && objects.is_empty() {
-            // A store that drops the slash of an empty path, or a page full of what is not ours: the long way.
-            let mut objects = self.list_all(prefix).await?;
-            objects.retain(|object| object.key.as_str() > after);
-            return Ok(Page { objects, more: false });
-        }
-        Ok(Page { objects, more })
-    }
-
-    /// The first components of all keys that have more of them.
-    async fn directories_of_root(&self) -> Result<Vec<String>, StoreError> {
-        let (client, mut names, mut token) = (self.client().await?, Vec::new(), None);
-        // "/" is what an empty path becomes: the names are then at the bucket's root.
-        let root = if self.root == "/" { "" } else { self.root.as_str() };
-        loop {
-            let request = client.list_objects_v2().bucket(&self.settings.bucket).prefix(root).delimiter("/");
-            let page = request.set_continuation_token(token).send().await.map_err(|error| {
-                cause::explain("list", &self.subject(""), self.settings.endpoint.as_deref(), &error)
-            })?;
-            let prefixes = page.common_prefixes().iter().filter_map(|common| common.prefix());
-            let found = prefixes.filter_map(|prefix| prefix.strip_prefix(root)?.strip_suffix('/'));
-            names.extend(found.filter(|name| key::is_object(name)).map(str::to_owned));
-            token = page.next_continuation_token().map(str::to_owned);
-            if token.is_none() || !page.is_truncated().unwrap_or_default() {
-                return Ok(names);
-            }
-        }
-    }
-
-    /// None for what is no object of ours: the marker of a directory, a key outside the root.
-    fn listed(&self, object: &aws_sdk_s3::types::Object) -> Option<Object> {
-        let full = object.key()?;
-        let key = full.strip_prefix(&self.root).or((self.root == "/").then_some(full))?;
-        if !key::is_object(key) {
-            return None;
-        }
-        Some(Object {
-            key: key.to_owned(),
-            size: u64::try_from(object.size()?).ok()?,
-            modified_ms: object.last_modified()?.to_millis().ok()?,
-        })
     }
 
     async fn fetch(&self, key: &str, range: Option<Range<u64>>) -> Result<Bytes, StoreError> {
@@ -190,13 +122,12 @@ impl S3Store {
             return Err(fail(StoreErrorKind::Invalid, "the range asked for is empty".to_owned()));
         }
         let header = range.as_ref().map(|range| format!("bytes={}-{}", range.start, range.end.saturating_sub(1)));
-        let request = self.client().await?.get_object().bucket(&self.settings.bucket).key(full).set_range(header);
+        let request =
+            self.service().await?.client.get_object().bucket(&self.settings.bucket).key(full).set_range(header);
         let mut reply = match self.encryption.reading(request).send().await {
             // The object ends before the range begins.
             Err(error) if cause::status(&error) == Some(416) && range.is_some() => return Ok(()),
-            reply => reply.map_err(|error| {
-                cause::explain("get", &self.subject(key), self.settings.endpoint.as_deref(), &error)
-            })?,
+            reply => reply.map_err(|error| self.explain("get", key, &error))?,
         };
         // A server that does not know ranges sends everything.
         let wanted = range.filter(|_| reply.content_range().is_none());
@@ -212,90 +143,6 @@ impl S3Store {
             return Err(fail(StoreErrorKind::Unreachable, format!("the reply ended after {got} bytes")));
         }
         Ok(())
-    }
-
-    async fn store_new(&self, key: &str, body: Body, unix_ms: i64, by: Deadline) -> Result<Put, StoreError> {
-        let full = self.full(CREATE, key)?;
-        let stamp = stamp::text(unix_ms).ok_or_else(|| {
-            StoreError::new(StoreErrorKind::Invalid, CREATE, self.subject(key), "the timestamp is beyond all calendars")
-        })?;
-        let mut source = parts::Parts::new(body, self.part_size);
-        let invalid =
-            |detail: &'static str| StoreError::new(StoreErrorKind::Invalid, CREATE, self.subject(key), detail);
-        let first = source.next().await.map_err(invalid)?.unwrap_or_default();
-        if source.is_done() {
-            return self.store_single(key, full, first, stamp).await;
-        }
-        let target =
-            multipart::Target { store: self, client: self.client().await?, key: full, subject: self.subject(key) };
-        target.upload(first, source, stamp, by).await
-    }
-
-    async fn store_single(&self, key: &str, full: String, body: Bytes, stamp: String) -> Result<Put, StoreError> {
-        let request = self.put_request(full, body).await?.metadata(stamp::NAME, stamp).if_none_match("*");
-        match request.send().await {
-            Ok(_) => Ok(Put::Created),
-            Err(error) if exists(&error) => Ok(Put::Exists),
-            Err(error) => Err(cause::explain(CREATE, &self.subject(key), self.settings.endpoint.as_deref(), &error)),
-        }
-    }
-
-    async fn replace(&self, key: &str, body: Bytes) -> Result<(), StoreError> {
-        let request = self.put_request(self.full("put", key)?, body).await?;
-        request
-            .send()
-            .await
-            .map(drop)
-            .map_err(|error| cause::explain("put", &self.subject(key), self.settings.endpoint.as_deref(), &error))
-    }
-
-    async fn put_request(&self, full: String, body: Bytes) -> Result<PutObjectFluentBuilder, StoreError> {
-        let request = self.client().await?.put_object().bucket(&self.settings.bucket).key(full);
-        let request = request.set_storage_class(self.storage_class()).body(ByteStream::from(body));
-        Ok(self.encryption.writing(request))
-    }
-
-    async fn remove(&self, keys: &[String]) -> Result<(), StoreError> {
-        let client = self.client().await?;
-        for batch in keys.chunks(DELETE_BATCH) {
-            let mut delete = Delete::builder().quiet(true);
-            for key in batch {
-                let id = ObjectIdentifier::builder().key(self.full("delete", key)?).build();
-                delete = delete.objects(id.map_err(|error| self.not_deleted(chain(&error)))?);
-            }
-            let delete = delete.build().map_err(|error| self.not_deleted(chain(&error)))?;
-            let request = client.delete_objects().bucket(&self.settings.bucket).delete(delete).customize();
-            // Stores that do not know the newer checksums insist on this one.
-            let request = request.mutate_request(|request| {
-                if let Some(md5) =
-                    request.body().bytes().map(|body| aws_smithy_types::base64::encode(Md5::digest(body)))
-                {
-                    request.headers_mut().insert("content-md5", md5);
-                }
-            });
-            let reply = request
-                .send()
-                .await
-                .map_err(|error| cause::explain("delete in", &self.url, self.settings.endpoint.as_deref(), &error))?;
-            if let Some(error) = reply.errors().iter().find(|error| error.code() != Some("NoSuchKey")) {
-                return Err(self.refused_deletion(error));
-            }
-        }
-        Ok(())
-    }
-
-    fn not_deleted(&self, detail: String) -> StoreError {
-        StoreError::new(StoreErrorKind::Invalid, "delete in", self.url.as_str(), detail)
-    }
-
-    /// The request went through, but one key of it did not; there is no status for that, only a code.
-    fn refused_deletion(&self, error: &aws_sdk_s3::types::Error) -> StoreError {
-        let code = error.code().unwrap_or_default();
-        let status = if code == "AccessDenied" { 403 } else { 503 };
-        let (kind, hint) = cause::classify("delete in", status, code);
-        let key = error.key().and_then(|key| key.strip_prefix(&self.root)).unwrap_or_default();
-        let detail = format!("{code} {}; {hint}", error.message().unwrap_or_default());
-        StoreError::new(kind, "delete", self.subject(key), detail.trim_end_matches("; ").to_owned())
     }
 }
 
@@ -361,9 +208,4 @@ impl Store for S3Store {
     fn delete<'a>(&'a self, keys: &'a [String], by: Deadline) -> StoreFuture<'a, ()> {
         Box::pin(async move { within(by, "delete in", &self.url, self.link.in_turn(self.remove(keys))).await })
     }
-}
-
-/// The condition `If-None-Match: *` was not met.
-fn exists<E: ProvideErrorMetadata>(error: &SdkError<E>) -> bool {
-    cause::status(error) == Some(412)
 }

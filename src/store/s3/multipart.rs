@@ -1,7 +1,9 @@
 //! One multipart upload, from creation to a conditional completion. In: parts. Out: the object, or nothing at all. Never:
 //! leaves the upload open: whatever ends the work, also a caller that stops waiting, aborts it.
 
-use super::{CREATE, S3Store, cause, exists};
+use super::conditions::{Conditions, exists};
+use super::service::Service;
+use super::{CREATE, S3Store, cause};
 use crate::model::Deadline;
 use crate::store::{Put, StoreError, StoreErrorKind, limit::within, retry};
 use crate::store::{parts::Parts, stamp};
@@ -25,7 +27,8 @@ type PartFuture<'a> = Pin<Box<dyn Future<Output = Result<CompletedPart, StoreErr
 
 pub(super) struct Target<'a> {
     pub(super) store: &'a S3Store,
-    pub(super) client: &'a Client,
+    pub(super) service: &'a Service,
+    pub(super) conditions: Conditions,
     pub(super) key: String,
     pub(super) subject: String,
 }
@@ -41,7 +44,7 @@ impl Target<'_> {
         let id =
             retry::run(by, SHORT_TRY, |_, _| {}, |by| within(by, CREATE, &self.subject, self.start(&stamp))).await?;
         let mut open = OpenUpload {
-            client: self.client.clone(),
+            client: self.service.client.clone(),
             bucket: self.store.settings.bucket.clone(),
             key: self.key.clone(),
             id: Some(id.clone()),
@@ -51,7 +54,10 @@ impl Target<'_> {
             Err(error) => Err(error),
         };
         match result {
-            Ok(Put::Created) => open.id = None,
+            Ok(Put::Created) => {
+                open.id = None;
+                self.store.sweep(self.service);
+            }
             // A refused completion leaves the upload open too.
             _ => open.abort().await,
         }
@@ -59,7 +65,7 @@ impl Target<'_> {
     }
 
     async fn start(&self, stamp: &str) -> Result<String, StoreError> {
-        let request = self.client.create_multipart_upload().bucket(&self.store.settings.bucket).key(&self.key);
+        let request = self.service.client.create_multipart_upload().bucket(&self.store.settings.bucket).key(&self.key);
         let request = request.set_storage_class(self.store.storage_class()).metadata(stamp::NAME, stamp);
         let reply = self.store.encryption.starting(request).send().await.map_err(|error| self.explain(&error))?;
         let missing = || StoreError::new(StoreErrorKind::Invalid, CREATE, &self.subject, "the reply names no upload");
@@ -119,7 +125,7 @@ impl Target<'_> {
     }
 
     async fn send_once(&self, id: &str, number: i32, body: Bytes, by: Deadline) -> Result<CompletedPart, StoreError> {
-        let request = self.client.upload_part().bucket(&self.store.settings.bucket).key(&self.key);
+        let request = self.service.client.upload_part().bucket(&self.store.settings.bucket).key(&self.key);
         let request = request.upload_id(id).part_number(number).body(ByteStream::from(body));
         let request = self.store.encryption.sending(request);
         within(by, CREATE, &self.subject, async {
@@ -131,28 +137,32 @@ impl Target<'_> {
 
     async fn complete(&self, id: &str, parts: Vec<CompletedPart>, by: Deadline) -> Result<Put, StoreError> {
         let parts = CompletedMultipartUpload::builder().set_parts(Some(parts)).build();
-        retry::run(
-            by,
-            SHORT_TRY,
-            |_, _| {},
-            |by| {
-                let request =
-                    self.client.complete_multipart_upload().bucket(&self.store.settings.bucket).key(&self.key);
-                let request = request.upload_id(id).multipart_upload(parts.clone()).if_none_match("*");
-                let request = self.store.encryption.completing(request);
-                within(by, CREATE, &self.subject, async {
-                    match request.send().await {
-                        Ok(_) => Ok(Ok(Put::Created)),
-                        Err(error) if exists(&error) => Ok(Ok(Put::Exists)),
-                        // Gone (an earlier try went through, or somebody aborted it) or in conflict with another writer:
-                        // only a whole new upload can tell.
-                        Err(error) if matches!(cause::status(&error), Some(404 | 409)) => Ok(Err(self.explain(&error))),
-                        Err(error) => Err(self.explain(&error)),
-                    }
-                })
-            },
-        )
-        .await?
+        let once = |by| within(by, CREATE, &self.subject, self.complete_once(id, parts.clone()));
+        retry::run(by, SHORT_TRY, |_, _| {}, once).await?
+    }
+
+    /// The outer error is worth another try of this, the inner one is not.
+    async fn complete_once(
+        &self,
+        id: &str,
+        parts: CompletedMultipartUpload,
+    ) -> Result<Result<Put, StoreError>, StoreError> {
+        let (store, service) = (self.store, self.service);
+        // Who honours the condition of a put may still not know it here.
+        if !service.rules.honours_in_parts && store.etag(service, &self.key).await?.is_some() {
+            return Ok(Ok(Put::Exists));
+        }
+        let request = service.client.complete_multipart_upload().bucket(&store.settings.bucket).key(&self.key);
+        let request = request.upload_id(id).multipart_upload(parts);
+        let request = request.set_if_none_match((self.conditions != Conditions::Refused).then(|| "*".to_owned()));
+        match store.encryption.completing(request).send().await {
+            Ok(reply) => Ok(store.is_ours(service, self.conditions, &self.key, reply.e_tag()).await),
+            Err(error) if exists(&error) => Ok(Ok(Put::Exists)),
+            // Gone (an earlier try went through, or somebody aborted it) or in conflict with another writer:
+            // only a whole new upload can tell.
+            Err(error) if matches!(cause::status(&error), Some(404 | 409)) => Ok(Err(self.explain(&error))),
+            Err(error) => Err(self.explain(&error)),
+        }
     }
 
     fn explain<E>(&self, error: &aws_sdk_s3::error::SdkError<E>) -> StoreError

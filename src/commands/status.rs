@@ -1,0 +1,173 @@
+//! `litevisor status`: how the running supervisor stands, for people as a table, for programs as JSON.
+
+use super::ask::Supervisor;
+use crate::exit;
+use crate::model::Moment;
+use crate::observe::{complain, say};
+use serde_json::Value;
+use std::fmt::Write;
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
+
+const LIMIT: Duration = Duration::from_secs(5);
+
+pub fn status(config: Option<PathBuf>, socket: Option<PathBuf>, as_json: bool) -> u8 {
+    let supervisor = match Supervisor::find(config, socket) {
+        Ok(supervisor) => supervisor,
+        Err(code) => return code,
+    };
+    let reply = match supervisor.ask("GET", "/status", LIMIT) {
+        Ok(reply) => reply,
+        Err(error) => {
+            complain(&error.to_string());
+            return exit::UNAVAILABLE;
+        }
+    };
+    match serde_json::from_str::<Value>(&reply.body) {
+        Ok(value) if reply.status == 200 => {
+            let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+            let now_ms = i64::try_from(now.as_millis()).unwrap_or(i64::MAX);
+            say(&if as_json { format!("{value:#}\n") } else { text(&value, now_ms) });
+            0
+        }
+        _ => {
+            complain(reply.body.trim_end());
+            exit::UNAVAILABLE
+        }
+    }
+}
+
+fn text(value: &Value, now_ms: i64) -> String {
+    let mut out = String::new();
+    let at = |pointer: &str| value.pointer(pointer);
+    let word = |pointer: &str| at(pointer).and_then(Value::as_str).unwrap_or("?");
+    let number = |pointer: &str| at(pointer).and_then(Value::as_i64).unwrap_or(0);
+    let up = span(since(at("/started"), now_ms).unwrap_or_default());
+    let _ = write!(out, "litevisor {}, pid {}, for {up}: {}", word("/version"), number("/pid"), word("/phase"));
+    if at("/ready").and_then(Value::as_bool) == Some(false) {
+        let reasons = at("/reasons").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+        let reasons: Vec<&str> = reasons.iter().filter_map(Value::as_str).collect();
+        let _ = write!(out, "; not ready: {}", reasons.join("; "));
+    }
+    let app = match (at("/app/pid").and_then(Value::as_i64), at("/app/ended").and_then(Value::as_str)) {
+        (Some(pid), _) => format!("pid {pid}, for {}", span(since(at("/app/started"), now_ms).unwrap_or_default())),
+        (None, Some(ended)) => ended.to_owned(),
+        (None, None) => "not started".to_owned(),
+    };
+    let _ = writeln!(out, "\napp: {app}, {} restarts", number("/app/restarts"));
+    let databases = at("/databases").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    if !databases.is_empty() {
+        let rows: Vec<_> = databases.iter().map(|database| row(database, now_ms)).collect();
+        table(&mut out, &rows);
+    }
+    for database in databases {
+        let word = |key: &str| database.get(key).and_then(Value::as_str);
+        if let Some(problem) = word("problem") {
+            let _ = writeln!(out, "{}: {problem}", word("database").unwrap_or("?"));
+        }
+    }
+    out
+}
+
+const HEAD: [&str; 7] = ["DATABASE", "STATE", "COMMITTED", "UPLOADED", "BEHIND", "WAL", "LAST UPLOAD"];
+
+fn row(database: &Value, now_ms: i64) -> [String; HEAD.len()] {
+    let at = |pointer: &str| database.pointer(pointer);
+    let word = |pointer: &str| at(pointer).and_then(Value::as_str);
+    let number = |pointer: &str| at(pointer).and_then(Value::as_u64);
+    let txid = |pointer: &str| word(pointer).map_or("-", |txid| txid.trim_start_matches('0')).to_owned();
+    let state = match number("/progress/bytes").zip(number("/progress/of")) {
+        Some((bytes, of)) if of > 0 => format!("restoring {} %", bytes.saturating_mul(100) / of),
+        _ => word("/state").unwrap_or("?").replace('_', " "),
+    };
+    let behind = match at("/lag_seconds").and_then(Value::as_f64).zip(number("/lag_bytes")) {
+        None => "-".to_owned(),
+        Some((0.0, _)) => "0 s".to_owned(),
+        Some((seconds, 0)) => format!("{seconds:.1} s"),
+        Some((seconds, bytes)) => format!("{seconds:.1} s, {}", size(bytes)),
+    };
+    [
+        word("/database").unwrap_or("?").to_owned(),
+        state,
+        txid("/committed"),
+        txid("/uploaded"),
+        behind,
+        number("/wal_bytes").map_or("-".to_owned(), size),
+        since(at("/last_upload"), now_ms).map_or("-".to_owned(), |ago| format!("{} ago", span(ago))),
+    ]
+}
+
+fn table(out: &mut String, rows: &[[String; HEAD.len()]]) {
+    let head = HEAD.map(String::from);
+    let all = || std::iter::once(&head).chain(rows);
+    let width = |column: usize| all().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
+    let widths: Vec<usize> = (0..HEAD.len()).map(|column| width(column).unwrap_or(0)).collect();
+    for row in all() {
+        let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        let _ = writeln!(out, "{}", cells.join("  ").trim_end());
+    }
+}
+
+/// Milliseconds since a time in RFC 3339; None: there is none.
+fn since(time: Option<&Value>, now_ms: i64) -> Option<u64> {
+    let Moment(then_ms) = Moment::parse(time?.as_str()?)?;
+    Some(u64::try_from(now_ms.saturating_sub(then_ms)).unwrap_or(0))
+}
+
+fn span(ms: u64) -> String {
+    let seconds = ms / 1000;
+    match seconds {
+        0..60 => format!("{seconds} s"),
+        60..3600 => format!("{} min", seconds / 60),
+        3600..86_400 => format!("{} h {} min", seconds / 3600, seconds % 3600 / 60),
+        _ => format!("{} d {} h", seconds / 86_400, seconds % 86_400 / 3600),
+    }
+}
+
+fn size(bytes: u64) -> String {
+    match bytes {
+        0..1024 => format!("{bytes} B"),
+        1024..1_048_576 => format!("{} KiB", bytes >> 10),
+        _ => format!("{:.1} MiB", bytes as f64 / 1_048_576.0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_table_for_people() {
+        let value = json!({
+            "version": "0.1.0", "pid": 1, "started": "2026-05-04T12:00:00Z", "phase": "running", "ready": true, "reasons": [],
+            "app": { "pid": 7, "started": "2026-05-04T12:00:30Z", "restarts": 2, "ended": "exited with status 1" },
+            "databases": [
+                { "database": "/data/app.db", "state": "failing", "problem": "no route", "committed": "000000000000002f",
+                  "uploaded": "000000000000002e", "lag_seconds": 12.34, "lag_bytes": 4096, "wal_bytes": 5242880,
+                  "last_upload": "2026-05-04T13:01:00Z" },
+                { "database": "/data/b.db", "state": "restoring", "progress": { "bytes": 5, "of": 20 }, "problem": null },
+            ],
+        });
+        let now = Moment::parse("2026-05-04T13:01:42Z").unwrap().0;
+        let expected = "\
+litevisor 0.1.0, pid 1, for 1 h 1 min: running
+app: pid 7, for 1 h 1 min, 2 restarts
+DATABASE      STATE           COMMITTED  UPLOADED  BEHIND         WAL      LAST UPLOAD
+/data/app.db  failing         2f         2e        12.3 s, 4 KiB  5.0 MiB  42 s ago
+/data/b.db    restoring 25 %  -          -         -              -        -
+/data/app.db: no route
+";
+        assert_eq!(text(&value, now), expected);
+    }
+
+    #[test]
+    fn before_the_app_and_without_databases() {
+        let value =
+            json!({ "phase": "restoring", "ready": false, "reasons": ["restoring", "x"], "app": { "pid": null } });
+        assert_eq!(
+            text(&value, 0),
+            "litevisor ?, pid 0, for 0 s: restoring; not ready: restoring; x\napp: not started, 0 restarts\n"
+        );
+    }
+}

@@ -1,0 +1,137 @@
+//! A `Snapshot` as JSON, for `status`; and what a sync came to: pure.
+
+use super::board::{DatabaseView, Snapshot};
+use super::health;
+use super::sync::Synced;
+use crate::model::{Moment, Txid};
+use crate::replicate::Status;
+use serde_json::{Value, json};
+use std::time::{Duration, Instant, SystemTime};
+
+pub fn status(snapshot: &Snapshot, max_lag: Option<Duration>) -> Value {
+    let app = &snapshot.app;
+    let reasons = health::unready(snapshot, max_lag);
+    json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "pid": std::process::id(),
+        "started": time(snapshot.started),
+        "phase": snapshot.phase.name(),
+        "ready": reasons.is_empty(),
+        "reasons": reasons,
+        "app": {
+            "pid": app.pid,
+            "started": app.started.map(time),
+            "restarts": app.restarts,
+            "ended": app.ended,
+        },
+        "databases": snapshot.databases.iter().map(|view| database(view, snapshot.now)).collect::<Vec<_>>(),
+    })
+}
+
+fn database(view: &DatabaseView, now: Instant) -> Value {
+    let mut value = json!({
+        "database": view.db,
+        "replica": view.replica,
+        "state": health::state(view).name(),
+        "problem": health::problem(view),
+    });
+    let Some(object) = value.as_object_mut() else { return value };
+    if let Some(pace) = view.progress {
+        object.insert("progress".into(), json!({ "bytes": pace.done, "of": pace.total }));
+    }
+    if let Some(restore) = &view.restore {
+        let seconds = round(restore.took);
+        let told = json!({ "outcome": restore.outcome, "bytes": restore.bytes, "seconds": seconds });
+        object.insert("restore".into(), told);
+    }
+    if let (Some(status), Value::Object(more)) = (&view.status, of_status(view.status.as_ref(), now)) {
+        object.extend(more);
+        object.insert("upkeep".into(), upkeep(status));
+    }
+    value
+}
+
+fn of_status(status: Option<&Status>, now: Instant) -> Value {
+    let Some(status) = status else { return Value::Null };
+    json!({
+        "committed": txid(status.captured.0.max(status.uploaded.0)),
+        "uploaded": txid(status.uploaded.0),
+        "lag_seconds": round(status.lag(now)),
+        "lag_bytes": status.lag_bytes,
+        "wal_bytes": status.wal_bytes,
+        "spilled_bytes": status.spilled_bytes,
+        "last_upload": status.uploaded_at.map(time),
+        "uploads": status.uploads,
+        "sent_bytes": status.bytes,
+        "failures": status.failures,
+    })
+}
+
+fn upkeep(status: &Status) -> Value {
+    let upkeep = &status.upkeep;
+    json!({
+        "snapshots": upkeep.snapshots,
+        "last_snapshot": upkeep.snapshot_at.map(time),
+        "compactions": upkeep.merges,
+        "deleted_files": upkeep.deleted_files,
+        "sent_bytes": upkeep.bytes,
+        "failures": upkeep.failures,
+    })
+}
+
+pub fn synced(databases: &[Synced]) -> Value {
+    let one = |db: &Synced| {
+        json!({
+            "database": db.database,
+            "complete": db.complete,
+            "fenced": db.fenced,
+            "committed": db.committed,
+            "uploaded": db.uploaded,
+            "missing": db.missing,
+        })
+    };
+    json!({
+        "complete": databases.iter().all(|db| db.complete),
+        "databases": databases.iter().map(one).collect::<Vec<_>>(),
+    })
+}
+
+fn txid(txid: Txid) -> Option<String> {
+    (txid != Txid::NONE).then(|| txid.to_string())
+}
+
+fn time(time: SystemTime) -> String {
+    let ms = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_millis();
+    Moment(i64::try_from(ms).unwrap_or(i64::MAX)).to_string()
+}
+
+/// Seconds with three decimals.
+fn round(span: Duration) -> f64 {
+    (span.as_secs_f64() * 1000.0).round() / 1000.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Captured, Uploaded};
+    use crate::observe::board::{Board, Phase};
+
+    #[test]
+    fn what_programs_read() {
+        let status = Status { captured: Captured(Txid(47)), uploaded: Uploaded(Txid(46)), ..Status::default() };
+        let replicated = DatabaseView { db: "/d/a.db".into(), status: Some(status), ..DatabaseView::default() };
+        let restoring = DatabaseView { db: "/d/b.db".into(), progress: Some(Default::default()), ..Default::default() };
+        let databases = vec![replicated, restoring];
+        let snapshot = Snapshot { phase: Phase::Running, databases, ..Board::default().snapshot() };
+        let value = super::status(&snapshot, None);
+        let at = |pointer: &str| value.pointer(pointer).unwrap_or(&Value::Null).clone();
+        assert_eq!((at("/phase"), at("/ready"), at("/reasons")), ("running".into(), true.into(), json!([])));
+        assert_eq!(at("/databases/0/committed"), "000000000000002f");
+        assert_eq!(
+            (at("/databases/0/uploaded"), at("/databases/0/lag_seconds")),
+            ("000000000000002e".into(), json!(0.0))
+        );
+        assert_eq!((at("/databases/1/state"), at("/databases/1/progress/of")), ("restoring".into(), 0.into()));
+        assert_eq!((at("/databases/1/committed"), at("/app/pid")), (Value::Null, Value::Null));
+    }
+}

@@ -1,0 +1,143 @@
+//! Tokens: kept, renewed before they expire, dropped when they are refused. In: where they come from. Out: one that is good
+//! for a while. Never: asks before the first request, or lets a late renewal stop requests while the old one is good.
+
+use super::exchange::Exchange;
+use crate::model::Secret;
+use crate::store::StoreErrorKind;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Before its end. A metadata server hands out the same token until shortly before that, then another.
+const EARLY: Duration = Duration::from_secs(225);
+/// A renewal that is not through by then: the old one is used, and later it is tried again.
+const RENEWAL: Duration = Duration::from_secs(5);
+const NEXT_TRY: Duration = Duration::from_secs(10);
+
+pub(super) type Failure = (StoreErrorKind, String);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Token {
+    pub bearer: Secret,
+    renew_at: Instant,
+    expires_at: Instant,
+}
+
+impl Token {
+    /// `life`: how long it is good from `now` on.
+    pub(super) fn new(bearer: Secret, life: Duration, now: Instant) -> Token {
+        // One that lives only shortly is used for half of its life.
+        let use_for = life.saturating_sub(EARLY).max(life / 2);
+        let at = |span| now.checked_add(span).unwrap_or(now);
+        Token { bearer, renew_at: at(use_for), expires_at: at(life) }
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Verdict {
+    Use(Secret),
+    /// Good for now.
+    Renew(Secret),
+    Fetch,
+}
+
+fn verdict(token: Option<&Token>, now: Instant) -> Verdict {
+    match token {
+        Some(token) if now < token.renew_at => Verdict::Use(token.bearer.clone()),
+        Some(token) if now < token.expires_at => Verdict::Renew(token.bearer.clone()),
+        _ => Verdict::Fetch,
+    }
+}
+
+pub(super) struct Tokens {
+    /// None: nothing is asked for.
+    exchange: Option<Exchange>,
+    kept: Mutex<Option<Token>>,
+    /// One asks, the others wait for the answer.
+    turn: tokio::sync::Mutex<()>,
+}
+
+impl Tokens {
+    pub(super) fn new(exchange: Option<Exchange>) -> Tokens {
+        Tokens { exchange, kept: Mutex::default(), turn: tokio::sync::Mutex::const_new(()) }
+    }
+
+    /// None when requests need no token.
+    pub(super) async fn bearer(&self) -> Result<Option<Secret>, Failure> {
+        let Some(exchange) = &self.exchange else { return Ok(None) };
+        match self.verdict() {
+            Verdict::Use(bearer) => Ok(Some(bearer)),
+            Verdict::Renew(old) => Ok(Some(self.renewed(exchange).await.unwrap_or(old))),
+            Verdict::Fetch => self.fetched(exchange).await.map(Some),
+        }
+    }
+
+    /// The service does not take it (any more).
+    pub(super) fn refused(&self, bearer: &Secret) {
+        let mut kept = self.kept();
+        if kept.as_ref().is_some_and(|token| token.bearer == *bearer) {
+            *kept = None;
+        }
+    }
+
+    async fn fetched(&self, exchange: &Exchange) -> Result<Secret, Failure> {
+        let _turn = self.turn.lock().await;
+        // Somebody else may have asked meanwhile.
+        if let Verdict::Use(bearer) | Verdict::Renew(bearer) = self.verdict() {
+            return Ok(bearer);
+        }
+        let token = exchange.token().await?;
+        Ok(self.keep(token))
+    }
+
+    /// None when it is somebody else's turn, or nothing came of it.
+    async fn renewed(&self, exchange: &Exchange) -> Option<Secret> {
+        let _turn = self.turn.try_lock().ok()?;
+        // Said before: whoever stops waiting for this one leaves the next try for later, too.
+        if let Some(token) = self.kept().as_mut() {
+            token.renew_at = Instant::now().checked_add(NEXT_TRY).unwrap_or(token.renew_at);
+        }
+        let token = tokio::time::timeout(RENEWAL, exchange.token()).await.ok()?.ok()?;
+        Some(self.keep(token))
+    }
+
+    fn keep(&self, token: Token) -> Secret {
+        let bearer = token.bearer.clone();
+        *self.kept() = Some(token);
+        bearer
+    }
+
+    fn verdict(&self) -> Verdict {
+        verdict(self.kept().as_ref(), Instant::now())
+    }
+
+    fn kept(&self) -> std::sync::MutexGuard<'_, Option<Token>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_renewed_before_its_end() {
+        let now = Instant::now();
+        let bearer = || Secret::new("t");
+        for (life, used_for) in [(3600, 3375), (500, 275), (300, 150), (2, 1)] {
+            let token = Token::new(bearer(), Duration::from_secs(life), now);
+            let at = |seconds| verdict(Some(&token), now + Duration::from_secs(seconds));
+            assert_eq!(at(0), Verdict::Use(bearer()), "{life}");
+            assert_eq!(at(used_for - 1), Verdict::Use(bearer()), "{life}");
+            assert_eq!(at(used_for), Verdict::Renew(bearer()), "{life}");
+            assert_eq!(at(life - 1), Verdict::Renew(bearer()), "{life}");
+            assert_eq!(at(life), Verdict::Fetch, "{life}");
+        }
+        assert_eq!(verdict(None, now), Verdict::Fetch);
+        assert_eq!(verdict(Some(&Token::new(bearer(), Duration::ZERO, now)), now), Verdict::Fetch);
+    }
+
+    #[tokio::test]
+    async fn an_emulator_needs_none() {
+        assert_eq!(Tokens::new(None).bearer().await.unwrap(), None);
+    }
+}

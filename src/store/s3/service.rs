@@ -1,0 +1,24 @@
+//! What the stores of one service and set of keys share: the client, the provider's rules, and what was found out about it
+//! while it was used. Built once, at the first request.
+
+use super::conditions::Conditions;
+use super::provider::Rules;
+use aws_sdk_s3::Client;
+use std::sync::atomic::AtomicBool;
+use tokio::sync::OnceCell;
+
+pub(in crate::store) struct Service {
+    pub(super) client: Client,
+    pub(super) rules: Rules,
+    /// Found out by `conditions`.
+    pub(super) conditions: OnceCell<Conditions>,
+    /// It refused to delete many in one request.
+    pub(super) one_by_one: AtomicBool,
+}
+
+impl Service {
+    pub(super) fn new(client: Client, rules: Rules) -> Service {
+        let one_by_one = AtomicBool::new(!rules.deletes_many);
+        Service { client, rules, conditions: OnceCell::new(), one_by_one }
+    }
+}
