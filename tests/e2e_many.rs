@@ -57,6 +57,7 @@ impl Place {
             Replica::S3 { endpoint, bucket, prefix } => {
                 Replica::S3 { endpoint: endpoint.clone(), bucket: bucket.clone(), prefix: format!("{prefix}/{name}") }
             }
+            Replica::Gs { .. } | Replica::Abs { .. } => panic!("{:?} is tried elsewhere", self.replicas),
         }
     }
 
@@ -208,7 +209,7 @@ fn databases_of_a_directory_come_and_come_back(place: &Place) {
             std::fs::create_dir_all(root.join("plain/ltx")).unwrap();
             std::fs::create_dir_all(root.join("empty.db/sub")).unwrap();
         }
-        Replica::S3 { .. } => {}
+        Replica::S3 { .. } | Replica::Gs { .. } | Replica::Abs { .. } | Replica::Sftp(_) => {}
     }
     place.wipe();
     let mut run = place.start(&place.as_directory(""), "", SLEEP);
