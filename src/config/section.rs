@@ -2,7 +2,7 @@
 //! What is asked for is what is valid, so a key cannot be known and ignored. Pure but for the files of secrets, which
 //! are read through the handed-in function.
 
-use super::expand::expand;
+use super::expand::{self, expand};
 use super::nearest::hint;
 use super::problem::Place;
 use super::reader::Reader;
@@ -39,6 +39,8 @@ struct Entry<'t> {
     name: String,
     offset: usize,
     value: Option<DeValue<'t>>,
+    /// `"${VAR:-}"` with nothing in VAR: as if it were not written.
+    absent: bool,
 }
 
 pub struct Section<'r, 't> {
@@ -56,9 +58,14 @@ impl<'r, 't> Section<'r, 't> {
     }
 
     fn new(reader: &'r Reader<'r>, name: String, place: Place, table: DeTable<'t>) -> Section<'r, 't> {
+        let absent = |value: &DeValue<'_>| match value {
+            DeValue::String(text) => expand::may_be_unset(text).is_some_and(|name| is_unset(reader, name)),
+            _ => false,
+        };
         let entries = table.into_iter().map(|(key, value)| Entry {
             offset: key.span().start,
             name: key.into_inner().into_owned(),
+            absent: absent(value.get_ref()),
             value: Some(value.into_inner()),
         });
         Section { reader, name, place, entries: entries.collect(), known: Vec::new() }
@@ -73,7 +80,7 @@ impl<'r, 't> Section<'r, 't> {
         let dotted = self.dotted(key);
         let entry = self.entries.iter_mut().find(|entry| entry.name == key)?;
         let place = self.reader.place(entry.offset, dotted);
-        entry.value.take().map(|value| At { value, place })
+        entry.value.take().filter(|_| !entry.absent).map(|value| At { value, place })
     }
 
     pub fn complain(&self, place: &Place, message: impl Into<String>) {
@@ -82,7 +89,7 @@ impl<'r, 't> Section<'r, 't> {
 
     /// Where `key` was written, when it was; asking does not make it valid.
     pub fn written(&self, key: &str) -> Option<Place> {
-        let entry = self.entries.iter().find(|entry| entry.name == key)?;
+        let entry = self.entries.iter().find(|entry| entry.name == key && !entry.absent)?;
         Some(self.reader.place(entry.offset, self.dotted(key)))
     }
 
@@ -357,6 +364,10 @@ impl<'r, 't> Section<'r, 't> {
             self.complain(&place, message);
         }
     }
+}
+
+fn is_unset(reader: &Reader<'_>, name: &str) -> bool {
+    (reader.outside.env)(name).is_none_or(|value| value.is_empty())
 }
 
 fn is_table(value: Option<&DeValue<'_>>) -> bool {

@@ -5,6 +5,7 @@
 pub mod azurite;
 pub mod bank;
 pub mod disk;
+pub mod fake_gcs;
 pub mod gate;
 pub mod litestream;
 pub mod litevisor;
@@ -12,6 +13,7 @@ pub mod process;
 pub mod replica;
 pub mod seaweed;
 pub mod site;
+pub mod sshd;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
