@@ -41,7 +41,6 @@ pub enum Action {
         subject: Option<OsString>,
         quick: bool,
     },
-    Check,
     /// How the running supervisor stands.
     Status {
         socket: Option<PathBuf>,
@@ -56,6 +55,14 @@ pub enum Action {
     Healthcheck {
         socket: Option<PathBuf>,
         live: bool,
+    },
+    Check {
+        /// Touch the replicas, too.
+        connect: bool,
+    },
+    /// Print a litestream.yml as our own configuration.
+    Import {
+        file: PathBuf,
     },
 }
 
@@ -112,6 +119,7 @@ enum Commands {
     Status(ops::Status),
     Sync(ops::Sync),
     Healthcheck(ops::Healthcheck),
+    Import(Import),
 }
 
 /// Restore, start the app, replicate while it runs, flush at the end
@@ -207,15 +215,28 @@ struct Verify {
 
 /// Check the configuration and print the effective one, without secrets
 #[derive(Args)]
-#[command(after_help = "Exit: 0 usable; 78 not, with every problem's line and key.\n\n\
-                  Example:\n  litevisor check --config supervisor.toml")]
+#[command(after_help = "--connect lists each replica, creates one small object beside it\n\
+                  (litevisor-check-….txt), reads it and deletes it. Nothing else is touched.\n\n\
+                  Exit: 0 usable; 69 a replica is away or a right is missing (each is named),\n\
+                  78 bad configuration, with every problem's line and key.\n\n\
+                  Example:\n  litevisor check --config supervisor.toml --connect")]
 struct Check {
-    #[arg(long, hide = true)]
+    /// Also try what litevisor must be able to do in each replica
+    #[arg(long)]
     connect: bool,
 }
 
-/// Commands of the design that come later: named so that nobody takes them for typing errors.
-const LATER: [&str; 1] = ["import"];
+/// Print a litestream.yml as a supervisor.toml
+#[derive(Args)]
+#[command(after_help = "Comments tell what has no counterpart, and why. Variables stay references.\n\
+                  `litevisor run --config litestream.yml` runs from it as it is.\n\
+                  Exit: 0; 64 bad usage, 78 it cannot be taken over, with every line and key.\n\n\
+                  Example:\n  litevisor import /etc/litestream.yml > supervisor.toml")]
+struct Import {
+    /// Litestream's configuration, of version 0.3 or 0.5
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+}
 
 fn moment(text: &str) -> Result<Moment, String> {
     Moment::parse(text).ok_or_else(|| "a time is written as 2026-05-04T12:00:00Z or 2026-05-04T14:00:00.5+02:00".into())
@@ -237,11 +258,11 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Invocation, Pri
         Commands::Restore(restore) => restore.checked()?,
         Commands::List(List { subject, json }) => Action::List { subject, json },
         Commands::Verify(Verify { subject, quick }) => Action::Verify { subject, quick },
-        Commands::Check(Check { connect: true }) => return Err(later("--connect", "check")),
-        Commands::Check(_) => Action::Check,
         Commands::Status(status) => status.action(),
         Commands::Sync(sync) => sync.action(),
         Commands::Healthcheck(healthcheck) => healthcheck.action(),
+        Commands::Check(Check { connect }) => Action::Check { connect },
+        Commands::Import(Import { file }) => Action::Import { file },
     };
     Ok(Invocation { config, action })
 }
@@ -276,10 +297,6 @@ impl Restore {
     }
 }
 
-fn later(option: &str, command: &str) -> Printed {
-    usage(&format!("{option} is not available in this version"), command)
-}
-
 /// A mistake that clap cannot see, in its style.
 fn usage(told: &str, command: &str) -> Printed {
     let mut root = Cli::command();
@@ -308,9 +325,6 @@ fn print(error: &clap::Error) -> Printed {
 }
 
 fn unknown_command(name: &str) -> Printed {
-    if LATER.contains(&name) {
-        return usage(&format!("`litevisor {name}` is not available in this version"), "");
-    }
     let root = Cli::command();
     let told =
         format!("there is no command \"{name}\"{}", hint(name, root.get_subcommands().map(clap::Command::get_name)));
@@ -381,7 +395,9 @@ mod tests {
         assert_eq!(read(line).map(|found| found.action), Ok(Action::Restore(args)));
         let none = read("restore --config f").unwrap();
         assert_eq!((none.config, none.action), (Some("f".into()), Action::Restore(RestoreArgs::default())));
-        assert_eq!(read("check").map(|found| found.action), Ok(Action::Check));
+        assert_eq!(read("check").map(|found| found.action), Ok(Action::Check { connect: false }));
+        assert_eq!(read("check --connect").map(|found| found.action), Ok(Action::Check { connect: true }));
+        assert_eq!(read("import x.yml").map(|found| found.action), Ok(Action::Import { file: "x.yml".into() }));
         let Ok(Invocation { action: Action::Restore(at), .. }) =
             read("restore --dry-run --timestamp 2026-11-22T08:01:19.453+02:00")
         else {
@@ -411,7 +427,6 @@ mod tests {
             ("", "Usage: litevisor"),
             ("-- app", "to run an app: litevisor run -- app"),
             ("rnu -- app", "did you mean \"run\"?"),
-            ("import", "`litevisor import` is not available in this version"),
             ("sync --timeout 0s", "more than 0s"),
             ("sync --timeout 2", "has no unit"),
             ("run --wrong", "--wrong"),
@@ -423,7 +438,7 @@ mod tests {
             ("restore --timestamp yesterday", "2026-05-04T12:00:00Z"),
             ("restore --timestamp 2026-01-01T00:00:00", "2026-05-04T12:00:00Z"),
             ("restore x --timestamp 2026-01-01T00:00:00Z --txid 5", "cannot be used with"),
-            ("check --connect", "--connect is not available in this version"),
+            ("import", "<FILE>"),
             ("check extra", "extra"),
         ] {
             let printed = read(line).unwrap_err();
@@ -435,7 +450,8 @@ mod tests {
 
     #[test]
     fn help_fits_a_small_screen_and_shows_an_example() {
-        let commands = ["run", "restore", "list", "verify", "check", "status", "sync", "healthcheck"];
+        let commands =
+            ["run", "replicate", "restore", "list", "verify", "check", "import", "status", "sync", "healthcheck"];
         let lines = commands.map(|command| format!("{command} --help"));
         for line in lines.iter().map(String::as_str).chain(["--help", "-h"]) {
             let printed = read(line).unwrap_err();
@@ -444,7 +460,6 @@ mod tests {
                 (printed.text.lines().count(), printed.text.lines().map(|row| row.chars().count()).max());
             assert!(rows <= 24 && columns <= Some(80), "{line}: {rows} x {columns:?}\n{}", printed.text);
             assert!(printed.text.contains("Example"), "{line}");
-            assert!(!printed.text.contains("connect"), "{line}");
         }
         assert_eq!(read("--version").unwrap_err().text, format!("litevisor {}\n", env!("CARGO_PKG_VERSION")));
     }

@@ -11,6 +11,7 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     give_big_buffers_back();
+    supervise::keep_out_of_dumps();
     let code = match cli::parse(std::env::args_os()) {
         Ok(invocation) => dispatch(invocation),
         Err(printed) => print(&printed),
@@ -36,7 +37,8 @@ fn dispatch(Invocation { config, action }: Invocation) -> u8 {
         }
         Action::List { subject, json } => commands::list::list(config, subject, json),
         Action::Verify { subject, quick } => commands::verify::verify(config, subject, quick),
-        Action::Check => commands::check::check(config.as_deref()),
+        Action::Check { connect } => commands::check::check(config.as_deref(), connect),
+        Action::Import { file } => commands::import::import(&file),
         Action::Status { socket, json } => commands::status::status(config, socket, json),
         Action::Sync { socket, db, timeout } => commands::sync::sync(config, socket, db, timeout),
         Action::Healthcheck { socket, live } => commands::healthcheck::healthcheck(config, socket, live),
@@ -51,7 +53,11 @@ fn claimed(
     work: impl FnOnce(Checked, Claimed) -> u8,
 ) -> u8 {
     match supervise::claim() {
-        Ok(claimed) => commands::configured(config, additions, purpose, |checked| work(checked, claimed)),
+        Ok(claimed) => commands::configured(config, additions, purpose, |checked| {
+            tracing::info!("{}", checked.platform.line);
+            checked.platform.warning.iter().for_each(|warning| tracing::warn!("{warning}"));
+            work(checked, claimed)
+        }),
         Err(error) => {
             observe::complain(&error.to_string());
             exit::INTERNAL

@@ -8,6 +8,8 @@ mod credentials;
 mod net;
 #[path = "support/seaweed.rs"]
 mod seaweed;
+#[path = "support/standin.rs"]
+mod standin;
 #[path = "store_suite/mod.rs"]
 mod suite;
 

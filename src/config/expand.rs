@@ -1,7 +1,8 @@
 //! `${VAR}` in the strings of the configuration. Pure: the environment is handed in.
 //!
 //! `${VAR}` must be defined, `${VAR:-text}` falls back when it is unset or empty, `$$` is a dollar sign, and any other
-//! dollar sign stands for itself (so `["sh", "-c", "echo $HOME"]` reaches the shell as written).
+//! dollar sign stands for itself (so `["sh", "-c", "echo $HOME"]` reaches the shell as written). A key whose whole value is
+//! `${VAR:-}` counts as not given while VAR is unset or empty.
 
 use std::ffi::OsString;
 
@@ -66,6 +67,12 @@ fn push_value(out: &mut Expanded, inside: &str, env: &dyn Fn(&str) -> Option<OsS
     Ok(())
 }
 
+/// The variable of a text that is `${VAR:-}` and nothing else.
+pub fn may_be_unset(text: &str) -> Option<&str> {
+    let name = text.strip_prefix("${")?.strip_suffix(":-}")?;
+    (!name.contains(['$', '{', '}', ':'])).then_some(name)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -99,6 +106,15 @@ mod tests {
             let found = expand(text, &env).unwrap();
             assert_eq!(found.text, expected, "{text}");
             assert_eq!(found.variables, variables, "{text}");
+        }
+    }
+
+    #[test]
+    fn whole_values_that_may_be_unset() {
+        for (text, name) in
+            [("${A:-}", Some("A")), ("${A:-x}", None), ("${A}", None), ("x${A:-}", None), ("${A:-}${B:-}", None)]
+        {
+            assert_eq!(may_be_unset(text), name, "{text}");
         }
     }
 

@@ -1,6 +1,6 @@
 //! Finds the configuration file and reads it. The only part of `config` that looks at the disk on its own.
 
-use super::parse::{Additions, Checked, Purpose, parse};
+use super::parse::{Additions, Checked, Purpose, parse, parse_litestream};
 use super::problem::{ConfigError, Place};
 use super::reader::Outside;
 use std::ffi::OsString;
@@ -51,7 +51,10 @@ pub fn load(
         Search::First(candidates) => first(&candidates, purpose, outside)?,
     };
     let source = found.as_ref().map(|(text, file)| (text.as_str(), file.as_path()));
-    let checked = parse(source, additions, purpose, outside)?;
+    let checked = match source {
+        Some(source) if is_litestream(source.1) => parse_litestream(source, additions, purpose, outside)?,
+        source => parse(source, additions, purpose, outside)?,
+    };
     Ok(Loaded { checked, file: found.map(|(_, file)| file) })
 }
 
@@ -81,13 +84,19 @@ fn first(
     Err(ConfigError::one(Place::default(), told))
 }
 
+/// Litestream's configurations are YAML, ours are not.
+fn is_litestream(file: &Path) -> bool {
+    file.extension().is_some_and(|extension| extension == "yml" || extension == "yaml")
+}
+
+/// A file that `litevisor import` names, as text.
+pub fn read_text(file: &Path, outside: Outside<'_>) -> Result<String, ConfigError> {
+    read(file, outside)?.ok_or_else(|| missing(file))
+}
+
 /// None: there is no such file.
 fn read(file: &Path, outside: Outside<'_>) -> Result<Option<String>, ConfigError> {
     let place = || Place { file: Some(file.to_owned()), ..Place::default() };
-    if file.extension().is_some_and(|extension| extension == "yml" || extension == "yaml") {
-        let told = "is a Litestream configuration, which this version cannot read: write a supervisor.toml";
-        return Err(ConfigError::one(place(), told));
-    }
     match (outside.read)(&outside.working_dir.join(file)) {
         Ok(bytes) => match String::from_utf8(bytes) {
             Ok(text) => Ok(Some(text)),

@@ -4,7 +4,7 @@
 //! every problem with its file, line and key. Pure but for `load`, which finds the file; the files of secrets are read
 //! through a handed-in function. Never prints a secret.
 //!
-//! `section` reads the tables; `app`, `database` and `replica` turn them into settings; `units`, `url`, `expand`, `nearest`,
+//! `litestream` turns a litestream.yml into our text. `section` reads the tables; `app`, `database` and `replica` turn them into settings; `units`, `url`, `expand`, `nearest`,
 //! `platform` and `budget` are the rules; `show` writes the effective configuration.
 
 mod app;
@@ -13,6 +13,7 @@ mod budget;
 mod database;
 mod directory;
 mod expand;
+pub mod litestream;
 pub mod load;
 pub mod nearest;
 mod parse;
@@ -38,7 +39,7 @@ use std::time::Duration;
 
 pub use directory::{DirectorySettings, Pattern};
 pub use load::{Loaded, load};
-pub use parse::{Additions, Checked, Purpose, parse};
+pub use parse::{Additions, Checked, Purpose, parse, parse_litestream};
 pub use problem::{ConfigError, Place, Problem};
 pub use reader::Outside;
 pub use status::{SocketChoice, StatusSettings};

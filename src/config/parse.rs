@@ -1,6 +1,8 @@
 //! The whole configuration: the file's sections and what the command line adds → a checked `Config`.
 
 use super::database::{self, Parsed};
+use super::litestream::{self, Converted, Origin};
+use super::platform::PlatformTold;
 use super::problem::{ConfigError, Place, Problem};
 use super::reader::{Outside, Reader};
 use super::section::{At, Section};
@@ -42,8 +44,7 @@ pub struct Checked {
     /// `[app] user`, also where no command is known: restored files are to be the app's.
     pub app_user: Option<String>,
     pub warnings: Vec<String>,
-    /// What is said once when the app is to run.
-    pub notes: Vec<String>,
+    pub platform: PlatformTold,
 }
 
 /// `file` is the text of the configuration file and its name for messages; None: the command line alone.
@@ -53,8 +54,31 @@ pub fn parse(
     purpose: Purpose,
     outside: Outside<'_>,
 ) -> Result<Checked, ConfigError> {
+    parse_made(file, &[], additions, purpose, outside)
+}
+
+/// The same of a Litestream configuration: its text becomes one of ours, problems are told of its own lines.
+pub fn parse_litestream(
+    (text, name): (&str, &Path),
+    additions: &Additions,
+    purpose: Purpose,
+    outside: Outside<'_>,
+) -> Result<Checked, ConfigError> {
+    let Converted { text, origins, warnings } = litestream::convert(text, name, outside.env)?;
+    let mut checked = parse_made(Some((&text, name)), &origins, additions, purpose, outside)?;
+    checked.warnings.extend(warnings);
+    Ok(checked)
+}
+
+fn parse_made(
+    file: Option<(&str, &Path)>,
+    origins: &[Origin],
+    additions: &Additions,
+    purpose: Purpose,
+    outside: Outside<'_>,
+) -> Result<Checked, ConfigError> {
     let (text, name) = file.unwrap_or(("", Path::new("")));
-    let reader = Reader::new(outside, name, text);
+    let reader = Reader::new(outside, name, text, origins);
     let (table, mistakes) = DeTable::parse_recoverable(text);
     if !mistakes.is_empty() {
         let problem = |mistake: &toml::de::Error| Problem {
@@ -93,9 +117,7 @@ pub fn parse(
     }
     let mut warnings =
         check_purpose(purpose, file.map(|(_, name)| name), app.command.is_empty(), databases.is_empty())?;
-    let (told, too_long) = platform::told(platform, shutdown.grace, grace_given);
-    let notes = if purpose == Purpose::Run { vec![told] } else { Vec::new() };
-    warnings.extend(too_long.filter(|_| purpose != Purpose::Databases));
+    let platform = platform::told(platform, shutdown.grace, grace_given);
     let app_user = app.user.clone();
     let app_rules = app.rules.clone();
     let app = (!app.command.is_empty()).then(|| app::settings(app, &databases));
@@ -107,7 +129,7 @@ pub fn parse(
         }
     }
     let config = Config { app, app_rules, shutdown, restore, databases: single, directories, log, status };
-    Ok(Checked { config, app_user, warnings, notes })
+    Ok(Checked { config, app_user, warnings, platform })
 }
 
 /// What this command cannot do without.

@@ -2,13 +2,13 @@
 //! What is asked for is what is valid, so a key cannot be known and ignored. Pure but for the files of secrets, which
 //! are read through the handed-in function.
 
-use super::expand::expand;
+use super::expand::{self, expand};
 use super::nearest::hint;
 use super::problem::Place;
 use super::reader::Reader;
 use super::units;
 use crate::model::Secret;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -27,17 +27,20 @@ pub struct Text {
     pub variables: Vec<String>,
 }
 
-/// A secret, and the variables that it was made of: the app's environment is cleaned of them.
+/// A secret, the variables that it was made of (the app's environment is cleaned of them), and the file that it was in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SecretText {
     pub secret: Secret,
     pub variables: Vec<String>,
+    pub file: Option<PathBuf>,
 }
 
 struct Entry<'t> {
     name: String,
     offset: usize,
     value: Option<DeValue<'t>>,
+    /// `"${VAR:-}"` with nothing in VAR: as if it were not written.
+    absent: bool,
 }
 
 pub struct Section<'r, 't> {
@@ -55,9 +58,14 @@ impl<'r, 't> Section<'r, 't> {
     }
 
     fn new(reader: &'r Reader<'r>, name: String, place: Place, table: DeTable<'t>) -> Section<'r, 't> {
+        let absent = |value: &DeValue<'_>| match value {
+            DeValue::String(text) => expand::may_be_unset(text).is_some_and(|name| is_unset(reader, name)),
+            _ => false,
+        };
         let entries = table.into_iter().map(|(key, value)| Entry {
             offset: key.span().start,
             name: key.into_inner().into_owned(),
+            absent: absent(value.get_ref()),
             value: Some(value.into_inner()),
         });
         Section { reader, name, place, entries: entries.collect(), known: Vec::new() }
@@ -72,7 +80,7 @@ impl<'r, 't> Section<'r, 't> {
         let dotted = self.dotted(key);
         let entry = self.entries.iter_mut().find(|entry| entry.name == key)?;
         let place = self.reader.place(entry.offset, dotted);
-        entry.value.take().map(|value| At { value, place })
+        entry.value.take().filter(|_| !entry.absent).map(|value| At { value, place })
     }
 
     pub fn complain(&self, place: &Place, message: impl Into<String>) {
@@ -81,7 +89,7 @@ impl<'r, 't> Section<'r, 't> {
 
     /// Where `key` was written, when it was; asking does not make it valid.
     pub fn written(&self, key: &str) -> Option<Place> {
-        let entry = self.entries.iter().find(|entry| entry.name == key)?;
+        let entry = self.entries.iter().find(|entry| entry.name == key && !entry.absent)?;
         Some(self.reader.place(entry.offset, self.dotted(key)))
     }
 
@@ -266,12 +274,13 @@ impl<'r, 't> Section<'r, 't> {
             return None;
         }
         if let Some(At { value, place }) = direct {
-            let value = SecretText { secret: Secret::new(value.text), variables: value.variables };
+            let value = SecretText { secret: Secret::new(value.text), variables: value.variables, file: None };
             return Some(At { value, place });
         }
         let At { value: file, place } = file?;
-        match self.read_secret(Path::new(&file.text)) {
-            Ok(secret) => Some(At { value: SecretText { secret, variables: Vec::new() }, place }),
+        let file = self.reader.outside.working_dir.join(file.text);
+        match self.read_secret(&file) {
+            Ok(secret) => Some(At { value: SecretText { secret, variables: Vec::new(), file: Some(file) }, place }),
             Err(message) => {
                 self.complain(&place, message);
                 None
@@ -280,9 +289,8 @@ impl<'r, 't> Section<'r, 't> {
     }
 
     fn read_secret(&self, file: &Path) -> Result<Secret, String> {
-        let file = self.reader.outside.working_dir.join(file);
-        let bytes = (self.reader.outside.read)(&file)
-            .map_err(|error| format!("cannot be read: {}: {error}", file.display()))?;
+        let bytes =
+            (self.reader.outside.read)(file).map_err(|error| format!("cannot be read: {}: {error}", file.display()))?;
         let text = String::from_utf8(bytes).map_err(|_| format!("is not valid UTF-8: {}", file.display()))?;
         let line = text.strip_suffix('\n').unwrap_or(&text);
         let line = line.strip_suffix('\r').unwrap_or(line);
@@ -356,6 +364,10 @@ impl<'r, 't> Section<'r, 't> {
             self.complain(&place, message);
         }
     }
+}
+
+fn is_unset(reader: &Reader<'_>, name: &str) -> bool {
+    (reader.outside.env)(name).is_none_or(|value| value.is_empty())
 }
 
 fn is_table(value: Option<&DeValue<'_>>) -> bool {

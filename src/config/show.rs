@@ -159,6 +159,7 @@ fn show_replica(out: &mut Out, replica: &StoreSettings) {
     out.maybe("sas_token", hidden(abs.sas_token.is_some()));
     out.maybe("password", hidden(sftp.password.is_some()));
     out.maybe("key_file", file(&sftp.key_file).as_deref());
+    out.maybe("key_passphrase", hidden(sftp.key_passphrase.is_some()));
     out.maybe("host_key", sftp.host_key.as_deref());
     out.maybe("known_hosts_file", file(&sftp.known_hosts_file).as_deref());
     out.maybe("ca_file", file(&replica.ca_file).as_deref());
@@ -182,6 +183,13 @@ fn array(words: &[impl AsRef<OsStr>]) -> String {
 
 fn quoted(text: &str) -> String {
     let mut out = String::from("\"");
+    push_escaped(&mut out, text);
+    out.push('"');
+    out
+}
+
+/// The inside of a TOML string that reads back as `text`.
+pub fn push_escaped(out: &mut String, text: &str) {
     for c in text.chars() {
         match c {
             '"' | '\\' => {
@@ -196,8 +204,6 @@ fn quoted(text: &str) -> String {
             c => out.push(c),
         }
     }
-    out.push('"');
-    out
 }
 
 #[derive(Default)]

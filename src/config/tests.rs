@@ -10,6 +10,8 @@ use std::ffi::OsString;
 use std::io::{Error, ErrorKind};
 use std::path::{Path, PathBuf};
 
+mod reference;
+
 const EXAMPLE: &str = include_str!("../../supervisor.toml.example");
 
 /// A world of its own: variables and files by name.
@@ -78,10 +80,14 @@ fn the_example_parses_with_every_comment_key_too() {
         let mut lines: Vec<&str> = EXAMPLE.lines().collect();
         lines[number] = line.strip_prefix("# ").unwrap();
         let mut world = World::default();
-        for variable in ["S3_KEY", "S3_SECRET", "S3_TOKEN", "S3_SSE_KEY", "ABS_KEY", "ABS_SAS", "SFTP_PASSWORD"] {
+        for variable in
+            ["S3_KEY", "S3_SECRET", "S3_TOKEN", "S3_SSE_KEY", "ABS_KEY", "ABS_SAS", "SFTP_PASSWORD", "SFTP_PASSPHRASE"]
+        {
             world.env.insert(format!("APP_{variable}").leak(), "x");
         }
-        for file in ["s3_key", "s3_secret", "s3_token", "s3_sse_key", "abs_key", "abs_sas", "sftp_password"] {
+        for file in
+            ["s3_key", "s3_secret", "s3_token", "s3_sse_key", "abs_key", "abs_sas", "sftp_password", "sftp_passphrase"]
+        {
             world.files.insert(format!("/run/secrets/{file}").leak(), "x\n");
         }
         let Err(error) = world.parse(&lines.join("\n"), Purpose::Check) else { continue };
@@ -310,6 +316,8 @@ fn problems_of_databases() {
             "s.toml:5: database.replica.regoin is an unknown key, did you mean \"region\"?",
         ),
         ("url = \"s3://b/p\"\nhost_key = \"x\"", "s.toml:5: database.replica.host_key belongs to sftp:// replicas"),
+        ("url = \"sftp://u:p@h/x\"\npassword = \"y\"", "s.toml:5: database.replica.password is given in the url too"),
+        ("url = \"sftp://u@h/x\"\nkey_passphrase = \"y\"", "s.toml:5: database.replica.key_passphrase needs key_file"),
         (
             "url = \"/backup\"\nregion = \"x\"",
             "s.toml:5: database.replica.region belongs to s3:// replicas; this one is file://",

@@ -57,7 +57,7 @@ impl Phase {
 /// How a database was prepared for the app.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Restore {
-    /// "restored", "kept", "empty", "unrestored".
+    /// "restored", "kept", "empty", "absent", "unrestored".
     pub outcome: &'static str,
     /// Of the replica's files.
     pub bytes: u64,

@@ -175,7 +175,8 @@ fn told(outcome: &Outcome, took: Duration) -> Restore {
     let (outcome, bytes) = match outcome {
         Outcome::KeptLocal { .. } => ("kept", 0),
         Outcome::Restored { bytes, .. } => ("restored", *bytes),
-        Outcome::StartedEmpty | Outcome::LeftAbsent => ("empty", 0),
+        Outcome::StartedEmpty => ("empty", 0),
+        Outcome::LeftAbsent => ("absent", 0),
         Outcome::Unrestored(_) => ("unrestored", 0),
     };
     Restore { outcome, bytes, took }

@@ -88,7 +88,8 @@ pub struct SftpSettings {
     pub port: u16,
     pub password: Option<Secret>,
     pub key_file: Option<PathBuf>,
-    /// What the host must show: a line of a public key, or its SHA256 fingerprint.
+    pub key_passphrase: Option<Secret>,
+    /// What the host must show: a line of a public key, or its SHA256 fingerprint. `any` asks for no proof.
     pub host_key: Option<String>,
     pub known_hosts_file: Option<PathBuf>,
 }

@@ -29,6 +29,7 @@ pub(super) struct Plan {
     mask: SigSet,
     child_ignored: bool,
     files: Option<libc::rlimit>,
+    core: Option<libc::rlimit>,
     parent: c_int,
     report: RawFd,
     /// Place of LISTEN_PID in `env`, and room for the new entry.
@@ -87,6 +88,7 @@ impl Plan {
             mask: inherited.mask,
             child_ignored: inherited.child_ignored,
             files: inherited.files,
+            core: inherited.core,
             parent: nix::unistd::getpid().as_raw(),
             report: report.as_raw_fd(),
         }
@@ -155,6 +157,10 @@ impl Plan {
             // Ours may have been raised. Open descriptors above the limit stay open, and close at the exec.
             if let Some(files) = &self.files {
                 check(Step::Files, libc::setrlimit(libc::RLIMIT_NOFILE, files))?;
+            }
+            if let Some(core) = &self.core {
+                // Back up to where it was, below the same hard limit: that is always allowed.
+                libc::setrlimit(libc::RLIMIT_CORE, core);
             }
             // Rust's runtime ignores SIGPIPE; an ignored signal would stay ignored over exec.
             libc::signal(libc::SIGPIPE, libc::SIG_DFL);

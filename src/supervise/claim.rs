@@ -7,12 +7,13 @@
 
 use nix::libc;
 use nix::sys::prctl;
-use nix::sys::resource::{Resource, getrlimit};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, Signal, sigaction, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use std::ffi::{CStr, CString, c_char};
 use std::os::fd::{AsRawFd, RawFd};
 use std::path::PathBuf;
+use std::sync::OnceLock;
 
 /// Raised by the faulting thread itself: blocking them would only turn a crash into a hang.
 const SYNCHRONOUS: [Signal; 7] =
@@ -37,6 +38,8 @@ pub(super) struct Inherited {
     pub(super) directory: Option<PathBuf>,
     /// Soft and hard limit of open files: ours may be raised.
     pub(super) files: Option<libc::rlimit>,
+    /// The same of core dumps: ours are none.
+    pub(super) core: Option<libc::rlimit>,
     /// Beyond stdin, stdout and stderr (socket activation, a pipe that is waited on).
     descriptors: Vec<RawFd>,
 }
@@ -61,8 +64,22 @@ pub fn claim() -> Result<Claimed, ClaimError> {
     let (environment, descriptors) = (environment(), descriptors(signals.as_raw_fd()));
     let files = getrlimit(Resource::RLIMIT_NOFILE).ok();
     let files = files.map(|(soft, hard)| libc::rlimit { rlim_cur: soft, rlim_max: hard });
-    let inherited = Inherited { mask, child_ignored, environment, directory, files, descriptors };
+    let core = keep_out_of_dumps();
+    let inherited = Inherited { mask, child_ignored, environment, directory, files, core, descriptors };
     Ok(Claimed { signals, inherited, adopts_orphans })
+}
+
+/// A dump of this process would hold the keys of the store. A limit of one byte is none, also where dumps go to a program
+/// (which a limit of zero does not stop). Returns what the limit was at first; the app gets that one back. Not
+/// PR_SET_DUMPABLE: it would close `/proc/1/fd/1`, where jobs in containers write their logs.
+pub fn keep_out_of_dumps() -> Option<libc::rlimit> {
+    static AT_FIRST: OnceLock<Option<libc::rlimit>> = OnceLock::new();
+    *AT_FIRST.get_or_init(|| {
+        let (soft, hard) = getrlimit(Resource::RLIMIT_CORE).ok()?;
+        // Refused by nobody: the soft limit only comes down.
+        let _ = setrlimit(Resource::RLIMIT_CORE, soft.min(1), hard);
+        Some(libc::rlimit { rlim_cur: soft, rlim_max: hard })
+    })
 }
 
 impl Claimed {

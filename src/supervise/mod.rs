@@ -19,7 +19,7 @@ pub mod user;
 pub mod watch;
 
 pub use app::App;
-pub use claim::{Claimed, claim};
+pub use claim::{Claimed, claim, keep_out_of_dumps};
 pub use forward::{Meaning, meaning};
 pub use reap::{Reaped, reap};
 pub use rest::Tree;

@@ -176,6 +176,19 @@ fn rlimit_nofile() {
     }
 }
 
+/// A dump of the init would hold the store's keys; the app's dumps are its own affair.
+#[test]
+fn rlimit_core() {
+    for mode in modes() {
+        let wrapper = ["sh", "-c", "ulimit -S -c 7; exec \"$@\"", "sh"];
+        let app = ["sh", "-c", "ulimit -S -c; grep core /proc/$PPID/limits"];
+        let text = stdout(mode, &wrapper, &Settings::default(), &app);
+        let (own, ours) = text.split_once('\n').unwrap();
+        assert_eq!(own, "7", "{mode:?}");
+        assert_eq!(ours.split_whitespace().nth(4), Some("1"), "{mode:?}: {ours}");
+    }
+}
+
 #[test]
 fn no_new_privs() {
     let show = ["grep", "NoNewPrivs", "/proc/self/status"];

@@ -1,14 +1,22 @@
 //! Where keys come from when the settings have none: the SDK's chain, each source in a process with an environment of its
-//! own (this test binary again, with one ignored test).
+//! own (this test binary again, with one ignored test), against stand-ins that check what they are asked.
 
 use crate::seaweed::{ACCESS_KEY, SECRET_KEY, Seaweed};
+use crate::standin::{Answer, Request, StandIn, answer};
 use crate::{fresh_path, soon};
-use std::io::{Read, Write};
-use std::net::TcpListener;
+use litevisor::model::Secret;
+use litevisor::store::StoreErrorKind;
+use std::path::Path;
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
 const ENDPOINT: &str = "LITEVISOR_TEST_ENDPOINT";
 const PROFILE: &str = "LITEVISOR_TEST_PROFILE";
+/// Lists again and again until this file is there.
+const UNTIL: &str = "LITEVISOR_TEST_UNTIL";
+const LIMIT: Duration = Duration::from_secs(60);
+const FAR: &str = "2099-01-01T00:00:00Z";
 
 /// Lists an empty replica; says what came of it on a line of its own.
 #[test]
@@ -17,13 +25,22 @@ fn child() {
     let mut settings = Seaweed::settings_for(&std::env::var(ENDPOINT).unwrap(), crate::BUCKET, "credentials");
     (settings.s3.access_key_id, settings.s3.secret_access_key) = (None, None);
     settings.s3.profile = std::env::var(PROFILE).ok();
+    let until = std::env::var(UNTIL).ok();
     let store = litevisor::store::open(&settings).unwrap();
-    match crate::seaweed::block_on(store.list("", soon())) {
-        Ok(objects) => println!("\nRESULT {} objects", objects.len()),
-        Err(error) => println!("\nRESULT {:?} {error}", error.kind),
-    }
+    crate::seaweed::block_on(async {
+        let limit = Instant::now() + LIMIT;
+        while until.as_ref().is_some_and(|file| !Path::new(file).exists()) && Instant::now() < limit {
+            let _ = store.list("", soon()).await;
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        match store.list("", soon()).await {
+            Ok(objects) => println!("\nRESULT {} objects", objects.len()),
+            Err(error) => println!("\nRESULT {:?} {error}", error.kind),
+        }
+    });
 }
 
+/// `env` comes after what keeps the machine's own settings out.
 fn in_a_process(env: &[(&str, &str)]) -> String {
     let _ = fresh_path("credentials");
     let output = Command::new(std::env::current_exe().unwrap())
@@ -38,6 +55,31 @@ fn in_a_process(env: &[(&str, &str)]) -> String {
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let result = text.lines().find_map(|line| line.strip_prefix("RESULT "));
     result.unwrap_or_else(|| panic!("{text}\n{}", String::from_utf8_lossy(&output.stderr))).to_owned()
+}
+
+/// What metadata services answer.
+fn keys(id: &str, secret: &str, expiration: &str) -> Answer {
+    let body = serde_json::json!({
+        "Code": "Success", "Type": "AWS-HMAC", "LastUpdated": "2026-01-01T00:00:00Z",
+        "AccessKeyId": id, "SecretAccessKey": secret, "Token": "", "Expiration": expiration,
+    });
+    answer(200, body.to_string())
+}
+
+/// What the token service answers; `action` is the name of the request.
+fn assumed(action: &str) -> Answer {
+    let credentials = format!(
+        "<Credentials><AccessKeyId>{ACCESS_KEY}</AccessKeyId><SecretAccessKey>{SECRET_KEY}</SecretAccessKey>\
+         <SessionToken></SessionToken><Expiration>{FAR}</Expiration></Credentials>"
+    );
+    answer(
+        200,
+        format!(
+            "<{action}Response xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\"><{action}Result>{credentials}\
+             <AssumedRoleUser><Arn>arn:aws:sts::1:assumed-role/r/s</Arn><AssumedRoleId>a:b</AssumedRoleId>\
+             </AssumedRoleUser></{action}Result></{action}Response>"
+        ),
+    )
 }
 
 #[test]
@@ -63,24 +105,148 @@ fn keys_come_from_the_profile_that_was_named() {
     assert!(default.starts_with("Denied "), "{default}");
 }
 
-/// ECS and EKS give a container its role through such an address.
+/// A profile that is a role, assumed with the keys of another one.
+#[test]
+fn keys_come_from_a_role_that_a_profile_assumes() {
+    let sts = StandIn::start(|request| {
+        let asked = ["Action=AssumeRole&", "RoleArn=arn%3Aaws%3Aiam%3A%3A1%3Arole%2Fbackup"];
+        let signed = request.header("authorization").is_some_and(|text| text.contains("Credential=BASE/"));
+        let right = request.method == "POST" && signed && asked.iter().all(|part| request.body.contains(part));
+        if right { assumed("AssumeRole") } else { answer(403, "wrong") }
+    });
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("config");
+    let text = "[profile base]\naws_access_key_id = BASE\naws_secret_access_key = base\n\
+                [profile backup]\nregion = eu-west-1\nrole_arn = arn:aws:iam::1:role/backup\nsource_profile = base\n";
+    std::fs::write(&file, text).unwrap();
+    let env = [("AWS_CONFIG_FILE", file.to_str().unwrap()), ("AWS_ENDPOINT_URL_STS", &sts.url()), (PROFILE, "backup")];
+    assert_eq!(in_a_process(&env), "0 objects", "{:?}", sts.asked());
+}
+
+/// Kubernetes on AWS: a projected token is exchanged for a role's keys.
+#[test]
+fn keys_come_from_a_web_identity() {
+    let sts = StandIn::start(|request| {
+        let asked = [
+            "Action=AssumeRoleWithWebIdentity&",
+            "RoleArn=arn%3Aaws%3Aiam%3A%3A1%3Arole%2Fpod",
+            "WebIdentityToken=projected.token",
+        ];
+        let right = request.method == "POST" && asked.iter().all(|part| request.body.contains(part));
+        if right { assumed("AssumeRoleWithWebIdentity") } else { answer(403, "wrong") }
+    });
+    let directory = tempfile::tempdir().unwrap();
+    let token = directory.path().join("token");
+    std::fs::write(&token, "projected.token").unwrap();
+    let env = [
+        ("AWS_WEB_IDENTITY_TOKEN_FILE", token.to_str().unwrap()),
+        ("AWS_ROLE_ARN", "arn:aws:iam::1:role/pod"),
+        ("AWS_REGION", "eu-west-1"),
+        ("AWS_ENDPOINT_URL_STS", &sts.url()),
+    ];
+    assert_eq!(in_a_process(&env), "0 objects", "{:?}", sts.asked());
+}
+
+/// ECS and EKS give a container its role through such an address, with a token in the environment or in a file.
 #[test]
 fn keys_come_from_the_containers_role() {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = format!("http://{}/role", listener.local_addr().unwrap());
-    std::thread::spawn(move || {
-        let body = serde_json::json!({
-            "AccessKeyId": ACCESS_KEY, "SecretAccessKey": SECRET_KEY, "Token": "", "Expiration": "2099-01-01T00:00:00Z",
-        })
-        .to_string();
-        for mut stream in listener.incoming().flatten() {
-            let _ = stream.read(&mut [0; 4096]);
-            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
-            let _ = stream.write_all((head + &body).as_bytes());
+    let agent = StandIn::start(|request| match (request.path.as_str(), request.header("authorization")) {
+        ("/role", Some("Bearer let-me-in")) => keys(ACCESS_KEY, SECRET_KEY, FAR),
+        _ => answer(401, "wrong"),
+    });
+    let address = format!("{}/role", agent.url());
+    let uri = ("AWS_CONTAINER_CREDENTIALS_FULL_URI", address.as_str());
+    assert_eq!(in_a_process(&[uri, ("AWS_CONTAINER_AUTHORIZATION_TOKEN", "Bearer let-me-in")]), "0 objects");
+    let directory = tempfile::tempdir().unwrap();
+    let token = directory.path().join("token");
+    std::fs::write(&token, "Bearer let-me-in").unwrap();
+    let token = ("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", token.to_str().unwrap());
+    assert_eq!(in_a_process(&[uri, token]), "0 objects");
+    let without = in_a_process(&[uri]);
+    assert!(without.starts_with("Denied "), "{without}");
+}
+
+/// IMDSv2: a session first. Nobody asks it for the region.
+#[test]
+fn keys_come_from_the_machines_role() {
+    const ROLES: &str = "/latest/meta-data/iam/security-credentials";
+    let imds = StandIn::start(|request: &Request| {
+        let session = request.header("x-aws-ec2-metadata-token") == Some("session");
+        match (request.method.as_str(), request.path.as_str()) {
+            ("PUT", "/latest/api/token") if request.header("x-aws-ec2-metadata-token-ttl-seconds").is_some() => {
+                let ttl = ("x-aws-ec2-metadata-token-ttl-seconds", "21600".to_owned());
+                Answer { headers: vec![ttl], ..answer(200, "session") }
+            }
+            ("GET", path) if session && path.trim_end_matches('/') == ROLES => answer(200, "machine"),
+            ("GET", path) if session && path == format!("{ROLES}/machine") => keys(ACCESS_KEY, SECRET_KEY, FAR),
+            _ if session => answer(404, ""),
+            _ => answer(401, ""),
         }
     });
-    let result = in_a_process(&[("AWS_CONTAINER_CREDENTIALS_FULL_URI", &address)]);
+    let env = [("AWS_EC2_METADATA_SERVICE_ENDPOINT", imds.url()), ("AWS_EC2_METADATA_DISABLED", "false".to_owned())];
+    let env = env.each_ref().map(|(name, value)| (*name, value.as_str()));
+    assert_eq!(in_a_process(&env), "0 objects", "{:?}", imds.asked());
+    let paths: Vec<String> = imds.take();
+    assert!(!paths.iter().any(|path| path.contains("placement")), "{paths:?}");
+}
+
+/// A stand-in for the container's agent that gives `first` once and then `later`, and makes `file` when it is asked again.
+fn changing_agent(file: &Path, first: Answer, later: Answer) -> StandIn {
+    let (times, file) = (AtomicU32::new(0), file.to_owned());
+    StandIn::start(move |_| match times.fetch_add(1, Ordering::Relaxed) {
+        0 => first.clone(),
+        _ => {
+            std::fs::write(&file, "").unwrap();
+            later.clone()
+        }
+    })
+}
+
+#[test]
+fn keys_are_renewed_before_they_expire() {
+    let directory = tempfile::tempdir().unwrap();
+    let again = directory.path().join("again");
+    let soon = jiff::Timestamp::now() + Duration::from_secs(20);
+    let agent =
+        changing_agent(&again, keys(ACCESS_KEY, SECRET_KEY, &soon.to_string()), keys(ACCESS_KEY, SECRET_KEY, FAR));
+    let env = [("AWS_CONTAINER_CREDENTIALS_FULL_URI", agent.url()), (UNTIL, again.to_str().unwrap().to_owned())];
+    let result = in_a_process(&env.each_ref().map(|(name, value)| (*name, value.as_str())));
     assert_eq!(result, "0 objects");
+    assert!(again.exists() && jiff::Timestamp::now() < soon, "renewed after they had ended, or never");
+}
+
+/// A role whose keys were revoked: they had long to live, but the store does not take them any more.
+#[test]
+fn keys_are_renewed_when_the_store_refuses_them() {
+    let directory = tempfile::tempdir().unwrap();
+    let again = directory.path().join("again");
+    let agent = changing_agent(&again, keys(ACCESS_KEY, "revoked", FAR), keys(ACCESS_KEY, SECRET_KEY, FAR));
+    let env = [("AWS_CONTAINER_CREDENTIALS_FULL_URI", agent.url()), (UNTIL, again.to_str().unwrap().to_owned())];
+    let result = in_a_process(&env.each_ref().map(|(name, value)| (*name, value.as_str())));
+    assert_eq!(result, "0 objects");
+    assert_eq!(agent.asked().len(), 2, "no more often than needed");
+}
+
+#[tokio::test]
+async fn key_files_that_are_replaced_are_read_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("secret");
+    std::fs::write(&file, "old\n").unwrap();
+    let mut settings = crate::s3_settings(&fresh_path("rotated"));
+    settings.s3.secret_access_key = Some(Secret::new("old"));
+    settings.s3.key_files.secret_access_key = Some(file.clone());
+    let store = crate::open(&settings);
+    assert_eq!(store.list("", soon()).await.unwrap_err().kind, StoreErrorKind::Denied);
+    std::fs::write(&file, format!("{SECRET_KEY}\n")).unwrap();
+    let limit = Instant::now() + LIMIT;
+    while let Err(error) = store.list("", soon()).await {
+        assert_eq!(error.kind, StoreErrorKind::Denied, "{error}");
+        assert!(Instant::now() < limit, "the new key is not picked up");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    // A file that is gone for a moment costs nothing: the keys that were read last serve.
+    std::fs::remove_file(&file).unwrap();
+    assert_eq!(store.list("", soon()).await.unwrap(), []);
 }
 
 #[test]

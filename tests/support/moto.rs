@@ -2,7 +2,7 @@
 
 #![allow(dead_code)]
 
-use crate::server::{Server, program};
+use super::server::{Server, program};
 use std::process::Command;
 use std::sync::OnceLock;
 

@@ -1,13 +1,13 @@
-//! s3rver, a small S3 server: the one that ignores conditional writes. It knows one pair of keys.
+//! s3rver, a small S3 server: the one that ignores conditional writes. It checks signatures, and knows SeaweedFS's pair of
+//! keys beside its own.
 
 #![allow(dead_code)]
 
-use crate::server::{Server, program};
+use super::seaweed::{ACCESS_KEY, SECRET_KEY};
+use super::server::{Server, program};
 use std::process::Command;
 use std::sync::OnceLock;
 
-/// Both halves of the only pair.
-pub const KEY: &str = "S3RVER";
 pub const BUCKET: &str = "bucket";
 
 /// The one server that all tests of a binary may share.
@@ -17,12 +17,17 @@ pub fn shared() -> &'static Server {
 }
 
 pub fn start() -> Server {
+    let home = program("s3rver/node_modules/s3rver");
+    let home = home.to_str().unwrap();
+    let script = format!(
+        "require('{home}/lib/models/account').DUMMY_ACCOUNT.createKeyPair('{ACCESS_KEY}', '{SECRET_KEY}'); \
+         process.argv.splice(1, 0, 's3rver'); require('{home}/bin/s3rver.js')"
+    );
     Server::start("s3rver", |port, directory| {
-        let mut command = Command::new(program("s3rver/node_modules/.bin/s3rver"));
-        command.arg("-d").arg(directory.join("data"));
-        command.args(["-a", "127.0.0.1", "-p", &port.to_string(), "--configure-bucket", BUCKET]);
+        let mut command = Command::new("node");
         // Its page tokens are DES, which OpenSSL 3 keeps for those who ask.
-        command.env("NODE_OPTIONS", "--openssl-legacy-provider");
+        command.args(["--openssl-legacy-provider", "-e", &script, "--", "-d"]).arg(directory.join("data"));
+        command.args(["-a", "127.0.0.1", "-p", &port.to_string(), "--configure-bucket", BUCKET]);
         command
     })
 }

@@ -7,7 +7,7 @@ mod sftp;
 
 use super::problem::{ConfigError, Place};
 use super::reader::Outside;
-use super::section::Section;
+use super::section::{At, Section};
 use super::url;
 use crate::model::Secret;
 use crate::replicate::ReplicateSettings;
@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Keys that make no sense for every store, and the stores that have them.
-const KEYS: [(&str, &[Scheme]); 27] = [
+const KEYS: [(&str, &[Scheme]); 29] = [
     ("endpoint", &[Scheme::S3, Scheme::Gs, Scheme::Abs]),
     ("ca_file", &[Scheme::S3, Scheme::Gs, Scheme::Abs]),
     ("part_size", &[Scheme::S3, Scheme::Gs, Scheme::Abs]),
@@ -42,6 +42,8 @@ const KEYS: [(&str, &[Scheme]); 27] = [
     ("password", &[Scheme::Sftp]),
     ("password_file", &[Scheme::Sftp]),
     ("key_file", &[Scheme::Sftp]),
+    ("key_passphrase", &[Scheme::Sftp]),
+    ("key_passphrase_file", &[Scheme::Sftp]),
     ("host_key", &[Scheme::Sftp]),
     ("known_hosts_file", &[Scheme::Sftp]),
 ];
@@ -69,21 +71,35 @@ pub fn read(
     if section.written("url").is_none() {
         section.complain(&section.place, "has no url: write for example s3://bucket/prefix or file:///directory");
     }
-    let url = section.parsed("url", |text| url::parse(text, outside.working_dir));
+    let url =
+        section.text("url").and_then(|At { value: text, place }| match url::parse(&text.text, outside.working_dir) {
+            Ok(store) => Some((At { value: store, place }, text.variables)),
+            Err(message) => {
+                section.complain(&place, message);
+                None
+            }
+        });
+    let (url, mut variables) = url.map_or((None, Vec::new()), |(url, variables)| (Some(url), variables));
     let interval = section.duration("sync_interval", Duration::from_millis(10)..=Duration::from_secs(86_400));
     replicate.sync_interval = interval.map_or(replicate.sync_interval, |at| at.value);
     if let Some(url) = &url {
         refuse_foreign_keys(&section, url.value.scheme);
     }
     let store = url.as_ref().map(|url| url.value.clone()).unwrap_or_default();
-    let mut reading = Reading { store, variables: Vec::new(), outside };
+    if store.sftp.password.is_none() {
+        // Only a password makes the URL's variables secret ones.
+        variables.clear();
+    }
+    let mut reading = Reading { store, variables, outside };
     reading.common(&mut section);
     s3::read(&mut section, &mut reading);
     gs::read(&mut section, &mut reading);
     abs::read(&mut section, &mut reading);
     sftp::read(&mut section, &mut reading);
-    section
-        .finish(&[("skip_verify", "does not exist: certificates are always verified; name your own CA with ca_file")]);
+    section.finish(&[
+        ("skip_verify", "does not exist: certificates are always verified; name your own CA with ca_file"),
+        ("account_name", "does not exist: the account stands in the url, abs://ACCOUNT@container/prefix"),
+    ]);
     let Reading { mut store, variables, .. } = reading;
     from_environment(&mut store, outside);
     Some(ReadReplica { store, url_place: url?.place, secret_variables: variables })
@@ -129,9 +145,14 @@ impl Reading<'_> {
 
     /// `key` or `key_file`; remembers the variables that it came from.
     fn secret(&mut self, section: &mut Section<'_, '_>, key: &str) -> Option<Secret> {
-        let found = section.secret(key)?.value;
-        self.variables.extend(found.variables);
-        Some(found.secret)
+        self.secret_and_file(section, key).0
+    }
+
+    /// The same, and the file that it was in.
+    fn secret_and_file(&mut self, section: &mut Section<'_, '_>, key: &str) -> (Option<Secret>, Option<PathBuf>) {
+        let Some(found) = section.secret(key) else { return (None, None) };
+        self.variables.extend(found.value.variables);
+        (Some(found.value.secret), found.value.file)
     }
 }
 

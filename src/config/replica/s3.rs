@@ -2,6 +2,7 @@
 
 use super::{Reading, given};
 use crate::config::section::Section;
+use crate::config::url::with_scheme;
 use crate::model::Secret;
 use crate::store::{KeyFiles, StoreSettings};
 
@@ -62,7 +63,8 @@ fn complain_of_pairs(section: &Section<'_, '_>) {
 /// The endpoint from the variables that the AWS tools read, the keys from Litestream's, where it looks at them: below the
 /// AWS variables (which the SDK reads itself).
 pub fn from_environment(store: &mut StoreSettings, env: &dyn Fn(&str) -> Option<String>) {
-    let endpoint = || env("AWS_ENDPOINT_URL_S3").or_else(|| env("AWS_ENDPOINT_URL"));
+    let litestreams = || env("LITESTREAM_S3_ENDPOINT").map(|endpoint| with_scheme(&endpoint));
+    let endpoint = || env("AWS_ENDPOINT_URL_S3").or_else(|| env("AWS_ENDPOINT_URL")).or_else(litestreams);
     store.endpoint = store.endpoint.take().or_else(endpoint);
     if store.s3.access_key_id.is_some() || store.s3.profile.is_some() || env("AWS_ACCESS_KEY_ID").is_some() {
         return;

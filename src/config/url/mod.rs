@@ -7,6 +7,7 @@ mod sftp;
 
 use super::nearest::hint;
 use crate::store::{Scheme, StoreSettings};
+pub use s3::with_scheme;
 use std::path::{Path, PathBuf};
 
 const SCHEMES: [&str; 6] = ["s3", "gs", "gcs", "abs", "sftp", "file"];
@@ -98,7 +99,7 @@ pub fn check_endpoint(text: &str) -> Result<String, String> {
 }
 
 /// `%41` → `A`.
-fn decoded(text: &str) -> Result<String, String> {
+pub fn decoded(text: &str) -> Result<String, String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((first, after)) = rest.split_first() {
@@ -177,14 +178,14 @@ mod tests {
             ("s3://AKIA:sec@bucket/x", "holds user info"),
             ("s3://AKIA:se/sec@bucket/x", "give endpoint"),
             ("s3://localhost:9000/b", "give endpoint"),
-            ("s3://b.s3.amazonaws.com/x", "give endpoint"),
+            ("s3://s3.amazonaws.com/x", "give endpoint"),
             ("s3://b ucket/x", "invalid bucket name"),
             ("s3://b/a/../c", "\"..\""),
             ("s3://b/%zz", "two hex digits"),
             ("s3://b/%ff", "UTF-8"),
             ("s3://b?regoin=x", "did you mean \"region\"?"),
             ("s3://b?forcePathStyle=maybe", "true or false"),
-            ("s3://b?endpoint=localhost:9000", "begins with https://"),
+            ("s3://b?endpoint=ftp://localhost:9000", "begins with https://"),
             ("s3://b?endpoint=http://u:p@h", "user info"),
             ("s3://b?skipVerify=true", "ca_file"),
             ("file://var/backup", "three slashes"),

@@ -3,7 +3,8 @@
 use crate::store::{StoreError, StoreErrorKind};
 use std::io::{self, ErrorKind};
 
-/// Neither the file nor, perhaps, its directory is there.
+/// Neither the file nor, perhaps, its directory is there. A stale handle of NFS does not say that: a whole mount may be
+/// stale, and is not empty.
 pub(super) fn is_absent(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory)
 }
@@ -29,6 +30,10 @@ fn classify(kind: ErrorKind) -> (StoreErrorKind, &'static str) {
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
             (StoreErrorKind::Unreachable, "; make room in the replica's file system")
         }
+        ErrorKind::StaleNetworkFileHandle => (
+            StoreErrorKind::Unreachable,
+            "; another machine removed it meanwhile, or the directory is to be mounted anew",
+        ),
         // A network file system that is away, a device that stumbles: they may come back.
         _ => (StoreErrorKind::Unreachable, ""),
     }

@@ -15,17 +15,24 @@ use std::io;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use temp::Temp;
 use tokio::sync::mpsc;
 
 pub(super) struct FileStore {
     url: String,
     root: PathBuf,
+    /// Left behind by runs that were killed; seen by a listing, removed by whoever writes.
+    stale: Mutex<Vec<PathBuf>>,
 }
 
 impl FileStore {
     pub(super) fn new(settings: &StoreSettings) -> FileStore {
-        FileStore { url: settings.url.trim_end_matches('/').to_owned(), root: PathBuf::from(&settings.path) }
+        FileStore {
+            url: settings.url.trim_end_matches('/').to_owned(),
+            root: PathBuf::from(&settings.path),
+            stale: Mutex::default(),
+        }
     }
 
     fn subject(&self, key: &str) -> String {
@@ -48,7 +55,16 @@ impl FileStore {
             Body::Whole(bytes) => blocking(CREATE, &subject, move || temp.write(&bytes)).await?,
             Body::Stream(chunks) => stream(temp, chunks, CREATE, &subject).await?,
         };
-        blocking(CREATE, &subject, move || temp.publish_new(timestamp_ms)).await
+        let stale = std::mem::take(&mut *self.stale.lock().unwrap_or_else(PoisonError::into_inner));
+        let publish = move || {
+            let put = temp.publish_new(timestamp_ms)?;
+            for path in stale {
+                // What is left is seen again.
+                let _ = std::fs::remove_file(path);
+            }
+            Ok(put)
+        };
+        blocking(CREATE, &subject, publish).await
     }
 
     async fn replace(&self, key: &str, body: Bytes) -> Result<(), StoreError> {
@@ -72,7 +88,11 @@ impl FileStore {
             return Err(StoreError::new(StoreErrorKind::Invalid, "list", subject, "not a valid prefix"));
         }
         let (root, prefix) = (self.root.clone(), prefix.to_owned());
-        blocking("list", &subject, move || walk::walk(&root, &prefix)).await
+        let found = blocking("list", &subject, move || walk::walk(&root, &prefix)).await?;
+        if !found.stale.is_empty() {
+            *self.stale.lock().unwrap_or_else(PoisonError::into_inner) = found.stale;
+        }
+        Ok(found.objects)
     }
 
     async fn remove(&self, keys: &[String]) -> Result<(), StoreError> {

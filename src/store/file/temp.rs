@@ -3,12 +3,12 @@
 //! new one was asked for.
 
 use super::errors::is_absent;
-use crate::store::{Put, key::TEMP_SUFFIX};
+use crate::store::{Put, key};
 use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::hash::{BuildHasher, RandomState};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, UNIX_EPOCH};
 
 // As Litestream makes them: a replica holds what its database holds.
@@ -22,16 +22,13 @@ pub(super) struct Temp {
 }
 
 impl Temp {
-    /// Opens `<name>.<pid>.<counter>.tmp` beside `target`, making the directories it needs.
+    /// Opens a temporary file beside `target`, making the directories it needs.
     pub(super) fn create(target: &Path) -> io::Result<Temp> {
-        static COUNTER: AtomicU64 = AtomicU64::new(0);
         make_directories(parent(target))?;
+        let name = target.file_name().and_then(|name| name.to_str()).ok_or(ErrorKind::InvalidFilename)?;
         loop {
-            let number = COUNTER.fetch_add(1, Ordering::Relaxed);
-            let mut name = target.file_name().unwrap_or_default().to_owned();
-            name.push(format!(".{}.{number}{TEMP_SUFFIX}", std::process::id()));
-            let path = target.with_file_name(name);
-            // Exclusive: in a container we are always process 1, so a killed run may have left the same name.
+            let path = target.with_file_name(key::temporary(name, RandomState::new().hash_one(name)));
+            // The name alone makes it ours: not every network file system keeps to "exclusive".
             match OpenOptions::new().write(true).create_new(true).mode(FILE_MODE).open(&path) {
                 Err(error) if error.kind() == ErrorKind::AlreadyExists => continue,
                 file => return Ok(Temp { file: file?, path, target: target.to_owned() }),
@@ -79,23 +76,50 @@ fn claim(temp: &Path, target: &Path, link: impl Fn(&Path, &Path) -> io::Result<(
         Ok(()) => return Ok(Put::Created),
         Err(error) => error,
     };
-    match refused.kind() {
+    match after_link(refused.kind()) {
         // A network file system may have repeated a request whose reply was lost: two names mean that ours went through.
-        ErrorKind::AlreadyExists if fs::metadata(temp)?.nlink() > 1 => Ok(Put::Created),
-        ErrorKind::AlreadyExists => Ok(Put::Exists),
-        ErrorKind::PermissionDenied | ErrorKind::Unsupported | ErrorKind::TooManyLinks => {
-            match rename_exclusive(temp, target) {
-                Ok(()) => Ok(Put::Created),
-                Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(Put::Exists),
-                Err(error) if matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::Unsupported) => {
-                    Err(io::Error::new(ErrorKind::Unsupported, NO_EXCLUSIVE))
-                }
-                Err(error) => Err(error),
+        Next::Count if fs::metadata(temp)?.nlink() > 1 => Ok(Put::Created),
+        Next::Count => Ok(Put::Exists),
+        Next::Rename => match rename_exclusive(temp, target) {
+            Ok(()) => Ok(Put::Created),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(Put::Exists),
+            Err(error) if matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::Unsupported) => {
+                Err(io::Error::new(ErrorKind::Unsupported, NO_EXCLUSIVE))
             }
-        }
-        _ => Err(refused),
+            Err(error) => Err(error),
+        },
+        Next::Vanished => Err(io::Error::new(ErrorKind::Interrupted, VANISHED)),
+        Next::Fail => Err(refused),
     }
 }
+
+#[derive(Debug, PartialEq, Eq)]
+enum Next {
+    /// The target is there: is it ours?
+    Count,
+    Rename,
+    /// Not the absence of what the caller asked about.
+    Vanished,
+    Fail,
+}
+
+/// What a refused link means.
+fn after_link(refused: ErrorKind) -> Next {
+    match refused {
+        ErrorKind::AlreadyExists => Next::Count,
+        // No links here (FAT, CIFS, FUSE, an object store that is mounted), not for this user (a server that maps users), or
+        // not between these two places of what only looks like one file system.
+        ErrorKind::PermissionDenied
+        | ErrorKind::Unsupported
+        | ErrorKind::TooManyLinks
+        | ErrorKind::CrossesDevices
+        | ErrorKind::InvalidInput => Next::Rename,
+        ErrorKind::NotFound => Next::Vanished,
+        _ => Next::Fail,
+    }
+}
+
+const VANISHED: &str = "the temporary file was removed by somebody else";
 
 const NO_EXCLUSIVE: &str = "this file system has neither hard links nor an exclusive rename, so two writers could \
     overwrite each other; keep the replica on another one, or give the bucket itself as s3://";
@@ -164,7 +188,7 @@ mod tests {
     }
 
     fn no_links(_: &Path, _: &Path) -> io::Result<()> {
-        Err(io::Error::from_raw_os_error(nix::libc::EPERM))
+        Err(io::Error::from_raw_os_error(nix::libc::EXDEV))
     }
 
     #[test]
@@ -172,24 +196,53 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let temp = Temp::create(&directory.path().join("a/b")).unwrap().write(b"part").unwrap();
         let name = names(&directory.path().join("a")).pop().unwrap();
-        assert!(name.starts_with(&format!("b.{}.", std::process::id())) && name.ends_with(".tmp"), "{name}");
+        assert!(name.starts_with("b.") && key::is_own_temporary(&name), "{name}");
         drop(temp);
         assert_eq!(names(&directory.path().join("a")), [""; 0]);
     }
 
     #[test]
-    fn the_left_over_of_a_killed_run_is_no_obstacle() {
+    fn two_temporary_files_of_one_target_differ() {
         let directory = tempfile::tempdir().unwrap();
         let target = directory.path().join("x");
-        let first = Temp::create(&target).unwrap();
-        let number: u64 =
-            first.path.file_stem().unwrap().to_str().unwrap().rsplit('.').next().unwrap().parse().unwrap();
-        // Other tests count too; block a good stretch of the names that may come next.
-        for next in number + 1..number + 50 {
-            fs::write(directory.path().join(format!("x.{}.{next}.tmp", std::process::id())), "old").unwrap();
-        }
-        assert_eq!(Temp::create(&target).unwrap().write(b"new").unwrap().publish_new(0).unwrap(), Put::Created);
+        let (first, second) = (Temp::create(&target).unwrap(), Temp::create(&target).unwrap());
+        assert_ne!(first.path, second.path);
+        assert_eq!(second.write(b"new").unwrap().publish_new(0).unwrap(), Put::Created);
+        assert_eq!(first.write(b"late").unwrap().publish_new(0).unwrap(), Put::Exists);
         assert_eq!(fs::read(&target).unwrap(), b"new");
+        assert_eq!(names(directory.path()), ["x"]);
+    }
+
+    #[test]
+    fn a_refused_link_is_understood() {
+        use nix::libc;
+        for (errno, next) in [
+            (libc::EEXIST, Next::Count),
+            (libc::EPERM, Next::Rename),
+            (libc::EACCES, Next::Rename),
+            (libc::ENOSYS, Next::Rename),
+            (libc::EOPNOTSUPP, Next::Rename),
+            (libc::EMLINK, Next::Rename),
+            (libc::EXDEV, Next::Rename),
+            (libc::EINVAL, Next::Rename),
+            (libc::ENOENT, Next::Vanished),
+            (libc::ENOSPC, Next::Fail),
+            (libc::EDQUOT, Next::Fail),
+            (libc::ESTALE, Next::Fail),
+            (libc::EIO, Next::Fail),
+            (libc::EROFS, Next::Fail),
+        ] {
+            assert_eq!(after_link(io::Error::from_raw_os_error(errno).kind()), next, "{errno}");
+        }
+    }
+
+    #[test]
+    fn a_temporary_file_that_somebody_removed_is_no_missing_object() {
+        let directory = tempfile::tempdir().unwrap();
+        let temp = Temp::create(&directory.path().join("x")).unwrap();
+        fs::remove_file(&temp.path).unwrap();
+        let error = temp.publish_new(0).unwrap_err();
+        assert_eq!((error.kind(), error.to_string().as_str()), (ErrorKind::Interrupted, VANISHED));
     }
 
     #[test]

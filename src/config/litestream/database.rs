@@ -1,0 +1,177 @@
+//! One entry of `dbs` with its replica → `[[database]]` and `[database.replica]`.
+
+use super::place::{self, Written};
+use super::settings::{Settings, duration};
+use super::table::{Found, Table};
+use super::writer::Writer;
+use super::{Top, at_home, refs};
+use crate::config::units;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+/// SQLite's default; what Litestream counts in pages is bytes here.
+const PAGE: u64 = 4096;
+const YEAR: Duration = Duration::from_secs(366 * 86_400);
+const SPANS: RangeInclusive<Duration> = Duration::from_millis(100)..=YEAR;
+
+/// Keys that there is nothing to do for.
+const SKIPPED: [(&str, &str); 9] = [
+    ("meta-path", "litevisor keeps its own small record beside the database, and no copy of its WAL"),
+    ("meta-dir", "litevisor keeps its own small record beside the database, and no copy of its WAL"),
+    ("monitor-interval", "the kernel tells of every write"),
+    ("monitor-delay-interval", "the kernel tells of every write"),
+    ("busy-timeout", "litevisor does not make the app wait"),
+    (
+        "max-checkpoint-page-count",
+        "the app is never blocked for a checkpoint; wal_limit bounds the WAL when the replica is away",
+    ),
+    ("truncate-page-n", "the app is never blocked for a checkpoint; wal_limit bounds the WAL when the replica is away"),
+    ("max-sync-wal-bytes", "uploads are bounded by bytes and time"),
+    ("shadow-retention-count", "there is no shadow WAL"),
+];
+
+pub fn write(out: &mut Writer, mut table: Table<'_>, top: &Top) {
+    out.section("[[database]]", table.line, &table.name);
+    write_path(out, &mut table);
+    if let Some(restore) = table.flag("restore-if-db-not-exists") {
+        out.skip(&restore, "always: a database that is missing, or does not continue the replica, is restored");
+    }
+    for (key, why) in SKIPPED {
+        if let Some(found) = table.text(key) {
+            out.skip(&found, why);
+        }
+    }
+    write_checkpoint(out, &mut table);
+    let mut snapshot = table.table("snapshot");
+    let mut of_db = |key: &str| snapshot.as_mut().and_then(|table| table.text(key));
+    let (interval, retention) = (of_db("interval"), of_db("retention"));
+    if let Some(snapshot) = snapshot {
+        snapshot.finish();
+    }
+    let Some(mut replica) = the_replica(&mut table) else {
+        table.finish();
+        return;
+    };
+    // Litestream 0.3 has these in the replica.
+    let interval = interval.or(replica.text("snapshot-interval")).or(top.snapshot_interval.clone());
+    let retention = retention.or(replica.text("retention")).or(top.snapshot_retention.clone());
+    write_upkeep(out, &table, top, interval, retention);
+    write_replica(out, &mut replica, top);
+    replica.finish();
+    table.finish();
+}
+
+fn write_path(out: &mut Writer, table: &mut Table<'_>) {
+    if let Some(path) = table.text("path") {
+        let text = ["sqlite3://", "sqlite://"].iter().find_map(|prefix| path.value.strip_prefix(prefix));
+        out.set("path", &refs::toml(&at_home(text.unwrap_or(&path.value)), false), &path);
+    }
+    if let Some(dir) = table.text("dir") {
+        out.set("dir", &refs::toml(&at_home(&dir.value), false), &dir);
+    }
+    if let Some(pattern) = table.text("pattern") {
+        out.set("pattern", &refs::toml(&pattern.value, false), &pattern);
+    }
+    if let Some(watch) = table.flag("watch") {
+        out.set("watch", &watch.value.to_string(), &watch);
+    }
+    if let Some(recursive) = table.flag("recursive").filter(|recursive| recursive.value) {
+        table.complain(&recursive, "is not available: add an entry for each directory");
+    }
+}
+
+fn write_checkpoint(out: &mut Writer, table: &mut Table<'_>) {
+    if let Some(pages) = table.number("min-checkpoint-page-count") {
+        let bytes = pages.value.saturating_mul(PAGE).clamp(64 << 10, 16 << 30);
+        out.comment(&format!("{} pages of 4 KiB", pages.value));
+        out.set("checkpoint.bytes", &format!("\"{}\"", units::show_size(bytes)), &pages);
+    }
+    if let Some(interval) = table.text("checkpoint-interval") {
+        let day = Duration::from_secs(86_400);
+        if matches!(units::duration(&interval.value), Ok(Duration::ZERO)) || interval.value == "0" {
+            out.comment("Litestream: never by time");
+            out.set("checkpoint.interval", "\"24h\"", &interval);
+        } else {
+            span(out, table, "checkpoint.interval", &interval, Duration::from_secs(1)..=day);
+        }
+    }
+}
+
+fn write_upkeep(
+    out: &mut Writer,
+    table: &Table<'_>,
+    top: &Top,
+    interval: Option<Found<String>>,
+    retention: Option<Found<String>>,
+) {
+    if let Some(levels) = &top.levels {
+        let value = |found: &Found<String>| duration(&found.value, SPANS).map_err(|told| table.complain(found, told));
+        let values: Vec<String> = levels.value.iter().filter_map(|found| value(found).ok()).collect();
+        out.set("levels", &format!("[{}]", values.join(", ")), levels);
+    }
+    if let Some(interval) = interval {
+        span(out, table, "snapshot.interval", &interval, SPANS);
+    }
+    if let Some(retention) = retention {
+        span(out, table, "retention.snapshots", &retention, SPANS);
+    }
+    if let Some(raw) = &top.l0_retention {
+        span(out, table, "retention.l0", raw, SPANS);
+    }
+    if let Some(enabled) = &top.retention_enabled {
+        out.set("retention.enabled", &enabled.value.to_string(), enabled);
+    }
+}
+
+fn span(out: &mut Writer, table: &Table<'_>, key: &str, found: &Found<String>, range: RangeInclusive<Duration>) {
+    match duration(&found.value, range) {
+        Ok(value) => out.set(key, &value, found),
+        Err(told) => table.complain(found, told),
+    }
+}
+
+/// `replica`, or the one in `replicas`.
+fn the_replica<'r>(table: &mut Table<'r>) -> Option<Table<'r>> {
+    let (one, many) = (table.table("replica"), table.tables("replicas"));
+    let complain = |line: usize, told: &str| table.reading.complain(line, &table.name, told);
+    let mut all: Vec<Table<'_>> = one.into_iter().chain(many.unwrap_or_default()).collect();
+    if let Some(second) = all.get(1) {
+        let told = "has several replicas: litevisor, as Litestream 0.5, has one for each database; remove the others \
+                    (what is in them stays there)";
+        complain(second.line, told);
+        return None;
+    }
+    if all.is_empty() {
+        complain(table.line, "has no replica: add one with a url");
+    }
+    all.pop()
+}
+
+fn write_replica(out: &mut Writer, replica: &mut Table<'_>, top: &Top) {
+    out.section("[database.replica]", replica.line, &replica.name);
+    for (key, why) in [
+        ("name", "a database has one replica, which needs no name"),
+        ("retention-check-interval", "what is due is deleted when it is due"),
+    ] {
+        if let Some(found) = replica.text(key) {
+            out.skip(&found, why);
+        }
+    }
+    let written = Written::read(replica);
+    let own = Settings::read(replica);
+    let mut all = own.clone().with_defaults(&top.settings);
+    let Some(place) = place::place(replica, &written, &own, &mut all) else { return };
+    out.set("url", &refs::toml(&place.url.value, false), &place.url);
+    all.write(out, &own, place.scheme, replica);
+    let unverified = all.get("skip-verify").filter(|_| place.scheme == crate::store::Scheme::S3);
+    if let Some(skip) = unverified.filter(|skip| matches!(skip.value.as_str(), "true" | "yes" | "on")) {
+        let plain = all.get("endpoint").is_some_and(|endpoint| endpoint.value.starts_with("http://"));
+        let why = "certificates are always verified: name the authority with ca_file";
+        if plain { out.skip(skip, "the endpoint is not https") } else { out.lose(skip, why) }
+    }
+    if place.scheme == crate::store::Scheme::Sftp && all.get("host-key").is_none() {
+        out.comment(
+            "The server's key is verified: add host_key, or known_hosts_file, unless it is in ~/.ssh/known_hosts.",
+        );
+    }
+}

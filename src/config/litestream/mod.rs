@@ -1,0 +1,187 @@
+//! Litestream's configuration (litestream.yml of 0.3 and 0.5) → the text of a supervisor.toml.
+//!
+//! In: the YAML's text, the environment. Out: our text with comments on what has no counterpart, each line with the place that
+//! it comes from; or every problem with its line. Both `import`, which prints the text, and `--config litestream.yml`, which
+//! reads it, go this way, so that they cannot disagree. Values of variables are looked at, never written. Pure.
+
+mod database;
+mod place;
+mod refs;
+mod settings;
+mod table;
+mod words;
+mod writer;
+mod yaml;
+
+#[cfg(test)]
+mod tests;
+
+use super::problem::{ConfigError, Place};
+use settings::Settings;
+use std::ffi::OsString;
+use std::path::Path;
+use table::{Found, Reading, Table};
+pub use writer::Origin;
+use writer::Writer;
+
+type Env<'a> = &'a dyn Fn(&str) -> Option<OsString>;
+
+/// A supervisor.toml that was made.
+#[derive(Debug)]
+pub struct Converted {
+    pub text: String,
+    /// Where each of its lines comes from.
+    pub origins: Vec<Origin>,
+    /// What is lost by the change.
+    pub warnings: Vec<String>,
+}
+
+/// What the top of the file says for all databases.
+struct Top {
+    settings: Settings,
+    snapshot_interval: Option<Found<String>>,
+    snapshot_retention: Option<Found<String>>,
+    l0_retention: Option<Found<String>>,
+    retention_enabled: Option<Found<bool>>,
+    levels: Option<Found<Vec<Found<String>>>>,
+}
+
+/// Keys of the whole program that there is nothing to do for.
+const SKIPPED: [(&str, &str); 5] = [
+    ("heartbeat-interval", "see heartbeat-url"),
+    ("l0-retention-check-interval", "what is due is deleted when it is due"),
+    ("verify-compaction", "always: whatever is merged is verified"),
+    ("shutdown-sync-timeout", "the last flush has what is left of [shutdown] grace"),
+    ("shutdown-sync-interval", "a failed upload is tried again at growing intervals"),
+];
+
+/// Keys whose work somebody may rely on.
+const LOST: [(&str, &str); 2] = [
+    ("heartbeat-url", "litevisor pings nobody: watch /readyz or the metrics of [status] instead"),
+    ("mcp-addr", "litevisor has no MCP server"),
+];
+
+pub fn convert(text: &str, file: &Path, env: Env<'_>) -> Result<Converted, ConfigError> {
+    let fail = |line: usize, told: String| {
+        ConfigError::one(Place { file: Some(file.to_owned()), line, key: String::new() }, told)
+    };
+    let marked = refs::mark(text).map_err(|line| fail(line, "holds a character that no text has (U+E000)".into()))?;
+    let root = yaml::parse(&marked).map_err(|(line, told)| fail(line, told))?;
+    let reading = Reading::new(file, env);
+    let mut out = Writer::default();
+    out.comment(&format!("Made from {} by `litevisor import`.", file.display()));
+    write(&mut out, Table::new(&reading, String::new(), root));
+    let problems = reading.into_problems();
+    if !problems.is_empty() {
+        return Err(ConfigError::new(problems));
+    }
+    Ok(Converted { text: out.text, origins: out.origins, warnings: out.warnings })
+}
+
+fn write(out: &mut Writer, mut root: Table<'_>) {
+    for (key, why) in SKIPPED {
+        if let Some(found) = root.text(key) {
+            out.skip(&found, why);
+        }
+    }
+    for (key, why) in LOST {
+        if let Some(found) = root.text(key) {
+            out.lose(&found, why);
+        }
+    }
+    for (key, why) in [
+        ("socket", "litevisor has a control socket of its own, [status] socket"),
+        ("validation", "each restore is verified; `litevisor verify` proves a replica at any time"),
+    ] {
+        if let Some(found) = root.take(key) {
+            out.skip(&found, why);
+        }
+    }
+    if let Some(addr) = root.text("addr") {
+        out.section("[status]", addr.line, "addr");
+        out.set("listen", &refs::toml(&addr.value, true), &addr);
+    }
+    write_exec(out, &mut root);
+    write_log(out, &mut root);
+    let mut snapshot = root.table("snapshot");
+    let mut of_snapshot = |key: &str| snapshot.as_mut().and_then(|table| table.text(key));
+    let (snapshot_interval, snapshot_retention) = (of_snapshot("interval"), of_snapshot("retention"));
+    if let Some(snapshot) = snapshot {
+        snapshot.finish();
+    }
+    let mut retention = root.table("retention");
+    let retention_enabled = retention.as_mut().and_then(|table| table.flag("enabled"));
+    if let Some(retention) = retention {
+        retention.finish();
+    }
+    let l0_retention = root.text("l0-retention");
+    let levels = levels(&mut root);
+    let settings = Settings::read(&mut root);
+    let top = Top { settings, snapshot_interval, snapshot_retention, l0_retention, retention_enabled, levels };
+    for table in root.tables("dbs").unwrap_or_default() {
+        database::write(out, table, &top);
+    }
+    root.finish();
+}
+
+fn write_exec(out: &mut Writer, root: &mut Table<'_>) {
+    let Some(exec) = root.text("exec") else { return };
+    match words::split(&exec.value, root.reading.env) {
+        Ok(words::Words { words, cut }) => {
+            out.section("[app]", exec.line, "exec");
+            if let Some(cut) = cut {
+                out.lose(&exec, &format!("no shell runs it: Litestream, too, leaves \"{cut}\" out"));
+            }
+            let words: Vec<String> = words.iter().map(|word| refs::toml(word, false)).collect();
+            out.set("command", &format!("[{}]", words.join(", ")), &exec);
+        }
+        Err(told) => root.complain(&exec, told),
+    }
+}
+
+fn write_log(out: &mut Writer, root: &mut Table<'_>) {
+    let Some(mut logging) = root.table("logging") else { return };
+    out.section("[log]", logging.line, "logging");
+    if let Some(level) = logging.text("level") {
+        let lower = level.value.to_ascii_lowercase();
+        let lower = if lower == "warning" { "warn".to_owned() } else { lower };
+        out.set(
+            "level",
+            &refs::toml(&if refs::has_variable(&level.value) { level.value.clone() } else { lower }, true),
+            &level,
+        );
+    }
+    if let Some(format) = logging.text("type") {
+        let ours = if format.value == "pretty" { "text" } else { format.value.as_str() };
+        out.set("format", &refs::toml(ours, true), &format);
+    }
+    for (key, why) in [("stderr", "the log is on stderr, the app's output on stdout"), ("source", "not in the log")] {
+        if let Some(found) = logging.flag(key) {
+            out.skip(&found, why);
+        }
+    }
+    logging.finish();
+}
+
+fn levels(root: &mut Table<'_>) -> Option<Found<Vec<Found<String>>>> {
+    let found = root.take("levels")?;
+    let tables = root.tables("levels")?;
+    let interval = |mut table: Table<'_>| {
+        let interval = table.text("interval");
+        if interval.is_none() {
+            table.reading.complain(table.line, &table.name, "has no interval");
+        }
+        table.finish();
+        interval
+    };
+    let value = tables.into_iter().filter_map(interval).collect();
+    Some(Found { value, line: found.line, key: found.key })
+}
+
+/// `~/x` is below the home directory.
+fn at_home(marked: &str) -> String {
+    match marked.strip_prefix('~') {
+        Some(rest) if rest.is_empty() || rest.starts_with('/') => format!("{}{rest}", refs::variable("HOME")),
+        _ => marked.to_owned(),
+    }
+}

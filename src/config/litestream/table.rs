@@ -1,0 +1,153 @@
+//! One mapping of the YAML tree: hands out its values by name and type, and complains about what nobody asked for. What is asked
+//! for is what is valid, as in `section` for our own file.
+
+use super::refs;
+use super::yaml::{Entry, Node, Value};
+use crate::config::nearest;
+use crate::config::problem::{Place, Problem};
+use std::cell::RefCell;
+use std::ffi::OsString;
+use std::path::Path;
+
+/// What all tables of one file share.
+pub struct Reading<'a> {
+    pub file: &'a Path,
+    pub env: &'a dyn Fn(&str) -> Option<OsString>,
+    problems: RefCell<Vec<Problem>>,
+}
+
+impl<'a> Reading<'a> {
+    pub fn new(file: &'a Path, env: &'a dyn Fn(&str) -> Option<OsString>) -> Reading<'a> {
+        Reading { file, env, problems: RefCell::default() }
+    }
+
+    pub fn complain(&self, line: usize, key: &str, message: impl Into<String>) {
+        let place = Place { file: Some(self.file.to_owned()), line, key: key.to_owned() };
+        self.problems.borrow_mut().push(Problem { place, message: message.into() });
+    }
+
+    pub fn into_problems(self) -> Vec<Problem> {
+        self.problems.into_inner()
+    }
+}
+
+/// A value, and where it was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found<T> {
+    pub value: T,
+    pub line: usize,
+    /// Dotted: `dbs[0].replica.url`.
+    pub key: String,
+}
+
+pub struct Table<'r> {
+    pub reading: &'r Reading<'r>,
+    pub name: String,
+    pub line: usize,
+    entries: Vec<(Entry, bool)>,
+    known: Vec<String>,
+}
+
+impl<'r> Table<'r> {
+    /// Nothing at all is an empty table.
+    pub fn new(reading: &'r Reading<'r>, name: String, node: Node) -> Table<'r> {
+        let line = node.line;
+        let entries = match node.value {
+            Value::Map(entries) => entries.into_iter().map(|entry| (entry, false)).collect(),
+            Value::Null => Vec::new(),
+            _ => {
+                reading.complain(line, &name, "must be a table of keys and values");
+                Vec::new()
+            }
+        };
+        Table { reading, name, line, entries, known: Vec::new() }
+    }
+
+    fn dotted(&self, key: &str) -> String {
+        if self.name.is_empty() { key.to_owned() } else { format!("{}.{key}", self.name) }
+    }
+
+    /// The value of `key`, unless it is empty: nothing and an empty text are the same to Litestream.
+    pub fn take(&mut self, key: &str) -> Option<Found<Value>> {
+        self.known.push(key.to_owned());
+        let dotted = self.dotted(key);
+        let (entry, taken) = self.entries.iter_mut().find(|(entry, _)| entry.key == key)?;
+        *taken = true;
+        let empty = match &entry.node.value {
+            Value::Null => true,
+            Value::Scalar(text) => text.is_empty(),
+            _ => false,
+        };
+        (!empty).then(|| Found { value: entry.node.value.clone(), line: entry.line, key: dotted })
+    }
+
+    pub fn complain<T>(&self, at: &Found<T>, message: impl Into<String>) {
+        self.reading.complain(at.line, &at.key, message);
+    }
+
+    /// A text, with its variables marked and checked.
+    pub fn text(&mut self, key: &str) -> Option<Found<String>> {
+        let found = self.take(key)?;
+        let Value::Scalar(text) = &found.value else {
+            self.complain(&found, "must be a single value");
+            return None;
+        };
+        if let Some(problem) = refs::problem(text) {
+            self.complain(&found, problem);
+            return None;
+        }
+        Some(Found { value: text.clone(), line: found.line, key: found.key })
+    }
+
+    pub fn flag(&mut self, key: &str) -> Option<Found<bool>> {
+        let found = self.text(key)?;
+        let text = refs::value(&found.value, self.reading.env);
+        // As YAML 1.1 has them, which Litestream reads.
+        let value = match text.as_deref().map(str::to_ascii_lowercase).as_deref() {
+            Some("true" | "yes" | "on" | "y") => true,
+            Some("false" | "no" | "off" | "n") => false,
+            _ => {
+                self.complain(&found, "must be true or false");
+                return None;
+            }
+        };
+        Some(Found { value, line: found.line, key: found.key })
+    }
+
+    pub fn number(&mut self, key: &str) -> Option<Found<u64>> {
+        let found = self.text(key)?;
+        let number = refs::value(&found.value, self.reading.env).and_then(|text| text.parse().ok());
+        if number.is_none() {
+            self.complain(&found, "must be a whole number");
+        }
+        Some(Found { value: number?, line: found.line, key: found.key })
+    }
+
+    pub fn table(&mut self, key: &str) -> Option<Table<'r>> {
+        let found = self.take(key)?;
+        Some(Table::new(self.reading, found.key, Node { line: found.line, value: found.value }))
+    }
+
+    /// A list of tables.
+    pub fn tables(&mut self, key: &str) -> Option<Vec<Table<'r>>> {
+        let found = self.take(key)?;
+        let Value::List(items) = found.value else {
+            self.reading.complain(found.line, &found.key, "must be a list: begin each entry with \"- \"");
+            return None;
+        };
+        let table = |(index, node)| Table::new(self.reading, format!("{}[{index}]", found.key), node);
+        Some(items.into_iter().enumerate().map(table).collect())
+    }
+
+    /// Everything left over is unknown.
+    pub fn finish(self) {
+        let known = || self.known.iter().map(String::as_str);
+        for (entry, _) in self.entries.iter().filter(|(_, taken)| !taken) {
+            let hint = match nearest::nearest(&entry.key, known()) {
+                Some(name) => format!(", did you mean \"{name}\"?"),
+                None => " in a Litestream configuration".into(),
+            };
+            self.reading.complain(entry.line, &self.dotted(&entry.key), format!("is an unknown key{hint}"));
+        }
+    }
+}

@@ -1,0 +1,270 @@
+//! One SFTP session: requests of many callers on one channel, each answered by its number. In: requests. Out: replies, or
+//! why there will be none. Never: waits without being told how long, or opens a connection.
+
+use super::cause::Fault;
+use super::wire::{self, Arrived, Ask, Attributes, Entry, Offers, Reply};
+use bytes::Bytes;
+use russh::client::Msg;
+use russh::{ChannelMsg, ChannelReadHalf, ChannelWriteHalf};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::task::AbortHandle;
+
+/// Blocks of content on their way, of all callers together: 4 MiB.
+const BLOCKS: usize = 128;
+/// Without a caller for this long the connection is closed: while nothing is written, nothing is sent.
+const IDLE: Duration = Duration::from_secs(120);
+/// A request that is older than this, and nothing heard since: the other side is gone or stuck.
+const SILENCE: Duration = Duration::from_secs(5);
+
+pub(super) struct Session {
+    pub offers: Offers,
+    /// Whether a rename replaces what is there; found out when it matters.
+    pub rename_replaces: tokio::sync::OnceCell<bool>,
+    outgoing: mpsc::UnboundedSender<Vec<u8>>,
+    blocks: Arc<Semaphore>,
+    shared: Arc<Shared>,
+}
+
+/// The two ends of the channel that a session is made of, and what keeps the connection below it alive.
+pub(super) struct Channel<K> {
+    pub read: ChannelReadHalf,
+    pub write: ChannelWriteHalf<Msg>,
+    pub arrived: Arrived,
+    pub keeps: K,
+    /// What the layer below said about its end.
+    pub said: Arc<Mutex<Option<Fault>>>,
+    pub address: String,
+}
+
+struct Shared(Mutex<State>);
+
+struct State {
+    ended: Option<Fault>,
+    number: u32,
+    waiting: HashMap<u32, Waiting>,
+    heard: Instant,
+}
+
+struct Waiting {
+    since: Instant,
+    answer: oneshot::Sender<Reply>,
+    /// Given back when the reply is here, whether or not anybody takes it.
+    _block: Option<OwnedSemaphorePermit>,
+}
+
+/// A reply to come. Dropping it is no harm: whoever asked has lost interest.
+pub(super) struct Answer {
+    reply: oneshot::Receiver<Reply>,
+    shared: Arc<Shared>,
+}
+
+impl Session {
+    pub(super) fn start<K: Send + 'static>(channel: Channel<K>, offers: Offers) -> Arc<Session> {
+        let (outgoing, packets) = mpsc::unbounded_channel();
+        let state = State { ended: None, number: 0, waiting: HashMap::new(), heard: Instant::now() };
+        let shared = Arc::new(Shared(Mutex::new(state)));
+        let blocks = Arc::new(Semaphore::new(BLOCKS));
+        let rename_replaces = tokio::sync::OnceCell::new();
+        let session = Arc::new(Session { offers, rename_replaces, outgoing, blocks, shared });
+        let Channel { read, write, arrived, keeps, said, address } = channel;
+        let sender = tokio::spawn(transmit(packets, write, keeps));
+        let reader = Reader { arrived, said, address, session: Arc::downgrade(&session) };
+        let ends = Ends(Arc::clone(&session.shared), sender.abort_handle());
+        tokio::spawn(async move {
+            let why = reader.run(read, &ends.0).await;
+            ends.0.end(why);
+        });
+        session
+    }
+
+    /// Sends a request.
+    pub(super) fn ask(&self, ask: &Ask<'_>) -> Answer {
+        self.send(ask, None)
+    }
+
+    /// Sends a request that moves content, when there is room for one more.
+    pub(super) async fn ask_for_block(&self, ask: &Ask<'_>) -> Answer {
+        // Nobody closes the semaphore.
+        let block = Arc::clone(&self.blocks).acquire_owned().await.ok();
+        self.send(ask, block)
+    }
+
+    fn send(&self, ask: &Ask<'_>, block: Option<OwnedSemaphorePermit>) -> Answer {
+        let (sender, reply) = oneshot::channel();
+        let mut state = self.shared.lock();
+        if state.ended.is_none() {
+            let id = state.number;
+            state.number = id.wrapping_add(1);
+            state.waiting.insert(id, Waiting { since: Instant::now(), answer: sender, _block: block });
+            // When nobody takes it the reader is about to end, and says why.
+            let _ = self.outgoing.send(ask.packet(id));
+        }
+        Answer { reply, shared: Arc::clone(&self.shared) }
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        self.shared.lock().ended.is_none()
+    }
+
+    /// To be asked when a call has timed out: a peer that is dead must not be kept for the next one.
+    pub(super) fn end_if_silent(&self) {
+        let state = self.shared.lock();
+        let oldest = state.waiting.values().map(|waiting| waiting.since).min();
+        let silent = oldest.is_some_and(|since| since.max(state.heard).elapsed() > SILENCE);
+        drop(state);
+        if silent {
+            self.shared.end(Fault::lost("the server has fallen silent; connecting anew"));
+        }
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Wakes everybody who waits. The first reason stays.
+    fn end(&self, why: Fault) {
+        let mut state = self.lock();
+        state.ended.get_or_insert(why);
+        state.waiting.clear();
+    }
+
+    /// Hands a reply over. Returns it when its asker has gone.
+    fn hand_over(&self, id: u32, reply: Reply) -> Option<Reply> {
+        let mut state = self.lock();
+        state.heard = Instant::now();
+        let waiting = state.waiting.remove(&id)?;
+        waiting.answer.send(reply).err()
+    }
+}
+
+/// However the reader ends, a runtime that ends included, nobody waits for it in vain.
+struct Ends(Arc<Shared>, AbortHandle);
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        self.0.end(Fault::lost("the connection ended"));
+        self.1.abort();
+    }
+}
+
+/// Dropping it with `keeps` ends the connection below.
+async fn transmit<K>(mut packets: mpsc::UnboundedReceiver<Vec<u8>>, write: ChannelWriteHalf<Msg>, keeps: K) {
+    while let Some(packet) = packets.recv().await {
+        if write.data_bytes(packet).await.is_err() {
+            break;
+        }
+    }
+    let _ = write.close().await;
+    drop(keeps);
+}
+
+struct Reader {
+    arrived: Arrived,
+    said: Arc<Mutex<Option<Fault>>>,
+    address: String,
+    session: Weak<Session>,
+}
+
+impl Reader {
+    /// Reads to the end and returns why it ended.
+    async fn run(mut self, mut read: ChannelReadHalf, shared: &Shared) -> Fault {
+        loop {
+            match tokio::time::timeout(IDLE, read.wait()).await {
+                // One is the owner's; every call under way has its own.
+                Err(_) if self.session.strong_count() <= 1 => return Fault::lost("the connection was idle"),
+                Ok(Some(ChannelMsg::Data { data })) => {
+                    self.arrived.push(&data);
+                    if let Err(why) = self.take_apart(shared) {
+                        return why;
+                    }
+                }
+                Ok(None | Some(ChannelMsg::Eof | ChannelMsg::Close)) => {
+                    let said = self.said.lock().unwrap_or_else(PoisonError::into_inner).take();
+                    let closed = || Fault::lost(format!("{} closed the connection", self.address));
+                    return said.unwrap_or_else(closed);
+                }
+                _ if !shared.lock().is_open() => return Fault::lost("the connection was given up"),
+                _ => {}
+            }
+        }
+    }
+
+    fn take_apart(&mut self, shared: &Shared) -> Result<(), Fault> {
+        let nonsense = |what: &str| Fault::lost(format!("{} sends {what}", self.address));
+        while let Some(packet) = self.arrived.next().map_err(nonsense)? {
+            let (id, reply) = wire::reply(packet).ok_or_else(|| nonsense("a reply that makes no sense"))?;
+            // A caller that stopped waiting must not leave a file open over there.
+            if let (Some(Reply::Handle(handle)), Some(session)) = (shared.hand_over(id, reply), self.session.upgrade())
+            {
+                drop(session.ask(&Ask::Close(&handle)));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl State {
+    fn is_open(&self) -> bool {
+        self.ended.is_none()
+    }
+}
+
+impl Answer {
+    /// Any reply but a refusal.
+    async fn reply(self) -> Result<Reply, Fault> {
+        match self.reply.await {
+            Ok(Reply::Status { code, message }) if code != wire::OK => Err(Fault::Refused { code, message }),
+            Ok(reply) => Ok(reply),
+            Err(_) => Err(self.shared.lock().ended.clone().unwrap_or_else(|| Fault::lost("the connection ended"))),
+        }
+    }
+
+    pub(super) async fn done(self) -> Result<(), Fault> {
+        match self.reply().await? {
+            Reply::Status { .. } => Ok(()),
+            _ => Err(NOT_ASKED),
+        }
+    }
+
+    pub(super) async fn handle(self) -> Result<Bytes, Fault> {
+        match self.reply().await? {
+            Reply::Handle(handle) => Ok(handle),
+            _ => Err(NOT_ASKED),
+        }
+    }
+
+    pub(super) async fn data(self) -> Result<Bytes, Fault> {
+        match self.reply().await? {
+            Reply::Data(data) => Ok(data),
+            _ => Err(NOT_ASKED),
+        }
+    }
+
+    pub(super) async fn attributes(self) -> Result<Attributes, Fault> {
+        match self.reply().await? {
+            Reply::Attributes(attributes) => Ok(attributes),
+            _ => Err(NOT_ASKED),
+        }
+    }
+
+    pub(super) async fn names(self) -> Result<Vec<Entry>, Fault> {
+        match self.reply().await? {
+            Reply::Names(names) => Ok(names),
+            _ => Err(NOT_ASKED),
+        }
+    }
+
+    pub(super) async fn extended(self) -> Result<Bytes, Fault> {
+        match self.reply().await? {
+            Reply::Extended(bytes) => Ok(bytes),
+            _ => Err(NOT_ASKED),
+        }
+    }
+}
+
+const NOT_ASKED: Fault = Fault::Nonsense("it is of another kind than the request");

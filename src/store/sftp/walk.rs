@@ -1,0 +1,207 @@
+//! Lists a directory tree of the server. In: the root and a key prefix. Out: every file whose key begins so, and what a
+//! broken upload left behind long ago. Never: reports temporary files, or fails because something vanished meanwhile.
+
+use super::cause::Fault;
+use super::session::Session;
+use super::transfer::{Kind, Open, kind};
+use super::wire::{self, Ask, Attributes, Entry};
+use crate::store::{Object, key};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::task::JoinSet;
+
+/// Directories read at once.
+const DIRECTORIES: usize = 8;
+/// Requests for names under way in one directory; each brings about a hundred.
+const AHEAD: usize = 8;
+/// No upload takes that long without a write.
+const STALE: Duration = Duration::from_secs(86_400);
+
+#[derive(Default)]
+pub(super) struct Found {
+    pub objects: Vec<Object>,
+    /// Temporary files of ours that nobody works on any more: full paths.
+    pub stale: Vec<String>,
+}
+
+/// A missing directory is an empty one: a new replica has none yet.
+pub(super) async fn walk(session: &Arc<Session>, root: &str, prefix: &str) -> Result<Found, Fault> {
+    let start = prefix.rsplit_once('/').map_or("", |(parents, _)| parents);
+    let (mut todo, mut readers, mut found) = (vec![start.to_owned()], JoinSet::new(), Found::default());
+    loop {
+        while readers.len() < DIRECTORIES
+            && let Some(directory) = todo.pop()
+        {
+            let (session, path) = (Arc::clone(session), below(root, &directory));
+            readers.spawn(async move { read(&session, &path).await.map(|entries| (directory, entries)) });
+        }
+        let Some(read) = readers.join_next().await else { return Ok(found) };
+        let (directory, entries) = read.map_err(|_| Fault::lost("the listing was broken off"))??;
+        for entry in entries {
+            let key = below(&directory, &entry.name);
+            match entry.kind {
+                _ if !key.starts_with(prefix) => {}
+                Kind::File if is_stale(&entry) => found.stale.push(below(root, &key)),
+                _ if entry.name.ends_with(key::TEMP_SUFFIX) => {}
+                Kind::Directory => todo.push(key),
+                Kind::File => found.objects.push(Object {
+                    key,
+                    size: entry.attributes.size.unwrap_or_default(),
+                    modified_ms: i64::from(entry.attributes.modified.unwrap_or_default()) * 1000,
+                }),
+                Kind::Link | Kind::Other => {}
+            }
+        }
+    }
+}
+
+/// Names of the directories right under `root`.
+pub(super) async fn directories(session: &Arc<Session>, root: &str) -> Result<Vec<String>, Fault> {
+    let mut names = Vec::new();
+    for entry in names_of(session, root).await? {
+        let Some(name) = name(&entry) else { continue };
+        let path = below(root, &name);
+        // A link to a directory is one here: nothing is walked.
+        let is_one = match kind_of(&entry) {
+            Kind::Directory => true,
+            Kind::Link => look(session, &path).await?.is_some_and(|(kind, _)| kind == Kind::Directory),
+            _ => false,
+        };
+        if is_one {
+            names.push(name);
+        }
+    }
+    Ok(names)
+}
+
+struct Named {
+    name: String,
+    kind: Kind,
+    attributes: Attributes,
+}
+
+/// One directory's entries. A link to a file counts as the file; one to a directory is not followed, so that the walk ends.
+async fn read(session: &Arc<Session>, path: &str) -> Result<Vec<Named>, Fault> {
+    let mut read = Vec::new();
+    for entry in names_of(session, path).await? {
+        let Some(name) = name(&entry) else { continue };
+        let kind = kind_of(&entry);
+        if kind == Kind::Link {
+            if let Some((Kind::File, attributes)) = look(session, &below(path, &name)).await? {
+                read.push(Named { name, kind: Kind::File, attributes });
+            }
+            continue;
+        }
+        read.push(Named { name, kind, attributes: entry.attributes });
+    }
+    Ok(read)
+}
+
+async fn names_of(session: &Arc<Session>, path: &str) -> Result<Vec<Entry>, Fault> {
+    let path = if path.is_empty() { "/" } else { path };
+    let directory = match session.ask(&Ask::OpenDirectory(path)).handle().await {
+        Err(fault) if fault.is(wire::ABSENT) => return Ok(Vec::new()),
+        opened => Open::new(session, opened?),
+    };
+    let (mut entries, mut due) = (Vec::new(), VecDeque::new());
+    loop {
+        while due.len() < AHEAD {
+            due.push_back(session.ask(&Ask::ReadDirectory(directory.handle())));
+        }
+        let Some(oldest) = due.pop_front() else { return Ok(entries) };
+        match oldest.names().await {
+            Ok(names) => entries.extend(names),
+            Err(fault) if fault.is(wire::END) => return Ok(entries),
+            Err(fault) => return Err(fault),
+        }
+    }
+}
+
+/// None when it has vanished since.
+async fn look(session: &Session, path: &str) -> Result<Option<(Kind, Attributes)>, Fault> {
+    match session.ask(&Ask::Stat(path)).attributes().await {
+        Ok(attributes) => Ok(Some((kind(attributes.mode).unwrap_or(Kind::Other), attributes))),
+        Err(fault) if fault.is(wire::ABSENT) => Ok(None),
+        Err(fault) => Err(fault),
+    }
+}
+
+/// None for what is no name of ours: the directory itself and the one above, and what is not UTF-8.
+fn name(entry: &Entry) -> Option<String> {
+    let name = std::str::from_utf8(&entry.name).ok()?;
+    (!matches!(name, "." | "..") && !name.is_empty() && !name.contains('/')).then(|| name.to_owned())
+}
+
+fn kind_of(entry: &Entry) -> Kind {
+    kind(entry.attributes.mode).unwrap_or(match entry.line.first() {
+        Some(b'd') => Kind::Directory,
+        Some(b'l') => Kind::Link,
+        Some(b'-') => Kind::File,
+        _ => Kind::Other,
+    })
+}
+
+fn is_stale(entry: &Named) -> bool {
+    let written = entry.attributes.modified.map(|seconds| UNIX_EPOCH + Duration::from_secs(seconds.into()));
+    let age = written.and_then(|written| SystemTime::now().duration_since(written).ok());
+    key::is_own_temporary(&entry.name) && age.is_some_and(|age| age > STALE)
+}
+
+fn below(directory: &str, name: &str) -> String {
+    match (directory, name) {
+        ("", name) => name.to_owned(),
+        (directory, "") => directory.to_owned(),
+        (directory, name) => format!("{}/{name}", directory.trim_end_matches('/')),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_entry_is() {
+        let entry = |name: &'static [u8], mode, line: &'static [u8]| Entry {
+            name: name.into(),
+            line: line.into(),
+            attributes: Attributes { mode, ..Attributes::default() },
+        };
+        for (mode, line, expected) in [
+            (Some(0o100_600), &b"drw"[..], Kind::File),
+            (Some(0o040_700), b"", Kind::Directory),
+            (Some(0o120_777), b"", Kind::Link),
+            (Some(0o010_600), b"", Kind::Other),
+            (None, b"drwx", Kind::Directory),
+            (Some(0o600), b"-rw-", Kind::File),
+            (None, b"lrwx", Kind::Link),
+            (None, b"", Kind::Other),
+        ] {
+            assert_eq!(kind_of(&entry(b"a", mode, line)), expected, "{mode:?}");
+        }
+        for (bytes, known) in [(&b"a.ltx"[..], true), (b".", false), (b"..", false), (b"../x", false), (b"\xff", false)]
+        {
+            assert_eq!(name(&entry(bytes, None, b"")).is_some(), known);
+        }
+    }
+
+    #[test]
+    fn only_old_temporaries_of_ours_are_stale() {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+        let at = |name: &str, age: u64| {
+            let modified = u32::try_from(now - age).ok();
+            let attributes = Attributes { modified, ..Attributes::default() };
+            is_stale(&Named { name: name.to_owned(), kind: Kind::File, attributes })
+        };
+        assert!(at("a.ltx.0123456789abcdef.tmp", 90_000));
+        assert!(!at("a.ltx.0123456789abcdef.tmp", 80_000));
+        assert!(!at("a.ltx.17.1795327279453000000.tmp", 900_000) && !at("a.ltx", 900_000));
+    }
+
+    #[test]
+    fn paths_are_put_together() {
+        for (directory, name, path) in [("", "a", "a"), ("/r", "", "/r"), ("/r", "a/b", "/r/a/b"), ("/", "a", "/a")] {
+            assert_eq!(below(directory, name), path);
+        }
+    }
+}
