@@ -12,7 +12,9 @@ pub(super) fn temporary(target: &str, number: u64) -> String {
 /// Whether a temporary name was given here, by this version or an earlier one (`NAME.<pid>.<counter>.tmp`), and not by
 /// another tool: Litestream's are `NAME.tmp`, or have the time in nanoseconds.
 pub(super) fn is_own_temporary(name: &str) -> bool {
-    let Some((rest, last)) = name.strip_suffix(TEMP_SUFFIX).and_then(|rest| rest.rsplit_once('.')) else { return false };
+    let Some((rest, last)) = name.strip_suffix(TEMP_SUFFIX).and_then(|rest| rest.rsplit_once('.')) else {
+        return false;
+    };
     let is_number = |text: &str| !text.is_empty() && text.len() < 12 && text.bytes().all(|byte| byte.is_ascii_digit());
     let random = last.len() == 16 && last.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
     random || is_number(last) && rest.rsplit_once('.').is_some_and(|(name, pid)| !name.is_empty() && is_number(pid))
@@ -55,7 +57,8 @@ mod tests {
             assert!(is_own_temporary(ours) && !is_object(ours), "{ours}");
         }
         let litestream = ["a.ltx.tmp", "a.ltx.17.1795327279453000000.tmp"];
-        for other in litestream.into_iter().chain(["1.0.tmp", "a.ltx", ".tmp", "0123456789abcdef.tmpx", "a.1.0.tmp.x"]) {
+        for other in litestream.into_iter().chain(["1.0.tmp", "a.ltx", ".tmp", "0123456789abcdef.tmpx", "a.1.0.tmp.x"])
+        {
             assert!(!is_own_temporary(other), "{other}");
         }
     }

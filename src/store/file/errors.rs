@@ -30,9 +30,10 @@ fn classify(kind: ErrorKind) -> (StoreErrorKind, &'static str) {
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
             (StoreErrorKind::Unreachable, "; make room in the replica's file system")
         }
-        ErrorKind::StaleNetworkFileHandle => {
-            (StoreErrorKind::Unreachable, "; another machine removed it meanwhile, or the directory is to be mounted anew")
-        }
+        ErrorKind::StaleNetworkFileHandle => (
+            StoreErrorKind::Unreachable,
+            "; another machine removed it meanwhile, or the directory is to be mounted anew",
+        ),
         // A network file system that is away, a device that stumbles: they may come back.
         _ => (StoreErrorKind::Unreachable, ""),
     }
