@@ -18,7 +18,7 @@ use crate::sqlite::ReadHold;
 use crate::store::layout::Level;
 use crate::store::{Store, StoreError, retry};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::{Notify, Semaphore};
 
 /// One look at the replica.
@@ -137,7 +137,7 @@ impl Task {
         });
         let work = work.await?;
         let Some(segment) = work.pending() else { return Ok(work) };
-        let (txid, snapshot) = (segment.header.range.max, segment.level == Level::SNAPSHOT);
+        let txid = segment.header.range.max;
         let waiting_bytes = work.waiting_bytes();
         self.status.update(|status| (status.captured, status.lag_bytes) = (Captured(txid), waiting_bytes));
         let mut trouble = Trouble::default();
@@ -188,13 +188,27 @@ impl Task {
                 let _ = blocking(move || spill::remove(&path)).await?;
             }
         }
-        self.status.sent(sent, work.spilled_bytes(), work.waiting_bytes());
-        if snapshot {
-            self.status.update(|status| status.upkeep.snapshot(0));
-            tracing::info!(db = %self.target.db, %txid, bytes = sent, "the snapshot is in the replica");
-        }
-        tracing::debug!(db = %self.target.db, %txid, bytes = sent, "uploaded");
+        self.tell_upload(&work, &segment, sent);
         Ok(work)
+    }
+
+    /// For the status and the log.
+    fn tell_upload(&self, work: &Work, segment: &Segment, sent: u64) {
+        let (db, txid, snapshot) = (&self.target.db, segment.header.range.max, segment.level == Level::SNAPSHOT);
+        let (spilled_bytes, waiting_bytes) = (work.spilled_bytes(), work.waiting_bytes());
+        self.status.update(|status| {
+            (status.bytes, status.uploads) = (status.bytes + sent, status.uploads + 1);
+            status.uploaded_at = Some(SystemTime::now());
+            (status.spilled_bytes, status.lag_bytes) = (spilled_bytes, waiting_bytes);
+            status.wal_grows = None;
+            if snapshot {
+                status.upkeep.snapshot(0);
+            }
+        });
+        if snapshot {
+            tracing::info!(%db, %txid, bytes = sent, "the snapshot is in the replica");
+        }
+        tracing::debug!(%db, %txid, bytes = sent, "uploaded");
     }
 
     /// Says what went wrong, now and then, and waits before the next try.
