@@ -16,6 +16,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 use std::{fs, io};
 
+const STATE: &str = "state.json";
+
 /// What this run has recorded.
 static RECORDED: Mutex<BTreeMap<DbPath, LocalState>> = Mutex::new(BTreeMap::new());
 
@@ -32,7 +34,7 @@ pub enum LocalStateError {
 }
 
 fn path_of(db: &DbPath) -> PathBuf {
-    db.state_dir().join("state.json")
+    db.state_dir().join(STATE)
 }
 
 fn failed<'a>(operation: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> LocalStateError + 'a {
@@ -59,10 +61,15 @@ pub fn store(db: &DbPath, state: &LocalState) -> Result<(), LocalStateError> {
 }
 
 fn write(db: &DbPath, state: &LocalState) -> Result<(), LocalStateError> {
-    let path = path_of(db);
-    let text = state.to_text().map_err(|source| LocalStateError::Text { path: path.clone(), source })?;
+    let text = state.to_text().map_err(|source| LocalStateError::Text { path: path_of(db), source })?;
+    note(db, STATE, &text)
+}
+
+/// Replaces another file of that directory in the same way.
+pub fn note(db: &DbPath, name: &str, text: &str) -> Result<(), LocalStateError> {
+    let path = db.state_dir().join(name);
     create_directory(db)?;
-    let new = db.state_dir().join("state.json.tmp");
+    let new = db.state_dir().join(format!("{name}.tmp"));
     // The directory may belong to the app's user, and we may be root: nothing that it left there is followed.
     absent_ok(fs::remove_file(&new)).map_err(failed("replace", &new))?;
     let mut file = fs::File::create_new(&new).map_err(failed("create", &new))?;
@@ -93,7 +100,12 @@ fn create_directory(db: &DbPath) -> Result<(), LocalStateError> {
 /// Forgets the state, for a database file that is about to be another one.
 pub fn remove(db: &DbPath) -> Result<(), LocalStateError> {
     recorded().remove(db);
-    let path = path_of(db);
+    forget_note(db, STATE)
+}
+
+/// Removes a file of that directory, if it is there.
+pub fn forget_note(db: &DbPath, name: &str) -> Result<(), LocalStateError> {
+    let path = db.state_dir().join(name);
     absent_ok(fs::remove_file(&path)).map_err(failed("remove", &path))
 }
 

@@ -51,12 +51,7 @@ impl Place {
     }
 
     fn replica(&self, name: &str) -> Replica {
-        match &self.replicas {
-            Replica::Directory(root) => Replica::Directory(root.join(name)),
-            Replica::S3 { endpoint, bucket, prefix } => {
-                Replica::S3 { endpoint: endpoint.clone(), bucket: bucket.clone(), prefix: format!("{prefix}/{name}") }
-            }
-        }
+        self.replicas.below(name)
     }
 
     /// One entry for each of `names`.
@@ -170,7 +165,7 @@ fn too_few_descriptors_are_told_before_anything_begins() {
     let mut run = Process::start(place.command(&place.one_by_one(&names), "ulimit -n 256;", &words));
     assert_eq!(run.wait(SOON).code, 78, "{}", run.log_text());
     let told = run.log_text();
-    assert!(told.contains("for 60 databases 672 open files are needed, but the limit is 256"), "{told}");
+    assert!(told.contains("for 60 databases 720 open files are needed, but the limit is 256"), "{told}");
 }
 
 fn replicated(place: &Place, name: &str) -> bool {
@@ -202,12 +197,9 @@ fn databases_of_a_directory_come_and_come_back(place: &Place) {
     }
 
     // What is no replica of a database is left alone, whatever its name.
-    match &place.replicas {
-        Replica::Directory(root) => {
-            std::fs::create_dir_all(root.join("plain/ltx")).unwrap();
-            std::fs::create_dir_all(root.join("empty.db/sub")).unwrap();
-        }
-        Replica::S3 { .. } => {}
+    if let Replica::Directory(root) = &place.replicas {
+        std::fs::create_dir_all(root.join("plain/ltx")).unwrap();
+        std::fs::create_dir_all(root.join("empty.db/sub")).unwrap();
     }
     place.wipe();
     let mut run = place.start(&place.as_directory(""), "", SLEEP);

@@ -49,6 +49,21 @@ fn litestream_restores_our_bucket_at_any_moment() {
     judged_at_every_moment(&Site::in_s3("judged"));
 }
 
+#[test]
+fn litestream_restores_our_gs_bucket_at_any_moment() {
+    judged_at_every_moment(&Site::in_gs("judged"));
+}
+
+#[test]
+fn litestream_restores_our_container_at_any_moment() {
+    judged_at_every_moment(&Site::in_abs("judged"));
+}
+
+#[test]
+fn litestream_restores_what_we_wrote_over_sftp_at_any_moment() {
+    judged_at_every_moment(&Site::in_sftp("judged"));
+}
+
 /// A bank with nobody above it.
 fn start_bank(site: &Site, options: &[&str]) -> Process {
     let words = site.bank_words(options);
@@ -99,8 +114,23 @@ fn we_restore_a_directory_that_litestream_is_writing() {
 }
 
 #[test]
+fn we_restore_what_litestream_is_writing_over_sftp() {
+    we_restore_what_litestream_writes(&Site::in_sftp("theirs"));
+}
+
+#[test]
 fn we_restore_a_bucket_that_litestream_is_writing() {
     we_restore_what_litestream_writes(&Site::in_s3("theirs"));
+}
+
+#[test]
+fn we_restore_a_gs_bucket_that_litestream_is_writing() {
+    we_restore_what_litestream_writes(&Site::in_gs("theirs"));
+}
+
+#[test]
+fn we_restore_a_container_that_litestream_is_writing() {
+    we_restore_what_litestream_writes(&Site::in_abs("theirs"));
 }
 
 /// What was published stays as it was (or is gone, merged into a higher level), and new raw files begin after it.
@@ -167,6 +197,31 @@ fn a_bucket_changes_hands_with_wiped_disks() {
 #[test]
 fn a_bucket_changes_hands_with_the_disk_kept() {
     changes_hands(&Site::in_s3("handover-kept"), disk_kept);
+}
+
+#[test]
+fn a_gs_bucket_changes_hands_with_wiped_disks() {
+    changes_hands(&Site::in_gs("handover"), Site::wipe);
+}
+
+#[test]
+fn a_gs_bucket_changes_hands_with_the_disk_kept() {
+    changes_hands(&Site::in_gs("handover-kept"), disk_kept);
+}
+
+#[test]
+fn a_container_changes_hands_with_wiped_disks() {
+    changes_hands(&Site::in_abs("handover"), Site::wipe);
+}
+
+#[test]
+fn a_container_changes_hands_with_the_disk_kept() {
+    changes_hands(&Site::in_abs("handover-kept"), disk_kept);
+}
+
+#[test]
+fn a_directory_behind_sftp_changes_hands_with_wiped_disks() {
+    changes_hands(&Site::in_sftp("handover"), Site::wipe);
 }
 
 /// Merged and cleaned up by us in each of our turns.

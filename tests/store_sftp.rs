@@ -32,7 +32,7 @@ mod openssh {
                 let server = crate::Sshd::shared();
                 let root = crate::fresh(stringify!($check));
                 crate::suite::$check(crate::open(&server.settings(&root))).await;
-                crate::nothing_is_left(&server.data(&root));
+                crate::nothing_is_left(&server.data(&root)).await;
             })*
         };
     }
@@ -48,7 +48,7 @@ mod plain {
                 let server = crate::plain();
                 let root = crate::fresh(stringify!($check));
                 crate::suite::$check(crate::open(&server.settings(&root))).await;
-                crate::nothing_is_left(&server.data(&root));
+                crate::nothing_is_left(&server.data(&root)).await;
             })*
         };
     }
@@ -87,7 +87,7 @@ pub fn names(directory: &Path) -> Vec<String> {
 }
 
 /// No temporary file. A caller that stopped waiting does not wait for the removal either.
-pub fn nothing_is_left(directory: &Path) {
+pub async fn nothing_is_left(directory: &Path) {
     let end = std::time::Instant::now() + Duration::from_secs(20);
     loop {
         let left: Vec<String> = names(directory).into_iter().filter(|name| name.ends_with(".tmp")).collect();
@@ -95,7 +95,7 @@ pub fn nothing_is_left(directory: &Path) {
             return;
         }
         assert!(std::time::Instant::now() < end, "left behind: {left:?}");
-        std::thread::sleep(Duration::from_millis(10));
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
 

@@ -8,7 +8,7 @@ use super::problem::Place;
 use super::reader::Reader;
 use super::units;
 use crate::model::Secret;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -27,11 +27,12 @@ pub struct Text {
     pub variables: Vec<String>,
 }
 
-/// A secret, and the variables that it was made of: the app's environment is cleaned of them.
+/// A secret, the variables that it was made of (the app's environment is cleaned of them), and the file that it was in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SecretText {
     pub secret: Secret,
     pub variables: Vec<String>,
+    pub file: Option<PathBuf>,
 }
 
 struct Entry<'t> {
@@ -273,12 +274,13 @@ impl<'r, 't> Section<'r, 't> {
             return None;
         }
         if let Some(At { value, place }) = direct {
-            let value = SecretText { secret: Secret::new(value.text), variables: value.variables };
+            let value = SecretText { secret: Secret::new(value.text), variables: value.variables, file: None };
             return Some(At { value, place });
         }
         let At { value: file, place } = file?;
-        match self.read_secret(Path::new(&file.text)) {
-            Ok(secret) => Some(At { value: SecretText { secret, variables: Vec::new() }, place }),
+        let file = self.reader.outside.working_dir.join(file.text);
+        match self.read_secret(&file) {
+            Ok(secret) => Some(At { value: SecretText { secret, variables: Vec::new(), file: Some(file) }, place }),
             Err(message) => {
                 self.complain(&place, message);
                 None
@@ -287,9 +289,8 @@ impl<'r, 't> Section<'r, 't> {
     }
 
     fn read_secret(&self, file: &Path) -> Result<Secret, String> {
-        let file = self.reader.outside.working_dir.join(file);
-        let bytes = (self.reader.outside.read)(&file)
-            .map_err(|error| format!("cannot be read: {}: {error}", file.display()))?;
+        let bytes =
+            (self.reader.outside.read)(file).map_err(|error| format!("cannot be read: {}: {error}", file.display()))?;
         let text = String::from_utf8(bytes).map_err(|_| format!("is not valid UTF-8: {}", file.display()))?;
         let line = text.strip_suffix('\n').unwrap_or(&text);
         let line = line.strip_suffix('\r').unwrap_or(line);

@@ -20,6 +20,8 @@ pub enum Lineage {
     ByWal,
     /// It continues the newest state of a Litestream 0.3 replica: restored from it by us, or replicated to it.
     FromOldFormat,
+    /// It was brought back to an older state on purpose, and the replica has not grown since.
+    Wished,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +40,7 @@ pub enum Kept {
     ByWal,
     FromOldFormat,
     Ahead,
+    Wished,
 }
 
 /// Why the replica's state is taken.
@@ -60,6 +63,7 @@ pub fn decide(local: &Local, replica: Replica, others: Others) -> Decision {
 
 fn alone(local: &Local, replica: Replica) -> Decision {
     match (local, replica) {
+        (Local::Present(Some(Lineage::Wished)), Replica::OldFormat) => Decision::KeepLocal(Kept::Wished),
         (Local::Present(Some(Lineage::FromOldFormat)), Replica::OldFormat) => Decision::KeepLocal(Kept::FromOldFormat),
         (Local::Present(_), Replica::OldFormat) => Decision::Restore(Why::Instead(Doubt::NoState)),
         (Local::Absent, Replica::OldFormat) => Decision::Restore(Why::NoLocalFile),
@@ -69,6 +73,7 @@ fn alone(local: &Local, replica: Replica) -> Decision {
         (Local::Present(lineage), Replica::Ends(tip)) => match lineage {
             Some(Lineage::ByWal) => Decision::KeepLocal(Kept::ByWal),
             Some(Lineage::FromOldFormat) => Decision::KeepLocal(Kept::FromOldFormat),
+            Some(Lineage::Wished) => Decision::KeepLocal(Kept::Wished),
             Some(Lineage::Recorded(descent)) => match descent {
                 Descent::Ours { .. } => Decision::KeepLocal(Kept::ByState),
                 Descent::Ahead { .. } => Decision::KeepLocal(Kept::Ahead),
@@ -98,6 +103,9 @@ mod tests {
             (Local::Absent, ends, Decision::Restore(Why::NoLocalFile)),
             (Local::Present(None), Replica::Empty, Decision::KeepLocal(Kept::ReplicaEmpty)),
             (Local::Present(None), Replica::OldFormat, Decision::Restore(Why::Instead(Doubt::NoState))),
+            (Local::Present(Some(Lineage::Wished)), Replica::Empty, Decision::KeepLocal(Kept::ReplicaEmpty)),
+            (Local::Present(Some(Lineage::Wished)), Replica::OldFormat, Decision::KeepLocal(Kept::Wished)),
+            (Local::Present(Some(Lineage::Wished)), ends, Decision::KeepLocal(Kept::Wished)),
             (from_old.clone(), Replica::OldFormat, Decision::KeepLocal(Kept::FromOldFormat)),
             (Local::Present(None), ends, Decision::Restore(Why::Instead(Doubt::NoState))),
             (recorded(Descent::Ours { sent: false }), ends, Decision::KeepLocal(Kept::ByState)),

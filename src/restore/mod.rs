@@ -29,13 +29,14 @@ mod survey;
 mod v3;
 mod verify;
 mod wal_proof;
+mod wish;
 
 pub use decide::Kept;
 pub use error::{RestoreError, RestoreErrorKind};
 pub use inspect::{Audit, audit, inventory, plan_of};
 pub use install::recover;
-pub use output::{RestoredTo, restore_to};
-pub use progress::{Pace, Progress};
+pub use output::{RestoredTo, restore_in_place, restore_to};
+pub use progress::{Pace, Paces, Progress};
 pub use settings::{OnRestoreFailure, Others, Owner, Owners, RestoreSettings};
 pub use start::{Outcome, all_prepared, prepare};
 pub use verify::VerifiedDb;

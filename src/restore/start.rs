@@ -11,11 +11,12 @@ use super::settings::{OnRestoreFailure, Others, Owners, RestoreSettings};
 use super::source::{Source, SourceError};
 use super::survey::{Survey, survey, tip};
 use super::verify::Origin;
+use super::wish::{self, Head};
 use crate::local_state::{self, spill};
 use crate::model::lineage::{LocalState, WalPosition};
 use crate::model::proof::Restored;
 use crate::model::{DbChecksum, DbPath, FileChecksum, Moment, PageSize, Txid};
-use crate::replica::{Target, Tip};
+use crate::replica::{Replica, Target, Tip};
 use crate::sqlite;
 use crate::store::Store;
 use std::time::Duration;
@@ -119,6 +120,11 @@ async fn look_and_act(
         Decision::KeepLocal(why) => {
             // On top of older LTX files it needs a record, if only Litestream 0.3 has replicated it yet.
             let beneath = match why {
+                Kept::Wished => {
+                    let tip = tip(source, &survey.listing).await?;
+                    tell_wish(db, source.url(), &survey, tip.as_ref());
+                    tip
+                }
                 Kept::FromOldFormat if !old_origin::proves(db, source.url(), &survey.listing) => {
                     tip(source, &survey.listing).await?
                 }
@@ -154,6 +160,19 @@ async fn look_and_act(
     }
 }
 
+/// Nothing else ever makes an older state the newest one: whoever reads the log must not miss it.
+fn tell_wish(db: &DbPath, replica: &str, survey: &Survey, tip: Option<&Tip>) {
+    let head = tip.map(Head::of).filter(|_| survey.replica != Replica::OldFormat);
+    let found = head.or_else(|| Head::of_old(&survey.listing)).and_then(|head| wish::look(db, replica, &head));
+    let state = found.map(|(wish, _)| wish.told()).unwrap_or_default();
+    let after = tip.map(|tip| format!(", on top of TXID {}", tip.txid)).unwrap_or_default();
+    tracing::warn!(
+        %db, replica,
+        "keeping the local file: it was restored to an older state ON PURPOSE ({state}). The whole of it becomes the \
+         replica's next position{after}; everything before it stays restorable"
+    );
+}
+
 fn keep(db: &DbPath, replica: &str, why: Kept, survey: Survey) -> Result<Outcome, RestoreError> {
     // What can never be replicated is told now, not when the disk is gone.
     sqlite::check(db).map_err(|source| RestoreError::Unusable { source })?;
@@ -166,6 +185,8 @@ fn keep(db: &DbPath, replica: &str, why: Kept, survey: Survey) -> Result<Outcome
         Kept::FromOldFormat => {
             tracing::info!(%db, replica, "keeping the local file: it continues Litestream 0.3's newest data");
         }
+        // Told with what it is on top of.
+        Kept::Wished => {}
         Kept::Ahead => {
             tracing::warn!(%db, replica, "keeping the local file: the replica has lost its newest files");
         }
@@ -188,24 +209,36 @@ fn put_in_place(
     // The order matters: the old state never stands beside the new file, nor the new state beside the old one.
     forget_state(db);
     install::install(verified, others)?;
+    record_origin(db, replica, page_size, &origin, beneath.as_ref());
     match origin {
-        Origin::Ltx { txid, time, db_checksum, tip } => {
-            record_state(db, &state(replica, page_size, txid, tip, Some(db_checksum)));
+        Origin::Ltx { txid, time, .. } => {
             tracing::info!(%db, replica, %txid, of = %time, bytes, files, "restored");
             Ok(Outcome::Restored { txid, bytes, files })
         }
         Origin::Old(last) => {
-            // On top of LTX files that are older: known by their newest one, with another database than theirs, so that
-            // the whole of it becomes their next position.
-            if let Some(tip) = &beneath {
-                record_state(db, &state(replica, page_size, tip.txid, tip.first.checksum, None));
-            }
-            if let Err(error) = old_origin::record(db, replica, &last) {
-                tracing::warn!(%db, %error, "a restart before the first upload will restore instead of going on");
-            }
             let (generation, of) = (last.name.generation, Moment(last.modified_ms));
             tracing::info!(%db, replica, %generation, %of, bytes, files, "restored from Litestream 0.3's format");
             Ok(Outcome::Restored { txid: Txid::NONE, bytes, files })
+        }
+    }
+}
+
+/// Beside the replica's newest state, which is in place now: where replication goes on from. `beneath`: the newest LTX
+/// position, if the state comes from the older format.
+pub(super) fn record_origin(db: &DbPath, replica: &str, page_size: PageSize, origin: &Origin, beneath: Option<&Tip>) {
+    match origin {
+        Origin::Ltx { txid, tip, db_checksum, .. } => {
+            record_state(db, &state(replica, page_size, *txid, *tip, Some(*db_checksum)));
+        }
+        Origin::Old(last) => {
+            // On top of LTX files that are older: known by their newest one, with another database than theirs, so that
+            // the whole of it becomes their next position.
+            if let Some(tip) = beneath {
+                record_state(db, &state(replica, page_size, tip.txid, tip.first.checksum, None));
+            }
+            if let Err(error) = old_origin::record(db, replica, last) {
+                tracing::warn!(%db, %error, "a restart before the first upload will restore instead of going on");
+            }
         }
     }
 }
@@ -256,5 +289,8 @@ pub(super) fn forget_state(db: &DbPath) {
     }
     if let Err(error) = old_origin::remove(db) {
         tracing::warn!(%db, "cannot remove the mark of a restore from Litestream 0.3's format: {error}");
+    }
+    if let Err(error) = wish::remove(db) {
+        tracing::warn!(%db, "{error}");
     }
 }

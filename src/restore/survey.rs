@@ -5,7 +5,8 @@ use super::decide::{Lineage, Local};
 use super::error::{Damage, RestoreError};
 use super::source::{Source, SourceError};
 use super::wal_proof::{LastFrame, last_frame};
-use super::{evidence, install, old_origin, old_shadow};
+use super::wish::{Head, Verdict};
+use super::{evidence, install, old_origin, old_shadow, wish};
 use crate::local_state;
 use crate::ltx::{Decoder, Event, LtxError};
 use crate::model::lineage::{LocalState, WalPosition};
@@ -31,6 +32,12 @@ pub async fn survey(db: &DbPath, source: &Source<'_>) -> Result<Survey, SourceEr
         (false, _) => Local::Absent,
         (true, Replica::Empty) => Local::Present(None),
         (true, Replica::OldFormat) => {
+            if let Some(head) = Head::of_old(&survey.listing)
+                && let Some((_, Verdict::Holds)) = wish::look(db, source.url(), &head)
+            {
+                survey.local = Local::Present(Some(Lineage::Wished));
+                return Ok(survey);
+            }
             let proven = old_origin::proves(db, source.url(), &survey.listing)
                 || old_shadow::continues(db, &survey.listing)
                     .map_err(RestoreError::io("read", &db.litestream_dir()))?;
@@ -39,20 +46,53 @@ pub async fn survey(db: &DbPath, source: &Source<'_>) -> Result<Survey, SourceEr
         (true, Replica::Ends(_)) => match tip(source, &survey.listing).await? {
             None => Local::Present(None),
             Some(tip) => {
-                let mut descent = descent(state.as_ref(), source.url(), &tip);
-                if let (Descent::Ours { sent }, Some(state)) = (&descent, state) {
-                    let denied = evidence::look(db.clone(), state, tip.clone(), *sent).await?;
-                    descent = denied.map_or(descent, |why| Descent::Unproven(Doubt::Content(why)));
-                } else if matches!(descent, Descent::Unproven(_)) {
-                    survey.adopted = by_wal(db, source, &survey.listing, &tip).await?;
-                }
-                let by_wal = survey.adopted.is_some();
-                Local::Present(Some(if by_wal { Lineage::ByWal } else { Lineage::Recorded(descent) }))
+                let (lineage, adopted) = lineage(db, source, &survey.listing, state, &tip).await?;
+                survey.adopted = adopted;
+                Local::Present(Some(lineage))
             }
         },
     };
     Ok(survey)
 }
+
+/// How the local file and the replica's newest position relate; with the state to record, where the WAL proved what no
+/// state file says.
+async fn lineage(
+    db: &DbPath,
+    source: &Source<'_>,
+    listing: &Listing,
+    state: Option<LocalState>,
+    tip: &Tip,
+) -> Result<(Lineage, Option<LocalState>), SourceError> {
+    let unproven = |why| Lineage::Recorded(Descent::Unproven(Doubt::Content(why)));
+    let wished = wish::look(db, source.url(), &Head::of(tip)).map(|(_, verdict)| verdict);
+    let recorded = state.is_some();
+    let descent = descent(state.as_ref(), source.url(), tip);
+    match (&descent, state) {
+        // Recorded when the wished state was accepted; its image has not arrived yet.
+        (Descent::Ours { sent: false }, _) if wished == Some(Verdict::OtherFile) => Ok((unproven(OTHER_FILE), None)),
+        (Descent::Ours { sent }, Some(state)) => {
+            let denied = evidence::look(db.clone(), state, tip.clone(), *sent).await?;
+            Ok((denied.map_or(Lineage::Recorded(descent), unproven), None))
+        }
+        (Descent::Unproven(_), _) if wished == Some(Verdict::Holds) => Ok((Lineage::Wished, None)),
+        (Descent::Unproven(_), _) => {
+            if let Some(adopted) = by_wal(db, source, listing, tip).await? {
+                return Ok((Lineage::ByWal, Some(adopted)));
+            }
+            let lineage = match wished {
+                Some(Verdict::OtherFile) => unproven(OTHER_FILE),
+                Some(Verdict::Passed) if !recorded => unproven(PASSED),
+                _ => Lineage::Recorded(descent),
+            };
+            Ok((lineage, None))
+        }
+        _ => Ok((Lineage::Recorded(descent), None)),
+    }
+}
+
+const OTHER_FILE: &str = "another file was put in place of the one that was restored on purpose";
+const PASSED: &str = "an older state was restored on purpose, but the replica has got newer positions since";
 
 /// A state file that cannot be used says nothing.
 fn load_state(db: &DbPath) -> Option<LocalState> {

@@ -210,7 +210,7 @@ async fn a_full_disk_is_told_and_leaves_nothing() {
     let error = store.put_new("ltx/9/b.ltx", Body::Whole(vec![7; 3 << 20].into()), 0, soon()).await.unwrap_err();
     assert_eq!(error.kind, StoreErrorKind::Unreachable, "{error}");
     assert!(error.detail.contains("no space is left"), "{error}");
-    nothing_is_left(&root);
+    nothing_is_left(&root).await;
     // Once there is room, it goes on.
     store.put_new("ltx/9/b.ltx", Body::Whole(vec![7; 100 << 10].into()), 0, soon()).await.unwrap();
     assert_eq!(names(&root), ["ltx/0/a.ltx", "ltx/9/b.ltx"]);

@@ -22,6 +22,8 @@ const READY_LIMIT: Duration = Duration::from_secs(60);
 const ATTEMPTS: u32 = 5;
 const REPLY_LIMIT: Duration = Duration::from_secs(60);
 
+static SHARED: OnceLock<FakeGcs> = OnceLock::new();
+
 pub struct FakeGcs {
     address: SocketAddr,
     server: Pid,
@@ -44,8 +46,12 @@ impl FakeGcs {
 
     /// The one server that all tests of a binary may share.
     pub fn shared() -> &'static FakeGcs {
-        static SHARED: OnceLock<FakeGcs> = OnceLock::new();
         SHARED.get_or_init(FakeGcs::start)
+    }
+
+    /// The same, if a test has asked for it.
+    pub fn started() -> Option<&'static FakeGcs> {
+        SHARED.get()
     }
 
     pub fn address(&self) -> SocketAddr {

@@ -1,5 +1,6 @@
 //! Litestream 0.5.17: the judge of what we write, and the writer of what we must read.
 
+use super::fake_gcs::FakeGcs;
 use super::peer;
 use super::process::{Ended, Process};
 use super::replica::Replica;
@@ -14,6 +15,9 @@ fn command(program: &str) -> Command {
     // 0.5.17's S3 client refuses to start with a certificate bundle in the environment.
     for name in ["AWS_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR", "LITESTREAM_CONFIG"] {
         command.env_remove(name);
+    }
+    if let Some(server) = FakeGcs::started() {
+        command.env("STORAGE_EMULATOR_HOST", server.address().to_string());
     }
     command
 }

@@ -1,9 +1,11 @@
-//! What the black-box tests stand on: the shipped binary, the bank, both kinds of replica, Litestream as judge.
+//! What the black-box tests stand on: the shipped binary, the bank, all kinds of replica, Litestream as judge.
 //! Nothing here sleeps for a fixed time; every wait is for an event, has a limit, and says what it waited for.
 #![allow(dead_code)]
 
+pub mod azurite;
 pub mod bank;
 pub mod disk;
+pub mod fake_gcs;
 pub mod gate;
 pub mod litestream;
 pub mod litevisor;
@@ -11,6 +13,7 @@ pub mod process;
 pub mod replica;
 pub mod seaweed;
 pub mod site;
+pub mod sshd;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};

@@ -1,7 +1,11 @@
-//! Where a replica lives: a directory or a bucket of the shared SeaweedFS. Says how to name it to litevisor and to
-//! Litestream, and what objects it holds.
+//! Where a replica lives: a directory, here or behind the shared OpenSSH; a bucket of the shared SeaweedFS or of the shared
+//! fake-gcs-server; a container of the shared Azurite. Says how to name it to litevisor and to Litestream, and what objects it
+//! holds.
 
+use super::azurite::{self, Azurite};
+use super::fake_gcs::FakeGcs;
 use super::seaweed::{ACCESS_KEY, REGION, SECRET_KEY, Seaweed, block_on};
+use super::sshd::{self, Sshd};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -14,19 +18,58 @@ pub enum Replica {
         bucket: String,
         prefix: String,
     },
+    /// On the shared fake-gcs-server.
+    Gs {
+        bucket: String,
+        prefix: String,
+    },
+    Abs {
+        container: String,
+        prefix: String,
+    },
+    /// A directory of this machine behind the shared OpenSSH.
+    Sftp(PathBuf),
 }
 
 impl Replica {
+    pub fn gs(bucket: &str, prefix: &str) -> Replica {
+        FakeGcs::shared().create_bucket(bucket);
+        Replica::Gs { bucket: bucket.to_owned(), prefix: prefix.to_owned() }
+    }
+
+    pub fn abs(container: &str, prefix: &str) -> Replica {
+        Azurite::shared().create_container(container);
+        Replica::Abs { container: container.to_owned(), prefix: prefix.to_owned() }
+    }
+
+    pub fn sftp(name: &str) -> Replica {
+        Replica::Sftp(Sshd::shared().data(name))
+    }
+
     pub fn s3(bucket: &str, prefix: &str) -> Replica {
         let seaweed = Seaweed::shared();
         seaweed.create_bucket(bucket);
         Replica::S3 { endpoint: seaweed.endpoint(), bucket: bucket.to_owned(), prefix: prefix.to_owned() }
     }
 
+    /// The replica of that name below this one.
+    pub fn below(&self, name: &str) -> Replica {
+        let mut below = self.clone();
+        match &mut below {
+            Replica::Directory(root) | Replica::Sftp(root) => root.push(name),
+            Replica::S3 { prefix, .. } | Replica::Gs { prefix, .. } | Replica::Abs { prefix, .. } => {
+                *prefix = format!("{prefix}/{name}");
+            }
+        }
+        below
+    }
+
     /// The same replica behind another endpoint.
     pub fn at(&self, endpoint: &str) -> Replica {
         match self {
-            Replica::Directory(_) => panic!("a directory has no endpoint"),
+            Replica::Directory(_) | Replica::Sftp(_) | Replica::Gs { .. } | Replica::Abs { .. } => {
+                panic!("{self:?} has no gate")
+            }
             Replica::S3 { bucket, prefix, .. } => {
                 Replica::S3 { endpoint: endpoint.into(), bucket: bucket.clone(), prefix: prefix.clone() }
             }
@@ -37,6 +80,11 @@ impl Replica {
         match self {
             Replica::Directory(path) => format!("file://{}", path.display()),
             Replica::S3 { bucket, prefix, .. } => format!("s3://{bucket}/{prefix}"),
+            Replica::Gs { bucket, prefix } => format!("gs://{bucket}/{prefix}"),
+            Replica::Abs { container, prefix } => format!("abs://{}@{container}/{prefix}", azurite::ACCOUNT),
+            Replica::Sftp(path) => {
+                format!("sftp://{}@127.0.0.1:{}{}", sshd::user(), Sshd::shared().port(), path.display())
+            }
         }
     }
 
@@ -45,11 +93,21 @@ impl Replica {
         let url = self.url();
         match self {
             Replica::Directory(_) => format!("url = \"{url}\"\n"),
+            Replica::Sftp(_) => {
+                let server = Sshd::shared();
+                let (key, host) = (server.file("id_ed25519"), server.host_key("ed25519"));
+                format!("url = \"{url}\"\nkey_file = \"{}\"\nhost_key = \"{host}\"\n", key.display())
+            }
             Replica::S3 { endpoint, .. } => {
                 format!(
                     "url = \"{url}\"\nendpoint = \"{endpoint}\"\nregion = \"{REGION}\"\nforce_path_style = true\n\
                      access_key_id = \"{ACCESS_KEY}\"\nsecret_access_key = \"{SECRET_KEY}\"\n"
                 )
+            }
+            Replica::Gs { .. } => format!("url = \"{url}\"\nendpoint = \"{}\"\n", FakeGcs::shared().endpoint()),
+            Replica::Abs { .. } => {
+                let (endpoint, key) = (Azurite::shared().endpoint(), azurite::KEY);
+                format!("url = \"{url}\"\nendpoint = \"{endpoint}\"\naccount_key = \"{key}\"\n")
             }
         }
     }
@@ -58,10 +116,31 @@ impl Replica {
     pub fn yaml(&self) -> String {
         match self {
             Replica::Directory(path) => format!("      type: file\n      path: {}\n", path.display()),
+            Replica::Sftp(path) => {
+                let server = Sshd::shared();
+                let (user, port, path) = (sshd::user(), server.port(), path.display());
+                let (key, host) = (server.file("id_ed25519"), server.host_key("ed25519"));
+                format!(
+                    "      type: sftp\n      host: 127.0.0.1:{port}\n      user: {user}\n      key-path: {}\n      \
+                     host-key: {host}\n      path: {path}\n",
+                    key.display()
+                )
+            }
             Replica::S3 { endpoint, bucket, prefix } => {
                 format!(
                     "      type: s3\n      bucket: {bucket}\n      path: {prefix}\n      endpoint: {endpoint}\n      region: {REGION}\n      \
                      force-path-style: true\n      access-key-id: {ACCESS_KEY}\n      secret-access-key: {SECRET_KEY}\n"
+                )
+            }
+            // Where the server is stands in the environment.
+            Replica::Gs { bucket, prefix } => {
+                format!("      type: gs\n      bucket: {bucket}\n      path: {prefix}\n")
+            }
+            Replica::Abs { container, prefix } => {
+                let (endpoint, account, key) = (Azurite::shared().endpoint(), azurite::ACCOUNT, azurite::KEY);
+                format!(
+                    "      type: abs\n      bucket: {container}\n      path: {prefix}\n      endpoint: {endpoint}\n      \
+                     account-name: {account}\n      account-key: {key}\n"
                 )
             }
         }
@@ -70,19 +149,25 @@ impl Replica {
     /// Every object under the replica's root with something that changes when its content does.
     pub fn objects(&self) -> BTreeMap<String, String> {
         match self {
-            Replica::Directory(root) => {
+            Replica::Directory(root) | Replica::Sftp(root) => {
                 let mut objects = BTreeMap::new();
                 walk(root, root, &mut objects);
                 objects
             }
             Replica::S3 { bucket, prefix, .. } => list(bucket, &format!("{prefix}/")),
+            Replica::Gs { bucket, prefix } => {
+                let (prefix, found) = (format!("{prefix}/"), FakeGcs::shared().objects(bucket, &format!("{prefix}/")));
+                let content = |object: &serde_json::Value| object["md5Hash"].as_str().unwrap().to_owned();
+                found.iter().map(|(name, object)| (name[prefix.len()..].to_owned(), content(object))).collect()
+            }
+            Replica::Abs { container, prefix } => Azurite::shared().list(container, &format!("{prefix}/")),
         }
     }
 
     /// Bytes of one object; asked of the server itself, not through a gate.
     pub fn read(&self, key: &str) -> Vec<u8> {
         match self {
-            Replica::Directory(root) => std::fs::read(root.join(key)).unwrap(),
+            Replica::Directory(root) | Replica::Sftp(root) => std::fs::read(root.join(key)).unwrap(),
             Replica::S3 { bucket, prefix, .. } => {
                 let client = Seaweed::shared().client();
                 block_on(async {
@@ -90,6 +175,8 @@ impl Replica {
                     reply.body.collect().await.unwrap().to_vec()
                 })
             }
+            Replica::Gs { bucket, prefix } => FakeGcs::shared().read(bucket, &format!("{prefix}/{key}")),
+            Replica::Abs { container, prefix } => Azurite::shared().read(container, &format!("{prefix}/{key}")),
         }
     }
 

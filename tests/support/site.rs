@@ -32,6 +32,21 @@ impl Site {
         Site::new(tempfile::tempdir().unwrap(), Replica::s3(name, "app/bank.db"))
     }
 
+    /// In a bucket of its own on Google's stand-in.
+    pub fn in_gs(name: &str) -> Site {
+        Site::new(tempfile::tempdir().unwrap(), Replica::gs(name, "app/bank.db"))
+    }
+
+    /// In a container of its own; `name` is the container's.
+    pub fn in_abs(name: &str) -> Site {
+        Site::new(tempfile::tempdir().unwrap(), Replica::abs(name, "app/bank.db"))
+    }
+
+    /// Behind the shared OpenSSH; `name` is the directory's.
+    pub fn in_sftp(name: &str) -> Site {
+        Site::new(tempfile::tempdir().unwrap(), Replica::sftp(&format!("{name}/bank.db")))
+    }
+
     fn new(directory: tempfile::TempDir, replica: Replica) -> Site {
         std::fs::create_dir(directory.path().join("disk")).unwrap();
         let none = String::new;

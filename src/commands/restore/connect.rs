@@ -4,7 +4,7 @@ use super::Running;
 use super::jobs::{Failure, FailureKind, Job};
 use crate::model::TxidRange;
 use crate::replica::Target;
-use crate::restore::{Owners, Progress, RestoreSettings, RestoredTo, restore_to};
+use crate::restore::{Owners, Progress, RestoreSettings, RestoredTo, restore_in_place, restore_to};
 use crate::run::owners::owners;
 use crate::store;
 use std::path::PathBuf;
@@ -21,7 +21,12 @@ pub fn start(job: Job, settings: RestoreSettings) -> Running {
 async fn one(job: Job, settings: &RestoreSettings, progress: &Progress) -> Result<String, Failure> {
     let Wanted { out, owners, target, force } = wanted(&job)?;
     let store = store::open(job.replica())?;
-    let restored = restore_to(&out, &*store, target, settings, &owners, force, progress).await?;
+    let restored = match &job {
+        Job::InPlace { database, .. } => {
+            restore_in_place(&database.path, &*store, target, settings, &owners, force, progress).await?
+        }
+        Job::To { .. } => restore_to(&out, &*store, target, settings, &owners, force, progress).await?,
+    };
     Ok(told(&restored))
 }
 

@@ -116,10 +116,11 @@ pub fn from_config(
         return Err(format!("-o needs one database: {} are configured; name one", wanted.len()));
     }
     let job = |(database, found): (DatabaseSettings, bool)| match &args.out {
-        Some(out) => {
+        // The database's own place by another way of saying it is that place.
+        Some(out) if working_dir.join(out) != database.path.as_path() => {
             Job::To { out: out.clone(), replica: Box::new(database.replica), target: args.target, force: args.force }
         }
-        None => {
+        _ => {
             let (database, user) = (Box::new(database), app_user.clone());
             Job::InPlace { database, user, target: args.target, force: args.force, found }
         }
@@ -215,6 +216,7 @@ mod tests {
             (Some("/d/a.db"), None, Ok(vec!["/d/a.db"])),
             (Some("b.db"), None, Ok(vec!["/srv/b.db"])),
             (Some("./b.db"), Some("x"), Ok(vec!["x"])),
+            (Some("b.db"), Some("b.db"), Ok(vec!["/srv/b.db"])),
             (None, Some("x"), Err("-o needs one database: 2 are configured")),
             (Some("/d/aa.db"), None, Err("no configured database, did you mean \"/d/a.db\"?")),
         ] {

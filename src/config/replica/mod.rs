@@ -96,8 +96,10 @@ pub fn read(
     gs::read(&mut section, &mut reading);
     abs::read(&mut section, &mut reading);
     sftp::read(&mut section, &mut reading);
-    section
-        .finish(&[("skip_verify", "does not exist: certificates are always verified; name your own CA with ca_file")]);
+    section.finish(&[
+        ("skip_verify", "does not exist: certificates are always verified; name your own CA with ca_file"),
+        ("account_name", "does not exist: the account stands in the url, abs://ACCOUNT@container/prefix"),
+    ]);
     let Reading { mut store, variables, .. } = reading;
     from_environment(&mut store, outside);
     Some(ReadReplica { store, url_place: url?.place, secret_variables: variables })
@@ -143,9 +145,14 @@ impl Reading<'_> {
 
     /// `key` or `key_file`; remembers the variables that it came from.
     fn secret(&mut self, section: &mut Section<'_, '_>, key: &str) -> Option<Secret> {
-        let found = section.secret(key)?.value;
-        self.variables.extend(found.variables);
-        Some(found.secret)
+        self.secret_and_file(section, key).0
+    }
+
+    /// The same, and the file that it was in.
+    fn secret_and_file(&mut self, section: &mut Section<'_, '_>, key: &str) -> (Option<Secret>, Option<PathBuf>) {
+        let Some(found) = section.secret(key) else { return (None, None) };
+        self.variables.extend(found.value.variables);
+        (Some(found.value.secret), found.value.file)
     }
 }
 

@@ -8,6 +8,8 @@ use reqwest::Url;
 /// What may stand in a name as it is.
 const NAME: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 const PATH: &AsciiSet = &NAME.remove(b'/');
+/// `$web` and its like keep their sign.
+const CONTAINER: &AsciiSet = &NAME.remove(b'$');
 
 /// Where the service of one account is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,6 +22,17 @@ pub(super) struct Account {
 impl Account {
     /// The error is a text for the user: which setting is wrong.
     pub(super) fn of(settings: &StoreSettings) -> Result<Account, String> {
+        let account = Account::unchecked(settings)?;
+        // It goes into headers and host names.
+        let plain = account.name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+        if plain {
+            Ok(account)
+        } else {
+            Err("the storage account's name holds more than letters and digits".to_owned())
+        }
+    }
+
+    fn unchecked(settings: &StoreSettings) -> Result<Account, String> {
         let name = settings.abs.account.as_str();
         let Some(endpoint) = settings.endpoint.as_deref() else {
             return match name {
@@ -46,10 +59,9 @@ impl Account {
         self.endpoint.get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case("http://"))
     }
 
-    /// URL of one blob; `query` is ready to be sent.
-    pub(super) fn blob(&self, container: &str, name: &str, query: &str) -> String {
-        let query = if query.is_empty() { String::new() } else { format!("?{query}") };
-        format!("{}/{}{query}", self.container(container), utf8_percent_encode(name, PATH))
+    /// URL of one blob.
+    pub(super) fn blob(&self, container: &str, name: &str) -> String {
+        format!("{}/{}", self.container(container), utf8_percent_encode(name, PATH))
     }
 
     /// URL that lists a container.
@@ -62,8 +74,7 @@ impl Account {
     }
 
     fn container(&self, name: &str) -> String {
-        // `$web` and its like keep their sign.
-        format!("{}/{name}", self.endpoint)
+        format!("{}/{}", self.endpoint, utf8_percent_encode(name, CONTAINER))
     }
 }
 
@@ -73,11 +84,9 @@ pub(super) fn encoded(text: &str) -> String {
 
 /// What every part of the program that gets it can take apart again.
 fn parsed(endpoint: &str) -> Result<Url, String> {
-    let wrong = || {
-        format!(
-            "the endpoint must begin with https:// or http://, as in https://ACCOUNT.blob.core.windows.net; it is {endpoint}"
-        )
-    };
+    // Not echoed: it may hold a signature.
+    let wrong =
+        || "the endpoint must be an address like https://ACCOUNT.blob.core.windows.net, without a query".to_owned();
     let url = Url::parse(endpoint).map_err(|_| wrong())?;
     let known = matches!(url.scheme(), "http" | "https") && url.host_str().is_some_and(|host| !host.is_empty());
     let bare =
@@ -138,6 +147,9 @@ mod tests {
     fn what_cannot_be_an_address_is_refused() {
         for (account, endpoint) in [
             ("", None),
+            ("a\nb", None),
+            ("acme.example.com/", None),
+            ("", Some("http://127.0.0.1:10000/a%0Ab")),
             ("", Some("http://127.0.0.1:10000")),
             ("", Some("http://azurite:10000")),
             ("acme", Some("acme.blob.core.windows.net")),
@@ -154,8 +166,9 @@ mod tests {
     #[test]
     fn names_are_encoded_once() {
         let account = Account { name: "acme".into(), endpoint: "https://h".into() };
-        assert_eq!(account.blob("c", "a b/ü+?#%&.ltx", ""), "https://h/c/a%20b/%C3%BC%2B%3F%23%25%26.ltx");
-        assert_eq!(account.blob("c", "x", "comp=block"), "https://h/c/x?comp=block");
+        assert_eq!(account.blob("c", "a b/ü+?#%&.ltx"), "https://h/c/a%20b/%C3%BC%2B%3F%23%25%26.ltx");
+        assert_eq!(account.blob("$web", "x"), "https://h/$web/x");
+        assert_eq!(account.blob("c/d?", "x"), "https://h/c%2Fd%3F/x");
         let listing = account.listing("c", &[("prefix", "a b/ltx/"), ("marker", ""), ("delimiter", "/")]);
         assert_eq!(listing, "https://h/c?restype=container&comp=list&prefix=a%20b%2Fltx%2F&delimiter=%2F");
     }

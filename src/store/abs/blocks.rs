@@ -58,7 +58,8 @@ impl Target {
     ) -> Result<usize, StoreError> {
         // Dropped, it ends them all.
         let mut under_way = JoinSet::new();
-        let mut part = Some(first);
+        // A block cannot be empty; a blob can, of none.
+        let mut part = Some(first).filter(|first| !first.is_empty());
         let mut count = 0;
         while let Some(body) = part {
             if count == MAX_BLOCKS {

@@ -7,7 +7,7 @@ use object_store::azure::AzureCredential;
 
 const NO_CONTAINER: &str = "the container does not exist: create it, or check its name and the account's";
 const CLOCK: &str = "the clocks of this machine and the store differ: set this machine's clock";
-const NETWORK: &str = "check the storage account's network rules, and what the credential is granted";
+const NETWORK: &str = "; or the storage account's network rules shut this machine out";
 const NO_KEYS: &str = "the storage account allows no keys: use a managed identity";
 const ROLE: &str = "grant the identity the role \"Storage Blob Data Contributor\" on the container";
 const KEPT: &str = "a policy, a lease, a snapshot or its tier protects the blob: it has to be lifted first";
@@ -30,7 +30,7 @@ pub(super) fn classify(
     match (status, code) {
         (_, "ContainerNotFound" | "ContainerBeingDeleted" | "ContainerDisabled") => plain(Denied, NO_CONTAINER),
         (401 | 403, _) if skew_s.abs() > SKEW_S => plain(Denied, CLOCK),
-        (_, "AuthorizationFailure" | "AuthorizationSourceIPMismatch") => plain(Denied, NETWORK),
+        (_, "AuthorizationFailure" | "AuthorizationSourceIPMismatch") => (Denied, advice(credential) + NETWORK),
         (_, "KeyBasedAuthenticationNotPermitted") => plain(Denied, NO_KEYS),
         (_, "AuthorizationPermissionMismatch" | "InsufficientAccountPermissions")
             if matches!(credential, Some(AzureCredential::BearerToken(_))) =>
@@ -142,7 +142,13 @@ mod tests {
             (&key, "AuthenticationFailed", 0, "check account_key"),
             (&key, "AuthenticationFailed", 1000, "clock"),
             (&key, "KeyBasedAuthenticationNotPermitted", 0, "managed identity"),
-            (&key, "AuthorizationFailure", 0, "network rules"),
+            (
+                &key,
+                "AuthorizationFailure",
+                0,
+                "check account_key, and the account's name; or the storage account's network",
+            ),
+            (&sas("2020-01-01T00:00:00Z"), "AuthorizationFailure", 0, "has expired (2020-01-01T00:00:00Z)"),
             (&sas("2020-01-01T00:00:00Z"), "AuthenticationFailed", 0, "has expired (2020-01-01T00:00:00Z)"),
             (&sas("2099-01-01T00:00:00Z"), "AuthenticationFailed", 0, "check sas_token"),
             (&sas("2099-01-01"), "AuthorizationPermissionMismatch", 0, "sp grants"),

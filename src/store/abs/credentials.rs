@@ -1,6 +1,6 @@
 //! What requests are signed with. In: the settings and the environment. Out: a key, a signature or a token that is good now.
-//! A key or signature from a file is read again when the file may have changed; tokens are fetched through object_store,
-//! once before they end. Never: retries, shows a secret, or lets the library see what makes it panic.
+//! A key or signature from a file is read again once it is refused; tokens are fetched through object_store before they
+//! end. Never: retries, shows a secret, or lets the library see what makes it panic.
 
 use super::identity::{Identity, Watched};
 use crate::model::Secret;
@@ -10,11 +10,7 @@ use object_store::azure::{AzureAccessKey, AzureCredential, split_sas};
 use object_store::client::CredentialProvider;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 use tokio::sync::Mutex;
-
-/// How long a key from a file is used unseen.
-const LOOK_AGAIN: Duration = Duration::from_secs(10);
 
 type Provider = Arc<dyn CredentialProvider<Credential = AzureCredential>>;
 
@@ -27,12 +23,7 @@ pub(super) enum Credentials {
 pub(super) struct Given {
     form: Form,
     file: Option<PathBuf>,
-    held: Mutex<Held>,
-}
-
-struct Held {
-    credential: Arc<AzureCredential>,
-    looked: Instant,
+    held: Mutex<Arc<AzureCredential>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,8 +74,7 @@ impl Credentials {
             return Ok(Credentials::Token { identity, provider, watched });
         };
         let credential = Arc::new(form.read(secret.reveal())?);
-        let held = Mutex::new(Held { credential, looked: Instant::now() });
-        Ok(Credentials::Given(Given { form, file: file.cloned(), held }))
+        Ok(Credentials::Given(Given { form, file: file.cloned(), held: Mutex::new(credential) }))
     }
 
     /// Whether anything of it may need https.
@@ -108,21 +98,28 @@ impl Credentials {
             },
         }
     }
+
+    /// What to try in place of one that was refused: what its file holds by now.
+    pub(super) async fn instead_of(&self, refused: &AzureCredential) -> Option<Arc<AzureCredential>> {
+        match self {
+            Credentials::Given(given) => given.instead_of(refused).await,
+            Credentials::Token { .. } => None,
+        }
+    }
 }
 
 impl Given {
     async fn current(&self) -> Arc<AzureCredential> {
+        Arc::clone(&*self.held.lock().await)
+    }
+
+    async fn instead_of(&self, refused: &AzureCredential) -> Option<Arc<AzureCredential>> {
         let mut held = self.held.lock().await;
-        if let Some(file) = self.file.as_deref()
-            && held.looked.elapsed() >= LOOK_AGAIN
-        {
-            held.looked = Instant::now();
-            // What is not there or not whole right now is looked at again; until then the old one serves.
-            if let Some(fresh) = read(file).await.and_then(|text| self.form.read(&text).ok()) {
-                held.credential = Arc::new(fresh);
-            }
+        if **held == *refused {
+            let text = read(self.file.as_deref()?).await?;
+            *held = Arc::new(self.form.read(&text).ok()?);
         }
-        Arc::clone(&held.credential)
+        (**held != *refused).then(|| Arc::clone(&held))
     }
 }
 
@@ -175,19 +172,22 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("sas");
         let sas = |sig: &str| Form::Sas.read(&format!("sig={sig}")).unwrap();
-        let held = Held { credential: Arc::new(sas("old")), looked: Instant::now() };
-        let given = Given { form: Form::Sas, file: Some(file.clone()), held: Mutex::new(held) };
-        let long_ago = Instant::now().checked_sub(LOOK_AGAIN).unwrap();
-        for (content, expected) in
-            [(None, "old"), (Some("sig=new\n"), "new"), (Some("half of"), "new"), (Some("sig=newer"), "newer")]
-        {
+        let given = Given { form: Form::Sas, file: Some(file.clone()), held: Mutex::new(Arc::new(sas("old"))) };
+        for (content, refused, expected) in [
+            (None, "old", None),
+            (Some("sig=old\n"), "old", None),
+            (Some("half of"), "old", None),
+            (Some("sig=new\n"), "old", Some("new")),
+            // Refused while another request had it renewed.
+            (None, "old", Some("new")),
+            (None, "new", None),
+        ] {
             if let Some(content) = content {
                 std::fs::write(&file, content).unwrap();
             }
-            given.held.lock().await.looked = long_ago;
-            assert_eq!(*given.current().await, sas(expected));
+            let instead = given.instead_of(&sas(refused)).await;
+            assert_eq!(instead.as_deref(), expected.map(sas).as_ref(), "{content:?} {refused}");
         }
-        std::fs::write(&file, "sig=too soon").unwrap();
-        assert_eq!(*given.current().await, sas("newer"));
+        assert_eq!(*given.current().await, sas("new"));
     }
 }

@@ -79,28 +79,45 @@ impl Service {
         Ok(Service { account, client, credentials })
     }
 
-    /// `operation` is what the caller calls it; a 404 means something else to `get`.
+    /// `operation` is what the caller calls it; a 404 means something else to `get`. What was refused for its credential is
+    /// sent once more if there is a newer one.
     pub(super) async fn send(&self, operation: &'static str, call: Call) -> Result<Response, Refusal> {
-        let none = |(kind, detail)| Refusal { kind, status: 0, code: String::new(), detail };
-        let credential = self.credentials.current().await.map_err(none)?;
-        let request = self.signed(call, &credential).map_err(|detail| none((Invalid, detail)))?;
+        let credential = self.credentials.current().await.map_err(unanswered)?;
+        match self.send_with(&credential, operation, &call).await {
+            Err(refusal) if matches!(refusal.status, 401 | 403) => {
+                match self.credentials.instead_of(&credential).await {
+                    Some(newer) => self.send_with(&newer, operation, &call).await,
+                    None => Err(refusal),
+                }
+            }
+            result => result,
+        }
+    }
+
+    async fn send_with(
+        &self,
+        credential: &AzureCredential,
+        operation: &'static str,
+        call: &Call,
+    ) -> Result<Response, Refusal> {
+        let request = self.signed(call, credential).map_err(|detail| unanswered((Invalid, detail)))?;
         let reply = self.client.execute(request).await.map_err(|error| {
             let (kind, detail) = failed(&error);
-            none((kind, format!("{}: {detail}", self.account.endpoint)))
+            unanswered((kind, format!("{}: {detail}", self.account.endpoint)))
         })?;
         if reply.status().is_success() {
             return Ok(reply);
         }
-        Err(refusal(operation, reply, &credential).await)
+        Err(refusal(operation, reply, credential).await)
     }
 
-    fn signed(&self, call: Call, credential: &AzureCredential) -> Result<reqwest::Request, String> {
-        let mut request = Request::builder().method(&call.method).uri(call.url).header("x-ms-version", VERSION);
+    fn signed(&self, call: &Call, credential: &AzureCredential) -> Result<reqwest::Request, String> {
+        let mut request = Request::builder().method(&call.method).uri(&call.url).header("x-ms-version", VERSION);
         if call.method == Method::PUT {
             request = request.header(CONTENT_LENGTH, call.body.len());
         }
-        for (name, value) in call.headers {
-            request = request.header(name, value);
+        for (name, value) in &call.headers {
+            request = request.header(*name, value);
         }
         let mut request = request.body(HttpRequestBody::empty()).map_err(|error| error.to_string())?;
         let authorizer = AzureAuthorizer::new(credential, &self.account.name);
@@ -112,9 +129,13 @@ impl Service {
         if let Some(value) = signed.headers_mut().get_mut(AUTHORIZATION) {
             value.set_sensitive(true);
         }
-        *signed.body_mut() = Some(call.body.into());
+        *signed.body_mut() = Some(call.body.clone().into());
         Ok(signed)
     }
+}
+
+fn unanswered((kind, detail): (StoreErrorKind, String)) -> Refusal {
+    Refusal { kind, status: 0, code: String::new(), detail }
 }
 
 async fn refusal(operation: &'static str, reply: Response, credential: &AzureCredential) -> Refusal {

@@ -1,5 +1,5 @@
 //! Sends requests with a token. In: a request. Out: the answer, whatever its status. One that is refused for its token alone
-//! is sent again with a new one; it has done nothing. Never: retries anything else.
+//! is sent again with a new one; it has done nothing. Never: retries anything else that was answered.
 
 use super::address::is_plain;
 use super::exchange::Exchange;
@@ -7,7 +7,7 @@ use super::source::{Source, source};
 use super::token::{Failure, Tokens};
 use crate::store::http::{self, failed};
 use crate::store::{StoreErrorKind, StoreSettings};
-use reqwest::{RequestBuilder, Response, StatusCode};
+use reqwest::{Method, RequestBuilder, Response, StatusCode};
 
 pub(in crate::store) struct Client {
     /// As errors call it.
@@ -42,10 +42,22 @@ impl Client {
         }
     }
 
+    /// A connection that was kept may be closed by the other side just when it is used again. What only asks, or removes,
+    /// is then sent once more, on another one.
     async fn answer(&self, request: RequestBuilder) -> Result<Response, Failure> {
-        request.send().await.map_err(|error| {
-            let (kind, detail) = failed(&error);
-            (kind, format!("{}: {detail}", self.service))
-        })
+        let request = request.build().map_err(|error| self.failed(&error))?;
+        let again = matches!(*request.method(), Method::GET | Method::DELETE).then(|| request.try_clone()).flatten();
+        match (self.http.execute(request).await, again) {
+            (Err(error), Some(again)) if error.is_request() && !error.is_connect() && !error.is_timeout() => {
+                self.http.execute(again).await
+            }
+            (reply, _) => reply,
+        }
+        .map_err(|error| self.failed(&error))
+    }
+
+    fn failed(&self, error: &reqwest::Error) -> Failure {
+        let (kind, detail) = failed(error);
+        (kind, format!("{}: {detail}", self.service))
     }
 }

@@ -36,20 +36,42 @@ pub(super) async fn connect(settings: &SftpSettings) -> Result<Arc<Session>, Fau
             "the host key is not verified (host_key = \"any\"): anybody in between can read and change the replica"
         );
     }
-    let stream = reach(&settings.host, settings.port, &address).await?;
     let said = Arc::new(Mutex::new(None));
-    let config = client::Config {
-        preferred: Preferred { key: Cow::Owned(trust.algorithms()), ..Preferred::DEFAULT },
-        keepalive_interval: Some(KEEPALIVE),
-        keepalive_max: 2,
-        inactivity_timeout: Some(SILENT),
-        ..client::Config::default()
-    };
-    let client = Client { trust, address: address.clone(), said: Arc::clone(&said) };
-    let mut handle =
-        client::connect_stream(Arc::new(config), stream, client).await.map_err(|refusal| refusal.told(&address))?;
+    let mut handle = shake_hands(settings, &trust, &address, &said).await?;
     log_in(&mut handle, settings, &identity, &address).await?;
     open_sftp(handle, said, address).await
+}
+
+type Said = Arc<Mutex<Option<Fault>>>;
+
+/// A connection whose host is the right one.
+async fn shake_hands(
+    settings: &SftpSettings,
+    trust: &Trust,
+    address: &str,
+    said: &Said,
+) -> Result<Handle<Client>, Fault> {
+    let mut refused = None;
+    for algorithms in trust.rounds() {
+        let stream = reach(&settings.host, settings.port, address).await?;
+        let config = client::Config {
+            preferred: Preferred { key: Cow::Owned(algorithms), ..Preferred::DEFAULT },
+            keepalive_interval: Some(KEEPALIVE),
+            keepalive_max: 2,
+            inactivity_timeout: Some(SILENT),
+            ..client::Config::default()
+        };
+        let client = Client { trust: trust.clone(), address: address.to_owned(), said: Arc::clone(said) };
+        match client::connect_stream(Arc::new(config), stream, client).await {
+            Ok(handle) => return Ok(handle),
+            // The key that it should show may be of another kind.
+            Err(refusal @ (Refusal::Host(_) | Refusal::Ssh(russh::Error::NoCommonAlgo { .. }))) => {
+                refused.get_or_insert(refusal.told(address));
+            }
+            Err(refusal) => return Err(refusal.told(address)),
+        }
+    }
+    Err(refused.unwrap_or_else(|| Fault::Denied(format!("there is no host key to ask {address} for"))))
 }
 
 /// What is read from disk. Blocks.
@@ -99,7 +121,7 @@ async fn reach(host: &str, port: u16, address: &str) -> Result<TcpStream, Fault>
 struct Client {
     trust: Trust,
     address: String,
-    said: Arc<Mutex<Option<Fault>>>,
+    said: Said,
 }
 
 #[derive(Debug)]
@@ -214,21 +236,18 @@ async fn ask(handle: &mut Handle<Client>, user: &str, password: &str) -> Result<
     Ok(false)
 }
 
-async fn open_sftp(
-    handle: Handle<Client>,
-    said: Arc<Mutex<Option<Fault>>>,
-    address: String,
-) -> Result<Arc<Session>, Fault> {
+async fn open_sftp(handle: Handle<Client>, said: Said, address: String) -> Result<Arc<Session>, Fault> {
     let broken = |error: russh::Error| cause::connection(&address, &error);
     let mut channel = handle.channel_open_session().await.map_err(|error| match error {
         russh::Error::ChannelOpenFailure(_) => Fault::Denied(format!("{address} lets this user open no session")),
         error => broken(error),
     })?;
     channel.request_subsystem(true, "sftp").await.map_err(broken)?;
-    channel.data_bytes(wire::hello()).await.map_err(broken)?;
     let mut arrived = Arrived::default();
     let greeting = loop {
         match channel.wait().await {
+            // Not before: until the server runs it, it takes nothing.
+            Some(ChannelMsg::Success) => channel.data_bytes(wire::hello()).await.map_err(broken)?,
             Some(ChannelMsg::Failure) => {
                 return Err(Fault::Denied(format!(
                     "{address} has no SFTP for this user; the server needs a line `Subsystem sftp internal-sftp`"

@@ -10,6 +10,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::task::AbortHandle;
 
 /// Blocks of content on their way, of all callers together: 4 MiB.
 const BLOCKS: usize = 128;
@@ -71,11 +72,10 @@ impl Session {
         let Channel { read, write, arrived, keeps, said, address } = channel;
         let sender = tokio::spawn(transmit(packets, write, keeps));
         let reader = Reader { arrived, said, address, session: Arc::downgrade(&session) };
-        let shared = Arc::clone(&session.shared);
+        let ends = Ends(Arc::clone(&session.shared), sender.abort_handle());
         tokio::spawn(async move {
-            let why = reader.run(read, &shared).await;
-            shared.end(why);
-            sender.abort();
+            let why = reader.run(read, &ends.0).await;
+            ends.0.end(why);
         });
         session
     }
@@ -139,6 +139,16 @@ impl Shared {
         state.heard = Instant::now();
         let waiting = state.waiting.remove(&id)?;
         waiting.answer.send(reply).err()
+    }
+}
+
+/// However the reader ends, a runtime that ends included, nobody waits for it in vain.
+struct Ends(Arc<Shared>, AbortHandle);
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        self.0.end(Fault::lost("the connection ended"));
+        self.1.abort();
     }
 }
 

@@ -137,6 +137,20 @@ impl Trust {
         all
     }
 
+    /// What to ask for, one connection after the other: a fingerprint does not tell the kind of its key.
+    pub(super) fn rounds(&self) -> Vec<Vec<Algorithm>> {
+        let all = self.algorithms();
+        let blind = |pin: &Pin| matches!(pin, Pin::Fingerprint(_));
+        match &self.expected {
+            Some(Expected::Pinned(pins)) if pins.iter().any(blind) => {
+                let (rsa, others): (Vec<_>, Vec<_>) = all.into_iter().partition(is_rsa);
+                let (edwards, curves) = others.into_iter().partition(|algorithm| *algorithm == Algorithm::Ed25519);
+                vec![edwards, curves, rsa]
+            }
+            _ => vec![all],
+        }
+    }
+
     /// Ok when the host may be talked to; else what to tell the user.
     pub(super) fn judge(&self, key: &PublicKey) -> Result<(), String> {
         let (at, shown) = (format!("{}:{}", self.host, self.port), fingerprint(key));

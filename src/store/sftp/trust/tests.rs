@@ -101,6 +101,17 @@ fn one_of_several_keys_is_enough_and_is_asked_for() {
 }
 
 #[test]
+fn a_fingerprint_is_looked_for_among_all_kinds() {
+    let rounds = pinned(&fingerprint(&key(ECDSA))).rounds();
+    assert_eq!(rounds.len(), 3);
+    assert_eq!(rounds[0], [Algorithm::Ed25519]);
+    assert!(rounds[1].contains(&key(ECDSA).algorithm()) && rounds[2].iter().all(is_rsa), "{rounds:?}");
+    for trust in [pinned(ECDSA), pinned("any"), from_file("nas", 22, "")] {
+        assert_eq!(trust.rounds(), [trust.algorithms()]);
+    }
+}
+
+#[test]
 fn an_unknown_host_is_refused_with_what_to_write() {
     let told = from_file("nas", 2222, &format!("nas {ONE}\n")).judge(&key(ONE)).unwrap_err();
     let write = format!("host_key = \"{}\"", fingerprint(&key(ONE)));
