@@ -1,50 +1,26 @@
 #!/usr/bin/env bash
-# litevisor as the entrypoint of real containers: podman stop, podman kill, -it, --user, --read-only, --init, --memory.
-# Needs root, podman, runc, debootstrap and python3. The base is made from Debian packages, once (MIRROR names another
-# mirror than debootstrap's own). Prints one line for each case; fails when one does.
+# litevisor as the entrypoint of real containers: podman stop, podman kill, -it, --user, --read-only, --init, --memory; real apps
+# with their buckets (apps.sh); images with nothing in them (bare.sh). Needs root, podman, runc, debootstrap, openssl and
+# python3. The base is made from Debian packages, once. LITEVISOR names the binary to try, which should be the static one that is
+# shipped; else it is the debug build. Prints one line for each case; fails when one does.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-for program in podman runc debootstrap python3; do
-  command -v "$program" >/dev/null || { echo "containers: $program is missing; install the package that has it" >&2; exit 1; }
-done
-[ "$(id -u)" = 0 ] || { echo "containers: run as root" >&2; exit 1; }
+tests/setup.sh >/dev/null
+. docker/base.sh
 
-cache=$PWD/.cache/containers
-work=$(mktemp -d)
-
-# Its helpers leave notes where they are started.
-podman() { (cd "$work" && command podman --runtime runc --cgroup-manager cgroupfs "$@"); }
-
-run=litevisor-$$
-cleanup() {
-  podman ps -aq --filter "name=$run" | while read -r id; do podman rm -f -t 0 "$id" >/dev/null 2>&1 || true; done
-  podman rmi -f "localhost/$run" >/dev/null 2>&1 || true
-  rm -rf "$work"
-}
-trap cleanup EXIT
-
-# The image: Debian's smallest, our binary, the bank.
-if [ ! -e "$cache/base.tar" ]; then
-  mkdir -p "$cache"
-  debootstrap --variant=minbase stable "$work/base" ${MIRROR:+"$MIRROR"} >"$cache/debootstrap.log" 2>&1 ||
-    { tail -5 "$cache/debootstrap.log" >&2; exit 1; }
-  tar -C "$work/base" -cf "$cache/base.tar.part" . && mv "$cache/base.tar.part" "$cache/base.tar"
-  rm -rf "$work/base"
-fi
-cargo build --locked --quiet --bin litevisor --example bank
-mkdir -p "$work/add/usr/bin" "$work/add/disk" "$work/add/bucket"
-cp target/debug/litevisor target/debug/examples/bank "$work/add/usr/bin/"
-strip "$work/add/usr/bin/"* 2>/dev/null || true
-chmod 1777 "$work/add/disk" "$work/add/bucket"
-cp "$cache/base.tar" "$work/image.tar"
-tar -C "$work/add" -rf "$work/image.tar" ./usr/bin/litevisor ./usr/bin/bank ./disk ./bucket
-podman import --quiet --change 'ENTRYPOINT ["/usr/bin/litevisor","run","--db","/disk/bank.db","--replica","/bucket/bank","--"]' \
-  "$work/image.tar" "localhost/$run" >/dev/null
-rm "$work/image.tar"
-
-number=0 failed=0
-limits=(--ulimit nofile=1024:1024 --ulimit nproc=1024:1024 --network host)
+# The bank, with a directory as its bucket.
+mkdir -p "$work/bank"
+cp target/debug/examples/bank "$work/bank/bank"
+strip "$work/bank/bank" 2>/dev/null || true
+cat >"$work/bank/Dockerfile" <<'DOCKERFILE'
+FROM BASE
+COPY --from=LITEVISOR /litevisor /usr/bin/litevisor
+COPY bank /usr/bin/bank
+RUN mkdir -m 1777 /disk /bucket
+ENTRYPOINT ["/usr/bin/litevisor", "run", "--db", "/disk/bank.db", "--replica", "/bucket/bank", "--"]
+DOCKERFILE
+image bank "$work/bank"
 
 # begin OPTIONS... -- COMMAND...: a container with a bucket of its own; its name is in $name
 begin() {
@@ -53,20 +29,10 @@ begin() {
   while [ "$1" != -- ]; do options+=("$1"); shift; done
   shift
   mkdir -m 1777 "$bucket"
-  podman create --name "$name" "${limits[@]}" -v "$bucket:/bucket" "${options[@]}" "localhost/$run" "$@" >/dev/null
+  podman create --name "$name" "${limits[@]}" -v "$bucket:/bucket" "${options[@]}" "localhost/$run-bank" "$@" >/dev/null
 }
 
-wait_for() { # SECONDS COMMAND...
-  local end=$((SECONDS + $1)); shift
-  until "$@" >/dev/null 2>&1; do
-    if [ $SECONDS -gt "$end" ]; then echo "containers: waited in vain for: $*" >&2; return 1; fi
-    sleep 0.05
-  done
-}
-
-logs_say() { podman logs "$name" 2>&1 | grep -q "$1"; }
 transfers() { [ "$(wc -l <"$bucket/ack" 2>/dev/null || echo 0)" -ge "$1" ]; }
-code() { podman wait "$name"; }
 
 # The replica holds what the bank has acknowledged.
 complete() {
@@ -134,4 +100,6 @@ else
   # A kernel that hands us no memory controller can limit nothing.
   echo "containers: --memory at its limit: NOT TRIED: $(tail -1 "$work/memory")"
 fi
+. docker/apps.sh
+. docker/bare.sh
 exit $failed

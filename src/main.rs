@@ -53,7 +53,11 @@ fn claimed(
     work: impl FnOnce(Checked, Claimed) -> u8,
 ) -> u8 {
     match supervise::claim() {
-        Ok(claimed) => commands::configured(config, additions, purpose, |checked| work(checked, claimed)),
+        Ok(claimed) => commands::configured(config, additions, purpose, |checked| {
+            tracing::info!("{}", checked.platform.line);
+            checked.platform.warning.iter().for_each(|warning| tracing::warn!("{warning}"));
+            work(checked, claimed)
+        }),
         Err(error) => {
             observe::complain(&error.to_string());
             exit::INTERNAL

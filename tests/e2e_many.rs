@@ -51,13 +51,7 @@ impl Place {
     }
 
     fn replica(&self, name: &str) -> Replica {
-        match &self.replicas {
-            Replica::Directory(root) => Replica::Directory(root.join(name)),
-            Replica::Sftp(root) => Replica::Sftp(root.join(name)),
-            Replica::S3 { endpoint, bucket, prefix } => {
-                Replica::S3 { endpoint: endpoint.clone(), bucket: bucket.clone(), prefix: format!("{prefix}/{name}") }
-            }
-        }
+        self.replicas.below(name)
     }
 
     /// One entry for each of `names`.
@@ -203,12 +197,9 @@ fn databases_of_a_directory_come_and_come_back(place: &Place) {
     }
 
     // What is no replica of a database is left alone, whatever its name.
-    match &place.replicas {
-        Replica::Directory(root) => {
-            std::fs::create_dir_all(root.join("plain/ltx")).unwrap();
-            std::fs::create_dir_all(root.join("empty.db/sub")).unwrap();
-        }
-        Replica::S3 { .. } => {}
+    if let Replica::Directory(root) = &place.replicas {
+        std::fs::create_dir_all(root.join("plain/ltx")).unwrap();
+        std::fs::create_dir_all(root.join("empty.db/sub")).unwrap();
     }
     place.wipe();
     let mut run = place.start(&place.as_directory(""), "", SLEEP);

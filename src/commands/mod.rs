@@ -63,10 +63,7 @@ pub fn configured(
     work: impl FnOnce(Checked) -> u8,
 ) -> u8 {
     match load(file.as_deref(), additions, purpose) {
-        Ok(Loaded { checked, .. }) => logged(&checked.config.log.clone(), &checked.warnings.clone(), || {
-            checked.notes.iter().for_each(|note| tracing::info!("{note}"));
-            work(checked)
-        }),
+        Ok(Loaded { checked, .. }) => logged(&checked.config.log.clone(), &checked.warnings.clone(), || work(checked)),
         Err(code) => code,
     }
 }

@@ -2,6 +2,7 @@
 
 use super::database::{self, Parsed};
 use super::litestream::{self, Converted, Origin};
+use super::platform::PlatformTold;
 use super::problem::{ConfigError, Place, Problem};
 use super::reader::{Outside, Reader};
 use super::section::{At, Section};
@@ -43,8 +44,7 @@ pub struct Checked {
     /// `[app] user`, also where no command is known: restored files are to be the app's.
     pub app_user: Option<String>,
     pub warnings: Vec<String>,
-    /// What is said once when the app is to run.
-    pub notes: Vec<String>,
+    pub platform: PlatformTold,
 }
 
 /// `file` is the text of the configuration file and its name for messages; None: the command line alone.
@@ -115,11 +115,8 @@ fn parse_made(
     if !problems.is_empty() {
         return Err(ConfigError::new(problems));
     }
-    let mut warnings =
-        check_purpose(purpose, file.map(|(_, name)| name), app.command.is_empty(), databases.is_empty())?;
-    let (told, too_long) = platform::told(platform, shutdown.grace, grace_given);
-    let notes = if purpose == Purpose::Run { vec![told] } else { Vec::new() };
-    warnings.extend(too_long.filter(|_| purpose != Purpose::Databases));
+    let warnings = check_purpose(purpose, file.map(|(_, name)| name), app.command.is_empty(), databases.is_empty())?;
+    let platform = platform::told(platform, shutdown.grace, grace_given);
     let app_user = app.user.clone();
     let app_rules = app.rules.clone();
     let app = (!app.command.is_empty()).then(|| app::settings(app, &databases));
@@ -131,7 +128,7 @@ fn parse_made(
         }
     }
     let config = Config { app, app_rules, shutdown, restore, databases: single, directories, log, status };
-    Ok(Checked { config, app_user, warnings, notes })
+    Ok(Checked { config, app_user, warnings, platform })
 }
 
 /// What this command cannot do without.

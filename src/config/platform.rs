@@ -67,12 +67,20 @@ pub fn default_grace(platform: Option<&Platform>) -> Duration {
     platform.map_or(UNKNOWN, Platform::grace)
 }
 
-/// The line at the start, and the warning when the platform will not wait that long.
-pub fn told(platform: Option<&Platform>, grace: Duration, configured: bool) -> (String, Option<String>) {
+/// What is said of it when something is to be started.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlatformTold {
+    pub line: String,
+    /// The platform will not wait for as long as it is configured.
+    pub warning: Option<String>,
+}
+
+pub fn told(platform: Option<&Platform>, grace: Duration, configured: bool) -> PlatformTold {
     use super::units::show_duration as show;
     let as_configured = if configured { " as configured" } else { "" };
     let Some(platform) = platform else {
-        return (format!("platform: none that is known here, grace {}{as_configured}", show(grace)), None);
+        let line = format!("platform: none that is known here, grace {}{as_configured}", show(grace));
+        return PlatformTold { line, warning: None };
     };
     let signal = platform.signal.map(|signal| format!(", stops with {signal}")).unwrap_or_default();
     let line = format!("platform: {}, grace {}{as_configured}{signal}", platform.name, show(grace));
@@ -84,7 +92,7 @@ pub fn told(platform: Option<&Platform>, grace: Duration, configured: bool) -> (
              replica by then is lost; set it to {most} or less"
         )
     });
-    (line, warning)
+    PlatformTold { line, warning }
 }
 
 #[cfg(test)]
@@ -125,8 +133,8 @@ mod tests {
             (found("Fly.io"), 5, false, "platform: Fly.io, grace 5s, stops with SIGINT", false),
             (found("Kubernetes"), 3600, true, "platform: Kubernetes, grace 1h as configured", false),
         ] {
-            let (told, warning) = told(platform, Duration::from_secs(seconds), configured);
-            assert_eq!((told.as_str(), warning.is_some()), (line, warned));
+            let found = told(platform, Duration::from_secs(seconds), configured);
+            assert_eq!((found.line.as_str(), found.warning.is_some()), (line, warned));
         }
     }
 }

@@ -316,6 +316,8 @@ fn problems_of_databases() {
             "s.toml:5: database.replica.regoin is an unknown key, did you mean \"region\"?",
         ),
         ("url = \"s3://b/p\"\nhost_key = \"x\"", "s.toml:5: database.replica.host_key belongs to sftp:// replicas"),
+        ("url = \"sftp://u:p@h/x\"\npassword = \"y\"", "s.toml:5: database.replica.password is given in the url too"),
+        ("url = \"sftp://u@h/x\"\nkey_passphrase = \"y\"", "s.toml:5: database.replica.key_passphrase needs key_file"),
         (
             "url = \"/backup\"\nregion = \"x\"",
             "s.toml:5: database.replica.region belongs to s3:// replicas; this one is file://",

@@ -52,6 +52,18 @@ impl Replica {
         Replica::S3 { endpoint: seaweed.endpoint(), bucket: bucket.to_owned(), prefix: prefix.to_owned() }
     }
 
+    /// The replica of that name below this one.
+    pub fn below(&self, name: &str) -> Replica {
+        let mut below = self.clone();
+        match &mut below {
+            Replica::Directory(root) | Replica::Sftp(root) => root.push(name),
+            Replica::S3 { prefix, .. } | Replica::Gs { prefix, .. } | Replica::Abs { prefix, .. } => {
+                *prefix = format!("{prefix}/{name}");
+            }
+        }
+        below
+    }
+
     /// The same replica behind another endpoint.
     pub fn at(&self, endpoint: &str) -> Replica {
         match self {

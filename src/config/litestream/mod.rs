@@ -56,10 +56,9 @@ const SKIPPED: [(&str, &str); 5] = [
 ];
 
 /// Keys whose work somebody may rely on.
-const LOST: [(&str, &str); 3] = [
+const LOST: [(&str, &str); 2] = [
     ("heartbeat-url", "litevisor pings nobody: watch /readyz or the metrics of [status] instead"),
     ("mcp-addr", "litevisor has no MCP server"),
-    ("addr", "serve metrics with [status] listen"),
 ];
 
 pub fn convert(text: &str, file: &Path, env: Env<'_>) -> Result<Converted, ConfigError> {
@@ -97,6 +96,10 @@ fn write(out: &mut Writer, mut root: Table<'_>) {
         if let Some(found) = root.take(key) {
             out.skip(&found, why);
         }
+    }
+    if let Some(addr) = root.text("addr") {
+        out.section("[status]", addr.line, "addr");
+        out.set("listen", &refs::toml(&addr.value, true), &addr);
     }
     write_exec(out, &mut root);
     write_log(out, &mut root);

@@ -64,8 +64,11 @@ fn scheme(table: &Table<'_>, written: &Written) -> Option<Scheme> {
     let (found, name) = match (of_url, of_type, &written.url) {
         (Some(of_url), ..) => of_url,
         (None, Some(of_type), _) => of_type,
-        // A URL that nobody knows yet: most are of this kind.
-        (None, None, Some(_)) => return Some(Scheme::S3),
+        // A URL that nobody knows yet: most are of this kind. What is known and is none is a path.
+        (None, None, Some(url)) => {
+            let known = refs::value(&url.value, table.reading.env);
+            return Some(if known.is_some() { Scheme::File } else { Scheme::S3 });
+        }
         (None, None, None) => return Some(Scheme::File),
     };
     Some(match name.as_str() {

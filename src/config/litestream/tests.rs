@@ -146,7 +146,8 @@ dbs:
     replica: { type: file, path: /backup/tenants }
 "#;
     let checked = both(text, &[("HOME", "/root")]);
-    let Config { app, databases, directories, log, .. } = checked.config;
+    let Config { app, databases, directories, log, status, .. } = checked.config;
+    assert_eq!(status.listen.map(|address| address.port()), Some(9090));
     assert_eq!(app.unwrap().command, ["/bin/app", "--listen", ":8080", "/root"]);
     assert_eq!((log.level, log.format), (crate::config::LogLevel::Warn, crate::config::LogFormat::Json));
     let one = &databases[0];

@@ -96,9 +96,12 @@ fn look(entry: &DirEntry) -> io::Result<Option<Metadata>> {
 
 /// By the time of the last change of any kind: the modification time is set before the file gets its name.
 fn is_stale(metadata: &Metadata) -> bool {
-    let changed = u64::try_from(metadata.ctime()).ok().map(|seconds| UNIX_EPOCH + Duration::from_secs(seconds));
-    let age = changed.and_then(|changed| SystemTime::now().duration_since(changed).ok());
-    metadata.is_file() && age.is_some_and(|age| age > STALE)
+    metadata.is_file() && is_old(metadata.ctime(), SystemTime::now())
+}
+
+fn is_old(changed: i64, now: SystemTime) -> bool {
+    let changed = u64::try_from(changed).ok().map(|seconds| UNIX_EPOCH + Duration::from_secs(seconds));
+    changed.and_then(|changed| now.duration_since(changed).ok()).is_some_and(|age| age > STALE)
 }
 
 fn modified_ms(metadata: &Metadata) -> io::Result<i64> {
@@ -107,4 +110,30 @@ fn modified_ms(metadata: &Metadata) -> io::Result<i64> {
         Ok(after) => i64::try_from(after.as_millis()).unwrap_or(i64::MAX),
         Err(before) => i64::try_from(before.duration().as_millis()).map_or(i64::MIN, |ms| -ms),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_nfs_and_others_are_working_on_is_no_object() {
+        let root = tempfile::tempdir().unwrap();
+        for name in [".nfs00000000012345670000beef", "a.ltx.0123456789abcdef.tmp", "b.ltx.tmp", "c.ltx"] {
+            fs::write(root.path().join(name), "x").unwrap();
+        }
+        let found = walk(root.path(), "").unwrap();
+        assert_eq!(found.objects.iter().map(|object| object.key.as_str()).collect::<Vec<_>>(), ["c.ltx"]);
+        assert_eq!(found.stale, [PathBuf::new(); 0]);
+    }
+
+    #[test]
+    fn a_day_makes_a_temporary_file_stale() {
+        let now = UNIX_EPOCH + Duration::from_secs(1_000_000);
+        for (changed, old) in
+            [(1_000_000, false), (913_601, false), (913_599, true), (0, true), (-1, false), (2_000_000, false)]
+        {
+            assert_eq!(is_old(changed, now), old, "{changed}");
+        }
+    }
 }

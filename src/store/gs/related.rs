@@ -41,12 +41,12 @@ pub(super) fn related(description: &str, content: &Bytes) -> (String, Bytes) {
 /// One that the content does not hold: no content may end an upload early, whoever wrote the pages.
 fn boundary(content: &Bytes) -> String {
     let hasher = std::hash::RandomState::new();
-    let candidates = (0u32..).map(|number| {
+    let mut candidates = (0u32..).map(|number| {
         use std::hash::BuildHasher;
         format!("litevisor-{:016x}{:016x}", hasher.hash_one((number, 0u8)), hasher.hash_one((number, 1u8)))
     });
     let held = |candidate: &String| content.windows(candidate.len()).any(|bytes| bytes == candidate.as_bytes());
-    candidates.skip_while(held).next().unwrap_or_default()
+    candidates.find(|candidate| !held(candidate)).unwrap_or_default()
 }
 
 #[cfg(test)]

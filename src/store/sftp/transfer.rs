@@ -79,13 +79,13 @@ pub(super) async fn read(
         return Ok(());
     }
     first.length = first.length.min(wanted(range.start, end));
-    let mut next = range.start + u64::from(first.length);
+    let mut next = range.start.saturating_add(u64::from(first.length));
     let mut due = VecDeque::from([first]);
     while let Some(block) = due.pop_front() {
         while due.len() < AHEAD && next < end {
             let length = wanted(next, end);
             due.push_back(ask(next, length).await);
-            next += u64::from(length);
+            next = next.saturating_add(u64::from(length));
         }
         match block.answer.data().await {
             Ok(piece) if piece.is_empty() => return Err(Fault::Nonsense("it has no content")),
@@ -94,7 +94,7 @@ pub(super) async fn read(
                 let got = piece.len() as u32;
                 if got < block.length {
                     // A server may answer with less than was asked for.
-                    due.push_front(ask(block.at + u64::from(got), block.length - got).await);
+                    due.push_front(ask(block.at.saturating_add(got.into()), block.length - got).await);
                 }
                 take(piece);
             }

@@ -1,0 +1,73 @@
+# Sourced by containers.sh: images with nothing in them, as in `FROM scratch`, and others that do not have what a dynamic program
+# takes for granted. In each a name is resolved (by DNS, no /etc/hosts), a server with a known authority is spoken to, one with an
+# unknown authority is not, and a user of /etc/passwd is found. The static binary alone can do that.
+
+if [ -z "${LITEVISOR:-}" ] || readelf -l "$LITEVISOR" 2>/dev/null | grep -q 'Requesting program interpreter'; then
+  echo "containers: images with nothing in them: NOT TRIED: LITEVISOR names no static binary"
+else
+  # `bucket.test` is 127.0.0.1, for whoever asks 127.0.0.77.
+  python3 - <<'PYTHON' &
+import socket, struct
+server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+server.bind(("127.0.0.77", 53))
+while True:
+    query, client = server.recvfrom(512)
+    name, at = [], 12
+    while query[at]:
+        name.append(query[at + 1:at + 1 + query[at]].lower()); at += 1 + query[at]
+    end = at + 5
+    known = name == [b"bucket", b"test"]
+    address = known and query[at + 1:at + 3] == b"\0\1"
+    head = query[:2] + struct.pack(">HHHHH", 0x8180 if known else 0x8183, 1, int(address), 0, 0)
+    answer = b"\xc0\x0c" + struct.pack(">HHIH", 1, 1, 5, 4) + socket.inet_aton("127.0.0.1")
+    server.sendto(head + query[12:end] + (answer if address else b""), client)
+PYTHON
+  helpers+=("$!")
+
+  mkdir -p "$work/bare/etc" "$work/bare/data" "$work/old/etc"
+  chmod 1777 "$work/bare/data"
+  printf 'root:x:0:0:root:/:/none\ngrafana:x:472:472:grafana:/:/none\n' >"$work/bare/etc/passwd"
+  printf 'root:x:0:\ngrafana:x:472:\n' >"$work/bare/etc/group"
+  cat >"$work/bare/supervisor.toml" <<TOML
+[app]
+user = "grafana"
+command = ["/litevisor", "--version"]
+[restore]
+timeout = "3s"
+[[database]]
+path = "/data/probe.db"
+[database.replica]
+url = "s3://bucket/\${PREFIX:-probe}"
+endpoint = "https://bucket.test:$https"
+force_path_style = true
+access_key_id = "$key"
+secret_access_key = "$secret"
+TOML
+  printf 'FROM LITEVISOR\nCOPY etc /etc\nCOPY data /data\nCOPY supervisor.toml /supervisor.toml\n' >"$work/bare/Dockerfile"
+  image bare "$work/bare"
+  # As an Alpine or a Debian of another age: names are to be looked up in ways that are not there.
+  printf 'passwd: files systemd\ngroup: files systemd\nhosts: files mymachines mdns4_minimal [NOTFOUND=return] myhostname dns\n' >"$work/old/etc/nsswitch.conf"
+  printf 'FROM localhost/%s-bare\nCOPY etc /etc\n' "$run" >"$work/old/Dockerfile"
+  image old "$work/old"
+  printf 'FROM BASE\nCOPY --from=LITEVISOR /litevisor /litevisor\nCOPY etc/passwd etc/group /etc/\nCOPY data /data\nCOPY supervisor.toml /\nENTRYPOINT ["/litevisor"]\n' >"$work/bare/Dockerfile"
+  image debian "$work/bare"
+
+  bare() { # IMAGE OPTIONS... -- ARGUMENTS...
+    number=$((number + 1)) name=$run-$number
+    local image=$1 options=(); shift
+    while [ "$1" != -- ]; do options+=("$1"); shift; done
+    shift
+    podman run --name "$name" "${limits[@]}" --dns 127.0.0.77 --no-hosts "${options[@]}" "localhost/$run-$image" "$@" >/dev/null 2>&1 || true
+    podman inspect -f '{{.State.ExitCode}}' "$name"
+  }
+  known=(-v "$work/ca.pem:/ca.pem:ro" -e SSL_CERT_FILE=/ca.pem)
+
+  for kind in bare old debian; do
+    verdict "$kind: run, name by DNS, known authority" 0 "$(bare "$kind" "${known[@]}" -- run --config /supervisor.toml)"
+    name=$run-$number
+  done
+  for kind in bare debian; do
+    verdict "$kind: an unknown authority is refused" 69 "$(bare "$kind" -- run --config /supervisor.toml)"
+  done
+  verdict "bare: verify" 0 "$(bare bare "${known[@]}" -- verify --config /supervisor.toml)"
+fi
