@@ -57,7 +57,7 @@ enabled = false
 renderer = mistune
 CFG
 export PYTHONPATH=/opt/isso PYTHONDONTWRITEBYTECODE=1
-exec python3 -m isso -c /data/isso.cfg run
+exec python3 -c "import sys, isso; sys.exit(isso.main())" -c /data/isso.cfg run
 SH
 
 # app OPTIONS...: starts a container of $app, whose name is in $name.
@@ -128,5 +128,7 @@ app_cases() { # APP STATUS-AFTER-STOP
 }
 
 bucket_up
-app_cases pocketbase 0
-app_cases isso 143
+# APPS=isso narrows it.
+for each in ${APPS:-pocketbase isso}; do
+  case $each in isso) app_cases isso 143 ;; *) app_cases "$each" 0 ;; esac
+done

@@ -12,12 +12,13 @@ run=litevisor-$$
 # Its helpers leave notes where they are started.
 podman() { (cd "$work" && command podman --runtime runc --cgroup-manager cgroupfs "$@"); }
 
-helpers=()
+helpers=() images=()
 cleanup() {
   local id
   podman ps -aq --filter "name=$run" | while read -r id; do podman rm -f -t 0 "$id" >/dev/null 2>&1 || true; done
   for id in ${helpers[@]+"${helpers[@]}"}; do kill -9 "$id" 2>/dev/null || true; done
-  podman images -q --filter "reference=localhost/$run*" | sort -u | while read -r id; do podman rmi -f "$id" >/dev/null 2>&1 || true; done
+  # By name: another run may have made the same image.
+  for id in ${images[@]+"${images[@]}"}; do podman rmi "$id" >/dev/null 2>&1 || true; done
   rm -rf "$work"
 }
 trap cleanup EXIT
@@ -69,8 +70,10 @@ printf 'FROM scratch\nCOPY litevisor /litevisor\nENTRYPOINT ["/litevisor"]\n' >"
 # image NAME DIRECTORY: builds its Dockerfile, in which BASE and LITEVISOR are the two images below.
 image() {
   sed -i "s#\bBASE\b#localhost/$run-base#; s#\bLITEVISOR\b#localhost/$run-litevisor#" "$2/Dockerfile"
-  podman build --quiet --isolation chroot --format docker --pull=never --tag "localhost/$run-$1" "$2" >/dev/null
+  images=("localhost/$run-$1" ${images[@]+"${images[@]}"})
+  podman build --quiet --isolation chroot --format docker --pull=never --layers=false --tag "localhost/$run-$1" "$2" >/dev/null
 }
+images=("localhost/$run-base")
 podman import --quiet "$cache/base-python.tar" "localhost/$run-base" >/dev/null
 image litevisor "$work/image"
 

@@ -46,9 +46,10 @@ const PROGRESS_EVERY: Duration = Duration::from_secs(3);
 const AT_ONCE: usize = 16;
 const REQUESTS: usize = 32;
 /// Descriptors of one database: two connections with the database and its WAL each, the WAL index, and our own two; one is
-/// left for what SQLite closes late. And those of everything else: requests, files being read, the log, the runtime.
+/// left for what SQLite closes late. And those of everything else: requests, files being read, the log, the runtime; and
+/// those who ask for the status.
 const DESCRIPTORS: u64 = 8;
-const DESCRIPTORS_BESIDE: u64 = 192;
+const DESCRIPTORS_BESIDE: u64 = 192 + 48;
 
 /// What is to be prepared.
 #[derive(Clone)]
