@@ -165,7 +165,7 @@ fn too_few_descriptors_are_told_before_anything_begins() {
     let mut run = Process::start(place.command(&place.one_by_one(&names), "ulimit -n 256;", &words));
     assert_eq!(run.wait(SOON).code, 78, "{}", run.log_text());
     let told = run.log_text();
-    assert!(told.contains("for 60 databases 672 open files are needed, but the limit is 256"), "{told}");
+    assert!(told.contains("for 60 databases 720 open files are needed, but the limit is 256"), "{told}");
 }
 
 fn replicated(place: &Place, name: &str) -> bool {

@@ -12,6 +12,8 @@ mod latency;
 mod owner;
 #[path = "e2e_restore/stopped.rs"]
 mod stopped;
+#[path = "e2e_restore/terminal.rs"]
+mod terminal;
 #[path = "e2e_restore/wish.rs"]
 mod wish;
 

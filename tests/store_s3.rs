@@ -192,10 +192,10 @@ async fn a_store_that_honours_conditions_is_probed_once_and_left_clean() {
     assert_eq!(store.put_new("0000/a.ltx", whole("x"), 0, soon()).await.unwrap(), Put::Created);
     let probe = "app/.litevisor-probe.tmp";
     let expected = [
-        &format!("PUT {probe} if-none-match"),
-        &format!("PUT {probe} if-none-match"),
-        &format!("DELETE {probe}"),
-        "PUT app/0000/a.ltx if-none-match",
+        format!("PUT {probe} if-none-match"),
+        format!("PUT {probe} if-none-match"),
+        format!("DELETE {probe}"),
+        "PUT app/0000/a.ltx if-none-match".to_owned(),
     ];
     assert_eq!(tiny.take(), expected);
     assert_eq!(store.put_new("0000/a.ltx", whole("y"), 0, soon()).await.unwrap(), Put::Exists);

@@ -40,11 +40,11 @@ pub struct Sync {
 
 /// Exit 0 or 1: whether the app runs and its replica is ours
 #[derive(Args)]
-#[command(after_help = "For images without a shell. What is wrong is told on stderr. A store that is away\n\
-                  is wrong only past [status] max_lag.\n\n\
+#[command(after_help = "For images without a shell. What is wrong is told on stderr. A store that is\n\
+                  away is wrong only past [status] max_lag.\n\n\
                   Example:\n  HEALTHCHECK CMD [\"/usr/local/bin/litevisor\", \"healthcheck\"]")]
 pub struct Healthcheck {
-    /// Only whether litevisor is alive, also while it restores (liveness)
+    /// Whether litevisor itself is alive, whatever the app does
     #[arg(long)]
     live: bool,
     /// Ask on this socket; default: the configured one

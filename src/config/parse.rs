@@ -115,8 +115,7 @@ fn parse_made(
     if !problems.is_empty() {
         return Err(ConfigError::new(problems));
     }
-    let mut warnings =
-        check_purpose(purpose, file.map(|(_, name)| name), app.command.is_empty(), databases.is_empty())?;
+    let warnings = check_purpose(purpose, file.map(|(_, name)| name), app.command.is_empty(), databases.is_empty())?;
     let platform = platform::told(platform, shutdown.grace, grace_given);
     let app_user = app.user.clone();
     let app_rules = app.rules.clone();

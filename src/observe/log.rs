@@ -2,6 +2,7 @@
 
 use super::format::{Format, Record, Shape, line, shape};
 use super::layer::{LogLayer, now};
+use super::live;
 use super::queue::{Descriptor, Queue};
 use std::ffi::OsString;
 use std::io::{IsTerminal, Write};
@@ -19,7 +20,8 @@ pub struct Log {
 /// Starts the log's thread and takes tracing's events from now on, panics included. A thread that cannot be started
 /// costs the log, not the program.
 pub fn init(level: tracing::Level, format: Format, env: &dyn Fn(&str) -> Option<OsString>) -> Log {
-    let shape = shape(format, std::io::stderr().is_terminal(), env);
+    let terminal = std::io::stderr().is_terminal();
+    let shape = shape(format, terminal, env);
     let queue = match Queue::start(Descriptor(std::io::stderr()), Box::new(move |lost| lost_line(shape, lost))) {
         Ok(queue) => queue,
         Err(error) => {
@@ -27,6 +29,9 @@ pub fn init(level: tracing::Level, format: Format, env: &dyn Fn(&str) -> Option<
             return Log { queue: None };
         }
     };
+    if terminal && shape == Shape::Text {
+        live::on_terminal(queue.clone());
+    }
     let layer = LogLayer { queue: queue.clone(), shape, level };
     // An error means that there is a log already: it stays.
     let _ = tracing::subscriber::set_global_default(tracing_subscriber::registry().with(layer));

@@ -1,5 +1,6 @@
 //! The way from whoever logs to the file descriptor: a bounded queue and one thread that may block. In: lines. Out:
-//! bytes, whole lines in order, and the number of those that were lost. The lock is held for moving a line, never for
+//! bytes, whole lines in order, and the number of those that were lost; on a terminal, below them, one live line that is
+//! redrawn in place. The lock is held for moving a line, never for
 //! writing it.
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -22,7 +23,16 @@ struct State {
     unwritten: u64,
     /// The thread holds a line that is not written yet.
     writing: bool,
+    /// What is to stand below the last line, and what stands there.
+    live: Option<String>,
+    drawn: Option<String>,
 }
+
+/// To the first column, and everything from there on gone.
+const ERASE: &str = "\r\x1b[K";
+/// A live line that is longer than the terminal is wide must not go on in the next one: it could not be erased.
+const NO_WRAP: &str = "\x1b[?7l";
+const WRAP: &str = "\x1b[?7h";
 
 struct Shared {
     state: Mutex<State>,
@@ -67,11 +77,17 @@ impl Queue {
         self.0.filled.notify_one();
     }
 
+    /// What stands below the last line from now on; None: nothing. For terminals only.
+    pub fn live(&self, line: Option<String>) {
+        self.0.lock().live = line;
+        self.0.filled.notify_one();
+    }
+
     /// Waits until everything is written, at most `limit`. False: something is still there.
     pub fn flush(&self, limit: Duration) -> bool {
         let end = Instant::now() + limit;
         let mut state = self.0.lock();
-        while state.writing || !state.lines.is_empty() || state.dropped > 0 {
+        while state.writing || !state.is_drained() {
             let left = end.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return false;
@@ -82,6 +98,17 @@ impl Queue {
             };
         }
         true
+    }
+}
+
+impl State {
+    fn is_drained(&self) -> bool {
+        self.lines.is_empty() && self.dropped == 0 && self.live == self.drawn
+    }
+
+    /// What a line has to begin with, where the live line stands now.
+    fn erase(&mut self) -> String {
+        self.drawn.take().map_or_else(String::new, |_| ERASE.to_owned())
     }
 }
 
@@ -99,11 +126,18 @@ impl Shared {
                 state.writing = true;
                 // Told together with the next line: on its own it would fail like the ones that it counts, for ever.
                 let unwritten = std::mem::take(&mut state.unwritten);
-                return if unwritten == 0 { line } else { tell_lost(unwritten) + &line };
+                let erase = state.erase();
+                return if unwritten == 0 { erase + &line } else { erase + &tell_lost(unwritten) + &line };
             }
             if state.dropped > 0 {
                 state.writing = true;
-                return tell_lost(std::mem::take(&mut state.dropped));
+                return state.erase() + &tell_lost(std::mem::take(&mut state.dropped));
+            }
+            if state.live != state.drawn {
+                state.writing = true;
+                state.drawn = state.live.clone();
+                let line = state.drawn.as_ref().map(|line| format!("{NO_WRAP}{line}{WRAP}"));
+                return ERASE.to_owned() + &line.unwrap_or_default();
             }
             state = self.filled.wait(state).unwrap_or_else(std::sync::PoisonError::into_inner);
         }
@@ -113,7 +147,7 @@ impl Shared {
         let mut state = self.lock();
         state.writing = false;
         state.unwritten += u64::from(!fine);
-        if state.lines.is_empty() && state.dropped == 0 {
+        if state.is_drained() {
             self.drained.notify_all();
         }
     }
@@ -191,6 +225,23 @@ mod tests {
         assert!(queue.flush(LONG));
         assert_eq!((written.recv().unwrap(), written.recv().unwrap()), ("1\n".into(), "2\n".into()));
         assert!(queue.flush(Duration::ZERO), "empty already");
+    }
+
+    #[test]
+    fn the_live_line_stands_below_whatever_is_logged() {
+        let (queue, open, written) = gated();
+        let step = |act: &dyn Fn(), expected: &str| {
+            act();
+            open.send(Ok(())).unwrap();
+            assert_eq!(written.recv_timeout(LONG).unwrap(), expected);
+        };
+        step(&|| queue.live(Some("10 %".into())), "\r\x1b[K\x1b[?7l10 %\x1b[?7h");
+        step(&|| queue.live(Some("20 %".into())), "\r\x1b[K\x1b[?7l20 %\x1b[?7h");
+        step(&|| queue.push("1\n".into()), "\r\x1b[K1\n");
+        step(&|| (), "\r\x1b[K\x1b[?7l20 %\x1b[?7h");
+        step(&|| queue.live(None), "\r\x1b[K");
+        step(&|| queue.push("2\n".into()), "2\n");
+        assert!(queue.flush(LONG));
     }
 
     #[test]

@@ -20,8 +20,8 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
-/// Connections at once, of each door.
-const PLACES: usize = 64;
+/// Connections at once, of each door. `run/prepare` counts their descriptors.
+const PLACES: usize = 24;
 /// A request has to be here by then; and its answer taken, counted anew.
 const HEAD: Duration = Duration::from_secs(5);
 const LIFE: Duration = Duration::from_secs(10);

@@ -8,6 +8,8 @@ use tokio::sync::{Notify, mpsc, oneshot};
 pub struct Request {
     /// No one writes any more: answer, then end.
     pub last: bool,
+    /// It may come as often as anybody likes: what is under way goes on, and a pause is cut short only now and then.
+    pub patient: bool,
     pub reply: oneshot::Sender<Status>,
 }
 
@@ -15,14 +17,23 @@ pub struct Mailbox {
     inbox: mpsc::UnboundedReceiver<Request>,
     waiting: Vec<Request>,
     closed: bool,
+    /// How many of those that wait are counted for an answer.
+    counted: usize,
 }
 
 /// An upload that has been under way for this long when a flush is asked for is begun anew: its connection may be dead.
 const STUCK: Duration = Duration::from_secs(2);
 
+/// What is asked patiently leaves a pause at least this long.
+const SHORTEST: Duration = Duration::from_secs(1);
+
+fn is_patient(request: Option<&Request>) -> bool {
+    request.is_some_and(|request| request.patient)
+}
+
 impl Mailbox {
     pub fn new(inbox: mpsc::UnboundedReceiver<Request>) -> Mailbox {
-        Mailbox { inbox, waiting: Vec::new(), closed: false }
+        Mailbox { inbox, waiting: Vec::new(), closed: false, counted: 0 }
     }
 
     /// Nobody can ask any more: the handle is gone.
@@ -35,12 +46,16 @@ impl Mailbox {
         while let Ok(request) = self.inbox.try_recv() {
             self.waiting.push(request);
         }
-        self.waiting.len()
+        self.counted = 0;
+        self.forget_gone();
+        self.counted = self.waiting.len();
+        self.counted
     }
 
     /// Answers the first `count` requests. True: one of them was the last.
     pub fn answer(&mut self, count: usize, status: &Status) -> bool {
         let mut last = false;
+        self.counted = 0;
         for request in self.waiting.drain(..count.min(self.waiting.len())) {
             last |= request.last;
             let _ = request.reply.send(status.clone());
@@ -50,6 +65,7 @@ impl Mailbox {
 
     /// Leaves the first `count` requests without an answer: what they ask for cannot be done. True: one was the last.
     pub fn refuse(&mut self, count: usize) -> bool {
+        self.counted = 0;
         self.waiting.drain(..count.min(self.waiting.len())).fold(false, |last, request| last | request.last)
     }
 
@@ -70,8 +86,9 @@ impl Mailbox {
             tokio::select! {
                 done = &mut work => return Some(done),
                 request = self.inbox.recv(), if !self.closed => {
+                    let patient = is_patient(request.as_ref());
                     self.take(request);
-                    if self.closed || (may_stop && begun.elapsed() > STUCK) {
+                    if self.closed || (may_stop && !patient && begun.elapsed() > STUCK) {
                         return None;
                     }
                 }
@@ -81,16 +98,90 @@ impl Mailbox {
 
     /// Waits, but no longer than until somebody asks.
     pub async fn pause(&mut self, span: Duration) {
-        tokio::select! {
-            request = self.inbox.recv(), if !self.closed => self.take(request),
-            () = tokio::time::sleep(span) => {}
+        let begun = Instant::now();
+        let mut end = begun + span;
+        loop {
+            tokio::select! {
+                request = self.inbox.recv(), if !self.closed => {
+                    end = if is_patient(request.as_ref()) { end.min(begun + SHORTEST) } else { begun };
+                    self.take(request);
+                }
+                () = tokio::time::sleep_until(end.into()) => return,
+            }
         }
     }
 
     fn take(&mut self, request: Option<Request>) {
         match request {
-            Some(request) => self.waiting.push(request),
+            Some(request) => {
+                self.forget_gone();
+                self.waiting.push(request);
+            }
             None => self.closed = true,
         }
+    }
+
+    /// Those whose asker has given up, but for those that are counted.
+    fn forget_gone(&mut self) {
+        let mut index = 0;
+        let counted = self.counted;
+        self.waiting.retain(|request| {
+            index += 1;
+            index <= counted || request.last || !request.reply.is_closed()
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mailbox() -> (mpsc::UnboundedSender<Request>, Mailbox) {
+        let (sender, inbox) = mpsc::unbounded_channel();
+        (sender, Mailbox::new(inbox))
+    }
+
+    fn ask(to: &mpsc::UnboundedSender<Request>, patient: bool) -> oneshot::Receiver<Status> {
+        let (reply, answer) = oneshot::channel();
+        to.send(Request { last: false, patient, reply }).unwrap();
+        answer
+    }
+
+    #[tokio::test]
+    async fn those_who_gave_up_are_forgotten_and_nobody_is_answered_too_early() {
+        let (sender, mut mailbox) = mailbox();
+        let (gone, stays) = (ask(&sender, true), ask(&sender, true));
+        drop(gone);
+        assert_eq!(mailbox.asked(), 1);
+        drop(stays);
+        // They come while what the first asked for is under way.
+        let mut late = ask(&sender, true);
+        for _ in 0..100 {
+            drop(ask(&sender, true));
+        }
+        for _ in 0..101 {
+            let request = mailbox.inbox.recv().await;
+            mailbox.take(request);
+        }
+        assert!(mailbox.waiting.len() <= 3, "{}", mailbox.waiting.len());
+        mailbox.answer(1, &Status::default());
+        assert!(late.try_recv().is_err(), "it asked after the look began");
+        let count = mailbox.asked();
+        mailbox.answer(count, &Status::default());
+        assert!(late.try_recv().is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_sync_neither_stops_an_upload_nor_hammers_the_store() {
+        let (sender, mut mailbox) = mailbox();
+        let span = Duration::from_secs(10);
+        let _asked: Vec<_> = (0..3).map(|_| ask(&sender, true)).collect();
+        let begun = Instant::now();
+        mailbox.pause(span).await;
+        assert!(begun.elapsed() >= SHORTEST && begun.elapsed() < span);
+        let _stop = ask(&sender, false);
+        let begun = Instant::now();
+        mailbox.pause(span).await;
+        assert!(begun.elapsed() < span);
     }
 }

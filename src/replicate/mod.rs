@@ -72,8 +72,17 @@ impl Handle {
     /// Returns once everything that is committed now is in the replica, or replication has ended for good; the status says
     /// which. None: the task is gone and answers nobody. `last`: nobody writes any more, the task ends.
     pub async fn flush(&self, last: bool) -> Option<Status> {
+        self.request(last, false).await
+    }
+
+    /// The same for whoever may ask at any time, and as often as he likes: it hurries nothing that is under way.
+    pub async fn sync(&self) -> Option<Status> {
+        self.request(false, true).await
+    }
+
+    async fn request(&self, last: bool, patient: bool) -> Option<Status> {
         let (reply, answer) = oneshot::channel();
-        self.requests.send(Request { last, reply }).ok()?;
+        self.requests.send(Request { last, patient, reply }).ok()?;
         answer.await.ok()
     }
 

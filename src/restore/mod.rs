@@ -36,7 +36,7 @@ pub use error::{RestoreError, RestoreErrorKind};
 pub use inspect::{Audit, audit, inventory, plan_of};
 pub use install::recover;
 pub use output::{RestoredTo, restore_in_place, restore_to};
-pub use progress::{Pace, Progress};
+pub use progress::{Pace, Paces, Progress};
 pub use settings::{OnRestoreFailure, Others, Owner, Owners, RestoreSettings};
 pub use start::{Outcome, all_prepared, prepare};
 pub use verify::VerifiedDb;

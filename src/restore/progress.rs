@@ -53,6 +53,32 @@ impl Progress {
     }
 }
 
+/// Several restores side by side, for one line about all of them.
+#[derive(Debug, Default)]
+pub struct Paces(Mutex<Vec<Pace>>);
+
+impl Paces {
+    /// A place for one more.
+    pub fn join(&self) -> usize {
+        let mut paces = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        paces.push(Pace::default());
+        paces.len() - 1
+    }
+
+    /// How far that one is; how far all are, in one line. One that is over stays with its last word.
+    pub fn set(&self, place: usize, pace: Pace) -> String {
+        let mut paces = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(own) = paces.get_mut(place) {
+            *own = pace;
+        }
+        let all = paces.iter().fold(Pace::default(), |all, pace| all.with(*pace));
+        match paces.len() {
+            0 | 1 => all.text(),
+            several => format!("{several} databases, {}", all.text()),
+        }
+    }
+}
+
 impl Pace {
     /// Of several restores side by side.
     pub fn with(self, other: Pace) -> Pace {
@@ -108,6 +134,11 @@ mod tests {
         assert_eq!(pace(0, 3 << 19, 1).text(), "restoring: 0.0 of 1.5 MiB, 0 %, 0.0 MiB/s");
         assert_eq!(pace(0, 0, 1).text(), "restoring: looking at the replica");
         assert_eq!(pace(7, 5, 0).percent(), 100);
+        let paces = Paces::default();
+        let (one, another) = (paces.join(), paces.join());
+        paces.set(one, pace(10 << 20, 10 << 20, 2));
+        let all = "2 databases, restoring: 15.0 of 40.0 MiB, 37 %, 5.0 MiB/s, 5 s left";
+        assert_eq!(paces.set(another, pace(5 << 20, 30 << 20, 3)), all);
         let both = pace(1 << 20, 10 << 20, 2).with(pace(3 << 20, 10 << 20, 1));
         assert_eq!((both, both.left()), (pace(4 << 20, 20 << 20, 2), Some(Duration::from_secs(8))));
     }

@@ -6,7 +6,7 @@
 
 use super::crew::Crew;
 use super::discover::Directory;
-use super::flush::flush_all;
+use super::flush::{Occasion, flush_all};
 pub use super::messages::{Command, DatabaseSummary, Report, StartFailure, Wake};
 use super::prepare::{Database, Prepared, Wanted, prepare_all};
 use super::sync;
@@ -101,10 +101,10 @@ async fn serve(wanted: Wanted, mut commands: UnboundedReceiver<Command>, mut ask
                     crew = Some(Crew::start(prepared, &wanted.directories, stores, conflict.clone(), board));
                 }
                 Some(Command::Flush { by }) => {
-                    flushes.spawn(flush_all(crew.as_mut().map(Crew::all).unwrap_or_default(), by, false));
+                    flushes.spawn(flush_all(crew.as_mut().map(Crew::all).unwrap_or_default(), by, Occasion::Stop));
                 }
                 Some(Command::Finish { by, .. } | Command::FinishUnproven { by }) => {
-                    flushes.spawn(flush_all(crew.as_mut().map(Crew::last).unwrap_or_default(), by, true));
+                    flushes.spawn(flush_all(crew.as_mut().map(Crew::last).unwrap_or_default(), by, Occasion::Last));
                 }
             },
             Some(request) = asked.recv() => sync::begin(crew.as_mut(), request, &mut syncs),

@@ -16,15 +16,33 @@ pub enum Running {
     Not(DbPath, String),
 }
 
+/// For whom.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Occasion {
+    /// Somebody asked for it while the app goes on.
+    Sync,
+    /// The app is about to be told to stop.
+    Stop,
+    /// Nobody writes any more.
+    Last,
+}
+
 /// Flushes everything; returns at `by` at the latest.
-pub async fn flush_all(running: Vec<Running>, by: Deadline, last: bool) -> Done {
+pub async fn flush_all(running: Vec<Running>, by: Deadline, occasion: Occasion) -> Done {
     let mut flushing = JoinSet::new();
     for (index, one) in running.into_iter().enumerate() {
         flushing.spawn(async move {
             let done = match one {
                 Running::Not(db, why) => (not_replicated(&db, why), true),
                 Running::Task(db, handle) => {
-                    let done = tokio::time::timeout_at(by.instant().into(), handle.flush(last)).await;
+                    let flushed = async {
+                        match occasion {
+                            Occasion::Sync => handle.sync().await,
+                            Occasion::Stop => handle.flush(false).await,
+                            Occasion::Last => handle.flush(true).await,
+                        }
+                    };
+                    let done = tokio::time::timeout_at(by.instant().into(), flushed).await;
                     let answer = done.ok().flatten();
                     let in_time = answer.is_some();
                     let status = answer.unwrap_or_else(|| handle.status());
@@ -37,7 +55,11 @@ pub async fn flush_all(running: Vec<Running>, by: Deadline, last: bool) -> Done 
     let mut done: Vec<_> = flushing.join_all().await;
     done.sort_by_key(|(index, _)| *index);
     let stuck = done.iter().any(|(_, (summary, hindered))| *hindered && !summary.complete);
-    Done { last, stuck, summaries: done.into_iter().map(|(_, (summary, _))| summary).collect() }
+    Done {
+        last: occasion == Occasion::Last,
+        stuck,
+        summaries: done.into_iter().map(|(_, (summary, _))| summary).collect(),
+    }
 }
 
 /// What a flush of everything came to.

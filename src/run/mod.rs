@@ -4,13 +4,13 @@
 //! and never waits for the log, the disk or the store: those belong to the engine's thread.
 
 mod crew;
-mod desk;
 pub mod discover;
 pub mod engine;
 mod flush;
 mod messages;
 pub mod ops;
 pub mod owners;
+mod post;
 pub mod prepare;
 mod sidecar;
 mod summary;

@@ -73,14 +73,15 @@ pub(super) fn phase(state: &State) -> Phase {
     }
 }
 
-/// The same for a life without an app.
-pub(super) fn sidecar_phase(state: &sidecar::State) -> Phase {
+/// The same without an app.
+pub(super) fn phase_alone(state: &sidecar::State) -> Phase {
+    use sidecar::State;
     match state {
-        sidecar::State::Preparing => Phase::Restoring,
-        sidecar::State::Abandoning { .. } => Phase::Abandoning,
-        sidecar::State::Replicating | sidecar::State::Uploading => Phase::Running,
-        sidecar::State::Draining { .. } => Phase::Stopping,
-        sidecar::State::Flushing { .. } => Phase::Flushing,
-        sidecar::State::Done(_) => Phase::Done,
+        State::Preparing => Phase::Restoring,
+        State::Abandoning { .. } => Phase::Abandoning,
+        State::Replicating | State::Uploading => Phase::Running,
+        State::Draining { .. } => Phase::Stopping,
+        State::Flushing { .. } => Phase::Flushing,
+        State::Done(_) => Phase::Done,
     }
 }

@@ -6,11 +6,12 @@ use super::messages::StartFailure;
 use crate::config::DatabaseSettings;
 use crate::model::DbPath;
 use crate::model::proof::Restored;
-use crate::observe::Board;
 use crate::observe::board::Restore;
+use crate::observe::live::REDRAW;
+use crate::observe::{Board, Live};
 use crate::replicate::{self, ReplicateSettings};
 use crate::restore::{
-    self, OnRestoreFailure, Others, Outcome, Owners, Progress, RestoreError, RestoreErrorKind, RestoreSettings,
+    self, OnRestoreFailure, Others, Outcome, Owners, Paces, Progress, RestoreError, RestoreErrorKind, RestoreSettings,
 };
 use crate::sqlite::ReadHold;
 use crate::store::{Store, StoreError, StoreErrorKind, Stores};
@@ -45,9 +46,10 @@ const PROGRESS_EVERY: Duration = Duration::from_secs(3);
 const AT_ONCE: usize = 16;
 const REQUESTS: usize = 32;
 /// Descriptors of one database: two connections with the database and its WAL each, the WAL index, and our own two; one is
-/// left for what SQLite closes late. And those of everything else: requests, files being read, the log, the runtime.
+/// left for what SQLite closes late. And those of everything else: requests, files being read, the log, the runtime; and
+/// those who ask for the status.
 const DESCRIPTORS: u64 = 8;
-const DESCRIPTORS_BESIDE: u64 = 192;
+const DESCRIPTORS_BESIDE: u64 = 192 + 48;
 
 /// What is to be prepared.
 #[derive(Clone)]
@@ -117,12 +119,14 @@ pub async fn prepare_all(wanted: Wanted) -> Result<(Vec<Prepared>, Restored), St
     let mut settings = wanted.settings.clone();
     settings.parallelism = settings.parallelism.min((REQUESTS / count.clamp(1, AT_ONCE)).max(1));
     let (mut tasks, turns) = (JoinSet::new(), Arc::new(Semaphore::new(AT_ONCE)));
+    // Gone with the last of the tasks.
+    let shown = Arc::new((Live::start(), Paces::default()));
     for (index, Found { database, here }) in found.into_iter().enumerate() {
         let (settings, turns, stores) = (settings.clone(), Arc::clone(&turns), Arc::clone(&wanted.stores));
-        let board = Arc::clone(&wanted.board);
+        let (board, shown) = (Arc::clone(&wanted.board), Arc::clone(&shown));
         tasks.spawn(async move {
             let _turn = turns.acquire().await;
-            (index, here, prepare(database, &settings, &stores, &board).await)
+            (index, here, prepare(database, &settings, &stores, &board, &shown).await)
         });
     }
     let (mut prepared, mut outcomes) = (Vec::new(), Vec::new());
@@ -156,13 +160,14 @@ async fn prepare(
     settings: &RestoreSettings,
     stores: &Stores,
     board: &Board,
+    shown: &(Live, Paces),
 ) -> Result<(Prepared, Outcome), StartFailure> {
     let DatabaseSettings { path: db, on_restore_failure, replicate, replica, .. } = database.settings;
     let store = stores.open(&replica).map_err(|error| unavailable(&error))?;
     let (progress, begun) = (Arc::new(Progress::default()), Instant::now());
     board.restoring(&db, store.url(), store.counts(), Arc::clone(&progress));
     let restoring = restore::prepare(&db, &*store, settings, &database.owners, on_restore_failure, &progress);
-    let outcome = spoken(&db, &progress, restoring).await.map_err(failure)?;
+    let outcome = spoken(&db, &progress, shown, restoring).await.map_err(failure)?;
     board.restored(&db, told(&outcome, begun.elapsed()));
     let replicated = !matches!(outcome, Outcome::Unrestored(_));
     let held = db.clone();
@@ -182,12 +187,22 @@ fn told(outcome: &Outcome, took: Duration) -> Restore {
     Restore { outcome, bytes, took }
 }
 
-async fn spoken<T>(db: &DbPath, progress: &Progress, work: impl Future<Output = T>) -> T {
+async fn spoken<T>(
+    db: &DbPath,
+    progress: &Progress,
+    (live, paces): &(Live, Paces),
+    work: impl Future<Output = T>,
+) -> T {
     let mut work = std::pin::pin!(work);
+    let (place, every) = (paces.join(), if live.is_seen() { REDRAW } else { PROGRESS_EVERY });
     loop {
         tokio::select! {
-            done = &mut work => return done,
-            () = tokio::time::sleep(PROGRESS_EVERY) => {
+            done = &mut work => {
+                paces.set(place, progress.pace());
+                return done;
+            }
+            () = tokio::time::sleep(every), if live.is_seen() => live.show(paces.set(place, progress.pace())),
+            () = tokio::time::sleep(every), if !live.is_seen() => {
                 let pace = progress.pace();
                 tracing::info!(%db, bytes = pace.done, of = pace.total, "{}", pace.text());
             }

@@ -1,9 +1,9 @@
-//! The program without an app (`litevisor replicate`): performs `lifecycle::sidecar` on the same desk as a run. As PID 1 it
+//! The program without an app (`litevisor replicate`): performs `lifecycle::sidecar` at the same post as a run. As PID 1 it
 //! still reaps whoever is handed to it. Decides nothing.
 
-use super::desk::{Desk, Heard, OpenError};
 use super::engine::{Command, DatabaseSummary, Report, StartFailure};
 use super::ops;
+use super::post::{Heard, OpenError, Post};
 use super::summary::{self, Phases};
 use crate::config::Checked;
 use crate::exit;
@@ -19,7 +19,7 @@ use std::time::Instant;
 const STOP_TOO: [Signal; 2] = [Signal(1), Signal(3)];
 
 struct Sidecar {
-    desk: Desk,
+    post: Post,
     stop_signal: Signal,
     pending: VecDeque<Event>,
     databases: Vec<DatabaseSummary>,
@@ -34,12 +34,12 @@ pub fn replicate(checked: Checked, task: Task, claimed: Claimed) -> u8 {
     };
     let stop_signal = config.app.take().map_or(Signal::TERM, |app| app.stop_signal);
     let rules = super::rules(&config, stop_signal);
-    let opened = Desk::open(config, app_user.as_deref(), claimed);
-    let desk = match opened {
-        Ok(desk) => desk,
+    let opened = Post::open(config, app_user.as_deref(), claimed);
+    let post = match opened {
+        Ok(post) => post,
         Err(error) => return refused(&error),
     };
-    let mut sidecar = Sidecar { desk, stop_signal, pending: VecDeque::new(), databases: Vec::new() };
+    let mut sidecar = Sidecar { post, stop_signal, pending: VecDeque::new(), databases: Vec::new() };
     sidecar.live(&rules, task)
 }
 
@@ -63,7 +63,7 @@ impl Sidecar {
             let (next, actions) = step(rules, task, state, event, now);
             actions.into_iter().for_each(|action| self.perform(action));
             phases.enter(next.name(), now);
-            self.desk.ops.board.enter(ops::sidecar_phase(&next));
+            self.post.ops.board.enter(ops::phase_alone(&next));
             state = next;
         }
     }
@@ -77,9 +77,9 @@ impl Sidecar {
             if deadline.is_some_and(|at| at <= Instant::now()) {
                 return Event::Deadline;
             }
-            match self.desk.hear(self.stop_signal) {
+            match self.post.hear(self.stop_signal) {
                 Some(heard) => self.heard(heard),
-                None => self.desk.watch.wait(deadline),
+                None => self.post.watch.wait(deadline),
             }
         }
     }
@@ -142,7 +142,7 @@ impl Sidecar {
 
     /// An engine that is gone answers nothing, so it is said again that it is.
     fn send(&mut self, command: Command) {
-        if !self.desk.send(command) {
+        if !self.post.send(command) {
             self.pending.push_back(Event::EngineLost);
         }
     }

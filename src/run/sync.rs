@@ -2,7 +2,7 @@
 //! engine's thread, waits in tasks of its own.
 
 use super::crew::Crew;
-use super::flush::{Done, Running, flush_all};
+use super::flush::{Done, Occasion, Running, flush_all};
 use super::messages::DatabaseSummary;
 use crate::model::DbPath;
 use crate::observe::sync::{SyncAnswer, SyncRequest, Synced};
@@ -25,7 +25,7 @@ pub fn begin(crew: Option<&mut Crew>, request: SyncRequest, syncs: &mut JoinSet<
         }
     }
     syncs.spawn(async move {
-        let Done { summaries, .. } = flush_all(wanted.clone(), by, false).await;
+        let Done { summaries, .. } = flush_all(wanted.clone(), by, Occasion::Sync).await;
         let synced = wanted.iter().zip(summaries).map(|(one, summary)| synced(one, summary)).collect();
         let _ = reply.send(SyncAnswer::Done(synced));
     });

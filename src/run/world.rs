@@ -1,8 +1,8 @@
 //! The doer of `run`: everything that is outside. In: actions. Out: one event at a time. Decides nothing but the order
 //! in which it looks: a passed deadline first (a storm of signals cannot hold it up), then signals, then the engine.
 
-use super::desk::{Desk, Heard, OpenError};
 use super::engine::{Command, DatabaseSummary, Report, StartFailure};
+use super::post::{Heard, OpenError, Post};
 use crate::config::Config;
 use crate::lifecycle::{Action, Event, Rules, Treatment};
 use crate::model::proof::Restored;
@@ -16,7 +16,7 @@ use std::time::Instant;
 pub(super) struct World {
     settings: AppSettings,
     rules: Rules,
-    desk: Desk,
+    post: Post,
     app: Option<App>,
     tree: Tree,
     /// Answers of actions, and what one look at the world brought beyond the first event.
@@ -31,10 +31,10 @@ impl World {
             tracing::warn!("this kernel has no subreaper: processes that leave the app's group cannot be waited for");
         }
         let rules = super::rules(&config, settings.stop_signal);
-        let desk = Desk::open(config, settings.user.as_deref(), claimed)?;
+        let post = Post::open(config, settings.user.as_deref(), claimed)?;
         let tree = Tree::before_the_app();
         let (pending, databases) = (VecDeque::new(), Vec::new());
-        Ok(World { settings, rules, desk, app: None, tree, pending, databases })
+        Ok(World { settings, rules, post, app: None, tree, pending, databases })
     }
 
     pub(super) fn rules(&self) -> &Rules {
@@ -42,7 +42,7 @@ impl World {
     }
 
     pub(super) fn board(&self) -> &Board {
-        &self.desk.ops.board
+        &self.post.ops.board
     }
 
     pub(super) fn databases(&self) -> &[DatabaseSummary] {
@@ -59,14 +59,14 @@ impl World {
                 return Event::Deadline;
             }
             if !self.look() {
-                self.desk.watch.wait(deadline);
+                self.post.watch.wait(deadline);
             }
         }
     }
 
     /// Turns one thing that happened into pending events. False when nothing did.
     fn look(&mut self) -> bool {
-        match self.desk.hear(self.settings.stop_signal) {
+        match self.post.hear(self.settings.stop_signal) {
             Some(Heard::Signal(Meaning::Stop(signal))) => self.pending.push_back(Event::Stop(signal)),
             Some(Heard::Signal(Meaning::Forward(signal))) => self.pending.push_back(Event::Other(signal)),
             Some(Heard::Signal(Meaning::Children)) => self.reap(),
@@ -86,7 +86,7 @@ impl World {
         if let (Some(exit), Some(app)) = (reaped.app, self.app.take_if(|_| reaped.app.is_some())) {
             app.return_terminal();
             tracing::info!("the app {exit}");
-            self.desk.ops.board.app_ended(exit.to_string());
+            self.post.ops.board.app_ended(exit.to_string());
             self.pending.push_back(Event::AppExited(exit));
         }
         if reaped.others > 0 {
@@ -117,7 +117,7 @@ impl World {
     pub(super) fn perform(&mut self, action: Action) {
         match action {
             Action::Abandon => {
-                self.desk.send(Command::Abandon);
+                self.post.send(Command::Abandon);
             }
             Action::Start(proof) => self.start(proof),
             Action::Restart(_nobody_left) => self.spawn(),
@@ -155,16 +155,16 @@ impl World {
     }
 
     fn start(&mut self, proof: Restored) {
-        self.desk.send(Command::Replicate(proof));
+        self.post.send(Command::Replicate(proof));
         self.tree = Tree::before_the_app();
         self.spawn();
     }
 
     fn spawn(&mut self) {
-        match App::spawn(&self.settings, self.desk.watch.claimed()) {
+        match App::spawn(&self.settings, self.post.watch.claimed()) {
             Ok(app) => {
                 self.tree.app_started(app.pid());
-                self.desk.ops.board.app_started(app.pid());
+                self.post.ops.board.app_started(app.pid());
                 tracing::info!(pid = app.pid(), "the app is started");
                 self.app = Some(app);
                 self.pending.push_back(Event::Spawned);
@@ -175,13 +175,13 @@ impl World {
             }
         }
         if self.rules.restart.when == Restart::Never {
-            self.desk.watch.let_go_of_descriptors();
+            self.post.watch.let_go_of_descriptors();
         }
     }
 
     /// For an answer. An engine that is gone gives none, so it is said again that it is.
     fn ask(&mut self, command: Command) {
-        if !self.desk.send(command) {
+        if !self.post.send(command) {
             self.pending.push_back(Event::EngineLost);
         }
     }

@@ -9,7 +9,7 @@ use nix::sys::signal::Signal;
 use rusqlite::Connection;
 
 /// A replica of so many MiB that cannot be compressed, and a gate before it. The disk is empty again.
-fn large_replica(bucket: &str, mib: u32) -> (Site, Gate) {
+pub fn large_replica(bucket: &str, mib: u32) -> (Site, Gate) {
     let mut site = Site::in_s3(bucket);
     let app = Connection::open(site.db()).unwrap();
     app.execute_batch("PRAGMA journal_mode=wal; CREATE TABLE big(x)").unwrap();

@@ -239,3 +239,57 @@ async fn a_first_page_that_says_another_size_is_believed_only_with_proof() {
         }
     }
 }
+
+/// A replica of which every file is needed: whatever happens to whichever of them, it is refused, and nothing is replaced.
+#[tokio::test]
+async fn every_byte_every_length_and_every_other_place_of_files_that_are_needed() {
+    let replica = tempfile::tempdir().unwrap();
+    let files = [
+        put(replica.path(), 9, &header(2, 1, 1), &[(1, 0), (2, 1)]),
+        put(replica.path(), 0, &header(2, 2, 2), &[(2, 2)]),
+        put(replica.path(), 0, &header(2, 3, 3), &[(2, 3)]),
+    ];
+    let truth = [page(1, 0), page(2, 3)].concat();
+    assert_eq!(restore(replica.path()).await.unwrap().1, truth);
+    let refused = async |what: &str| {
+        let error = restore(replica.path()).await.expect_err(what);
+        assert_eq!(error.kind(), RestoreErrorKind::Damaged, "{what}: {error}");
+        error.to_string()
+    };
+    let name = |path: &Path| path.file_name().unwrap().to_str().unwrap().to_owned();
+    for path in &files {
+        let sound = fs::read(path).unwrap();
+        for at in 0..sound.len() {
+            let mut bad = sound.clone();
+            bad[at] ^= 1 << (at % 8);
+            fs::write(path, &bad).unwrap();
+            match restore(replica.path()).await {
+                // Another way to pack the same page.
+                Ok((_, restored)) => assert!(restored == truth, "{} byte {at}", path.display()),
+                Err(error) => assert!(error.to_string().contains(&name(path)), "byte {at}: {error}"),
+            }
+            fs::write(path, &sound[..at]).unwrap();
+            assert!(refused("cut short").await.contains(&name(path)), "{at}");
+        }
+        fs::write(path, &sound).unwrap();
+        // In the place of each other one, and under a name that nothing was written for.
+        for other in files.iter().filter(|other| *other != path) {
+            let kept = fs::read(other).unwrap();
+            fs::write(other, &sound).unwrap();
+            assert!(refused("another's content").await.contains(&name(other)), "{}", other.display());
+            fs::write(other, &kept).unwrap();
+        }
+        let renamed = path.with_file_name("0000000000000004-0000000000000004.ltx");
+        fs::rename(path, &renamed).unwrap();
+        refused("renamed").await;
+        fs::rename(&renamed, path).unwrap();
+    }
+    // Without its first file there is nothing to begin with; without one in the middle there is a gap.
+    for path in &files[..2] {
+        let sound = fs::read(path).unwrap();
+        fs::remove_file(path).unwrap();
+        refused("removed").await;
+        fs::write(path, &sound).unwrap();
+    }
+    assert_eq!(restore(replica.path()).await.unwrap().1, truth);
+}

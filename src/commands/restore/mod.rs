@@ -12,12 +12,15 @@ pub use jobs::{Failure, FailureKind, Wanted, code};
 
 use super::{configured, logged, outside, refuse, runtime};
 use crate::config::{Additions, LogSettings, Purpose, replica_from_url};
-use crate::restore::{Pace, RestoreSettings};
+use crate::observe::Live;
+use crate::observe::live::REDRAW;
+use crate::restore::{Pace, Paces, RestoreSettings};
 use crate::{exit, observe};
 use jobs::Job;
 use std::future::Future;
 use std::path::PathBuf;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::time::Duration;
 
 /// One restore on its way.
@@ -71,11 +74,12 @@ fn all(jobs: Vec<Job>, settings: &RestoreSettings, args: &Wanted) -> u8 {
     }
     let empty_is_fine = args.if_replica_exists;
     let local = tokio::task::LocalSet::new();
+    let shown = Rc::new((Live::start(), Paces::default()));
     local.block_on(&runtime, async move {
         let mut tasks = tokio::task::JoinSet::new();
         for job in jobs {
             let empty_is_fine = empty_is_fine || job.found();
-            tasks.spawn_local(one(job, settings.clone(), empty_is_fine));
+            tasks.spawn_local(one(job, settings.clone(), empty_is_fine, Rc::clone(&shown)));
         }
         let mut failures = Vec::new();
         while let Some(ended) = tasks.join_next().await {
@@ -92,24 +96,37 @@ fn all(jobs: Vec<Job>, settings: &RestoreSettings, args: &Wanted) -> u8 {
     })
 }
 
-async fn one(job: Job, settings: RestoreSettings, empty_is_fine: bool) -> Result<(), Failure> {
+async fn one(
+    job: Job,
+    settings: RestoreSettings,
+    empty_is_fine: bool,
+    shown: Rc<(Live, Paces)>,
+) -> Result<(), Failure> {
+    let (live, paces) = &*shown;
     let out = job.out().to_owned();
     if let Err(failure) = jobs::refuse_existing(&job) {
         tracing::error!("{}", failure.told);
         return Err(failure);
     }
     let Running { name, mut work, progress } = connect::start(job, settings);
-    let mut tick = tokio::time::interval(TELL_EVERY);
+    let place = paces.join();
+    let mut tick = tokio::time::interval(if live.is_seen() { REDRAW } else { TELL_EVERY });
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     tick.tick().await;
     let ended = loop {
         tokio::select! {
             ended = &mut work => break ended,
             _ = tick.tick() => {
                 let pace = progress();
-                tracing::info!(replica = name, bytes = pace.done, of = pace.total, "{}: {}", out.display(), pace.text());
+                if live.is_seen() {
+                    live.show(paces.set(place, pace));
+                } else {
+                    tracing::info!(replica = name, bytes = pace.done, of = pace.total, "{}: {}", out.display(), pace.text());
+                }
             }
         }
     };
+    paces.set(place, progress());
     match ended {
         Ok(summary) => {
             tracing::info!(replica = name, "restored {}: {summary}", out.display());

@@ -53,6 +53,33 @@ pub fn from_environment(store: &mut StoreSettings, env: &dyn Fn(&str) -> Option<
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::reader::Outside;
+    use std::path::Path;
+
+    /// A replica with `keys`, where every file holds a key.
+    fn read_with(keys: &str) -> Result<StoreSettings, String> {
+        let read = |_: &Path| Ok(b"aHVzaA==\n".to_vec());
+        let outside = Outside { env: &|_| None, read: &read, working_dir: Path::new("/srv") };
+        let text = format!("[[database]]\npath = \"/d\"\n[database.replica]\nurl = \"abs://acme@c/p\"\n{keys}\n");
+        let additions = crate::config::Additions::default();
+        let file = Some((text.as_str(), Path::new("s.toml")));
+        let checked = crate::config::parse(file, &additions, crate::config::Purpose::Check, outside);
+        let mut databases = checked.map_err(|error| error.to_string())?.config.databases;
+        Ok(databases.remove(0).replica)
+    }
+
+    #[test]
+    fn a_secret_remembers_its_file() {
+        let abs = read_with("account_key_file = \"key\"").unwrap().abs;
+        assert_eq!((abs.account_key, abs.account_key_file), (Some(Secret::new("aHVzaA==")), Some("/srv/key".into())));
+        assert_eq!((abs.sas_token, abs.sas_token_file), (None, None));
+        let abs = read_with("sas_token = \"sig=x\"").unwrap().abs;
+        assert_eq!((abs.sas_token, abs.sas_token_file), (Some(Secret::new("sig=x")), None));
+        let told = read_with("account_name = \"acme\"").unwrap_err();
+        assert!(told.contains("abs://ACCOUNT@container"), "{told}");
+        let told = read_with("account_key = \"x\"\nsas_token_file = \"sas\"").unwrap_err();
+        assert!(told.contains("keep one of the two"), "{told}");
+    }
 
     #[test]
     fn the_environment_fills_what_is_open() {

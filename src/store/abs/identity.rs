@@ -115,7 +115,7 @@ impl Identity {
     /// Why there is no token. `status`: of the last answer, 0 when there was none.
     pub(super) fn explain(&self, error: &object_store::Error, status: u16) -> (StoreErrorKind, String) {
         if let Identity::Workload { file, .. } = self
-            && let Err(error) = std::fs::File::open(file)
+            && let Err(error) = std::fs::read(file)
         {
             return (Denied, format!("cannot read $AZURE_FEDERATED_TOKEN_FILE ({}): {error}", file.display()));
         }

@@ -121,7 +121,7 @@ impl AbsStore {
         let mut objects = listed.objects;
         while !listed.marker.is_empty() {
             listed = self.list_once(prefix, "", &listed.marker).await?;
-            objects.extend(listed.objects.drain(..));
+            objects.append(&mut listed.objects);
         }
         Ok(objects)
     }

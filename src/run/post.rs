@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 
-pub(super) struct Desk {
+pub(super) struct Post {
     pub(super) watch: Watch,
     engine: Engine,
     reports: Receiver<Report>,
@@ -73,9 +73,9 @@ impl Drop for EndBell {
     }
 }
 
-impl Desk {
+impl Post {
     /// Starts the engine, and the restore.
-    pub(super) fn open(config: Config, app_user: Option<&str>, claimed: Claimed) -> Result<Desk, OpenError> {
+    pub(super) fn open(config: Config, app_user: Option<&str>, claimed: Claimed) -> Result<Post, OpenError> {
         let system = |what| move |source| OpenError::System { what, source };
         let (ops, syncs) = ops::open(&config);
         let watch = Watch::new(claimed).map_err(system("eventfd"))?;
@@ -94,7 +94,7 @@ impl Desk {
         tracing::info!(version, pid, status = ops.places, "litevisor starts");
         // Whoever was handed to us dead: its SIGCHLD came before we listened.
         reap(None);
-        Ok(Desk { watch, engine, reports, engine_ended, engine_lost: false, ops })
+        Ok(Post { watch, engine, reports, engine_ended, engine_lost: false, ops })
     }
 
     /// Something that has happened, if anything has.

@@ -1,0 +1,60 @@
+//! The log of a healthy run is a story that a person reads: few lines, each of which says something.
+
+use super::support::bank;
+use super::support::site::Site;
+use nix::sys::signal::Signal;
+use serde_json::Value;
+
+/// Each life's lines, in order; what each must hold.
+const FIRST: [&str; 8] = [
+    "litevisor starts",
+    "starting empty",
+    "the app is started",
+    "replicating",
+    "asked to stop",
+    "sent to the app",
+    "the app exited with status 0",
+    "done",
+];
+
+fn lines(text: &[String]) -> Vec<Value> {
+    // The bank speaks on stderr, too.
+    let ours = text.iter().filter(|line| !line.starts_with("bank: "));
+    ours.map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("{line}"))).collect()
+}
+
+fn life(site: &Site) -> Vec<Value> {
+    let before = site.acked();
+    let mut run = site.run_bank(&["--rate", "200"]);
+    site.wait_for_acks(before + 50);
+    run.signal(Signal::SIGTERM);
+    assert_eq!(run.wait(super::support::SOON).code, 0, "{}", run.log_text());
+    lines(&run.log())
+}
+
+fn assert_story(lines: &[Value], parts: &[&str]) {
+    let messages: Vec<&str> = lines.iter().map(|line| line["message"].as_str().unwrap()).collect();
+    assert!(lines.len() <= 10 && lines.iter().all(|line| line["level"] == "info"), "{lines:#?}");
+    let mut rest = messages.iter();
+    for part in parts {
+        assert!(rest.any(|message| message.contains(part)), "no {part:?} (in this order) in {messages:#?}");
+    }
+    let last = lines.last().unwrap();
+    let told = |key: &str| last[key].to_string();
+    // How the app ended, positions, bytes, how long each phase took.
+    assert!(told("app").contains("status 0") && last["status"] == 0 && last["flushed"] == true, "{last}");
+    assert!(told("phases").contains("run ") && told("phases").contains("flush "), "{last}");
+    for part in ["bank.db: captured 0", "uploaded 0", " bytes), complete"] {
+        assert!(told("databases").contains(part), "{part}: {last}");
+    }
+}
+
+#[test]
+fn a_healthy_run_is_a_story_of_few_lines() {
+    let site = Site::in_directory();
+    bank::binary();
+    assert_story(&life(&site), &FIRST);
+    site.wipe();
+    let second = FIRST.map(|part| if part == "starting empty" { "restored" } else { part });
+    assert_story(&life(&site), &second);
+}
