@@ -147,11 +147,7 @@ impl Task {
             let store = Arc::clone(&self.target.store);
             let segment = keeper.idle().and_then(Work::pending).unwrap_or_else(|| Arc::clone(&segment));
             // Its content is in the WAL: that may be let go of only between two tries.
-            let streamed = matches!(segment.content, Content::Pages(_));
-            if streamed {
-                // It is long by nature: while it gets on nothing is in the way.
-                self.status.update(|status| status.problem = None);
-            }
+            let streamed = self.streams(&segment);
             let unsure = end.filter(|_| self.sure_since.elapsed() > alone::sure(&self.target.settings));
             let put = watched(&self.target, streamed, put_after(&*store, &segment, unsure));
             let answer = if streamed {
@@ -209,6 +205,15 @@ impl Task {
             tracing::info!(%db, %txid, bytes = sent, "the snapshot is in the replica");
         }
         tracing::debug!(%db, %txid, bytes = sent, "uploaded");
+    }
+
+    /// Whether its content is read while it is sent. That is long by nature: while it gets on nothing is in the way.
+    fn streams(&self, segment: &Segment) -> bool {
+        let streamed = matches!(segment.content, Content::Pages(_));
+        if streamed {
+            self.status.update(|status| status.problem = None);
+        }
+        streamed
     }
 
     /// Says what went wrong, now and then, and waits before the next try.
