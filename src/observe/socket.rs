@@ -106,7 +106,7 @@ fn clear(path: &Path, address: &Address) -> Result<(), SocketError> {
     if !meta.file_type().is_socket() {
         return Err(SocketError::InTheWay(path.to_owned()));
     }
-    match connect(address, Duration::from_secs(1)) {
+    match connect(address, Duration::from_secs(5)) {
         Err(error) if error.kind() == ErrorKind::ConnectionRefused => {}
         // It answers, or is too busy to.
         Ok(_) => return Err(SocketError::InUse(address.clone())),

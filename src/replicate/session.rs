@@ -18,7 +18,7 @@ use crate::sqlite::ReadHold;
 use crate::store::layout::Level;
 use crate::store::{Store, StoreError, retry};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 use tokio::sync::{Notify, Semaphore};
 
 /// One look at the replica.
@@ -191,17 +191,9 @@ impl Task {
     /// For the status and the log.
     fn tell_upload(&self, work: &Work, segment: &Segment, sent: u64) {
         let (db, txid, snapshot) = (&self.target.db, segment.header.range.max, segment.level == Level::SNAPSHOT);
-        let (spilled_bytes, waiting_bytes) = (work.spilled_bytes(), work.waiting_bytes());
-        self.status.update(|status| {
-            (status.bytes, status.uploads) = (status.bytes + sent, status.uploads + 1);
-            status.uploaded_at = Some(SystemTime::now());
-            (status.spilled_bytes, status.lag_bytes) = (spilled_bytes, waiting_bytes);
-            status.wal_grows = None;
-            if snapshot {
-                status.upkeep.snapshot(0);
-            }
-        });
+        self.status.sent(sent, work.spilled_bytes(), work.waiting_bytes());
         if snapshot {
+            self.status.update(|status| status.upkeep.snapshot(0));
             tracing::info!(%db, %txid, bytes = sent, "the snapshot is in the replica");
         }
         tracing::debug!(%db, %txid, bytes = sent, "uploaded");

@@ -49,6 +49,8 @@ fn a_killed_ones_socket_is_replaced_and_a_living_ones_is_not() {
     killed.kill_everything();
     assert!(site.path("run/s.sock").exists());
     let mut first = site.run(&["sleep", "600"]);
+    let starts = first.wait_for_log("its start", SOON, |line| line.contains("litevisor starts"));
+    assert!(starts.contains("s.sock"), "{}", first.log_text());
     wait_for_status("the app", &site.config(), |value| value["phase"] == "running");
     let pid = i64::from(first.pid().as_raw());
     assert_eq!(status(&site.config())["pid"], pid);

@@ -1,6 +1,6 @@
 //! `sync` really waits, and never says more than is true.
 
-use super::asking::{Asked, wait_for_status};
+use super::asking::{Asked, status};
 use super::support::gate::Mood;
 use super::support::{SOON, bank, litevisor};
 use std::time::{Duration, Instant};
@@ -43,7 +43,7 @@ fn what_it_waited_for_is_in_the_replica() {
     let (code, body) = asked.http("POST", "/sync?timeout=20s");
     assert!(code == 200 && body.contains("\"complete\":true"), "{code} {body}");
     assert_restores_to_what_is_there(&asked);
-    let value = wait_for_status("no lag", &asked.site.config(), |value| value["databases"][0]["lag_seconds"] == 0.0);
+    let value = status(&asked.site.config());
     assert_eq!(value["databases"][0]["lag_bytes"], 0, "{value:#}");
     for (target, code) in [("/sync?db=/other.db", 404), ("/sync?timeout=never", 400)] {
         assert_eq!(asked.http("POST", target).0, code, "{target}");
