@@ -52,22 +52,23 @@ TOML
   printf 'FROM BASE\nCOPY --from=LITEVISOR /litevisor /litevisor\nCOPY etc/passwd etc/group /etc/\nCOPY data /data\nCOPY supervisor.toml /\nENTRYPOINT ["/litevisor"]\n' >"$work/bare/Dockerfile"
   image debian "$work/bare"
 
-  bare() { # IMAGE OPTIONS... -- ARGUMENTS...
+  # bare TITLE EXPECTED IMAGE OPTIONS... -- ARGUMENTS...
+  bare() {
+    local title=$1 expected=$2; shift 2
     number=$((number + 1)) name=$run-$number
     local image=$1 options=(); shift
     while [ "$1" != -- ]; do options+=("$1"); shift; done
     shift
     podman run --name "$name" "${limits[@]}" --dns 127.0.0.77 --no-hosts "${options[@]}" "localhost/$run-$image" "$@" >/dev/null 2>&1 || true
-    podman inspect -f '{{.State.ExitCode}}' "$name"
+    verdict "$title" "$expected" "$(podman inspect -f '{{.State.ExitCode}}' "$name")"
   }
   known=(-v "$work/ca.pem:/ca.pem:ro" -e SSL_CERT_FILE=/ca.pem)
 
   for kind in bare old debian; do
-    verdict "$kind: run, name by DNS, known authority" 0 "$(bare "$kind" "${known[@]}" -- run --config /supervisor.toml)"
-    name=$run-$number
+    bare "$kind: run, name by DNS, known authority" 0 "$kind" "${known[@]}" -- run --config /supervisor.toml
   done
   for kind in bare debian; do
-    verdict "$kind: an unknown authority is refused" 69 "$(bare "$kind" -- run --config /supervisor.toml)"
+    bare "$kind: an unknown authority is refused" 69 "$kind" -- run --config /supervisor.toml
   done
-  verdict "bare: verify" 0 "$(bare bare "${known[@]}" -- verify --config /supervisor.toml)"
+  bare "bare: verify" 0 bare "${known[@]}" -- verify --config /supervisor.toml
 fi

@@ -1,5 +1,5 @@
 //! A running litevisor asked from outside: `status`, `sync`, `healthcheck`, HTTP, metrics, the socket, the log of a healthy run.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::disallowed_methods)]
 
 mod support;
 

@@ -1,7 +1,7 @@
 //! SFTP: the suite of all stores on a real OpenSSH, with everything that it offers and with plain version 3; and what is
 //! special to it. Who may log in, and which host is believed, is in sftp_suite/trust.rs; what breaks in sftp_suite/breaks.rs.
 #![cfg(feature = "sftp")]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::disallowed_methods)]
 
 #[path = "sftp_suite/breaks.rs"]
 mod breaks;

@@ -18,7 +18,7 @@ use crate::sqlite::ReadHold;
 use crate::store::layout::Level;
 use crate::store::{Store, StoreError, retry};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 use tokio::sync::{Notify, Semaphore};
 
 /// One look at the replica.
@@ -147,11 +147,7 @@ impl Task {
             let store = Arc::clone(&self.target.store);
             let segment = keeper.idle().and_then(Work::pending).unwrap_or_else(|| Arc::clone(&segment));
             // Its content is in the WAL: that may be let go of only between two tries.
-            let streamed = matches!(segment.content, Content::Pages(_));
-            if streamed {
-                // It is long by nature: while it gets on nothing is in the way.
-                self.status.update(|status| status.problem = None);
-            }
+            let streamed = self.streams(&segment);
             let unsure = end.filter(|_| self.sure_since.elapsed() > alone::sure(&self.target.settings));
             let put = watched(&self.target, streamed, put_after(&*store, &segment, unsure));
             let answer = if streamed {
@@ -195,20 +191,21 @@ impl Task {
     /// For the status and the log.
     fn tell_upload(&self, work: &Work, segment: &Segment, sent: u64) {
         let (db, txid, snapshot) = (&self.target.db, segment.header.range.max, segment.level == Level::SNAPSHOT);
-        let (spilled_bytes, waiting_bytes) = (work.spilled_bytes(), work.waiting_bytes());
-        self.status.update(|status| {
-            (status.bytes, status.uploads) = (status.bytes + sent, status.uploads + 1);
-            status.uploaded_at = Some(SystemTime::now());
-            (status.spilled_bytes, status.lag_bytes) = (spilled_bytes, waiting_bytes);
-            status.wal_grows = None;
-            if snapshot {
-                status.upkeep.snapshot(0);
-            }
-        });
+        self.status.sent(sent, work.spilled_bytes(), work.waiting_bytes());
         if snapshot {
+            self.status.update(|status| status.upkeep.snapshot(0));
             tracing::info!(%db, %txid, bytes = sent, "the snapshot is in the replica");
         }
         tracing::debug!(%db, %txid, bytes = sent, "uploaded");
+    }
+
+    /// Whether its content is read while it is sent. That is long by nature: while it gets on nothing is in the way.
+    fn streams(&self, segment: &Segment) -> bool {
+        let streamed = matches!(segment.content, Content::Pages(_));
+        if streamed {
+            self.status.update(|status| status.problem = None);
+        }
+        streamed
     }
 
     /// Says what went wrong, now and then, and waits before the next try.

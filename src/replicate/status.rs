@@ -116,6 +116,15 @@ impl StatusCell {
         });
     }
 
+    /// One more file of commits is in the replica; so much is left.
+    pub fn sent(&self, bytes: u64, spilled_bytes: u64, waiting_bytes: u64) {
+        self.update(|status| {
+            (status.bytes, status.uploads) = (status.bytes + bytes, status.uploads + 1);
+            status.uploaded_at = Some(SystemTime::now());
+            (status.spilled_bytes, status.lag_bytes, status.wal_grows) = (spilled_bytes, waiting_bytes, None);
+        });
+    }
+
     /// The files were written.
     pub fn written(&self) {
         self.update(|status| {
