@@ -150,7 +150,7 @@ struct Run {
                   75 replica taken over, 78 bad configuration.\n\n\
                   Example:\n  litevisor replicate --config supervisor.toml")]
 struct Replicate {
-    /// Restore nothing; end when everything that is there is in the replica
+    /// Restore nothing; end when everything is uploaded
     #[arg(long)]
     once: bool,
 }

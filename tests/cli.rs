@@ -64,7 +64,7 @@ fn bad_usage_is_64_with_the_usage_on_stderr() {
         &["run", "--db", "/d/a.db", "--", "/bin/true"],
         &["restore", "s3://bucket/p"],
         &["restore", "--txid", "5"],
-        &["check", "--connect"],
+        &["import"],
     ] {
         let said = said(&mut litevisor(dir.path(), args));
         assert_eq!(said.code, Some(64), "{args:?}: {}", said.err);

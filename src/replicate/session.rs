@@ -137,7 +137,7 @@ impl Task {
         });
         let work = work.await?;
         let Some(segment) = work.pending() else { return Ok(work) };
-        let (txid, snapshot) = (segment.header.range.max, segment.level == Level::SNAPSHOT);
+        let txid = segment.header.range.max;
         let waiting_bytes = work.waiting_bytes();
         self.status.update(|status| (status.captured, status.lag_bytes) = (Captured(txid), waiting_bytes));
         let mut trouble = Trouble::default();
@@ -184,6 +184,13 @@ impl Task {
                 let _ = blocking(move || spill::remove(&path)).await?;
             }
         }
+        self.tell_upload(&work, &segment, sent);
+        Ok(work)
+    }
+
+    /// For the status and the log.
+    fn tell_upload(&self, work: &Work, segment: &Segment, sent: u64) {
+        let (db, txid, snapshot) = (&self.target.db, segment.header.range.max, segment.level == Level::SNAPSHOT);
         let (spilled_bytes, waiting_bytes) = (work.spilled_bytes(), work.waiting_bytes());
         self.status.update(|status| {
             (status.bytes, status.uploads) = (status.bytes + sent, status.uploads + 1);
@@ -195,10 +202,9 @@ impl Task {
             }
         });
         if snapshot {
-            tracing::info!(db = %self.target.db, %txid, bytes = sent, "the snapshot is in the replica");
+            tracing::info!(%db, %txid, bytes = sent, "the snapshot is in the replica");
         }
-        tracing::debug!(db = %self.target.db, %txid, bytes = sent, "uploaded");
-        Ok(work)
+        tracing::debug!(%db, %txid, bytes = sent, "uploaded");
     }
 
     /// Whether its content is read while it is sent. That is long by nature: while it gets on nothing is in the way.

@@ -157,8 +157,20 @@ mod tests {
         let (wish, verdict) = look(&db, "r", &head).unwrap();
         assert_eq!(verdict, Verdict::Holds);
         assert!(wish.told().contains("TXID 0000000000000004"), "{}", wish.told());
-        fs::write(dir.path().join("copy"), "x").unwrap();
-        fs::rename(dir.path().join("copy"), db.as_path()).unwrap();
+        // Another file, as soon as the file system's clock tells its birth from the first one's.
+        let copy = DbPath::new(dir.path().join("copy"));
+        let born = |db: &DbPath| {
+            file_look(db).map(|look| (look.born_ns, if look.born_ns == 0 { look.modified_ns } else { 0 }))
+        };
+        for _ in 0..5000 {
+            let _ = fs::remove_file(copy.as_path());
+            fs::write(copy.as_path(), "x").unwrap();
+            if born(&copy) != born(&db) {
+                break;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        fs::rename(copy.as_path(), db.as_path()).unwrap();
         assert_eq!(look(&db, "r", &head).unwrap().1, Verdict::OtherFile);
         remove(&db).unwrap();
         remove(&db).unwrap();

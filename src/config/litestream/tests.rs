@@ -195,7 +195,7 @@ fn every_store() {
         ("type: abs\naccount-name: acc\naccount-key: k\nbucket: c\npath: p", Scheme::Abs, "abs://acc@c/p"),
         ("url: abs://other@c/p\naccount-name: acc\nsas-token: t", Scheme::Abs, "abs://acc@c/p"),
         ("type: sftp\nhost: h:2222\nuser: u\npath: /a/b\nkey-path: /k", Scheme::Sftp, "sftp://u@h:2222/a/b"),
-        ("url: sftp://u@h:22/a\nhost-key: ssh-ed25519 AAAA", Scheme::Sftp, "sftp://u@h:22/a"),
+        ("url: sftp://u@h:22/a\nhost-key: ssh-ed25519 AAAA", Scheme::Sftp, "sftp://u@h/a"),
         ("url: sftp://u:pass@h/a", Scheme::Sftp, "sftp://u@h/a"),
     ] {
         let checked = both(&replica(keys), &[account]);

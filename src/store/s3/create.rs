@@ -17,7 +17,9 @@ impl S3Store {
             |detail: &'static str| StoreError::new(StoreErrorKind::Invalid, CREATE, self.subject(key), detail);
         let stamp = stamp::text(unix_ms).ok_or_else(|| invalid("the timestamp is beyond all calendars"))?;
         let service = self.service().await?;
-        let conditions = self.conditions(service).await?;
+        // What the probe met is told of the object that is wanted.
+        let named = |error| StoreError { subject: self.subject(key), ..error };
+        let conditions = self.conditions(service).await.map_err(named)?;
         let mut source = parts::Parts::new(body, self.part_size);
         let first = source.next().await.map_err(invalid)?.unwrap_or_default();
         if source.is_done() {
