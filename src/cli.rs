@@ -221,7 +221,7 @@ struct Verify {
                   78 bad configuration, with every problem's line and key.\n\n\
                   Example:\n  litevisor check --config supervisor.toml --connect")]
 struct Check {
-    /// Also try what litevisor must be able to do in each replica
+    /// Also try in each replica what litevisor needs to do
     #[arg(long)]
     connect: bool,
 }

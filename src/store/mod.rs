@@ -16,7 +16,6 @@ mod file;
 #[cfg(feature = "gcs")]
 mod gs;
 #[cfg(feature = "http")]
-#[allow(dead_code, unused_imports)] // until its first user is merged
 mod http;
 mod key;
 pub mod layout;

@@ -3,7 +3,7 @@
 
 use crate::store::StoreErrorKind::{self, Denied, Invalid, TimedOut, Unreachable};
 use crate::store::chain::{chain, find};
-use crate::store::http::{Connector, with_hint};
+use crate::store::http::with_hint;
 use object_store::azure::{AzureCredential, MicrosoftAzureBuilder, authority_hosts::AZURE_PUBLIC_CLOUD};
 use object_store::client::{
     ClientOptions, CredentialProvider, HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse,
@@ -175,8 +175,8 @@ impl Watched {
 }
 
 impl HttpConnector for Watched {
-    fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
-        let inner = Connector(self.client.clone()).connect(options)?;
+    fn connect(&self, _: &ClientOptions) -> object_store::Result<HttpClient> {
+        let inner = HttpClient::new(self.client.clone());
         Ok(HttpClient::new(Noted { inner, status: Arc::clone(&self.status) }))
     }
 }

@@ -2,8 +2,6 @@
 //! alone.
 
 use crate::store::certs;
-use object_store::ClientOptions;
-use object_store::client::{HttpClient, HttpConnector};
 use reqwest::redirect::Policy;
 use rustls::RootCertStore;
 use std::path::Path;
@@ -37,14 +35,4 @@ fn builder(roots: RootCertStore) -> Result<reqwest::ClientBuilder, String> {
         .connect_timeout(CONNECT)
         .redirect(Policy::none())
         .http1_only())
-}
-
-/// Hands the one client to the library that fetches credentials.
-#[derive(Debug)]
-pub(in crate::store) struct Connector(pub reqwest::Client);
-
-impl HttpConnector for Connector {
-    fn connect(&self, _: &ClientOptions) -> object_store::Result<HttpClient> {
-        Ok(HttpClient::new(self.0.clone()))
-    }
 }

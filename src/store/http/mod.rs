@@ -8,5 +8,5 @@ mod content;
 
 pub(super) use answer::{failed, refused, with_hint};
 pub(super) use body::body;
-pub(super) use client::{Connector, client, local_client};
+pub(super) use client::{client, local_client};
 pub(super) use content::content_into;
