@@ -2,7 +2,7 @@
 //! yet: `.NAME-litevisor/restored-from-0.3.json`. Owns writing and judging it. Without it such a file would have to be
 //! restored again after each restart, and what the app wrote meanwhile would be lost.
 
-use crate::local_state::{LocalStateError, file_look};
+use crate::local_state::{self, LocalStateError, file_look};
 use crate::model::DbPath;
 use crate::replica::{Listing, OldFile};
 use serde::{Deserialize, Serialize};
@@ -18,20 +18,17 @@ struct Mark {
     born_ns: u64,
 }
 
+const MARK: &str = "restored-from-0.3.json";
+
 fn path_of(db: &DbPath) -> PathBuf {
-    db.state_dir().join("restored-from-0.3.json")
+    db.state_dir().join(MARK)
 }
 
 /// To be called once the database is in place.
 pub fn record(db: &DbPath, replica: &str, last: &OldFile) -> Result<(), LocalStateError> {
-    let path = path_of(db);
-    let failed = |source: io::Error| LocalStateError::Io { operation: "write", path: path.clone(), source };
-    let text = serde_json::to_vec(&mark(db, replica, last)).map_err(io::Error::other).map_err(failed)?;
-    let new = path.with_extension("tmp");
-    fs::create_dir_all(db.state_dir())
-        .and_then(|()| fs::write(&new, text))
-        .and_then(|()| fs::rename(&new, &path))
-        .map_err(failed)
+    let text = serde_json::to_string(&mark(db, replica, last)).map_err(io::Error::other);
+    let text = text.map_err(|source| LocalStateError::Io { operation: "write", path: path_of(db), source })?;
+    local_state::note(db, MARK, &text)
 }
 
 fn mark(db: &DbPath, replica: &str, last: &OldFile) -> Mark {
