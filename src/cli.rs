@@ -93,8 +93,8 @@ pub struct Printed {
     version,
     subcommand_required = true,
     disable_help_subcommand = true,
-    after_help = "Example:\n  litevisor run --db /data/app.db --replica s3://bucket/app -- /usr/bin/app\n\n\
-                  `litevisor COMMAND --help` tells more about a command."
+    after_help = "Example (`litevisor COMMAND --help` has one for each):\n  \
+                  litevisor run --db /data/app.db --replica s3://bucket/app -- /usr/bin/app"
 )]
 struct Cli {
     #[arg(
@@ -213,7 +213,7 @@ struct Verify {
     quick: bool,
 }
 
-/// Check the configuration and print the effective one, without secrets
+/// Check the configuration and print what is in effect, without secrets
 #[derive(Args)]
 #[command(after_help = "--connect lists each replica, creates one small object beside it\n\
                   (litevisor-check-….txt), reads it and deletes it. Nothing else is touched.\n\n\

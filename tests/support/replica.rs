@@ -119,7 +119,8 @@ impl Replica {
             Replica::Sftp(path) => {
                 let server = Sshd::shared();
                 let (user, port, path) = (sshd::user(), server.port(), path.display());
-                let (key, host) = (server.file("id_ed25519"), server.host_key("ed25519"));
+                // Of several host keys Litestream asks for the ECDSA one, and compares that.
+                let (key, host) = (server.file("id_ed25519"), server.host_key("ecdsa"));
                 format!(
                     "      type: sftp\n      host: 127.0.0.1:{port}\n      user: {user}\n      key-path: {}\n      \
                      host-key: {host}\n      path: {path}\n",
