@@ -213,7 +213,7 @@ struct Verify {
     quick: bool,
 }
 
-/// Check the configuration and print what is in effect, without secrets
+/// Check the configuration, print what is in effect
 #[derive(Args)]
 #[command(after_help = "--connect lists each replica, creates one small object beside it\n\
                   (litevisor-check-….txt), reads it and deletes it. Nothing else is touched.\n\n\
