@@ -3,6 +3,7 @@
 
 use super::capture::{Capture, CaptureError, Draft};
 use super::resume::{self, Local, Resume};
+use super::upload;
 use crate::local_state::{self, spill};
 use crate::model::lineage::{LocalState, SpillEnd};
 use crate::model::{DbChecksum, DbPath, Deadline, FileChecksum, Txid};
@@ -94,7 +95,8 @@ pub fn anchor(
         }
         Some((Descent::Unproven(doubt), _)) => return Err(AnchorError::Foreign(doubt.to_string())),
         Some((Descent::Forked { acked }, tip)) => {
-            let why = format!("it ends with another's TXID {}, and this one had uploaded up to {acked}", tip.txid);
+            let by = upload::writer(&tip.first.header, node_id);
+            let why = format!("its newest file, TXID {}, was written by {by}; ours went up to {acked}", tip.txid);
             return Err(AnchorError::Foreign(why));
         }
         Some((Descent::Ahead { .. }, tip)) => {

@@ -154,16 +154,16 @@ async fn whose(store: &dyn Store, key: &str, ours: &Header, by: Deadline) -> Res
     match Header::from_start(&there) {
         Ok(header) if header == *ours => Ok(Stored::Yes(0)),
         Ok(header) if header.node_id == ours.node_id => Ok(Stored::Earlier),
-        Ok(header) => Ok(Stored::Foreign(format!("{key} was written by {}", writer(&header, ours)))),
+        Ok(header) => Ok(Stored::Foreign(format!("{key} was written by {}", writer(&header, ours.node_id)))),
         Err(error) => Ok(Stored::Foreign(format!("{key} exists and is not ours: {error}"))),
     }
 }
 
 /// Who wrote a file, and when, in words.
-fn writer(there: &Header, ours: &Header) -> String {
+pub fn writer(there: &Header, our_node: u64) -> String {
     let who = match there.node_id {
         0 => "Litestream".to_owned(),
-        node => format!("another instance (node {node:016x}, this one is {:016x})", ours.node_id),
+        node => format!("another instance (node {node:016x}, this one is {our_node:016x})"),
     };
     format!("{who} at {}", utc(there.timestamp_ms))
 }
