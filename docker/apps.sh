@@ -1,12 +1,12 @@
-# Sourced by containers.sh: images of real apps with litevisor as PID 1 in front of them. Words are written by HTTP, and must be
-# read back from another container. PocketBase (Go; two databases in WAL mode; its superuser is made by a second process),
-# Isso (Python; one database with a rollback journal; dies of SIGTERM).
+# Sourced by containers.sh: images of real apps, started by litevisor as PID 1. The cases write words by HTTP and must read them
+# back from another container. The apps are PocketBase (Go; two databases in WAL mode; a second process creates its superuser)
+# and Isso (Python; one database with a rollback journal; SIGTERM kills it).
 
 peers=$PWD/.cache/peers
 client=$PWD/docker/client.py
 app_port=$(free_port)
 
-# app_image NAME DATABASE...: a start script comes on stdin; what the app consists of is in $work/NAME/files.
+# app_image NAME DATABASE...: builds the image of an app. Its start script is on stdin, its files are in $work/NAME/files.
 app_image() {
   local app=$1 database; shift
   cat >"$work/$app/start"
@@ -60,7 +60,7 @@ export PYTHONPATH=/opt/isso PYTHONDONTWRITEBYTECODE=1
 exec python3 -c "import sys, isso; sys.exit(isso.main())" -c /data/isso.cfg run
 SH
 
-# app OPTIONS...: starts a container of $app, whose name is in $name.
+# app OPTIONS...: starts a container of $app, and sets $name to its name.
 app() {
   number=$((number + 1)) name=$run-$number
   podman run --detach --name "$name" "${limits[@]}" "$@" "localhost/$run-$app" >/dev/null
@@ -68,13 +68,13 @@ app() {
 remove() { podman rm -f -t 0 "$name" >/dev/null; }
 client() { python3 "$client" "$app" "http://127.0.0.1:$app_port" "$@"; }
 wrote() { client write "$1" && written="$written $1"; }
-# words WORD...: writes them; the first one waits for the app.
+# words WORD...: writes the words; the first write waits for the app.
 words() {
   wait_for 30 wrote "$1"; shift
   local word
   for word in "$@"; do client write "$word" && written="$written $word"; done
 }
-# reads_back TITLE: what was written is what is read, all of it.
+# reads_back TITLE: checks that the app returns exactly the words that were written.
 reads_back() {
   local expected found
   # shellcheck disable=SC2086 # one word each
@@ -93,7 +93,7 @@ app_cases() { # APP STATUS-AFTER-STOP
   app; reads_back "a new container has what was written"
   words four; podman stop -t 10 "$name" >/dev/null; remove
 
-  # Half a second after its start, in the middle of the restore or of the app's start.
+  # Stops the container half a second after its start, during the restore or the start of the app.
   app; sleep 0.5
   verdict "$app: stopped 0.5 s after the start, within its time" yes "$(stopped >/dev/null; [ "$(podman inspect -f '{{.State.ExitCode}}' "$name")" != 137 ] && echo yes)"
   remove
@@ -108,7 +108,7 @@ app_cases() { # APP STATUS-AFTER-STOP
   words seven; podman stop -t 10 "$name" >/dev/null; remove
   app; reads_back "and what the volume had is in the bucket"
 
-  # The bucket goes while the app runs.
+  # The bucket becomes unreachable while the app runs.
   bucket_down
   words eight nine
   reads_back "with the bucket down the app goes on"
@@ -128,7 +128,7 @@ app_cases() { # APP STATUS-AFTER-STOP
 }
 
 bucket_up
-# APPS=isso narrows it.
+# APPS=isso runs the cases of one app only.
 for each in ${APPS:-pocketbase isso}; do
   case $each in isso) app_cases isso 143 ;; *) app_cases "$each" 0 ;; esac
 done

@@ -1,11 +1,11 @@
-# Sourced by containers.sh: images with nothing in them, as in `FROM scratch`, and others that do not have what a dynamic program
-# takes for granted. In each a name is resolved (by DNS, no /etc/hosts), a server with a known authority is spoken to, one with an
-# unknown authority is not, and a user of /etc/passwd is found. The static binary alone can do that.
+# Sourced by containers.sh: empty images, as in `FROM scratch`, and images without the files that a dynamic program needs. In each
+# image litevisor must resolve a name (by DNS, without /etc/hosts), accept a server with a known authority, refuse a server with an
+# unknown authority, and find a user of /etc/passwd. Only the static binary can do that.
 
 if [ -z "${LITEVISOR:-}" ] || readelf -l "$LITEVISOR" 2>/dev/null | grep -q 'Requesting program interpreter'; then
   echo "containers: images with nothing in them: NOT TRIED: LITEVISOR names no static binary"
 else
-  # `bucket.test` is 127.0.0.1, for whoever asks 127.0.0.77.
+  # A DNS server at 127.0.0.77 that resolves `bucket.test` to 127.0.0.1.
   python3 - <<'PYTHON' &
 import socket, struct
 server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -45,7 +45,7 @@ secret_access_key = "$secret"
 TOML
   printf 'FROM LITEVISOR\nCOPY etc /etc\nCOPY data /data\nCOPY supervisor.toml /supervisor.toml\n' >"$work/bare/Dockerfile"
   image bare "$work/bare"
-  # As an Alpine or a Debian of another age: names are to be looked up in ways that are not there.
+  # As in an Alpine or an older or newer Debian: nsswitch.conf names lookup modules that do not exist.
   printf 'passwd: files systemd\ngroup: files systemd\nhosts: files mymachines mdns4_minimal [NOTFOUND=return] myhostname dns\n' >"$work/old/etc/nsswitch.conf"
   printf 'FROM localhost/%s-bare\nCOPY etc /etc\n' "$run" >"$work/old/Dockerfile"
   image old "$work/old"

@@ -1,4 +1,4 @@
-# Sourced by containers.sh: what its cases stand on. The images, the bucket, the containers, the verdicts.
+# Sourced by containers.sh: functions for the images, the bucket, the containers and the verdicts of its cases.
 
 for program in podman runc debootstrap python3 openssl; do
   command -v "$program" >/dev/null || { echo "containers: $program is missing; install the package that has it" >&2; exit 1; }
@@ -9,15 +9,15 @@ cache=$PWD/.cache/containers
 work=$(mktemp -d)
 run=litevisor-$$
 
-# Its helpers leave notes where they are started.
+# The helpers of podman write files into the working directory.
 podman() { (cd "$work" && command podman --runtime runc --cgroup-manager cgroupfs "$@"); }
 
 helpers=() images=()
 cleanup() {
   local id
-  podman ps -aq --filter "name=$run" | while read -r id; do podman rm -f -t 0 "$id" >/dev/null 2>&1 || true; done
+  podman ps -aq --filter "name=$run" | while read -r id; do podman rm -f -v -t 0 "$id" >/dev/null 2>&1 || true; done
   for id in ${helpers[@]+"${helpers[@]}"}; do kill -9 "$id" 2>/dev/null || true; done
-  # By name: another run may have made the same image.
+  # By name, because another run may have created the same image.
   for id in ${images[@]+"${images[@]}"}; do podman rmi "$id" >/dev/null 2>&1 || true; done
   rm -rf "$work"
 }
@@ -38,7 +38,7 @@ logs_say() { podman logs "$name" 2>&1 | grep -q "$1"; }
 code() { podman wait "$name"; }
 free_port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
 
-# verdict TITLE EXPECTED FOUND: one line for each case; the last lines of the container's log when it failed.
+# verdict TITLE EXPECTED FOUND: prints one line for the case, and the last lines of the container's log if it failed.
 verdict() {
   if [ "$2" = "$3" ]; then
     echo "containers: $1: ok"
@@ -49,8 +49,8 @@ verdict() {
   fi
 }
 
-# The base of all images: Debian's smallest, with Python and certificates; made once (MIRROR names another mirror than
-# debootstrap's own).
+# The base of all images: the smallest Debian, with Python and certificates. It is built once (MIRROR names a mirror other than
+# debootstrap's default).
 if [ ! -e "$cache/base-python.tar" ]; then
   mkdir -p "$cache"
   debootstrap --variant=minbase --include=python3,ca-certificates stable "$work/base" ${MIRROR:+"$MIRROR"} \
@@ -59,15 +59,15 @@ if [ ! -e "$cache/base-python.tar" ]; then
   rm -rf "$work/base"
 fi
 
-# LITEVISOR names the binary that goes into the images: the static one, built as docker/Dockerfile does. Without it the
-# debug build, which the base can run and an empty image cannot.
+# LITEVISOR names the binary for the images: the static one, built as in docker/Dockerfile. Without LITEVISOR it is the debug
+# build, which runs in the base image but not in an empty image.
 cargo build --locked --quiet --bin litevisor --example bank
 mkdir "$work/image"
 cp "${LITEVISOR:-target/debug/litevisor}" "$work/image/litevisor"
 strip "$work/image/litevisor" 2>/dev/null || true
 printf 'FROM scratch\nCOPY litevisor /litevisor\nENTRYPOINT ["/litevisor"]\n' >"$work/image/Dockerfile"
 
-# image NAME DIRECTORY: builds its Dockerfile, in which BASE and LITEVISOR are the two images below.
+# image NAME DIRECTORY: builds the Dockerfile of the directory; BASE and LITEVISOR in it stand for the two images below.
 image() {
   sed -i "s#\bBASE\b#localhost/$run-base#; s#\bLITEVISOR\b#localhost/$run-litevisor#" "$2/Dockerfile"
   images=("localhost/$run-$1" ${images[@]+"${images[@]}"})
@@ -77,7 +77,7 @@ images=("localhost/$run-base")
 podman import --quiet "$cache/base-python.tar" "localhost/$run-base" >/dev/null
 image litevisor "$work/image"
 
-# A bucket that can be taken away: SeaweedFS, with TLS on a second port for the name `bucket.test`.
+# A bucket that the cases can stop and start: SeaweedFS, with TLS on a second port for the name `bucket.test`.
 key=containers secret=containers-secret
 openssl req -x509 -newkey rsa:2048 -nodes -keyout "$work/ca.key" -out "$work/ca.pem" -days 2 -subj "/CN=containers" 2>/dev/null
 openssl req -newkey rsa:2048 -nodes -keyout "$work/tls.key" -out "$work/tls.csr" -subj "/CN=bucket.test" 2>/dev/null
@@ -89,7 +89,7 @@ actions = ["Admin", "Read", "Write", "List", "Tagging"]
 keys = [{"accessKey": sys.argv[1], "secretKey": sys.argv[2]}]
 print(json.dumps({"identities": [{"name": "test", "credentials": keys, "actions": actions}]}))
 PYTHON
-# Each port has a gRPC twin, 10000 above.
+# SeaweedFS also uses each port + 10000, for gRPC.
 ports=($(for _ in 1 2 3 4 5 6; do python3 -c '
 import socket, random
 while True:

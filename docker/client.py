@@ -1,5 +1,5 @@
-"""Somebody who uses the apps of apps.sh by HTTP: client.py APP BASE-URL write WORD | read. A word that was written was answered
-with success. `read` prints all words, sorted; whatever goes wrong ends with a status that is not 0."""
+"""An HTTP client of the apps in apps.sh: client.py APP BASE-URL write WORD | read. `write` exits with 0 if the app answered with
+success. `read` prints all words, sorted. Every failure exits with a status other than 0."""
 
 import json
 import sys

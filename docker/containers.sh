@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# litevisor as the entrypoint of real containers: podman stop, podman kill, -it, --user, --read-only, --init, --memory; real apps
-# with their buckets (apps.sh); images with nothing in them (bare.sh). Needs root, podman, runc, debootstrap, openssl and
-# python3. The base is made from Debian packages, once. LITEVISOR names the binary to try, which should be the static one that is
-# shipped; else it is the debug build. Prints one line for each case; fails when one does.
+# Tests litevisor as the entrypoint of real containers: podman stop, podman kill, -it, --user, --read-only, --init, --memory; real
+# apps with a bucket (apps.sh); fewer rights than the default (rights.sh); empty images (bare.sh). Needs root, podman with
+# catatonit, runc, debootstrap, openssl and python3. The base image is built once from Debian packages. LITEVISOR names the binary
+# to test, which should be the static one that is shipped; without LITEVISOR it is the debug build. Prints one line for each case,
+# and fails if one of them fails.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -22,7 +23,7 @@ ENTRYPOINT ["/usr/bin/litevisor", "run", "--db", "/disk/bank.db", "--replica", "
 DOCKERFILE
 image bank "$work/bank"
 
-# begin OPTIONS... -- COMMAND...: a container with a bucket of its own; its name is in $name
+# begin OPTIONS... -- COMMAND...: creates a container with its own bucket, and sets $name to its name.
 begin() {
   number=$((number + 1)) name=$run-$number bucket=$work/bucket-$number
   local options=()
@@ -34,7 +35,7 @@ begin() {
 
 transfers() { [ "$(wc -l <"$bucket/ack" 2>/dev/null || echo 0)" -ge "$1" ]; }
 
-# The replica holds what the bank has acknowledged.
+# Checks that the replica holds everything that the bank has acknowledged.
 complete() {
   rm -f "$work/restored.db"
   target/debug/litevisor restore "file://$bucket/bank" -o "$work/restored.db" >"$work/judge" 2>&1 &&
@@ -91,15 +92,17 @@ print(seen.decode(errors='replace'))
 PYTHON
 judge "-it, Ctrl-C" "9 and 1" "$(code) and $(grep -c 'heard INT' "$work/tty")"
 
-# The kernel kills the largest process of a container at its limit. It must be the app, and litevisor still flushes.
+# At the memory limit the kernel kills the largest process of the container. That must be the app, and litevisor must flush.
 begin --memory 96m --memory-swap 96m -- bash -c "${bank[*]} & while ! [ \$(wc -l </bucket/ack) -ge 30 ]; do sleep .05; done 2>/dev/null
   exec perl -e 'my @a; push @a, \"x\" x (1 << 20) for 1 .. 4096; sleep 60'"
 if podman start "$name" >/dev/null 2>"$work/memory"; then
   judge "--memory at its limit" 137 "$(code)" complete
 else
-  # A kernel that hands us no memory controller can limit nothing.
+  # Without a memory controller the kernel cannot limit the memory.
   echo "containers: --memory at its limit: NOT TRIED: $(tail -1 "$work/memory")"
 fi
+. docker/rights.sh
 . docker/apps.sh
 . docker/bare.sh
+echo "containers: all cases took $SECONDS s"
 exit $failed

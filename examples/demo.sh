@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The life of a database on disposable disks, in a minute: a bank runs under litevisor, its disk is wiped, it comes
-# back. Needs nothing but the Rust toolchain; a temporary directory plays the disk, another one the bucket.
+# Shows in a minute how litevisor keeps a database on disposable disks: a bank runs under litevisor, the script wipes its
+# disk, litevisor restores it. Needs only the Rust toolchain. Two temporary directories are the disk and the bucket.
 #
 #   ./examples/demo.sh             watch
 #   ./examples/demo.sh --browser   play: the bank in the browser, wipe its disk with Enter
@@ -12,7 +12,7 @@ disk=$stage/disk bucket=$stage/bucket
 ack=$stage/acknowledged log=$stage/log
 supervisor=
 
-# Ends what it started, whatever happens. An end that nobody decided on is a failure.
+# Stops litevisor at every exit. An exit before a verdict is set is a failure.
 verdict=unfinished
 stop_supervisor() {
   local end=$((SECONDS + 12))
@@ -59,7 +59,7 @@ build() {
     return
   fi
   printf '%sBuilding litevisor and the bank (the first time takes a few minutes)…%s\n' "$dim" "$plain"
-  # A debug build: minutes quicker than the release build, and quick enough for this.
+  # A debug build: it compiles minutes faster than the release build, and is fast enough for the demo.
   (cd "$repository" && cargo build --bin litevisor --example bank)
   bin=${CARGO_TARGET_DIR:-$repository/target}/debug
 }
@@ -67,7 +67,7 @@ build() {
 acknowledged() { if [ -f "$ack" ]; then wc -l <"$ack"; else echo 0; fi; }
 more_than() { [ "$(acknowledged)" -gt "$1" ]; }
 
-# start OPTIONS...: litevisor with the bank below it, as an image's ENTRYPOINT would run it.
+# start OPTIONS...: starts litevisor, which starts the bank, as the ENTRYPOINT of an image does.
 start() {
   mkdir -p "$disk" "$bucket"
   "$bin/litevisor" run --db "$disk/bank.db" --replica "file://$bucket" -- \
@@ -75,7 +75,7 @@ start() {
   supervisor=$!
 }
 
-# ended WANTED: waits for litevisor's end and its exit status.
+# ended WANTED: waits until litevisor exits, and checks its exit status.
 ended() {
   local status=0
   wait "$supervisor" || status=$?
@@ -103,7 +103,7 @@ check() {
   fi
 }
 
-# The bank says who it is when it opens.
+# The bank prints its PID when it starts.
 bank_pid() { sed -n 's/^bank: open, process \([0-9]*\)$/\1/p' "$log" | tail -n 1; }
 
 life() {

@@ -1,4 +1,4 @@
-//! Command line: clap only. In: argv. Out: an `Invocation`, or what to print and the exit code. Never opens anything.
+//! The command line: arguments → an `Invocation`, or a text to print and the exit code. Opens no file.
 
 mod ops;
 
@@ -40,29 +40,34 @@ pub enum Action {
     Verify {
         subject: Option<OsString>,
         quick: bool,
+        json: bool,
     },
-    /// How the running supervisor stands.
+    /// The state of the running supervisor.
     Status {
         socket: Option<PathBuf>,
         json: bool,
     },
-    /// Until what is committed is in the replica.
+    /// Waits until everything committed is in the replica.
     Sync {
         socket: Option<PathBuf>,
         db: Option<PathBuf>,
         timeout: Duration,
+        json: bool,
     },
     Healthcheck {
         socket: Option<PathBuf>,
         live: bool,
+        json: bool,
     },
     Check {
-        /// Touch the replicas, too.
+        /// Also try each replica.
         connect: bool,
+        json: bool,
     },
     /// Print a litestream.yml as our own configuration.
     Import {
         file: PathBuf,
+        json: bool,
     },
 }
 
@@ -75,9 +80,10 @@ pub struct RestoreArgs {
     pub if_replica_exists: bool,
     pub force: bool,
     pub dry_run: bool,
+    pub json: bool,
 }
 
-/// The command line asks for nothing that could be done: print this and exit.
+/// Help, the version, or an error of the command line: print this and exit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Printed {
     pub text: String,
@@ -141,12 +147,12 @@ struct Run {
     command: Vec<OsString>,
 }
 
-/// Replicate beside an app of somebody else: sidecar, cron
+/// Replicate databases of an app that litevisor does not start
 #[derive(Args)]
-#[command(after_help = "Restores what is missing, replaces nothing that is there, and replicates until\n\
-                  SIGTERM or SIGINT: then it flushes until nobody has a database open.\n\
+#[command(after_help = "Restores missing databases, replaces none, and replicates until\n\
+                  SIGTERM or SIGINT: then it flushes until no process has a database open.\n\
                   Exit: 0 stopped and complete; 65 not restored, or a file is not the replica's;\n\
-                  66 nothing there (--once), 69 replica away, 74 last flush incomplete,\n\
+                  66 no database (--once), 69 replica away, 74 last flush incomplete,\n\
                   75 replica taken over, 78 bad configuration.\n\n\
                   Example:\n  litevisor replicate --config supervisor.toml")]
 struct Replicate {
@@ -157,8 +163,8 @@ struct Replicate {
 
 /// Restore databases from their replicas, without starting anything
 #[derive(Args)]
-#[command(after_help = "Exit: 0 restored; 64 bad usage, 65 replica damaged, 66 nothing there or not that\n\
-                  state, 69 not reachable, 78 bad configuration or a file is in the way.\n\n\
+#[command(after_help = "Exit: 0 restored; 64 bad usage, 65 replica damaged, 66 no replica or no such\n\
+                  state, 69 replica not reachable, 78 bad configuration or the file exists.\n\n\
                   Example:\n  litevisor restore s3://bucket/app -o app.db --timestamp 2026-05-04T12:00:00Z")]
 struct Restore {
     /// A configured database, or a replica's URL; default: all databases
@@ -167,33 +173,36 @@ struct Restore {
     /// Write to this file instead of the database's own
     #[arg(short, long = "output", value_name = "OUT")]
     out: Option<PathBuf>,
-    /// Restore what had been committed by then, inclusive
+    /// Restore the last commit at or before this time
     #[arg(long, value_name = "RFC3339", value_parser = moment, conflicts_with = "txid")]
     timestamp: Option<Moment>,
     /// Restore the state right after this transaction
     #[arg(long, value_name = "HEX", value_parser = txid)]
     txid: Option<Txid>,
-    /// Exit 0 and do nothing where the replica is empty
+    /// Exit 0 and do nothing if the replica is empty
     #[arg(long)]
     if_replica_exists: bool,
-    /// Replace a file that is there already
+    /// Replace an existing file
     #[arg(long)]
     force: bool,
     /// Print what would be done; change nothing
     #[arg(long)]
     dry_run: bool,
+    /// Print JSON, and write the log as JSON lines
+    #[arg(long)]
+    json: bool,
 }
 
 /// Show what replicas hold: snapshots, files, restorable times
 #[derive(Args)]
-#[command(after_help = "Exit: 0; 64 bad usage, 65 a gap or damage shows, 66 nothing is there,\n\
+#[command(after_help = "Exit: 0; 64 bad usage, 65 a gap or damage was found, 66 no replica,\n\
                   69 not reachable, 78 bad configuration.\n\n\
                   Example:\n  litevisor list s3://bucket/app --json")]
 struct List {
     /// A configured database, a replica's URL or directory; default: all
     #[arg(value_name = "DB | URL")]
     subject: Option<OsString>,
-    /// For programs: one array with an object for each replica
+    /// Print JSON, and write the log as JSON lines
     #[arg(long)]
     json: bool,
 }
@@ -201,7 +210,7 @@ struct List {
 /// Prove replicas: restore into a scratch file, check every checksum
 #[derive(Args)]
 #[command(after_help = "The scratch file is in $TMPDIR, else beside the database, which is not touched.\n\
-                  Exit: 0 sound; 64 bad usage, 65 damaged (the file is named), 66 nothing there,\n\
+                  Exit: 0 sound; 64 bad usage, 65 damaged (the file is named), 66 no replica,\n\
                   69 not reachable, 78 bad configuration or no place for the scratch file.\n\n\
                   Example:\n  litevisor verify /data/app.db")]
 struct Verify {
@@ -211,9 +220,12 @@ struct Verify {
     /// Use SQLite's quick_check instead of integrity_check
     #[arg(long)]
     quick: bool,
+    /// Print JSON, and write the log as JSON lines
+    #[arg(long)]
+    json: bool,
 }
 
-/// Check the configuration, print what is in effect
+/// Check the configuration and print the effective settings
 #[derive(Args)]
 #[command(after_help = "--connect lists each replica, creates one small object beside it\n\
                   (litevisor-check-….txt), reads it and deletes it. Nothing else is touched.\n\n\
@@ -221,21 +233,27 @@ struct Verify {
                   78 bad configuration, with every problem's line and key.\n\n\
                   Example:\n  litevisor check --config supervisor.toml --connect")]
 struct Check {
-    /// Also try in each replica what litevisor needs to do
+    /// Also test in each replica what litevisor needs to do
     #[arg(long)]
     connect: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
 }
 
 /// Print a litestream.yml as a supervisor.toml
 #[derive(Args)]
-#[command(after_help = "Comments tell what has no counterpart, and why. Variables stay references.\n\
+#[command(after_help = "Comments name the keys without a counterpart. Variables stay references.\n\
                   `litevisor run --config litestream.yml` runs from it as it is.\n\
-                  Exit: 0; 64 bad usage, 78 it cannot be taken over, with every line and key.\n\n\
+                  Exit: 0; 64 bad usage, 78 it cannot be converted, with every line and key.\n\n\
                   Example:\n  litevisor import /etc/litestream.yml > supervisor.toml")]
 struct Import {
     /// Litestream's configuration, of version 0.3 or 0.5
     #[arg(value_name = "FILE")]
     file: PathBuf,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
 }
 
 fn moment(text: &str) -> Result<Moment, String> {
@@ -257,12 +275,12 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Invocation, Pri
         Commands::Replicate(Replicate { once }) => Action::Replicate { once },
         Commands::Restore(restore) => restore.checked()?,
         Commands::List(List { subject, json }) => Action::List { subject, json },
-        Commands::Verify(Verify { subject, quick }) => Action::Verify { subject, quick },
+        Commands::Verify(Verify { subject, quick, json }) => Action::Verify { subject, quick, json },
         Commands::Status(status) => status.action(),
         Commands::Sync(sync) => sync.action(),
         Commands::Healthcheck(healthcheck) => healthcheck.action(),
-        Commands::Check(Check { connect }) => Action::Check { connect },
-        Commands::Import(Import { file }) => Action::Import { file },
+        Commands::Check(Check { connect, json }) => Action::Check { connect, json },
+        Commands::Import(Import { file, json }) => Action::Import { file, json },
     };
     Ok(Invocation { config, action })
 }
@@ -271,8 +289,9 @@ impl Run {
     fn checked(self) -> Result<Action, Printed> {
         let (databases, replicas) = (self.db.len(), self.replica.len());
         if databases != replicas {
-            let told = format!("--db and --replica come in pairs: there are {databases} --db and {replicas} --replica");
-            return Err(usage(&told, "run"));
+            let message =
+                format!("--db and --replica come in pairs: there are {databases} --db and {replicas} --replica");
+            return Err(usage(&message, "run"));
         }
         Ok(Action::Run { pairs: self.db.into_iter().zip(self.replica).collect(), command: self.command })
     }
@@ -280,7 +299,7 @@ impl Run {
 
 impl Restore {
     fn checked(self) -> Result<Action, Printed> {
-        let Restore { subject, out, txid, timestamp, if_replica_exists, force, dry_run } = self;
+        let Restore { subject, out, txid, timestamp, if_replica_exists, force, dry_run, json } = self;
         let is_url = subject.as_ref().is_some_and(|subject| subject.to_string_lossy().contains("://"));
         if is_url && out.is_none() {
             return Err(usage("a replica's URL needs -o OUT: where the database goes", "restore"));
@@ -293,19 +312,19 @@ impl Restore {
             (None, Some(timestamp)) => Target::Time(timestamp),
             (None, None) => Target::Latest,
         };
-        Ok(Action::Restore(RestoreArgs { subject, out, target, if_replica_exists, force, dry_run }))
+        Ok(Action::Restore(RestoreArgs { subject, out, target, if_replica_exists, force, dry_run, json }))
     }
 }
 
-/// A mistake that clap cannot see, in its style.
-fn usage(told: &str, command: &str) -> Printed {
+/// An error that clap cannot detect, in clap's style.
+fn usage(message: &str, command: &str) -> Printed {
     let mut root = Cli::command();
     root.build();
     let usage = match root.find_subcommand_mut(command) {
         Some(command) => command.render_usage().to_string(),
         None => root.render_usage().to_string(),
     };
-    let text = format!("error: {told}\n\n{usage}\n\nFor more information, try '--help'.\n");
+    let text = format!("error: {message}\n\n{usage}\n\nFor more information, try '--help'.\n");
     Printed { text, to_stdout: false, code: exit::USAGE }
 }
 
@@ -326,141 +345,12 @@ fn print(error: &clap::Error) -> Printed {
 
 fn unknown_command(name: &str) -> Printed {
     let root = Cli::command();
-    let told =
+    let message =
         format!("there is no command \"{name}\"{}", hint(name, root.get_subcommands().map(clap::Command::get_name)));
-    let told = if told.ends_with('?') { told } else { format!("{told}; to run an app: litevisor run -- {name}") };
-    usage(&told, "")
+    let message =
+        if message.ends_with('?') { message } else { format!("{message}; to run an app: litevisor run -- {name}") };
+    usage(&message, "")
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::os::unix::ffi::OsStringExt;
-
-    fn read(line: &str) -> Result<Invocation, Printed> {
-        parse(std::iter::once("litevisor").chain(line.split_whitespace()).map(OsString::from))
-    }
-
-    fn run(config: Option<&str>, pairs: &[(&str, &str)], command: &[&str]) -> Invocation {
-        let pairs = pairs.iter().map(|(db, replica)| (PathBuf::from(db), (*replica).to_owned())).collect();
-        let action = Action::Run { pairs, command: command.iter().map(OsString::from).collect() };
-        Invocation { config: config.map(PathBuf::from), action }
-    }
-
-    #[test]
-    fn the_definition_is_consistent() {
-        Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn run_takes_options_anywhere_before_the_command() {
-        for (line, expected) in [
-            ("run", run(None, &[], &[])),
-            ("run -- app --flag", run(None, &[], &["app", "--flag"])),
-            ("run app --flag", run(None, &[], &["app", "--flag"])),
-            ("run app --config x", run(None, &[], &["app", "--config", "x"])),
-            ("run -- app -- x", run(None, &[], &["app", "--", "x"])),
-            ("run -- --config x", run(None, &[], &["--config", "x"])),
-            ("--config f run -- app", run(Some("f"), &[], &["app"])),
-            ("run --config=f app", run(Some("f"), &[], &["app"])),
-            ("run --db a --replica ra -- app", run(None, &[("a", "ra")], &["app"])),
-            (
-                "run --db a --db b --config f --replica ra --replica rb app",
-                run(Some("f"), &[("a", "ra"), ("b", "rb")], &["app"]),
-            ),
-        ] {
-            assert_eq!(read(line), Ok(expected), "{line}");
-        }
-    }
-
-    #[test]
-    fn arguments_need_not_be_utf8() {
-        let raw = OsString::from_vec(vec![b'a', 0xff]);
-        let args = ["litevisor".into(), "run".into(), "--".into(), raw.clone()];
-        let Ok(Invocation { action: Action::Run { command, .. }, .. }) = parse(args) else { panic!("run") };
-        assert_eq!(command, [raw]);
-    }
-
-    #[test]
-    fn restore_and_check() {
-        let args = RestoreArgs {
-            subject: Some("s3://b/p".into()),
-            out: Some("x.db".into()),
-            target: Target::Txid(Txid(0x2f)),
-            if_replica_exists: true,
-            force: true,
-            dry_run: false,
-        };
-        let line = "restore --force -o x.db s3://b/p --txid 2F --if-replica-exists";
-        assert_eq!(read(line).map(|found| found.action), Ok(Action::Restore(args)));
-        let none = read("restore --config f").unwrap();
-        assert_eq!((none.config, none.action), (Some("f".into()), Action::Restore(RestoreArgs::default())));
-        assert_eq!(read("check").map(|found| found.action), Ok(Action::Check { connect: false }));
-        assert_eq!(read("check --connect").map(|found| found.action), Ok(Action::Check { connect: true }));
-        assert_eq!(read("import x.yml").map(|found| found.action), Ok(Action::Import { file: "x.yml".into() }));
-        let Ok(Invocation { action: Action::Restore(at), .. }) =
-            read("restore --dry-run --timestamp 2026-11-22T08:01:19.453+02:00")
-        else {
-            panic!("restore")
-        };
-        assert_eq!((at.target, at.dry_run), (Target::Time(Moment(1_795_327_279_453)), true));
-        assert_eq!(read("replicate").map(|found| found.action), Ok(Action::Replicate { once: false }));
-        assert_eq!(read("replicate --once").map(|found| found.action), Ok(Action::Replicate { once: true }));
-        let list = Action::List { subject: Some("file:///r".into()), json: true };
-        assert_eq!(read("list --json file:///r").map(|found| found.action), Ok(list));
-        let (socket, db) = (Some("/s".into()), Some("a.db".into()));
-        for (line, action) in [
-            ("status --json", Action::Status { socket: None, json: true }),
-            ("sync", Action::Sync { socket: None, db: None, timeout: Duration::from_secs(30) }),
-            ("sync a.db --timeout 1m30s --socket /s", Action::Sync { socket, db, timeout: Duration::from_secs(90) }),
-            ("healthcheck --live", Action::Healthcheck { socket: None, live: true }),
-        ] {
-            assert_eq!(read(line).map(|found| found.action), Ok(action), "{line}");
-        }
-        let verify = Action::Verify { subject: None, quick: true };
-        assert_eq!(read("verify --quick").map(|found| found.action), Ok(verify));
-    }
-
-    #[test]
-    fn mistakes_are_64_on_stderr() {
-        for (line, part) in [
-            ("", "Usage: litevisor"),
-            ("-- app", "to run an app: litevisor run -- app"),
-            ("rnu -- app", "did you mean \"run\"?"),
-            ("sync --timeout 0s", "more than 0s"),
-            ("sync --timeout 2", "has no unit"),
-            ("run --wrong", "--wrong"),
-            ("run --db a -- app", "1 --db and 0 --replica"),
-            ("restore s3://b/p", "needs -o OUT"),
-            ("restore --txid 5", "--txid needs one DB or URL"),
-            ("restore x --txid 0", "from 1 on"),
-            ("restore x --txid zz", "hexadecimal"),
-            ("restore --timestamp yesterday", "2026-05-04T12:00:00Z"),
-            ("restore --timestamp 2026-01-01T00:00:00", "2026-05-04T12:00:00Z"),
-            ("restore x --timestamp 2026-01-01T00:00:00Z --txid 5", "cannot be used with"),
-            ("import", "<FILE>"),
-            ("check extra", "extra"),
-        ] {
-            let printed = read(line).unwrap_err();
-            assert!(printed.text.contains(part), "{line}: {}", printed.text);
-            assert!(printed.text.contains("--help"), "{line}: {}", printed.text);
-            assert_eq!((printed.code, printed.to_stdout), (64, false), "{line}");
-        }
-    }
-
-    #[test]
-    fn help_fits_a_small_screen_and_shows_an_example() {
-        let commands =
-            ["run", "replicate", "restore", "list", "verify", "check", "import", "status", "sync", "healthcheck"];
-        let lines = commands.map(|command| format!("{command} --help"));
-        for line in lines.iter().map(String::as_str).chain(["--help", "-h"]) {
-            let printed = read(line).unwrap_err();
-            assert_eq!((printed.code, printed.to_stdout), (0, true), "{line}");
-            let (rows, columns) =
-                (printed.text.lines().count(), printed.text.lines().map(|row| row.chars().count()).max());
-            assert!(rows <= 24 && columns <= Some(80), "{line}: {rows} x {columns:?}\n{}", printed.text);
-            assert!(printed.text.contains("Example"), "{line}");
-        }
-        assert_eq!(read("--version").unwrap_err().text, format!("litevisor {}\n", env!("CARGO_PKG_VERSION")));
-    }
-}
+mod tests;

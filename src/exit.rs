@@ -1,4 +1,4 @@
-//! (how the run ended, did the flush finish, was a replica taken over) → exit code: one table. Pure.
+//! The exit status of a run: how it ended, whether the last flush was complete, whether a replica was taken over. Pure.
 
 use crate::model::{Ending, NotStarted, SuccessCodes};
 
@@ -6,7 +6,7 @@ use crate::model::{Ending, NotStarted, SuccessCodes};
 pub const USAGE: u8 = 64;
 /// The replica is damaged.
 pub const DAMAGED: u8 = 65;
-/// `restore`, `list`, `verify`, `replicate --once`: there is nothing, or not what was asked for.
+/// `restore`, `list`, `verify`, `replicate --once`: the replica or the database is missing, or has not the requested state.
 pub const NOTHING: u8 = 66;
 /// The replica is unreachable or denies access.
 pub const UNAVAILABLE: u8 = 69;

@@ -1,28 +1,33 @@
 //! litevisor: container init, restore and continuous replication for SQLite applications on disposable disks.
 //!
-//! The modules in layer order; each imports only from lower rows (held by `tests/tidy.rs`).
+//! The modules in layer order; each imports only from lower rows (held by `tests/tidy`). Public is what `main` uses; what the
+//! programs under tests/ use is in `testing`.
 
 // 0: the nouns
-pub mod model;
+mod model;
+
+mod rights;
 
 // 1: formats and the outside world
-pub mod local_state;
-pub mod ltx;
-pub mod sqlite;
-pub mod store;
-pub mod wal;
+mod local_state;
+mod ltx;
+mod sqlite;
+mod store;
+mod wal;
 
-// 2: what a replica is, to both who read and who write it
-pub mod replica;
+// 2: what a replica is, and whether a local file continues it
+mod lineage;
+mod replica;
+mod v3;
 
 // 3: the three lives
-pub mod replicate;
-pub mod restore;
+mod replicate;
+mod restore;
 pub mod supervise;
 
 // 4: the program
 pub mod config;
-pub mod exit;
+mod exit;
 pub mod lifecycle;
 pub mod observe;
 
@@ -31,3 +36,60 @@ pub mod run;
 // 5: the command line
 pub mod cli;
 pub mod commands;
+
+/// For the programs under tests/ and benches/ only; not an interface.
+#[doc(hidden)]
+pub mod testing {
+    pub mod config {
+        pub use crate::config::{Additions, Environment, Purpose, parse, replica_from_url, show};
+    }
+    pub mod lineage {
+        pub mod record {
+            pub use crate::lineage::record::LocalState;
+        }
+        pub mod state_file {
+            pub use crate::lineage::state_file::{load, store};
+        }
+    }
+    pub mod ltx {
+        pub use crate::ltx::{
+            Decoder, Encoder, Event, FrameDecoder, FrameError, Header, LtxError, TRAILER_BYTES, Trailer,
+        };
+    }
+    pub mod model {
+        pub use crate::model::{
+            Crc64, DbChecksum, DbPath, Deadline, Moment, PageNo, PageSize, Secret, Signal, Txid, TxidRange,
+            page_checksum,
+        };
+    }
+    pub mod replica {
+        pub use crate::replica::{Listing, Target, plan};
+    }
+    pub mod restore {
+        pub use crate::restore::{
+            FileAccess, Kept, OnRestoreFailure, Outcome, Owner, Owners, Progress, RestoreError, RestoreErrorKind,
+            RestoreSettings, RestoredTo, prepare, recover, restore_to,
+        };
+        pub mod error {
+            pub use crate::restore::error::Damage;
+        }
+    }
+    pub mod store {
+        pub use crate::store::{
+            AbsSettings, Body, Chunk, Object, Page, Put, S3Settings, Scheme, SftpSettings, Store, StoreError,
+            StoreErrorKind, StoreFuture, StoreSettings, Stores, open,
+        };
+        pub mod layout {
+            pub use crate::store::layout::{Layout, Level};
+        }
+        pub mod retry {
+            pub use crate::store::retry::run;
+        }
+    }
+    pub mod wal {
+        pub use crate::wal::{Committed, Cursor, FRAME_HEADER, Fed, HEADER, Scanner, WalHeader, frame_size};
+        pub mod format {
+            pub use crate::wal::format::Sums;
+        }
+    }
+}

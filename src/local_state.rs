@@ -1,206 +1,139 @@
-//! The state file beside a database (`.NAME-litevisor/state.json`). Owns: reading and replacing it. Never: decides what
-//! it means. Not synced to disk: after a power cut it may be old or missing, which costs a restore and nothing else.
-//! What this run has recorded counts until its end, whatever becomes of the file: a full disk refuses it, the app may
-//! throw its whole directory away.
+//! The directory beside a database (`.NAME-litevisor`): small files that are replaced atomically, the lock, and the spill directory.
+//! Every access has the rights of the directory's owner. The files are not synced to disk: after a power failure a file may be old
+//! or missing, which costs a restore and no data.
 
+pub mod litestream;
+pub mod lock;
 pub mod spill;
 
 use crate::model::DbPath;
-use crate::model::lineage::{FileLook, LocalState, StateTextError};
-use std::collections::BTreeMap;
-use std::hash::{BuildHasher, RandomState};
-use std::io::{ErrorKind, Write};
-use std::os::unix::fs::{MetadataExt, lchown};
+use crate::rights::{self, Dir, Rights, absent_ok};
+use std::collections::BTreeSet;
+use std::ffi::{OsStr, OsString};
+use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::{MetadataExt, fchown};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
-use std::{fs, io};
+use std::sync::{Mutex, PoisonError};
 
-const STATE: &str = "state.json";
+/// Such a file has a few hundred bytes. A larger file is not from litevisor.
+const MOST_BYTES: u64 = 1 << 20;
+const DIRECTORY_MODE: u32 = 0o700;
+const FILE_MODE: u32 = 0o600;
 
-/// What this run has recorded.
-static RECORDED: Mutex<BTreeMap<DbPath, LocalState>> = Mutex::new(BTreeMap::new());
-
-fn recorded() -> MutexGuard<'static, BTreeMap<DbPath, LocalState>> {
-    RECORDED.lock().unwrap_or_else(PoisonError::into_inner)
-}
+/// State directories that this run has made, by device and inode.
+static MADE: Mutex<BTreeSet<(u64, u64)>> = Mutex::new(BTreeSet::new());
 
 #[derive(Debug, thiserror::Error)]
 pub enum LocalStateError {
     #[error("cannot {operation} {}: {source}", .path.display())]
     Io { operation: &'static str, path: PathBuf, source: io::Error },
-    #[error("cannot use {}: {source}", .path.display())]
-    Text { path: PathBuf, source: StateTextError },
-}
-
-fn path_of(db: &DbPath) -> PathBuf {
-    db.state_dir().join(STATE)
 }
 
 fn failed<'a>(operation: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> LocalStateError + 'a {
     move |source| LocalStateError::Io { operation, path: path.to_owned(), source }
 }
 
-/// The state of the file at `db`; None when there is none.
-pub fn load(db: &DbPath) -> Result<Option<LocalState>, LocalStateError> {
-    if let Some(state) = recorded().get(db) {
-        return Ok(Some(state.clone()));
+/// A file of the state directory; None when there is none. What is no regular file, or too large, is an error.
+pub fn read_note(db: &DbPath, name: &str) -> Result<Option<Vec<u8>>, LocalStateError> {
+    let read =
+        rights::within(db, || match open(db).and_then(|(dir, _acting)| dir.read_small(name.as_ref(), MOST_BYTES)) {
+            Ok(text) => Ok(Some(text)),
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(None),
+            Err(error) => Err(error),
+        });
+    read.map_err(failed("read", &db.state_dir().join(name)))
+}
+
+fn name_of(db: &DbPath) -> OsString {
+    db.state_dir().file_name().map(OsString::from).unwrap_or_default()
+}
+
+/// The state directory. Where root works beside it, but the app's user has the directory itself, that user's rights apply
+/// in it for as long as the guard lives. To be called inside `rights::within`.
+fn open(db: &DbPath) -> io::Result<(Dir, Option<rights::Acting>)> {
+    let dir = Dir::open(db.directory())?.below(&name_of(db))?;
+    let theirs = if rights::acting() { None } else { Rights::of(dir.owner()?) };
+    Ok((dir, theirs.map(|theirs| rights::act(Some(&theirs)))))
+}
+
+/// Replaces a file of the state directory in one step; creates the directory.
+pub fn write_note(db: &DbPath, name: &str, text: &str) -> Result<(), LocalStateError> {
+    let new = format!("{name}.tmp");
+    let write = || {
+        let (dir, _acting) = open_or_make(db)?;
+        // Nothing that the app's user left there is followed.
+        let mut file = dir.create_anew(new.as_ref(), FILE_MODE)?;
+        file.write_all(text.as_bytes())?;
+        dir.rename(new.as_ref(), name.as_ref())
+    };
+    rights::within(db, write).map_err(failed("replace", &db.state_dir().join(name)))
+}
+
+/// The state directory, made if need be. To be called inside `rights::within`.
+fn open_or_make(db: &DbPath) -> io::Result<(Dir, Option<rights::Acting>)> {
+    let (above, name) = (Dir::open(db.directory())?, name_of(db));
+    match above.make(&name, DIRECTORY_MODE) {
+        Ok(()) => made(db, &above, &name)?,
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => follow(&above.below(&name)?)?,
+        Err(error) => return Err(error),
     }
-    let path = path_of(db);
-    match fs::read(&path) {
-        Ok(text) => LocalState::parse(&text).map(Some).map_err(|source| LocalStateError::Text { path, source }),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(failed("read", &path)(error)),
+    open(db)
+}
+
+/// Removes the state directory if it holds nothing but a file of that name.
+fn remove_if_only(db: &DbPath, name: &str) -> io::Result<()> {
+    let above = Dir::open(db.directory())?;
+    let directory = name_of(db);
+    {
+        let (dir, _acting) = open(db)?;
+        if dir.names()?.iter().any(|found| found != name) {
+            return Ok(());
+        }
+        absent_ok(dir.remove(name.as_ref()))?;
     }
-}
-
-/// Replaces the state in one step; creates the directory. On failure this run goes on with it all the same.
-pub fn store(db: &DbPath, state: &LocalState) -> Result<(), LocalStateError> {
-    recorded().insert(db.clone(), state.clone());
-    write(db, state)
-}
-
-fn write(db: &DbPath, state: &LocalState) -> Result<(), LocalStateError> {
-    let text = state.to_text().map_err(|source| LocalStateError::Text { path: path_of(db), source })?;
-    note(db, STATE, &text)
-}
-
-/// Replaces another file of that directory in the same way.
-pub fn note(db: &DbPath, name: &str, text: &str) -> Result<(), LocalStateError> {
-    let path = db.state_dir().join(name);
-    create_directory(db)?;
-    let new = db.state_dir().join(format!("{name}.tmp"));
-    // The directory may belong to the app's user, and we may be root: nothing that it left there is followed.
-    absent_ok(fs::remove_file(&new)).map_err(failed("replace", &new))?;
-    let mut file = fs::File::create_new(&new).map_err(failed("create", &new))?;
-    file.write_all(text.as_bytes()).map_err(failed("write", &new))?;
-    fs::rename(&new, &path).map_err(failed("replace", &path))
+    above.remove_directory(&directory)
 }
 
 /// With the owner of the database, so that a later run as that user can write there.
-fn create_directory(db: &DbPath) -> Result<(), LocalStateError> {
-    let directory = db.state_dir();
-    match fs::create_dir(&directory) {
-        Ok(()) => {}
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-            let meta = fs::symlink_metadata(&directory).map_err(failed("look at", &directory))?;
-            let link = || failed("use", &directory)(io::Error::other("it is no directory"));
-            return if meta.is_dir() { Ok(()) } else { Err(link()) };
-        }
-        Err(error) => return Err(failed("create", &directory)(error)),
-    }
-    let owner = fs::metadata(db.as_path()).or_else(|_| fs::metadata(db.directory()));
-    // Only root may give files away, and only root needs to.
-    if let Ok(owner) = owner {
-        let _ = lchown(&directory, Some(owner.uid()), Some(owner.gid()));
+fn made(db: &DbPath, above: &Dir, name: &OsStr) -> io::Result<()> {
+    let directory = above.below(name)?.as_file()?;
+    let meta = directory.metadata()?;
+    MADE.lock().unwrap_or_else(PoisonError::into_inner).insert((meta.dev(), meta.ino()));
+    let beside = above.stat(&db.file_name())?.map_or_else(|| above.owner(), |file| Ok(file.owner))?;
+    // Only root may give files away, and only root needs to; with other rights it is that user's already.
+    if !rights::acting() {
+        let _ = fchown(&directory, Some(beside.uid), Some(beside.gid));
     }
     Ok(())
 }
 
-/// Forgets the state, for a database file that is about to be another one.
-pub fn remove(db: &DbPath) -> Result<(), LocalStateError> {
-    recorded().remove(db);
-    forget_note(db, STATE)
+/// A directory that this run has made as root is given to the user that the database has been given to since.
+fn follow(dir: &Dir) -> io::Result<()> {
+    let Some(theirs) = rights::now().filter(|_| dir.owner().is_ok_and(|owner| owner.uid == 0)) else { return Ok(()) };
+    rights::own(|| {
+        let directory = dir.as_file()?;
+        let meta = directory.metadata()?;
+        if MADE.lock().unwrap_or_else(PoisonError::into_inner).contains(&(meta.dev(), meta.ino())) {
+            fchown(&directory, Some(theirs.uid), Some(theirs.gid))?;
+        }
+        Ok(())
+    })
 }
 
 /// Removes a file of that directory, if it is there.
-pub fn forget_note(db: &DbPath, name: &str) -> Result<(), LocalStateError> {
-    let path = db.state_dir().join(name);
-    absent_ok(fs::remove_file(&path)).map_err(failed("remove", &path))
-}
-
-/// As the end of this process would: only the file is left.
-#[cfg(test)]
-pub fn end_of_process(db: &DbPath) {
-    recorded().remove(db);
-}
-
-fn absent_ok(result: io::Result<()>) -> io::Result<()> {
-    match result {
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-        other => other,
-    }
-}
-
-/// The database file as it looks now; None: there is none. `stat` alone.
-pub fn file_look(db: &DbPath) -> Option<FileLook> {
-    let meta = fs::metadata(db.as_path()).ok()?;
-    let ns = |time: io::Result<SystemTime>| {
-        let since = time.ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok()).unwrap_or_default();
-        u64::try_from(since.as_nanos()).unwrap_or_default()
-    };
-    Some(FileLook { modified_ns: ns(meta.modified()), born_ns: ns(meta.created()) })
-}
-
-/// A run's node id: random, never 0 (which is Litestream's).
-pub fn new_node_id() -> u64 {
-    // Every `RandomState` carries keys from the operating system's randomness.
-    RandomState::new().hash_one(std::process::id()).max(1)
+pub fn remove_note(db: &DbPath, name: &str) -> Result<(), LocalStateError> {
+    let removed = rights::within(db, || match open(db) {
+        Ok((dir, _acting)) => absent_ok(dir.remove(name.as_ref())),
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(()),
+        Err(error) => Err(error),
+    });
+    removed.map_err(failed("remove", &db.state_dir().join(name)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{PageSize, Txid};
-
-    fn at(txid: u64) -> LocalState {
-        LocalState {
-            replica: "file:///r".into(),
-            node_id: new_node_id(),
-            acked: Txid(txid),
-            sent: Txid(txid),
-            tip_checksum: None,
-            page_size: PageSize::new(512).unwrap(),
-            wal: Default::default(),
-            wal_sent: Default::default(),
-            db_checksum: None,
-            file: None,
-            spilled: None,
-        }
-    }
-
-    #[test]
-    fn stored_replaced_loaded_and_forgotten() {
-        let dir = tempfile::tempdir().unwrap();
-        let db = DbPath::new(dir.path().join("app.db"));
-        assert!(load(&db).unwrap().is_none());
-        remove(&db).unwrap();
-        let mut state = at(1);
-        store(&db, &state).unwrap();
-        state.sent = Txid(2);
-        store(&db, &state).unwrap();
-        assert_eq!(load(&db).unwrap(), Some(state.clone()));
-        next_run(&db);
-        assert_eq!(load(&db).unwrap(), Some(state));
-        fs::write(path_of(&db), "{").unwrap();
-        assert!(matches!(load(&db), Err(LocalStateError::Text { .. })));
-        remove(&db).unwrap();
-        assert!(load(&db).unwrap().is_none());
-    }
-
-    fn next_run(db: &DbPath) {
-        recorded().remove(db);
-    }
-
-    #[test]
-    fn what_this_run_recorded_counts_whatever_becomes_of_the_file() {
-        let dir = tempfile::tempdir().unwrap();
-        let db = DbPath::new(dir.path().join("app.db"));
-        let (first, second) = (at(1), at(2));
-        store(&db, &first).unwrap();
-        // Nothing can be created where a directory stands.
-        let temporary = db.state_dir().join("state.json.tmp");
-        fs::create_dir(&temporary).unwrap();
-        assert!(store(&db, &second).is_err());
-        assert_eq!(load(&db).unwrap(), Some(second.clone()), "the older record must not pass for the present one");
-        fs::remove_dir_all(db.state_dir()).unwrap();
-        assert_eq!(load(&db).unwrap(), Some(second));
-        store(&db, &first).unwrap();
-        next_run(&db);
-        assert_eq!(load(&db).unwrap(), Some(first));
-        remove(&db).unwrap();
-        assert!(load(&db).unwrap().is_none());
-    }
+    use std::fs;
 
     /// The app's user may write beside the database; we may be root.
     #[test]
@@ -209,18 +142,13 @@ mod tests {
         let (db, victim) = (DbPath::new(dir.path().join("app.db")), dir.path().join("victim"));
         fs::write(&victim, "mine").unwrap();
         fs::create_dir(db.state_dir()).unwrap();
-        std::os::unix::fs::symlink(&victim, db.state_dir().join("state.json.tmp")).unwrap();
-        store(&db, &at(1)).unwrap();
+        std::os::unix::fs::symlink(&victim, db.state_dir().join("note.tmp")).unwrap();
+        write_note(&db, "note", "new").unwrap();
         assert_eq!(fs::read_to_string(&victim).unwrap(), "mine");
         fs::remove_dir_all(db.state_dir()).unwrap();
         std::os::unix::fs::symlink(dir.path(), db.state_dir()).unwrap();
-        assert!(store(&db, &at(1)).is_err());
-        assert!(!dir.path().join("state.json").exists());
-        remove(&db).unwrap();
-    }
-
-    #[test]
-    fn node_ids_differ() {
-        assert_ne!(new_node_id(), new_node_id());
+        assert!(write_note(&db, "note", "new").is_err());
+        assert!(!dir.path().join("note").exists());
+        remove_note(&db, "note").unwrap();
     }
 }

@@ -1,67 +1,74 @@
-//! args → config → command → exit code.
+//! The program: arguments → configuration → command → exit status.
 
 use litevisor::cli::{self, Action, Invocation, Printed, RestoreArgs};
-use litevisor::commands::restore::Wanted;
+use litevisor::commands::error::{CommandError, ErrorKind};
+use litevisor::commands::restore::RestoreOptions;
+use litevisor::commands::setup::{LogOf, configured};
 use litevisor::config::{Additions, Checked, Purpose};
 use litevisor::lifecycle::sidecar::Task;
-use litevisor::supervise::Claimed;
-use litevisor::{commands, exit, observe, run, supervise};
-use std::path::PathBuf;
+use litevisor::supervise::{Claimed, Duty};
+use litevisor::{commands, observe, run, supervise};
+use std::path::Path;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     give_big_buffers_back();
     supervise::keep_out_of_dumps();
-    let code = match cli::parse(std::env::args_os()) {
-        Ok(invocation) => dispatch(invocation),
+    let status = match cli::parse(std::env::args_os()) {
+        Ok(invocation) => dispatch(invocation).unwrap_or_else(|error| error.report()),
         Err(printed) => print(&printed),
     };
-    ExitCode::from(code)
+    observe::finish();
+    ExitCode::from(status)
 }
 
-fn dispatch(Invocation { config, action }: Invocation) -> u8 {
+fn dispatch(Invocation { config, action }: Invocation) -> Result<u8, CommandError> {
+    let file = config.as_deref();
     match action {
         Action::Run { pairs, command } => {
-            claimed(config, &Additions { command, pairs }, Purpose::Run, |checked, claimed| {
-                run::run(checked.config, claimed)
-            })
+            let (checked, claimed) = claimed(file, &Additions { command, pairs }, Purpose::Run, Duty::App)?;
+            Ok(run::run(checked.config, claimed))
         }
         Action::Replicate { once } => {
-            let task = if once { Task::Once } else { Task::Follow };
-            claimed(config, &Additions::default(), Purpose::Databases, |checked, claimed| {
-                run::replicate(checked, task, claimed)
-            })
+            let (checked, claimed) = claimed(file, &Additions::default(), Purpose::Databases, Duty::NoApp)?;
+            match once {
+                true => commands::once::once(checked, claimed),
+                false => Ok(run::replicate(checked, Task::Follow, claimed)),
+            }
         }
-        Action::Restore(RestoreArgs { subject, out, target, if_replica_exists, force, dry_run }) => {
-            commands::restore::restore(config, &Wanted { subject, out, target, if_replica_exists, force, dry_run })
+        Action::Restore(RestoreArgs { subject, out, target, if_replica_exists, force, dry_run, json }) => {
+            let options = RestoreOptions { subject, out, target, if_replica_exists, force, dry_run, json };
+            commands::restore::restore(file, &options)
         }
-        Action::List { subject, json } => commands::list::list(config, subject, json),
-        Action::Verify { subject, quick } => commands::verify::verify(config, subject, quick),
-        Action::Check { connect } => commands::check::check(config.as_deref(), connect),
-        Action::Import { file } => commands::import::import(&file),
+        Action::List { subject, json } => commands::list::list(file, subject.as_deref(), json),
+        Action::Verify { subject, quick, json } => commands::verify::verify(file, subject.as_deref(), quick, json),
+        Action::Check { connect, json } => commands::check::check(file, connect, json),
+        Action::Import { file, json } => commands::import::import(&file, json),
         Action::Status { socket, json } => commands::status::status(config, socket, json),
-        Action::Sync { socket, db, timeout } => commands::sync::sync(config, socket, db, timeout),
-        Action::Healthcheck { socket, live } => commands::healthcheck::healthcheck(config, socket, live),
+        Action::Sync { socket, db, timeout, json } => {
+            commands::sync::sync(config, socket, db.as_deref(), timeout, json)
+        }
+        Action::Healthcheck { socket, live, json } => {
+            Ok(commands::healthcheck::healthcheck(config, socket, live, json))
+        }
     }
 }
 
-/// Signals are taken before any file is read and any thread is started: as PID 1 an early SIGTERM would be lost.
+/// Takes over the signals, before any file is read and any thread is started: as PID 1 an early SIGTERM would
+/// be lost. Then loads the configuration and starts the log.
 fn claimed(
-    config: Option<PathBuf>,
+    file: Option<&Path>,
     additions: &Additions,
     purpose: Purpose,
-    work: impl FnOnce(Checked, Claimed) -> u8,
-) -> u8 {
-    match supervise::claim() {
-        Ok(claimed) => commands::configured(config, additions, purpose, |checked| {
-            tracing::info!("{}", checked.platform.line);
-            checked.platform.warning.iter().for_each(|warning| tracing::warn!("{warning}"));
-            work(checked, claimed)
-        }),
-        Err(error) => {
-            observe::complain(&error.to_string());
-            exit::INTERNAL
-        }
+    duty: Duty,
+) -> Result<(Checked, Claimed), CommandError> {
+    let claimed = supervise::claim(duty).map_err(|error| CommandError::new(ErrorKind::Internal, error))?;
+    let checked = configured(file, additions, purpose, LogOf::Service)?;
+    tracing::info!("{}", checked.platform.line);
+    checked.platform.warning.iter().for_each(|warning| tracing::warn!("{warning}"));
+    match &checked.platform.refusal {
+        Some(refusal) => Err(CommandError::new(ErrorKind::Local, refusal)),
+        None => Ok((checked, claimed)),
     }
 }
 
@@ -74,9 +81,10 @@ fn print(printed: &Printed) -> u8 {
     printed.code
 }
 
-/// glibc raises its mmap threshold each time a big buffer is freed, and then keeps such buffers for ever. A fixed
-/// threshold gives them back to the system after each upload and restore. And it gives each thread a heap of its own, which
-/// keeps what the thread once needed: ours come and go, and hardly ever allocate at the same time.
+/// glibc raises its mmap threshold each time a big buffer is freed, and then keeps such buffers for ever. A
+/// fixed threshold gives them back to the system after each upload and restore. And it gives each thread a
+/// heap of its own, which keeps what the thread once needed; litevisor's threads come and go, and rarely
+/// allocate at the same time.
 #[cfg(target_env = "gnu")]
 fn give_big_buffers_back() {
     // SAFETY: mallopt takes two integers, and no other thread exists yet.

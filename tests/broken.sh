@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Each check of the init suite can fail: for each flaw of tests/init_suite/broken.py the named checks must fail, and
+# Each check of the init suite can fail: for each flaw of tests/init/broken.py the named checks must fail, and
 # without a flaw they must all pass. Arguments are the flaws to try; default all. The checks that are not here fail on one of the inits of tests/peers.sh.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -47,7 +47,7 @@ cargo test --locked --quiet --test init --no-run
 # run FLAW CHECK...: the suite's own report
 run() {
   local flaw=$1; shift
-  LITEVISOR_INIT_SUITE_SUBJECT="$python -S $PWD/tests/init_suite/broken.py $flaw --" LITEVISOR_INIT_SUITE_LIMIT=${limit:-3} \
+  LITEVISOR_INIT_SUITE_SUBJECT="$python -S $PWD/tests/init/broken.py $flaw --" LITEVISOR_INIT_SUITE_LIMIT=${limit:-3} \
     RUST_BACKTRACE=0 cargo test --locked --quiet --test init -- --exact --format pretty \
     --test-threads "${RUST_TEST_THREADS:-2}" "$@" 2>/dev/null || true
 }

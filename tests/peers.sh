@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs the init suite (tests/init.rs) on litevisor and on the small inits people use today, as PID 1 and as a plain
+# Runs the init suite (tests/init) on litevisor and on the small inits people use today, as PID 1 and as a plain
 # process, and writes the table docs/init-conformance.md. Needs the packages tini, dumb-init and catatonit.
 # Fails when litevisor fails a check.
 set -euo pipefail
@@ -64,7 +64,7 @@ mkdir -p docs
   cat <<TEXT
 # Inits compared
 
-Made by \`tests/peers.sh\`; do not edit. Every check of \`tests/init.rs\` that applies to any init, as PID 1 of a namespace
+Made by \`tests/peers.sh\`; do not edit. Every check of \`tests/init\` that applies to any init, as PID 1 of a namespace
 and as a plain process. tini $(version tini), dumb-init $(version dumb-init), catatonit $(version catatonit).
 
 A cell is the result in both modes, or names the mode that failed. Checks marked * are choices rather than defects: a peer

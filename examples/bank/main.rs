@@ -1,6 +1,6 @@
-//! A small bank on SQLite: the app of the demo and of the tests. It moves money between accounts; the total never
-//! changes, every transfer has a running number, and a number that was acknowledged must never be missing again.
-//! It knows nothing of litevisor: any supervisor may run it, or none.
+//! A small bank on SQLite: the app of the demo and of the tests. It moves money between accounts. The total
+//! never changes, every transfer has a sequential number, and an acknowledged number must never be missing
+//! later. It does not depend on litevisor: it runs under any supervisor, or without one.
 
 mod check;
 mod ledger;

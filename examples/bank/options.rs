@@ -1,5 +1,5 @@
-//! The bank's command line; every option can also stand in the environment (`--on-term` is `BANK_ON_TERM`), so that
-//! it works where the arguments belong to somebody else.
+//! The bank's command line. Every option can also be set in the environment (`--on-term` is `BANK_ON_TERM`),
+//! for places where the arguments cannot be changed.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -34,12 +34,12 @@ pub enum Rate {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnTerm {
-    /// Finish the transfer in hand, then exit with the status of `--exit`.
+    /// Complete the current transfer, then exit with the status of `--exit`.
     Exit,
-    /// Leave SIGTERM alone: the process dies of it.
+    /// Install no handler: SIGTERM ends the process.
     Default,
     Ignore,
-    /// Write some more before exiting: what a clean shutdown of a real app does.
+    /// Write more transfers before the exit, as real apps do in a clean shutdown.
     WriteMore,
 }
 

@@ -1,5 +1,5 @@
-//! The bank in the browser: one page, one button. A few lines of HTTP/1.1 on the standard library, one request per
-//! connection; for a demo on loopback, not for the internet.
+//! The bank in the browser: one page, one button. Minimal HTTP/1.1 on the standard library, with one request
+//! per connection. For a demo on loopback, not for the internet.
 
 use crate::ledger;
 use crate::run::Acks;
@@ -13,7 +13,7 @@ use std::time::Duration;
 
 const HTML: &str = include_str!("page.html");
 
-/// Answers requests on a thread of its own, with a connection of its own, until the process ends.
+/// Answers requests on its own thread, with its own database connection, until the process ends.
 pub fn serve(address: &str, db: &Path, acks: Arc<Acks>) -> Result<(), String> {
     let listener = TcpListener::bind(address).map_err(|error| format!("cannot listen on {address}: {error}"))?;
     let at = listener.local_addr().map_err(|error| error.to_string())?;

@@ -1,4 +1,5 @@
-//! The bank at work: transfers at a given rate, each acknowledged after its COMMIT, until it is time to go.
+//! `bank run`: makes transfers at a given rate and acknowledges each one after its COMMIT, until it is
+//! stopped.
 
 use crate::ledger;
 use crate::options::{OnTerm, Options, Rate};
@@ -11,11 +12,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 const TRANSFERS_AFTER_TERM: u64 = 25;
-/// The longest nap: how late a SIGTERM may be noticed.
+/// The longest sleep, which is also the longest delay until a SIGTERM is noticed.
 const NAP: Duration = Duration::from_millis(20);
 
-/// Where acknowledged transfers are written down: one write(2) per line to a file opened for appending, so that
-/// neither a kill of this process nor a second writer loses or mixes lines.
+/// The file of acknowledged transfers: one write(2) for each line to a file opened for appending. A kill of
+/// this process or a second writer neither loses nor mixes lines.
 pub struct Acks(Option<File>);
 
 impl Acks {
@@ -38,14 +39,14 @@ pub fn run(options: &Options) -> Result<u8, String> {
     if let Some(address) = &options.http {
         page::serve(address, &options.db, Arc::clone(&acks))?;
     }
-    eprintln!("bank: open, process {}", std::process::id());
+    say(&format!("bank: open, process {}\n", std::process::id()));
     let written = work(options, &mut db, &acks, &stop)?;
     if stop.load(Ordering::SeqCst) && options.on_term == OnTerm::WriteMore {
         for _ in 0..TRANSFERS_AFTER_TERM {
             one(options, &mut db, &acks)?;
         }
     }
-    eprintln!("bank: closing after {written} transfers");
+    say(&format!("bank: closing after {written} transfers\n"));
     Ok(options.exit)
 }
 
@@ -86,7 +87,7 @@ fn one(options: &Options, db: &mut Connection, acks: &Acks) -> Result<(), String
 
 fn listen_for_stop(on_term: OnTerm) -> std::io::Result<Arc<AtomicBool>> {
     let stop = Arc::new(AtomicBool::new(false));
-    // An ignored SIGTERM is caught by a flag that nobody reads.
+    // To ignore SIGTERM, the handler sets a flag that no code reads.
     let term = if on_term == OnTerm::Ignore { Arc::new(AtomicBool::new(false)) } else { Arc::clone(&stop) };
     if on_term != OnTerm::Default {
         signal_hook::flag::register(signal_hook::consts::SIGTERM, term)?;
@@ -97,4 +98,10 @@ fn listen_for_stop(on_term: OnTerm) -> std::io::Result<Arc<AtomicBool>> {
 
 fn problem(options: &Options, error: &rusqlite::Error) -> String {
     format!("{}: {error}", options.db.display())
+}
+
+/// One write for the whole line: `eprintln!` writes each part separately, and another process that shares
+/// stderr could write in between.
+fn say(line: &str) {
+    let _ = std::io::stderr().write_all(line.as_bytes());
 }

@@ -31,7 +31,7 @@ resource "google_storage_bucket" "replica" {
   location                    = var.region
   uniform_bucket_level_access = true
   public_access_prevention    = "enforced"
-  # No lifecycle rule that deletes: litevisor merges and deletes its files itself.
+  # Add no lifecycle rule that deletes: litevisor compacts and deletes its files itself.
 }
 
 resource "google_service_account" "grafana" {
@@ -77,7 +77,7 @@ resource "google_cloud_run_v2_service" "grafana" {
           cpu    = "1"
           memory = "1Gi"
         }
-        # CPU between requests, too: what is committed is in the bucket within a second. See README.md.
+        # CPU also between requests: a commit is in the bucket within a second. See README.md.
         cpu_idle          = false
         startup_cpu_boost = true
       }

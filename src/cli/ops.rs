@@ -1,4 +1,4 @@
-//! The commands that ask a running supervisor: their options. In: words. Out: an `Action`.
+//! The options of the commands that ask a running supervisor.
 
 use super::Action;
 use crate::config::units;
@@ -6,25 +6,25 @@ use clap::Args;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// How the running litevisor and its databases stand
+/// Show the state of the running litevisor and its databases
 #[derive(Args)]
-#[command(after_help = "It is asked over its socket, which the configuration names ([status] socket).\n\
+#[command(after_help = "Asks over the socket that the configuration names ([status] socket).\n\
                   Exit: 0; 64 bad usage, 69 no litevisor answers, 78 bad configuration.\n\n\
                   Example:\n  litevisor status --json")]
 pub struct Status {
     /// Ask on this socket; default: the configured one
     #[arg(long, value_name = "PATH")]
     socket: Option<PathBuf>,
-    /// For programs
+    /// Print JSON
     #[arg(long)]
     json: bool,
 }
 
 /// Return once everything committed so far is in the replica
 #[derive(Args)]
-#[command(after_help = "Exit: 0 it is; 64 bad usage, 69 no litevisor answers, or it is restoring,\n\
-                  74 not in time (what is missing is named), 75 another instance has the\n\
-                  replica, 78 bad configuration.\n\n\
+#[command(after_help = "Exit: 0 done; 64 bad usage, 66 a configured database does not exist, 69 no\n\
+                  litevisor answers, or it is restoring, 74 not in time (what is missing is\n\
+                  named), 75 another instance has the replica, 78 bad configuration.\n\n\
                   Example:\n  litevisor sync /data/app.db --timeout 1m")]
 pub struct Sync {
     /// A database; default: all
@@ -36,20 +36,26 @@ pub struct Sync {
     /// Ask on this socket; default: the configured one
     #[arg(long, value_name = "PATH")]
     socket: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
 }
 
-/// Exit 0 or 1: whether the app runs and its replica is ours
+/// Exit 0 if the app runs and litevisor owns its replica, else 1
 #[derive(Args)]
-#[command(after_help = "For images without a shell. What is wrong is told on stderr. A store that is\n\
-                  away is wrong only past [status] max_lag.\n\n\
+#[command(after_help = "For images without a shell. The reason is on stderr. A store that cannot be\n\
+                  reached counts only after [status] max_lag.\n\n\
                   Example:\n  HEALTHCHECK CMD [\"/usr/local/bin/litevisor\", \"healthcheck\"]")]
 pub struct Healthcheck {
-    /// Whether litevisor itself is alive, whatever the app does
+    /// Whether litevisor itself runs; the app does not count
     #[arg(long)]
     live: bool,
     /// Ask on this socket; default: the configured one
     #[arg(long, value_name = "PATH")]
     socket: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
 }
 
 fn timeout(text: &str) -> Result<Duration, String> {
@@ -68,12 +74,12 @@ impl Status {
 
 impl Sync {
     pub fn action(self) -> Action {
-        Action::Sync { socket: self.socket, db: self.db, timeout: self.timeout }
+        Action::Sync { socket: self.socket, db: self.db, timeout: self.timeout, json: self.json }
     }
 }
 
 impl Healthcheck {
     pub fn action(self) -> Action {
-        Action::Healthcheck { socket: self.socket, live: self.live }
+        Action::Healthcheck { socket: self.socket, live: self.live, json: self.json }
     }
 }

@@ -1,15 +1,14 @@
-//! `litevisor check --connect`: what we may do in each replica, tried on the replica itself. Lists, and then creates, reads and
-//! deletes one small object of a name that no reader takes for part of a replica. Leaves nothing behind but what it may not
-//! delete, which it names.
+//! `litevisor check --connect`: tries in each replica what litevisor needs to do there. Lists, then creates,
+//! reads and deletes one small object, whose name no reader takes for part of a replica. Leaves nothing
+//! behind except an object that it may not delete, which it names.
 
-use super::restore::{Failure, FailureKind, code};
-use super::runtime;
+use super::error::{CommandError, ErrorKind};
+use super::setup::runtime;
 use crate::config::Config;
-use crate::exit;
 use crate::model::Deadline;
-use crate::observe::{complain, say};
 use crate::store::{self, Body, Put, Scheme, Store, StoreError, StoreErrorKind, StoreSettings};
 use bytes::Bytes;
+use serde_json::{Value, json};
 use std::fmt::Write;
 use std::hash::{BuildHasher, RandomState};
 use std::time::{Duration, Instant, SystemTime};
@@ -28,55 +27,114 @@ enum Step {
     Gone,
 }
 
-/// What a step showed.
-type Outcome = Result<&'static str, (FailureKind, String)>;
+/// The result, in words.
+type Outcome = Result<&'static str, (ErrorKind, String)>;
 
-/// Tries all replicas; the report goes to stdout as comments behind the configuration, what is wrong to stderr.
-pub fn connect(config: &Config) -> u8 {
-    let Some(runtime) = runtime() else { return exit::INTERNAL };
+/// What was tried in one replica.
+pub struct Trial {
+    name: String,
+    scheme: Scheme,
+    url: String,
+    /// Whether litevisor deletes there.
+    deletes: bool,
+    steps: Vec<(Step, Duration, Outcome)>,
+}
+
+impl Trial {
+    /// Comments, so that they can follow the printed configuration.
+    pub fn text(&self) -> String {
+        let mut text = format!("\n# {} in {}\n", self.name, self.url);
+        for (step, took, outcome) in &self.steps {
+            let result = match outcome {
+                Ok(result) if *step == Step::Gone && *result == "ok" => "not there, as it must be",
+                Ok(result) => result,
+                Err(_) => "FAILED",
+            };
+            let _ = writeln!(text, "#   {:<20} {:>6} ms  {result}", title(*step), took.as_millis());
+        }
+        text
+    }
+
+    pub fn json(&self) -> Value {
+        let steps = self.steps.iter().map(|(step, took, outcome)| {
+            let (ok, result) = match outcome {
+                Ok(result) => (true, (*result).to_owned()),
+                Err((kind, message)) => (false, self.problem(*step, *kind, message)),
+            };
+            let milliseconds = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+            json!({ "step": title(*step), "milliseconds": milliseconds, "ok": ok, "result": result })
+        });
+        json!({ "database": self.name, "replica": self.url, "steps": steps.collect::<Vec<_>>() })
+    }
+
+    /// The errors that count: without retention litevisor does not need the right to delete.
+    pub fn errors(&self) -> impl Iterator<Item = ErrorKind> {
+        self.steps
+            .iter()
+            .filter(|(step, ..)| self.is_needed(*step))
+            .filter_map(|(_, _, outcome)| outcome.as_ref().err().map(|(kind, _)| *kind))
+    }
+
+    /// One line for each step that failed.
+    pub fn problems(&self) -> impl Iterator<Item = String> {
+        self.steps.iter().filter_map(|(step, _, outcome)| {
+            let (kind, message) = outcome.as_ref().err()?;
+            Some(format!("{}: {}", self.name, self.problem(*step, *kind, message)))
+        })
+    }
+
+    fn problem(&self, step: Step, kind: ErrorKind, message: &str) -> String {
+        if self.is_needed(step) {
+            format!("{message}{}", hint(self.scheme, step, kind))
+        } else {
+            format!("{message} (which retention = {{ enabled = false }} does not need)")
+        }
+    }
+
+    fn is_needed(&self, step: Step) -> bool {
+        self.deletes || !matches!(step, Step::Delete | Step::Gone)
+    }
+}
+
+/// Tries all replicas. `report` is called with each as soon as it was tried.
+pub fn connect(config: &Config, report: impl Fn(&Trial)) -> Result<Vec<Trial>, CommandError> {
     let single = config.databases.iter().map(|database| (database.path.to_string(), database));
     let many = config.directories.iter().map(|entry| {
         let name = format!("{}/{}", entry.dir.display(), entry.pattern.text());
         (name, entry.each())
     });
-    runtime.block_on(async {
-        let mut failures = Vec::new();
+    runtime()?.block_on(async {
+        let mut trials = Vec::new();
         for (name, database) in single.chain(many) {
+            let StoreSettings { scheme, url, .. } = &database.replica;
             let deletes = database.replicate.retention.is_some();
-            let seen = look(&database.replica).await;
-            say(&report(&name, &database.replica.url, &seen));
-            for (step, _, outcome) in seen {
-                let Err((kind, told)) = outcome else { continue };
-                // Who deletes nothing needs no right to.
-                if matches!(step, Step::Delete | Step::Gone) && !deletes {
-                    complain(&format!("{name}: {told} (which retention = {{ enabled = false }} does not need)"));
-                } else {
-                    complain(&format!("{name}: {told}{}", hint(database.replica.scheme, step, kind)));
-                    failures.push(kind);
-                }
-            }
+            let steps = try_replica(&database.replica).await;
+            let trial = Trial { name, scheme: *scheme, url: url.clone(), deletes, steps };
+            report(&trial);
+            trials.push(trial);
         }
-        code(failures.into_iter(), false)
+        Ok(trials)
     })
 }
 
-async fn look(replica: &StoreSettings) -> Vec<(Step, Duration, Outcome)> {
+async fn try_replica(replica: &StoreSettings) -> Vec<(Step, Duration, Outcome)> {
     match store::open(replica) {
-        Ok(store) => trial(&*store).await,
+        Ok(store) => try_steps(&*store).await,
         Err(error) => vec![(Step::List, Duration::ZERO, Err(failed(error)))],
     }
 }
 
 /// The steps in order, up to the first that nothing can follow.
-async fn trial(store: &dyn Store) -> Vec<(Step, Duration, Outcome)> {
+async fn try_steps(store: &dyn Store) -> Vec<(Step, Duration, Outcome)> {
     let name = format!("litevisor-check-{:016x}.txt", RandomState::new().hash_one(std::process::id()));
     let mut seen = Vec::new();
     for step in [Step::List, Step::Create, Step::CreateAgain, Step::Read, Step::Delete, Step::Gone] {
         let began = Instant::now();
-        let outcome = one(store, step, &name).await;
+        let outcome = try_step(store, step, &name).await;
         let failed = outcome.is_err();
         seen.push((step, began.elapsed(), outcome));
-        // What cannot be listed may be writable all the same; what is not there cannot be read. What may be there is deleted.
+        // After a failed list the other steps may work. After a failed create nothing can be read, but the
+        // object may exist.
         if failed && step == Step::Create {
             let _ = store.delete(std::slice::from_ref(&name), Deadline::after(PATIENCE)).await;
             break;
@@ -88,16 +146,16 @@ async fn trial(store: &dyn Store) -> Vec<(Step, Duration, Outcome)> {
     seen
 }
 
-async fn one(store: &dyn Store, step: Step, name: &str) -> Outcome {
+async fn try_step(store: &dyn Store, step: Step, name: &str) -> Outcome {
     let by = Deadline::after(PATIENCE);
     match step {
         Step::List => store.list_page("", "", by).await.map(|_| "ok").map_err(failed),
         Step::Create => match store.put_new(name, body(), now_ms(), by).await {
             Ok(Put::Created) => Ok("ok"),
-            Ok(Put::Exists) => Err(wrong(store, "says that there is an object of a name that nobody has used")),
+            Ok(Put::Exists) => Err(wrong(store, "reports an object of a name that was never used")),
             Err(error) => Err(failed(error)),
         },
-        // A put that replaced the object is no failure: such stores are worked with.
+        // A store that replaces the object is usable: it is no failure.
         Step::CreateAgain => match store.put_new(name, body(), now_ms(), by).await {
             Ok(Put::Exists) => Ok("refused, as it must be: two writers cannot overwrite each other"),
             Ok(Put::Created) => {
@@ -107,12 +165,12 @@ async fn one(store: &dyn Store, step: Step, name: &str) -> Outcome {
         },
         Step::Read => match store.get(name, None, by).await {
             Ok(content) if content == CONTENT.as_bytes() => Ok("ok"),
-            Ok(_) => Err(wrong(store, "gives back another content than was written")),
+            Ok(_) => Err(wrong(store, "returns another content than was written")),
             Err(error) => Err(failed(error)),
         },
         Step::Delete => store.delete(&[name.to_owned()], by).await.map(|()| "ok").map_err(|error| {
-            let (kind, told) = failed(error);
-            (kind, format!("{told}; {name} is still there: delete it by hand"))
+            let (kind, message) = failed(error);
+            (kind, format!("{message}; {name} is still there: delete it by hand"))
         }),
         Step::Gone => match store.get(name, None, by).await {
             Err(error) if error.kind == StoreErrorKind::NotFound => Ok("ok"),
@@ -131,13 +189,13 @@ fn now_ms() -> i64 {
     i64::try_from(since.as_millis()).unwrap_or_default()
 }
 
-fn failed(error: StoreError) -> (FailureKind, String) {
-    let Failure { kind, told } = error.into();
-    (kind, told)
+fn failed(error: StoreError) -> (ErrorKind, String) {
+    let error = CommandError::from(error);
+    (error.kind, error.message())
 }
 
-fn wrong(store: &dyn Store, told: &str) -> (FailureKind, String) {
-    (FailureKind::Unavailable, format!("{} {told}", store.url()))
+fn wrong(store: &dyn Store, message: &str) -> (ErrorKind, String) {
+    (ErrorKind::Unavailable, format!("{} {message}", store.url()))
 }
 
 fn title(step: Step) -> &'static str {
@@ -151,22 +209,9 @@ fn title(step: Step) -> &'static str {
     }
 }
 
-fn report(name: &str, url: &str, seen: &[(Step, Duration, Outcome)]) -> String {
-    let mut text = format!("\n# {name} in {url}\n");
-    for (step, took, outcome) in seen {
-        let told = match outcome {
-            Ok(told) if *step == Step::Gone && *told == "ok" => "not there, as it must be",
-            Ok(told) => told,
-            Err(_) => "FAILED",
-        };
-        let _ = writeln!(text, "#   {:<20} {:>6} ms  {told}", title(*step), took.as_millis());
-    }
-    text
-}
-
 /// The right that is missing, by the provider's name for it.
-fn hint(scheme: Scheme, step: Step, kind: FailureKind) -> String {
-    if kind != FailureKind::Unavailable {
+fn hint(scheme: Scheme, step: Step, kind: ErrorKind) -> String {
+    if kind != ErrorKind::Unavailable {
         return String::new();
     }
     let right = match (scheme, step) {
@@ -192,12 +237,14 @@ mod tests {
     fn the_report_is_comments() {
         let seen = [
             (Step::List, Duration::from_millis(12), Ok("ok")),
-            (Step::Create, Duration::from_millis(1500), Err((FailureKind::Unavailable, "cannot put x".to_owned()))),
+            (Step::Create, Duration::from_millis(1500), Err((ErrorKind::Unavailable, "cannot put x".to_owned()))),
         ];
-        let text = report("/d/a.db", "s3://b/a", &seen);
+        let (name, url) = ("/d/a.db".to_owned(), "s3://b/a".to_owned());
+        let trial = Trial { name, scheme: Scheme::S3, url, deletes: true, steps: seen.into() };
+        let text = trial.text();
         let expected = "\n# /d/a.db in s3://b/a\n#   list                     12 ms  ok\n#   create                 1500 ms  FAILED\n";
         assert_eq!(text, expected);
-        assert!(hint(Scheme::S3, Step::Delete, FailureKind::Unavailable).contains("s3:DeleteObject"));
-        assert_eq!(hint(Scheme::S3, Step::Delete, FailureKind::Damaged), "");
+        assert!(hint(Scheme::S3, Step::Delete, ErrorKind::Unavailable).contains("s3:DeleteObject"));
+        assert_eq!(hint(Scheme::S3, Step::Delete, ErrorKind::Damaged), "");
     }
 }

@@ -1,27 +1,38 @@
-//! `litevisor healthcheck`: 0 or 1 from the running supervisor, for images without a shell. Nothing else ever: a platform
-//! may read meanings into other codes.
+//! `litevisor healthcheck`: exit status 0 or 1 by the running supervisor's answer, for images without a
+//! shell. No other status: platforms give other statuses meanings of their own.
 
-use super::ask::Supervisor;
-use crate::observe::complain;
+use super::error::CommandError;
+use super::supervisor::Supervisor;
+use crate::observe::client::Reply;
+use crate::observe::{complain, say};
+use serde_json::json;
 use std::path::PathBuf;
 use std::time::Duration;
 
 const LIMIT: Duration = Duration::from_secs(5);
 const UNHEALTHY: u8 = 1;
 
-/// `live`: whether it is alive, not whether the app is there for its users.
-pub fn healthcheck(config: Option<PathBuf>, socket: Option<PathBuf>, live: bool) -> u8 {
-    let Ok(supervisor) = Supervisor::find(config, socket) else { return UNHEALTHY };
-    let target = if live { "/healthz" } else { "/readyz" };
-    match supervisor.ask("GET", target, LIMIT) {
-        Ok(reply) if reply.status == 200 => 0,
-        Ok(reply) => {
-            complain(&reply.body.trim_end().replace('\n', "\n  "));
-            UNHEALTHY
-        }
+/// `live`: whether litevisor itself is alive, not whether the app is ready.
+pub fn healthcheck(config: Option<PathBuf>, socket: Option<PathBuf>, live: bool, as_json: bool) -> u8 {
+    let (healthy, body) = match ask(config, socket, live) {
+        Ok(reply) => (reply.status == 200, reply.body.trim_end().to_owned()),
+        Err(error) if as_json => (false, error.messages.join("\n")),
         Err(error) => {
-            complain(&error.to_string());
-            UNHEALTHY
+            error.report();
+            return UNHEALTHY;
         }
+    };
+    if as_json {
+        let lines: Vec<&str> = body.lines().collect();
+        say(&format!("{:#}\n", json!({ "healthy": healthy, "messages": lines })));
+    } else if !healthy || body.contains('\n') {
+        // A healthy answer without remarks is one line, `ok` or `ready`.
+        complain(&body.replace('\n', "\n  "));
     }
+    if healthy { 0 } else { UNHEALTHY }
+}
+
+fn ask(config: Option<PathBuf>, socket: Option<PathBuf>, live: bool) -> Result<Reply, CommandError> {
+    let target = if live { "/healthz" } else { "/readyz" };
+    Ok(Supervisor::find(config, socket)?.request("GET", target, LIMIT)?)
 }

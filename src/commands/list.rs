@@ -1,73 +1,77 @@
-//! `litevisor list`: what a replica holds and what of it can be restored. On stdout, for people or as JSON.
+//! `litevisor list`: prints what replicas hold and which states can be restored, as text or JSON.
 
-use super::places::{Place, places};
-use super::restore::{Failure, FailureKind, code};
-use super::runtime;
-use crate::exit;
+use super::directories::report_empty;
+use super::error::{CommandError, ErrorKind, status};
+use super::replicas::{NamedReplica, Selected, select};
+use super::setup::{LogOf, runtime};
 use crate::observe::say;
 use crate::replica::Inventory;
 use crate::restore::{RestoreSettings, inventory};
 use crate::store;
 use serde_json::{Value, json};
-use std::ffi::OsString;
+use std::ffi::OsStr;
 use std::fmt::Write;
-use std::path::PathBuf;
+use std::path::Path;
 
-pub fn list(file: Option<PathBuf>, subject: Option<OsString>, as_json: bool) -> u8 {
-    places(file, subject.as_deref(), |places, settings| {
-        let Some(runtime) = runtime() else { return exit::INTERNAL };
-        runtime.block_on(all(&places, settings, as_json))
-    })
+pub fn list(file: Option<&Path>, subject: Option<&OsStr>, as_json: bool) -> Result<u8, CommandError> {
+    let selected = select(file, subject, LogOf::OneShot { json: as_json })?;
+    let status = runtime()?.block_on(list_all(&selected, as_json));
+    Ok(report_empty(&selected.empty, status))
 }
 
-async fn all(places: &[Place], settings: &RestoreSettings, as_json: bool) -> u8 {
-    let (mut failures, mut values) = (Vec::new(), Vec::new());
-    for place in places {
-        let found = match look(place, settings).await {
+async fn list_all(selected: &Selected, as_json: bool) -> u8 {
+    let (mut errors, mut values) = (Vec::new(), Vec::new());
+    for replica in &selected.replicas {
+        let found = match read(replica, &selected.restore).await {
             Ok(found) => found,
-            Err(Failure { kind, told }) => {
-                tracing::error!("{} cannot be listed: {told}", place.name());
-                failures.push(kind);
+            Err(error) => {
+                tracing::error!("{} cannot be listed: {}", replica.name(), error.message());
+                errors.push(error.kind);
                 continue;
             }
         };
         if !found.problems.is_empty() {
-            failures.push(FailureKind::Damaged);
+            errors.push(ErrorKind::Damaged);
         } else if found.levels.is_empty() && found.generations.is_empty() {
-            failures.push(FailureKind::Empty);
+            errors.push(ErrorKind::Empty);
         }
         if as_json {
-            values.push(value(place, &found));
+            values.push(value(replica, &found));
         } else {
-            say(&text(place, &found));
+            say(&text(replica, &found));
         }
     }
     if as_json {
         say(&format!("{:#}\n", Value::Array(values)));
     }
-    code(failures.into_iter(), false)
+    status(errors)
 }
 
-async fn look(place: &Place, settings: &RestoreSettings) -> Result<Inventory, Failure> {
-    let store = store::open(&place.replica)?;
+async fn read(replica: &NamedReplica, settings: &RestoreSettings) -> Result<Inventory, CommandError> {
+    let store = store::open(&replica.settings)?;
     Ok(inventory(&*store, settings).await?)
 }
 
-fn text(place: &Place, found: &Inventory) -> String {
-    let mut text = format!("{}\n", place.name());
+fn text(replica: &NamedReplica, found: &Inventory) -> String {
+    let mut text = format!("{}\n", replica.name());
     let mut line = |args: std::fmt::Arguments<'_>| {
         let _ = writeln!(text, "  {args}");
     };
     if found.levels.is_empty() && found.generations.is_empty() {
-        line(format_args!("nothing is there"));
+        line(format_args!("no database: nothing is there"));
     }
     for range in &found.ranges {
         let ((first, from), (last, to)) = (range.first, range.last);
         line(format_args!("restorable  TXID {first}  {from}"));
-        line(format_args!("        to  TXID {last}  {to}   ({} positions)", range.points));
+        line(format_args!(
+            "        to  TXID {last}  {to}{}   ({} positions)",
+            in_parentheses(range.mark),
+            range.points
+        ));
     }
     for snapshot in &found.snapshots {
-        line(format_args!("snapshot    TXID {}  {}   {} bytes", snapshot.txid, snapshot.time, snapshot.bytes));
+        let (txid, time, mark) = (snapshot.txid, snapshot.time, in_parentheses(snapshot.mark));
+        line(format_args!("snapshot    TXID {txid}  {time}{mark}   {} bytes", snapshot.bytes));
     }
     for level in &found.levels {
         let (number, files, bytes) = (level.level.0, level.files, level.bytes);
@@ -85,19 +89,23 @@ fn text(place: &Place, found: &Inventory) -> String {
     text
 }
 
-fn value(place: &Place, found: &Inventory) -> Value {
+fn in_parentheses(mark: &str) -> String {
+    if mark.is_empty() { String::new() } else { format!(" ({mark})") }
+}
+
+fn value(replica: &NamedReplica, found: &Inventory) -> Value {
     let hex = |txid: crate::model::Txid| txid.to_string();
     let time = |time: crate::model::Moment| time.to_string();
     json!({
-        "database": place.db.as_ref().map(|db| db.to_string_lossy()),
-        "replica": place.replica.url,
+        "database": replica.db.as_ref().map(|db| db.to_string_lossy()),
+        "replica": replica.settings.url,
         "restorable": found.ranges.iter().map(|range| json!({
             "first": { "txid": hex(range.first.0), "time": time(range.first.1) },
-            "last": { "txid": hex(range.last.0), "time": time(range.last.1) },
+            "last": { "txid": hex(range.last.0), "time": time(range.last.1), "mark": range.mark },
             "positions": range.points,
         })).collect::<Vec<_>>(),
         "snapshots": found.snapshots.iter().map(|snapshot| json!({
-            "txid": hex(snapshot.txid), "time": time(snapshot.time), "bytes": snapshot.bytes,
+            "txid": hex(snapshot.txid), "time": time(snapshot.time), "mark": snapshot.mark, "bytes": snapshot.bytes,
         })).collect::<Vec<_>>(),
         "levels": found.levels.iter().map(|level| json!({
             "level": level.level.0, "files": level.files, "bytes": level.bytes,

@@ -1,9 +1,9 @@
-//! `litevisor status`: how the running supervisor stands, for people as a table, for programs as JSON.
+//! `litevisor status`: prints the running supervisor's state as a table, or as JSON.
 
-use super::ask::Supervisor;
-use crate::exit;
+use super::error::{CommandError, ErrorKind};
+use super::supervisor::Supervisor;
 use crate::model::Moment;
-use crate::observe::{complain, say};
+use crate::observe::say;
 use serde_json::Value;
 use std::fmt::Write;
 use std::path::PathBuf;
@@ -11,29 +11,16 @@ use std::time::{Duration, SystemTime};
 
 const LIMIT: Duration = Duration::from_secs(5);
 
-pub fn status(config: Option<PathBuf>, socket: Option<PathBuf>, as_json: bool) -> u8 {
-    let supervisor = match Supervisor::find(config, socket) {
-        Ok(supervisor) => supervisor,
-        Err(code) => return code,
-    };
-    let reply = match supervisor.ask("GET", "/status", LIMIT) {
-        Ok(reply) => reply,
-        Err(error) => {
-            complain(&error.to_string());
-            return exit::UNAVAILABLE;
-        }
-    };
+pub fn status(config: Option<PathBuf>, socket: Option<PathBuf>, as_json: bool) -> Result<u8, CommandError> {
+    let reply = Supervisor::find(config, socket)?.request("GET", "/status", LIMIT)?;
     match serde_json::from_str::<Value>(&reply.body) {
         Ok(value) if reply.status == 200 => {
             let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
             let now_ms = i64::try_from(now.as_millis()).unwrap_or(i64::MAX);
             say(&if as_json { format!("{value:#}\n") } else { text(&value, now_ms) });
-            0
+            Ok(0)
         }
-        _ => {
-            complain(reply.body.trim_end());
-            exit::UNAVAILABLE
-        }
+        _ => Err(CommandError::new(ErrorKind::Unavailable, reply.body.trim_end())),
     }
 }
 
@@ -78,8 +65,12 @@ fn row(database: &Value, now_ms: i64) -> [String; HEAD.len()] {
     let txid = |pointer: &str| word(pointer).map_or("-", |txid| txid.trim_start_matches('0')).to_owned();
     let state = match number("/progress/bytes").zip(number("/progress/of")) {
         Some((bytes, of)) if of > 0 => format!("restoring {} %", bytes.saturating_mul(100) / of),
-        _ => word("/state").unwrap_or("?").replace('_', " "),
+        _ => match word("/state").unwrap_or("?") {
+            "absent" => "no database".to_owned(),
+            state => state.replace('_', " "),
+        },
     };
+    let committed = txid("/committed");
     let behind = match at("/lag_seconds").and_then(Value::as_f64).zip(number("/lag_bytes")) {
         None => "-".to_owned(),
         Some((0.0, _)) => "0 s".to_owned(),
@@ -89,7 +80,8 @@ fn row(database: &Value, now_ms: i64) -> [String; HEAD.len()] {
     [
         word("/database").unwrap_or("?").to_owned(),
         state,
-        txid("/committed"),
+        // The files were written since the last look: the newest commits have no TXID yet.
+        if at("/unread_writes") == Some(&Value::Bool(true)) { committed + "+" } else { committed },
         txid("/uploaded"),
         behind,
         number("/wal_bytes").map_or("-".to_owned(), size),
@@ -146,6 +138,9 @@ mod tests {
                 { "database": "/data/app.db", "state": "failing", "problem": "no route", "committed": "000000000000002f",
                   "uploaded": "000000000000002e", "lag_seconds": 12.34, "lag_bytes": 4096, "wal_bytes": 5242880,
                   "last_upload": "2026-05-04T13:01:00Z" },
+                { "database": "/data/c.db", "state": "replicating", "problem": null, "committed": "0000000000000002",
+                  "uploaded": "0000000000000002", "unread_writes": true, "lag_seconds": 0.2, "lag_bytes": 0, "wal_bytes": 0 },
+                { "database": "/data/d.db", "state": "absent", "problem": "not replicated: there is no database" },
                 { "database": "/data/b.db", "state": "restoring", "progress": { "bytes": 5, "of": 20 }, "problem": null },
             ],
         });
@@ -155,8 +150,11 @@ litevisor 0.1.0, pid 1, for 1 h 1 min: running
 app: pid 7, for 1 h 1 min, 2 restarts
 DATABASE      STATE           COMMITTED  UPLOADED  BEHIND         WAL      LAST UPLOAD
 /data/app.db  failing         2f         2e        12.3 s, 4 KiB  5.0 MiB  42 s ago
+/data/c.db    replicating     2+         2         0.2 s          0 B      -
+/data/d.db    no database     -          -         -              -        -
 /data/b.db    restoring 25 %  -          -         -              -        -
 /data/app.db: no route
+/data/d.db: not replicated: there is no database
 ";
         assert_eq!(text(&value, now), expected);
     }

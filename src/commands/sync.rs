@@ -1,32 +1,39 @@
-//! `litevisor sync [DB]`: returns once everything that is committed now is in the replica, or says what is missing.
+//! `litevisor sync [DB]`: returns once everything that is committed now is in the replica, or names what is
+//! missing.
 
-use super::ask::Supervisor;
+use super::error::CommandError;
+use super::supervisor::Supervisor;
 use crate::exit;
+use crate::model::DbPath;
 use crate::observe::client::Reply;
 use crate::observe::query::encoded;
 use crate::observe::{complain, say};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Beyond the time that the supervisor was given.
+/// How much longer than the supervisor's own timeout this command waits.
 const MORE: Duration = Duration::from_secs(5);
 
-pub fn sync(config: Option<PathBuf>, socket: Option<PathBuf>, db: Option<PathBuf>, timeout: Duration) -> u8 {
-    let supervisor = match Supervisor::find(config, socket) {
-        Ok(supervisor) => supervisor,
-        Err(code) => return code,
-    };
-    let target = target(db.as_deref(), &std::env::current_dir().unwrap_or_default(), timeout);
-    let (told, wrong, code) = match supervisor.ask("POST", &target, timeout + MORE) {
-        Ok(reply) => outcome(&reply),
-        Err(error) => (String::new(), vec![error.to_string()], exit::UNAVAILABLE),
-    };
-    if !told.is_empty() {
-        say(&told);
+pub fn sync(
+    config: Option<PathBuf>,
+    socket: Option<PathBuf>,
+    db: Option<&Path>,
+    timeout: Duration,
+    as_json: bool,
+) -> Result<u8, CommandError> {
+    let target = target(db, &std::env::current_dir().unwrap_or_default(), timeout);
+    let reply = Supervisor::find(config, socket)?.request("POST", &target, timeout + MORE)?;
+    let outcome = outcome(&reply, None);
+    if as_json {
+        let value: Value =
+            serde_json::from_str(&reply.body).unwrap_or_else(|_| json!({ "error": reply.body.trim_end() }));
+        say(&format!("{value:#}\n"));
+    } else {
+        outcome.done.iter().for_each(|done| say(&format!("{done}\n")));
     }
-    wrong.iter().for_each(|wrong| complain(wrong));
-    code
+    outcome.wrong.iter().for_each(|wrong| complain(wrong));
+    Ok(outcome.code)
 }
 
 fn target(db: Option<&Path>, working_dir: &Path, timeout: Duration) -> String {
@@ -35,8 +42,14 @@ fn target(db: Option<&Path>, working_dir: &Path, timeout: Duration) -> String {
     format!("/sync?timeout={}ms{}", timeout.as_millis(), db.unwrap_or_default())
 }
 
-/// What is done, what is wrong, and the exit code.
-fn outcome(reply: &Reply) -> (String, Vec<String>, u8) {
+pub(super) struct Outcome {
+    pub(super) done: Vec<String>,
+    pub(super) wrong: Vec<String>,
+    pub(super) code: u8,
+}
+
+/// `wanted`: the databases that the request is about; None: all of the running supervisor.
+pub(super) fn outcome(reply: &Reply, wanted: Option<&[DbPath]>) -> Outcome {
     let value: Value = serde_json::from_str(&reply.body).unwrap_or_default();
     let Some(databases) = value.get("databases").and_then(Value::as_array) else {
         let told = value.get("error").and_then(Value::as_str).unwrap_or(reply.body.trim_end());
@@ -45,21 +58,34 @@ fn outcome(reply: &Reply) -> (String, Vec<String>, u8) {
             504 => exit::UNFLUSHED,
             _ => exit::UNAVAILABLE,
         };
-        return (String::new(), vec![format!("not synced: {told}")], code);
+        return Outcome { done: Vec::new(), wrong: vec![format!("not synced: {told}")], code };
     };
-    let (mut done, mut wrong, mut code) = (String::new(), Vec::new(), 0);
-    for database in databases {
+    let (mut done, mut wrong, mut code) = (Vec::new(), Vec::new(), 0);
+    let name = |database: &Value| database.get("database").and_then(Value::as_str).map(str::to_owned);
+    for missing in wanted.unwrap_or_default() {
+        if !databases.iter().any(|database| name(database) == Some(missing.to_string())) {
+            wrong.push(format!("{missing}: NOT in the replica: the running litevisor does not replicate it"));
+            code = exit::CONFIG;
+        }
+    }
+    let is_meant = |name: Option<String>| wanted.is_none_or(|all| all.iter().any(|db| name == Some(db.to_string())));
+    for database in databases.iter().filter(|database| is_meant(name(database))) {
         let text = |key: &str| database.get(key).and_then(Value::as_str).unwrap_or("none");
         let flag = |key: &str| database.get(key).and_then(Value::as_bool).unwrap_or_default();
         if flag("complete") {
-            done.push_str(&format!("{}: uploaded {}\n", text("database"), text("uploaded")));
+            done.push(format!("{}: uploaded {}", text("database"), text("uploaded")));
             continue;
         }
         let (db, uploaded, missing) = (text("database"), text("uploaded"), text("missing"));
+        if flag("absent") {
+            wrong.push(format!("{db}: {missing}"));
+            code = if code == 0 { exit::NOTHING } else { code };
+            continue;
+        }
         wrong.push(format!("{db}: NOT in the replica: {missing} (uploaded: {uploaded})"));
         code = if flag("fenced") || code == exit::TAKEN { exit::TAKEN } else { exit::UNFLUSHED };
     }
-    (done, wrong, code)
+    Outcome { done, wrong, code }
 }
 
 #[cfg(test)]
@@ -83,20 +109,32 @@ mod tests {
                 if complete { "null" } else { "\"everything after 7: no route\"" }
             )
         };
+        let absent = "{\"database\":\"/b.db\",\"complete\":false,\"fenced\":false,\"absent\":true,\
+                      \"missing\":\"no database: nothing is replicated\"}"
+            .to_owned();
         let all = |list: &[String]| format!("{{\"complete\":false,\"databases\":[{}]}}", list.join(","));
         for (status, body, code, part) in [
             (200, all(&[one(true, false)]), 0, ""),
             (504, all(&[one(true, false), one(false, false)]), 74, "/a.db: NOT in the replica: everything after 7"),
             (504, all(&[one(false, true), one(false, false)]), 75, "no route"),
+            (404, all(&[one(true, false), absent.clone()]), 66, "/b.db: no database"),
+            (504, all(&[absent.clone(), one(false, false)]), 74, "/b.db: no database"),
+            (504, all(&[one(false, true), absent.clone()]), 75, "/b.db: no database"),
             (404, "{\"error\":\"/b.db is not replicated here\"}".to_owned(), 64, "/b.db is not replicated here"),
             (503, "{\"error\":\"restoring\"}".to_owned(), 69, "restoring"),
             (504, "{\"error\":\"the engine does not answer\"}".to_owned(), 74, "does not answer"),
             (500, "what".to_owned(), 69, "what"),
         ] {
-            let (_, wrong, found) = outcome(&Reply { status, body });
+            let Outcome { wrong, code: found, .. } = outcome(&Reply { status, body }, None);
             assert_eq!(found, code, "{wrong:?}");
             assert!(wrong.join("\n").contains(part) && wrong.is_empty() == (code == 0), "{wrong:?}");
         }
-        assert_eq!(outcome(&Reply { status: 200, body: all(&[one(true, false)]) }).0, "/a.db: uploaded 7\n");
+        let reply = Reply { status: 200, body: all(&[one(true, false)]) };
+        assert_eq!(outcome(&reply, None).done, ["/a.db: uploaded 7"]);
+        let [ours, other] = ["/a.db", "/b.db"].map(DbPath::new);
+        assert_eq!(outcome(&reply, Some(std::slice::from_ref(&ours))).code, 0);
+        let Outcome { done, wrong, code } = outcome(&reply, Some(&[other]));
+        assert_eq!((done.len(), code), (0, 78));
+        assert!(wrong.join("").contains("/b.db: NOT in the replica: the running litevisor does not"), "{wrong:?}");
     }
 }

@@ -1,51 +1,68 @@
-//! `litevisor verify`: proves a replica by restoring it into a scratch file. Never touches the live database or anything
-//! beside it, except that the scratch directory may stand there.
+//! `litevisor verify`: proves a replica by restoring it into a scratch file. Never touches the live database
+//! or anything beside it, except that the scratch directory may stand there.
 
-use super::places::{Place, places};
-use super::restore::{Failure, FailureKind, code, told};
-use super::runtime;
-use crate::exit;
-use crate::model::DbPath;
+use super::directories::report_empty;
+use super::error::{CommandError, ErrorKind, status};
+use super::replicas::{NamedReplica, Selected, select};
+use super::restore::report;
+use super::setup::{LogOf, runtime};
 use crate::observe::say;
 use crate::replica::Target;
-use crate::restore::{Audit, Owners, Progress, RestoreSettings, audit, restore_to};
-use crate::sqlite::integrity;
+use crate::restore::{Audit, Owners, Progress, RestoreSettings, RestoredTo, Scratch, audit, restore_to};
+use crate::sqlite::integrity::{self, Findings};
 use crate::store;
-use std::ffi::OsString;
+use serde_json::{Value, json};
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
-use std::{fs, io};
 
-pub fn verify(file: Option<PathBuf>, subject: Option<OsString>, quick: bool) -> u8 {
-    places(file, subject.as_deref(), |places, settings| {
-        let Some(runtime) = runtime() else { return exit::INTERNAL };
-        runtime.block_on(async {
-            let mut failures = Vec::new();
-            for place in &places {
-                match one(place, settings, quick).await {
-                    Ok(proven) => say(&format!("{} is sound\n{proven}", place.name())),
-                    Err(Failure { kind, told }) => {
-                        tracing::error!("{} is not proven: {told}", place.name());
-                        failures.push(kind);
-                    }
-                }
-            }
-            code(failures.into_iter(), false)
-        })
-    })
+/// A replica that was restored and read as a whole.
+struct Verified {
+    restored: RestoredTo,
+    audit: Audit,
+    quick: bool,
+    /// What only the app can check.
+    unchecked: Vec<String>,
 }
 
-async fn one(place: &Place, settings: &RestoreSettings, quick: bool) -> Result<String, Failure> {
-    let damaged = |told| Failure { kind: FailureKind::Damaged, told };
-    let store = store::open(&place.replica)?;
-    let scratch = Scratch::new(place).map_err(|told| Failure { kind: FailureKind::Local, told })?;
+pub fn verify(file: Option<&Path>, subject: Option<&OsStr>, quick: bool, as_json: bool) -> Result<u8, CommandError> {
+    let selected = select(file, subject, LogOf::OneShot { json: as_json })?;
+    let status = runtime()?.block_on(verify_all(&selected, quick, as_json));
+    Ok(report_empty(&selected.empty, status))
+}
+
+async fn verify_all(selected: &Selected, quick: bool, as_json: bool) -> u8 {
+    let (mut errors, mut values) = (Vec::new(), Vec::new());
+    for replica in &selected.replicas {
+        let result = verify_one(replica, &selected.restore, quick).await;
+        values.push(value(replica, &result));
+        match result {
+            Ok(verified) if !as_json => say(&text(replica, &verified)),
+            Ok(_) => {}
+            Err(error) => {
+                tracing::error!("{} is not proven: {}", replica.name(), error.message());
+                errors.push(error.kind);
+            }
+        }
+    }
+    if as_json {
+        say(&format!("{:#}\n", Value::Array(values)));
+    }
+    status(errors)
+}
+
+async fn verify_one(replica: &NamedReplica, settings: &RestoreSettings, quick: bool) -> Result<Verified, CommandError> {
+    let damaged = |message: String| CommandError::new(ErrorKind::Damaged, message);
+    let store = store::open(&replica.settings)?;
+    let scratch = Scratch::make(&scratch_directory(replica));
+    let scratch = scratch.map_err(|message| CommandError::new(ErrorKind::Local, message))?;
     let db = scratch.db();
     let (owners, progress) = (Owners::default(), Progress::default());
     let restored = restore_to(db.as_path(), &*store, Target::Latest, settings, &owners, true, &progress).await;
     let restored = restored?;
-    let problems = integrity::problems(&db, quick).map_err(|error| damaged(error.to_string()))?;
+    let Findings { problems, unknown } = integrity::check(&db, quick).map_err(|error| damaged(error.to_string()))?;
     if let Some(first) = problems.first() {
-        let told = format!("what it restores to is damaged, says SQLite: {first} ({} lines)", problems.len());
-        return Err(damaged(told));
+        let count = problems.len();
+        return Err(damaged(format!("SQLite finds the restored database damaged: {first} ({count} lines)")));
     }
     let audit = audit(&*store, settings, &progress).await?;
     if let Some((key, damage)) = audit.damaged.first() {
@@ -53,49 +70,52 @@ async fn one(place: &Place, settings: &RestoreSettings, quick: bool) -> Result<S
             0 => String::new(),
             more => format!(" (and {more} more files)"),
         };
-        let told = format!("the latest state is sound, but {key} is damaged: {damage}{more}");
-        return Err(damaged(told));
+        return Err(damaged(format!("the latest state is sound, but {key} is damaged: {damage}{more}")));
     }
-    let Audit { files, bytes, with_db_checksum, .. } = audit;
+    Ok(Verified { restored, audit, quick, unchecked: unknown })
+}
+
+fn text(replica: &NamedReplica, verified: &Verified) -> String {
+    let Audit { files, bytes, with_db_checksum, .. } = verified.audit;
+    let check = checked(verified.quick, &verified.unchecked);
+    format!(
+        "{} is sound\n  restored    {}\n  SQLite      {check}\n  files       {files} read whole, {bytes} bytes: every \
+         checksum is right\n  database    {with_db_checksum} files carry the whole database's checksum, and it agrees\n",
+        replica.name(),
+        report::text(&verified.restored)
+    )
+}
+
+fn value(replica: &NamedReplica, result: &Result<Verified, CommandError>) -> Value {
+    let sound = result.as_ref().ok();
+    json!({
+        "database": replica.db.as_ref().map(|db| db.to_string_lossy()),
+        "replica": replica.settings.url,
+        "sound": sound.is_some(),
+        "restored": sound.map(|verified| report::json(&verified.restored)),
+        "not_checked": sound.map(|verified| &verified.unchecked),
+        "files": sound.map(|verified| verified.audit.files),
+        "bytes": sound.map(|verified| verified.audit.bytes),
+        "problem": result.as_ref().err().map(CommandError::message),
+    })
+}
+
+/// What SQLite checked, and what it could not check.
+fn checked(quick: bool, unknown: &[String]) -> String {
     let check = if quick { "quick_check" } else { "integrity_check" };
-    Ok(format!(
-        "  restored    {}\n  SQLite      {check} ok\n  files       {files} read whole, {bytes} bytes: every checksum is right\n  \
-         database    {with_db_checksum} files carry the whole database's checksum, and it agrees\n",
-        told(&restored)
-    ))
+    if unknown.is_empty() {
+        return format!("{check} ok");
+    }
+    let left_out: String = unknown.iter().map(|what| format!("\n  NOT CHECKED {what}")).collect();
+    format!("{check} ok, but for what only the app can check: it needs its functions or collations{left_out}")
 }
 
-/// A directory of our own that goes with its owner.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    /// In `$TMPDIR` where that is set, else beside the database, whose disk is large enough, else where the system has it.
-    fn new(place: &Place) -> Result<Scratch, String> {
-        let beside = place.db.as_deref().and_then(Path::parent).filter(|directory| directory.is_dir());
-        let under = match (std::env::var_os("TMPDIR"), beside) {
-            (Some(_), _) | (None, None) => std::env::temp_dir(),
-            (None, Some(beside)) => beside.to_owned(),
-        };
-        for number in 0..1000 {
-            let path = under.join(format!(".litevisor-verify-{}-{number}", std::process::id()));
-            match fs::create_dir(&path) {
-                Ok(()) => return Ok(Scratch(path)),
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                Err(error) => return Err(format!("cannot create {}: {error}; set TMPDIR", path.display())),
-            }
-        }
-        Err(format!("{} is full of scratch directories of litevisor: remove them", under.display()))
-    }
-
-    fn db(&self) -> DbPath {
-        DbPath::new(self.0.join("scratch.db"))
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        if let Err(error) = fs::remove_dir_all(&self.0) {
-            tracing::warn!("cannot remove {}: {error}", self.0.display());
-        }
+/// In `$TMPDIR` where that is set, else beside the database, whose disk is large enough, else where the
+/// system has it.
+fn scratch_directory(replica: &NamedReplica) -> PathBuf {
+    let beside = replica.db.as_deref().and_then(Path::parent).filter(|directory| directory.is_dir());
+    match (std::env::var_os("TMPDIR"), beside) {
+        (Some(_), _) | (None, None) => std::env::temp_dir(),
+        (None, Some(beside)) => beside.to_owned(),
     }
 }

@@ -1,156 +1,173 @@
 //! `[[database]]`, or a `--db`/`--replica` pair → `DatabaseSettings`.
 
-use super::directory::{self, Many};
-use super::problem::{ConfigError, Place};
-use super::reader::Outside;
-use super::replica::{self, ReadReplica};
-use super::section::{At, Section};
-use super::{DatabaseSettings, units, url};
-use crate::model::DbPath;
+use super::directory::{Directory, Pattern};
+use super::document::Document;
+use super::environment::Environment;
+use super::problem::{ConfigError, Location};
+use super::replica::{self, ReadReplica, ReplicaSection};
+use super::settings::DatabaseSettings;
+use super::units;
+use super::values::{DAY, GIB, KIB, Key, MIB, Size, Span, Spans};
+use crate::model::{DbPath, name_problem};
 use crate::replicate::{OnConflict, ReplicateSettings, Retention};
 use crate::restore::OnRestoreFailure;
-use crate::store::StoreSettings;
+use serde::Deserialize;
 use std::path::Path;
-use std::time::Duration;
 
-/// One database, with what only the checks across databases need.
+/// A year, in milliseconds: longer spans are mistakes.
+const YEAR: u64 = 366 * DAY;
+type Interval = Span<100, YEAR>;
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub struct DatabaseSection {
+    path: Key<String>,
+    dir: Key<String>,
+    pattern: Key<String>,
+    watch: Key<bool>,
+    owner: Key<String>,
+    mode: Key<String>,
+    on_restore_failure: Key<OnRestoreFailure>,
+    checkpoint: Key<Checkpoint>,
+    wal_limit: Key<Size<MIB, { 64 * GIB }>>,
+    spill_limit: Key<Size<0, { 1024 * GIB }>>,
+    levels: Key<Spans<100, YEAR>>,
+    snapshot: Key<Snapshot>,
+    retention: Key<RetentionSection>,
+    on_conflict: Key<OnConflict>,
+    replica: Key<ReplicaSection>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Checkpoint {
+    bytes: Key<Size<{ 64 * KIB }, { 16 * GIB }>>,
+    interval: Key<Span<1_000, DAY>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Snapshot {
+    interval: Key<Interval>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct RetentionSection {
+    snapshots: Key<Interval>,
+    l0: Key<Interval>,
+    enabled: Key<bool>,
+}
+
+/// An entry, with what the checks across all entries need.
 pub struct Parsed {
     pub settings: DatabaseSettings,
     /// The path is a directory, the replica a prefix.
-    pub many: Option<Many>,
-    /// Where its path and its replica's URL were written.
-    pub path_place: Place,
-    pub url_place: Place,
-    /// The variables that its replica's credentials were expanded from.
+    pub directory: Option<Directory>,
+    pub path_location: Location,
+    pub url_location: Location,
+    /// The variables that the replica's credentials were made of.
     pub secret_variables: Vec<String>,
 }
 
-/// A year: longer spans are slips of the pen.
-const LONGEST: Duration = Duration::from_secs(366 * 86_400);
-const SHORTEST: Duration = Duration::from_millis(100);
-
-pub fn read(mut section: Section<'_, '_>, outside: Outside<'_>) -> Option<Parsed> {
-    let path = directory::place(&mut section, outside.working_dir);
-    let mode = section.parsed("mode", units::mode).map(|at| at.value);
-    let owner = section.parsed("owner", units::user).map(|at| at.value);
-    let choices = [("abort", OnRestoreFailure::Abort), ("start", OnRestoreFailure::Start)];
-    let on_restore_failure = section.choice("on_restore_failure", &choices).unwrap_or_default();
+pub fn read(section: Key<DatabaseSection>, document: &Document<'_>) -> Option<Parsed> {
+    let (section, location) = (section.value?, section.location?);
+    let path = database_path(&section, &location, document);
+    let mode = document.parsed(&section.mode, units::mode);
+    let owner = document.parsed(&section.owner, units::user);
+    let on_restore_failure = section.on_restore_failure.or(OnRestoreFailure::default());
+    if !section.replica.is_written() {
+        document.complain(&location, "has no replica: add [database.replica] with a url");
+    }
+    let sync_interval = section.replica.value.as_ref().and_then(|replica| replica.sync_interval.value);
+    let replica = replica::read(section.replica, document);
     let mut replicate = ReplicateSettings::default();
-    read_replicate(&mut section, &mut replicate);
-    let replica = match section.table("replica") {
-        Some(replica) => replica::read(replica, outside, &mut replicate),
-        None => {
-            if section.written("replica").is_none() {
-                section.complain(&section.place, "has no replica: add [database.replica] with a url");
-            }
-            None
+    if let Some(levels) = section.levels.value.as_ref() {
+        replicate.levels = levels.0.iter().map(|span| span.0).collect();
+        if replicate.levels.len() > 8 || !replicate.levels.is_sorted_by(|shorter, longer| shorter < longer) {
+            let message = "must hold at most 8 spans, each longer than the one before";
+            document.complain_if_written(&section.levels, message);
         }
-    };
-    section.finish(&[
-        ("sync_interval", "belongs into [database.replica]"),
-        ("url", "belongs into [database.replica]"),
-        ("recursive", "does not exist: add an entry for each directory"),
-    ]);
-    let ((At { value: path, place: path_place }, many), replica) = (path?, replica?);
-    let ReadReplica { store, url_place, secret_variables } = replica;
+    }
+    let Checkpoint { bytes, interval } = section.checkpoint.or(Checkpoint::default());
+    replicate.sync_interval = sync_interval.map_or(replicate.sync_interval, |span| span.0);
+    replicate.checkpoint_bytes = bytes.value.map_or(replicate.checkpoint_bytes, |size| size.0);
+    replicate.checkpoint_interval = interval.value.map_or(replicate.checkpoint_interval, |span| span.0);
+    replicate.wal_limit = section.wal_limit.value.map_or(replicate.wal_limit, |size| size.0);
+    replicate.spill_limit = section.spill_limit.value.map_or(replicate.spill_limit, |size| size.0);
+    let snapshot = section.snapshot.or(Snapshot::default()).interval.value;
+    replicate.snapshot_interval = snapshot.map_or(replicate.snapshot_interval, |span| span.0);
+    replicate.retention = retention(section.retention.or(RetentionSection::default()));
+    replicate.on_conflict = section.on_conflict.or(OnConflict::default());
+    let ((path, path_location, directory), ReadReplica { store, url_location, secret_variables }) = (path?, replica?);
     let settings = DatabaseSettings { path, owner, mode, on_restore_failure, replicate, replica: store };
-    Some(Parsed { settings, many, path_place, url_place, secret_variables })
+    Some(Parsed { settings, directory, path_location, url_location, secret_variables })
 }
 
-pub(super) fn database_path(text: &str, working_dir: &Path) -> Result<DbPath, String> {
-    let path = url::absolute(Path::new(text), working_dir);
+fn retention(section: RetentionSection) -> Option<Retention> {
+    let default = Retention::default();
+    let snapshots = section.snapshots.value.map_or(default.snapshots, |span| span.0);
+    let raw = section.l0.value.map_or(default.raw, |span| span.0);
+    section.enabled.or(true).then_some(Retention { snapshots, raw })
+}
+
+/// `path`, or `dir` with `pattern` and `watch`, and the location of the former.
+fn database_path(
+    section: &DatabaseSection,
+    location: &Location,
+    document: &Document<'_>,
+) -> Option<(DbPath, Location, Option<Directory>)> {
+    let DatabaseSection { path, dir, pattern, watch, .. } = section;
+    let parsed_pattern = document.parsed(pattern, Pattern::parse);
+    if path.is_written() && dir.is_written() {
+        let message = "cannot be given together with path: dir is for all databases of a directory";
+        document.complain_if_written(dir, message);
+        return None;
+    }
+    if dir.is_written() {
+        let parsed = document.parsed(dir, |text| match text.contains("://") {
+            true => Err("is no directory of this machine".into()),
+            false => Ok(DbPath::new(document.environment.absolute(text))),
+        })?;
+        let default = || Pattern::parse("*.db").ok().filter(|_| !pattern.is_written());
+        let directory = Directory { pattern: parsed_pattern.or_else(default)?, watch: watch.value.unwrap_or(false) };
+        return Some((parsed, dir.location.clone()?, Some(directory)));
+    }
+    for location in [&pattern.location, &watch.location].into_iter().flatten() {
+        document.complain(location, "belongs to dir, which names a directory of databases");
+    }
+    if !path.is_written() {
+        document.complain(location, "has no path: give the database's file, or dir for all databases of a directory");
+    }
+    let parsed = document.parsed(path, |text| file_path(text, document.environment))?;
+    Some((parsed, path.location.clone()?, None))
+}
+
+fn file_path(text: &str, environment: Environment<'_>) -> Result<DbPath, String> {
+    let path = environment.absolute(text);
     if text.contains("://") {
         return Err("is no file: give the database's path".into());
     }
     if text.ends_with('/') || path.file_name().is_none() {
         return Err(format!("names a directory ({text}), not a database file"));
     }
+    if let Some(problem) = path.file_name().and_then(|name| name_problem(name, false)) {
+        return Err(format!("cannot be replicated: {problem}"));
+    }
     Ok(DbPath::new(path))
 }
 
-fn read_replicate(section: &mut Section<'_, '_>, replicate: &mut ReplicateSettings) {
-    if let Some(checkpoint) = section.table("checkpoint") {
-        read_checkpoint(checkpoint, replicate);
-    }
-    replicate.wal_limit = section.size("wal_limit", 1 << 20..=64 << 30).unwrap_or(replicate.wal_limit);
-    replicate.spill_limit = section.size("spill_limit", 0..=1 << 40).unwrap_or(replicate.spill_limit);
-    if let Some(levels) = section.durations("levels", SHORTEST..=LONGEST) {
-        let rising = levels.value.is_sorted_by(|shorter, longer| shorter < longer);
-        if levels.value.len() > 8 || !rising {
-            section.complain(&levels.place, "must hold at most 8 spans, each longer than the one before");
-        }
-        replicate.levels = levels.value;
-    }
-    if let Some(mut snapshot) = section.table("snapshot") {
-        let interval = snapshot.duration("interval", SHORTEST..=LONGEST).map(|at| at.value);
-        replicate.snapshot_interval = interval.unwrap_or(replicate.snapshot_interval);
-        snapshot.finish(&[("retention", "is written as retention = { snapshots = \"24h\" }")]);
-    }
-    if let Some(retention) = section.table("retention") {
-        replicate.retention = read_retention(retention);
-    }
-    let choices = [("exit", OnConflict::Exit), ("continue", OnConflict::Continue)];
-    replicate.on_conflict = section.choice("on_conflict", &choices).unwrap_or_default();
-}
-
-fn read_retention(mut section: Section<'_, '_>) -> Option<Retention> {
-    let default = Retention::default();
-    let mut span = |key: &str, default| section.duration(key, SHORTEST..=LONGEST).map_or(default, |at| at.value);
-    let retention = Retention { snapshots: span("snapshots", default.snapshots), raw: span("l0", default.raw) };
-    let enabled = section.flag("enabled").unwrap_or(true);
-    section.finish(&[]);
-    enabled.then_some(retention)
-}
-
-fn read_checkpoint(mut section: Section<'_, '_>, replicate: &mut ReplicateSettings) {
-    replicate.checkpoint_bytes = section.size("bytes", 64 << 10..=16 << 30).unwrap_or(replicate.checkpoint_bytes);
-    let interval = section.duration("interval", Duration::from_secs(1)..=Duration::from_secs(86_400));
-    replicate.checkpoint_interval = interval.map_or(replicate.checkpoint_interval, |at| at.value);
-    section.finish(&[]);
-}
-
-pub fn from_pair(path: &Path, url: &str, outside: Outside<'_>) -> Result<Parsed, ConfigError> {
-    let (path_place, url_place) = (Place::option("--db"), Place::option("--replica"));
-    let shown = path.to_str().ok_or_else(|| ConfigError::one(path_place.clone(), "is not valid UTF-8"))?;
-    let path =
-        database_path(shown, outside.working_dir).map_err(|message| ConfigError::one(path_place.clone(), message))?;
+pub fn from_pair(path: &Path, url: &str, environment: Environment<'_>) -> Result<Parsed, ConfigError> {
+    let (path_location, url_location) = (Location::option("--db"), Location::option("--replica"));
+    let path = path.to_str().ok_or_else(|| "is not valid UTF-8".to_owned());
+    let path = path.and_then(|path| file_path(path, environment));
     let settings = DatabaseSettings {
-        path,
+        path: path.map_err(|message| ConfigError::single(path_location.clone(), message))?,
         owner: None,
         mode: None,
         on_restore_failure: OnRestoreFailure::default(),
         replicate: ReplicateSettings::default(),
-        replica: replica::from_url_alone(&url_place, url, outside)?,
+        replica: replica::from_url_alone(&url_location, url, environment)?,
     };
-    Ok(Parsed { settings, many: None, path_place, url_place, secret_variables: Vec::new() })
-}
-
-/// Two databases on one replica, or one database twice. Two writers on one replica would fence each other off.
-pub fn doubles(databases: &[Parsed]) -> Vec<(Place, String)> {
-    let mut found = directory::overlaps(databases);
-    for (index, later) in databases.iter().enumerate() {
-        let both_single = |earlier: &&Parsed| earlier.many.is_none() && later.many.is_none();
-        for earlier in databases.iter().take(index).filter(both_single) {
-            if earlier.settings.path == later.settings.path {
-                let told = format!("is configured twice: {} ({})", later.settings.path, earlier.path_place.short());
-                found.push((later.path_place.clone(), told));
-            }
-            if same_place(&earlier.settings.replica, &later.settings.replica) {
-                let told = format!(
-                    "is the replica of {} already ({}): every database needs a path of its own",
-                    earlier.settings.path,
-                    earlier.url_place.short()
-                );
-                found.push((later.url_place.clone(), told));
-            }
-        }
-        if Path::new(&later.settings.replica.path) == later.settings.path.as_path() {
-            found.push((later.url_place.clone(), "is the database's own path: name another directory".into()));
-        }
-    }
-    found
-}
-
-fn same_place(a: &StoreSettings, b: &StoreSettings) -> bool {
-    a.same_service(b) && a.path == b.path
+    Ok(Parsed { settings, directory: None, path_location, url_location, secret_variables: Vec::new() })
 }

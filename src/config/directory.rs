@@ -1,14 +1,12 @@
 //! `[[database]]` with `dir`: all databases of a directory, each with a replica of its own under one prefix. Which names are
 //! databases, what the settings of each are, and which entries are in each other's way. Pure.
 
-use super::database::Parsed;
-use super::problem::Place;
-use super::section::{At, Section};
-use super::{DatabaseSettings, url};
-use crate::model::DbPath;
+use super::settings::DatabaseSettings;
 use crate::model::db_path::SIDE_SUFFIXES;
+use crate::model::{DbPath, NameProblem, name_problem};
 use crate::store::Scheme;
-use std::path::{Path, PathBuf};
+use std::ffi::OsStr;
+use std::path::PathBuf;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DirectorySettings {
@@ -21,8 +19,13 @@ pub struct DirectorySettings {
 }
 
 impl DirectorySettings {
-    pub(super) fn new(many: Many, each: DatabaseSettings) -> DirectorySettings {
-        DirectorySettings { dir: each.path.as_path().to_owned(), pattern: many.pattern, watch: many.watch, each }
+    pub(super) fn new(directory: Directory, each: DatabaseSettings) -> DirectorySettings {
+        DirectorySettings {
+            dir: each.path.as_path().to_owned(),
+            pattern: directory.pattern,
+            watch: directory.watch,
+            each,
+        }
     }
 
     /// The settings that all of them share.
@@ -33,6 +36,11 @@ impl DirectorySettings {
     /// Whether a file, or a replica, of this name is one of its databases.
     pub fn takes(&self, name: &str) -> bool {
         is_database_name(name) && self.pattern.matches(name)
+    }
+
+    /// Why one of its databases cannot be replicated under this name.
+    pub fn problem(&self, name: &OsStr) -> Option<NameProblem> {
+        name_problem(name, matches!(self.each.replica.scheme, Scheme::S3 | Scheme::Gs | Scheme::Abs))
     }
 
     pub fn database(&self, name: &str) -> DatabaseSettings {
@@ -77,113 +85,37 @@ impl Pattern {
 
     pub fn matches(&self, name: &str) -> bool {
         let (pattern, name): (Vec<char>, Vec<char>) = (self.0.chars().collect(), name.chars().collect());
-        // Places in the pattern that the name so far may have led to.
-        let mut places = vec![false; pattern.len() + 1];
-        let step_over_stars = |places: &mut Vec<bool>| {
+        // Positions in the pattern that the name so far may have reached.
+        let mut positions = vec![false; pattern.len() + 1];
+        let step_over_stars = |positions: &mut Vec<bool>| {
             for (index, wanted) in pattern.iter().enumerate() {
-                if *wanted == '*' && places.get(index) == Some(&true) {
-                    places.get_mut(index + 1).into_iter().for_each(|next| *next = true);
+                if *wanted == '*' && positions.get(index) == Some(&true) {
+                    positions.get_mut(index + 1).into_iter().for_each(|next| *next = true);
                 }
             }
         };
-        places.first_mut().into_iter().for_each(|first| *first = true);
-        step_over_stars(&mut places);
+        positions.first_mut().into_iter().for_each(|first| *first = true);
+        step_over_stars(&mut positions);
         for letter in &name {
             let mut next = vec![false; pattern.len() + 1];
-            for (index, wanted) in pattern.iter().enumerate().filter(|(index, _)| places.get(*index) == Some(&true)) {
+            for (index, wanted) in pattern.iter().enumerate().filter(|(index, _)| positions.get(*index) == Some(&true))
+            {
                 let to = if *wanted == '*' { index } else { index + 1 };
                 if *wanted == '*' || *wanted == '?' || wanted == letter {
-                    next.get_mut(to).into_iter().for_each(|place| *place = true);
+                    next.get_mut(to).into_iter().for_each(|position| *position = true);
                 }
             }
             step_over_stars(&mut next);
-            places = next;
+            positions = next;
         }
-        places.last() == Some(&true)
+        positions.last() == Some(&true)
     }
 }
 
-/// What makes an entry one for many databases.
-pub struct Many {
+/// What `[[database]]` with `dir` has and one with `path` has not.
+pub struct Directory {
     pub pattern: Pattern,
     pub watch: bool,
-}
-
-/// `path`, or `dir` with `pattern` and `watch`: where the entry's databases are.
-pub fn place(section: &mut Section<'_, '_>, working_dir: &Path) -> Option<(At<DbPath>, Option<Many>)> {
-    let (path, dir) = (section.text("path"), section.text("dir"));
-    let pattern = section.parsed("pattern", Pattern::parse).map(|at| at.value);
-    let watch = section.flag("watch");
-    let written = |section: &Section<'_, '_>, key: &str| section.written(key);
-    if let (Some(_), Some(place)) = (written(section, "path"), written(section, "dir")) {
-        section.complain(&place, "cannot be given together with path: dir is for all databases of a directory");
-        return None;
-    }
-    if written(section, "dir").is_none() {
-        for place in ["pattern", "watch"].iter().filter_map(|key| section.written(key)) {
-            section.complain(&place, "belongs to dir, which names a directory of databases");
-        }
-        if written(section, "path").is_none() {
-            section.complain(
-                &section.place,
-                "has no path: give the database's file, or dir for all databases of a directory",
-            );
-        }
-        let path = path?;
-        return match super::database::database_path(&path.value.text, working_dir) {
-            Ok(value) => Some((At { value, place: path.place }, None)),
-            Err(message) => {
-                section.complain(&path.place, message);
-                None
-            }
-        };
-    }
-    let dir = dir?;
-    if dir.value.text.contains("://") {
-        section.complain(&dir.place, "is no directory of this machine");
-        return None;
-    }
-    let value = DbPath::new(url::absolute(Path::new(&dir.value.text), working_dir));
-    let pattern = pattern.or_else(|| Pattern::parse("*.db").ok().filter(|_| written(section, "pattern").is_none()))?;
-    Some((At { value, place: dir.place }, Some(Many { pattern, watch: watch.unwrap_or(false) })))
-}
-
-/// A database that two entries would replicate, or replicas inside of each other.
-pub fn overlaps(databases: &[Parsed]) -> Vec<(Place, String)> {
-    let mut found = Vec::new();
-    for (index, later) in databases.iter().enumerate() {
-        for earlier in databases.iter().take(index).filter(|earlier| earlier.many.is_some() || later.many.is_some()) {
-            let (a, b) = (earlier.settings.path.as_path(), later.settings.path.as_path());
-            let both = match (&earlier.many, &later.many) {
-                (Some(_), Some(_)) => a == b,
-                (Some(many), None) => holds(a, many, b),
-                (None, Some(many)) => holds(b, many, a),
-                (None, None) => false,
-            };
-            if both {
-                let told = format!(
-                    "overlaps with {} ({}): a database would be there twice",
-                    a.display(),
-                    earlier.path_place.short()
-                );
-                found.push((later.path_place.clone(), told));
-            }
-            let (a, b) = (&earlier.settings.replica, &later.settings.replica);
-            let same_service = a.same_service(b);
-            let (from, to) = (Path::new(&a.path), Path::new(&b.path));
-            if same_service && (from.starts_with(to) || to.starts_with(from)) {
-                let told =
-                    format!("overlaps with {} ({}): give each a prefix of its own", a.url, earlier.url_place.short());
-                found.push((later.url_place.clone(), told));
-            }
-        }
-    }
-    found
-}
-
-fn holds(dir: &Path, many: &Many, path: &Path) -> bool {
-    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    path.parent() == Some(dir) && many.pattern.matches(name)
 }
 
 #[cfg(test)]

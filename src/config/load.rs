@@ -1,8 +1,9 @@
 //! Finds the configuration file and reads it. The only part of `config` that looks at the disk on its own.
 
-use super::parse::{Additions, Checked, Purpose, parse, parse_litestream};
-use super::problem::{ConfigError, Place};
-use super::reader::Outside;
+use super::checked::Checked;
+use super::environment::Environment;
+use super::parse::{Additions, Purpose, parse, parse_litestream};
+use super::problem::{ConfigError, Location};
 use std::ffi::OsString;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -22,8 +23,8 @@ enum Search {
     Only(PathBuf),
     /// The first of these that exists, or an error.
     First(Vec<PathBuf>),
-    /// No file is wanted: the command line has it all.
-    Nowhere,
+    /// The command line names the databases: no file is read.
+    NoFile,
 }
 
 fn search(explicit: Option<&Path>, has_pairs: bool, env: &dyn Fn(&str) -> Option<OsString>) -> Search {
@@ -31,7 +32,7 @@ fn search(explicit: Option<&Path>, has_pairs: bool, env: &dyn Fn(&str) -> Option
         return Search::Only(file.to_owned());
     }
     if has_pairs {
-        return Search::Nowhere;
+        return Search::NoFile;
     }
     match env("LITEVISOR_CONFIG").filter(|value| !value.is_empty()) {
         Some(file) => Search::Only(file.into()),
@@ -43,45 +44,44 @@ pub fn load(
     explicit: Option<&Path>,
     additions: &Additions,
     purpose: Purpose,
-    outside: Outside<'_>,
+    environment: Environment<'_>,
 ) -> Result<Loaded, ConfigError> {
-    let found = match search(explicit, !additions.pairs.is_empty(), outside.env) {
-        Search::Nowhere => None,
-        Search::Only(file) => Some((read(&file, outside)?.ok_or_else(|| missing(&file))?, file)),
-        Search::First(candidates) => first(&candidates, purpose, outside)?,
+    let source = match search(explicit, !additions.pairs.is_empty(), environment.variable) {
+        Search::NoFile => None,
+        Search::Only(file) => Some((read(&file, environment)?.ok_or_else(|| missing(&file))?, file)),
+        Search::First(candidates) => first(&candidates, purpose, environment)?,
     };
-    let source = found.as_ref().map(|(text, file)| (text.as_str(), file.as_path()));
-    let checked = match source {
-        Some(source) if is_litestream(source.1) => parse_litestream(source, additions, purpose, outside)?,
-        source => parse(source, additions, purpose, outside)?,
+    let checked = match source.as_ref().map(|(text, file)| (text.as_str(), file.as_path())) {
+        Some(source) if is_litestream(source.1) => parse_litestream(source, additions, purpose, environment)?,
+        source => parse(source, additions, purpose, environment)?,
     };
-    Ok(Loaded { checked, file: found.map(|(_, file)| file) })
+    Ok(Loaded { checked, file: source.map(|(_, file)| file) })
 }
 
 fn first(
     candidates: &[PathBuf],
     purpose: Purpose,
-    outside: Outside<'_>,
+    environment: Environment<'_>,
 ) -> Result<Option<(String, PathBuf)>, ConfigError> {
     for file in candidates {
-        if let Some(text) = read(file, outside)? {
+        if let Some(text) = read(file, environment)? {
             return Ok(Some((text, file.clone())));
         }
     }
     if purpose == Purpose::Ask {
         return Ok(None);
     }
-    let looked: Vec<String> = candidates.iter().map(|file| file.display().to_string()).collect();
-    let mut told = format!(
+    let names: Vec<String> = candidates.iter().map(|file| file.display().to_string()).collect();
+    let mut message = format!(
         "no configuration found: $LITEVISOR_CONFIG is not set, and there is no {}. Name a file with --config",
-        looked.join(" and no ")
+        names.join(" and no ")
     );
     if purpose == Purpose::Run {
-        told.push_str(
+        message.push_str(
             ", or do without one:\n  litevisor run --db /data/app.db --replica s3://bucket/app -- /usr/bin/app",
         );
     }
-    Err(ConfigError::one(Place::default(), told))
+    Err(ConfigError::single(Location::default(), message))
 }
 
 /// Litestream's configurations are YAML, ours are not.
@@ -90,25 +90,25 @@ fn is_litestream(file: &Path) -> bool {
 }
 
 /// A file that `litevisor import` names, as text.
-pub fn read_text(file: &Path, outside: Outside<'_>) -> Result<String, ConfigError> {
-    read(file, outside)?.ok_or_else(|| missing(file))
+pub fn read_text(file: &Path, environment: Environment<'_>) -> Result<String, ConfigError> {
+    read(file, environment)?.ok_or_else(|| missing(file))
 }
 
 /// None: there is no such file.
-fn read(file: &Path, outside: Outside<'_>) -> Result<Option<String>, ConfigError> {
-    let place = || Place { file: Some(file.to_owned()), ..Place::default() };
-    match (outside.read)(&outside.working_dir.join(file)) {
+fn read(file: &Path, environment: Environment<'_>) -> Result<Option<String>, ConfigError> {
+    let fail = |message: &str| Err(ConfigError::single(Location::file(file), message));
+    match (environment.read)(&environment.working_dir.join(file)) {
         Ok(bytes) => match String::from_utf8(bytes) {
             Ok(text) => Ok(Some(text)),
-            Err(_) => Err(ConfigError::one(place(), "is not valid UTF-8")),
+            Err(_) => fail("is not valid UTF-8"),
         },
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(ConfigError::one(place(), format!("cannot be read: {error}"))),
+        Err(error) => fail(&format!("cannot be read: {error}")),
     }
 }
 
 fn missing(file: &Path) -> ConfigError {
-    ConfigError::one(Place { file: Some(file.to_owned()), ..Place::default() }, "does not exist")
+    ConfigError::single(Location::file(file), "does not exist")
 }
 
 #[cfg(test)]
@@ -126,7 +126,7 @@ mod tests {
             (None, false, &none as &dyn Fn(&str) -> Option<OsString>, usual.clone()),
             (None, false, &empty, usual),
             (None, false, &named, Search::Only("/env.toml".into())),
-            (None, true, &named, Search::Nowhere),
+            (None, true, &named, Search::NoFile),
             (explicit, false, &named, Search::Only("x.toml".into())),
             (explicit, true, &named, Search::Only("x.toml".into())),
         ] {

@@ -1,19 +1,25 @@
 //! The whole configuration: the file's sections and what the command line adds → a checked `Config`.
 
-use super::database::{self, Parsed};
-use super::litestream::{self, Converted, Origin};
-use super::platform::PlatformTold;
-use super::problem::{ConfigError, Place, Problem};
-use super::reader::{Outside, Reader};
-use super::section::{At, Section};
-use super::{
-    Config, DirectorySettings, LogFormat, LogLevel, LogSettings, ShutdownSettings, app, budget, platform, status,
-};
+use super::app::{self, AppSection};
+use super::checked::{Checked, Config};
+use super::database::{self, DatabaseSection, Parsed};
+use super::directory::DirectorySettings;
+use super::document::{Document, Origin};
+use super::environment::Environment;
+use super::litestream::{self, Converted};
+use super::overlap::overlaps;
+use super::platform;
+use super::problem::{ConfigError, Location};
+use super::replica::credential_variables;
+use super::settings::{LogFormat, LogLevel, LogSettings, StatusSettings};
+use super::shutdown::{self, ShutdownSection};
+use super::status::{self, StatusSection};
+use super::values::{Count, DAY, Key, Span, Tables};
 use crate::restore::RestoreSettings;
+use serde::Deserialize;
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
-use toml::de::DeTable;
 
 /// What the command needs, and therefore what may be missing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,13 +28,13 @@ pub enum Purpose {
     Run,
     /// Needs databases.
     Databases,
-    /// Shows what there is.
+    /// Shows the configuration.
     Check,
-    /// Asks a running supervisor: what is configured says where, but no file is needed.
+    /// Asks a running supervisor: the configuration says on which socket, but no file is needed.
     Ask,
 }
 
-/// What the command line says beside the file.
+/// What the command line adds to the file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Additions {
     /// Replaces `[app] command` unless empty.
@@ -37,14 +43,30 @@ pub struct Additions {
     pub pairs: Vec<(PathBuf, String)>,
 }
 
-/// A configuration that can be used, and what should be said about it loudly.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Checked {
-    pub config: Config,
-    /// `[app] user`, also where no command is known: restored files are to be the app's.
-    pub app_user: Option<String>,
-    pub warnings: Vec<String>,
-    pub platform: PlatformTold,
+/// supervisor.toml. A new section is a field here, with a struct of its keys.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct File {
+    app: Key<AppSection>,
+    shutdown: Key<ShutdownSection>,
+    restore: Key<RestoreSection>,
+    database: Key<Tables<DatabaseSection>>,
+    log: Key<LogSection>,
+    status: Key<StatusSection>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct RestoreSection {
+    timeout: Key<Span<1_000, DAY>>,
+    parallelism: Key<Count<1, 64>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct LogSection {
+    level: Key<LogLevel>,
+    format: Key<LogFormat>,
 }
 
 /// `file` is the text of the configuration file and its name for messages; None: the command line alone.
@@ -52,157 +74,117 @@ pub fn parse(
     file: Option<(&str, &Path)>,
     additions: &Additions,
     purpose: Purpose,
-    outside: Outside<'_>,
+    environment: Environment<'_>,
 ) -> Result<Checked, ConfigError> {
-    parse_made(file, &[], additions, purpose, outside)
+    parse_converted(file, &[], additions, purpose, environment)
 }
 
-/// The same of a Litestream configuration: its text becomes one of ours, problems are told of its own lines.
+/// The same of a Litestream configuration, which is converted first. Problems name its lines and keys.
 pub fn parse_litestream(
     (text, name): (&str, &Path),
     additions: &Additions,
     purpose: Purpose,
-    outside: Outside<'_>,
+    environment: Environment<'_>,
 ) -> Result<Checked, ConfigError> {
-    let Converted { text, origins, warnings } = litestream::convert(text, name, outside.env)?;
-    let mut checked = parse_made(Some((&text, name)), &origins, additions, purpose, outside)?;
+    let Converted { text, origins, warnings } = litestream::convert(text, name, environment.variable)?;
+    let mut checked = parse_converted(Some((&text, name)), &origins, additions, purpose, environment)?;
     checked.warnings.extend(warnings);
     Ok(checked)
 }
 
-fn parse_made(
+fn parse_converted(
     file: Option<(&str, &Path)>,
     origins: &[Origin],
     additions: &Additions,
     purpose: Purpose,
-    outside: Outside<'_>,
+    environment: Environment<'_>,
 ) -> Result<Checked, ConfigError> {
     let (text, name) = file.unwrap_or(("", Path::new("")));
-    let reader = Reader::new(outside, name, text, origins);
-    let (table, mistakes) = DeTable::parse_recoverable(text);
-    if !mistakes.is_empty() {
-        let problem = |mistake: &toml::de::Error| Problem {
-            place: reader.place(mistake.span().map_or(0, |span| span.start), String::new()),
-            message: mistake.message().lines().collect::<Vec<_>>().join(", "),
-        };
-        let mut problems: Vec<Problem> = mistakes.iter().map(problem).collect();
-        // One slip makes several mistakes for the parser: the first of a line tells it.
-        problems.dedup_by_key(|problem| problem.place.line);
-        return Err(ConfigError::new(problems));
-    }
-    let mut root = Section::root(&reader, table.into_inner());
-    let app = app::read(root.table("app"), &additions.command, outside.working_dir);
-    let platform = platform::recognise(outside.env);
-    let (shutdown, grace_given) = shutdown(root.table("shutdown"), platform::default_grace(platform), &reader);
-    let restore = restore(root.table("restore"));
-    let mut databases: Vec<Parsed> =
-        root.tables("database").into_iter().filter_map(|section| database::read(section, outside)).collect();
-    let log = log(root.table("log"));
-    let status = status::read(root.table("status"), outside.working_dir);
-    root.finish(&[]);
+    let (document, root) = Document::parse(text, name, origins, environment)?;
+    let File { app, shutdown, restore, database, log, status } = document.read(&root);
+    let app = app::read(app.or(AppSection::default()), &additions.command, &document);
+    let platform = platform::recognise(environment.variable);
+    let default_grace = platform::default_grace(platform, environment.variable);
+    let (shutdown, has_grace) = shutdown::read(shutdown, default_grace, &document);
+    let restore = restore_settings(restore.or(RestoreSection::default()));
+    let sections = database.value.into_iter().flat_map(|tables| tables.0);
+    let mut databases: Vec<Parsed> = sections.filter_map(|section| database::read(section, &document)).collect();
+    let LogSection { level, format } = log.or(LogSection::default());
+    let log = LogSettings { level: level.or(LogLevel::default()), format: format.or(LogFormat::default()) };
+    let status = status::read(status.or(StatusSection::default()), &document);
 
     let mut problems = Vec::new();
     for (path, url) in &additions.pairs {
-        match database::from_pair(path, url, outside) {
+        match database::from_pair(path, url, environment) {
             Ok(parsed) => databases.push(parsed),
             Err(error) => problems.extend(error.problems),
         }
     }
-    for (place, message) in database::doubles(&databases) {
-        reader.complain(&place, message);
+    for (location, message) in overlaps(&databases) {
+        document.complain(&location, message);
     }
-    problems.extend(reader.into_problems());
+    problems.extend(document.into_problems());
     if !problems.is_empty() {
         return Err(ConfigError::new(problems));
     }
-    let warnings = check_purpose(purpose, file.map(|(_, name)| name), app.command.is_empty(), databases.is_empty())?;
-    let platform = platform::told(platform, shutdown.grace, grace_given);
-    let app_user = app.user.clone();
-    let app_rules = app.rules.clone();
-    let app = (!app.command.is_empty()).then(|| app::settings(app, &databases));
+    let has_command = !app.settings.command.is_empty();
+    let warnings = check_purpose(purpose, file.map(|(_, name)| name), has_command, !databases.is_empty())?;
+    let mut platform = platform::report(platform, shutdown.grace, has_grace, environment.variable);
+    platform.refusal = platform.refusal.filter(|_| !databases.is_empty());
+    let secret_variables = if app.pass_credentials { Vec::new() } else { secret_variables(&databases, &status) };
+    let app_user = app.settings.user.clone();
+    let mut settings = app.settings;
+    // A variable that the configuration gives to the app by its name stays.
+    let is_given = |name: &OsString| settings.env.iter().any(|(given, _)| given == name);
+    settings.env_remove = secret_variables.iter().filter(|name| !is_given(name)).cloned().collect();
     let (mut single, mut directories) = (Vec::new(), Vec::new());
-    for Parsed { settings, many, .. } in databases {
-        match many {
+    for Parsed { settings, directory, .. } in databases {
+        match directory {
             None => single.push(settings),
-            Some(many) => directories.push(DirectorySettings::new(many, settings)),
+            Some(directory) => directories.push(DirectorySettings::new(directory, settings)),
         }
     }
+    let (app, app_rules) = (has_command.then_some(settings), app.rules);
     let config = Config { app, app_rules, shutdown, restore, databases: single, directories, log, status };
-    Ok(Checked { config, app_user, warnings, platform })
+    Ok(Checked { config, app_user, warnings, secret_variables, platform })
+}
+
+/// The variables that carry credentials to litevisor. Without a replica of that kind, the usual names are the app's own.
+fn secret_variables(databases: &[Parsed], status: &StatusSettings) -> Vec<OsString> {
+    let usual = databases.iter().flat_map(|parsed| credential_variables(parsed.settings.replica.scheme));
+    let mut names: BTreeSet<&str> = usual.copied().collect();
+    names.extend(databases.iter().flat_map(|parsed| parsed.secret_variables.iter().map(String::as_str)));
+    names.extend(status.token_variables.iter().map(String::as_str));
+    names.into_iter().map(OsString::from).collect()
 }
 
 /// What this command cannot do without.
 fn check_purpose(
     purpose: Purpose,
     file: Option<&Path>,
-    no_command: bool,
-    no_databases: bool,
+    has_command: bool,
+    has_databases: bool,
 ) -> Result<Vec<String>, ConfigError> {
-    let place = Place { file: file.map(Path::to_owned), ..Place::default() };
-    if purpose == Purpose::Run && no_command {
-        let told = "there is no command to run: put it after \"--\", or give command in [app]";
-        return Err(ConfigError::one(place, told));
+    let fail = |message: &str| Err(ConfigError::single(file.map(Location::file).unwrap_or_default(), message));
+    if purpose == Purpose::Run && !has_command {
+        return fail("there is no command to run: put it after \"--\", or give command in [app]");
     }
-    match (purpose, no_databases) {
-        (_, false) => Ok(Vec::new()),
-        (Purpose::Ask, true) => Ok(Vec::new()),
-        (Purpose::Run | Purpose::Check, true) => Ok(vec![
+    match purpose {
+        _ if has_databases => Ok(Vec::new()),
+        Purpose::Ask => Ok(Vec::new()),
+        Purpose::Run | Purpose::Check => Ok(vec![
             "no [[database]] is configured: NOTHING IS RESTORED AND NOTHING IS REPLICATED, litevisor only supervises \
              the app"
                 .into(),
         ]),
-        (Purpose::Databases, true) => {
-            Err(ConfigError::one(place, "there is no [[database]]: add one with its path and replica"))
-        }
+        Purpose::Databases => fail("there is no [[database]]: add one with its path and replica"),
     }
 }
 
-/// The settings, and whether the grace was given.
-fn shutdown(section: Option<Section<'_, '_>>, default: Duration, reader: &Reader<'_>) -> (ShutdownSettings, bool) {
-    let day = Duration::from_secs(86_400);
-    let (mut grace, mut app_timeout, mut pre_sync) = (None, None, None);
-    let mut place = Place::option("shutdown");
-    if let Some(mut section) = section {
-        place = section.place.clone();
-        grace = section.duration("grace", Duration::from_secs(1)..=day);
-        app_timeout = section.duration("app_timeout", Duration::ZERO..=day);
-        pre_sync = section.duration("pre_sync_timeout", Duration::ZERO..=day);
-        section.finish(&[]);
-    }
-    let value = |at: &Option<At<Duration>>| at.as_ref().map(|at| at.value);
-    let whole = value(&grace).unwrap_or(default);
-    let given = grace.is_some();
-    let settings = budget::split(whole, value(&app_timeout), value(&pre_sync)).unwrap_or_else(|(key, message)| {
-        // The named key when it is written; a default that does not fit is the whole's fault.
-        let written = match key {
-            "app_timeout" => app_timeout.or(grace),
-            "pre_sync_timeout" => pre_sync,
-            _ => grace,
-        };
-        let at = written.map_or(place, |at| at.place);
-        reader.complain(&at.with_key(format!("shutdown.{key}")), message);
-        ShutdownSettings { grace: whole, app_timeout: whole, pre_sync_timeout: whole }
-    });
-    (settings, given)
-}
-
-fn restore(section: Option<Section<'_, '_>>) -> RestoreSettings {
+fn restore_settings(section: RestoreSection) -> RestoreSettings {
     let mut settings = RestoreSettings::default();
-    let Some(mut section) = section else { return settings };
-    let timeout = section.duration("timeout", Duration::from_secs(1)..=Duration::from_secs(86_400));
-    settings.timeout = timeout.map_or(settings.timeout, |at| at.value);
-    if let Some(parallelism) = section.count("parallelism", 1..=64) {
-        settings.parallelism = usize::try_from(parallelism).unwrap_or(settings.parallelism);
-    }
-    section.finish(&[]);
-    settings
-}
-
-fn log(section: Option<Section<'_, '_>>) -> LogSettings {
-    let mut settings = LogSettings::default();
-    let Some(mut section) = section else { return settings };
-    settings.level = section.choice("level", &LogLevel::NAMES).unwrap_or(settings.level);
-    settings.format = section.choice("format", &LogFormat::NAMES).unwrap_or(settings.format);
-    section.finish(&[]);
+    settings.timeout = section.timeout.value.map_or(settings.timeout, |span| span.0);
+    let parallelism = section.parallelism.value.and_then(|count| usize::try_from(count.0).ok());
+    settings.parallelism = parallelism.unwrap_or(settings.parallelism);
     settings
 }

@@ -26,6 +26,7 @@ impl Platform {
 
 /// The first that fits counts: where one runs inside of another, the one with the shorter time stands first.
 ///
+/// * Railway: SIGKILL follows SIGTERM after RAILWAY_DEPLOYMENT_DRAINING_SECONDS, by default at once (deployment teardown).
 /// * Fly.io: `kill_signal` INT, `kill_timeout` 5 s (fly.toml reference; at most 300 s).
 /// * Cloud Run: SIGTERM, 10 s, not configurable, for services, jobs and worker pools (container runtime contract). Knative sets
 ///   K_SERVICE inside of Kubernetes, too.
@@ -33,7 +34,8 @@ impl Platform {
 /// * Azure Container Apps: `terminationGracePeriodSeconds` 30 s, at most 600 s (template reference).
 /// * Kubernetes: `terminationGracePeriodSeconds` 30 s (pod lifecycle); preStop runs inside of it.
 /// * systemd: `TimeoutStopSec` 90 s (systemd-system.conf); INVOCATION_ID is set for every unit (systemd.exec).
-const PLATFORMS: [Platform; 9] = [
+const PLATFORMS: [Platform; 10] = [
+    platform(RAILWAY, &["RAILWAY_SERVICE_ID"], 10, None, None),
     platform("Fly.io", &["FLY_APP_NAME"], 5, Some(300), Some("SIGINT")),
     platform("Knative", &["K_SERVICE", "KUBERNETES_SERVICE_HOST"], 10, None, None),
     platform("Cloud Run", &["K_SERVICE"], 10, Some(10), None),
@@ -44,6 +46,10 @@ const PLATFORMS: [Platform; 9] = [
     platform("Kubernetes", &["KUBERNETES_SERVICE_HOST"], 30, None, None),
     platform("systemd", &["INVOCATION_ID"], 90, None, None),
 ];
+
+const RAILWAY: &str = "Railway";
+/// In seconds; it can be set as one of the service's variables.
+const DRAINING: &str = "RAILWAY_DEPLOYMENT_DRAINING_SECONDS";
 
 /// What `docker stop` and `podman stop` grant.
 const UNKNOWN: Duration = Duration::from_secs(10);
@@ -63,28 +69,48 @@ pub fn recognise(env: &dyn Fn(&str) -> Option<OsString>) -> Option<&'static Plat
 }
 
 /// The default of `shutdown.grace`.
-pub fn default_grace(platform: Option<&Platform>) -> Duration {
-    platform.map_or(UNKNOWN, Platform::grace)
+pub fn default_grace(platform: Option<&Platform>, env: &dyn Fn(&str) -> Option<OsString>) -> Duration {
+    let granted = platform.map_or(UNKNOWN, Platform::grace);
+    match platform {
+        Some(platform) if platform.name == RAILWAY => draining(env).filter(|span| !span.is_zero()).unwrap_or(granted),
+        _ => granted,
+    }
+}
+
+/// What Railway grants, when it was set.
+fn draining(env: &dyn Fn(&str) -> Option<OsString>) -> Option<Duration> {
+    env(DRAINING)?.to_str()?.trim().parse().ok().map(Duration::from_secs)
 }
 
 /// What is said of it when something is to be started.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PlatformTold {
+pub struct PlatformReport {
     pub line: String,
     /// The platform will not wait for as long as it is configured.
     pub warning: Option<String>,
+    /// This machine must not have the databases.
+    pub refusal: Option<String>,
 }
 
-pub fn told(platform: Option<&Platform>, grace: Duration, configured: bool) -> PlatformTold {
+pub fn report(
+    platform: Option<&Platform>,
+    grace: Duration,
+    configured: bool,
+    env: &dyn Fn(&str) -> Option<OsString>,
+) -> PlatformReport {
     use super::units::show_duration as show;
     let as_configured = if configured { " as configured" } else { "" };
     let Some(platform) = platform else {
         let line = format!("platform: none that is known here, grace {}{as_configured}", show(grace));
-        return PlatformTold { line, warning: None };
+        return PlatformReport { line, warning: None, refusal: None };
     };
     let signal = platform.signal.map(|signal| format!(", stops with {signal}")).unwrap_or_default();
     let line = format!("platform: {}, grace {}{as_configured}{signal}", platform.name, show(grace));
-    let most = platform.most.map(Duration::from_secs).filter(|most| grace > *most);
+    if platform.name == RAILWAY && draining(env).is_none_or(|granted| granted.is_zero()) {
+        return PlatformReport { line, warning: Some(NO_GRACE.into()), refusal: None };
+    }
+    let most = platform.most.map(Duration::from_secs);
+    let most = if platform.name == RAILWAY { draining(env) } else { most }.filter(|most| grace > *most);
     let warning = most.map(|most| {
         let (name, grace, most) = (platform.name, show(grace), show(most));
         format!(
@@ -92,7 +118,22 @@ pub fn told(platform: Option<&Platform>, grace: Duration, configured: bool) -> P
              replica by then is lost; set it to {most} or less"
         )
     });
-    PlatformTold { line, warning }
+    PlatformReport { line, warning, refusal: release_machine(platform, env) }
+}
+
+const NO_GRACE: &str = "Railway kills everything right after its stop signal: there is no last flush, and commits of the last \
+    second are lost at every deployment. Set RAILWAY_DEPLOYMENT_DRAINING_SECONDS to 15 or more among the service's variables";
+
+/// Fly.io runs `release_command` in the same image, through the same entrypoint, on a machine of its own, while the app's
+/// machine still owns the databases. What it writes would take the replica from that one.
+fn release_machine(platform: &Platform, env: &dyn Fn(&str) -> Option<OsString>) -> Option<String> {
+    let release = platform.name == "Fly.io" && env("RELEASE_COMMAND").is_some_and(|value| value == "1");
+    release.then(|| {
+        "this is the machine of Fly.io's release_command (RELEASE_COMMAND=1): it has no volume, and the app's machine owns the \
+         replica, which would be taken from it. Migrate where the app is started (`sh -c \"migrate && exec app\"`), or run a \
+         command that needs no database without litevisor (release_command with an absolute path and another entrypoint)"
+            .to_owned()
+    })
 }
 
 #[cfg(test)]
@@ -105,6 +146,7 @@ mod tests {
             (vec![], None, 10),
             (vec!["HOME"], None, 10),
             (vec!["FLY_APP_NAME"], Some("Fly.io"), 5),
+            (vec!["RAILWAY_SERVICE_ID"], Some("Railway"), 10),
             (vec!["K_SERVICE"], Some("Cloud Run"), 10),
             (vec!["CLOUD_RUN_JOB"], Some("Cloud Run job"), 10),
             (vec!["CLOUD_RUN_WORKER_POOL"], Some("Cloud Run worker pool"), 10),
@@ -118,7 +160,7 @@ mod tests {
             let env = |name: &str| set.contains(&name).then(|| OsString::from("x"));
             let found = recognise(&env);
             assert_eq!(found.map(|found| found.name), name, "{set:?}");
-            assert_eq!(default_grace(found), Duration::from_secs(seconds), "{set:?}");
+            assert_eq!(default_grace(found, &env), Duration::from_secs(seconds), "{set:?}");
         }
     }
 
@@ -133,8 +175,39 @@ mod tests {
             (found("Fly.io"), 5, false, "platform: Fly.io, grace 5s, stops with SIGINT", false),
             (found("Kubernetes"), 3600, true, "platform: Kubernetes, grace 1h as configured", false),
         ] {
-            let found = told(platform, Duration::from_secs(seconds), configured);
+            let found = report(platform, Duration::from_secs(seconds), configured, &|_| None);
             assert_eq!((found.line.as_str(), found.warning.is_some()), (line, warned));
+        }
+    }
+
+    #[test]
+    fn railway_grants_what_was_asked_for() {
+        let railway = PLATFORMS.iter().find(|platform| platform.name == RAILWAY);
+        for (draining, grace, warned) in [
+            (None, 10, true),
+            (Some("0"), 10, true),
+            (Some("x"), 10, true),
+            (Some("15"), 15, false),
+            (Some("3"), 3, false),
+        ] {
+            let env = |name: &str| draining.filter(|_| name == DRAINING).map(OsString::from);
+            let default = default_grace(railway, &env);
+            assert_eq!(default, Duration::from_secs(grace), "{draining:?}");
+            assert_eq!(report(railway, default, false, &env).warning.is_some(), warned, "{draining:?}");
+            let longer = report(railway, default + Duration::from_secs(1), true, &env);
+            assert!(longer.warning.is_some(), "{draining:?}");
+        }
+    }
+
+    #[test]
+    fn a_release_machine_owns_nothing() {
+        let fly = PLATFORMS.iter().find(|platform| platform.name == "Fly.io");
+        for (platform, value, refused) in
+            [(fly, Some("1"), true), (fly, None, false), (fly, Some(""), false), (None, Some("1"), false)]
+        {
+            let env = |name: &str| value.filter(|_| name == "RELEASE_COMMAND").map(OsString::from);
+            let found = report(platform, Duration::from_secs(5), false, &env).refusal;
+            assert_eq!(found.is_some(), refused, "{value:?}: {found:?}");
         }
     }
 }

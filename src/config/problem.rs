@@ -1,39 +1,42 @@
 //! What is wrong with a configuration, and where. Never holds a secret's value.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::Path;
 
-/// One thing to mend.
+/// One error in the configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    pub place: Place,
-    /// The rest of a sentence that begins with the key: "is no duration …", "unknown key …".
+    pub location: Location,
+    /// The rest of a sentence that begins with the key: "is no duration …", "is an unknown key …".
     pub message: String,
 }
 
-/// Where a value was written: file and line, or the command line.
+/// Where a value is written: file, line and key, or an option of the command line.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Place {
+pub struct Location {
     /// None: the command line or the environment.
-    pub file: Option<PathBuf>,
-    /// 1 is the first line; 0 where no line can be told.
+    pub file: Option<String>,
+    /// 1 is the first line; 0 if the line is not known.
     pub line: usize,
     /// `database.replica.url`, `--db`; empty for the file as a whole.
     pub key: String,
 }
 
-impl Place {
-    /// A place on the command line.
-    pub fn option(name: impl Into<String>) -> Place {
-        Place { file: None, line: 0, key: name.into() }
+impl Location {
+    pub fn option(name: impl Into<String>) -> Location {
+        Location { key: name.into(), ..Location::default() }
+    }
+
+    pub fn file(file: &Path) -> Location {
+        Location { file: Some(file.display().to_string()), ..Location::default() }
     }
 
     /// Another key of the same line.
-    pub fn with_key(&self, key: impl Into<String>) -> Place {
-        Place { key: key.into(), ..self.clone() }
+    pub fn with_key(&self, key: impl Into<String>) -> Location {
+        Location { key: key.into(), ..self.clone() }
     }
 
-    /// `line 12` or the option: how one problem speaks of another place.
+    /// `line 12`, or the option: how the message about one location names another.
     pub fn short(&self) -> String {
         if self.line > 0 { format!("line {}", self.line) } else { self.key.clone() }
     }
@@ -41,15 +44,15 @@ impl Place {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(file) = &self.place.file {
-            write!(f, "{}:", file.display())?;
-            if self.place.line > 0 {
-                write!(f, "{}:", self.place.line)?;
+        if let Some(file) = &self.location.file {
+            write!(f, "{file}:")?;
+            if self.location.line > 0 {
+                write!(f, "{}:", self.location.line)?;
             }
             f.write_str(" ")?;
         }
-        if !self.place.key.is_empty() {
-            write!(f, "{} ", self.place.key)?;
+        if !self.location.key.is_empty() {
+            write!(f, "{} ", self.location.key)?;
         }
         f.write_str(&self.message)
     }
@@ -63,24 +66,19 @@ pub struct ConfigError {
 
 impl ConfigError {
     pub fn new(mut problems: Vec<Problem>) -> ConfigError {
-        problems.sort_by(|a, b| a.place.cmp(&b.place));
+        problems.sort_by(|a, b| a.location.cmp(&b.location));
         problems.dedup();
         ConfigError { problems }
     }
 
-    pub fn one(place: Place, message: impl Into<String>) -> ConfigError {
-        ConfigError { problems: vec![Problem { place, message: message.into() }] }
+    pub fn single(location: Location, message: impl Into<String>) -> ConfigError {
+        ConfigError { problems: vec![Problem { location, message: message.into() }] }
     }
 }
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, problem) in self.problems.iter().enumerate() {
-            if index > 0 {
-                f.write_str("\n")?;
-            }
-            write!(f, "{problem}")?;
-        }
-        Ok(())
+        let lines: Vec<String> = self.problems.iter().map(Problem::to_string).collect();
+        f.write_str(&lines.join("\n"))
     }
 }

@@ -1,13 +1,16 @@
 //! The effective configuration as TOML, with secrets as `***`: what `litevisor check` prints. Pure.
+//!
+//! Written by hand: a serializer knows no comments, no `$$`, and puts each inner table into a section of its own.
 
-use super::status::{DEFAULT, OFF, SocketChoice, StatusSettings};
+use super::checked::Config;
+use super::settings::{AppRules, DatabaseSettings, SocketChoice, StatusSettings};
+use super::toml_text::quoted;
 use super::units::{show_duration, show_size};
-use super::{AppRules, Config, DatabaseSettings, LogFormat, LogLevel};
-use crate::model::{Restart, Signal};
-use crate::replicate::{OnConflict, ReplicateSettings, Retention};
-use crate::restore::OnRestoreFailure;
+use crate::model::Signal;
+use crate::replicate::{ReplicateSettings, Retention};
 use crate::store::StoreSettings;
 use crate::supervise::AppSettings;
+use serde::Serialize;
 use std::ffi::OsStr;
 use std::fmt::Write;
 use std::path::PathBuf;
@@ -40,10 +43,8 @@ pub fn show(config: &Config) -> String {
         show_database(&mut out, directory.each());
     }
     out.section("[log]");
-    let level = LogLevel::NAMES.iter().find(|(_, level)| *level == config.log.level);
-    out.maybe("level", level.map(|(name, _)| *name));
-    let format = LogFormat::NAMES.iter().find(|(_, format)| *format == config.log.format);
-    out.maybe("format", format.map(|(name, _)| *name));
+    out.word("level", &config.log.level);
+    out.word("format", &config.log.format);
     show_status(&mut out, &config.status);
     out.text
 }
@@ -51,12 +52,16 @@ pub fn show(config: &Config) -> String {
 fn show_status(out: &mut Out, status: &StatusSettings) {
     out.section("[status]");
     match &status.socket {
-        SocketChoice::Default => out.text("socket", DEFAULT),
+        SocketChoice::Default => out.text("socket", SocketChoice::PATH),
         SocketChoice::At(path) => out.text("socket", &path.to_string_lossy()),
-        SocketChoice::Off => out.text("socket", OFF),
+        SocketChoice::Off => out.text("socket", SocketChoice::NONE),
     }
     out.maybe("listen", status.listen.map(|address| address.to_string()).as_deref());
     out.maybe("max_lag", status.max_lag.map(show_duration).as_deref());
+    match &status.token_file {
+        Some(file) => out.text("token_file", &file.to_string_lossy()),
+        None => out.maybe("token", status.token.as_ref().map(|_| HIDDEN)),
+    }
 }
 
 fn show_app(out: &mut Out, app: &AppSettings) {
@@ -65,9 +70,11 @@ fn show_app(out: &mut Out, app: &AppSettings) {
     out.maybe("user", app.user.as_deref());
     out.maybe("working_dir", app.working_dir.as_ref().map(|dir| dir.to_string_lossy()).as_deref());
     out.text("stop_signal", &signal_name(app.stop_signal.0));
+    out.word("signal_to", &app.signal_to);
+    out.maybe("ready", app.ready.as_ref().map(|ready| ready.text.as_str()));
     out.raw("no_new_privs", &app.no_new_privs.to_string());
     if !app.env.is_empty() {
-        // Values may be anything, passwords too: the names tell enough.
+        // A value may be a password.
         let names: Vec<String> = app
             .env
             .iter()
@@ -82,8 +89,7 @@ fn show_app(out: &mut Out, app: &AppSettings) {
 
 fn show_rules(out: &mut Out, rules: &AppRules) {
     let restart = &rules.restart;
-    let name = Restart::NAMES.iter().find(|(_, when)| *when == restart.when);
-    out.maybe("restart", name.map(|(name, _)| *name));
+    out.word("restart", &restart.when);
     let span = |span| quoted(&show_duration(span));
     let (window, delay, longest) = (span(restart.window), span(restart.delay), span(restart.delay_max));
     let limit = restart.limit;
@@ -104,21 +110,17 @@ fn show_rules(out: &mut Out, rules: &AppRules) {
 fn show_database(out: &mut Out, database: &DatabaseSettings) {
     out.maybe("owner", database.owner.as_deref());
     out.maybe("mode", database.mode.map(|mode| format!("{mode:04o}")).as_deref());
-    let failure = match database.on_restore_failure {
-        OnRestoreFailure::Abort => "abort",
-        OnRestoreFailure::Start => "start",
-    };
-    out.text("on_restore_failure", failure);
+    out.word("on_restore_failure", &database.on_restore_failure);
     let replicate = &database.replicate;
     let (bytes, interval) = (show_size(replicate.checkpoint_bytes), show_duration(replicate.checkpoint_interval));
     out.raw("checkpoint", &format!("{{ bytes = {}, interval = {} }}", quoted(&bytes), quoted(&interval)));
-    show_upkeep(out, replicate);
+    show_maintenance(out, replicate);
     out.section("[database.replica]");
     show_replica(out, &database.replica);
     out.text("sync_interval", &show_duration(replicate.sync_interval));
 }
 
-fn show_upkeep(out: &mut Out, replicate: &ReplicateSettings) {
+fn show_maintenance(out: &mut Out, replicate: &ReplicateSettings) {
     let span = |span| quoted(&show_duration(span));
     out.text("wal_limit", &show_size(replicate.wal_limit));
     out.text("spill_limit", &show_size(replicate.spill_limit));
@@ -130,11 +132,7 @@ fn show_upkeep(out: &mut Out, replicate: &ReplicateSettings) {
         Some(Retention { snapshots, raw }) => format!("{{ snapshots = {}, l0 = {} }}", span(*snapshots), span(*raw)),
     };
     out.raw("retention", &retention);
-    let conflict = match replicate.on_conflict {
-        OnConflict::Exit => "exit",
-        OnConflict::Continue => "continue",
-    };
-    out.text("on_conflict", conflict);
+    out.word("on_conflict", &replicate.on_conflict);
 }
 
 fn show_replica(out: &mut Out, replica: &StoreSettings) {
@@ -181,31 +179,6 @@ fn array(words: &[impl AsRef<OsStr>]) -> String {
     format!("[{}]", quoted.join(", "))
 }
 
-fn quoted(text: &str) -> String {
-    let mut out = String::from("\"");
-    push_escaped(&mut out, text);
-    out.push('"');
-    out
-}
-
-/// The inside of a TOML string that reads back as `text`.
-pub fn push_escaped(out: &mut String, text: &str) {
-    for c in text.chars() {
-        match c {
-            '"' | '\\' => {
-                out.push('\\');
-                out.push(c);
-            }
-            // So that the output can be used as a configuration again.
-            '$' => out.push_str("$$"),
-            c if c.is_control() => {
-                let _ = write!(out, "\\u{:04X}", u32::from(c));
-            }
-            c => out.push(c),
-        }
-    }
-}
-
 #[derive(Default)]
 struct Out {
     text: String,
@@ -225,6 +198,11 @@ impl Out {
 
     fn text(&mut self, key: &str, value: &str) {
         self.raw(key, &quoted(value));
+    }
+
+    /// A variant of an enum by the name that the file has for it.
+    fn word(&mut self, key: &str, value: &impl Serialize) {
+        self.raw(key, &serde_json::to_string(value).unwrap_or_default());
     }
 
     fn maybe(&mut self, key: &str, value: Option<&str>) {

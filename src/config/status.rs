@@ -1,48 +1,43 @@
-//! The `[status]` table: where the running supervisor is to be asked. In: its section. Out: `StatusSettings`. Pure.
+//! `[status]`: where the running supervisor answers → `StatusSettings`.
 
-use super::section::Section;
-use super::url;
+use super::document::Document;
+use super::expand::Expanded;
+use super::settings::{SocketChoice, StatusSettings};
+use super::values::{DAY, Key, SecretText, Span};
+use serde::Deserialize;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct StatusSettings {
-    pub socket: SocketChoice,
-    /// HTTP on TCP; None: off.
-    pub listen: Option<SocketAddr>,
-    /// Commits may be missing from the replica for this long before `/readyz` and `healthcheck` say so; None: for ever.
-    pub max_lag: Option<Duration>,
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub struct StatusSection {
+    socket: Key<String>,
+    listen: Key<String>,
+    max_lag: Key<Span<1_000, DAY>>,
+    token: Key<Expanded>,
+    token_file: Key<String>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum SocketChoice {
-    /// /run/litevisor.sock, or where else it can be.
-    #[default]
-    Default,
-    At(PathBuf),
-    Off,
-}
-
-/// Written or not, it may be elsewhere where it cannot be there: see `observe/address`.
-pub const DEFAULT: &str = "/run/litevisor.sock";
-pub const OFF: &str = "none";
-
-pub(super) fn read(section: Option<Section<'_, '_>>, working_dir: &Path) -> StatusSettings {
-    let mut settings = StatusSettings::default();
-    let Some(mut section) = section else { return settings };
-    let choice = section.parsed("socket", |text| match text {
-        OFF => Ok(SocketChoice::Off),
-        DEFAULT => Ok(SocketChoice::Default),
+pub fn read(section: StatusSection, document: &Document<'_>) -> StatusSettings {
+    let socket = document.parsed(&section.socket, |text| match text {
+        SocketChoice::NONE => Ok(SocketChoice::Off),
+        SocketChoice::PATH => Ok(SocketChoice::Default),
         path if path.ends_with('/') => Err("is no file: give the socket's path, or \"none\"".into()),
-        path => Ok(SocketChoice::At(url::absolute(Path::new(path), working_dir))),
+        path => Ok(SocketChoice::At(document.environment.absolute(path))),
     });
-    settings.socket = choice.map_or(SocketChoice::Default, |choice| choice.value);
-    settings.listen = section.parsed("listen", listen).map(|at| at.value);
-    let day = Duration::from_secs(86_400);
-    settings.max_lag = section.duration("max_lag", Duration::from_secs(1)..=day).map(|at| at.value);
-    section.finish(&[]);
-    settings
+    let SecretText { secret, variables, file } = document.secret(&section.token, &section.token_file);
+    if let (Some(token), Some(location)) = (&secret, section.token.location.or(section.token_file.location))
+        && token.reveal().trim().is_empty()
+    {
+        document.complain(&location, "is empty");
+    }
+    StatusSettings {
+        socket: socket.unwrap_or_default(),
+        listen: document.parsed(&section.listen, listen),
+        max_lag: section.max_lag.value.map(|span| span.0),
+        token: secret,
+        token_file: file,
+        token_variables: variables,
+    }
 }
 
 fn listen(text: &str) -> Result<SocketAddr, String> {

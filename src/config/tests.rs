@@ -1,15 +1,18 @@
 //! The configuration as a whole: text in, settings or problems out.
 
 use super::*;
-use crate::model::{Restart, Signal};
+use crate::model::{Restart, Secret, Signal, SuccessCodes};
 use crate::replicate::{OnConflict, ReplicateSettings, Retention};
+use crate::restore::{OnRestoreFailure, RestoreSettings};
 use crate::store::Scheme;
-use crate::supervise::AppSettings;
+use crate::supervise::{AppSettings, SignalTo};
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::io::{Error, ErrorKind};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+mod problems;
 mod reference;
 
 const EXAMPLE: &str = include_str!("../../supervisor.toml.example");
@@ -22,17 +25,17 @@ struct World {
 }
 
 impl World {
-    fn with<T>(&self, use_it: impl FnOnce(Outside<'_>) -> T) -> T {
+    fn with<T>(&self, use_it: impl FnOnce(Environment<'_>) -> T) -> T {
         let env = |name: &str| self.env.get(name).map(OsString::from);
         let read = |path: &Path| match self.files.get(path.to_str().unwrap()) {
             Some(text) => Ok(text.as_bytes().to_vec()),
             None => Err(Error::from(ErrorKind::NotFound)),
         };
-        use_it(Outside { env: &env, read: &read, working_dir: Path::new("/srv") })
+        use_it(Environment { variable: &env, read: &read, working_dir: Path::new("/srv") })
     }
 
     fn parse(&self, text: &str, purpose: Purpose) -> Result<Checked, ConfigError> {
-        self.with(|outside| parse(Some((text, Path::new("s.toml"))), &Additions::default(), purpose, outside))
+        self.with(|environment| parse(Some((text, Path::new("s.toml"))), &Additions::default(), purpose, environment))
     }
 }
 
@@ -80,14 +83,30 @@ fn the_example_parses_with_every_comment_key_too() {
         let mut lines: Vec<&str> = EXAMPLE.lines().collect();
         lines[number] = line.strip_prefix("# ").unwrap();
         let mut world = World::default();
-        for variable in
-            ["S3_KEY", "S3_SECRET", "S3_TOKEN", "S3_SSE_KEY", "ABS_KEY", "ABS_SAS", "SFTP_PASSWORD", "SFTP_PASSPHRASE"]
-        {
+        for variable in [
+            "S3_KEY",
+            "S3_SECRET",
+            "S3_TOKEN",
+            "S3_SSE_KEY",
+            "ABS_KEY",
+            "ABS_SAS",
+            "SFTP_PASSWORD",
+            "SFTP_PASSPHRASE",
+            "STATUS_TOKEN",
+        ] {
             world.env.insert(format!("APP_{variable}").leak(), "x");
         }
-        for file in
-            ["s3_key", "s3_secret", "s3_token", "s3_sse_key", "abs_key", "abs_sas", "sftp_password", "sftp_passphrase"]
-        {
+        for file in [
+            "s3_key",
+            "s3_secret",
+            "s3_token",
+            "s3_sse_key",
+            "abs_key",
+            "abs_sas",
+            "sftp_password",
+            "sftp_passphrase",
+            "status_token",
+        ] {
             world.files.insert(format!("/run/secrets/{file}").leak(), "x\n");
         }
         let Err(error) = world.parse(&lines.join("\n"), Purpose::Check) else { continue };
@@ -126,6 +145,8 @@ fn every_key_arrives() {
         user = "1000:1000"
         working_dir = "srv"
         stop_signal = "INT"
+        signal_to = "main"
+        ready = "http://127.0.0.1:3000/health"
         restart = "on-failure"
         backoff = { limit = 9, window = "5m", delay = "250ms", delay_max = "1m" }
         success_codes = [143, 3]
@@ -173,12 +194,15 @@ fn every_key_arrives() {
         socket = "run/l.sock"
         listen = ":9090"
         max_lag = "5m"
+        token_file = "/run/token"
     "#;
     let config = world.parse(text, Purpose::Run).unwrap().config;
     let app = config.app.unwrap();
     assert_eq!(app.command, ["/run.sh", "$HOME"]);
     assert_eq!((app.user.as_deref(), app.stop_signal.0, app.no_new_privs), (Some("1000:1000"), 2, true));
     assert_eq!(app.working_dir.as_deref(), Some(Path::new("/srv/srv")));
+    let ready = app.ready.map(|ready| ready.text);
+    assert_eq!((app.signal_to, ready.as_deref()), (SignalTo::Main, Some("http://127.0.0.1:3000/health")));
     assert_eq!(app.env, [("A".into(), "AK".into()), ("B".into(), OsString::new())]);
     let seconds = Duration::from_secs;
     let rules = config.app_rules;
@@ -194,7 +218,9 @@ fn every_key_arrives() {
     assert_eq!(config.restore, RestoreSettings { timeout: seconds(120), parallelism: 4, ..RestoreSettings::default() });
     assert_eq!(config.log, LogSettings { level: LogLevel::Debug, format: LogFormat::Json });
     let socket = SocketChoice::At("/srv/run/l.sock".into());
-    let status = StatusSettings { socket, listen: "[::]:9090".parse().ok(), max_lag: Some(seconds(300)) };
+    let (token, token_file) = (Some(Secret::new("TOK")), Some("/run/token".into()));
+    let (listen, max_lag) = ("[::]:9090".parse().ok(), Some(seconds(300)));
+    let status = StatusSettings { socket, listen, max_lag, token, token_file, token_variables: Vec::new() };
     assert_eq!(config.status, status);
     let [database] = config.databases.as_slice() else { panic!("one database") };
     assert_eq!(database.path.as_path(), Path::new("/srv/data/a.db"));
@@ -225,141 +251,25 @@ fn every_key_arrives() {
     assert_eq!(replica.ca_file, Some(PathBuf::from("/ca.pem")));
 }
 
+/// Without the key, a replica that is encrypted with it would go on in the clear.
 #[test]
-fn problems_name_file_line_key_and_the_nearest_name() {
-    for (text, expected) in [
-        ("[app]\ncomand = [\"x\"]", "s.toml:2: app.comand is an unknown key, did you mean \"command\"?"),
-        ("[shutdwn]\ngrace = \"1s\"", "s.toml:1: shutdwn is an unknown table, did you mean \"shutdown\"?"),
-        (
-            "\n[shutdown]\n\ngrace = 10",
-            "s.toml:4: shutdown.grace has no unit (\"10\"): write for example \"10s\", \"500ms\", \"1m30s\" or \"2h\"",
-        ),
-        ("[shutdown]\ngrace = true", "s.toml:2: shutdown.grace must be a string, not a boolean"),
-        (
-            "[shutdown]\ngrace = \"5s\"\napp_timeout = \"6s\"",
-            "s.toml:3: shutdown.app_timeout is 6s, but the whole of it, grace, is 5s: leave time for the last flush (default 3s750ms)",
-        ),
-        (
-            "[shutdown]\ngrace = \"10s\"\npre_sync_timeout = \"8s\"",
-            "s.toml:3: shutdown.pre_sync_timeout is 8s, longer than app_timeout, which is 7s500ms",
-        ),
-        ("[restore]\nparallelism = 0", "s.toml:2: restore.parallelism must be between 1 and 64"),
-        (
-            "[log]\nlevel = \"inof\"",
-            "s.toml:2: log.level cannot be \"inof\", did you mean \"info\"? (one of error, warn, info, debug, trace)",
-        ),
-        ("[app]\ncommand = \"/run.sh\"", "s.toml:2: app.command must be an array of strings, not a string"),
-        (
-            "[app]\ncommand = []",
-            "s.toml:2: app.command is empty: name a program, for example [\"/usr/bin/app\", \"--flag\"]",
-        ),
-        ("[app]\ncommand = [\"\"]", "s.toml:2: app.command is empty: give a value or remove the key"),
-        (
-            "[app]\ncommand = [\n\"a\",\n\"${NONE}\"]",
-            "s.toml:4: app.command uses ${NONE}, which is not set: set it, or write ${NONE:-default}",
-        ),
-        (
-            "[app]\nstop_signal = \"SIGTREM\"",
-            "s.toml:2: app.stop_signal is no signal (\"SIGTREM\"), did you mean \"SIGTERM\"?",
-        ),
-        (
-            "[app]\nrestart = \"on-failur\"",
-            "s.toml:2: app.restart cannot be \"on-failur\", did you mean \"on-failure\"? (one of never, on-failure, always)",
-        ),
-        ("[app]\nsuccess_codes = [1, 256]", "s.toml:2: app.success_codes must be between 0 and 255"),
-        ("[app]\nsuccess_codes = 143", "s.toml:2: app.success_codes must be an array of whole numbers, not an integer"),
-        ("[app]\nbackoff = { limit = 0 }", "s.toml:2: app.backoff.limit must be between 1 and 1000000"),
-        ("[app]\nbackoff = { delay = \"40s\" }", "s.toml:2: app.backoff.delay is longer than delay_max, which is 30s"),
-        (
-            "[app]\nbackoff = { dealy = \"1s\" }",
-            "s.toml:2: app.backoff.dealy is an unknown key, did you mean \"delay\"?",
-        ),
-        (
-            "[app.signals]\nTREM = \"QUIT\"",
-            "s.toml:2: app.signals.TREM is no signal (\"TREM\"), did you mean \"SIGTERM\"?",
-        ),
-        (
-            "[app.signals]\nTERM = \"QIUT\"",
-            "s.toml:2: app.signals.TERM is no signal (\"QIUT\"), did you mean \"SIGQUIT\"?",
-        ),
-        ("[app.signals]\nHUP = \"KILL\"", "s.toml:2: app.signals.HUP cannot be SIGKILL: the app could not react"),
-        ("[app.signals]\nINT = \"none\"", "s.toml:2: app.signals.INT cannot be \"none\": it asks us to stop"),
-        (
-            "[app]\nstop_signal = \"QUIT\"\nsignals = { QUIT = \"none\" }",
-            "s.toml:3: app.signals.QUIT cannot be \"none\"",
-        ),
-        ("[app.signals]\nCHLD = \"HUP\"", "s.toml:2: app.signals.CHLD is never forwarded"),
-        ("[app.signals]\nHUP = \"USR1\"\nSIGHUP = \"USR2\"", "s.toml:3: app.signals.SIGHUP is given twice"),
-        ("[app.signals]\nHUP = 1", "s.toml:2: app.signals.HUP must be a string, not an integer"),
-        ("[app]\nuser = 1000", "s.toml:2: app.user must be a string, not an integer"),
-        ("[app.env]\n\"A=B\" = \"x\"", "s.toml:2: app.env.A=B is no name of an environment variable"),
-        ("[status]\nlisten = \"9090\"", "s.toml:2: status.listen is no address (\"9090\"): write"),
-        (
-            "[database]\npath = \"/d/a.db\"",
-            "s.toml:1: database must be an array of tables: write [[database]] with two brackets, not a table",
-        ),
-        ("[[database]]\npath = \"/d/a.db\"", "s.toml:1: database has no replica: add [database.replica] with a url"),
-        ("[app]\ncommand = [\"x\"", "s.toml:2: "),
-        ("app = 1\napp = 2", "s.toml:2: duplicate key"),
-    ] {
-        let told = problems(text);
-        assert!(told.iter().any(|line| line.starts_with(expected)), "{text}\n{told:#?}");
+fn parameters_of_the_url_count_in_a_file_too() {
+    let url = "s3://b/p?partSize=8388608&concurrency=3&storageClass=IA&sseKmsKeyId=k&sseCustomerKey=${KEY}";
+    let mut world = World::default();
+    world.env.insert("KEY", "SECRET");
+    let checked = world.parse(&with_replica(&format!("url = \"{url}\"")), Purpose::Check).unwrap();
+    let replica = &checked.config.databases[0].replica;
+    assert_eq!((replica.part_size, replica.concurrency), (Some(8 << 20), Some(3)));
+    assert_eq!((replica.s3.storage_class.as_deref(), replica.s3.sse_kms_key_id.as_deref()), (Some("IA"), Some("k")));
+    assert_eq!(replica.s3.sse_c_key.as_ref().map(Secret::reveal), Some("SECRET"));
+    assert!(checked.secret_variables.contains(&"KEY".into()), "{:?}", checked.secret_variables);
+    for (key, value) in
+        [("part_size", "\"9MiB\""), ("concurrency", "4"), ("storage_class", "\"x\""), ("sse_c_key", "\"x\"")]
+    {
+        let text = with_replica(&format!("url = \"{url}\"\n{key} = {value}"));
+        let told = world.parse(&text, Purpose::Check).unwrap_err().to_string();
+        assert_eq!(told, format!("s.toml:5: database.replica.{key} is given in the url too: keep one of the two"));
     }
-}
-
-#[test]
-fn problems_of_databases() {
-    for (keys, expected) in [
-        ("", "s.toml:3: database.replica has no url"),
-        (
-            "url = \"s3://b/p\"\nregoin = \"x\"",
-            "s.toml:5: database.replica.regoin is an unknown key, did you mean \"region\"?",
-        ),
-        ("url = \"s3://b/p\"\nhost_key = \"x\"", "s.toml:5: database.replica.host_key belongs to sftp:// replicas"),
-        ("url = \"sftp://u:p@h/x\"\npassword = \"y\"", "s.toml:5: database.replica.password is given in the url too"),
-        ("url = \"sftp://u@h/x\"\nkey_passphrase = \"y\"", "s.toml:5: database.replica.key_passphrase needs key_file"),
-        (
-            "url = \"/backup\"\nregion = \"x\"",
-            "s.toml:5: database.replica.region belongs to s3:// replicas; this one is file://",
-        ),
-        ("url = \"/d/a.db\"", "s.toml:4: database.replica.url is the database's own path"),
-        (
-            "url = \"s3://b/p\"\naccess_key_id = \"x\"",
-            "s.toml:5: database.replica.access_key_id needs secret_access_key beside it",
-        ),
-        (
-            "url = \"s3://b/p\"\nsecret_access_key = \"x\"",
-            "s.toml:5: database.replica.secret_access_key needs access_key_id",
-        ),
-        (
-            "url = \"s3://b/p\"\nsecret_access_key = \"x\"\nsecret_access_key_file = \"/y\"",
-            "s.toml:6: database.replica.secret_access_key_file cannot be given together with secret_access_key",
-        ),
-        (
-            "url = \"s3://b/p\"\nsecret_access_key_file = \"/none\"",
-            "s.toml:5: database.replica.secret_access_key_file cannot be read: /none: ",
-        ),
-        ("url = \"s3://b/p?region=a\"\nregion = \"b\"", "s.toml:5: database.replica.region is given in the url too"),
-        (
-            "url = \"s3://b/p\"\npart_size = \"1MiB\"",
-            "s.toml:5: database.replica.part_size must be between 5MiB and 5GiB",
-        ),
-        ("url = \"s3://b/p\"\nendpoint = \"localhost\"", "s.toml:5: database.replica.endpoint needs an endpoint"),
-        (
-            "url = \"s3://b/p\"\n[[database]]\npath = \"/d/./a.db\"\n[database.replica]\nurl = \"/r\"",
-            "s.toml:6: database.path is configured twice: /d/a.db (line 2)",
-        ),
-        (
-            "url = \"s3://b/p\"\n[[database]]\npath = \"/d/b.db\"\n[database.replica]\nurl = \"s3://b//p/\"",
-            "s.toml:8: database.replica.url is the replica of /d/a.db already (line 4)",
-        ),
-    ] {
-        let told = problems(&with_replica(keys));
-        assert!(told.iter().any(|line| line.starts_with(expected)), "{keys}\n{told:#?}");
-    }
-    let told = problems("[[database]]\nsync_interval = \"1s\"\nlevels = [\"5m\", \"30s\"]\nmode = \"rw\"");
-    assert_eq!(told.len(), 5, "all at once, in order: {told:#?}");
-    assert!(told[2].contains("belongs into [database.replica]"), "{told:#?}");
 }
 
 #[test]
@@ -443,7 +353,7 @@ fn the_command_line_adds_and_replaces() {
     };
     let text = format!("[app]\ncommand = [\"x\"]\nuser = \"u\"\n{}", with_replica("url = \"/r/a\""));
     let found = World::default()
-        .with(|outside| parse(Some((&text, Path::new("s.toml"))), &additions, Purpose::Run, outside))
+        .with(|environment| parse(Some((&text, Path::new("s.toml"))), &additions, Purpose::Run, environment))
         .unwrap()
         .config;
     let paths: Vec<String> = found.databases.iter().map(|database| database.path.to_string()).collect();
@@ -453,7 +363,7 @@ fn the_command_line_adds_and_replaces() {
     // A pair that collides with the file is a problem like any other.
     let collision = Additions { pairs: vec![("/d/z.db".into(), "/r/a".into())], ..additions };
     let told = World::default()
-        .with(|outside| parse(Some((&text, Path::new("s.toml"))), &collision, Purpose::Run, outside))
+        .with(|environment| parse(Some((&text, Path::new("s.toml"))), &collision, Purpose::Run, environment))
         .unwrap_err();
     assert_eq!(
         told.to_string(),

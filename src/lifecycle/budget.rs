@@ -1,41 +1,48 @@
-//! One budget for a stop, split once into absolute points in time. Pure.
+//! The time of a stop, split once into points in time. Pure.
 //!
-//! In: the settings and the moment of the first stop signal. Out: instants. Never a duration, so that nested waits
-//! cannot add up to more than the whole.
+//! Points in time, not durations, so that nested waits cannot add up to more than the whole.
+//!
+//! The clock is CLOCK_MONOTONIC. It continues while this process is frozen (SIGSTOP, a cgroup's freezer, an instance without
+//! CPU), so all points may have passed when the process continues. Then the app is still killed before the flush begins, and
+//! the last flush still gets its least time. The clock stands still while the whole machine is suspended (CLOCK_BOOTTIME would
+//! continue): after that the budget continues where it was.
 
-use super::Rules;
+use super::rules::Rules;
 use std::time::{Duration, Instant};
 
-/// What is left of the app's process tree when its main process has ended gets this long to end by itself.
+/// The other processes of the app's tree have this long to exit after the main process has exited.
 pub const REST_GRACE: Duration = Duration::from_secs(2);
-/// Nobody waits for us when the app ended by itself, and the disk may be gone afterwards: the last flush gets at least
-/// this long.
+/// When the app exits by itself, no stop signal limits the time, and the disk may be gone afterwards: the last flush gets at
+/// least this long.
 pub const UNHURRIED_FLUSH: Duration = Duration::from_secs(60);
-/// Rolling a restore back is a few renames; a stop during the restore ends within a second.
+/// To undo a restore takes a few renames. A stop during the restore ends within a second.
 pub const ABANDON: Duration = Duration::from_millis(800);
-/// Between two looks at what is left (most ends are announced by SIGCHLD; processes entered from outside are not).
-pub const LOOK: Duration = Duration::from_millis(100);
-/// Even when the app has used all its time, the rest hears the stop signal this long before SIGKILL.
+/// Between two checks of the remaining processes. SIGCHLD announces most exits, but not those of processes that entered the
+/// namespace from outside.
+pub const CHECK_INTERVAL: Duration = Duration::from_millis(100);
+/// The other processes get the stop signal at least this long before SIGKILL, even if the app has used all its time.
 const LAST_WORD: Duration = Duration::from_millis(100);
-/// For writing the summary and ending the process.
+/// If a deadline is noticed this late, the process was frozen meanwhile.
+pub const FROZEN: Duration = Duration::from_secs(1);
+/// For the summary line and the end of the process.
 const SPARE: Duration = Duration::from_millis(500);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Budget {
-    /// The flush before the app is told to stop.
+    /// The end of the flush before the stop signal to the app.
     pub pre_sync_by: Instant,
     /// The app's group gets SIGKILL.
     pub kill_at: Instant,
-    /// What still lives now cannot be killed; the flush must begin.
+    /// What still exists now cannot be killed; the flush must begin.
     pub give_up_at: Instant,
     /// The engine's deadline for the last flush.
     pub flush_by: Instant,
-    /// Ours: a little later, so that the engine can still say what is missing.
+    /// litevisor's own deadline: a little later, so that the engine can still report what is missing.
     pub end_at: Instant,
 }
 
 impl Budget {
-    /// A stop was asked for at `now`.
+    /// A stop was requested at `now`.
     pub fn split(rules: &Rules, now: Instant) -> Budget {
         let reserve = rules.grace.saturating_sub(rules.app_timeout);
         let kill_at = now + rules.app_timeout.min(rules.grace);
@@ -50,14 +57,14 @@ impl Budget {
         }
     }
 
-    /// The app ended by itself at `now`.
+    /// The app exited by itself at `now`.
     pub fn unhurried(rules: &Rules, now: Instant) -> Budget {
         let kill_at = now + REST_GRACE;
         let flush_by = now + rules.grace.max(UNHURRIED_FLUSH);
         Budget { pre_sync_by: now, kill_at, give_up_at: kill_at + REST_GRACE, flush_by, end_at: flush_by + SPARE }
     }
 
-    /// The earlier of both, point by point: a stop signal that comes when things are ending anyway.
+    /// The earlier of both, point by point: for a stop signal that comes after the app's exit.
     pub fn sooner(self, other: Budget) -> Budget {
         Budget {
             pre_sync_by: self.pre_sync_by.min(other.pre_sync_by),
@@ -68,10 +75,37 @@ impl Budget {
         }
     }
 
-    /// When the rest of the tree is killed, given that the app's main process ended at `now`.
+    /// The app gets the stop signal at `now`, and SIGKILL no sooner than `LAST_WORD` later.
+    pub fn signalled_at(self, now: Instant) -> Budget {
+        let late = now >= self.kill_at + FROZEN;
+        Budget { kill_at: if late { now + LAST_WORD } else { self.kill_at }, ..self }
+    }
+
+    /// SIGKILL is sent at `now`: the processes have the planned time to exit.
+    pub fn killed_at(self, rules: &Rules, now: Instant) -> Budget {
+        let plan = Budget::split(rules, now);
+        let dying = plan.give_up_at.saturating_duration_since(plan.kill_at);
+        let late = now >= self.give_up_at + FROZEN;
+        Budget { give_up_at: if late { now + dying } else { self.give_up_at }, ..self }
+    }
+
+    /// The last flush begins at `now`. It always has the time that the plan leaves after `give_up_at`.
+    pub fn flushed_from(self, rules: &Rules, now: Instant) -> Budget {
+        let (flush_by, end_at) = least_flush(rules, now);
+        Budget { flush_by: self.flush_by.max(flush_by), end_at: self.end_at.max(end_at), ..self }
+    }
+
+    /// When the other processes of the tree get SIGKILL, given that the app's main process exited at `now`.
     pub fn kill_rest_at(&self, now: Instant) -> Instant {
         (now + REST_GRACE).min(self.kill_at.max(now + LAST_WORD)).min(self.give_up_at)
     }
+}
+
+/// The engine's deadline and litevisor's own for a flush that begins at `now`, when all other time is over.
+pub fn least_flush(rules: &Rules, now: Instant) -> (Instant, Instant) {
+    let plan = Budget::split(rules, now);
+    let flush_by = now + plan.flush_by.saturating_duration_since(plan.give_up_at);
+    (flush_by, flush_by + plan.end_at.saturating_duration_since(plan.flush_by))
 }
 
 #[cfg(test)]
@@ -122,5 +156,32 @@ mod tests {
         assert_eq!(b.kill_rest_at(at(6_500)), at(7_000), "never beyond the app's own time");
         assert_eq!(b.kill_rest_at(at(7_010)), at(7_110), "app killed at its limit: a last word");
         assert_eq!(b.kill_rest_at(at(9_000)), at(8_000), "given up: at once");
+    }
+
+    #[test]
+    fn what_begins_in_time_changes_nothing() {
+        let now = Instant::now();
+        for (grace, app, pre) in [(10_000, 7_000, 2_000), (5_000, 4_000, 1_000), (300, 200, 0)] {
+            let rules = rules(grace, app, pre);
+            let b = Budget::split(&rules, now);
+            assert_eq!(b.signalled_at(b.pre_sync_by), b);
+            assert_eq!(b.killed_at(&rules, b.kill_at), b);
+            assert_eq!(b.flushed_from(&rules, b.give_up_at), b);
+        }
+    }
+
+    #[test]
+    fn after_a_freeze_everything_still_has_a_little_time() {
+        let now = Instant::now();
+        let rules = rules(10_000, 7_000, 2_000);
+        let thaw = now + Duration::from_secs(600);
+        let b = Budget::split(&rules, now);
+        let after = |at: Instant| at.saturating_duration_since(thaw).as_millis();
+        let told = b.signalled_at(thaw);
+        assert_eq!(after(told.kill_at), 100, "a last word");
+        let b = told.killed_at(&rules, thaw);
+        assert_eq!(after(b.give_up_at), 1_000);
+        let b = b.flushed_from(&rules, thaw);
+        assert_eq!((after(b.flush_by), after(b.end_at)), (1_500, 1_750));
     }
 }

@@ -1,17 +1,18 @@
-//! The life without an app (`litevisor replicate`): state + event → state + actions. Pure: the clock is handed in.
+//! The state machine of a run without an app (`litevisor replicate`): state + event → new state + actions. Pure.
 //!
-//! The app is somebody else's: it may write when we are asked to stop, and nobody can prove to us that it does not. So
-//! what is committed is flushed at once, and replication goes on until nobody has a database open and nothing has been
-//! committed for a moment (`CALM`), at most for the app's share of the grace (`app_timeout`). Then comes the last flush.
-//! A second stop signal skips the waiting, never the flush. `Task::Once` flushes what is there and ends.
+//! litevisor does not start the app, so it cannot prove that the app has stopped writing. At a stop signal it flushes at once
+//! and continues to replicate until no other process has a database open and nothing was committed for `CALM`, at most for the
+//! app's share of the grace (`app_timeout`). Then follows the last flush. A second stop signal skips the waiting, not the
+//! flush. `Task::Once` flushes what is committed and ends.
 
-use super::budget::{ABANDON, Budget, LOOK, UNHURRIED_FLUSH};
-use super::{Outcome, Rules};
+use super::budget::{ABANDON, Budget, CHECK_INTERVAL, FROZEN, UNHURRIED_FLUSH, least_flush};
+use super::rules::Rules;
+use super::state::{Abandoning, FlushAttempt, Outcome};
 use crate::model::proof::Restored;
 use crate::model::{Deadline, Ending, NotStarted, Signal};
 use std::time::{Duration, Instant};
 
-/// Nobody has a database open and nothing was committed for so long: whoever wrote has ended.
+/// When no other process has a database open and nothing was committed for so long, the writers have ended.
 const CALM: Duration = Duration::from_secs(1);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,38 +26,42 @@ pub enum Task {
 #[derive(Debug)]
 pub enum State {
     Preparing,
-    /// Asked to stop while restoring: the engine puts everything back.
-    Abandoning {
-        ending: Ending,
-        until: Instant,
-    },
+    /// A stop signal came during the restore: the engine undoes it.
+    Abandoning(Abandoning),
     Replicating,
-    /// `Task::Once`: a flush is under way.
+    /// `Task::Once`: a flush runs.
     Uploading,
-    /// Asked to stop: flushed again and again, until the writers have gone.
-    Draining {
-        budget: Budget,
-        /// Since when there was no sign of a writer.
-        calm_since: Instant,
-        /// None before the first look.
-        last: Option<Flushed>,
-        /// The next flush; None while one is under way.
-        look_at: Option<Instant>,
-    },
-    Flushing {
-        fenced: bool,
-        until: Instant,
-    },
+    /// After a stop signal: flush after flush, until the writers have ended.
+    Draining(Draining),
+    Flushing(Flushing),
     Done(Outcome),
+}
+
+#[derive(Debug)]
+pub struct Draining {
+    pub budget: Budget,
+    /// Since when no writer was noticed.
+    pub calm_since: Instant,
+    /// None before the first flush has ended.
+    pub last: Option<Flushed>,
+    /// The next flush; None while one runs.
+    pub check_at: Option<Instant>,
+}
+
+#[derive(Debug)]
+pub struct Flushing {
+    pub fenced: bool,
+    pub until: Instant,
+    pub attempt: FlushAttempt,
 }
 
 #[derive(Debug)]
 pub enum Event {
     Stop(Signal),
-    /// A signal that asks for nothing we could do.
+    /// A signal that has no effect.
     Other(Signal),
     Prepared(Restored),
-    /// Restoring or taking over failed.
+    /// The restore, or the check of the local files, failed.
     NotPrepared(NotStarted),
     Abandoned,
     Flushed(Flushed),
@@ -68,12 +73,12 @@ pub enum Event {
     Deadline,
 }
 
-/// What a flush came to.
+/// The result of a flush.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Flushed {
-    /// Everything that was committed when it was asked for is in the replica.
+    /// Everything that was committed when the flush was requested is in the replica.
     pub complete: bool,
-    /// Something is in the way, and it is not the amount of data.
+    /// An error prevents the upload; more time would not help.
     pub stuck: bool,
     /// Uploaded in this run, of all databases.
     pub bytes: u64,
@@ -94,13 +99,13 @@ pub enum Action {
         by: Deadline,
     },
     /// For the log.
-    Say(Told),
+    Log(Notice),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Told {
+pub enum Notice {
     Stopping(Signal),
-    /// The waiting is over, and somebody still has a database open.
+    /// The waiting is over, and another process still has a database open.
     StillInUse,
     Ignored(Signal),
 }
@@ -112,45 +117,48 @@ impl State {
     pub fn name(&self) -> &'static str {
         match self {
             State::Preparing => "restore",
-            State::Abandoning { .. } => "abandon",
+            State::Abandoning(_) => "abandon",
             State::Replicating => "replicate",
             State::Uploading => "upload",
-            State::Draining { .. } => "drain",
-            State::Flushing { .. } => "flush",
+            State::Draining(_) => "drain",
+            State::Flushing(_) => "flush",
             State::Done(_) => "done",
         }
     }
-}
 
-/// When `Event::Deadline` is due.
-pub fn deadline(state: &State) -> Option<Instant> {
-    match state {
-        State::Preparing | State::Replicating | State::Uploading | State::Done(_) => None,
-        State::Abandoning { until, .. } | State::Flushing { until, .. } => Some(*until),
-        State::Draining { budget, look_at, .. } => Some(look_at.map_or(budget.kill_at, |at| at.min(budget.kill_at))),
+    /// When `Event::Deadline` is due.
+    pub fn deadline(&self) -> Option<Instant> {
+        match self {
+            State::Preparing | State::Replicating | State::Uploading | State::Done(_) => None,
+            State::Abandoning(Abandoning { until, .. }) | State::Flushing(Flushing { until, .. }) => Some(*until),
+            State::Draining(Draining { budget, check_at, .. }) => {
+                Some(check_at.map_or(budget.kill_at, |at| at.min(budget.kill_at)))
+            }
+        }
     }
 }
 
-/// One event. `now` is read once by the caller, after the event.
+/// The caller reads `now` once, after the event.
 pub fn step(rules: &Rules, task: Task, state: State, event: Event, now: Instant) -> Step {
     if let Event::Other(signal) = event {
-        return (state, vec![Action::Say(Told::Ignored(signal))]);
+        return (state, vec![Action::Log(Notice::Ignored(signal))]);
     }
     match state {
         State::Preparing => preparing(rules, task, event, now),
-        State::Abandoning { ending, until } => abandoning(ending, until, &event),
+        State::Abandoning(state) => abandoning(state, &event),
         State::Replicating => replicating(rules, event, now),
         State::Uploading => uploading(rules, event, now),
-        State::Draining { budget, calm_since, last, look_at } => {
-            draining(rules, Drain { budget, calm_since, last, look_at }, event, now)
-        }
-        State::Flushing { fenced, until } => flushing(rules, fenced, until, event, now),
+        State::Draining(state) => draining(rules, state, event, now),
+        State::Flushing(state) => flushing(rules, state, event, now),
         State::Done(outcome) => (State::Done(outcome), vec![]),
     }
 }
 
 fn preparing(rules: &Rules, task: Task, event: Event, now: Instant) -> Step {
-    let abandon = |ending| (State::Abandoning { ending, until: now + ABANDON.min(rules.grace) }, vec![Action::Abandon]);
+    let abandon = |ending| {
+        let until = now + ABANDON.min(rules.grace);
+        (State::Abandoning(Abandoning { ending, until }), vec![Action::Abandon])
+    };
     match event {
         Event::Stop(signal) => abandon(Ending::Stopped(signal)),
         Event::Fenced => abandon(Ending::NotStarted(NotStarted::Taken)),
@@ -164,13 +172,13 @@ fn preparing(rules: &Rules, task: Task, event: Event, now: Instant) -> Step {
     }
 }
 
-fn abandoning(ending: Ending, until: Instant, event: &Event) -> Step {
+fn abandoning(state: Abandoning, event: &Event) -> Step {
     match event {
         Event::Abandoned | Event::Prepared(_) | Event::NotPrepared(_) | Event::EngineLost | Event::Deadline => {
-            done(ending)
+            done(state.ending)
         }
         Event::Stop(_) | Event::Other(_) | Event::Flushed(_) | Event::Finished { .. } | Event::Fenced => {
-            (State::Abandoning { ending, until }, vec![])
+            (State::Abandoning(state), vec![])
         }
     }
 }
@@ -179,7 +187,7 @@ fn replicating(rules: &Rules, event: Event, now: Instant) -> Step {
     match event {
         Event::Stop(signal) => {
             let (state, mut actions) = drain(rules, now);
-            actions.push(Action::Say(Told::Stopping(signal)));
+            actions.push(Action::Log(Notice::Stopping(signal)));
             (state, actions)
         }
         Event::Fenced => fenced(rules, now),
@@ -197,13 +205,13 @@ fn replicating(rules: &Rules, event: Event, now: Instant) -> Step {
 fn uploading(rules: &Rules, event: Event, now: Instant) -> Step {
     match event {
         Event::Flushed(Flushed { complete: false, stuck: false, .. }) => (State::Uploading, vec![flush_once(now)]),
-        // Whoever goes on writing must not keep us: what was there is uploaded.
-        Event::Flushed(Flushed { complete: true, .. }) => finish(false, &Budget::unhurried(rules, now)),
-        // Nothing gets on. What is missing stands in the summary.
-        Event::Flushed(_) => finish(false, &Budget::split(rules, now)),
+        // What was committed at the start is uploaded. A process that continues to write must not delay the end.
+        Event::Flushed(Flushed { complete: true, .. }) => finish(rules, false, Budget::unhurried(rules, now), now),
+        // The flush makes no progress. The summary names what is missing.
+        Event::Flushed(_) => finish(rules, false, Budget::split(rules, now), now),
         Event::Stop(signal) => {
-            let (state, mut actions) = finish(false, &Budget::split(rules, now));
-            actions.push(Action::Say(Told::Stopping(signal)));
+            let (state, mut actions) = finish(rules, false, Budget::split(rules, now), now);
+            actions.push(Action::Log(Notice::Stopping(signal)));
             (state, actions)
         }
         Event::Fenced => fenced(rules, now),
@@ -217,16 +225,9 @@ fn uploading(rules: &Rules, event: Event, now: Instant) -> Step {
     }
 }
 
-struct Drain {
-    budget: Budget,
-    calm_since: Instant,
-    last: Option<Flushed>,
-    look_at: Option<Instant>,
-}
-
-fn draining(rules: &Rules, mut drain: Drain, event: Event, now: Instant) -> Step {
+fn draining(rules: &Rules, mut drain: Draining, event: Event, now: Instant) -> Step {
     let calm = CALM.min(rules.app_timeout / 4);
-    let finish_now = |drain: &Drain| finish(false, &drain.budget);
+    let finish_now = |drain: &Draining| finish(rules, false, drain.budget, now);
     match event {
         Event::Flushed(flushed) => {
             if flushed.in_use || drain.last.is_some_and(|last| last.bytes != flushed.bytes) {
@@ -236,76 +237,84 @@ fn draining(rules: &Rules, mut drain: Drain, event: Event, now: Instant) -> Step
             if now >= drain.calm_since + calm && flushed.complete {
                 return finish_now(&drain);
             }
-            drain.look_at = Some(now + LOOK);
-            (drain.state(), vec![])
+            drain.check_at = Some(now + CHECK_INTERVAL);
+            (State::Draining(drain), vec![])
         }
         Event::Deadline if now >= drain.budget.kill_at => {
             let (state, mut actions) = finish_now(&drain);
             if drain.last.is_some_and(|last| last.in_use) {
-                actions.push(Action::Say(Told::StillInUse));
+                actions.push(Action::Log(Notice::StillInUse));
             }
             (state, actions)
         }
         Event::Deadline => {
-            drain.look_at = None;
+            drain.check_at = None;
             let by = Deadline::at(drain.budget.kill_at);
-            (drain.state(), vec![Action::Flush { by }])
+            (State::Draining(drain), vec![Action::Flush { by }])
         }
         Event::Stop(_) => finish_now(&drain),
-        Event::Fenced => finish(true, &drain.budget),
+        Event::Fenced => finish(rules, true, drain.budget, now),
         Event::EngineLost => lost(),
         Event::Other(_) | Event::Prepared(_) | Event::NotPrepared(_) | Event::Abandoned | Event::Finished { .. } => {
-            (drain.state(), vec![])
+            (State::Draining(drain), vec![])
         }
     }
 }
 
-impl Drain {
-    fn state(self) -> State {
-        let Drain { budget, calm_since, last, look_at } = self;
-        State::Draining { budget, calm_since, last, look_at }
-    }
-}
-
-fn flushing(rules: &Rules, fenced: bool, until: Instant, event: Event, now: Instant) -> Step {
-    let done = |complete| (State::Done(Outcome { ending: Ending::NoApp, complete, fenced }), vec![]);
+fn flushing(rules: &Rules, mut flush: Flushing, event: Event, now: Instant) -> Step {
+    let done = |complete, fenced| (State::Done(Outcome { ending: Ending::NoApp, complete, fenced }), vec![]);
     match event {
-        Event::Finished { complete } => done(complete),
-        Event::Deadline | Event::EngineLost => done(false),
-        Event::Fenced => (State::Flushing { fenced: true, until }, vec![]),
-        Event::Stop(_) => (State::Flushing { fenced, until: until.min(Budget::split(rules, now).end_at) }, vec![]),
-        Event::Other(_) | Event::Prepared(_) | Event::NotPrepared(_) | Event::Abandoned | Event::Flushed(_) => {
-            (State::Flushing { fenced, until }, vec![])
+        // The answer to the first attempt, whose time was over when this process continued.
+        Event::Finished { complete: false } if flush.attempt == FlushAttempt::Second => {
+            flush.attempt = FlushAttempt::Last;
         }
+        Event::Finished { complete } => return done(complete, flush.fenced),
+        Event::Deadline if flush.attempt == FlushAttempt::First && now >= flush.until + FROZEN => {
+            let (by, until) = least_flush(rules, now);
+            (flush.attempt, flush.until) = (FlushAttempt::Second, until);
+            return (State::Flushing(flush), vec![Action::Finish { by: Deadline::at(by) }]);
+        }
+        Event::Deadline | Event::EngineLost => return done(false, flush.fenced),
+        Event::Fenced => flush.fenced = true,
+        Event::Stop(_) => flush.until = flush.until.min(Budget::split(rules, now).end_at),
+        Event::Other(_) | Event::Prepared(_) | Event::NotPrepared(_) | Event::Abandoned | Event::Flushed(_) => {}
     }
+    (State::Flushing(flush), vec![])
 }
 
 fn drain(rules: &Rules, now: Instant) -> Step {
     let budget = Budget::split(rules, now);
     let by = Deadline::at(budget.kill_at);
-    (State::Draining { budget, calm_since: now, last: None, look_at: None }, vec![Action::Flush { by }])
+    {
+        let draining = Draining { budget, calm_since: now, last: None, check_at: None };
+        (State::Draining(draining), vec![Action::Flush { by }])
+    }
 }
 
 fn flush_once(now: Instant) -> Action {
     Action::Flush { by: Deadline::at(now + UNHURRIED_FLUSH) }
 }
 
-fn finish(fenced: bool, budget: &Budget) -> Step {
+fn finish(rules: &Rules, fenced: bool, budget: Budget, now: Instant) -> Step {
+    let budget = budget.flushed_from(rules, now);
     let flush = Action::Finish { by: Deadline::at(budget.flush_by) };
-    (State::Flushing { fenced, until: budget.end_at }, vec![flush])
+    {
+        let flushing = Flushing { fenced, until: budget.end_at, attempt: FlushAttempt::First };
+        (State::Flushing(flushing), vec![flush])
+    }
 }
 
-/// The others get the time of a stop; nobody hurries us but our own rule.
+/// The other databases get the time of a stop for their last flush.
 fn fenced(rules: &Rules, now: Instant) -> Step {
-    finish(true, &Budget::split(rules, now))
+    finish(rules, true, Budget::split(rules, now), now)
 }
 
-/// Whoever started us is to start us again.
+/// The exit status asks the caller (a service manager) to start litevisor again.
 fn lost() -> Step {
     done(Ending::NotStarted(NotStarted::Internal))
 }
 
-/// Nothing was begun that would have to be flushed.
+/// The end of a run that wrote nothing: there is nothing to flush.
 fn done(ending: Ending) -> Step {
     let fenced = ending == Ending::NotStarted(NotStarted::Taken);
     (State::Done(Outcome { ending, complete: true, fenced }), vec![])

@@ -1,11 +1,19 @@
 //! Every cell of the table, and what no sequence of events may bring about.
 
+mod names;
+mod reinstall;
 mod restarts;
+mod thaw;
 
-use super::budget::{LOOK, REST_GRACE};
+use super::budget::{Budget, CHECK_INTERVAL, REST_GRACE};
+use super::restart::RestartHistory;
+use super::state::{StopCause, StopPlan};
 use super::*;
-use crate::model::Restart;
+use crate::model::proof::{AppTreeExited, Quiet, Restored};
+use crate::model::{AppExit, Ending, NotStarted, Restart, RestartSettings, Signal, SignalMap, SuccessCodes};
+use names::{EVENTS, action, event, state};
 use proptest::prelude::*;
+use std::time::{Duration, Instant};
 
 pub(super) const RULES: Rules = Rules {
     grace: Duration::from_millis(10_000),
@@ -24,100 +32,12 @@ fn always() -> Rules {
     Rules { restart: RestartSettings { when: Restart::Always, ..RestartSettings::DEFAULT }, ..RULES }
 }
 
-fn course(cause: Cause, now: Instant) -> Course {
-    Course { cause, fenced: cause == Cause::Fenced, budget: Budget::split(&RULES, now) }
-}
-
-/// One state of each name, as it is at `now` of its life.
-fn state(name: &str, now: Instant) -> State {
-    let course = course(Cause::Signal(Signal::TERM), now);
-    let ending = Ending::App(EXIT);
-    match name {
-        "restore" => State::Restoring,
-        "abandon" => State::Abandoning { ending: Ending::Stopped(Signal::INT), until: now + LOOK },
-        "start" => State::Starting { stop: None, lives: Lives::first(now) },
-        "run" => State::Running(Lives::first(now)),
-        "pre-sync" => State::PreSync(course),
-        "stop" => State::Stopping { course, killed: false },
-        "clear" | "clear-again" => {
-            let again = Again { lives: Lives::first(now), after: Duration::from_secs(1) };
-            let then = if name == "clear" { Then::End } else { Then::Again(EXIT, again) };
-            State::Clearing { ending, course, kill_at: now + REST_GRACE, killed: false, look_at: now + LOOK, then }
-        }
-        "back-off" => {
-            State::Backoff { exit: EXIT, quiet: Quiet::attest(), lives: Lives::first(now), until: now + LOOK }
-        }
-        "flush" => State::Flushing { ending, fenced: false, proven: true, until: course.budget.end_at },
-        "done" => State::Done(Outcome { ending, complete: true, fenced: false }),
-        other => panic!("no state {other}"),
-    }
-}
-
-fn event(name: &str) -> Event {
-    match name {
-        "stop" => Event::Stop(Signal::TERM),
-        "other" => Event::Other(HUP),
-        "exited" => Event::AppExited(EXIT),
-        "orphans" => Event::OrphansReaped,
-        "nobody" => Event::NobodyLeft(Quiet::attest()),
-        "deadline" => Event::Deadline,
-        "restored" => Event::Restored(Restored::attest()),
-        "failed" => Event::RestoreFailed(NotStarted::Damaged),
-        "abandoned" => Event::Abandoned,
-        "spawned" => Event::Spawned,
-        "not-spawned" => Event::NotSpawned(NotStarted::NotFound),
-        "flushed" => Event::Flushed,
-        "finished" => Event::Finished { complete: true },
-        "unfinished" => Event::Finished { complete: false },
-        "fenced" => Event::Fenced,
-        "lost" => Event::EngineLost,
-        other => panic!("no event {other}"),
-    }
-}
-
-const EVENTS: [&str; 16] = [
-    "stop",
-    "other",
-    "exited",
-    "orphans",
-    "nobody",
-    "deadline",
-    "restored",
-    "failed",
-    "abandoned",
-    "spawned",
-    "not-spawned",
-    "flushed",
-    "finished",
-    "unfinished",
-    "fenced",
-    "lost",
-];
-
-fn action(action: &Action) -> &'static str {
-    match action {
-        Action::Abandon => "abandon",
-        Action::Start(_) => "start",
-        Action::Restart(_) => "restart",
-        Action::RestartLater { .. } => "later",
-        Action::NoMoreRestarts { .. } => "enough",
-        Action::Flush { .. } => "flush",
-        Action::StopApp(Signal::TERM) => "TERM",
-        Action::StopApp(_) => "stop-app",
-        Action::Forward(_) => "forward",
-        Action::KillApp => "kill",
-        Action::Rest(Treatment::Ask { group_told: true, .. }) => "ask-others",
-        Action::Rest(Treatment::Ask { group_told: false, .. }) => "ask-all",
-        Action::Rest(Treatment::Kill) => "kill-rest",
-        Action::Rest(Treatment::Look) => "look",
-        Action::Finish { .. } => "finish",
-        Action::FinishUnproven { .. } => "finish-unproven",
-        Action::Note(_) => "note",
-    }
+fn stop_plan(cause: StopCause, now: Instant) -> StopPlan {
+    StopPlan { cause, fenced: cause == StopCause::Fenced, budget: Budget::split(&RULES, now) }
 }
 
 /// state, event → state, actions. What is not listed changes nothing and does nothing.
-const TABLE: [(&str, &str, &str, &str); 71] = [
+const TABLE: [(&str, &str, &str, &str); 73] = [
     ("restore", "stop", "abandon", "abandon"),
     ("restore", "other", "restore", "note"),
     ("restore", "restored", "start", "start"),
@@ -153,6 +73,7 @@ const TABLE: [(&str, &str, &str, &str); 71] = [
     ("clear", "other", "clear", "note"),
     ("clear", "orphans", "clear", "look"),
     ("clear", "nobody", "flush", "finish"),
+    ("clear", "life-over", "clear", "look"),
     ("clear", "deadline", "clear", "look"),
     ("flush", "stop", "flush", "note"),
     ("flush", "other", "flush", "note"),
@@ -163,9 +84,10 @@ const TABLE: [(&str, &str, &str, &str); 71] = [
     // The app is to be started again once nobody is left.
     ("clear-again", "stop", "clear", "kill-rest"),
     ("clear-again", "other", "clear", "note"),
-    ("clear-again", "orphans", "clear", "look"),
+    ("clear-again", "orphans", "clear", "look-life"),
     ("clear-again", "nobody", "back-off", "later"),
-    ("clear-again", "deadline", "clear", "look"),
+    ("clear-again", "life-over", "back-off", "later"),
+    ("clear-again", "deadline", "clear", "look-life"),
     ("clear-again", "fenced", "clear", ""),
     ("clear-again", "lost", "clear", ""),
     ("clear-again", "exited", "clear", ""),
@@ -197,19 +119,37 @@ const TABLE: [(&str, &str, &str, &str); 71] = [
 #[test]
 fn every_cell() {
     let now = Instant::now();
-    let states =
-        ["restore", "abandon", "start", "run", "pre-sync", "stop", "clear", "clear-again", "back-off", "flush", "done"];
+    let states = [
+        "restore",
+        "abandon",
+        "start",
+        "run",
+        "pre-sync",
+        "stop",
+        "clear",
+        "clear-again",
+        "back-off",
+        "flush",
+        "done",
+        "clear-restore",
+        "reinstall",
+        "reinstall-stopped",
+    ];
     for name in states {
         for happened in EVENTS {
-            let listed = TABLE.iter().find(|row| row.0 == name && row.1 == happened);
-            let same = if name == "clear-again" { "clear" } else { name };
+            let listed = TABLE.iter().chain(&reinstall::TABLE).find(|row| row.0 == name && row.1 == happened);
+            let same = match name {
+                "clear-again" | "clear-restore" => "clear",
+                "reinstall-stopped" => "reinstall",
+                name => name,
+            };
             let (to, actions) = listed.map_or((same, ""), |row| (row.2, row.3));
             let (next, done) = step(&RULES, state(name, now), event(happened), now);
             let done: Vec<_> = done.iter().map(action).collect();
             assert_eq!((next.name(), done.join(" ").as_str()), (to, actions), "{name} + {happened}");
         }
     }
-    for row in TABLE {
+    for row in TABLE.into_iter().chain(reinstall::TABLE) {
         assert!(states.contains(&row.0) && EVENTS.contains(&row.1), "{row:?} is never tried");
     }
 }
@@ -247,7 +187,7 @@ impl Run {
 
     /// Lets time pass until the next deadline. False when there is none.
     fn sleep(&mut self) -> bool {
-        match deadline(self.state.as_ref().unwrap()) {
+        match self.state.as_ref().unwrap().deadline() {
             Some(at) => {
                 self.now = self.now.max(at);
                 self.event(Event::Deadline);
@@ -300,7 +240,7 @@ fn a_second_stop_shortens_the_apps_time_and_never_the_flush() {
         run.tell(&vec!["stop"; stops]);
         run.tell(&["flushed", "exited", "nobody"]);
         run.tell(&vec!["stop"; stops]);
-        deadline(run.state.as_ref().unwrap()).unwrap() - run.now
+        run.state.as_ref().unwrap().deadline().unwrap() - run.now
     };
     assert_eq!(flush_end(1), flush_end(2));
     let mut run = Run::new();
@@ -316,7 +256,7 @@ fn the_rest_is_asked_then_killed_until_nobody_is_left() {
     while run.done.last() != Some(&"kill-rest") {
         assert!(run.sleep());
     }
-    assert!(run.now - start >= REST_GRACE && run.now - start < REST_GRACE + LOOK);
+    assert!(run.now - start >= REST_GRACE && run.now - start < REST_GRACE + CHECK_INTERVAL);
     run.tell(&["orphans"]);
     assert_eq!(run.done.last(), Some(&"kill-rest"), "once killing has begun every look kills");
     run.tell(&["nobody", "unfinished"]);
@@ -327,10 +267,10 @@ fn the_rest_is_asked_then_killed_until_nobody_is_left() {
 fn a_stop_while_the_flush_is_unhurried_sets_its_end() {
     let mut run = Run::new();
     run.tell(&["restored", "spawned", "exited", "nobody"]);
-    let before = deadline(run.state.as_ref().unwrap()).unwrap();
+    let before = run.state.as_ref().unwrap().deadline().unwrap();
     assert!(before - run.now >= Duration::from_secs(60));
     run.tell(&["stop"]);
-    let after = deadline(run.state.as_ref().unwrap()).unwrap();
+    let after = run.state.as_ref().unwrap().deadline().unwrap();
     assert!(after - run.now <= RULES.grace);
 }
 
@@ -380,11 +320,11 @@ fn what_the_app_is_told() {
         (QUIT, map(&[(int, Some(usr1))]), term, QUIT),
     ] {
         let rules = Rules { stop_signal, signals, ..RULES };
-        assert_eq!(rules.told(received), told, "{received} with {rules:?}");
+        assert_eq!(rules.stop_signal_for(received), told, "{received} with {rules:?}");
     }
     let rules = Rules { signals: map(&[(HUP, None), (usr1, Some(usr2)), (term, Some(QUIT))]), ..RULES };
-    assert_eq!([HUP, usr1, usr2].map(|signal| rules.heard(signal)), [None, Some(usr2), Some(usr2)]);
-    assert_eq!(rules.told_by_us(), QUIT);
+    assert_eq!([HUP, usr1, usr2].map(|signal| rules.forwarded(signal)), [None, Some(usr2), Some(usr2)]);
+    assert_eq!(rules.own_stop_signal(), QUIT);
     let mut run = Run::with(rules);
     run.tell(&["restored", "spawned", "other", "stop", "other", "flushed", "other"]);
     assert_eq!(run.done, ["start", "note", "flush", "note", "stop-app", "note"]);
@@ -396,17 +336,20 @@ proptest! {
     fn whatever_happens(script in prop::collection::vec((0..EVENTS.len(), 0u64..3_000), 0..40), again: bool) {
         let mut run = if again { Run::with(always()) } else { Run::new() };
         let (mut asked_to_stop, mut alive, mut quiet, mut started) = (None, false, true, 0);
+        let mut asked = false;
         for (index, pause) in script {
             run.now += Duration::from_millis(pause);
             let name = EVENTS[index];
             // An app that does not run cannot exit, and one that runs is left; `supervise` never says otherwise.
-            if (name == "exited" && !alive) || (name == "nobody" && alive) {
+            let gone = ["nobody", "life-over"].contains(&name);
+            if (name == "exited" && !alive) || (gone && alive) {
                 continue;
             }
+            asked |= name == "asked";
             let before = run.done.len();
             run.tell(&[name]);
             alive &= name != "exited" && name != "not-spawned";
-            quiet |= name == "nobody";
+            quiet |= gone;
             for action in &run.done[before..] {
                 let starts = matches!(*action, "start" | "restart");
                 prop_assert!(!starts || asked_to_stop.is_none(), "started after a stop signal");
@@ -420,7 +363,7 @@ proptest! {
                 asked_to_stop = Some(run.now);
             }
         }
-        prop_assert!(started <= 1 || again);
+        prop_assert!(started <= 1 || again || asked);
         // From wherever that led: one stop signal, a spawn that answers, and time.
         run.tell(&["spawned", "stop"]);
         let mut steps = 0;
@@ -439,7 +382,7 @@ proptest! {
         let start = run.now;
         for (index, pause) in script {
             let until = run.now + Duration::from_millis(pause);
-            while deadline(run.state.as_ref().unwrap()).is_some_and(|at| at <= until) && run.sleep() {}
+            while run.state.as_ref().unwrap().deadline().is_some_and(|at| at <= until) && run.sleep() {}
             if run.outcome().is_none() {
                 run.now = run.now.max(until);
                 run.tell(&[EVENTS[index]]);

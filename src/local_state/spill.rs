@@ -1,49 +1,76 @@
-//! The spill directory beside a database (`.NAME-litevisor/spill`): segments that wait for a replica that is away, one LTX
-//! file each, under its TXID. Owns: their names, writing them so that they are there whole or not at all, removing them,
-//! and setting the directory aside. Never: decides what is written or whether a file may be uploaded.
+//! The spill directory beside a database (`.NAME-litevisor/spill`): segments that wait because the replica cannot be reached, one LTX
+//! file each, named by its TXID. A file appears as a whole or not at all. `replicate/upload` decides what is written and uploaded.
 
 use super::{LocalStateError, failed};
 use crate::model::{DbPath, Txid, TxidRange};
-use std::fs::{self, File, OpenOptions};
-use std::io::{ErrorKind, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use crate::rights::{self, Dir, Kind, absent_ok};
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
+const NAME: &str = "spill";
 const MODE: u32 = 0o600;
-/// Directories set aside before, at most, that a new one looks past.
+const DIRECTORY_MODE: u32 = 0o700;
+/// The largest number in the name of a directory set aside.
 const ASIDES: u32 = 10_000;
 
-/// A file that is there, whole.
+/// A complete file of the directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Found {
+pub struct SpilledFile {
     pub path: PathBuf,
     pub txid: Txid,
     pub bytes: u64,
 }
 
 fn directory(db: &DbPath) -> PathBuf {
-    db.state_dir().join("spill")
+    db.state_dir().join(NAME)
 }
 
-/// Every file, in the order of the TXIDs. What a kill left half written is removed.
-pub fn list(db: &DbPath) -> Result<Vec<Found>, LocalStateError> {
-    let directory = directory(db);
-    let entries = match fs::read_dir(&directory) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(failed("list", &directory)(error)),
-    };
-    let mut found = Vec::new();
-    for entry in entries {
-        let entry = entry.map_err(failed("list", &directory))?;
-        let (path, name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
-        if let Some(txid) = parse(&name) {
-            let bytes = entry.metadata().map_err(failed("look at", &path))?.len();
-            found.push(Found { path, txid, bytes });
-        } else if name.ends_with(".tmp") {
-            remove(&path)?;
+/// Works in the state directory and the spill directory, if there is one.
+fn inside<T>(db: &DbPath, work: impl FnOnce(&Dir, Option<&Dir>) -> io::Result<T>) -> io::Result<Option<T>> {
+    rights::within(db, || {
+        let (state, _acting) = match super::open(db) {
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(None),
+            opened => opened?,
+        };
+        match state.below(OsStr::new(NAME)) {
+            Ok(spill) => work(&state, Some(&spill)),
+            Err(error) if error.kind() == ErrorKind::NotFound => work(&state, None),
+            Err(error) if error.kind() == ErrorKind::NotADirectory => {
+                // For example a link. It is in litevisor's own directory, so nothing else is lost with it.
+                tracing::warn!(%db, "{} is not a directory: removed", directory(db).display());
+                absent_ok(state.remove(OsStr::new(NAME)))?;
+                work(&state, None)
+            }
+            Err(error) => Err(error),
         }
-    }
+        .map(Some)
+    })
+}
+
+/// All files, in the order of the TXIDs. Removes incomplete files that a kill has left.
+pub fn list(db: &DbPath) -> Result<Vec<SpilledFile>, LocalStateError> {
+    let path = directory(db);
+    let listed = inside(db, |_, spill| {
+        let mut found = Vec::new();
+        let Some(dir) = spill else { return Ok(found) };
+        for name in dir.names()? {
+            let text = name.to_string_lossy();
+            if let Some(txid) = parse(&text) {
+                match dir.stat(&name)? {
+                    Some(seen) if seen.kind == Kind::File => {
+                        found.push(SpilledFile { path: path.join(&name), txid, bytes: seen.bytes });
+                    }
+                    _ => tracing::warn!(%db, "{} is not a regular file: ignored", path.join(&name).display()),
+                }
+            } else if text.strip_suffix(".tmp").is_some_and(|rest| parse(rest).is_some()) {
+                absent_ok(dir.remove(&name))?;
+            }
+        }
+        Ok(found)
+    });
+    let mut found = listed.map_err(failed("list", &path))?.unwrap_or_default();
     found.sort_by_key(|file| file.txid);
     Ok(found)
 }
@@ -59,8 +86,9 @@ fn parse(file: &str) -> Option<Txid> {
 
 /// A file that is being written. Dropped before `finish`, it leaves nothing.
 pub struct Writer {
+    db: DbPath,
+    dir: Dir,
     file: File,
-    new: PathBuf,
     path: PathBuf,
     txid: Txid,
     bytes: u64,
@@ -68,81 +96,122 @@ pub struct Writer {
 }
 
 pub fn create(db: &DbPath, txid: Txid) -> Result<Writer, LocalStateError> {
-    let directory = directory(db);
-    fs::create_dir_all(&directory).map_err(failed("create", &directory))?;
-    let path = directory.join(name(txid));
-    let new = directory.join(name(txid) + ".tmp");
-    let file = OpenOptions::new().write(true).create(true).truncate(true).mode(MODE).open(&new);
-    let file = file.map_err(failed("create", &new))?;
-    Ok(Writer { file, new, path, txid, bytes: 0, finished: false })
+    let path = directory(db).join(name(txid));
+    let made = rights::within(db, || make(db, &temporary(txid)));
+    let (dir, file) = made.map_err(failed("create", &path))?;
+    Ok(Writer { db: db.clone(), dir, file, path, txid, bytes: 0, finished: false })
+}
+
+/// The directory, made if need be, and a new file in it. With the owner's rights.
+fn make(db: &DbPath, name: &OsStr) -> io::Result<(Dir, File)> {
+    let (state, _acting) = super::open_or_make(db)?;
+    match state.make(OsStr::new(NAME), DIRECTORY_MODE) {
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
+    }
+    let dir = state.below(OsStr::new(NAME))?;
+    let file = dir.create_anew(name, MODE)?;
+    Ok((dir, file))
+}
+
+fn temporary(txid: Txid) -> OsString {
+    OsString::from(name(txid) + ".tmp")
+}
+
+/// A file without a name, to be written and read again by this process alone.
+pub fn nameless(db: &DbPath) -> Result<File, LocalStateError> {
+    let name = OsStr::new("copy.tmp");
+    let made = rights::within(db, || {
+        let (dir, file) = make(db, name)?;
+        absent_ok(dir.remove(name))?;
+        Ok(file)
+    });
+    made.map_err(failed("create", &directory(db)))
 }
 
 impl Writer {
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), LocalStateError> {
         self.bytes += bytes.len() as u64;
-        self.file.write_all(bytes).map_err(failed("write", &self.new))
+        self.file.write_all(bytes).map_err(failed("write", &self.path))
     }
 
     /// On the disk, under its name, whatever happens from now on.
-    pub fn finish(mut self) -> Result<Found, LocalStateError> {
-        self.file.sync_all().map_err(failed("sync", &self.new))?;
-        fs::rename(&self.new, &self.path).map_err(failed("rename", &self.new))?;
+    pub fn finish(mut self) -> Result<SpilledFile, LocalStateError> {
+        self.file.sync_all().map_err(failed("sync", &self.path))?;
+        let named = self.inside(|writer, state| {
+            writer.dir.rename(&temporary(writer.txid), name(writer.txid).as_ref())?;
+            writer.dir.sync()?;
+            // The directory's own name is made durable with its first file.
+            state.sync()
+        });
+        named.map_err(failed("rename", &self.path))?;
         self.finished = true;
-        // The directory's own name is made durable with its first file.
-        for directory in self.path.ancestors().skip(1).take(2) {
-            sync(directory)?;
-        }
-        Ok(Found { path: self.path.clone(), txid: self.txid, bytes: self.bytes })
+        Ok(SpilledFile { path: self.path.clone(), txid: self.txid, bytes: self.bytes })
+    }
+
+    fn inside<T>(&self, work: impl FnOnce(&Writer, &Dir) -> io::Result<T>) -> io::Result<T> {
+        rights::within(&self.db, || {
+            let (state, _acting) = super::open(&self.db)?;
+            work(self, &state)
+        })
     }
 }
 
 impl Drop for Writer {
     fn drop(&mut self) {
         if !self.finished {
-            let _ = fs::remove_file(&self.new);
+            let _ = self.inside(|writer, _| writer.dir.remove(&temporary(writer.txid)));
         }
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "a directory, no database")]
-fn sync(directory: &Path) -> Result<(), LocalStateError> {
-    File::open(directory).and_then(|directory| directory.sync_all()).map_err(failed("sync", directory))
-}
-
 /// Opens a file to read it.
-#[expect(clippy::disallowed_methods, reason = "no database, and nobody else's")]
 pub fn open(path: &Path) -> Result<File, LocalStateError> {
-    File::open(path).map_err(failed("open", path))
+    at(path, |dir, name| dir.read(name)).map_err(failed("open", path))
 }
 
 /// That it is gone already is no error.
 pub fn remove(path: &Path) -> Result<(), LocalStateError> {
-    match fs::remove_file(path) {
+    match at(path, Dir::remove) {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(failed("remove", path)(error)),
         _ => Ok(()),
     }
 }
 
-/// Puts the whole directory out of the way, for somebody to look at; where to. None: there is nothing in it.
+/// The file at `path`, by its name in the spill directory of its database.
+fn at<T>(path: &Path, work: impl FnOnce(&Dir, &OsStr) -> io::Result<T>) -> io::Result<T> {
+    let state = path.parent().and_then(Path::parent);
+    let (Some(db), Some(name)) = (state.and_then(DbPath::of_state_dir), path.file_name()) else {
+        return Err(ErrorKind::InvalidInput.into());
+    };
+    let done = inside(&db, |_, spill| work(spill.ok_or(ErrorKind::NotFound)?, name));
+    done?.ok_or_else(|| ErrorKind::NotFound.into())
+}
+
+/// Renames the whole directory, so that its files are kept; returns the new path. None: it has no files.
 pub fn set_aside(db: &DbPath) -> Result<Option<PathBuf>, LocalStateError> {
     if list(db)?.is_empty() {
         return Ok(None);
     }
     let from = directory(db);
-    for number in 1..=ASIDES {
-        let to = from.with_file_name(format!("spill-set-aside-{number}"));
-        if !to.exists() {
-            fs::rename(&from, &to).map_err(failed("rename", &from))?;
-            sync(&db.state_dir())?;
-            return Ok(Some(to));
+    let moved = inside(db, |state, _| {
+        for number in 1..=ASIDES {
+            let to = OsString::from(format!("spill-set-aside-{number}"));
+            if state.stat(&to)?.is_none() {
+                state.rename(OsStr::new(NAME), &to)?;
+                state.sync()?;
+                return Ok(from.with_file_name(to));
+            }
         }
-    }
-    Err(failed("set aside", &from)(ErrorKind::AlreadyExists.into()))
+        Err(ErrorKind::AlreadyExists.into())
+    });
+    moved.map_err(failed("set aside", &from))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
     use std::os::unix::fs::PermissionsExt;
 
     fn db() -> (tempfile::TempDir, DbPath) {
@@ -151,7 +220,7 @@ mod tests {
         (dir, db)
     }
 
-    fn write(db: &DbPath, txid: u64, bytes: &[u8]) -> Found {
+    fn write(db: &DbPath, txid: u64, bytes: &[u8]) -> SpilledFile {
         let mut writer = create(db, Txid(txid)).unwrap();
         writer.write(bytes).unwrap();
         writer.finish().unwrap()
@@ -175,6 +244,22 @@ mod tests {
         remove(&nine.path).unwrap();
         remove(&nine.path).unwrap();
         assert_eq!(list(&db).unwrap(), [ten]);
+    }
+
+    /// The app's user may write there, and we may be root.
+    #[test]
+    fn links_in_the_way_are_not_followed() {
+        let (dir, db) = db();
+        let victim = dir.path().join("victim");
+        fs::write(&victim, "mine").unwrap();
+        fs::create_dir_all(directory(&db)).unwrap();
+        std::os::unix::fs::symlink(&victim, directory(&db).join(temporary(Txid(7)))).unwrap();
+        let file = write(&db, 7, b"new");
+        assert_eq!(fs::read_to_string(&victim).unwrap(), "mine");
+        remove(&file.path).unwrap();
+        std::os::unix::fs::symlink(&victim, &file.path).unwrap();
+        assert_eq!(list(&db).unwrap(), [], "a link is no segment");
+        assert!(open(&file.path).is_err());
     }
 
     #[test]

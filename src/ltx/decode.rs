@@ -1,8 +1,8 @@
 //! Reads an LTX file from chunks of any size, as they arrive, and verifies all of it: order and size of the pages, the
 //! index, the file checksum, the database checksum of a snapshot that carries one, and that nothing follows. Memory is
-//! bounded by a few pages whatever the bytes say; no bytes make it panic.
+//! limited to a few pages for any input; no input makes it panic.
 //!
-//! Nothing that came out of it is proven before `finish` has succeeded.
+//! No output is verified before `finish` has succeeded.
 
 use super::encode::{check_complete, check_page};
 use super::lz4_frame::{self, Extent};

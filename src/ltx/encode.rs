@@ -1,6 +1,5 @@
-//! Writes an LTX file piece by piece into a buffer of the caller, who may drain it between calls. The value's life is
-//! the file's: `start` writes the header, `page` one page, `finish` consumes it. Memory: the page index (about 9 bytes a
-//! page) and one compressed page.
+//! Writes an LTX file piece by piece into a buffer of the caller, who may drain it between calls: `start` writes the header, `page`
+//! one page, `finish` the rest. Memory: the page index (about 9 bytes a page) and one compressed page.
 
 use super::{Header, LtxError, PAGE_HEADER_BYTES, SIZED_BLOCK, index};
 use crate::model::{Crc64, FileChecksum, PageNo};

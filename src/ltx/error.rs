@@ -1,5 +1,4 @@
-//! What can be wrong with an LTX file, or with what is asked of the encoder. Says the place, not the file's name: the
-//! caller knows that.
+//! Errors in an LTX file, or in the input of the encoder. They name the field or the page; the caller adds the file's name.
 
 use crate::model::PageNo;
 

@@ -29,6 +29,9 @@ pub struct Header {
     pub node_id: u64,
     /// Checksum of the whole database after this file, in bytes that other readers skip. None: the writer did not know.
     pub db_checksum: Option<DbChecksum>,
+    /// The app locked the whole database (`PRAGMA locking_mode = EXCLUSIVE`) when this was written, in a byte that other readers
+    /// skip.
+    pub app_locks_exclusively: bool,
     /// As read from a file that carries LTX's own checksums; None in all others and in every file that we write.
     pub pre_apply: Option<u64>,
 }
@@ -47,6 +50,7 @@ impl Header {
             salt2: 0,
             node_id: 0,
             db_checksum: None,
+            app_locks_exclusively: false,
             pre_apply: None,
         }
     }
@@ -81,6 +85,7 @@ impl Header {
         fields.put(self.salt2.to_be_bytes());
         fields.put(self.node_id.to_be_bytes());
         fields.put(self.db_checksum.map_or(0, DbChecksum::get).to_be_bytes());
+        fields.put([u8::from(self.app_locks_exclusively)]);
         Ok(out)
     }
 
@@ -121,6 +126,7 @@ impl Header {
             salt2: fields.u32(),
             node_id: fields.u64(),
             db_checksum: DbChecksum::from_header(fields.u64()),
+            app_locks_exclusively: fields.take() == [1],
             pre_apply,
         };
         header.check()?;

@@ -1,5 +1,5 @@
 //! An LZ4 frame of any length, decoded as its bytes arrive: Litestream 0.3's files. Verifies the frame's own checksums.
-//! Memory is one block (at most 4 MiB) and its packed form, whatever the bytes say; no bytes make it panic.
+//! Memory is one block (at most 4 MiB) and its packed form for any input; no input makes it panic.
 
 const MAGIC: [u8; 4] = [0x04, 0x22, 0x4d, 0x18];
 /// How a file that was encrypted by Litestream's `age` setting begins.
@@ -75,7 +75,7 @@ impl Default for FrameDecoder {
 }
 
 impl FrameDecoder {
-    /// Takes all of `bytes`; `sink` gets what they expand to. Nothing of it is proven before `finish`.
+    /// Takes all of `bytes`; `sink` gets what they expand to. The output is not verified before `finish`.
     pub fn push<E: From<FrameError>>(
         &mut self,
         mut bytes: &[u8],

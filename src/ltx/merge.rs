@@ -1,15 +1,14 @@
-//! Several LTX files that follow each other → one that leads to the same state. A k-way merge by page number: of a page
-//! that several files hold, the newest file's version counts. Owns: the rules of a merge and its memory (a page and the
-//! chunk at hand of each input, one piece of output). In: chunks of the inputs, as they arrive. Out: pieces of the merged
-//! file. Every input is read to its end and verified, whatever of it is used.
+//! Merges consecutive LTX files into one that leads to the same state: a k-way merge by page number, in which the newest version of a
+//! page counts. Memory: a page and the current chunk of each input, and one piece of output. Every input is read to its end and
+//! verified.
 //!
-//! What came out before `Step::End` is not proven and must not be published.
+//! The output before `Step::End` is not verified and must not be published.
 
 use super::{Decoder, Encoder, Event, Header, LtxError};
 use crate::model::{FileChecksum, PageNo, TxidRange};
 use bytes::{Buf, Bytes};
 
-/// What the merge has for its caller, or wants of it.
+/// What the merge returns to its caller, or needs from it.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Step {
     /// Input number so and so (from 0) needs its next bytes.
@@ -40,7 +39,7 @@ pub enum MergeError {
 }
 
 impl MergeError {
-    /// The input that cannot be used by anybody.
+    /// The index of the damaged input.
     pub fn damaged(&self) -> Option<TxidRange> {
         match self {
             MergeError::Input { range, .. } | MergeError::Name { range, .. } => Some(*range),
@@ -124,12 +123,13 @@ impl Merge {
     }
 
     /// Everything is the last input's, but where the range begins: the merged file leads to the state that the last one
-    /// leads to. So is the node id, which says who wrote that state: whoever merges has not written it.
+    /// leads to. So is the node id, which names the writer of that state.
     fn merged_header(&self) -> Option<Header> {
         let (first, last) = (self.inputs.first()?.header.as_ref()?, self.inputs.last()?.header.as_ref()?);
         let range = TxidRange { min: first.range.min, max: last.range.max };
         let mut header = Header::new(last.page_size, last.commit, range, last.timestamp_ms);
         (header.node_id, header.db_checksum) = (last.node_id, last.db_checksum);
+        header.app_locks_exclusively = last.app_locks_exclusively;
         Some(header)
     }
 

@@ -1,5 +1,5 @@
-//! The LTX file format (replica files of Litestream 0.5), and what is needed to read Litestream 0.3's (`v3`, `lz4_stream`).
-//! Pure: bytes and streams of bytes in and out; never opens, waits or logs. A file is: header (100 bytes), pages, an index of the pages, trailer (16 bytes).
+//! The LTX file format (replica files of Litestream 0.5), and the LZ4 streams of Litestream 0.3's files.
+//! Pure. A file is: header (100 bytes), pages, an index of the pages, trailer (16 bytes).
 
 pub mod decode;
 pub mod encode;
@@ -10,7 +10,6 @@ mod lz4_frame;
 pub mod lz4_stream;
 pub mod merge;
 pub mod trailer;
-pub mod v3;
 
 pub use decode::{Decoder, Event};
 pub use encode::Encoder;

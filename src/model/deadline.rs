@@ -1,5 +1,4 @@
-//! An absolute point in time by which something must be over. Nested calls share it, so they cannot add up to more
-//! than the whole.
+//! A point in time by which an operation must end. Nested calls share it, so they cannot take longer than the whole.
 
 use std::time::{Duration, Instant};
 

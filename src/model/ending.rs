@@ -1,4 +1,4 @@
-//! How a run ended, apart from its last flush: the noun that `lifecycle` decides and `exit` turns into a status.
+//! How a run ended, apart from its last flush: `lifecycle` decides it, `exit` turns it into a status.
 
 use super::{AppExit, Signal};
 
@@ -10,7 +10,7 @@ pub enum Ending {
     NotStarted(NotStarted),
     /// A stop signal came before the app was started.
     Stopped(Signal),
-    /// There was none: replication was asked for alone, and has ended as it should.
+    /// A run without an app (`litevisor replicate`) that ended regularly.
     NoApp,
     /// The app outlived SIGKILL and the budget (a process in uninterruptible sleep).
     Unkillable,

@@ -1,11 +1,9 @@
-//! The nouns every other module speaks in. Values only: nothing here opens, waits, logs or reads a clock
-//! (`Deadline` is handed one).
+//! The basic types of all modules. Values only: nothing here opens a file, waits or logs.
 
 pub mod checksum;
 pub mod db_path;
 pub mod deadline;
 pub mod ending;
-pub mod lineage;
 pub mod moment;
 pub mod page;
 pub mod position;
@@ -13,10 +11,11 @@ pub mod process;
 pub mod proof;
 pub mod restart;
 pub mod secret;
+pub mod threads;
 pub mod txid;
 
 pub use checksum::{Crc64, DbChecksum, FileChecksum, page_checksum};
-pub use db_path::DbPath;
+pub use db_path::{DbPath, NameProblem, name_problem};
 pub use deadline::Deadline;
 pub use ending::{Ending, NotStarted};
 pub use moment::Moment;

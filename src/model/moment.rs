@@ -1,4 +1,4 @@
-//! A point in time as replicas know it: Unix milliseconds; RFC 3339 to and from people.
+//! A point in time as it is in a replica: Unix milliseconds; read and shown as RFC 3339.
 
 use std::fmt;
 

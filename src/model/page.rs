@@ -17,6 +17,8 @@ pub struct PageNo(pub u32);
 pub struct PageSize(u32);
 
 impl PageSize {
+    pub const SMALLEST: PageSize = PageSize(512);
+
     pub fn new(bytes: u32) -> Option<PageSize> {
         (bytes.is_power_of_two() && (512..=65536).contains(&bytes)).then_some(PageSize(bytes))
     }

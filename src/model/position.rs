@@ -1,4 +1,4 @@
-//! Positions named for what they guarantee. Two different guarantees do not compare.
+//! Positions with different guarantees (captured, uploaded) are different types, which cannot be compared.
 
 use super::Txid;
 

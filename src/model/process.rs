@@ -25,7 +25,7 @@ impl fmt::Display for Signal {
     }
 }
 
-/// What the app hears in place of a signal that we receive. What is not listed passes as it is.
+/// Which signal the app gets in place of a received one. A signal that is not listed is forwarded unchanged.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SignalMap(pub Vec<(Signal, Option<Signal>)>);
 

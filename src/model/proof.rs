@@ -1,6 +1,6 @@
-//! Tokens that only the right step may make. Who may call a constructor is held by `tests/tidy.rs`.
+//! Proof tokens: only the step that proves something may create one. `tests/tidy` checks which files call the constructors.
 
-/// Nobody of the app's process tree is left: no one but us can write to the databases any more.
+/// All processes that could write to the databases have exited, except litevisor.
 /// Made by `supervise` alone, when the last process has been waited for (or none was ever started).
 #[derive(Debug)]
 pub struct Quiet(());
@@ -8,6 +8,22 @@ pub struct Quiet(());
 impl Quiet {
     pub fn attest() -> Quiet {
         Quiet(())
+    }
+
+    /// The weaker word.
+    pub fn app_tree_exited(self) -> AppTreeExited {
+        AppTreeExited(())
+    }
+}
+
+/// Nobody of the app's last life is left, so that the next one may begin. Others may be there, who entered from outside
+/// (`docker exec`). Made by `supervise` alone.
+#[derive(Debug)]
+pub struct AppTreeExited(());
+
+impl AppTreeExited {
+    pub fn attest() -> AppTreeExited {
+        AppTreeExited(())
     }
 }
 

@@ -1,25 +1,21 @@
-//! What counts as a good end of the app, and whether it is started again. Values and their meaning; no clock.
+//! The settings of restarts, and which exit statuses of the app count as success.
 
 use super::AppExit;
+use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Restart {
     Never,
     OnFailure,
     Always,
 }
 
-impl Restart {
-    /// Every policy by its name.
-    pub const NAMES: [(&'static str, Restart); 3] =
-        [("never", Restart::Never), ("on-failure", Restart::OnFailure), ("always", Restart::Always)];
-}
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RestartSettings {
     pub when: Restart,
-    /// Starts in a row after the first one; then the app's end is ours.
+    /// Restarts in a row; after them litevisor ends with the app.
     pub limit: u32,
     /// An app that ran this long was well: counting begins anew.
     pub window: Duration,
@@ -43,7 +39,7 @@ impl RestartSettings {
 pub struct SuccessCodes(pub Vec<u8>);
 
 impl SuccessCodes {
-    /// Our own status for an app that ended so.
+    /// litevisor's exit status for this exit of the app.
     pub fn status(&self, exit: AppExit) -> u8 {
         let status = exit.status();
         if self.0.contains(&status) { 0 } else { status }

@@ -1,4 +1,4 @@
-//! A text that must never be printed. It has no `Display`, and `Debug` shows that there is one, not what it is.
+//! A secret text. It has no `Display`, and its `Debug` does not show it.
 
 use std::fmt;
 

@@ -1,7 +1,9 @@
-//! Where the supervisor is to be asked: pure. One rule for who serves and who asks, so that they meet without a word.
+//! The addresses of the status socket. Pure. The server and its clients use the same rule, so clients need no configuration of
+//! their own.
 //!
-//! What is configured, and nothing else; or the first of: /run, the user's runtime directory, and a name without a file
-//! (abstract) that is made of the first database's path, for a read-only root and for users who may not write to /run.
+//! The configured address alone; or the first that works of: /run, the user's runtime directory, and an abstract name (without a
+//! file) that is made of the first database's path and the root directory's identity, for a read-only root and for users that may
+//! not write to /run.
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -12,7 +14,7 @@ const NAME: &str = "litevisor.sock";
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Address {
     Path(PathBuf),
-    /// In Linux's abstract namespace, which is that of the network.
+    /// In Linux's abstract namespace, which belongs to the network namespace.
     Abstract(String),
 }
 
@@ -25,7 +27,7 @@ impl fmt::Display for Address {
     }
 }
 
-/// Tells supervisors on one machine apart: made of the first database or directory that is configured.
+/// Distinguishes the supervisors of one machine: made of the first configured database or directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Key(String);
 
@@ -44,14 +46,23 @@ impl Key {
     }
 }
 
+/// Distinguishes containers on one network: device and inode of the root directory. They are the same for a service with a mount
+/// namespace of its own and for a shell beside it, and different in every container, also if all other namespaces are shared.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Root {
+    pub device: u64,
+    pub inode: u64,
+}
+
 /// In the order in which they are tried. `runtime_dir`: $XDG_RUNTIME_DIR.
-pub fn candidates(configured: Option<&Path>, runtime_dir: Option<&OsStr>, key: &Key) -> Vec<Address> {
+pub fn candidates(configured: Option<&Path>, runtime_dir: Option<&OsStr>, key: &Key, root: Root) -> Vec<Address> {
     if let Some(path) = configured {
         return vec![Address::Path(path.to_owned())];
     }
     let own = runtime_dir.map(Path::new).filter(|dir| dir.is_absolute());
     let paths = [Some(Path::new("/run")), own].into_iter().flatten().map(|dir| Address::Path(dir.join(NAME)));
-    paths.chain([Address::Abstract(format!("litevisor-{}", key.0))]).collect()
+    let name = format!("litevisor-{}-{:x}-{:x}", key.0, root.device, root.inode);
+    paths.chain([Address::Abstract(name)]).collect()
 }
 
 #[cfg(test)]
@@ -65,10 +76,11 @@ mod tests {
         assert_ne!(key, Key::of(Some(Path::new("/data/app2.db"))));
         assert_eq!(Key::of(None).as_str(), "cbf29ce484222325");
         let told = |configured: Option<&str>, dir: Option<&str>| {
-            let all = candidates(configured.map(Path::new), dir.map(OsStr::new), &key);
+            let root = Root { device: 0x2f, inode: 2 };
+            let all = candidates(configured.map(Path::new), dir.map(OsStr::new), &key, root);
             all.iter().map(ToString::to_string).collect::<Vec<_>>()
         };
-        let nowhere = "@litevisor-6bcec5bb24604852";
+        let nowhere = "@litevisor-6bcec5bb24604852-2f-2";
         assert_eq!(told(None, None), ["/run/litevisor.sock", nowhere]);
         assert_eq!(told(None, Some("not/absolute")), ["/run/litevisor.sock", nowhere]);
         let user = "/run/user/1000/litevisor.sock";

@@ -1,13 +1,13 @@
-//! Asks a running supervisor: one request over its socket. Blocks, at most as long as it is told to. Never asks the network.
+//! The client of the status socket: one request to a running supervisor. Blocks up to a limit.
 
 use super::address::{Address, Key};
 use super::http::KEY;
-use super::socket::connect;
+use super::socket::{Peer, connect, peer};
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-/// More than any answer has.
+/// The largest answer that is read.
 const ANSWER_BYTES: usize = 64 << 20;
 const MISDIRECTED: u16 = 421;
 
@@ -19,41 +19,44 @@ pub struct Reply {
 
 #[derive(Debug, thiserror::Error)]
 #[error("no litevisor answers: {}", .0.join("; "))]
-pub struct NobodyAnswers(Vec<String>);
+pub struct NoSupervisor(Vec<String>);
 
-/// Asks the first that answers and has our databases (`key`; None: any).
-pub fn ask(
+/// Sends the request to the first supervisor that answers and has these databases (`key`; None: any databases).
+pub fn request(
     candidates: &[Address],
     key: Option<&Key>,
     method: &str,
     target: &str,
     limit: Duration,
-) -> Result<Reply, NobodyAnswers> {
+) -> Result<Reply, NoSupervisor> {
     let by = Instant::now() + limit;
     let mut tried = Vec::new();
     for address in candidates {
-        match ask_one(address, key, method, target, by) {
-            Ok(Reply { status: MISDIRECTED, .. }) => tried.push(format!("{address}: that one has other databases")),
+        match request_one(address, key, method, target, by) {
+            Ok(Reply { status: MISDIRECTED, .. }) => {
+                tried.push(format!("{address}: that litevisor has other databases"))
+            }
             Ok(reply) => return Ok(reply),
-            Err(error) => tried.push(format!("{address}: {}", told(&error))),
+            Err(error) => tried.push(format!("{address}: {}", describe(&error))),
         }
     }
-    Err(NobodyAnswers(tried))
+    Err(NoSupervisor(tried))
 }
 
-fn told(error: &io::Error) -> String {
+fn describe(error: &io::Error) -> String {
     match error.kind() {
         ErrorKind::NotFound => "there is no such socket".to_owned(),
-        ErrorKind::ConnectionRefused => "nobody is there".to_owned(),
-        ErrorKind::PermissionDenied => "not permitted: ask as root or as litevisor's user".to_owned(),
+        ErrorKind::ConnectionRefused => "no process answers there".to_owned(),
+        ErrorKind::PermissionDenied => "not permitted: run this command as root or as litevisor's user".to_owned(),
         ErrorKind::WouldBlock | ErrorKind::TimedOut => "no answer in time".to_owned(),
         _ => error.to_string(),
     }
 }
 
-fn ask_one(address: &Address, key: Option<&Key>, method: &str, target: &str, by: Instant) -> io::Result<Reply> {
+fn request_one(address: &Address, key: Option<&Key>, method: &str, target: &str, by: Instant) -> io::Result<Reply> {
     let left = || Some(by.saturating_duration_since(Instant::now()).max(Duration::from_millis(1)));
     let mut stream = connect(address, left().unwrap_or_default())?;
+    check_peer(peer(&stream)?, address)?;
     let key = key.map_or_else(String::new, |key| format!("{KEY}: {}\r\n", key.as_str()));
     let request = format!("{method} {target} HTTP/1.1\r\nHost: litevisor\r\nContent-Length: 0\r\n{key}\r\n");
     stream.set_write_timeout(left())?;
@@ -68,10 +71,27 @@ fn ask_one(address: &Address, key: Option<&Key>, method: &str, target: &str, by:
             return Err(ErrorKind::TimedOut.into());
         }
     }
-    parse(&bytes).ok_or_else(|| io::Error::new(ErrorKind::InvalidData, "what answers is no litevisor"))
+    parse(&bytes).ok_or_else(|| io::Error::new(ErrorKind::InvalidData, "the process that answers is not litevisor"))
 }
 
-/// False at the end.
+/// Checks the server's credentials, before anything is sent to it.
+fn check_peer(peer: Peer, address: &Address) -> io::Result<()> {
+    let own = nix::unistd::geteuid().as_raw();
+    if peer.is_ours(own, address) {
+        return Ok(());
+    }
+    let told = match peer.uid {
+        uid if uid != 0 && uid != own => {
+            format!(
+                "a process of user {uid} owns this socket, which is neither root nor the user of this command: its answer is refused"
+            )
+        }
+        _ => "a process of another container owns this socket: its answer is refused".to_owned(),
+    };
+    Err(io::Error::other(told))
+}
+
+/// False at the end of the stream.
 fn read_some(stream: &mut UnixStream, bytes: &mut Vec<u8>) -> io::Result<bool> {
     let mut piece = [0; 16 << 10];
     match stream.read(&mut piece) {
@@ -84,7 +104,7 @@ fn read_some(stream: &mut UnixStream, bytes: &mut Vec<u8>) -> io::Result<bool> {
     }
 }
 
-/// A whole answer, as our server sends it: with its length, and closed behind it.
+/// Parses a complete answer, which has its length and ends with the stream.
 fn parse(bytes: &[u8]) -> Option<Reply> {
     let text = std::str::from_utf8(bytes).ok()?;
     let (head, body) = text.split_once("\r\n\r\n")?;
@@ -119,7 +139,7 @@ mod tests {
         let (none, silent) = (directory.path().join("none"), directory.path().join("silent"));
         let _silent = std::os::unix::net::UnixListener::bind(&silent).unwrap();
         let candidates = [Address::Path(none), Address::Path(silent)];
-        let error = ask(&candidates, None, "GET", "/", Duration::from_millis(50)).unwrap_err().to_string();
+        let error = request(&candidates, None, "GET", "/", Duration::from_millis(50)).unwrap_err().to_string();
         assert!(
             error.contains("none: there is no such socket") && error.contains("silent: no answer in time"),
             "{error}"

@@ -4,7 +4,7 @@ use serde_json::Value;
 use std::ffi::OsString;
 use std::fmt::Write;
 
-/// What the user asks for.
+/// The configured format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     /// Text on a terminal, JSON otherwise.
@@ -22,7 +22,7 @@ pub enum Shape {
     GoogleJson,
 }
 
-/// `env` is asked for the variables by which Google's platforms are known.
+/// `env` reads the variables that identify Google's platforms.
 pub fn shape(format: Format, terminal: bool, env: &dyn Fn(&str) -> Option<OsString>) -> Shape {
     let google = ["K_SERVICE", "CLOUD_RUN_JOB", "CLOUD_RUN_WORKER_POOL", "GOOGLE_CLOUD_PROJECT"];
     let google = google.iter().any(|name| env(name).is_some());
@@ -39,10 +39,10 @@ pub struct Record {
     /// RFC 3339, UTC.
     pub time: String,
     pub level: tracing::Level,
-    /// The library that speaks; None for ourselves.
+    /// The library that logs; None for litevisor itself.
     pub target: Option<&'static str>,
     pub message: String,
-    /// Of the spans around it, outermost first, then its own.
+    /// The fields of the spans around it, outermost first, then its own.
     pub fields: Vec<(String, Value)>,
 }
 
@@ -80,7 +80,7 @@ fn json(record: &Record, level_key: &str, level: &str) -> String {
     let own = own.into_iter().chain(record.target.map(|target| ("target", target)));
     let mut pairs: Vec<(&str, Value)> = own.map(|(name, text)| (name, Value::from(text))).collect();
     for (name, value) in &record.fields {
-        // A name twice is no valid JSON object for many readers: ours first, then the outer one's.
+        // Many readers refuse an object with a name twice: the event's field wins, then the outer span's.
         if pairs.iter().all(|(known, _)| known != name) {
             pairs.push((name, value.clone()));
         }
@@ -102,11 +102,26 @@ fn text(record: &Record) -> String {
                 push_clean(&mut line, &format!("{text:?}"))
             }
             Value::String(text) => push_clean(&mut line, text),
-            other => push_clean(&mut line, &other.to_string()),
+            other => push_clean(&mut line, &plain(other)),
         }
     }
     line.push('\n');
     line
+}
+
+/// Structures for people: `[{database=/a.db state=complete}]`.
+fn plain(value: &Value) -> String {
+    let joined = |parts: Vec<String>, separator: &str| parts.join(separator);
+    match value {
+        Value::Array(list) => format!("[{}]", joined(list.iter().map(plain).collect(), ", ")),
+        Value::Object(object) => {
+            let pair = |(name, value): (&String, &Value)| format!("{name}={}", plain(value));
+            format!("{{{}}}", joined(object.iter().map(pair).collect(), " "))
+        }
+        Value::String(text) if text.is_empty() || text.contains([' ', '"', '=']) => format!("{text:?}"),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
 }
 
 /// Control characters could rewrite the terminal; line ends get an indent, so that a record is recognised as one.
@@ -165,6 +180,9 @@ mod tests {
         let expected =
             "2026-11-22T07:00:00.123Z WARN  slow \"store\"\n    second db=/data/app.db wait=\"2 s\" tries=3\n";
         assert_eq!(line, expected);
+        let list = serde_json::json!([{ "a": 1, "b": "two words" }, { "c": "x" }]);
+        let nested = Record { message: "m".into(), fields: vec![("list".into(), list)], ..record() };
+        assert!(super::line(Shape::Text, &nested).ends_with(" m list=[{a=1 b=\"two words\"}, {c=x}]\n"));
         let escape = Record { message: "a\u{1b}[2Jb".into(), fields: Vec::new(), ..record() };
         assert!(!super::line(Shape::Text, &escape).contains('\u{1b}'));
     }

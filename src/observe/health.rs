@@ -1,38 +1,41 @@
-//! What is well and what is not: pure. A store that is away is no reason to take the app from its users: it makes the
-//! program unready only where `max_lag` says so.
+//! Decides whether the program is alive and ready, and what an operator should know. Pure. An unreachable store alone does not make
+//! the program unready, unless `max_lag` is set: the app still serves its users.
 
-use super::board::{DatabaseView, Phase, Snapshot};
+use super::status_registry::{DatabaseView, Phase, Snapshot};
 use std::time::{Duration, Instant};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DbState {
     Restoring,
-    /// It may be used; replication begins with the app.
+    /// The database is ready; replication begins with the app.
     Prepared,
-    /// The app has not made it.
+    /// The database does not exist: the app has not created it.
     Absent,
-    /// The replica's end is being looked for.
+    /// The newest position of the replica is being read.
     Starting,
     Replicating,
-    /// The replica does not take what is committed, or the database cannot be read: it is tried again.
+    /// Uploads fail, or the database cannot be read; litevisor tries again.
     Failing,
-    /// Another writer has the replica.
+    /// The database's files were overwritten, replaced or removed, and the new content is not in the replica yet.
+    Replaced,
+    /// Another writer has taken the replica over.
     Fenced,
-    /// It appeared late, and the replica holds another history.
-    Refused,
+    /// The database appeared after the start, and the replica holds another history.
+    RefusedRequest,
     NotReplicated,
 }
 
 impl DbState {
-    pub const ALL: [DbState; 9] = [
+    pub const ALL: [DbState; 10] = [
         DbState::Restoring,
         DbState::Prepared,
         DbState::Absent,
         DbState::Starting,
         DbState::Replicating,
         DbState::Failing,
+        DbState::Replaced,
         DbState::Fenced,
-        DbState::Refused,
+        DbState::RefusedRequest,
         DbState::NotReplicated,
     ];
 
@@ -44,8 +47,9 @@ impl DbState {
             DbState::Starting => "starting",
             DbState::Replicating => "replicating",
             DbState::Failing => "failing",
+            DbState::Replaced => "replaced",
             DbState::Fenced => "fenced",
-            DbState::Refused => "refused",
+            DbState::RefusedRequest => "refused",
             DbState::NotReplicated => "not_replicated",
         }
     }
@@ -54,25 +58,39 @@ impl DbState {
 pub fn state(view: &DatabaseView) -> DbState {
     let Some(status) = &view.status else {
         return match (&view.not_replicated, &view.restore) {
+            _ if view.nothing_matches => DbState::Absent,
             (Some(_), _) => DbState::NotReplicated,
             (None, Some(_)) => DbState::Prepared,
             (None, None) => DbState::Restoring,
         };
     };
     match status {
-        status if status.refused => DbState::Refused,
+        status if status.refused => DbState::RefusedRequest,
         status if status.fenced.is_some() => DbState::Fenced,
+        status if status.replaced.is_some() => DbState::Replaced,
         status if status.absent => DbState::Absent,
-        status if status.problem.is_some() => DbState::Failing,
+        status if status.problem.is_some() || status.unrestorable.is_some() => DbState::Failing,
         status if status.replicating => DbState::Replicating,
         _ => DbState::Starting,
     }
 }
 
-/// What does not go well with a database.
+/// Why nothing of a database is replicated. None: it is replicated, or will be soon.
+fn not_replicated(view: &DatabaseView) -> Option<String> {
+    let absent = view.absent.as_ref().filter(|_| state(view) == DbState::Absent);
+    view.not_replicated.as_ref().or(absent).map(|why| format!("not replicated: {why}"))
+}
+
+/// Databases that have not existed for too long.
+pub fn absent(snapshot: &Snapshot) -> usize {
+    let absent = |view: &&DatabaseView| view.absent.is_some() && state(view) == DbState::Absent;
+    snapshot.databases.iter().filter(absent).count()
+}
+
+/// The problems of a database.
 pub fn problem(view: &DatabaseView) -> Option<String> {
-    if let Some(why) = &view.not_replicated {
-        return Some(format!("not replicated: {why}"));
+    if let Some(why) = not_replicated(view) {
+        return Some(why);
     }
     let status = view.status.as_ref()?;
     let fenced = status.fenced.as_ref().map(|why| {
@@ -80,22 +98,39 @@ pub fn problem(view: &DatabaseView) -> Option<String> {
         format!("{what}: {why}")
     });
     let grows = status.wal_grows.as_ref().map(|why| format!("the WAL grows past its limit: {why}"));
-    let upkeep = status.upkeep.problem.as_ref().map(|why| format!("upkeep of the replica: {why}"));
-    let all: Vec<String> = [fenced, status.problem.clone(), grows, upkeep].into_iter().flatten().collect();
+    let maintenance = status.upkeep.problem.as_ref().map(|why| format!("maintenance of the replica: {why}"));
+    let unrestorable = status.unrestorable.as_ref().map(|why| unrestorable(why));
+    let all: Vec<String> = [
+        fenced,
+        status.replaced.clone(),
+        status.problem.clone(),
+        unrestorable,
+        grows,
+        maintenance,
+        status.clock.clone(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
     (!all.is_empty()).then(|| all.join("; "))
 }
 
-/// Whether the program does what it is there for, as far as itself goes.
+/// Until the new snapshot is in the replica.
+fn unrestorable(why: &str) -> String {
+    format!("the replica cannot be restored now ({why}): a new snapshot is on its way")
+}
+
+/// Whether litevisor itself works, apart from the app and the store.
 pub fn alive(snapshot: &Snapshot) -> bool {
     !snapshot.engine_lost
 }
 
-/// Why no traffic should come. Empty: ready.
+/// Why the app should get no traffic. Empty: it is ready.
 pub fn unready(snapshot: &Snapshot, max_lag: Option<Duration>) -> Vec<String> {
     let mut reasons = Vec::new();
     let mut say = |reason: &str| reasons.push(reason.to_owned());
     match snapshot.phase {
-        Phase::Running => {}
+        Phase::Running => snapshot.app.silent.iter().for_each(|why| say(why)),
         Phase::Restoring => say("restoring: the app is not started yet"),
         Phase::Starting => say("the app is being started"),
         Phase::Backoff => say("the app has ended and is about to be started again"),
@@ -109,6 +144,9 @@ pub fn unready(snapshot: &Snapshot, max_lag: Option<Duration>) -> Vec<String> {
         let db = &view.db;
         match (state(view), max_lag) {
             (DbState::Fenced, _) => say(&format!("{db}: another instance has the replica")),
+            (DbState::Replaced, _) => {
+                say(&format!("{db}: {}", problem(view).unwrap_or_default()));
+            }
             (_, Some(most)) if lag(view, snapshot.now) > most => {
                 let lag = lag(view, snapshot.now).as_secs();
                 let why = problem(view).map_or(String::new(), |why| format!(": {why}"));
@@ -120,7 +158,18 @@ pub fn unready(snapshot: &Snapshot, max_lag: Option<Duration>) -> Vec<String> {
     reasons
 }
 
-/// What an operator should know although the program is ready.
+/// The first line of a positive answer. It names databases that are not replicated.
+pub fn ready_line(snapshot: &Snapshot) -> &'static str {
+    let without = |view: &DatabaseView| {
+        let locked = view.status.as_ref().is_some_and(|status| status.locked_by_app);
+        locked
+            || not_replicated(view).is_some()
+            || matches!(state(view), DbState::RefusedRequest | DbState::NotReplicated)
+    };
+    if snapshot.databases.iter().any(without) { "ready, but NOT REPLICATED" } else { "ready" }
+}
+
+/// Problems that do not make the program unready.
 pub fn notes(snapshot: &Snapshot) -> Vec<String> {
     let told = |view: &DatabaseView| problem(view).map(|problem| format!("{}: {problem}", view.db));
     snapshot.databases.iter().filter_map(told).collect()
@@ -133,7 +182,7 @@ pub fn lag(view: &DatabaseView, now: Instant) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::observe::board::{Board, Restore};
+    use crate::observe::status_registry::{AppFacts, Restore, StatusRegistry};
     use crate::replicate::Status;
 
     fn view(status: Status) -> DatabaseView {
@@ -141,7 +190,7 @@ mod tests {
     }
 
     fn snapshot(phase: Phase, databases: Vec<DatabaseView>) -> Snapshot {
-        Snapshot { phase, databases, ..Board::default().snapshot() }
+        Snapshot { phase, databases, ..StatusRegistry::default().snapshot() }
     }
 
     #[test]
@@ -156,11 +205,38 @@ mod tests {
             (view(Status { replicating: true, ..Status::default() }), DbState::Replicating),
             (view(Status { replicating: true, problem: text(), ..Status::default() }), DbState::Failing),
             (view(Status { absent: true, ..Status::default() }), DbState::Absent),
+            (view(Status { replaced: text(), problem: text(), ..Status::default() }), DbState::Replaced),
             (view(Status { fenced: text(), problem: text(), ..Status::default() }), DbState::Fenced),
-            (view(Status { fenced: text(), refused: true, ..Status::default() }), DbState::Refused),
+            (view(Status { fenced: text(), refused: true, ..Status::default() }), DbState::RefusedRequest),
         ] {
             assert_eq!(state(&view), expected, "{view:?}");
         }
+    }
+
+    /// A job may never create its database, an app may do it at its first request: neither is taken from its users,
+    /// and neither is called well.
+    #[test]
+    fn what_does_not_exist_is_said_and_keeps_nobody_from_its_users() {
+        let absent = || Status { absent: true, ..Status::default() };
+        let told = || Some("there is no database at /d/a.db".to_owned());
+        let fresh = snapshot(Phase::Running, vec![view(absent())]);
+        assert_eq!((ready_line(&fresh), notes(&fresh).len(), super::absent(&fresh)), ("ready", 0, 0));
+        let directory = DatabaseView { db: "/d/*.db".into(), nothing_matches: true, ..DatabaseView::default() };
+        assert_eq!(state(&directory), DbState::Absent);
+        for late in [DatabaseView { absent: told(), ..view(absent()) }, DatabaseView { absent: told(), ..directory }] {
+            let late = snapshot(Phase::Running, vec![late, view(Status::default())]);
+            assert_eq!(unready(&late, Some(Duration::from_secs(1))), [""; 0]);
+            assert_eq!((ready_line(&late), super::absent(&late)), ("ready, but NOT REPLICATED", 1));
+            let [note] = notes(&late).try_into().unwrap();
+            assert!(note.ends_with("not replicated: there is no database at /d/a.db"), "{note}");
+        }
+        let locked = view(Status { locked_by_app: true, problem: told(), ..Status::default() });
+        let locked = snapshot(Phase::Running, vec![locked]);
+        assert_eq!((ready_line(&locked), notes(&locked).len()), ("ready, but NOT REPLICATED", 1));
+        // It has come after all.
+        let come = DatabaseView { absent: told(), ..view(Status { replicating: true, ..Status::default() }) };
+        let come = snapshot(Phase::Running, vec![come]);
+        assert_eq!((ready_line(&come), notes(&come).len(), super::absent(&come)), ("ready", 0, 0));
     }
 
     #[test]
@@ -169,6 +245,10 @@ mod tests {
             let reasons = unready(&snapshot(phase, vec![view(Status::default())]), None);
             assert_eq!(reasons.is_empty(), phase == Phase::Running, "{phase:?}: {reasons:?}");
         }
+        let silent = AppFacts { silent: Some("it does not answer".into()), ..AppFacts::default() };
+        let waiting = |phase| Snapshot { app: silent.clone(), ..snapshot(phase, Vec::new()) };
+        assert_eq!(unready(&waiting(Phase::Running), None), ["it does not answer"]);
+        assert_eq!(unready(&waiting(Phase::Stopping), None), ["stopping"]);
         let lost = Snapshot { engine_lost: true, ..snapshot(Phase::Running, Vec::new()) };
         assert!(!alive(&lost) && unready(&lost, None).len() == 1);
         assert!(alive(&snapshot(Phase::Restoring, Vec::new())));

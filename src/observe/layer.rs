@@ -1,4 +1,4 @@
-//! From tracing to `Record`s: levels, fields of the event and of the spans around it.
+//! Turns tracing events into `Record`s: level, and the fields of the event and of the spans around it.
 //!
 //! A span `db` with a field `name` becomes the field `db`; its other fields become `db.other`.
 
@@ -20,14 +20,17 @@ pub struct LogLayer {
     pub level: Level,
 }
 
+/// A field `json.NAME` is JSON text, and becomes a value of that structure under NAME: tracing has plain fields only.
+const JSON: &str = "json.";
+
 fn is_ours(target: &str) -> bool {
     target == "litevisor" || target.starts_with("litevisor::")
 }
 
-/// Libraries are heard when they report an error, at no level more: below that they tell of headers, and those carry
-/// keys and tokens. What goes wrong in them comes back to us as an error, and is told in our words.
+/// Libraries may log errors only: at lower levels they log headers, which carry keys and tokens. litevisor logs the errors that they
+/// return.
 fn wanted(configured: Level, target: &str, level: Level) -> bool {
-    // tracing's order: more talkative is greater.
+    // In tracing's order DEBUG is greater than INFO.
     level <= if is_ours(target) { configured } else { Level::ERROR }
 }
 
@@ -49,6 +52,10 @@ impl Fields {
     fn put(&mut self, field: &Field, value: Value) {
         match (field.name(), value) {
             ("message", Value::String(text)) => self.message = text,
+            (name, Value::String(text)) if name.starts_with(JSON) => {
+                let value = serde_json::from_str(&text).unwrap_or(Value::String(text));
+                self.fields.push((name.trim_start_matches(JSON).to_owned(), value));
+            }
             (name, value) => self.fields.push((name.to_owned(), value)),
         }
     }
@@ -87,7 +94,7 @@ fn named_after(span: &str, fields: Vec<(String, Value)>) -> Vec<(String, Value)>
 
 impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for LogLayer {
     fn enabled(&self, metadata: &Metadata<'_>, _: Context<'_, S>) -> bool {
-        // Spans of ours carry the fields of the events inside them, whatever their level.
+        // litevisor's spans carry the fields of their events, whatever the level.
         (metadata.is_span() && is_ours(metadata.target())) || wanted(self.level, metadata.target(), *metadata.level())
     }
 
@@ -192,7 +199,8 @@ mod tests {
             span.record("txid", 7u64);
             span.in_scope(|| {
                 tracing::info!("too quiet");
-                tracing::error!(bytes = 12u64, cause = ?"x", "failed {}", 1);
+                let (list, broken) = ("[{\"a\":1}]", "{");
+                tracing::error!(bytes = 12u64, cause = ?"x", json.list = %list, json.broken = %broken, "failed {}", 1);
             });
         });
         let [line] = lines.as_slice() else { panic!("{lines:?}") };
@@ -201,6 +209,8 @@ mod tests {
             ("db.txid", 7.into()),
             ("bytes", 12.into()),
             ("cause", "\"x\"".into()),
+            ("list", serde_json::json!([{ "a": 1 }])),
+            ("broken", "{".into()),
             ("message", "failed 1".into()),
             ("level", "error".into()),
         ] {

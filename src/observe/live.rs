@@ -1,6 +1,5 @@
-//! One line below the log that says how far something is, redrawn in place, while stderr is a terminal and the log is text
-//! for a human. Everything goes through the log's queue, so that no log line meets it. Anywhere else there is none: whoever
-//! wants to be seen logs a line now and then.
+//! One live line with the progress below the log, redrawn in place, if stderr is a terminal and the log is text. It goes through the
+//! log's queue, so that log lines do not mix with it. Elsewhere callers log their progress now and then.
 
 use super::queue::Queue;
 use std::sync::OnceLock;
@@ -8,13 +7,13 @@ use std::time::Duration;
 
 static TERMINAL: OnceLock<Queue> = OnceLock::new();
 
-/// How often it is worth a new one.
+/// How often the line is redrawn.
 pub const REDRAW: Duration = Duration::from_millis(200);
 
-/// How long whoever ends it waits until it is gone: an app that writes to the same terminal next must not meet it.
+/// How long the end of the line is waited for: the app writes to the same terminal next.
 const GONE: Duration = Duration::from_millis(100);
 
-/// The line; gone when dropped.
+/// The live line, which is erased when this is dropped.
 pub struct Live(Option<&'static Queue>);
 
 pub(super) fn on_terminal(queue: Queue) {
@@ -26,7 +25,7 @@ impl Live {
         Live(TERMINAL.get())
     }
 
-    /// Where it is not, nobody sees what is shown.
+    /// Whether the line is shown.
     pub fn is_seen(&self) -> bool {
         self.0.is_some()
     }

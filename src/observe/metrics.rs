@@ -1,7 +1,7 @@
 //! A `Snapshot` as Prometheus' text format, 0.0.4: pure. Every series of a database has the label `db`, its path.
 
-use super::board::{DatabaseView, Phase, Snapshot};
 use super::health::{self, DbState};
+use super::status_registry::{DatabaseView, Phase, Snapshot};
 use crate::replicate::Status;
 use std::fmt::Write;
 use std::time::{Duration, Instant, SystemTime};
@@ -40,7 +40,7 @@ const OF_DATABASE: [OfDatabase; 20] = [
         view.status.as_ref().map(|status| seconds(status.lag(now)))
     }),
     OfDatabase("litevisor_lag_bytes", GAUGE, "Bytes of commits that are not in the replica.", |view, _| {
-        status(view, |status| Some(status.lag_bytes))
+        status(view, |status| status.lag_bytes)
     }),
     OfDatabase("litevisor_wal_bytes", GAUGE, "Length of the WAL file.", |view, _| {
         status(view, |status| Some(status.wal_bytes))
@@ -72,12 +72,15 @@ const OF_DATABASE: [OfDatabase; 20] = [
     OfDatabase("litevisor_retention_deleted_files_total", COUNTER, "Files that retention deleted.", |view, _| {
         status(view, |status| Some(status.upkeep.deleted_files))
     }),
-    OfDatabase("litevisor_upkeep_sent_bytes_total", COUNTER, "Bytes of snapshots and merged files.", |view, _| {
+    OfDatabase("litevisor_maintenance_sent_bytes_total", COUNTER, "Bytes of snapshots and merged files.", |view, _| {
         status(view, |status| Some(status.upkeep.bytes))
     }),
-    OfDatabase("litevisor_upkeep_failures_total", COUNTER, "Merges, snapshots, deletions that failed.", |view, _| {
-        status(view, |status| Some(status.upkeep.failures))
-    }),
+    OfDatabase(
+        "litevisor_maintenance_failures_total",
+        COUNTER,
+        "Merges, snapshots, deletions that failed.",
+        |view, _| status(view, |status| Some(status.upkeep.failures)),
+    ),
     OfDatabase("litevisor_restore_duration_seconds", GAUGE, "What preparing it for the app took.", |view, _| {
         view.restore.as_ref().map(|restore| seconds(restore.took))
     }),
@@ -122,6 +125,8 @@ fn of_program(text: &mut Text, snapshot: &Snapshot, max_lag: Option<Duration>) {
     one("process_start_time_seconds", GAUGE, "When litevisor was started.", started);
     let ready = health::unready(snapshot, max_lag).is_empty();
     one("litevisor_ready", GAUGE, "1: /readyz answers 200.", Some(flag(ready)));
+    let help = "Configured databases that have not existed for too long: nothing of them is replicated.";
+    one("litevisor_databases_absent", GAUGE, help, Some(health::absent(snapshot).to_string()));
     let app = &snapshot.app;
     one("litevisor_app_up", GAUGE, "1: the app's process is there.", Some(flag(app.pid.is_some())));
     let help = "When the app was started last.";
@@ -171,7 +176,7 @@ fn escaped(value: &str) -> String {
 mod tests {
     use super::*;
     use crate::model::{Captured, Txid, Uploaded};
-    use crate::observe::board::{Board, Restore};
+    use crate::observe::status_registry::{Restore, StatusRegistry};
     use crate::store::{CallResult, Operation, StoreErrorKind};
 
     fn snapshot() -> Snapshot {
@@ -180,7 +185,7 @@ mod tests {
             captured: Captured(Txid(47)),
             uploaded: Uploaded(Txid(46)),
             waiting_since: since,
-            lag_bytes: 512,
+            lag_bytes: Some(512),
             uploaded_at: Some(SystemTime::UNIX_EPOCH + Duration::from_millis(1_795_327_279_453)),
             replicating: true,
             ..Status::default()
@@ -195,7 +200,7 @@ mod tests {
             ],
             ..DatabaseView::default()
         };
-        Snapshot { phase: Phase::Running, databases: vec![view], ..Board::default().snapshot() }
+        Snapshot { phase: Phase::Running, databases: vec![view], ..StatusRegistry::default().snapshot() }
     }
 
     #[test]
@@ -214,6 +219,7 @@ mod tests {
             format!("litevisor_store_requests_total{{{db},operation=\"get\",result=\"timed_out\"}} 1"),
             "litevisor_phase{phase=\"running\"} 1".to_owned(),
             "litevisor_ready 1".to_owned(),
+            "litevisor_databases_absent 0".to_owned(),
             "litevisor_app_up 0".to_owned(),
         ] {
             assert!(text.lines().any(|known| known == line), "{line} is not in\n{text}");

@@ -1,9 +1,8 @@
-//! What the program says about itself. The log: tracing events → lines on stderr; never blocks whoever logs, never wakes up
-//! while there is nothing to say. The board: facts about the run → a snapshot → answers over HTTP, on a socket and on a TCP
-//! address, from a thread of its own. Never ends the process, never decides about the run.
+//! The log and the status of the program. The log writes tracing events to stderr through a bounded queue, and never blocks its
+//! callers. The status registry holds the state of the run; the status thread answers HTTP requests from it, on a socket and on a
+//! TCP address.
 
 pub mod address;
-pub mod board;
 pub mod client;
 pub mod format;
 mod health;
@@ -15,12 +14,16 @@ mod metrics;
 pub mod query;
 mod queue;
 mod report;
+mod request_guard;
+pub mod restore;
 pub mod serve;
 pub mod socket;
+pub mod status_registry;
 pub mod sync;
+mod sync_queue;
 
-pub use board::{Board, Phase};
 pub use format::Format;
-pub use http::Desk;
+pub use http::{Network, StatusHandler};
 pub use live::Live;
-pub use log::{Log, complain, init, say, scold};
+pub use log::{complain, error, finish, init, say, scold};
+pub use status_registry::{Phase, StatusRegistry};

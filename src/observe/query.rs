@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// The longest that a sync may be asked to wait.
+/// The longest timeout of a sync.
 pub const LONGEST: Duration = Duration::from_secs(3600);
 const DEFAULT: Duration = Duration::from_secs(30);
 
@@ -43,7 +43,7 @@ fn span(text: &str) -> Option<Duration> {
     number.parse::<u64>().ok()?.checked_mul(unit_ms).map(Duration::from_millis)
 }
 
-fn decoded(text: &str) -> Option<String> {
+pub(super) fn decoded(text: &str) -> Option<String> {
     let (mut bytes, mut rest) = (Vec::new(), text.bytes());
     while let Some(byte) = rest.next() {
         bytes.push(match byte {

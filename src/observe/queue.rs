@@ -1,7 +1,6 @@
-//! The way from whoever logs to the file descriptor: a bounded queue and one thread that may block. In: lines. Out:
-//! bytes, whole lines in order, and the number of those that were lost; on a terminal, below them, one live line that is
-//! redrawn in place. The lock is held for moving a line, never for
-//! writing it.
+//! The queue between the callers of the log and the file descriptor: bounded, with one thread that may block. It writes whole lines
+//! in order, and how many were dropped; on a terminal it redraws one live line below them. The lock is held while a line is moved,
+//! not while it is written.
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::collections::VecDeque;
@@ -17,28 +16,28 @@ const LIMIT: usize = 1 << 20;
 struct State {
     lines: VecDeque<String>,
     bytes: usize,
-    /// Lines that did not fit, not yet told.
+    /// Lines that did not fit, not reported yet.
     dropped: u64,
-    /// Lines that could not be written, not yet told.
+    /// Lines that could not be written, not reported yet.
     unwritten: u64,
-    /// The thread holds a line that is not written yet.
+    /// The thread is writing a line.
     writing: bool,
-    /// What is to stand below the last line, and what stands there.
+    /// The live line to show, and the one that is shown.
     live: Option<String>,
     drawn: Option<String>,
 }
 
-/// To the first column, and everything from there on gone.
+/// Moves to the first column and erases the rest of the screen.
 const ERASE: &str = "\r\x1b[K";
-/// A live line that is longer than the terminal is wide must not go on in the next one: it could not be erased.
+/// A live line that is longer than the terminal is wide must not wrap: it could not be erased.
 const NO_WRAP: &str = "\x1b[?7l";
 const WRAP: &str = "\x1b[?7h";
 
 struct Shared {
     state: Mutex<State>,
-    /// A line is there.
+    /// A line was added.
     filled: Condvar,
-    /// Nothing is left to write.
+    /// Everything is written.
     drained: Condvar,
 }
 
@@ -46,7 +45,7 @@ struct Shared {
 #[derive(Clone)]
 pub struct Queue(Arc<Shared>);
 
-/// Says in the log's own form how many lines were lost.
+/// Formats the line that reports lost lines.
 pub type TellLost = Box<dyn Fn(u64) -> String + Send>;
 
 impl Queue {
@@ -64,7 +63,7 @@ impl Queue {
         Ok(Queue(shared))
     }
 
-    /// Never waits for the descriptor.
+    /// Does not wait for the descriptor.
     pub fn push(&self, line: String) {
         let mut state = self.0.lock();
         if state.bytes + line.len() > LIMIT {
@@ -77,13 +76,13 @@ impl Queue {
         self.0.filled.notify_one();
     }
 
-    /// What stands below the last line from now on; None: nothing. For terminals only.
+    /// Sets the live line; None removes it. For terminals only.
     pub fn live(&self, line: Option<String>) {
         self.0.lock().live = line;
         self.0.filled.notify_one();
     }
 
-    /// Waits until everything is written, at most `limit`. False: something is still there.
+    /// Waits until everything is written, at most `limit`. False: lines remain.
     pub fn flush(&self, limit: Duration) -> bool {
         let end = Instant::now() + limit;
         let mut state = self.0.lock();
@@ -106,14 +105,14 @@ impl State {
         self.lines.is_empty() && self.dropped == 0 && self.live == self.drawn
     }
 
-    /// What a line has to begin with, where the live line stands now.
+    /// The prefix of a line that erases the live line.
     fn erase(&mut self) -> String {
         self.drawn.take().map_or_else(String::new, |_| ERASE.to_owned())
     }
 }
 
 impl Shared {
-    /// A panic elsewhere must not silence the log: the state is whole between any two statements.
+    /// A panic elsewhere must not stop the log: the state is consistent between any two statements.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
@@ -124,7 +123,7 @@ impl Shared {
             if let Some(line) = state.lines.pop_front() {
                 state.bytes = state.bytes.saturating_sub(line.len());
                 state.writing = true;
-                // Told together with the next line: on its own it would fail like the ones that it counts, for ever.
+                // Reported together with the next line: alone it would fail like the lines that it counts, for ever.
                 let unwritten = std::mem::take(&mut state.unwritten);
                 let erase = state.erase();
                 return if unwritten == 0 { erase + &line } else { erase + &tell_lost(unwritten) + &line };
@@ -153,8 +152,8 @@ impl Shared {
     }
 }
 
-/// A descriptor without std's lock and buffer, so that nothing else can block on us. An app that shares it may have made
-/// it non-blocking: then wait for room, in this thread only.
+/// A descriptor without std's lock and buffer, so that no other thread can block on it. An app that shares it may have made it
+/// non-blocking: then this thread waits for room.
 pub struct Descriptor<F>(pub F);
 
 impl<F: AsFd> Write for Descriptor<F> {

@@ -1,7 +1,7 @@
-//! A `Snapshot` as JSON, for `status`; and what a sync came to: pure.
+//! The JSON of `status` and of the answers to a sync. Pure.
 
-use super::board::{DatabaseView, Snapshot};
 use super::health;
+use super::status_registry::{DatabaseView, Snapshot};
 use super::sync::Synced;
 use crate::model::{Moment, Txid};
 use crate::replicate::Status;
@@ -46,7 +46,7 @@ fn database(view: &DatabaseView, now: Instant) -> Value {
     }
     if let (Some(status), Value::Object(more)) = (&view.status, of_status(view.status.as_ref(), now)) {
         object.extend(more);
-        object.insert("upkeep".into(), upkeep(status));
+        object.insert("maintenance".into(), maintenance(status));
     }
     value
 }
@@ -56,6 +56,7 @@ fn of_status(status: Option<&Status>, now: Instant) -> Value {
     json!({
         "committed": txid(status.captured.0.max(status.uploaded.0)),
         "uploaded": txid(status.uploaded.0),
+        "unread_writes": status.written_at.is_some(),
         "lag_seconds": round(status.lag(now)),
         "lag_bytes": status.lag_bytes,
         "wal_bytes": status.wal_bytes,
@@ -67,15 +68,15 @@ fn of_status(status: Option<&Status>, now: Instant) -> Value {
     })
 }
 
-fn upkeep(status: &Status) -> Value {
-    let upkeep = &status.upkeep;
+fn maintenance(status: &Status) -> Value {
+    let maintenance = &status.upkeep;
     json!({
-        "snapshots": upkeep.snapshots,
-        "last_snapshot": upkeep.snapshot_at.map(time),
-        "compactions": upkeep.merges,
-        "deleted_files": upkeep.deleted_files,
-        "sent_bytes": upkeep.bytes,
-        "failures": upkeep.failures,
+        "snapshots": maintenance.snapshots,
+        "last_snapshot": maintenance.snapshot_at.map(time),
+        "compactions": maintenance.merges,
+        "deleted_files": maintenance.deleted_files,
+        "sent_bytes": maintenance.bytes,
+        "failures": maintenance.failures,
     })
 }
 
@@ -85,6 +86,7 @@ pub fn synced(databases: &[Synced]) -> Value {
             "database": db.database,
             "complete": db.complete,
             "fenced": db.fenced,
+            "absent": db.absent,
             "committed": db.committed,
             "uploaded": db.uploaded,
             "missing": db.missing,
@@ -114,7 +116,7 @@ fn round(span: Duration) -> f64 {
 mod tests {
     use super::*;
     use crate::model::{Captured, Uploaded};
-    use crate::observe::board::{Board, Phase};
+    use crate::observe::status_registry::{Phase, StatusRegistry};
 
     #[test]
     fn what_programs_read() {
@@ -122,7 +124,7 @@ mod tests {
         let replicated = DatabaseView { db: "/d/a.db".into(), status: Some(status), ..DatabaseView::default() };
         let restoring = DatabaseView { db: "/d/b.db".into(), progress: Some(Default::default()), ..Default::default() };
         let databases = vec![replicated, restoring];
-        let snapshot = Snapshot { phase: Phase::Running, databases, ..Board::default().snapshot() };
+        let snapshot = Snapshot { phase: Phase::Running, databases, ..StatusRegistry::default().snapshot() };
         let value = super::status(&snapshot, None);
         let at = |pointer: &str| value.pointer(pointer).unwrap_or(&Value::Null).clone();
         assert_eq!((at("/phase"), at("/ready"), at("/reasons")), ("running".into(), true.into(), json!([])));

@@ -1,9 +1,8 @@
-//! The status thread: answers on the socket and, where configured, on a TCP address, from before the restore to the end. Has a
-//! thread and a runtime of its own, so that nobody who asks can hold up replication or the flush. Bounded: connections, the
-//! bytes of a request, the time of a connection; when all places are taken, the one that has waited longest without
-//! having asked goes. Never ends the program.
+//! The status thread: answers on the socket and, if configured, on a TCP address, from before the restore to the end. It has a
+//! runtime of its own, so that clients cannot delay replication or the flush. Connections, the bytes of a request and the time of a
+//! connection are limited; when all connections are in use, the oldest one without a request is closed.
 
-use super::http::{Desk, Door, text};
+use super::http::{Listener, StatusHandler, text};
 use super::socket::Bound;
 use hyper::StatusCode;
 use hyper::server::conn::http1;
@@ -20,30 +19,30 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
-/// Connections at once, of each door. `run/prepare` counts their descriptors.
-const PLACES: usize = 24;
-/// A request has to be here by then; and its answer taken, counted anew.
-const HEAD: Duration = Duration::from_secs(5);
-const LIFE: Duration = Duration::from_secs(10);
+/// Connections at once, of each listener. `run/prepare` counts their descriptors.
+const MAX_CONNECTIONS: usize = 24;
+/// The head of a request must arrive within this time.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
+const CONNECTION_TIMEOUT: Duration = Duration::from_secs(10);
 const HEAD_BYTES: usize = 16 << 10;
-/// Without descriptors nobody can be let in: wait for some.
-const NO_ROOM: Duration = Duration::from_millis(200);
-/// An address that cannot be had is tried again.
-const AGAIN: Duration = Duration::from_secs(2);
+/// The pause after a failed `accept` (no descriptors).
+const ACCEPT_RETRY: Duration = Duration::from_millis(200);
+/// The pause before an address that cannot be bound is tried again.
+const BIND_RETRY: Duration = Duration::from_secs(2);
 
-/// What is to be served where.
-pub struct Doors {
+/// The socket and the TCP address to serve.
+pub struct Listeners {
     pub socket: Option<Bound>,
     pub listen: Option<SocketAddr>,
 }
 
-/// Runs until the process ends. The socket's name is ours until this is dropped.
+/// The status thread, which runs until the process ends. Dropping this frees the socket's name.
 pub struct Serving {
     _socket: Option<Bound>,
 }
 
-pub fn start(doors: Doors, desk: Desk) -> io::Result<Serving> {
-    let Doors { socket, listen } = doors;
+pub fn start(listeners: Listeners, handler: StatusHandler) -> io::Result<Serving> {
+    let Listeners { socket, listen } = listeners;
     if socket.is_none() && listen.is_none() {
         return Ok(Serving { _socket: None });
     }
@@ -54,12 +53,12 @@ pub fn start(doors: Doors, desk: Desk) -> io::Result<Serving> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     std::thread::Builder::new().name("status".into()).spawn(move || {
         runtime.block_on(async move {
-            let desk = Arc::new(desk);
+            let handler = Arc::new(handler);
             if let Some((address, bound)) = network {
-                tokio::spawn(serve_network(address, bound, Arc::clone(&desk)));
+                tokio::spawn(serve_network(address, bound, Arc::clone(&handler)));
             }
             if let Some(listener) = listener {
-                serve_socket(listener, unseen, desk).await;
+                serve_socket(listener, unseen, handler).await;
             }
             std::future::pending::<()>().await;
         });
@@ -79,105 +78,112 @@ fn listen_on(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     Ok(listener)
 }
 
-async fn serve_network(address: SocketAddr, mut bound: io::Result<std::net::TcpListener>, desk: Arc<Desk>) {
-    let mut told = false;
+async fn serve_network(address: SocketAddr, mut bound: io::Result<std::net::TcpListener>, handler: Arc<StatusHandler>) {
+    let mut failed = false;
     let listener = loop {
         match bound.and_then(TcpListener::from_std) {
             Ok(listener) => break listener,
-            Err(error) if told => tracing::debug!("cannot listen on {address} yet: {error}"),
+            Err(error) if failed => tracing::debug!("cannot listen on {address} yet: {error}"),
             Err(error) => tracing::error!("cannot listen on {address}, tried again every 2 s: {error}"),
         }
-        told = true;
-        tokio::time::sleep(AGAIN).await;
+        failed = true;
+        tokio::time::sleep(BIND_RETRY).await;
         bound = listen_on(address);
     };
-    if told {
-        tracing::info!("listening on {address} after all");
+    if failed {
+        tracing::info!("listening on {address}");
     }
-    let mut guests = Guests::default();
+    let mut connections = Connections::default();
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => guests.admit(stream, Door::Network, true, &desk),
-            Err(_) => tokio::time::sleep(NO_ROOM).await,
+            Ok((stream, _)) => connections.admit(stream, Listener::Network, true, &handler),
+            Err(_) => tokio::time::sleep(ACCEPT_RETRY).await,
         }
     }
 }
 
-/// `unseen`: its name has no file, and so no permissions: it is for those who see this process.
-async fn serve_socket(listener: std::os::unix::net::UnixListener, unseen: bool, desk: Arc<Desk>) {
+/// `unseen`: an abstract name has no permissions, so only clients whose PID is visible may use it.
+async fn serve_socket(listener: std::os::unix::net::UnixListener, unseen: bool, handler: Arc<StatusHandler>) {
     let Ok(listener) = UnixListener::from_std(listener) else { return };
     let own = nix::unistd::geteuid().as_raw();
-    let mut guests = Guests::default();
+    let mut connections = Connections::default();
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
                 let seen = |peer: &tokio::net::unix::UCred| !unseen || peer.pid().is_some_and(|pid| pid > 0);
-                let may = stream.peer_cred().is_ok_and(|peer| may_ask(peer.uid(), own) && seen(&peer));
-                guests.admit(stream, Door::Socket, may, &desk);
+                let permitted = stream.peer_cred().is_ok_and(|peer| may_ask(peer.uid(), own) && seen(&peer));
+                connections.admit(stream, Listener::Socket, permitted, &handler);
             }
-            Err(_) => tokio::time::sleep(NO_ROOM).await,
+            Err(_) => tokio::time::sleep(ACCEPT_RETRY).await,
         }
     }
 }
 
-/// Root and whoever litevisor runs as.
+/// Root and litevisor's own user may ask.
 fn may_ask(user: u32, own: u32) -> bool {
     user == 0 || user == own
 }
 
 #[derive(Default)]
-struct Guests(VecDeque<Guest>);
+struct Connections(VecDeque<OpenConnection>);
 
-struct Guest {
+struct OpenConnection {
     task: AbortHandle,
-    /// Its request is here, and is being answered.
+    /// Its request has arrived and is being answered.
     asked: Arc<AtomicBool>,
 }
 
-impl Guests {
-    /// Not when everybody here is being answered.
+impl Connections {
+    /// Refuses the connection if all others are being answered.
     fn admit<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         &mut self,
         stream: S,
-        door: Door,
-        may: bool,
-        desk: &Arc<Desk>,
+        listener: Listener,
+        permitted: bool,
+        handler: &Arc<StatusHandler>,
     ) {
-        self.0.retain(|guest| !guest.task.is_finished());
-        if self.0.len() >= PLACES {
-            let Some(idle) = self.0.iter().position(|guest| !guest.asked.load(Ordering::Relaxed)) else { return };
-            if let Some(guest) = self.0.remove(idle) {
-                guest.task.abort();
+        self.0.retain(|connection| !connection.task.is_finished());
+        if self.0.len() >= MAX_CONNECTIONS {
+            let Some(idle) = self.0.iter().position(|connection| !connection.asked.load(Ordering::Relaxed)) else {
+                return;
+            };
+            if let Some(connection) = self.0.remove(idle) {
+                connection.task.abort();
             }
         }
         let asked = Arc::new(AtomicBool::new(false));
-        let visit = visit(stream, door, may, Arc::clone(desk), Arc::clone(&asked));
-        self.0.push_back(Guest { task: tokio::spawn(visit).abort_handle(), asked });
+        let serve_connection = serve_connection(stream, listener, permitted, Arc::clone(handler), Arc::clone(&asked));
+        self.0.push_back(OpenConnection { task: tokio::spawn(serve_connection).abort_handle(), asked });
     }
 }
 
 /// One connection, one request.
-async fn visit<S>(stream: S, door: Door, may: bool, desk: Arc<Desk>, asked: Arc<AtomicBool>)
-where
+async fn serve_connection<S>(
+    stream: S,
+    listener: Listener,
+    permitted: bool,
+    handler: Arc<StatusHandler>,
+    asked: Arc<AtomicBool>,
+) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let end = Mutex::new(Instant::now() + LIFE);
+    let end = Mutex::new(Instant::now() + CONNECTION_TIMEOUT);
     let set_end = |span: Duration| *end.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now() + span;
     let service = service_fn(|request| {
-        let (desk, asked) = (&desk, &asked);
+        let (handler, asked) = (&handler, &asked);
         async move {
-            if !may {
+            if !permitted {
                 return Ok::<_, std::convert::Infallible>(text(StatusCode::FORBIDDEN, "root or litevisor's user\n"));
             }
             asked.store(true, Ordering::Relaxed);
-            let answer = desk.answer(&request, door, |span| set_end(span + LIFE)).await;
+            let answer = handler.handle(&request, listener, |span| set_end(span + CONNECTION_TIMEOUT)).await;
             asked.store(false, Ordering::Relaxed);
-            set_end(LIFE);
+            set_end(CONNECTION_TIMEOUT);
             Ok(answer)
         }
     });
     let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(HEAD).max_buf_size(HEAD_BYTES).keep_alive(false);
+    http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(HEAD_BYTES).keep_alive(false);
     let mut connection = std::pin::pin!(http.serve_connection(TokioIo::new(stream), service));
     loop {
         let until = *end.lock().unwrap_or_else(PoisonError::into_inner);
@@ -198,10 +204,10 @@ mod tests {
 
     #[test]
     fn who_may_ask() {
-        for (user, own, may) in
+        for (user, own, permitted) in
             [(0, 0, true), (0, 1000, true), (1000, 1000, true), (1001, 1000, false), (1000, 0, false)]
         {
-            assert_eq!(may_ask(user, own), may, "{user} {own}");
+            assert_eq!(may_ask(user, own), permitted, "{user} {own}");
         }
     }
 }

@@ -1,12 +1,13 @@
-//! The supervisor's socket: taken by one of us only. In: addresses. Out: a listener, and what frees its name at the end.
+//! Binds the status socket: one litevisor for each address. The name is freed at the end.
 //!
-//! A file of locks beside the socket says whether its owner is alive: the kernel lets go of the lock with the process, however
-//! that ends. Only who has it may replace the socket of a killed one. What is no socket, or belongs to another program that
-//! answers, is never removed.
+//! A lock file beside the socket shows whether its owner is alive: the kernel releases the lock when the process ends. Only the
+//! holder of the lock may replace the socket of a killed process. A file that is not a socket, and the socket of a program that
+//! answers, are never removed.
 
 use super::address::Address;
 use std::fs::{File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, ErrorKind};
+use std::os::fd::AsRawFd;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
@@ -17,21 +18,25 @@ use std::time::Duration;
 pub enum SocketError {
     #[error("{0} belongs to another litevisor that runs")]
     InUse(Address),
+    #[error(
+        "{address} is taken by a process of user {uid}, which is no litevisor of this user: give another [status] socket"
+    )]
+    Foreign { address: Address, uid: u32 },
     #[error("{} is there and is no socket of ours: move it, or give another [status] socket", .0.display())]
     InTheWay(PathBuf),
     #[error("cannot listen on {address}: {source}")]
     Failed { address: Address, source: io::Error },
 }
 
-/// A name that is ours until this is dropped.
+/// The name of the socket, which is freed when this is dropped.
 pub struct Bound {
     pub listener: UnixListener,
     pub address: Address,
-    /// Of a socket that is a file.
+    /// For a socket that is a file.
     _own: Option<Own>,
 }
 
-/// Removes the file before the lock goes.
+/// Removes the file before the lock is released.
 struct Own {
     path: PathBuf,
     _lock: Option<File>,
@@ -43,7 +48,7 @@ impl Drop for Own {
     }
 }
 
-/// The first address that can be had, or why none of them.
+/// Binds the first address that works. The error has the reason for each address.
 pub fn bind(candidates: &[Address]) -> Result<Bound, Vec<SocketError>> {
     let mut errors = Vec::new();
     for address in candidates {
@@ -63,7 +68,7 @@ fn bind_one(address: &Address) -> Result<Bound, SocketError> {
     let (listener, own) = match address {
         Address::Path(path) => {
             if let Some(parent) = path.parent() {
-                // Should it be missing, the lock says so.
+                // If the directory cannot be created, the lock reports it.
                 let _ = std::fs::create_dir(parent);
             }
             let lock = match lock(path) {
@@ -78,15 +83,15 @@ fn bind_one(address: &Address) -> Result<Bound, SocketError> {
             (listener, Some(own))
         }
         Address::Abstract(name) => {
-            let address = SocketAddr::from_abstract_name(name).map_err(failed)?;
-            (UnixListener::bind_addr(&address).map_err(failed)?, None)
+            let bound = SocketAddr::from_abstract_name(name).and_then(|address| UnixListener::bind_addr(&address));
+            (bound.map_err(|error| foreign(address).unwrap_or_else(|| failed(error)))?, None)
         }
     };
     listener.set_nonblocking(true).map_err(failed)?;
     Ok(Bound { listener, address: address.clone(), _own: own })
 }
 
-/// None: this file system knows no locks; then only who answers is alive.
+/// None: this file system has no locks; then only an owner that answers counts as alive.
 fn lock(path: &Path) -> Result<Option<File>, TryLockError> {
     let mut name = path.as_os_str().to_owned();
     name.push(".lock");
@@ -100,7 +105,7 @@ fn lock(path: &Path) -> Result<Option<File>, TryLockError> {
     }
 }
 
-/// Removes the socket of one that was killed.
+/// Removes the socket of a killed process.
 fn clear(path: &Path, address: &Address) -> Result<(), SocketError> {
     let Ok(meta) = std::fs::symlink_metadata(path) else { return Ok(()) };
     if !meta.file_type().is_socket() {
@@ -108,14 +113,52 @@ fn clear(path: &Path, address: &Address) -> Result<(), SocketError> {
     }
     match connect(address, Duration::from_secs(5)) {
         Err(error) if error.kind() == ErrorKind::ConnectionRefused => {}
-        // It answers, or is too busy to.
-        Ok(_) => return Err(SocketError::InUse(address.clone())),
+        // Its owner answers, or is too busy to answer.
+        Ok(_) => return Err(foreign(address).unwrap_or_else(|| SocketError::InUse(address.clone()))),
         Err(_) => return Err(SocketError::InTheWay(path.to_owned())),
     }
     std::fs::remove_file(path).map_err(|source| SocketError::Failed { address: address.clone(), source })
 }
 
-/// The kernel lets a client of a Unix socket wait for a server that does not accept; this one gives up in time.
+/// The process at the other end of a connection, by the kernel's record; for a server, the process that has called `listen`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peer {
+    pub uid: u32,
+    /// 0: the process is in a PID namespace that is not visible from here.
+    pub pid: i32,
+}
+
+impl Peer {
+    /// A server is trusted if its user is root or `own`. An abstract name has no permissions that keep other containers out, so
+    /// there the server's process must also be visible from here.
+    pub fn is_ours(self, own: u32, address: &Address) -> bool {
+        let seen = self.pid > 0 || matches!(address, Address::Path(_));
+        (self.uid == 0 || self.uid == own) && seen
+    }
+}
+
+pub fn peer(stream: &UnixStream) -> io::Result<Peer> {
+    let mut credentials = nix::libc::ucred { pid: 0, uid: u32::MAX, gid: u32::MAX };
+    let mut length = size_of::<nix::libc::ucred>() as nix::libc::socklen_t;
+    let (level, name) = (nix::libc::SOL_SOCKET, nix::libc::SO_PEERCRED);
+    let place = std::ptr::from_mut(&mut credentials).cast();
+    // SAFETY: `place` and `length` describe a `ucred` of ours, which this option fills; the descriptor is open while `stream` lives.
+    let done = unsafe { nix::libc::getsockopt(stream.as_raw_fd(), level, name, place, &mut length) };
+    if done != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(Peer { uid: credentials.uid, pid: credentials.pid })
+}
+
+/// The process that owns a name that cannot be bound, if it is not litevisor of the same user.
+fn foreign(address: &Address) -> Option<SocketError> {
+    let stream = connect(address, Duration::from_secs(1)).ok()?;
+    let peer = peer(&stream).ok()?;
+    let own = nix::unistd::geteuid().as_raw();
+    (!peer.is_ours(own, address)).then(|| SocketError::Foreign { address: address.clone(), uid: peer.uid })
+}
+
+/// Connects within a limit: the kernel alone would let the client wait for a server that does not accept.
 pub fn connect(address: &Address, limit: Duration) -> io::Result<UnixStream> {
     let address = match address {
         Address::Path(path) => SocketAddr::from_pathname(path)?,
@@ -163,6 +206,28 @@ mod tests {
         let bound = bind(std::slice::from_ref(&address)).unwrap();
         assert!(connect(&address, Duration::from_secs(20)).is_ok());
         drop(bound);
+    }
+
+    #[test]
+    fn which_servers_are_believed() {
+        let (path, name) = (Address::Path("/s".into()), Address::Abstract("n".into()));
+        for (uid, pid, own, at_path, at_name) in [
+            (0, 7, 0, true, true),
+            (0, 7, 1000, true, true),
+            (1000, 7, 1000, true, true),
+            (1000, 7, 0, false, false),
+            (1001, 7, 1000, false, false),
+            (u32::MAX, 7, 1000, false, false),
+            (0, 0, 0, true, false),
+            (1000, 0, 1000, true, false),
+        ] {
+            let peer = Peer { uid, pid };
+            assert_eq!((peer.is_ours(own, &path), peer.is_ours(own, &name)), (at_path, at_name), "{peer:?} {own}");
+        }
+        let (ours, _other) = UnixStream::pair().unwrap();
+        let found = peer(&ours).unwrap();
+        assert_eq!(found.uid, nix::unistd::geteuid().as_raw());
+        assert_eq!(u32::try_from(found.pid).unwrap(), std::process::id());
     }
 
     #[test]

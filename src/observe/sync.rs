@@ -1,4 +1,4 @@
-//! What is asked of the engine by `sync`, and its answer. Values only.
+//! A sync request to the engine, and its answer. Values only.
 
 use crate::model::Deadline;
 use tokio::sync::{mpsc, oneshot};
@@ -12,7 +12,7 @@ pub struct SyncRequest {
     pub reply: oneshot::Sender<SyncAnswer>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum SyncAnswer {
     /// Replication has not begun.
     NotYet,
@@ -21,13 +21,15 @@ pub enum SyncAnswer {
     Done(Vec<Synced>),
 }
 
-/// What of one database is in the replica.
+/// The result of a sync for one database.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Synced {
     pub database: String,
-    /// Everything that was committed when the sync was asked for.
+    /// Everything that was committed before the request is in the replica.
     pub complete: bool,
     pub fenced: bool,
+    /// The database has not existed in this run.
+    pub absent: bool,
     pub committed: String,
     pub uploaded: String,
     pub missing: Option<String>,

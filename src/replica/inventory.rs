@@ -1,14 +1,14 @@
-//! What can be had from a replica, as its listing shows it: pure. Snapshots, files per level, the ranges of positions that
-//! can be restored, gaps, and Litestream 0.3's generations.
+//! What can be restored from a replica, by its listing: pure. Snapshots, files per level, restorable ranges of positions, gaps,
+//! and Litestream 0.3's generations.
 
+use super::clocks::mark;
 use super::listing::{Listing, RemoteFile};
 use super::moment::Times;
-use super::old;
 use super::plan::{Target, plan};
-use crate::ltx::v3::{Generation, Part};
 use crate::ltx::{HEADER_BYTES, TRAILER_BYTES};
 use crate::model::{Moment, Txid, TxidRange};
 use crate::store::layout::Level;
+use crate::v3::{self, Generation, Part};
 use std::collections::BTreeMap;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -17,7 +17,7 @@ pub struct Inventory {
     pub levels: Vec<LevelSum>,
     /// Oldest first. Each position in one is reached from the one before.
     pub ranges: Vec<RestorableRange>,
-    pub generations: Vec<OldSum>,
+    pub generations: Vec<V3Sum>,
     /// What is wrong, ready to print.
     pub problems: Vec<String>,
 }
@@ -27,6 +27,8 @@ pub struct Snapshot {
     pub txid: Txid,
     pub time: Moment,
     pub bytes: u64,
+    /// What is wrong with the time; empty: nothing that is known.
+    pub mark: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,12 +43,14 @@ pub struct LevelSum {
 pub struct RestorableRange {
     pub first: (Txid, Moment),
     pub last: (Txid, Moment),
+    /// What is wrong with the last time; empty: nothing that is known.
+    pub mark: &'static str,
     /// Positions that `--txid` can name.
     pub points: usize,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OldSum {
+pub struct V3Sum {
     pub generation: Generation,
     pub snapshots: usize,
     pub segments: usize,
@@ -55,18 +59,26 @@ pub struct OldSum {
     pub last: Moment,
 }
 
-/// `times` are those that headers have told; for the rest the listing's are taken.
-pub fn inventory(listing: &Listing, times: &Times) -> Inventory {
+/// `times` are those that headers have told; for the rest the listing's are taken. `now_ms`: this machine's time.
+pub fn inventory(listing: &Listing, times: &Times, now_ms: i64) -> Inventory {
     let files = &listing.files;
     let time = |file: &RemoteFile| Moment(times.get(&file.key).copied().unwrap_or(file.modified_ms));
     let mut snapshots: Vec<&RemoteFile> = files.iter().filter(|file| file.level == Level::SNAPSHOT).collect();
     snapshots.sort_by_key(|file| file.range.max);
-    let snapshot = |file: &&RemoteFile| Snapshot { txid: file.range.max, time: time(file), bytes: file.size };
+    let marked = |file: &RemoteFile| mark(time(file).0, file.modified_ms, now_ms);
+    let snapshot =
+        |file: &&RemoteFile| Snapshot { txid: file.range.max, time: time(file), bytes: file.size, mark: marked(file) };
+    let mut ranges = ranges(files, &time);
+    for range in &mut ranges {
+        // Of the file that gave the position its time.
+        let ends = files.iter().filter(|file| file.range.max == range.last.0);
+        range.mark = ends.min_by_key(|file| time(file)).map_or("", marked);
+    }
     Inventory {
         snapshots: snapshots.iter().map(snapshot).collect(),
         levels: levels(files),
-        ranges: ranges(files, &time),
-        generations: old::generations(&listing.old).iter().map(old_sum).collect(),
+        ranges,
+        generations: v3::plan::generations(&listing.v3).iter().map(v3_sum).collect(),
         problems: problems(listing),
     }
 }
@@ -106,16 +118,16 @@ fn ranges(files: &[RemoteFile], time: &impl Fn(&RemoteFile) -> Moment) -> Vec<Re
             Some(range) if goes_on || starts && range.last.0.next() >= end => {
                 (range.last, range.points) = ((end, at), range.points + 1);
             }
-            _ if starts => ranges.push(RestorableRange { first: (end, at), last: (end, at), points: 1 }),
+            _ if starts => ranges.push(RestorableRange { first: (end, at), last: (end, at), mark: "", points: 1 }),
             _ => {}
         }
     }
     ranges
 }
 
-fn old_sum(known: &old::OldGeneration) -> OldSum {
+fn v3_sum(known: &v3::V3Generation) -> V3Sum {
     let snapshots = known.files.iter().filter(|file| file.name.part == Part::Snapshot).count();
-    OldSum {
+    V3Sum {
         generation: known.generation,
         snapshots,
         segments: known.files.len() - snapshots,
@@ -136,8 +148,8 @@ fn problems(listing: &Listing) -> Vec<String> {
     {
         problems.push(error.to_string());
     }
-    if !listing.old.is_empty()
-        && let Err(error) = old::plan(&listing.old, None)
+    if !listing.v3.is_empty()
+        && let Err(error) = v3::plan::plan(&listing.v3, None)
     {
         problems.push(error.to_string());
     }
@@ -149,6 +161,8 @@ mod tests {
     use super::*;
     use crate::store::Object;
     use crate::store::layout::Layout;
+
+    const NOW: i64 = 1_800_000_000_000;
 
     fn listing(files: &[(u8, u64, u64)]) -> Listing {
         let object = |(level, min, max): &(u8, u64, u64)| Object {
@@ -172,7 +186,7 @@ mod tests {
             (vec![(9, 1, 1), (0, 2, 2), (9, 1, 2), (0, 3, 3)], vec![(1, 3, 3)], 0),
         ] {
             let listing = listing(&files);
-            let found = inventory(&listing, &Times::new());
+            let found = inventory(&listing, &Times::new(), NOW);
             let ranges: Vec<_> =
                 found.ranges.iter().map(|range| (range.first.0.0, range.last.0.0, range.points)).collect();
             assert_eq!(ranges, expected, "{files:?}");
@@ -185,7 +199,7 @@ mod tests {
     fn every_point_of_a_range_can_be_restored() {
         let listing =
             listing(&[(9, 1, 1), (1, 2, 5), (0, 4, 4), (0, 5, 5), (0, 6, 6), (9, 1, 6), (2, 2, 6), (0, 8, 8)]);
-        let found = inventory(&listing, &Times::new());
+        let found = inventory(&listing, &Times::new(), NOW);
         let reachable = (1..=9).filter(|txid| plan(&listing.files, Target::Txid(Txid(*txid))).is_ok()).count();
         assert_eq!(found.ranges.iter().map(|range| range.points).sum::<usize>(), reachable);
         let asked = dated(&listing);
@@ -194,7 +208,12 @@ mod tests {
             "{asked:?}"
         );
         let times = asked.iter().map(|file| (file.key.clone(), 7)).collect();
-        let exact = inventory(&listing, &times);
+        let exact = inventory(&listing, &times, NOW);
         assert_eq!((exact.ranges[0].first.1, exact.snapshots[1].time), (Moment(7), Moment(7)));
+        assert!(exact.ranges.iter().all(|range| range.mark.is_empty()), "nothing is wrong with them");
+        let ahead = asked.iter().map(|file| (file.key.clone(), NOW + 86_400_000)).collect();
+        let marked = inventory(&listing, &ahead, NOW);
+        assert!(marked.ranges.iter().all(|range| range.mark.starts_with("in the future")), "{marked:?}");
+        assert!(marked.snapshots.iter().all(|snapshot| snapshot.mark.starts_with("in the future")), "{marked:?}");
     }
 }

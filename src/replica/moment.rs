@@ -1,6 +1,6 @@
-//! Which position was the newest at a moment: pure. A file's time stands in its header. What a listing says is near it at
-//! best (a copied directory or a replaced object is as new as the copy), so it only tells where to look: this asks for
-//! the headers at the border, and for some in between when a listing is found out, until the answer is exact.
+//! Which position was the newest at a moment: pure. A file's time is in its header. The listing's time is close to it at best (a
+//! copied directory or a replaced object is as new as the copy), so it only says which headers to read: those near the
+//! moment, and some between if a listing proves wrong, until the answer is exact.
 //!
 //! The time of a position is that of the oldest file that ends there: a snapshot is written later than its position.
 

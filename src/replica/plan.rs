@@ -71,9 +71,14 @@ pub fn plan(files: &[RemoteFile], target: Target) -> Result<Plan, PlanError> {
 pub(super) fn farthest(files: &[RemoteFile], limit: Txid) -> Plan {
     let mut chosen: Vec<RemoteFile> = base(files, limit).cloned().into_iter().collect();
     let mut end = chosen.first().map_or(Txid::NONE, |file| file.range.max);
-    while end < limit
-        && let Some(file) = step(files, end, limit)
-    {
+    let usable = |file: &&RemoteFile| file.level < Level::SNAPSHOT && file.range.max <= limit;
+    let mut steps: Vec<&RemoteFile> = files.iter().filter(usable).collect();
+    steps.sort_by_key(|file| file.range.min);
+    let mut steps = steps.into_iter().peekable();
+    // A step leads as far as any file that begins before its end: what it left behind is never needed again.
+    loop {
+        let next = std::iter::from_fn(|| steps.next_if(|file| file.range.min <= end.next())).max_by_key(rank);
+        let Some(file) = next.filter(|file| file.range.max > end) else { break };
         end = file.range.max;
         chosen.push(file.clone());
     }
@@ -95,12 +100,8 @@ fn base(files: &[RemoteFile], limit: Txid) -> Option<&RemoteFile> {
 
 /// The best continuation: it leads farthest; of those, the one that covers most; of those, the most compacted; then the
 /// oldest.
-fn step(files: &[RemoteFile], end: Txid, limit: Txid) -> Option<&RemoteFile> {
-    files
-        .iter()
-        .filter(|file| file.level < Level::SNAPSHOT)
-        .filter(|file| file.range.min <= end.next() && file.range.max > end && file.range.max <= limit)
-        .max_by_key(|file| (file.range.max, Reverse(file.range.min), file.level, Reverse(file.modified_ms)))
+fn rank(file: &&RemoteFile) -> impl Ord + use<> {
+    (file.range.max, Reverse(file.range.min), file.level, Reverse(file.modified_ms))
 }
 
 pub(super) fn first_key(files: &[RemoteFile]) -> String {

@@ -1,5 +1,5 @@
-//! The newest position of a replica: which files end there, and what their heads and trailers say. A file that does not
-//! say what its name says is damage, not a tip.
+//! The newest position of a replica: which files end there, and their headers and trailers. A file whose header disagrees with
+//! its name is damaged.
 
 use super::listing::RemoteFile;
 use crate::ltx::{self, Header, LtxError, Trailer};

@@ -1,6 +1,7 @@
 //! What is asked of one database's task: flushes. Owns the queue of those that wait; they are answered in order, once
 //! everything that was committed when they came is in the replica.
 
+use super::maintenance::base::Occasion;
 use super::status::Status;
 use std::time::{Duration, Instant};
 use tokio::sync::{Notify, mpsc, oneshot};
@@ -41,6 +42,11 @@ impl Mailbox {
         self.closed
     }
 
+    /// Whether somebody waits who has little time: the app is stopped, or about to be.
+    pub fn hurried(&self) -> bool {
+        self.waiting.iter().any(|request| !request.patient && !request.reply.is_closed())
+    }
+
     /// Requests that came before now.
     pub fn asked(&mut self) -> usize {
         while let Ok(request) = self.inbox.try_recv() {
@@ -50,6 +56,21 @@ impl Mailbox {
         self.forget_gone();
         self.counted = self.waiting.len();
         self.counted
+    }
+
+    /// What those that are counted wait for.
+    pub fn occasion(&self) -> Occasion {
+        let mut counted = self.waiting.iter().take(self.counted).peekable();
+        match (counted.peek().is_some(), counted.any(|request| request.last)) {
+            (false, _) => Occasion::Writing,
+            (true, false) => Occasion::Flush,
+            (true, true) => Occasion::Last,
+        }
+    }
+
+    /// Whether one of those that wait is the last: the app has ended.
+    pub fn asked_last(&self) -> bool {
+        self.waiting.iter().any(|request| request.last)
     }
 
     /// Answers the first `count` requests. True: one of them was the last.

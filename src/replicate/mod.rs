@@ -1,51 +1,37 @@
 //! Replication: one task per database and the handle to it. Owns everything from the wake-up to the store's
 //! acknowledgement. Never touches the app, never decides when the program ends.
 
-mod alone;
-mod anchor;
 mod capture;
-mod checkpoint;
-mod compact;
-mod frames;
-mod inventory;
+mod database_writer;
+mod disk;
+mod log_throttle;
 mod mailbox;
-mod merging;
-mod outbox;
-mod pace;
-mod recent;
-mod relief;
-mod remind;
-mod resume;
-mod retain;
-mod segment;
+mod maintenance;
+mod resume_point;
 mod session;
 mod settings;
-mod snapshot;
-mod spill;
 mod status;
 mod sums;
 mod task;
 #[cfg(test)]
 mod tests;
-mod upkeep;
 mod upload;
-mod watch;
-mod work;
+mod wal_limiter;
 
 pub use settings::{OnConflict, ReplicateSettings, Retention};
-pub use status::{Status, UpkeepStatus};
+pub use status::Status;
 
-use crate::local_state;
-use crate::model::DbPath;
-use crate::sqlite::{ReadHold, SqliteError};
+use crate::lineage::state_file;
+use crate::model::{DbPath, threads};
+use crate::sqlite::{ReadHold, SqliteError, Writers};
 use crate::store::Store;
+use capture::watch::{Bell, Watcher};
 use mailbox::{Mailbox, Request};
 use status::StatusCell;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 use task::Task;
 use tokio::sync::{Notify, mpsc, oneshot};
-use watch::{Bell, Watcher};
 
 /// What is replicated where.
 #[derive(Clone)]
@@ -66,6 +52,7 @@ pub type Conflict = mpsc::UnboundedSender<(DbPath, String)>;
 pub struct Handle {
     requests: mpsc::UnboundedSender<Request>,
     status: Arc<StatusCell>,
+    replica: Arc<str>,
 }
 
 impl Handle {
@@ -86,20 +73,38 @@ impl Handle {
         answer.await.ok()
     }
 
+    /// Returns once the task has ended and closed its files.
+    pub async fn ended(&self) {
+        self.requests.closed().await;
+    }
+
     pub fn status(&self) -> Status {
         self.status.read()
+    }
+
+    /// The replica's URL.
+    pub fn replica(&self) -> &str {
+        &self.replica
     }
 }
 
 /// Takes the hold on a database before anybody writes to it. None: there is no database yet, or it cannot be held now; the
 /// task goes on trying.
-pub fn hold(db: &DbPath) -> Option<ReadHold> {
-    ReadHold::take(db)
+pub fn hold(db: &DbPath, writers: Writers) -> Option<ReadHold> {
+    if recorded_exclusive(db) {
+        return None;
+    }
+    ReadHold::take(db, writers)
         .inspect_err(|error| match error {
-            SqliteError::NotYet { .. } => {}
+            SqliteError::NotYet { .. } | SqliteError::Writing { .. } => {}
             error => tracing::warn!(%db, "not held yet: {error}"),
         })
         .ok()
+}
+
+/// Whether the app locked the whole database in its last life. A connection of ours would keep it from opening the database.
+fn recorded_exclusive(db: &DbPath) -> bool {
+    state_file::load(db).is_ok_and(|state| state.is_some_and(|state| state.app_locks_exclusively))
 }
 
 /// Starts the tasks, which live as long as their handles. What they share is here: one watcher for all files.
@@ -116,13 +121,29 @@ impl Replicator {
 
     pub fn start(&self, target: Target, hold: Option<ReadHold>) -> Handle {
         let (requests, inbox) = mpsc::unbounded_channel();
-        let (status, changed) = (Arc::new(StatusCell::default()), Arc::new(Notify::new()));
+        let (status, changed) = (Arc::new(StatusCell::new(&target.db)), Arc::new(Notify::new()));
         let bell = Bell { changed: Arc::clone(&changed), status: Arc::clone(&status) };
         self.watcher.add(target.db.clone(), bell);
-        let handle = Handle { requests, status: Arc::clone(&status) };
-        let (mailbox, node_id) = (Mailbox::new(inbox), local_state::new_node_id());
+        let handle = Handle { requests, status: Arc::clone(&status), replica: target.store.url().into() };
+        let (mailbox, node_id) = (Mailbox::new(inbox), state_file::new_node_id());
         let (conflict, sure_since) = (self.conflict.clone(), Instant::now());
-        let task = Task { target, node_id, status, changed, mailbox, hold, conflict, sure_since };
+        let base_asked = maintenance::base::LastAsked::now(0);
+        let (app_locks_exclusively, begun) = (recorded_exclusive(&target.db), SystemTime::now());
+        let task = Task {
+            watcher: self.watcher.clone(),
+            target,
+            node_id,
+            status,
+            changed,
+            mailbox,
+            hold,
+            conflict,
+            sure_since,
+            base_asked,
+            replaced: None,
+            app_locks_exclusively,
+            begun,
+        };
         tokio::spawn(keep_running(task));
         handle
     }
@@ -130,12 +151,14 @@ impl Replicator {
 
 /// Runs a task to its end. A panic in it is a bug; it must not take the last flush with it.
 async fn keep_running(task: Task) {
+    let db = task.target.db.clone();
     let task = Arc::new(tokio::sync::Mutex::new(task));
     loop {
         let running = Arc::clone(&task);
         let ended = tokio::spawn(async move { running.lock().await.run().await }).await;
         let Err(error) = ended else { return };
-        tracing::error!("replication task failed and is started again: {error}");
+        let why = threads::describe_task_failure(&error);
+        tracing::error!(%db, "the replication task failed and is started again: {why}");
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
 }

@@ -1,22 +1,25 @@
 //! One session of a database's task, between two breaks of the chain: find where to go on, then capture, upload and
 //! checkpoint until the end. Never blocks the async thread: disk work runs in `blocking`.
 
-use super::Target;
-use super::alone;
-use super::anchor::{self, AnchorError};
+use super::capture::checkpoint::Verdict;
 use super::capture::{Capture, CaptureError};
-use super::outbox::Refusal;
-use super::relief::{Keeper, Outbox, Spoken, Unnumbered};
+use super::database_writer::DatabaseWriter;
+use super::disk::Disk;
+use super::log_throttle::LogThrottle;
+use super::maintenance::Upkeep;
+use super::maintenance::base::{LastAsked, Occasion};
+use super::maintenance::ownership;
+use super::maintenance::pace::machine_ms;
+use super::resume_point::{self, ResumeError, ResumePoint};
 use super::task::{End, TICK, TURN, Task, blocking};
-use super::upkeep::Upkeep;
-use super::upload::{self, Content, Segment, Stored, UploadError};
-use super::work::Work;
-use crate::local_state::spill;
+use super::upload::{Content, Segment, Stored, UploadError};
+use super::wal_limiter::WalLimiter;
+use super::{ReplicateSettings, Target};
 use crate::model::{Captured, Deadline, Txid};
-use crate::replica::{RemoteFile, Tip};
+use crate::replica::{RemoteFile, Tip, clocks};
 use crate::sqlite::ReadHold;
 use crate::store::layout::Level;
-use crate::store::{Store, StoreError, retry};
+use crate::store::{StoreError, retry};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{Notify, Semaphore};
@@ -25,173 +28,192 @@ use tokio::sync::{Notify, Semaphore};
 const LOOK: Duration = Duration::from_secs(20);
 /// A request that takes longer is spoken of.
 const SLOW: Duration = Duration::from_secs(5);
+/// Tries to close the WAL at the last flush, each of which uploads what an app that still writes has committed meanwhile.
+const CLOSINGS: u32 = 3;
 /// Databases that are read as a whole at once: many large ones must not keep all threads from the others' commits.
 static SURVEYS: Semaphore = Semaphore::const_new(4);
-/// The pause after an error that does not heal by itself is this many times as long.
-const STUBBORN: u32 = 6;
 
 impl Task {
     pub(super) async fn session(&mut self, hold: ReadHold) -> Result<End, End> {
         let turn = SURVEYS.acquire().await.ok();
         let capture = blocking(move || Capture::survey(hold)).await??;
         drop(turn);
-        let (capture, (files, tip)) = self.look(capture).await?;
-        let (db, replica, node_id) = (self.target.db.clone(), self.target.store.url().to_owned(), self.node_id);
-        let begun = blocking(move || {
-            let anchor = anchor::anchor(&db, &replica, node_id, capture, tip)?;
-            let uploaded = anchor.uploaded;
-            Ok(Work::new(db, replica, anchor).map(|work| (work, uploaded))?)
-        });
-        let (mut work, uploaded) = match begun.await? {
+        let disk = Disk::new(capture, &self.status);
+        let mut limiter = WalLimiter::new(&disk, &self.target, &self.status);
+        let (files, tip) = self.read_replica(&mut limiter).await?;
+        let (uploaded, newest_ms) = match self.begin(&disk, tip).await? {
             Ok(begun) => begun,
-            Err(AnchorError::Foreign(why)) if self.target.late => return Ok(End::Refused(why)),
-            Err(AnchorError::Foreign(why)) => return Ok(End::Fenced(why)),
+            Err(ResumeError::Foreign(why)) if self.target.late => return Ok(End::Refused(why)),
+            Err(ResumeError::Foreign(why)) => return Ok(End::Fenced(why)),
+            Err(ResumeError::Capture(error)) => return Err(error.into()),
             Err(error) => return Err(End::Again(error.to_string())),
         };
-        self.target.late = false;
-        self.status.uploaded(uploaded);
-        self.status.update(|status| {
-            (status.captured, status.replicating) = (Captured(uploaded), true);
-            status.spilled_bytes = work.spilled_bytes();
-        });
+        self.begun(uploaded, newest_ms);
         // Ends with the session.
         let upkeep = Upkeep::start(&self.target, &files, &self.changed, &self.status);
         drop(files);
+        self.base_asked = LastAsked::now(self.status.read().uploads);
         tracing::info!(db = %self.target.db, replica = self.target.store.url(), after = %uploaded, "replicating");
-        let mut last_upload: Option<Instant> = None;
+        let mut session = Session { disk, limiter, upkeep, closings: 0 };
+        let (mut last_upload, mut behind): (Option<Instant>, bool) = (None, false);
         loop {
             let asked = self.mailbox.asked();
             // Under steady writing uploads are spaced; after a quiet time the first one goes out at once.
             let free_at = last_upload.map_or_else(Instant::now, |at| at + self.target.settings.sync_interval);
-            if asked == 0 && !work.behind && Instant::now() < free_at && !self.mailbox.closed() {
-                self.mailbox.wait(&Notify::new(), free_at).await;
+            if asked == 0 && !behind && Instant::now() < free_at && !self.mailbox.closed() {
+                session.limiter.beside(self.mailbox.wait(&Notify::new(), free_at)).await?;
                 continue;
             }
             self.status.look();
-            let (returned, found) = blocking(move || capture_next(work, asked > 0)).await?;
-            work = returned;
-            let found = found?;
-            self.status.looked(work.pending().is_some());
+            let (found, waits) = session.disk.run(move |writer| capture_next(writer, asked > 0)).await??;
+            self.status.looked(waits);
             if found {
                 last_upload = Some(Instant::now());
             }
-            work = self.upload_pending(work, &upkeep).await?;
-            work = offer_snapshot(work, &upkeep).await?;
-            if asked == 0 && may_move_hold(&work, &upkeep, &self.target) {
-                let settings = self.target.settings.clone();
-                let (returned, done) = blocking(move || checkpointed(work, &settings, !found)).await?;
-                done?;
-                work = self.upload_pending(returned, &upkeep).await?;
+            self.upload_pending(&mut session).await?;
+            // Only SQLite has written to the file that the next steps read and write.
+            session.disk.run(DatabaseWriter::prove_untouched).await??;
+            session.offer_snapshot().await?;
+            if asked == 0 {
+                session.checkpoint(&self.target.settings, !found).await?;
+                self.upload_pending(&mut session).await?;
             }
+            let state = session.disk.run(|writer| WriterState::of(writer)).await?;
+            behind = state.behind;
             // Whoever asked before the capture began has what he asked for, however much was committed since.
-            if !work.behind {
+            if !behind {
                 self.status.caught_up();
+                self.repaired();
                 if asked > 0 {
-                    work = blocking(move || settled(work)).await?;
+                    session.disk.run(DatabaseWriter::record_settled).await?;
                 }
-                if self.mailbox.answer(asked, &self.status.read()) || self.mailbox.closed() {
-                    return Ok(End::Closed);
+                self.look_at_base(&session.upkeep, self.mailbox.occasion()).await?;
+                match self.answer(&mut session, asked).await? {
+                    Answer::Ended => return Ok(End::Closed),
+                    Answer::MoreToUpload => continue,
+                    Answer::Given => {}
                 }
             }
-            if found {
+            if found || state.pending {
                 continue;
             }
             // What changed while the capture ran has rung.
-            let pause = if work.settled() { TURN } else { TICK };
-            self.mailbox.wait(&self.changed, Instant::now() + pause).await;
+            let pause = if state.settled { TURN } else { TICK };
+            let changed = Arc::clone(&self.changed);
+            session.limiter.beside(self.mailbox.wait(&changed, Instant::now() + pause)).await?;
         }
+    }
+
+    fn begun(&mut self, uploaded: Txid, newest_ms: i64) {
+        self.target.late = false;
+        self.look_at_clocks(newest_ms);
+        self.status.uploaded(uploaded);
+        self.status.update(|status| (status.captured, status.replicating) = (Captured(uploaded), true));
+    }
+
+    /// Answers those who asked before the last capture, once the replica has everything and can be restored.
+    async fn answer(&mut self, session: &mut Session, asked: usize) -> Result<Answer, End> {
+        if !session.upkeep.standing().is_restorable() {
+            return Ok(if self.mailbox.closed() { Answer::Ended } else { Answer::Given });
+        }
+        let last = asked > 0 && self.mailbox.occasion() == Occasion::Last;
+        // An app that writes all the time must not keep the last flush for ever (`replicate --once` beside it).
+        let close = last && session.closings < CLOSINGS;
+        if close && !session.close().await? {
+            return Ok(Answer::MoreToUpload);
+        }
+        let ends = self.mailbox.answer(asked, &self.status.read()) || self.mailbox.closed();
+        Ok(if close || ends { Answer::Ended } else { Answer::Given })
+    }
+
+    /// Where the local file goes on: the replica's newest position and its stamp.
+    async fn begin(&mut self, disk: &Disk, tip: Option<Tip>) -> Result<Result<(Txid, i64), ResumeError>, End> {
+        let (db, replica, node_id) = (self.target.db.clone(), self.target.store.url().to_owned(), self.node_id);
+        let (clock, replaced) = (self.target.store.clock(), self.replaced.is_some());
+        // The app may have closed the database while the hold was being taken.
+        self.watcher.catch_up().await;
+        self.app_locks_exclusively |= self.status.wal_without_index();
+        let app_locks_exclusively = self.app_locks_exclusively;
+        let make = move |capture| {
+            resume_point::refuse_exhausted(tip.as_ref())?;
+            let found = resume_point::find(&db, &replica, node_id, capture, tip, replaced)?;
+            let point = ResumePoint { clock, app_locks_exclusively, ..found };
+            let begun = (point.uploaded, point.last_timestamp_ms);
+            Ok((DatabaseWriter::new(db, replica, point)?, begun))
+        };
+        disk.begin(make).await
     }
 
     /// What the replica holds, and its newest position, however long it takes.
-    async fn look(&mut self, capture: Capture) -> Result<(Capture, (Vec<RemoteFile>, Option<Tip>)), End> {
+    async fn read_replica(&mut self, limiter: &mut WalLimiter) -> Result<(Vec<RemoteFile>, Option<Tip>), End> {
         let mut trouble = Trouble::default();
-        let outbox = Unnumbered { capture, refusal: Refusal::default() };
-        let mut keeper = Keeper::new(outbox, &self.target, &self.status);
         let found = loop {
             let store = Arc::clone(&self.target.store);
-            let asked = watched(&self.target, false, anchor::look(&*store, Deadline::after(LOOK)));
-            let meanwhile = relieved(&mut keeper, &mut trouble.spoken, asked);
-            match self.mailbox.during(true, meanwhile).await.transpose()? {
+            let asked = watched(&self.target, false, resume_point::read_replica(&*store, Deadline::after(LOOK)));
+            match self.mailbox.during(true, limiter.beside(asked)).await.transpose()? {
                 None if self.mailbox.closed() => return Err(End::Closed),
                 None => {}
                 Some(Ok(found)) => break found,
-                Some(Err(error)) => self.stumble(&mut keeper, &mut trouble, &error).await?,
+                Some(Err(error)) => self.stumble(limiter, &mut trouble, &error).await?,
             }
         };
         self.sure_since = Instant::now();
-        Ok((keeper.give_back().await?.capture, found))
+        Ok(found)
     }
 
-    async fn upload_pending(&mut self, mut work: Work, upkeep: &Upkeep) -> Result<Work, End> {
-        while work.pending().is_some() {
-            work = self.upload(work, upkeep).await?;
+    async fn upload_pending(&mut self, session: &mut Session) -> Result<(), End> {
+        while let Some((segment, end)) = session.disk.run(DatabaseWriter::send_next).await? {
+            self.upload(session, segment, end).await?;
         }
-        Ok(work)
+        Ok(())
     }
 
-    /// Puts the first pending segment, however long it takes.
-    async fn upload(&mut self, mut work: Work, upkeep: &Upkeep) -> Result<Work, End> {
-        let work = blocking(move || {
-            work.record_sending();
-            work
-        });
-        let work = work.await?;
-        let Some(segment) = work.pending() else { return Ok(work) };
+    /// Puts the first pending segment behind `end`, however long it takes.
+    async fn upload(&mut self, session: &mut Session, segment: Arc<Segment>, end: Option<Txid>) -> Result<(), End> {
+        let Session { disk, limiter, upkeep, .. } = session;
         let txid = segment.header.range.max;
-        let waiting_bytes = work.waiting_bytes();
-        self.status.update(|status| (status.captured, status.lag_bytes) = (Captured(txid), waiting_bytes));
-        let mut trouble = Trouble::default();
-        let end = work.raw_end();
-        let mut keeper = Keeper::new(work, &self.target, &self.status);
+        self.status.update(|status| status.captured = Captured(txid));
+        let (mut trouble, begun) = (Trouble::default(), Instant::now());
         let sent = loop {
             let store = Arc::clone(&self.target.store);
-            let segment = keeper.idle().and_then(Work::pending).unwrap_or_else(|| Arc::clone(&segment));
-            // Its content is in the WAL: that may be let go of only between two tries.
+            // It may have gone to the spill directory meanwhile.
+            let segment = disk.run(|writer| writer.pending()).await?.unwrap_or_else(|| Arc::clone(&segment));
             let streamed = self.streams(&segment);
-            let unsure = end.filter(|_| self.sure_since.elapsed() > alone::sure(&self.target.settings));
-            let put = watched(&self.target, streamed, put_after(&*store, &segment, unsure));
-            let answer = if streamed {
-                self.mailbox.during(false, put).await
-            } else {
-                let meanwhile = relieved(&mut keeper, &mut trouble.spoken, put);
-                self.mailbox.during(true, meanwhile).await.transpose()?
-            };
-            match answer {
+            let sure = ownership::sure(&self.target.settings);
+            let unsure = end.filter(|_| self.sure_since.elapsed() > sure);
+            let put = ownership::put_next(&*store, &segment, unsure, begun, sure);
+            let put = limiter.beside(watched(&self.target, streamed, put));
+            match self.mailbox.during(!streamed, put).await.transpose()? {
                 None if self.mailbox.closed() => return Err(End::Closed),
                 None => {}
                 Some(Ok(Some(Stored::Yes(sent)))) => break sent,
                 Some(Ok(None)) => {
-                    return Err(End::Again("the replica's newest file has gone: another writer may be there".into()));
+                    return Err(End::Again("another writer may have continued the replica meanwhile".into()));
                 }
                 Some(Ok(Some(Stored::Earlier))) => {
                     return Err(End::Again(format!("an earlier upload of TXID {txid} arrived after all")));
                 }
                 Some(Ok(Some(Stored::Foreign(detail)))) => return Err(End::Fenced(detail)),
                 Some(Err(UploadError::Segment(error))) => return Err(End::Again(error.to_string())),
-                Some(Err(UploadError::Store(error))) => self.stumble(&mut keeper, &mut trouble, &error).await?,
+                Some(Err(UploadError::Store(error))) => self.stumble(limiter, &mut trouble, &error).await?,
             }
         };
         self.sure_since = Instant::now();
-        let mut work = keeper.give_back().await?;
         if trouble.tries > 0 {
             tracing::info!(db = %self.target.db, %txid, "the replica is back: uploaded after {} tries", trouble.tries + 1);
         }
         upkeep.arrived(&segment);
-        if let Some((txid, file)) = work.arrived() {
+        if let Some(txid) = disk.run(DatabaseWriter::remove_sent).await? {
             self.status.uploaded(txid);
-            if let Some(path) = file {
-                // Should it stay, the next start knows that it is in the replica.
-                let _ = blocking(move || spill::remove(&path)).await?;
-            }
         }
-        self.tell_upload(&work, &segment, sent);
-        Ok(work)
+        self.tell_upload(&segment, sent);
+        Ok(())
     }
 
     /// For the status and the log.
-    fn tell_upload(&self, work: &Work, segment: &Segment, sent: u64) {
+    fn tell_upload(&self, segment: &Segment, sent: u64) {
         let (db, txid, snapshot) = (&self.target.db, segment.header.range.max, segment.level == Level::SNAPSHOT);
-        self.status.sent(sent, work.spilled_bytes(), work.waiting_bytes());
+        self.status.sent(sent);
         if snapshot {
             self.status.update(|status| status.upkeep.snapshot(0));
             tracing::info!(%db, %txid, bytes = sent, "the snapshot is in the replica");
@@ -199,9 +221,19 @@ impl Task {
         tracing::debug!(%db, %txid, bytes = sent, "uploaded");
     }
 
+    /// Says what is wrong with the clocks, as far as the store and its newest file tell.
+    fn look_at_clocks(&self, newest_ms: i64) {
+        let store_ms = self.target.store.clock().and_then(|clock| clock.now_ms());
+        let trouble = clocks::trouble(machine_ms(), store_ms, newest_ms);
+        if let Some(trouble) = &trouble {
+            tracing::warn!(db = %self.target.db, replica = self.target.store.url(), "{trouble}");
+        }
+        self.status.update(|status| status.clock = trouble);
+    }
+
     /// Whether its content is read while it is sent. That is long by nature: while it gets on nothing is in the way.
     fn streams(&self, segment: &Segment) -> bool {
-        let streamed = matches!(segment.content, Content::Pages(_));
+        let streamed = matches!(segment.content, Content::Pages(..));
         if streamed {
             self.status.update(|status| status.problem = None);
         }
@@ -209,13 +241,13 @@ impl Task {
     }
 
     /// Says what went wrong, now and then, and waits before the next try.
-    async fn stumble<T: Outbox>(
+    async fn stumble(
         &mut self,
-        keeper: &mut Keeper<T>,
+        limiter: &mut WalLimiter,
         trouble: &mut Trouble,
         error: &StoreError,
     ) -> Result<(), End> {
-        if trouble.said.now() {
+        if trouble.said.due("store") {
             tracing::warn!(db = %self.target.db, "replication waits for the replica: {error}");
         }
         self.status.update(|status| {
@@ -223,83 +255,99 @@ impl Task {
             status.failures += 1;
         });
         trouble.tries = trouble.tries.saturating_add(1);
-        let pause = retry::pause(trouble.tries);
         // Credentials may be renewed and buckets made while we run; to ask all the time would not help.
-        let pause = if error.may_heal() { pause } else { pause * STUBBORN };
-        tokio::select! {
-            () = self.mailbox.pause(pause) => {}
-            end = keeper.watch(&mut trouble.spoken) => match end? {},
-        }
+        let pause = retry::pause_after(error, trouble.tries, self.mailbox.hurried());
+        limiter.beside(self.mailbox.pause(pause)).await?;
         if self.mailbox.closed() { Err(End::Closed) } else { Ok(()) }
     }
 }
 
-/// Runs a request; meanwhile the WAL is kept within its limit.
-async fn relieved<T, O: Outbox>(
-    keeper: &mut Keeper<O>,
-    spoken: &mut Spoken,
-    request: impl Future<Output = T>,
-) -> Result<T, End> {
-    tokio::select! {
-        answer = request => Ok(answer),
-        end = keeper.watch(spoken) => match end? {},
+/// What a session works with.
+struct Session {
+    disk: Disk,
+    limiter: WalLimiter,
+    upkeep: Upkeep,
+    /// Tries to close the WAL at the last flush.
+    closings: u32,
+}
+
+/// What came of the requests for a flush.
+enum Answer {
+    /// One of them was the last, or nobody can ask any more.
+    Ended,
+    /// The app wrote while its WAL was closed.
+    MoreToUpload,
+    /// There were none, or they were answered.
+    Given,
+}
+
+impl Session {
+    /// Gives the snapshot that is asked for, if it can be had now.
+    async fn offer_snapshot(&self) -> Result<(), End> {
+        if self.upkeep.wants_snapshot()
+            && let Some(snapshot) = self.disk.run(DatabaseWriter::snapshot).await??
+        {
+            self.upkeep.give(snapshot);
+        }
+        Ok(())
+    }
+
+    /// Copies the WAL into the database, if it is time to. A snapshot on its way reads pages that a checkpoint would replace: it
+    /// takes its chances once the WAL is at its limit.
+    async fn checkpoint(&self, settings: &ReplicateSettings, quiet: bool) -> Result<(), End> {
+        let (settings, reads_pages) = (settings.clone(), self.upkeep.reads_pages());
+        let checkpoint = move |writer: &mut DatabaseWriter| {
+            if reads_pages && writer.wal_bytes() < settings.wal_limit {
+                return Ok(());
+            }
+            writer.checkpoint(&settings, quiet)
+        };
+        Ok(self.disk.run(checkpoint).await??)
+    }
+
+    /// The app has ended, and everything is in the replica: copies the WAL and removes it, as SQLite's last close does. A backup
+    /// that is copied over the file later is then a whole database. False: there is more to upload.
+    async fn close(&mut self) -> Result<bool, End> {
+        self.closings += 1;
+        let copied = self.disk.run(|writer| {
+            writer.checkpoint_as(Verdict::Gentle)?;
+            let copied = writer.pending().is_none();
+            if copied {
+                writer.record_settled();
+            }
+            Ok::<_, CaptureError>(copied)
+        });
+        let copied = copied.await??;
+        if copied {
+            self.disk.close().await?;
+        }
+        Ok(copied)
     }
 }
 
-/// After a quiet time the name of the next file may be free again although another writer has been there: it went on, merged
-/// and deleted what it wrote. But then the file before is gone, too: None.
-async fn put_after(store: &dyn Store, segment: &Segment, unsure: Option<Txid>) -> Result<Option<Stored>, UploadError> {
-    if let Some(end) = unsure
-        && !alone::still_ends_at(store, end, Deadline::after(LOOK)).await?
-    {
-        return Ok(None);
+/// After a turn.
+struct WriterState {
+    behind: bool,
+    pending: bool,
+    settled: bool,
+}
+
+impl WriterState {
+    fn of(writer: &DatabaseWriter) -> WriterState {
+        WriterState { behind: writer.behind, pending: writer.pending().is_some(), settled: writer.settled() }
     }
-    upload::put(store, segment).await.map(Some)
+}
+
+/// Whether something was found, and whether something waits to be sent.
+fn capture_next(writer: &mut DatabaseWriter, asked: bool) -> Result<(bool, bool), CaptureError> {
+    let found = writer.capture(asked)?;
+    Ok((found, writer.pending().is_some()))
 }
 
 #[derive(Default)]
 struct Trouble {
     tries: u32,
-    said: Spoken,
-    /// That the WAL grows.
-    spoken: Spoken,
-}
-
-/// `asked`: somebody waits for everything that is committed.
-fn capture_next(mut work: Work, asked: bool) -> (Work, Result<bool, CaptureError>) {
-    let found = work.capture(asked);
-    (work, found)
-}
-
-/// A snapshot on its way reads pages that a checkpoint would replace. It takes its chances once the WAL is at its limit.
-fn may_move_hold(work: &Work, upkeep: &Upkeep, target: &Target) -> bool {
-    !upkeep.reads_pages() || work.wal_bytes() >= target.settings.wal_limit
-}
-
-/// Gives the snapshot that is asked for, if it can be had now.
-async fn offer_snapshot(mut work: Work, upkeep: &Upkeep) -> Result<Work, End> {
-    if work.behind || !upkeep.wants_snapshot() {
-        return Ok(work);
-    }
-    let made = blocking(move || {
-        let made = work.snapshot();
-        (work, made)
-    });
-    let (work, snapshot) = made.await?;
-    if let Some(snapshot) = snapshot? {
-        upkeep.give(snapshot);
-    }
-    Ok(work)
-}
-
-fn settled(mut work: Work) -> Work {
-    work.record_settled();
-    work
-}
-
-fn checkpointed(mut work: Work, settings: &super::ReplicateSettings, quiet: bool) -> (Work, Result<(), CaptureError>) {
-    let done = work.checkpoint(settings, quiet);
-    (work, done)
+    said: LogThrottle,
 }
 
 /// A request that says so when it takes long: a store that is silent is noticed before its deadline.
@@ -311,9 +359,9 @@ async fn watched<T>(target: &Target, streamed: bool, request: impl Future<Output
         () = tokio::time::sleep(SLOW) => {
             let (url, seconds) = (target.store.url(), SLOW.as_secs());
             if streamed {
-                tracing::info!(db = %target.db, "a large upload to {url} is on its way for {seconds} s; the app goes on");
+                tracing::info!(db = %target.db, "a large upload to {url} has been running for {seconds} s; it continues");
             } else {
-                tracing::warn!(db = %target.db, "{url} has not answered for {seconds} s; the app goes on");
+                tracing::warn!(db = %target.db, "{url} has not answered for {seconds} s; the request continues");
             }
         }
     }

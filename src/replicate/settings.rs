@@ -1,5 +1,6 @@
 //! What the configuration says about replicating one database; filled in by `config`.
 
+use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,7 +33,8 @@ pub struct Retention {
 }
 
 /// What happens when another writer has the replica.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum OnConflict {
     /// The app is stopped; exit code 75.
     #[default]

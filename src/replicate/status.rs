@@ -1,8 +1,12 @@
 //! What one database's task has reached; shared with whoever wants to know. Holds values only; `lag` ◦ is counted from them.
 
-use crate::model::{Captured, Txid, Uploaded};
+use crate::model::{Captured, DbPath, Txid, Uploaded};
+use crate::sqlite::WalView;
+use crate::wal::{Cursor, Salts};
+use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
+use tokio::sync::Notify;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Status {
@@ -16,20 +20,28 @@ pub struct Status {
     pub replicating: bool,
     /// The app has not made its database.
     pub absent: bool,
+    /// The app locks the whole database: nothing is replicated before its end.
+    pub locked_by_app: bool,
     /// Why replication does not get on right now.
     pub problem: Option<String>,
+    /// Its files were overwritten, replaced or removed, and what is there now is not in the replica; why not.
+    pub replaced: Option<String>,
     /// Tries that failed: requests of ours for a commit, and sessions.
     pub failures: u64,
     /// When the oldest commit was seen that is captured and not uploaded.
     pub waiting_since: Option<Instant>,
     /// When the files were first written since the last look at what is committed.
     pub written_at: Option<Instant>,
-    /// Committed, not in the replica: bytes, as far as was looked.
-    pub lag_bytes: u64,
-    /// The WAL file's length.
+    /// Committed, not in the replica: bytes at this moment. None: it is not known what the replica lacks.
+    pub lag_bytes: Option<u64>,
+    /// The WAL file's length at this moment.
     pub wal_bytes: u64,
     /// Captured, not uploaded, and on this disk outside of the WAL.
     pub spilled_bytes: u64,
+    /// Why the replica's newest state cannot be restored, if it cannot: a new snapshot is on its way.
+    pub unrestorable: Option<String>,
+    /// What is wrong with the clocks of this machine and of those that wrote before, if anything is.
+    pub clock: Option<String>,
     /// Why the WAL grows past its limit, if it does.
     pub wal_grows: Option<String>,
     /// Another writer holds the replica: replication has stopped for good.
@@ -73,6 +85,16 @@ impl UpkeepStatus {
 }
 
 impl Status {
+    /// Something is in the way of a flush.
+    pub fn is_hindered(&self) -> bool {
+        self.problem.is_some() || self.replaced.is_some() || self.fenced.is_some() || self.unrestorable.is_some()
+    }
+
+    /// The app has not created its database in this run, and no earlier run has either.
+    pub fn never_existed(&self) -> bool {
+        self.absent && self.uploaded.0 == Txid::NONE
+    }
+
     /// The age of the oldest commit that is not in the replica. What was written and not looked at yet counts as one.
     pub fn lag(&self, now: Instant) -> Duration {
         if self.absent {
@@ -83,26 +105,111 @@ impl Status {
     }
 }
 
+/// Where the capture stands, for whoever asks how much is missing: that is counted when it is asked.
+#[derive(Clone)]
+pub struct Standing {
+    pub view: Option<WalView>,
+    pub captured: Option<Cursor>,
+    /// Bytes of the WAL that were let go of and wait for a comparison.
+    pub skipped_bytes: u64,
+    /// Bytes of what is captured and not in the replica.
+    pub waiting_bytes: u64,
+}
+
+impl Standing {
+    fn lag_bytes(&self) -> Option<u64> {
+        let end = self.view.as_ref()?.end();
+        let end = end.map(|end| (end.salts, end.offset));
+        let captured = self.captured.map(|cursor| (cursor.salts, cursor.offset)).filter(|_| self.skipped_bytes == 0);
+        Some(self.waiting_bytes + self.skipped_bytes + uncaptured(end, captured))
+    }
+}
+
+/// Bytes of the WAL behind the captured position. Salts differ when the WAL was started over since.
+fn uncaptured(end: Option<(Salts, u64)>, captured: Option<(Salts, u64)>) -> u64 {
+    match (end, captured) {
+        (None, _) => 0,
+        (Some((salts, end)), Some((known, offset))) if salts == known => end.saturating_sub(offset),
+        (Some((_, end)), _) => end.saturating_sub(crate::wal::HEADER),
+    }
+}
+
 #[derive(Default)]
-pub struct StatusCell(Mutex<State>);
+pub struct StatusCell {
+    state: Mutex<State>,
+    /// The files were written.
+    stirred: Notify,
+}
 
 #[derive(Default)]
 struct State {
     status: Status,
     /// `written_at` of what is being looked at.
     looking: Option<Instant>,
+    wal: Option<PathBuf>,
+    standing: Option<Standing>,
+    /// When the `-wal` was created last, and whether a `-shm` was, since the files are watched.
+    wal_created: Option<Instant>,
+    index_created: bool,
+    /// A second `-wal` was created, and no `-shm` between the two.
+    wal_without_index: bool,
 }
 
 impl StatusCell {
+    pub fn new(db: &DbPath) -> StatusCell {
+        let cell = StatusCell::default();
+        cell.state().wal = Some(db.wal());
+        cell
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub fn read(&self) -> Status {
-        let state = self.state();
-        let mut status = state.status.clone();
-        status.written_at = state.looking.into_iter().chain(status.written_at).min();
+        let (mut status, standing, wal) = {
+            let state = self.state();
+            let mut status = state.status.clone();
+            status.written_at = state.looking.into_iter().chain(status.written_at).min();
+            (status, state.standing.clone(), state.wal.clone())
+        };
+        if let Some(wal) = wal {
+            status.wal_bytes = std::fs::metadata(wal).map_or(0, |meta| meta.len());
+        }
+        status.lag_bytes = if status.absent { Some(0) } else { standing.and_then(|standing| standing.lag_bytes()) };
         status
+    }
+
+    pub fn wal_created(&self) {
+        let mut state = self.state();
+        state.wal_without_index |= state.wal_created.is_some() && !state.index_created;
+        state.wal_created = Some(Instant::now());
+    }
+
+    pub fn index_created(&self) {
+        self.state().index_created = true;
+    }
+
+    /// How long ago a `-wal` was created without a `-shm`: only an app with `locking_mode = EXCLUSIVE` does that. Others create the one
+    /// a moment after the other.
+    pub fn without_index_for(&self) -> Option<Duration> {
+        let state = self.state();
+        state.wal_created.filter(|_| !state.index_created).map(|created| created.elapsed())
+    }
+
+    /// Whether an app with `locking_mode = EXCLUSIVE` has closed the database: the `-wal` that followed is another one.
+    pub fn wal_without_index(&self) -> bool {
+        self.state().wal_without_index
+    }
+
+    /// Where the capture stands now. None: no session knows.
+    pub fn stand(&self, standing: Option<Standing>) {
+        self.state().standing = standing;
+    }
+
+    /// Until the files are written.
+    pub async fn stirred(&self) {
+        self.stirred.notified().await;
     }
 
     pub fn update(&self, change: impl FnOnce(&mut Status)) {
@@ -116,12 +223,12 @@ impl StatusCell {
         });
     }
 
-    /// One more file of commits is in the replica; so much is left.
-    pub fn sent(&self, bytes: u64, spilled_bytes: u64, waiting_bytes: u64) {
+    /// One more file of commits is in the replica.
+    pub fn sent(&self, bytes: u64) {
         self.update(|status| {
             (status.bytes, status.uploads) = (status.bytes + bytes, status.uploads + 1);
             status.uploaded_at = Some(SystemTime::now());
-            (status.spilled_bytes, status.lag_bytes, status.wal_grows) = (spilled_bytes, waiting_bytes, None);
+            status.wal_grows = None;
         });
     }
 
@@ -130,6 +237,7 @@ impl StatusCell {
         self.update(|status| {
             status.written_at.get_or_insert_with(Instant::now);
         });
+        self.stirred.notify_one();
     }
 
     /// What is committed is about to be looked at: what is written from now on belongs to the next look.
@@ -149,13 +257,46 @@ impl StatusCell {
 
     /// Everything captured is in the replica.
     pub fn caught_up(&self) {
-        self.update(|status| (status.waiting_since, status.lag_bytes) = (None, 0));
+        self.update(|status| status.waiting_since = None);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bytes_behind_the_captured_position() {
+        let (this, next) = (Salts(7, 1), Salts(8, 2));
+        for (end, captured, bytes) in [
+            (None, None, 0),
+            (None, Some((this, 5000)), 0),
+            (Some((this, 32)), None, 0),
+            (Some((this, 4152)), None, 4120),
+            (Some((this, 9000)), Some((this, 5000)), 4000),
+            (Some((this, 5000)), Some((this, 5000)), 0),
+            (Some((this, 32)), Some((this, 5000)), 0),
+            (Some((next, 4152)), Some((this, 5000)), 4120),
+        ] {
+            assert_eq!(uncaptured(end, captured), bytes, "{end:?} {captured:?}");
+        }
+    }
+
+    #[test]
+    fn an_app_without_a_wal_index_is_recognised_by_the_next_wal() {
+        for (index_first, expected) in [(false, true), (true, false)] {
+            let cell = StatusCell::default();
+            cell.wal_created();
+            if index_first {
+                cell.index_created();
+            }
+            assert!(!cell.wal_without_index());
+            // Ours, after the app has closed the database.
+            cell.wal_created();
+            cell.index_created();
+            assert_eq!(cell.wal_without_index(), expected);
+        }
+    }
 
     #[test]
     fn lag_is_the_age_of_the_oldest_commit_that_is_not_there() {

@@ -11,6 +11,11 @@ pub struct PageSums {
 }
 
 impl PageSums {
+    /// Makes room for a database of so many pages. False: there is no memory for it.
+    pub fn reserve(&mut self, pages: u32) -> bool {
+        self.sums.try_reserve((pages as usize).saturating_sub(self.sums.len())).is_ok()
+    }
+
     /// Takes a page's new checksum in place of its old one.
     pub fn set(&mut self, page: PageNo, sum: u64) {
         let Some(index) = page.0.checked_sub(1).map(|index| index as usize) else { return };

@@ -2,21 +2,24 @@
 //! waited for and begun again; only another writer ends replication for good. Never blocks the async thread: disk work
 //! runs in `blocking`.
 
-use super::capture::CaptureError;
+use super::capture::replaced::Replacement;
+use super::capture::watch::Watcher;
+use super::log_throttle::LogThrottle;
 use super::mailbox::Mailbox;
-use super::remind::Reminder;
+use super::maintenance::base::LastAsked;
 use super::status::StatusCell;
 use super::{Conflict, OnConflict, Target};
-use crate::model::Txid;
-use crate::sqlite::{ReadHold, SqliteError};
+use crate::model::{Txid, threads};
+use crate::sqlite::exclusive::{self, WholeLock};
+use crate::sqlite::{ReadHold, SqliteError, Writers};
 use crate::store::retry;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::Notify;
 
 /// The files are looked at this often even when nothing reports a change; what waits for its moment is tried as often.
 pub(super) const TICK: Duration = Duration::from_secs(1);
-pub(super) use super::remind::REMIND;
+pub(super) use super::log_throttle::REMIND;
 /// A whole turn (capture, checkpoint) is made this often even if the files look the same.
 pub(super) const TURN: Duration = Duration::from_secs(15);
 pub(super) const BREAK_PAUSE: Duration = Duration::from_millis(500);
@@ -24,10 +27,16 @@ pub(super) const BREAK_PAUSE: Duration = Duration::from_millis(500);
 const LOST: Duration = Duration::from_secs(5 * 60);
 /// A lock that is in the way for longer is spoken of.
 const LOCKED: Duration = Duration::from_secs(3);
+/// An app that writes in a rollback journal mode without a pause for this long is past its first start: waiting longer would
+/// leave it unreplicated. Each try to switch the database takes one lock without waiting for it.
+const FIRST_START: Duration = Duration::from_secs(10);
+/// An app that shares a database creates its `-shm` after the `-wal` within this time.
+const INDEX_FOLLOWS: Duration = Duration::from_millis(200);
 /// Whoever asks for a flush of a database that we cannot open waits this long: nothing that we do opens it.
 const HOPELESS: Duration = Duration::from_secs(5);
 
 pub struct Task {
+    pub watcher: Watcher,
     pub target: Target,
     /// Of this run: two copies of one disk must not take each other's files for their own.
     pub node_id: u64,
@@ -39,6 +48,13 @@ pub struct Task {
     pub conflict: Conflict,
     /// When the replica was last seen to end where we say.
     pub sure_since: Instant,
+    pub base_asked: LastAsked,
+    /// What is at the path took the place of what was replicated; the whole of it is not in the replica yet.
+    pub replaced: Option<Replacement>,
+    /// The app locks the whole database (`PRAGMA locking_mode = EXCLUSIVE`), or did in its last life: no connection of ours may be
+    /// open when it opens the database.
+    pub app_locks_exclusively: bool,
+    pub begun: SystemTime,
 }
 
 /// Why a session ended.
@@ -48,14 +64,10 @@ pub(super) enum End {
     Fenced(String),
     /// A late database whose replica holds another history.
     Refused(String),
+    /// The database's files are others now, or were overwritten.
+    Replaced(Box<Replacement>),
     /// Look again at everything, after a pause.
     Again(String),
-}
-
-impl From<CaptureError> for End {
-    fn from(error: CaptureError) -> End {
-        End::Again(error.to_string())
-    }
 }
 
 impl Task {
@@ -63,10 +75,20 @@ impl Task {
         let mut breaks = 0;
         loop {
             let begun = Instant::now();
-            match self.life().await {
+            let life = self.life().await;
+            self.status.stand(None);
+            match life {
                 End::Closed => return,
                 End::Fenced(detail) => return self.fenced(detail).await,
                 End::Refused(detail) => return self.refused(detail).await,
+                End::Replaced(replacement) => {
+                    tracing::warn!(db = %self.target.db, "replication begins anew: {replacement}");
+                    self.status.update(|status| {
+                        (status.replaced, status.replicating) = (Some(replacement.to_string()), false);
+                        status.failures += 1;
+                    });
+                    self.replaced = Some(*replacement);
+                }
                 End::Again(reason) => {
                     // What keeps failing is tried, and spoken of, more and more rarely.
                     breaks = if begun.elapsed() > REMIND { 1 } else { breaks + 1 };
@@ -82,7 +104,11 @@ impl Task {
     }
 
     async fn life(&mut self) -> End {
-        let hold = match self.held().await {
+        let held = match self.replaced.take() {
+            Some(replacement) => self.proven(replacement).await,
+            None => self.held().await,
+        };
+        let hold = match held {
             Ok(hold) => hold,
             Err(end) => return end,
         };
@@ -96,24 +122,35 @@ impl Task {
         if let Some(hold) = self.hold.take() {
             return Ok(hold);
         }
-        let mut reminder = Reminder::default();
+        let mut throttle = LogThrottle::default();
         let begun = Instant::now();
         let mut asked_since = None;
+        let mut locked_since = None;
         loop {
             let asked = self.mailbox.asked();
+            if self.index_may_follow() {
+                self.mailbox.wait(&self.changed, Instant::now() + INDEX_FOLLOWS).await;
+                continue;
+            }
+            if self.stands_aside().await? {
+                self.aside(asked, &mut throttle).await?;
+                continue;
+            }
             if asked > 0 {
                 asked_since.get_or_insert_with(Instant::now);
             }
             let db = self.target.db.clone();
+            let settled = self.mailbox.asked_last() || begun.elapsed() >= FIRST_START;
+            let writers = if settled { Writers::None } else { Writers::MayCome };
             let mut hopeless = false;
-            match blocking(move || ReadHold::take(&db)).await? {
+            match blocking(move || ReadHold::take(&db, writers)).await? {
                 Ok(hold) => {
-                    self.status.update(|status| status.absent = false);
+                    self.status.update(|status| (status.absent, status.locked_by_app) = (false, false));
                     return Ok(hold);
                 }
                 Err(error @ (SqliteError::NotYet { .. } | SqliteError::ReadOnly { .. })) => {
                     let absent = matches!(error, SqliteError::NotYet { .. });
-                    if !absent && reminder.due(&error.to_string()) {
+                    if !absent && throttle.due(&error.to_string()) {
                         tracing::warn!(db = %self.target.db, "not replicated: {error}");
                     }
                     let problem = (!absent).then(|| error.to_string());
@@ -126,8 +163,9 @@ impl Task {
                     asked_since = None;
                 }
                 Err(error) => {
-                    let locked = matches!(error, SqliteError::Busy { .. });
-                    if (!locked || begun.elapsed() >= LOCKED) && reminder.due(&error.to_string()) {
+                    self.look_at_locks(&mut locked_since).await?;
+                    let locked = matches!(error, SqliteError::Busy { .. } | SqliteError::Writing { .. });
+                    if (!locked || begun.elapsed() >= LOCKED) && throttle.due(&error.to_string()) {
                         tracing::warn!(db = %self.target.db, "not replicated yet: {error}");
                     }
                     self.status.update(|status| status.problem = Some(error.to_string()));
@@ -148,6 +186,63 @@ impl Task {
             };
             self.mailbox.wait(&self.changed, Instant::now() + pause).await;
         }
+    }
+
+    /// Notes that the app has locked the whole database, once that is no passing lock.
+    async fn look_at_locks(&mut self, locked_since: &mut Option<Instant>) -> Result<(), End> {
+        let db = self.target.db.clone();
+        let lock = blocking(move || exclusive::whole_lock(&db)).await?;
+        let since = (lock != WholeLock::None).then(|| locked_since.unwrap_or_else(Instant::now));
+        *locked_since = since;
+        let lasts = since.is_some_and(|since| since.elapsed() >= exclusive::LASTS);
+        self.app_locks_exclusively |= lock == WholeLock::Exclusive || lasts;
+        Ok(())
+    }
+
+    /// The app has just created its `-wal`, and whether it creates a `-shm` is not known yet.
+    fn index_may_follow(&self) -> bool {
+        let fresh = self.status.without_index_for().is_some_and(|age| age < INDEX_FOLLOWS);
+        fresh && !self.mailbox.asked_last() && !self.mailbox.closed()
+    }
+
+    /// Whether no connection of ours may be opened now: not before the app's end, unless the app shares the database this time.
+    async fn stands_aside(&mut self) -> Result<bool, End> {
+        if self.mailbox.asked_last() {
+            // The app may have created and removed its `-wal` within milliseconds.
+            self.watcher.catch_up().await;
+        }
+        let without_index = self.status.without_index_for();
+        self.app_locks_exclusively |=
+            without_index.is_some_and(|age| age >= INDEX_FOLLOWS || self.mailbox.asked_last());
+        if !self.app_locks_exclusively || self.mailbox.asked_last() {
+            return Ok(false);
+        }
+        let (db, since) = (self.target.db.clone(), self.begun);
+        if blocking(move || exclusive::is_shared(&db, since)).await? {
+            if self.status.read().problem.is_some() {
+                tracing::info!(db = %self.target.db, "the app shares the database: its commits are replicated from now on");
+            }
+            self.app_locks_exclusively = false;
+        }
+        Ok(self.app_locks_exclusively)
+    }
+
+    /// Says what that costs, refuses to sync, and waits.
+    async fn aside(&mut self, asked: usize, throttle: &mut LogThrottle) -> Result<(), End> {
+        let problem = "the app locks the whole database (PRAGMA locking_mode = EXCLUSIVE): its commits are uploaded when it has \
+                       ended, and are on this disk only until then";
+        if throttle.due(problem) {
+            tracing::warn!(db = %self.target.db, "NOT REPLICATED while the app runs: {problem}");
+        }
+        self.status.update(|status| {
+            (status.absent, status.replicating, status.problem) = (false, false, Some(problem.to_owned()));
+            status.locked_by_app = true;
+        });
+        if (asked > 0 && self.mailbox.refuse(asked)) || self.mailbox.closed() {
+            return Err(End::Closed);
+        }
+        self.mailbox.wait(&self.changed, Instant::now() + TICK).await;
+        Ok(())
     }
 
     /// Another writer has the replica: answer whoever asks, touch nothing.
@@ -200,5 +295,5 @@ impl Task {
 
 /// Runs disk work off the async thread. A panic in it ends the session, not the program.
 pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, End> {
-    tokio::task::spawn_blocking(work).await.map_err(|error| End::Again(format!("internal error: {error}")))
+    tokio::task::spawn_blocking(work).await.map_err(|error| End::Again(threads::describe_task_failure(&error)))
 }

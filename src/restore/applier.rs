@@ -1,6 +1,6 @@
-//! The thread that unpacks and writes: the next bytes are on their way meanwhile. In: bytes in order; how many may wait
-//! here is for whoever fetches them to bound. Out: the verified
-//! staged file, or the first error. Dropping it ends the thread after the piece in hand.
+//! The thread that decompresses and writes the staged file while the next bytes are downloaded. It takes bytes in order and
+//! returns the verified staged file, or the first error. The caller limits how many bytes may wait here. Dropping it ends
+//! the thread after the current piece.
 
 use super::assemble::Assembly;
 use super::error::RestoreError;

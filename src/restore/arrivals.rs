@@ -1,4 +1,4 @@
-//! What has arrived of one piece, over all tries.
+//! The bytes of one piece that have arrived, over all attempts.
 
 use super::memory::{Memory, Parts};
 use bytes::Bytes;

@@ -1,6 +1,6 @@
-//! The staged file: pages of the files of a plan, oldest first, each written straight to its place. Keeps a checksum per
-//! page (8 bytes), so that at the end it is proven that every page is there and that the database is the one its writer
-//! meant. Works where it is called: on the applier's thread.
+//! Builds the staged file: pages of the planned files, oldest first, each written to its place. A checksum per page (8
+//! bytes) proves at the end that every page is there and that the database has the checksum of its writer. Runs on the
+//! applier's thread.
 
 use super::error::{Damage, RestoreError};
 use super::staged::Staged;
@@ -44,6 +44,8 @@ pub struct Assembled {
     /// The last file that was applied, by name and by content.
     pub last_key: String,
     pub tip: FileChecksum,
+    /// As its header has it.
+    pub app_locks_exclusively: bool,
 }
 
 impl Assembly {
@@ -137,7 +139,10 @@ impl Assembly {
             return Err(Damage::Pages(header.commit).into());
         }
         self.staged.make_room(database_bytes(header))?;
-        self.table.grow(header.commit);
+        if !self.table.grow(header.commit) {
+            let (replica, file) = (self.replica.clone(), file.key.clone());
+            return Err(RestoreError::Memory { replica, file, pages: header.commit }.into());
+        }
         Ok(())
     }
 
@@ -178,6 +183,7 @@ impl Assembly {
             proven: header.db_checksum == Some(self.table.rolling),
             last_key,
             tip: trailer.file,
+            app_locks_exclusively: header.app_locks_exclusively,
         })
     }
 }
@@ -222,11 +228,15 @@ struct PageTable {
 }
 
 impl PageTable {
-    fn grow(&mut self, pages: u32) {
+    /// False: there is no memory for so many.
+    fn grow(&mut self, pages: u32) -> bool {
         let pages = pages as usize;
-        if pages > self.checksums.len() {
+        let more = pages.saturating_sub(self.checksums.len());
+        let room = self.checksums.try_reserve(more).is_ok();
+        if room && more > 0 {
             self.checksums.resize(pages, 0);
         }
+        room
     }
 
     fn shrink(&mut self, pages: u32) {
@@ -256,7 +266,7 @@ mod tests {
     fn the_table_follows_growth_and_shrinking() {
         let mut table = PageTable::default();
         let sum = |page: u32| page_checksum(PageNo(page), &[page as u8; 512]);
-        table.grow(3);
+        assert!(table.grow(3));
         for page in 1..=3 {
             assert_eq!(table.first_missing(PageNo(99)), Some(page));
             table.set(PageNo(page), sum(page));
@@ -270,7 +280,7 @@ mod tests {
         two.toggle(sum(1));
         two.toggle(sum(2));
         assert_eq!(table.rolling, two);
-        table.grow(4);
+        assert!(table.grow(4));
         assert_eq!(table.first_missing(PageNo(99)), Some(3));
         table.set(PageNo(4), sum(4));
         assert_eq!(table.first_missing(PageNo(3)), None, "the lock page is in no file");

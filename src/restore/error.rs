@@ -1,10 +1,12 @@
-//! The error of this boundary. `kind` is what callers branch on; the text says what failed on which file, and what to do.
+//! The errors of a restore. Callers branch on `kind`; the text says what failed on which file, and what to do.
 
+use crate::lineage::Refusal;
 use crate::ltx::{FrameError, LtxError};
 use crate::model::{Moment, TxidRange};
-use crate::replica::{Doubt, OldPlanError, PlanError};
+use crate::replica::PlanError;
 use crate::sqlite::SqliteError;
 use crate::store::StoreError;
+use crate::v3::V3PlanError;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -27,11 +29,16 @@ pub enum RestoreError {
     #[error("the replica {replica} is damaged: {source}")]
     Incomplete { replica: String, source: PlanError },
     #[error("the Litestream 0.3 replica {replica} is damaged: {source}")]
-    OldIncomplete { replica: String, source: OldPlanError },
+    V3Incomplete { replica: String, source: V3PlanError },
     #[error("{source}")]
     Unavailable { source: StoreError },
     #[error("the replica {replica} is not what the local file continues: {refusal}")]
     Refused { replica: String, refusal: Refusal },
+    #[error(
+        "{file} in {replica} leaves no TXID for what the app would write: it cannot be added to. Nothing was started. `litevisor \
+         restore -o FILE` restores what is there; delete that file if it is not yours, or begin a new replica under another path"
+    )]
+    Exhausted { replica: String, file: String },
     #[error("there is nothing to restore in {replica}")]
     NothingThere { replica: String },
     #[error("{replica}: {source}")]
@@ -41,12 +48,19 @@ pub enum RestoreError {
     #[error("cannot {operation} {}: {source}", .path.display())]
     Io { operation: &'static str, path: PathBuf, source: io::Error },
     #[error(
-        "no space for {}: the database needs {} MiB, and {} MiB are free; make room, or use a larger disk",
-        .path.display(), mib(*.needs), *.has >> 20
+        "no space for {}: the database needs {}, and {} are free; make room, or use a larger disk",
+        .path.display(), size(*.needs), size(*.has)
     )]
     NoSpace { path: PathBuf, needs: u64, has: u64 },
+    #[error("not enough memory for the checksums of the {pages} pages that {file} in {replica} says the database has")]
+    Memory { replica: String, file: String, pages: u32 },
     #[error("the local file could not be replicated: {source}")]
     Unusable { source: SqliteError },
+    #[error(
+        "{} is open in another process ({users}), which would go on in the old file: it is not replaced. Stop that process first",
+        .path.display()
+    )]
+    InUse { path: PathBuf, users: String },
     #[error("{}: {problem}", .path.display())]
     InTheWay { path: PathBuf, problem: &'static str },
 }
@@ -78,33 +92,21 @@ pub enum Damage {
     NotSqlite(&'static str),
 }
 
-/// A state in which going on would lose somebody's data silently.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
-    #[error(
-        "it ends at TXID {tip} with a file of another writer, while the local file had been replicated up to TXID \
-         {acked}; keep the one that is right and remove the other (the local database, or the replica)"
-    )]
-    Forked { tip: crate::model::Txid, acked: crate::model::Txid },
-    #[error(
-        "{0}. An app may have the file open, so it is not replaced: stop the app and let `litevisor run` or `litevisor \
-         restore --force` decide, or move the file, or the replica, away"
-    )]
-    InUse(Doubt),
-}
-
 impl RestoreError {
     pub fn kind(&self) -> RestoreErrorKind {
         match self {
             RestoreError::Damaged { .. }
             | RestoreError::Incomplete { .. }
-            | RestoreError::OldIncomplete { .. }
+            | RestoreError::V3Incomplete { .. }
+            | RestoreError::Exhausted { .. }
             | RestoreError::Refused { .. } => RestoreErrorKind::Damaged,
             RestoreError::Unavailable { .. } | RestoreError::Vanishing { .. } => RestoreErrorKind::Unavailable,
             RestoreError::NothingThere { .. } | RestoreError::NoSuchState { .. } => RestoreErrorKind::NothingThere,
             RestoreError::Io { .. }
             | RestoreError::NoSpace { .. }
+            | RestoreError::Memory { .. }
             | RestoreError::Unusable { .. }
+            | RestoreError::InUse { .. }
             | RestoreError::InTheWay { .. } => RestoreErrorKind::Local,
         }
     }
@@ -115,7 +117,32 @@ impl RestoreError {
     }
 }
 
-/// Rounded up.
-fn mib(bytes: u64) -> u64 {
-    bytes.div_ceil(1 << 20)
+/// In the unit that fits, with one decimal.
+fn size(bytes: u64) -> String {
+    let (unit, name) = match bytes {
+        0..0x2800 => return format!("{bytes} bytes"),
+        0x2800..0xa0_0000 => (10, "KiB"),
+        _ => (20, "MiB"),
+    };
+    let tenths = (u128::from(bytes) * 10) >> unit;
+    format!("{}.{} {name}", tenths / 10, tenths % 10)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_have_the_unit_that_fits() {
+        for (bytes, text) in [
+            (0, "0 bytes"),
+            (4096, "4096 bytes"),
+            (200 << 10, "200.0 KiB"),
+            ((1 << 20) + (1 << 19), "1536.0 KiB"),
+            ((10 << 20) + (1 << 19), "10.5 MiB"),
+            (5 << 30, "5120.0 MiB"),
+        ] {
+            assert_eq!(size(bytes), text);
+        }
+    }
 }

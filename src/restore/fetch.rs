@@ -1,15 +1,15 @@
-//! From a listing to a verified staged file: plan, read with several requests at once, assemble, verify. What is merged or
-//! expires meanwhile leads to a new plan that goes on where this one is; a damaged file to one without it, if that
-//! reaches the same position.
+//! From a listing to a verified staged file: plan, read with several requests at once, assemble, verify. If a file is merged
+//! or expires meanwhile, a new plan continues at the same place. If a file is damaged, a plan without it is used, provided
+//! that it reaches the same position.
 
 use super::applier::Applier;
 use super::assemble::Assembly;
-use super::choose::{Choice, bytes_of, choose, lean};
 use super::error::RestoreError;
+use super::plan::{Choice, bytes_of, choose, lean};
 use super::progress::Progress;
 use super::settings::Owners;
 use super::source::{Source, SourceError};
-use super::start::{BETWEEN_LOOKS, LOOKS};
+use super::start::{ATTEMPTS, BETWEEN_ATTEMPTS};
 use super::verify::VerifiedDb;
 use super::{owner, v3};
 use crate::model::{DbPath, Txid};
@@ -49,10 +49,10 @@ pub async fn fetch(
         Choice::Ltx { plan, .. } => {
             owner::create_directories(db, owners)?;
             let (verified, files) = fetch_ltx(db, source, &listing.files, target, plan.clone(), progress).await?;
-            owner::prepare_staged(db, owners)?;
+            owner::prepare_staged(&verified, owners)?;
             Ok(Fetched { verified, bytes: progress.total(), files })
         }
-        Choice::Old { plan, passed_over } => {
+        Choice::V3 { plan, passed_over } => {
             for why in passed_over {
                 tracing::warn!(%db, replica, "going back to an older generation of the Litestream 0.3 replica: {why}");
             }
@@ -75,6 +75,7 @@ async fn fetch_ltx(
     progress: &Progress,
 ) -> Result<(VerifiedDb, usize), SourceError> {
     let (mut files, mut avoided, mut looks) = (files.to_vec(), Vec::new(), 0);
+    let mut doubted = Vec::new();
     let (mut applier, mut reached) = (begin(db, source, &plan, progress)?, Reached::default());
     let mut rest = plan.files.clone();
     loop {
@@ -83,12 +84,17 @@ async fn fetch_ltx(
             Err(error) => error,
         };
         match error {
+            // What came may not be what is there (a proxy, a cache): it is read once more before it is called damaged.
+            SourceError::Failed(RestoreError::Damaged { file, damage, .. }) if !doubted.contains(&file) => {
+                tracing::warn!(%db, replica = source.url(), "{file} is damaged ({damage}): reading it once more");
+                doubted.push(file);
+            }
             // Which files lead to a moment is found out from their headers: that is the caller's.
             error if plan.not_after.is_some() => return Err(error),
-            SourceError::Vanished if looks < LOOKS => {
-                tracing::info!(%db, replica = source.url(), "files have changed while they were read: looking again");
+            SourceError::Vanished if looks < ATTEMPTS => {
+                tracing::info!(%db, replica = source.url(), "files changed while they were read: planning again");
                 looks += 1;
-                tokio::time::sleep(BETWEEN_LOOKS).await;
+                tokio::time::sleep(BETWEEN_ATTEMPTS).await;
                 let mut listing = source.listing_for(target).await?;
                 listing.files = sound(listing.files, &avoided);
                 // The older format has the newest data now: all begins anew.

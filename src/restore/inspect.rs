@@ -1,178 +1,119 @@
-//! What may be asked of a replica without restoring it: the plan, what it holds, whether its files are whole. Reads; changes
-//! nothing here or there.
+//! What is known before the decision: the replica's listing, and the evidence about the local file. Reads; changes nothing.
 
-use super::choose::{Choice, choose};
 use super::error::{Damage, RestoreError};
-use super::progress::Progress;
-use super::settings::RestoreSettings;
+use super::install;
 use super::source::{Source, SourceError};
-use super::start::{BETWEEN_LOOKS, LOOKS};
-use crate::ltx::{Decoder, FrameDecoder, FrameError};
-use crate::model::{DbChecksum, Moment, Txid};
-use crate::replica::inventory::{self, Inventory};
-use crate::replica::{RemoteFile, Target, Times};
-use crate::store::Store;
-use std::collections::HashMap;
+use crate::lineage::rollback::Rollback;
+use crate::lineage::wal_frame::{LastFrame, last_frame};
+use crate::lineage::{Evidence, LineageCheck, LocalState, Origin, WalPosition, evidence, state_file};
+use crate::ltx::{Decoder, Event, LtxError};
+use crate::model::{DbPath, PageNo, Txid};
+use crate::replica::tip::{Problem, Reading};
+use crate::replica::{self, Listing, RemoteFile, Replica, Target, Tip, TipFile};
 
-/// What a restore of `target` would read, and when the state that it gives was committed.
-pub async fn plan_of(
-    store: &dyn Store,
-    target: Target,
-    settings: &RestoreSettings,
-    progress: &Progress,
-) -> Result<(Choice, Moment), RestoreError> {
-    let source = Source::new(store, settings, progress);
-    looking(&source, async || {
-        let choice = choose(&source, &source.listing_for(target).await?, target).await?;
-        let time = match &choice {
-            Choice::Ltx { time: Some(time), .. } => *time,
-            Choice::Ltx { plan, .. } => {
-                let last = plan.files.get(plan.files.len().saturating_sub(1)..).unwrap_or_default();
-                source.heads(last).await?.first().map_or(Moment(0), |header| Moment(header.timestamp_ms))
-            }
-            Choice::Old { plan, .. } => plan.time(),
-        };
-        Ok((choice, time))
-    })
-    .await
+pub struct Inspection {
+    pub listing: Listing,
+    pub evidence: Evidence,
 }
 
-/// What the replica holds. A file whose header is damaged is among the problems.
-pub async fn inventory(store: &dyn Store, settings: &RestoreSettings) -> Result<Inventory, RestoreError> {
-    let progress = Progress::default();
-    let source = Source::new(store, settings, &progress);
-    looking(&source, async || {
-        let listing = source.listing().await?;
-        let (mut times, mut problems) = (Times::new(), Vec::new());
-        let asked = inventory::dated(&listing);
-        for (file, header) in asked.iter().zip(source.heads_each(&asked).await) {
-            match header {
-                Ok(header) => drop(times.insert(file.key.clone(), header.timestamp_ms)),
-                Err(SourceError::Failed(RestoreError::Damaged { file, damage, .. })) => {
-                    problems.push(format!("{file} is damaged: {damage}"));
-                }
-                Err(error) => return Err(error),
-            }
+pub async fn inspect(db: &DbPath, source: &Source<'_>) -> Result<Inspection, SourceError> {
+    let found = evidence::of_file(db, install::observe(db)?.live);
+    let listing = source.listing_for(Target::Latest).await?;
+    let replica = listing.replica();
+    let evidence = match (found.present, replica) {
+        (false, _) | (true, Replica::Empty) => Evidence { replica, ..found },
+        (true, Replica::V3) => {
+            found.with_v3(db, source.url(), &listing).map_err(RestoreError::io("read", &db.litestream_dir()))?
         }
-        let mut found = inventory::inventory(&listing, &times);
-        found.problems.extend(problems);
-        Ok(found)
-    })
-    .await
-}
-
-/// What `audit` has proven.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Audit {
-    /// Files that are whole: each has its checksum, and says what its name says.
-    pub files: usize,
-    pub bytes: u64,
-    /// Those that say what the whole database's checksum is after them.
-    pub with_db_checksum: usize,
-    /// Key and fault of each that is not.
-    pub damaged: Vec<(String, Damage)>,
-}
-
-/// Reads every file of the replica from its first to its last byte. One that vanishes meanwhile is no fault.
-pub async fn audit(store: &dyn Store, settings: &RestoreSettings, progress: &Progress) -> Result<Audit, RestoreError> {
-    let source = Source::new(store, settings, progress);
-    let listing = source.listing().await?;
-    let old: Vec<RemoteFile> = listing.old.iter().map(super::v3::as_remote).collect();
-    progress.begin(listing.files.iter().chain(&old).map(|file| file.size).sum());
-    let (mut audit, mut seen) = (Audit::default(), HashMap::new());
-    for file in &listing.files {
-        one(
-            &source,
-            file,
-            &mut audit,
-            |decoder, bytes| ltx(decoder, file, bytes),
-            |decoder: Decoder| {
-                let (header, _) = decoder.finish()?;
-                Ok(header.db_checksum.map(|checksum| (file.range.max, checksum)))
-            },
-            &mut seen,
-        )
-        .await?;
-    }
-    for file in &old {
-        let push = |decoder: &mut FrameDecoder, bytes: &[u8]| {
-            decoder.push(bytes, |_| Ok::<(), FrameError>(())).map_err(Damage::Frame)
-        };
-        one(&source, file, &mut audit, push, |decoder: FrameDecoder| Ok(decoder.finish().map(|()| None)?), &mut seen)
-            .await?;
-    }
-    Ok(audit)
-}
-
-/// The checksum of the database at a position, as the first file said it.
-type Seen = HashMap<Txid, DbChecksum>;
-
-async fn one<D: Default>(
-    source: &Source<'_>,
-    file: &RemoteFile,
-    audit: &mut Audit,
-    mut push: impl FnMut(&mut D, &[u8]) -> Result<(), Damage>,
-    finish: impl FnOnce(D) -> Result<Option<(Txid, DbChecksum)>, Damage>,
-    seen: &mut Seen,
-) -> Result<(), RestoreError> {
-    let (mut decoder, mut fault) = (D::default(), None);
-    let mut reading = source.read(std::slice::from_ref(file));
-    loop {
-        let fetched = match reading.next().await {
-            Ok(Some(fetched)) => fetched,
-            Ok(None) => break,
-            Err(SourceError::Vanished) => return Ok(()),
-            Err(SourceError::Failed(error)) => return Err(error),
-        };
-        for part in fetched.parts.iter() {
-            if fault.is_none() {
-                fault = push(&mut decoder, part).err();
-            }
+        (true, Replica::Ends(_)) => {
+            let tip = tip(source, &listing).await?;
+            let found = found.with_tip(source.url(), tip);
+            let found = found.with_wal(db).await.map_err(RestoreError::io("read", &db.wal()))?;
+            Evidence { replica, wal_holds_tip: wal_holds_tip(db, source, &listing, &found).await?, ..found }
         }
-        // This computes: others on this thread get their turn.
-        tokio::task::yield_now().await;
-    }
-    let finished = match fault {
-        Some(damage) => Err(damage),
-        None => finish(decoder),
     };
-    let agreed = finished.and_then(|said| match said {
-        Some((txid, got)) => match *seen.entry(txid).or_insert(got) {
-            want if want == got => Ok(true),
-            want => Err(Damage::Checksum { got: got.get(), want: want.get() }),
+    Ok(Inspection { listing, evidence })
+}
+
+pub(super) async fn tip(source: &Source<'_>, listing: &Listing) -> Result<Option<Tip>, SourceError> {
+    let get =
+        |key: String, range| -> Reading<'_, SourceError> { Box::pin(async move { source.get(&key, range).await }) };
+    replica::tip::read(replica::tip::newest(listing.files.iter().cloned()), get).await?.map_err(|broken| {
+        let damage = match broken.problem {
+            Problem::Format(error) => Damage::Format(error),
+            Problem::Name(range) => Damage::Name(range),
+        };
+        RestoreError::Damaged { replica: source.url().to_owned(), file: broken.key, damage }.into()
+    })
+}
+
+/// Compares the last frame that the newest raw file covers with the local WAL; only where the record proves nothing, as it
+/// reads that file from the replica.
+async fn wal_holds_tip(
+    db: &DbPath,
+    source: &Source<'_>,
+    listing: &Listing,
+    evidence: &Evidence,
+) -> Result<Option<LocalState>, SourceError> {
+    let (Some(LineageCheck::Unproven(_)), Some(tip)) = (&evidence.check, &evidence.tip) else { return Ok(None) };
+    if evidence.rollback == Some(Rollback::Valid) {
+        return Ok(None);
+    }
+    let Some(raw) = tip.raw() else { return Ok(None) };
+    let wal = db.wal();
+    let Some(frame) = last_frame(&wal, &raw.header).map_err(RestoreError::io("read", &wal))? else { return Ok(None) };
+    let Some(file) = listing.files.iter().find(|file| file.key == raw.key) else { return Ok(None) };
+    if !evidence::wal_holds(db.clone(), &raw.header).await.map_err(RestoreError::io("read", &wal))? {
+        return Ok(None);
+    }
+    let image = page_image(source, file, frame.page).await?;
+    Ok((image.as_ref() == Some(&frame.image)).then(|| adopt(source.url(), tip.txid, raw, &frame)))
+}
+
+/// The image of one page in a file; the file is verified as a whole.
+async fn page_image(source: &Source<'_>, file: &RemoteFile, wanted: PageNo) -> Result<Option<Vec<u8>>, SourceError> {
+    let (mut decoder, mut image) = (Decoder::default(), None);
+    let damaged = |error: LtxError| RestoreError::Damaged {
+        replica: source.url().to_owned(),
+        file: file.key.clone(),
+        damage: Damage::Format(error),
+    };
+    let mut reading = source.read(std::slice::from_ref(file));
+    while let Some(fetched) = reading.next().await? {
+        for part in fetched.parts.iter() {
+            let mut bytes = part;
+            while let Some(event) = decoder.next(&mut bytes).map_err(damaged)? {
+                if let Event::Page(page, data) = event
+                    && page == wanted
+                {
+                    image = Some(data.to_vec());
+                }
+            }
+        }
+    }
+    decoder.finish().map_err(damaged)?;
+    Ok(image)
+}
+
+fn adopt(replica: &str, tip: Txid, raw: &TipFile, frame: &LastFrame) -> LocalState {
+    LocalState {
+        replica: replica.to_owned(),
+        node_id: state_file::new_node_id(),
+        acked: tip,
+        sent: tip,
+        tip_checksum: Some(raw.checksum),
+        page_size: raw.header.page_size,
+        wal: WalPosition {
+            salt1: raw.header.salt1,
+            salt2: raw.header.salt2,
+            offset: frame.end,
+            checksum: frame.checksum,
         },
-        None => Ok(false),
-    });
-    match agreed {
-        Ok(has_checksum) => {
-            audit.files += 1;
-            audit.bytes += file.size;
-            audit.with_db_checksum += usize::from(has_checksum);
-        }
-        Err(damage) => audit.damaged.push((file.key.clone(), damage)),
+        wal_sent: WalPosition::default(),
+        db_checksum: raw.header.db_checksum,
+        file: None,
+        spilled: None,
+        origin: Origin::Continued,
+        app_locks_exclusively: raw.header.app_locks_exclusively,
     }
-    Ok(())
-}
-
-fn ltx(decoder: &mut Decoder, file: &RemoteFile, mut bytes: &[u8]) -> Result<(), Damage> {
-    while let Some(event) = decoder.next(&mut bytes)? {
-        if let crate::ltx::Event::Header(header) = event
-            && header.range != file.range
-        {
-            return Err(Damage::Name(header.range));
-        }
-    }
-    Ok(())
-}
-
-/// Looks again when a file that was listed has gone meanwhile.
-async fn looking<T>(source: &Source<'_>, look: impl AsyncFn() -> Result<T, SourceError>) -> Result<T, RestoreError> {
-    for _ in 0..LOOKS {
-        match look().await {
-            Ok(found) => return Ok(found),
-            Err(SourceError::Failed(error)) => return Err(error),
-            Err(SourceError::Vanished) => tokio::time::sleep(BETWEEN_LOOKS).await,
-        }
-    }
-    Err(RestoreError::Vanishing { replica: source.url().to_owned() })
 }

@@ -1,52 +1,81 @@
-//! Performs the install rule: look, one step, make it durable, look again. Owns every rename and unlink of a restore.
-//! Never decides: `steps` does.
+//! Performs the install rule (`steps`): observe, do one step, make it durable, observe again. Every rename and unlink of a
+//! restore is in this file.
 
 use super::error::RestoreError;
-use super::settings::Others;
 use super::steps::{Contradiction, Observed, Side, Step, next};
 use super::verify::VerifiedDb;
+use crate::lineage::FileAccess;
 use crate::model::DbPath;
-use std::fs::{self, File};
+use crate::rights::{self, Dir, FileInfo, Kind};
+use crate::sqlite::files;
+use crate::sqlite::users::users;
+use std::ffi::OsStr;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
-/// More steps than any way through the table has.
+/// More steps than the longest path through the table.
 const MOST_STEPS: usize = 32;
+/// Names for what is in the way.
+const MOST_MOVED: u32 = 1000;
 
 /// Puts the verified database in place of what is there.
-pub fn install(verified: VerifiedDb, others: Others) -> Result<(), RestoreError> {
-    run(verified.db(), true, others).map(|_| ())
+pub fn install(verified: VerifiedDb, access: FileAccess) -> Result<(), RestoreError> {
+    run(verified.db(), true, access).map(|_| ())
 }
 
 /// Finishes or rolls back an installation that was cut off, by a kill or by dropping the future: afterwards the file at
 /// the database's path is the complete new one or the one that was there before. Drops side files without a database.
 /// To be called before anything else is done with a database, and after a restore was given up.
-pub fn recover(db: &DbPath, others: Others) -> Result<(), RestoreError> {
-    let steps = run(db, false, others)?;
+pub fn recover(db: &DbPath, access: FileAccess) -> Result<(), RestoreError> {
+    let steps = run(db, false, access)?;
     if steps > 0 {
-        tracing::info!(%db, steps, "put leftovers of an interrupted restore right");
+        tracing::info!(%db, steps, "finished or rolled back an interrupted restore");
     }
     Ok(())
 }
 
-/// Nothing may be done to files that others may have open.
+/// Files that another process may have open are not touched.
 pub fn refuse_any_file(db: &DbPath) -> Result<(), RestoreError> {
-    if exists(db.as_path())? { Err(in_use(db)) } else { Ok(()) }
+    let there = rights::within(db, || exists(open(db)?.as_ref(), db.as_path()))?;
+    if there { Err(in_use(db)) } else { Ok(()) }
 }
 
-fn run(db: &DbPath, have_verified: bool, others: Others) -> Result<usize, RestoreError> {
+/// A process with an open connection would continue in the file that is moved away, and its commits would be lost.
+pub fn refuse_open_file(db: &DbPath) -> Result<(), RestoreError> {
+    if !files::locked_by_others(db.as_path()) {
+        return Ok(());
+    }
+    let users = users(db.as_path()).map(|users| users.to_string()).unwrap_or_default();
+    Err(RestoreError::InUse { path: db.as_path().to_owned(), users })
+}
+
+fn run(db: &DbPath, have_verified: bool, access: FileAccess) -> Result<usize, RestoreError> {
+    rights::within(db, || {
+        let Some(dir) = open(db)? else { return steps(db, None, have_verified, access) };
+        clear(db, &dir)?;
+        steps(db, Some(&dir), have_verified, access)
+    })
+}
+
+/// The directory; None: it is not there.
+fn open(db: &DbPath) -> Result<Option<Dir>, RestoreError> {
+    absent_ok(Dir::open(db.directory())).map_err(RestoreError::io("open", db.directory()))
+}
+
+fn steps(db: &DbPath, dir: Option<&Dir>, have_verified: bool, access: FileAccess) -> Result<usize, RestoreError> {
     for steps in 0..MOST_STEPS {
-        match next(observe(db)?, have_verified) {
+        match next(observe_in(db, dir)?, have_verified) {
             Step::Done => return Ok(steps),
             Step::Refuse(why) => return Err(contradiction(db, why)),
             step => {
-                if others != Others::None && !step.spares_the_database() && exists(db.as_path())? {
+                let Some(dir) = dir else { return Ok(steps) };
+                if access != FileAccess::Exclusive && !step.spares_the_database() && exists(Some(dir), db.as_path())? {
                     // An empty file whose first transaction is under way: it has a journal that is not ours to drop.
                     let begun = !have_verified && matches!(step, Step::DropSide(_));
                     return if begun { Ok(steps) } else { Err(in_use(db)) };
                 }
-                act(db, step, others)?;
-                sync_directory(db.directory())?;
+                act(db, dir, step, access)?;
+                dir.sync().map_err(RestoreError::io("sync", db.directory()))?;
             }
         }
     }
@@ -56,33 +85,68 @@ fn run(db: &DbPath, have_verified: bool, others: Others) -> Result<usize, Restor
     })
 }
 
-/// What is there now.
+/// The files that are there now.
 pub fn observe(db: &DbPath) -> Result<Observed, RestoreError> {
+    rights::within(db, || observe_in(db, open(db)?.as_ref()))
+}
+
+fn observe_in(db: &DbPath, dir: Option<&Dir>) -> Result<Observed, RestoreError> {
     let sides = |db: &DbPath| -> Result<[bool; 3], RestoreError> {
         let [wal, shm, journal] = db.sides();
-        Ok([exists(&wal)?, exists(&shm)?, exists(&journal)?])
+        Ok([exists(dir, &wal)?, exists(dir, &shm)?, exists(dir, &journal)?])
     };
     let aside = db.aside();
     Ok(Observed {
-        live: has_content(db)?,
+        live: has_content(db, dir)?,
         sides: sides(db)?,
-        aside: exists(aside.as_path())?,
+        aside: exists(dir, aside.as_path())?,
         aside_sides: sides(&aside)?,
-        staged: exists(&db.staged())?,
+        staged: exists(dir, &db.staged())?,
     })
 }
 
-fn act(db: &DbPath, step: Step, others: Others) -> Result<(), RestoreError> {
+/// Names that only litevisor's restore uses must be regular files. Anything else under these names is moved away: it would
+/// block every later start.
+fn clear(db: &DbPath, dir: &Dir) -> Result<(), RestoreError> {
+    let aside = db.aside();
+    let ours = [db.staged(), aside.as_path().to_owned()].into_iter().chain(aside.sides());
+    for path in ours.chain(DbPath::new(db.staged()).sides()) {
+        let seen = dir.stat(name(&path)).map_err(RestoreError::io("look at", &path))?;
+        if seen.is_some_and(|seen| seen.kind != Kind::File) {
+            move_away(dir, &path).map_err(RestoreError::io("move away", &path))?;
+        }
+    }
+    Ok(())
+}
+
+fn move_away(dir: &Dir, path: &Path) -> io::Result<()> {
+    for number in 1..=MOST_MOVED {
+        let mut to = name(path).to_owned();
+        to.push(format!(".in-the-way-{number}"));
+        if dir.stat(&to)?.is_none() {
+            dir.rename(name(path), &to)?;
+            let shown = path.with_file_name(&to);
+            tracing::warn!("{} is not a regular file: moved to {}", path.display(), shown.display());
+            return Ok(());
+        }
+    }
+    Err(ErrorKind::AlreadyExists.into())
+}
+
+fn act(db: &DbPath, dir: &Dir, step: Step, access: FileAccess) -> Result<(), RestoreError> {
     let (live, aside, staged) = (db.as_path().to_owned(), db.aside().as_path().to_owned(), db.staged());
+    let (rename, unlink) = (|from: &Path, to: &Path| rename(dir, from, to), |path: &Path| unlink(dir, path));
     match step {
         Step::Done | Step::Refuse(_) => Ok(()),
         Step::SetSideAside(side) => rename(&nth(db, side), &nth(&db.aside(), side)),
         Step::ReturnSide(side) => rename(&nth(&db.aside(), side), &nth(db, side)),
         Step::SetDatabaseAside => rename(&live, &aside),
         Step::ReturnDatabase => rename(&aside, &live),
-        Step::Promote if others != Others::None => drop_sides_of(&staged).and_then(|()| appear(db, &staged)),
-        Step::Promote => drop_sides_of(&staged).and_then(|()| rename(&staged, &live)),
-        Step::DropStaged => drop_sides_of(&staged).and_then(|()| unlink(&staged)),
+        Step::Promote if access != FileAccess::Exclusive => {
+            drop_sides_of(dir, &staged).and_then(|()| appear(db, dir, &staged))
+        }
+        Step::Promote => drop_sides_of(dir, &staged).and_then(|()| rename(&staged, &live)),
+        Step::DropStaged => drop_sides_of(dir, &staged).and_then(|()| unlink(&staged)),
         Step::DropSide(side) => unlink(&nth(db, side)),
         Step::DropAsideSide(side) => unlink(&nth(&db.aside(), side)),
         Step::DropAside => unlink(&aside),
@@ -90,26 +154,31 @@ fn act(db: &DbPath, step: Step, others: Others) -> Result<(), RestoreError> {
 }
 
 /// What a check of the staged file by SQLite may have left, if it was killed.
-fn drop_sides_of(staged: &Path) -> Result<(), RestoreError> {
-    DbPath::new(staged).sides().iter().try_for_each(|side| unlink(side))
+fn drop_sides_of(dir: &Dir, staged: &Path) -> Result<(), RestoreError> {
+    DbPath::new(staged).sides().iter().try_for_each(|side| unlink(dir, side))
+}
+
+fn name(path: &Path) -> &OsStr {
+    path.file_name().unwrap_or_default()
 }
 
 fn nth(db: &DbPath, side: Side) -> PathBuf {
     db.sides().into_iter().nth(side.0).unwrap_or_default()
 }
 
-fn rename(from: &Path, to: &Path) -> Result<(), RestoreError> {
-    fs::rename(from, to).map_err(RestoreError::io("rename", from))
+fn rename(dir: &Dir, from: &Path, to: &Path) -> Result<(), RestoreError> {
+    dir.rename(name(from), name(to)).map_err(RestoreError::io("rename", from))
 }
 
 /// A rename that replaces nothing, should an app make its database in this moment. Cut off in the middle, the staged name
 /// is left, which the next look drops.
-fn appear(db: &DbPath, staged: &Path) -> Result<(), RestoreError> {
-    match fs::hard_link(staged, db.as_path()) {
-        Ok(()) => unlink(staged),
+fn appear(db: &DbPath, dir: &Dir, staged: &Path) -> Result<(), RestoreError> {
+    match dir.link(name(staged), name(db.as_path())) {
+        Ok(()) => unlink(dir, staged),
         Err(error) if error.kind() == ErrorKind::AlreadyExists => Err(in_use(db)),
         // No links on this file system.
-        Err(_) => refuse_any_file(db).and_then(|()| rename(staged, db.as_path())),
+        Err(_) if exists(Some(dir), db.as_path())? => Err(in_use(db)),
+        Err(_) => rename(dir, staged, db.as_path()),
     }
 }
 
@@ -119,29 +188,33 @@ fn in_use(db: &DbPath) -> RestoreError {
     RestoreError::InTheWay { path: db.as_path().to_owned(), problem }
 }
 
-fn unlink(path: &Path) -> Result<(), RestoreError> {
-    absent_ok(fs::remove_file(path)).map(|_| ()).map_err(RestoreError::io("remove", path))
-}
-
-#[expect(clippy::disallowed_methods, reason = "a directory, no database")]
-fn sync_directory(path: &Path) -> Result<(), RestoreError> {
-    File::open(path).and_then(|directory| directory.sync_all()).map_err(RestoreError::io("sync", path))
+/// A directory of that name is nobody's database: it is kept, elsewhere.
+fn unlink(dir: &Dir, path: &Path) -> Result<(), RestoreError> {
+    let removed = match dir.remove(name(path)) {
+        Err(error) if error.kind() == ErrorKind::IsADirectory => move_away(dir, path),
+        removed => removed,
+    };
+    absent_ok(removed).map(|_| ()).map_err(RestoreError::io("remove", path))
 }
 
 /// Whether there is anything of that name, be it a link that leads nowhere.
-fn exists(path: &Path) -> Result<bool, RestoreError> {
-    Ok(absent_ok(fs::symlink_metadata(path)).map_err(RestoreError::io("look at", path))?.is_some())
+fn exists(dir: Option<&Dir>, path: &Path) -> Result<bool, RestoreError> {
+    let seen = dir.map_or(Ok(None), |dir| dir.stat(name(path)));
+    Ok(seen.map_err(RestoreError::io("look at", path))?.is_some())
 }
 
 /// Whether there is a database: a file of at least one byte.
-fn has_content(db: &DbPath) -> Result<bool, RestoreError> {
+fn has_content(db: &DbPath, dir: Option<&Dir>) -> Result<bool, RestoreError> {
     let path = db.as_path();
     let in_the_way = |problem| Err(RestoreError::InTheWay { path: path.to_owned(), problem });
-    match absent_ok(fs::symlink_metadata(path)).map_err(RestoreError::io("look at", path))? {
+    let seen = dir.map_or(Ok(None), |dir| dir.stat(name(path)));
+    match seen.map_err(RestoreError::io("look at", path))? {
         None => Ok(false),
-        Some(link) if link.is_symlink() => in_the_way("is a symbolic link; configure the path that it leads to"),
-        Some(other) if !other.is_file() => in_the_way("is no regular file"),
-        Some(file) => Ok(file.len() > 0),
+        Some(FileInfo { kind: Kind::Link, .. }) => {
+            in_the_way("is a symbolic link; configure the path that it leads to")
+        }
+        Some(FileInfo { kind: Kind::File, bytes, .. }) => Ok(bytes > 0),
+        Some(_) => in_the_way("is no regular file"),
     }
 }
 

@@ -1,6 +1,6 @@
-//! What is on its way, or has come and waits to be used: how many bytes that is together, and their buffers. Buffers are
-//! used again, so that the kernel need not clear new memory for each byte of a large restore. Out: `Parts`, which gives
-//! both back when it is dropped, on whatever thread. Never: decides how much may be on its way.
+//! The number of bytes that are requested or wait to be used, and their buffers. Buffers are reused, so that the kernel need
+//! not clear new memory for each byte of a large restore. Dropping `Parts` gives back the bytes and the buffer, on any
+//! thread. The limit is decided elsewhere (`pieces`).
 
 use bytes::Bytes;
 use std::sync::atomic::{AtomicI64, Ordering};

@@ -1,42 +1,37 @@
-//! Restore: survey → decide → plan → fetch → verify → steps → install. Owns everything that happens to a database file
-//! before the app may see it. In: a store, a path, settings. Out: how the database stands. Never: replicates, starts
-//! anything, or opens a database with SQLite.
+//! Restore: inspect → plan → fetch → verify → install. Everything that happens to a database file before the app may use it.
+//! Replicates nothing, starts nothing, and does not open a database with SQLite.
 
 mod applier;
 mod arrivals;
 mod assemble;
-pub mod choose;
-pub mod decide;
+mod audit;
 pub mod error;
-mod evidence;
 mod fetch;
 mod inspect;
 mod install;
+pub mod log_throttle;
 mod memory;
-mod old_origin;
-mod old_shadow;
-mod ordered;
 mod output;
 mod owner;
 mod pieces;
+pub mod plan;
 mod progress;
+mod scratch;
 pub mod settings;
 mod source;
 mod staged;
 mod start;
 mod steps;
-mod survey;
 mod v3;
 mod verify;
-mod wal_proof;
-mod wish;
 
-pub use decide::Kept;
+pub use crate::lineage::{FileAccess, Kept};
+pub use audit::{Audit, audit, inventory, plan_of};
 pub use error::{RestoreError, RestoreErrorKind};
-pub use inspect::{Audit, audit, inventory, plan_of};
 pub use install::recover;
+pub use log_throttle::LogThrottle;
 pub use output::{RestoredTo, restore_in_place, restore_to};
 pub use progress::{Pace, Paces, Progress};
-pub use settings::{OnRestoreFailure, Others, Owner, Owners, RestoreSettings};
+pub use scratch::Scratch;
+pub use settings::{OnRestoreFailure, Owner, Owners, RestoreSettings};
 pub use start::{Outcome, all_prepared, prepare};
-pub use verify::VerifiedDb;

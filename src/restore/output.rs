@@ -1,20 +1,21 @@
-//! `litevisor restore`: a state of the replica into a file of the user's choice, under the same install rule.
+//! `litevisor restore`: restores a state of the replica to a file that the user chooses, under the same install rule.
 
-use super::choose::{Choice, choose};
 use super::error::RestoreError;
 use super::fetch::{Fetched, fetch};
-use super::install::{install, observe, recover};
+use super::inspect::tip;
+use super::install::{install, observe, recover, refuse_open_file};
+use super::plan::{Choice, choose};
 use super::progress::Progress;
-use super::settings::{Others, Owners, RestoreSettings};
+use super::settings::{Owners, RestoreSettings};
 use super::source::{Source, SourceError};
-use super::start::{BETWEEN_LOOKS, LOOKS, forget_state, record_origin};
-use super::survey::tip;
+use super::start::{ATTEMPTS, BETWEEN_ATTEMPTS, forget_state, record_origin};
 use super::verify::Origin;
-use super::wish::{self, Head};
-use crate::ltx::v3::Generation;
+use crate::lineage::rollback::{Head, RollbackMarker};
+use crate::lineage::{self, FileAccess, LocalState, file_times, state_file};
 use crate::model::{DbPath, Moment, Txid, TxidRange};
 use crate::replica::{Listing, Replica, Target, Tip};
 use crate::store::Store;
+use crate::v3::Generation;
 use std::path::Path;
 
 /// What was restored.
@@ -55,8 +56,8 @@ pub async fn restore_to(
     restore(&DbPath::new(out), store, (target, Use::Apart), settings, owners, force, progress).await
 }
 
-/// The same, to the place where the replica's database belongs. The next run goes on from what was restored, an older
-/// state included: that is then the wish of whoever asked for it.
+/// The same, to the path of the replica's own database. The next run continues from the restored state, also from an older
+/// one: the record says that it was restored on purpose.
 pub async fn restore_in_place(
     db: &DbPath,
     store: &dyn Store,
@@ -78,27 +79,27 @@ async fn restore(
     force: bool,
     progress: &Progress,
 ) -> Result<RestoredTo, RestoreError> {
-    recover(db, Others::None)?;
+    recover(db, FileAccess::Exclusive)?;
     if observe(db)?.live && !force {
         let problem = "exists already; choose another output, or replace it with --force";
         return Err(RestoreError::InTheWay { path: db.as_path().to_owned(), problem });
     }
     let source = Source::new(store, settings, progress);
-    for _ in 0..LOOKS {
-        match look_and_restore(db, &source, wanted, owners, progress).await {
+    for _ in 0..ATTEMPTS {
+        match plan_and_restore(db, &source, wanted, owners, progress).await {
             Ok(restored) => return Ok(restored),
             Err(SourceError::Failed(error)) => {
-                recover(db, Others::None)?;
+                recover(db, FileAccess::Exclusive)?;
                 return Err(error);
             }
-            Err(SourceError::Vanished) => tokio::time::sleep(BETWEEN_LOOKS).await,
+            Err(SourceError::Vanished) => tokio::time::sleep(BETWEEN_ATTEMPTS).await,
         }
     }
-    recover(db, Others::None)?;
+    recover(db, FileAccess::Exclusive)?;
     Err(RestoreError::Vanishing { replica: store.url().to_owned() })
 }
 
-async fn look_and_restore(
+async fn plan_and_restore(
     db: &DbPath,
     source: &Source<'_>,
     (target, purpose): (Target, Use),
@@ -112,18 +113,19 @@ async fn look_and_restore(
         (Use::Apart, ..) | (Use::InPlace, Target::Latest, Choice::Ltx { .. }) => None,
         (Use::InPlace, ..) => tip(source, &listing).await?,
     };
-    let restored = told(&choice, &fetched);
+    let restored = restored_to(&choice, &fetched);
     let (origin, page_size) = (fetched.verified.origin.clone(), fetched.verified.page_size);
-    // Whatever state was recorded is not that of the new file.
+    refuse_open_file(db)?;
+    // The record is not about the new file.
     forget_state(db);
-    install(fetched.verified, Others::None)?;
+    install(fetched.verified, FileAccess::Exclusive)?;
     match purpose {
         Use::Apart => {}
         // The next run need not restore it again.
         Use::InPlace if target == Target::Latest || is_newest(&origin, &listing, newest.as_ref()) => {
             record_origin(db, source.url(), page_size, &origin, newest.as_ref());
         }
-        Use::InPlace => mark(db, source.url(), &listing, newest.as_ref(), &restored),
+        Use::InPlace => record_rollback(db, source.url(), &listing, newest.as_ref(), &restored),
     }
     Ok(restored)
 }
@@ -131,19 +133,21 @@ async fn look_and_restore(
 fn is_newest(origin: &Origin, listing: &Listing, newest: Option<&Tip>) -> bool {
     match (origin, listing.replica()) {
         (Origin::Ltx { txid, .. }, Replica::Ends(_)) => newest.is_some_and(|newest| newest.txid == *txid),
-        (Origin::Old(last), Replica::OldFormat) => Head::of_old(listing) == Some(Head::Old { key: last.key.clone() }),
+        (Origin::V3(last), Replica::V3) => Head::of_v3(listing) == Some(Head::V3 { key: last.key.clone() }),
         _ => false,
     }
 }
 
-/// An older state was asked for. Without its mark the next run would bring the newest one back.
-fn mark(db: &DbPath, replica: &str, listing: &Listing, newest: Option<&Tip>, restored: &RestoredTo) {
+/// Records that an older state was restored on purpose. Without this record the next run restores the newest state.
+fn record_rollback(db: &DbPath, replica: &str, listing: &Listing, newest: Option<&Tip>, restored: &RestoredTo) {
     let head = match (listing.replica(), newest) {
         (Replica::Ends(_), Some(newest)) => Some(Head::of(newest)),
-        _ => Head::of_old(listing),
+        _ => Head::of_v3(listing),
     };
     let Some(head) = head else { return };
-    match wish::record(db, replica, head, restored.txid, restored.time) {
+    let marker = RollbackMarker::new(head, restored.txid, restored.time, file_times(db));
+    let origin = lineage::Origin::RolledBack(marker);
+    match state_file::store(db, &LocalState::without_position(replica, state_file::new_node_id(), origin)) {
         Ok(()) => tracing::warn!(
             %db, replica,
             "the next run goes on from this older state: it uploads it as the replica's next position. Nothing in the \
@@ -155,7 +159,7 @@ fn mark(db: &DbPath, replica: &str, listing: &Listing, newest: Option<&Tip>, res
     }
 }
 
-fn told(choice: &Choice, fetched: &Fetched) -> RestoredTo {
+fn restored_to(choice: &Choice, fetched: &Fetched) -> RestoredTo {
     let (bytes, files) = (fetched.bytes, fetched.files);
     match (choice, &fetched.verified.origin) {
         (Choice::Ltx { time: asked, coarse, .. }, Origin::Ltx { txid, time, .. }) => RestoredTo {
@@ -169,7 +173,7 @@ fn told(choice: &Choice, fetched: &Fetched) -> RestoredTo {
         (_, Origin::Ltx { txid, time, .. }) => {
             RestoredTo { txid: *txid, generation: None, time: *time, coarse: None, bytes, files }
         }
-        (_, Origin::Old(last)) => RestoredTo {
+        (_, Origin::V3(last)) => RestoredTo {
             txid: Txid::NONE,
             generation: Some(last.name.generation),
             time: Moment(last.modified_ms),

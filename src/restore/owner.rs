@@ -1,15 +1,22 @@
-//! Owner and mode of the restored file: as configured, else like the file that was there, else the app's user, else like
-//! the directory. Missing directories above it are made with the same owner.
+//! Owner and mode of the restored file: as configured, else as the previous file had them, else the app's user, else the
+//! directory's. Missing parent directories are created with the same owner.
 
 use super::error::RestoreError;
 use super::settings::Owners;
+use super::verify::VerifiedDb;
 use crate::model::DbPath;
-use std::fs::{self, Metadata, Permissions};
-use std::io::ErrorKind;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use crate::rights::{self, Dir, Kind, Owner};
+use std::fs::{File, Permissions};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 const PERMISSION_BITS: u32 = 0o7777;
+const BEFORE_BITS: u32 = 0o777;
+const DIRECTORY_MODE: u32 = 0o755;
+/// Of a restored file, when neither the configuration nor a file before says another: the replica does not keep the mode,
+/// and what was private must not come back readable for others.
+const FILE_MODE: u32 = 0o600;
 
 /// What the file at some path shall have. None: leave it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,62 +35,93 @@ pub fn create_directories(db: &DbPath, owners: &Owners) -> Result<(), RestoreErr
         .map(PathBuf::from)
         .collect();
     for directory in missing.iter().rev() {
-        match fs::create_dir(directory) {
-            Err(error) if error.kind() != ErrorKind::AlreadyExists => {
-                return Err(RestoreError::io("create", directory)(error));
-            }
-            _ => {}
-        }
-        let above = directory.parent().and_then(|parent| fs::metadata(parent).ok());
-        let wanted = Wanted { mode: None, ..wanted(owners, None, above.as_ref()) };
-        apply(directory, wanted, owners)?;
+        create_directory(directory, owners).map_err(RestoreError::io("create", directory))?;
     }
     Ok(())
 }
 
-/// Gives the staged file what the database shall have, while the file that was there can still be asked.
-pub fn prepare_staged(db: &DbPath, owners: &Owners) -> Result<(), RestoreError> {
-    let before = fs::metadata(db.as_path()).ok();
-    let directory = fs::metadata(db.directory()).ok();
-    apply(&db.staged(), wanted(owners, before.as_ref(), directory.as_ref()), owners)
+fn create_directory(path: &Path, owners: &Owners) -> io::Result<()> {
+    let (Some(above), Some(name)) = (path.parent(), path.file_name()) else { return Ok(()) };
+    rights::within_directory(above, None, || {
+        let above = Dir::open(above)?;
+        match above.make(name, DIRECTORY_MODE) {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => return Ok(()),
+            made => made?,
+        }
+        // With the rights of another user it is that user's, who may have put something else in its place already.
+        if rights::acting() {
+            return Ok(());
+        }
+        let wanted = Wanted { mode: None, ..wanted(owners, None, Some(above.owner()?)) };
+        apply(&above.below(name)?.as_file()?, path, wanted, owners)
+    })
 }
 
-fn wanted(owners: &Owners, before: Option<&Metadata>, directory: Option<&Metadata>) -> Wanted {
+/// Gives the staged file what the database shall have, while the file that was there can still be asked. It is the file that
+/// litevisor made, whatever stands under its name by now.
+pub fn prepare_staged(verified: &VerifiedDb, owners: &Owners) -> Result<(), RestoreError> {
+    prepare(verified.db(), verified.file(), owners)
+}
+
+fn prepare(db: &DbPath, staged: &File, owners: &Owners) -> Result<(), RestoreError> {
+    let looked = rights::within(db, || {
+        let dir = Dir::open(db.directory())?;
+        let before = dir.stat(&db.file_name())?.filter(|seen| seen.kind == Kind::File);
+        Ok((before.map(|seen| seen.owner), dir.owner()?))
+    });
+    let (before, directory) = looked.map_err(RestoreError::io("look at", db.directory()))?;
+    let mut wanted = wanted(owners, before, Some(directory));
+    wanted.mode = wanted.mode.or(Some(FILE_MODE));
+    let path = db.staged();
+    // Root's own rights, on an open file of ours: only root may give files away.
+    rights::own(|| apply(staged, &path, wanted, owners)).map_err(RestoreError::io("change the owner or mode of", &path))
+}
+
+fn wanted(owners: &Owners, before: Option<Owner>, directory: Option<Owner>) -> Wanted {
     let (configured, app) = (owners.configured, owners.app);
+    let of = |which: fn(Owner) -> u32| (before.map(which), directory.map(which));
+    let ((uid_before, uid_above), (gid_before, gid_above)) = (of(|owner| owner.uid), of(|owner| owner.gid));
     Wanted {
-        uid: configured.uid.or(before.map(Metadata::uid)).or(app.uid).or(directory.map(Metadata::uid)),
-        gid: configured.gid.or(before.map(Metadata::gid)).or(app.gid).or(directory.map(Metadata::gid)),
-        mode: configured.mode.or(before.map(|file| file.mode() & PERMISSION_BITS)),
+        uid: configured.uid.or(uid_before).or(app.uid).or(uid_above),
+        gid: configured.gid.or(gid_before).or(app.gid).or(gid_above),
+        // Not its set-uid bit: the app's user chose what was there.
+        mode: configured.mode.or(before.map(|file| file.mode & BEFORE_BITS)),
     }
 }
 
-fn apply(path: &Path, wanted: Wanted, owners: &Owners) -> Result<(), RestoreError> {
-    let now = fs::metadata(path).map_err(RestoreError::io("look at", path))?;
+fn apply(file: &File, path: &Path, wanted: Wanted, owners: &Owners) -> io::Result<()> {
+    let now = file.metadata()?;
     let differs = |wanted: Option<u32>, now: u32| wanted.filter(|wanted| *wanted != now);
     let (uid, gid) = (differs(wanted.uid, now.uid()), differs(wanted.gid, now.gid()));
     if uid.is_some() || gid.is_some() {
-        match chown(path, uid, gid) {
+        match fchown(file, uid, gid) {
             // Only root may give files away. What nobody asked for by name is not worth a failed start.
             Err(error) if error.kind() == ErrorKind::PermissionDenied && !owners.configured.names_somebody() => {
                 // A group that is not one of ours hinders nobody: the owner is right.
                 if uid.is_some() {
-                    tracing::warn!(file = %path.display(), "keeps our own user as its owner: {error}");
+                    tracing::warn!(file = %path.display(), "keeps the user of litevisor as its owner: {error}");
                 }
             }
-            changed => changed.map_err(RestoreError::io("change the owner of", path))?,
+            changed => changed?,
         }
     }
-    if let Some(mode) = differs(wanted.mode, now.mode() & PERMISSION_BITS) {
-        fs::set_permissions(path, Permissions::from_mode(mode))
-            .map_err(RestoreError::io("change the mode of", path))?;
+    match differs(wanted.mode, now.mode() & PERMISSION_BITS) {
+        Some(mode) => file.set_permissions(Permissions::from_mode(mode)),
+        None => Ok(()),
     }
-    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::restore::settings::Owner;
+    use crate::restore::settings;
+    use std::fs;
+    use std::os::unix::fs::chown;
+
+    fn prepared(db: &DbPath, owners: &Owners) -> Result<(), RestoreError> {
+        let staged = File::options().read(true).write(true).open(db.staged());
+        prepare(db, &staged.map_err(RestoreError::io("open", &db.staged()))?, owners)
+    }
 
     fn mode(path: &Path) -> u32 {
         fs::metadata(path).unwrap().mode() & PERMISSION_BITS
@@ -94,12 +132,14 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let db = DbPath::new(dir.path().join("app.db"));
         fs::write(db.staged(), "new").unwrap();
+        prepared(&db, &Owners::default()).unwrap();
+        assert_eq!(mode(&db.staged()), 0o600, "nothing is known");
         fs::write(db.as_path(), "old").unwrap();
         fs::set_permissions(db.as_path(), Permissions::from_mode(0o604)).unwrap();
-        prepare_staged(&db, &Owners::default()).unwrap();
+        prepared(&db, &Owners::default()).unwrap();
         assert_eq!(mode(&db.staged()), 0o604);
-        let configured = Owner { mode: Some(0o640), ..Owner::default() };
-        prepare_staged(&db, &Owners { configured, ..Owners::default() }).unwrap();
+        let configured = settings::Owner { mode: Some(0o640), ..Default::default() };
+        prepared(&db, &Owners { configured, ..Owners::default() }).unwrap();
         assert_eq!(mode(&db.staged()), 0o640);
     }
 
@@ -113,18 +153,38 @@ mod tests {
         fs::write(db.staged(), "new").unwrap();
         let owner_of = |path: &Path| fs::metadata(path).map(|file| (file.uid(), file.gid())).unwrap();
         chown(dir.path(), Some(11), Some(12)).unwrap();
-        prepare_staged(&db, &Owners::default()).unwrap();
+        prepared(&db, &Owners::default()).unwrap();
         assert_eq!(owner_of(&db.staged()), (11, 12));
-        let app = Owner { uid: Some(21), gid: Some(22), mode: None };
-        prepare_staged(&db, &Owners { app, ..Owners::default() }).unwrap();
+        let app = settings::Owner { uid: Some(21), gid: Some(22), mode: None };
+        prepared(&db, &Owners { app, ..Owners::default() }).unwrap();
         assert_eq!(owner_of(&db.staged()), (21, 22));
         fs::write(db.as_path(), "old").unwrap();
         chown(db.as_path(), Some(31), Some(32)).unwrap();
-        prepare_staged(&db, &Owners { app, ..Owners::default() }).unwrap();
+        prepared(&db, &Owners { app, ..Owners::default() }).unwrap();
         assert_eq!(owner_of(&db.staged()), (31, 32));
-        let configured = Owner { uid: Some(41), gid: None, mode: None };
-        prepare_staged(&db, &Owners { app, configured }).unwrap();
+        let configured = settings::Owner { uid: Some(41), gid: None, mode: None };
+        prepared(&db, &Owners { app, configured }).unwrap();
         assert_eq!(owner_of(&db.staged()), (41, 32));
+    }
+
+    /// Its name was exchanged while the file was being restored.
+    #[test]
+    fn only_the_file_that_was_made_is_given_away() {
+        let dir = tempfile::tempdir().unwrap();
+        let (db, victim) = (DbPath::new(dir.path().join("app.db")), dir.path().join("victim"));
+        fs::write(db.staged(), "new").unwrap();
+        let staged = File::options().read(true).write(true).open(db.staged()).unwrap();
+        fs::write(&victim, "root's").unwrap();
+        fs::set_permissions(&victim, Permissions::from_mode(0o604)).unwrap();
+        let before = fs::metadata(&victim).unwrap();
+        fs::remove_file(db.staged()).unwrap();
+        std::os::unix::fs::symlink(&victim, db.staged()).unwrap();
+        let root = nix::unistd::geteuid().is_root();
+        let app = settings::Owner { uid: root.then_some(4242), gid: None, mode: Some(0o640) };
+        prepare(&db, &staged, &Owners { configured: app, ..Owners::default() }).unwrap();
+        let after = fs::metadata(&victim).unwrap();
+        assert_eq!((after.uid(), after.mode()), (before.uid(), before.mode()));
+        assert!(!root || staged.metadata().unwrap().uid() == 4242);
     }
 
     #[test]
@@ -136,20 +196,20 @@ mod tests {
         assert!(db.directory().is_dir());
         fs::write(dir.path().join("file"), "").unwrap();
         let below_a_file = DbPath::new(dir.path().join("file/app.db"));
-        assert!(matches!(prepare_staged(&below_a_file, &Owners::default()), Err(RestoreError::Io { .. })));
+        assert!(matches!(prepared(&below_a_file, &Owners::default()), Err(RestoreError::Io { .. })));
     }
 
     #[test]
     fn order_of_the_four_sources() {
         let dir = tempfile::tempdir().unwrap();
-        let here = fs::metadata(dir.path()).unwrap();
-        let some = |id| Owner { uid: Some(id), gid: Some(id), mode: None };
+        let here = Dir::open(dir.path()).unwrap().owner().unwrap();
+        let some = |id| settings::Owner { uid: Some(id), gid: Some(id), mode: None };
         let owners = |configured, app| Owners { configured, app };
-        let none = Owner::default();
-        let uid = |owners: Owners, before| wanted(&owners, before, Some(&here)).uid;
-        assert_eq!(uid(owners(some(1), some(2)), Some(&here)), Some(1));
-        assert_eq!(uid(owners(none, some(2)), Some(&here)), Some(here.uid()));
+        let none = settings::Owner::default();
+        let uid = |owners: Owners, before| wanted(&owners, before, Some(here)).uid;
+        assert_eq!(uid(owners(some(1), some(2)), Some(here)), Some(1));
+        assert_eq!(uid(owners(none, some(2)), Some(here)), Some(here.uid));
         assert_eq!(uid(owners(none, some(2)), None), Some(2));
-        assert_eq!(uid(owners(none, none), None), Some(here.uid()));
+        assert_eq!(uid(owners(none, none), None), Some(here.uid));
     }
 }

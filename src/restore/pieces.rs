@@ -1,5 +1,5 @@
-//! How files are cut into requests: pure. Small pieces at first, so that a slow line is not asked for more than it can
-//! give within a request's deadline; larger ones while they come quickly.
+//! How files are cut into requests: pure. Small pieces at first, so that a slow connection can transfer each one within the
+//! request's deadline; larger ones while they arrive quickly.
 
 use crate::replica::RemoteFile;
 use std::ops::Range;

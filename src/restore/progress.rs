@@ -1,7 +1,8 @@
-//! How far a restore is: counters that anybody may read while it runs, and how to say it.
+//! Counters of a running restore, readable by any thread, and their text.
 
+use super::log_throttle::LogThrottle;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Bytes of the replica's files. Both start at 0; `total` is known once there is a plan. A new plan starts `done` anew, or
@@ -11,6 +12,8 @@ pub struct Progress {
     done: AtomicU64,
     total: AtomicU64,
     begun: Mutex<Option<Instant>>,
+    /// When a replica that is away is spoken of; shared by databases that are restored together.
+    throttle: Arc<LogThrottle>,
 }
 
 /// How far, how fast, how long still.
@@ -23,6 +26,14 @@ pub struct Pace {
 }
 
 impl Progress {
+    pub fn of_several(throttle: Arc<LogThrottle>) -> Progress {
+        Progress { throttle, ..Progress::default() }
+    }
+
+    pub fn throttle(&self) -> &LogThrottle {
+        &self.throttle
+    }
+
     pub fn done(&self) -> u64 {
         self.done.load(Ordering::Relaxed)
     }
@@ -104,7 +115,7 @@ impl Pace {
     /// One line for a human.
     pub fn text(&self) -> String {
         if self.total == 0 {
-            return "restoring: looking at the replica".to_owned();
+            return "restoring: looking at the replica and at the local file".to_owned();
         }
         let left = self.left().map_or_else(String::new, |left| format!(", {} s left", left.as_secs()));
         format!(
@@ -132,7 +143,7 @@ mod tests {
         let pace = |done, total, seconds| Pace { done, total, elapsed: Duration::from_secs(seconds) };
         assert_eq!(pace(25 << 20, 100 << 20, 5).text(), "restoring: 25.0 of 100.0 MiB, 25 %, 5.0 MiB/s, 15 s left");
         assert_eq!(pace(0, 3 << 19, 1).text(), "restoring: 0.0 of 1.5 MiB, 0 %, 0.0 MiB/s");
-        assert_eq!(pace(0, 0, 1).text(), "restoring: looking at the replica");
+        assert_eq!(pace(0, 0, 1).text(), "restoring: looking at the replica and at the local file");
         assert_eq!(pace(7, 5, 0).percent(), 100);
         let paces = Paces::default();
         let (one, another) = (paces.join(), paces.join());

@@ -1,5 +1,7 @@
 //! What the configuration says about restoring; filled in by `config`.
 
+use crate::lineage::FileAccess;
+use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -9,30 +11,26 @@ pub struct RestoreSettings {
     pub timeout: Duration,
     /// Parallel requests of one database's restore; large pieces are fewer, memory is bounded.
     pub parallelism: usize,
-    /// Not from the configuration: the command's nature.
-    pub others: Others,
-}
-
-/// Who else may have a database's files open while we prepare them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Others {
-    /// Nobody: the app is started afterwards.
-    #[default]
-    None,
-    /// An app that somebody else starts. No file of that name, be it empty, is replaced, moved or removed.
-    MayUse,
-    /// The same, and what is not there stays so.
-    MayUseOnce,
+    /// Set by the command, not by the configuration.
+    pub access: FileAccess,
+    /// Whether a database without a local file is restored or started empty; if not, it is left out. Set by the command.
+    pub create_missing: bool,
 }
 
 impl Default for RestoreSettings {
     fn default() -> Self {
-        RestoreSettings { timeout: Duration::from_secs(30), parallelism: 32, others: Others::None }
+        RestoreSettings {
+            timeout: Duration::from_secs(30),
+            parallelism: 32,
+            access: FileAccess::Exclusive,
+            create_missing: true,
+        }
     }
 }
 
 /// What to do when a database cannot be restored.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum OnRestoreFailure {
     /// Start nothing.
     #[default]
@@ -61,4 +59,11 @@ impl Owner {
 pub struct Owners {
     pub configured: Owner,
     pub app: Owner,
+}
+
+impl Owners {
+    /// Whether it is known who uses the database.
+    pub fn names_somebody(&self) -> bool {
+        self.configured.names_somebody() || self.app.names_somebody()
+    }
 }

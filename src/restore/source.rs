@@ -1,10 +1,10 @@
-//! Requests to the replica with patience: each is tried again until nothing at all has arrived for as long as the
-//! settings say. Owns that clock, and the lines in the log about it. Knows keys and bytes, not LTX.
+//! Requests to the replica with retries: a request is repeated until nothing has arrived for the configured timeout. Has that
+//! clock and its log lines. Knows keys and bytes, not LTX.
 
 use super::arrivals::Arrivals;
 use super::error::{Damage, RestoreError};
+use super::log_throttle::State;
 use super::memory::{Memory, Parts};
-use super::ordered::Ordered;
 use super::pieces::{Cutter, Piece};
 use super::progress::Progress;
 use super::settings::RestoreSettings;
@@ -14,6 +14,8 @@ use crate::replica::{Listing, RemoteFile, Target, plan};
 use crate::store::layout::Level;
 use crate::store::{Object, Store, StoreError, StoreErrorKind, retry};
 use bytes::Bytes;
+use futures_util::future::{BoxFuture, FutureExt};
+use futures_util::stream::{FuturesOrdered, StreamExt};
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::ops::Range;
@@ -21,14 +23,12 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-/// Lines about one restore come at most this often.
-const LOG_EVERY: Duration = Duration::from_secs(3);
 /// Pieces from here on go through buffers that are used again.
 const LONG: u64 = 256 << 10;
 /// Of a piece that is still coming so much is handed over at a time.
 const AT_LEAST: usize = 1 << 20;
 /// Where a Litestream 0.3 replica is.
-const OLD_FORMAT: &str = "generations/";
+const V3_PREFIX: &str = "generations/";
 /// Of a request that keeps bringing bytes.
 const LONGEST_REQUEST: Duration = Duration::from_secs(3600);
 
@@ -52,7 +52,6 @@ pub struct Source<'a> {
     progress: &'a Progress,
     /// When something last arrived.
     alive: Mutex<Instant>,
-    logged: Mutex<Instant>,
 }
 
 /// The next bytes.
@@ -70,7 +69,7 @@ pub struct Reading<'r, 'a> {
     files: &'r [RemoteFile],
     cutter: Cutter,
     memory: Arc<Memory>,
-    requests: Ordered<'r, Result<Duration, SourceError>>,
+    requests: FuturesOrdered<BoxFuture<'r, Result<Duration, SourceError>>>,
     /// What each of the requests brings, in their order.
     coming: VecDeque<(Piece, Arc<Arrivals>)>,
 }
@@ -82,13 +81,13 @@ impl Reading<'_, '_> {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Fetched>, SourceError>> {
-        self.ask();
+        self.start_requests();
         if self.coming.is_empty() && !self.cutter.is_done() {
             // There is no room. What frees it may do so before it knows of us.
             self.memory.when_freed(cx.waker());
-            self.ask();
+            self.start_requests();
         }
-        let done = self.requests.poll(cx);
+        let done = self.requests.poll_next_unpin(cx);
         let Some((piece, arrivals)) = self.coming.front() else {
             return if self.cutter.is_done() { Poll::Ready(Ok(None)) } else { Poll::Pending };
         };
@@ -111,7 +110,7 @@ impl Reading<'_, '_> {
     }
 
     /// As many requests as are allowed.
-    fn ask(&mut self) {
+    fn start_requests(&mut self) {
         let (source, files) = (self.source, self.files);
         while self.requests.len() < source.settings.parallelism.max(1)
             && let Some(piece) = self.cutter.next(self.memory.out())
@@ -119,7 +118,7 @@ impl Reading<'_, '_> {
         {
             self.memory.ask(piece.bytes.cast_signed());
             let arrivals = Arc::new(Arrivals::new(&self.memory, piece.bytes >= LONG));
-            self.requests.push(source.piece(file, piece.clone(), Arc::clone(&arrivals)));
+            self.requests.push_back(source.piece(file, piece.clone(), Arc::clone(&arrivals)).boxed());
             self.coming.push_back((piece, arrivals));
         }
     }
@@ -128,7 +127,7 @@ impl Reading<'_, '_> {
 impl<'a> Source<'a> {
     pub fn new(store: &'a dyn Store, settings: &'a RestoreSettings, progress: &'a Progress) -> Source<'a> {
         let now = Instant::now();
-        Source { store, settings, progress, alive: Mutex::new(now), logged: Mutex::new(now) }
+        Source { store, settings, progress, alive: Mutex::new(now) }
     }
 
     pub fn url(&self) -> &str {
@@ -137,16 +136,16 @@ impl<'a> Source<'a> {
 
     /// Everything under the replica's root.
     pub async fn listing(&self) -> Result<Listing, RestoreError> {
-        self.look(false).await
+        self.list(false).await
     }
 
     /// What is under the replica's root. One request for a small replica, the levels side by side for a large one; for its
     /// newest state only what that needs.
     pub async fn listing_for(&self, target: Target) -> Result<Listing, RestoreError> {
-        self.look(target == Target::Latest).await
+        self.list(target == Target::Latest).await
     }
 
-    async fn look(&self, newest: bool) -> Result<Listing, RestoreError> {
+    async fn list(&self, newest: bool) -> Result<Listing, RestoreError> {
         match self.objects(newest).await {
             Ok(objects) => Ok(Listing::of(self.store.layout(), &objects)),
             Err(source) => Err(RestoreError::Unavailable { source }),
@@ -161,7 +160,7 @@ impl<'a> Source<'a> {
         let layout = self.store.layout();
         let raw = layout.level(Level::RAW);
         let levels = (1..=Level::SNAPSHOT.0).map(|level| layout.level(Level(level)));
-        let mut prefixes: Vec<String> = levels.chain([OLD_FORMAT.to_owned()]).collect();
+        let mut prefixes: Vec<String> = levels.chain([V3_PREFIX.to_owned()]).collect();
         if !newest {
             prefixes.push(raw.clone());
         }
@@ -179,9 +178,9 @@ impl<'a> Source<'a> {
     }
 
     async fn all_below(&self, prefixes: &[String]) -> Result<Vec<Object>, StoreError> {
-        let mut requests = Ordered::default();
+        let mut requests = FuturesOrdered::new();
         for prefix in prefixes {
-            requests.push(self.all_behind(prefix, String::new()));
+            requests.push_back(self.all_behind(prefix, String::new()));
         }
         let mut objects = Vec::new();
         while let Some(found) = requests.next().await {
@@ -212,7 +211,7 @@ impl<'a> Source<'a> {
 
     /// Reads `files` one after the other, with several requests on the way.
     pub fn read<'r>(&'r self, files: &'r [RemoteFile]) -> Reading<'r, 'a> {
-        let (memory, requests) = (Arc::default(), Ordered::default());
+        let (memory, requests) = (Arc::default(), FuturesOrdered::new());
         Reading { source: self, files, cutter: Cutter::new(files), memory, requests, coming: VecDeque::new() }
     }
 
@@ -265,13 +264,13 @@ impl<'a> Source<'a> {
 
     /// The same, and what is wrong with each.
     pub async fn heads_each(&self, files: &[RemoteFile]) -> Vec<Result<Header, SourceError>> {
-        let (mut left, mut requests) = (files.iter(), Ordered::default());
+        let (mut left, mut requests) = (files.iter(), FuturesOrdered::new());
         let mut headers = Vec::with_capacity(files.len());
         loop {
             while requests.len() < self.settings.parallelism.max(1)
                 && let Some(file) = left.next()
             {
-                requests.push(self.head(file));
+                requests.push_back(self.head(file));
             }
             let Some(header) = requests.next().await else { return headers };
             headers.push(header);
@@ -279,6 +278,14 @@ impl<'a> Source<'a> {
     }
 
     async fn head(&self, file: &RemoteFile) -> Result<Header, SourceError> {
+        match self.head_once(file).await {
+            // What came may not be what is there (a proxy, a cache): it is read once more before it is called damaged.
+            Err(SourceError::Failed(RestoreError::Damaged { .. })) => self.head_once(file).await,
+            head => head,
+        }
+    }
+
+    async fn head_once(&self, file: &RemoteFile) -> Result<Header, SourceError> {
         let bytes = self.get(&file.key, Some(0..HEADER_BYTES as u64)).await?;
         let damage = match Header::from_start(&bytes) {
             Ok(header) if header.range == file.range => return Ok(header),
@@ -315,19 +322,10 @@ impl<'a> Source<'a> {
     }
 
     fn log_retry(&self, error: &StoreError) {
-        if self.may_log() {
+        if self.progress.throttle().due(State::Failing(error.kind)) {
             let left = self.patience_ends().left().as_secs();
             tracing::warn!(replica = self.url(), "{error}; trying again, for {left} s more");
         }
-    }
-
-    fn may_log(&self) -> bool {
-        let mut logged = lock(&self.logged);
-        let due = logged.elapsed() >= LOG_EVERY;
-        if due {
-            *logged = Instant::now();
-        }
-        due
     }
 }
 

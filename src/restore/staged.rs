@@ -1,12 +1,13 @@
-//! The staged file on its way to the disk: adjacent pages in one write, the disk's part of the work beside ours, and
-//! room for all of it asked for before it is written. Knows offsets and bytes, not pages.
+//! Writes the staged file: adjacent pages in one write, the disk's work in parallel to ours, and space reserved before it is
+//! written. Knows offsets and bytes, not pages.
 
 use super::error::RestoreError;
 use crate::model::DbPath;
-use std::fs::{self, File, OpenOptions};
+use crate::rights::{self, Dir};
+use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{FileExt, MetadataExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
@@ -16,6 +17,16 @@ const RUN: usize = 256 << 10;
 /// What may be written and not yet be on the disk is at most about twice this: the last sync stays short, and with it the
 /// time in which a signal has to wait for the kernel.
 const SYNC_EVERY: u64 = 32 << 20;
+
+/// Nobody else reads it before it has the owner and the mode of the database to be.
+const MODE: u32 = 0o600;
+
+/// Makes a file beside the database anew, with the rights of its owner.
+pub(super) fn create(db: &DbPath, path: &Path) -> Result<File, RestoreError> {
+    let name = path.file_name().unwrap_or_default();
+    let made = rights::within(db, || Dir::open(db.directory())?.create_anew(name, MODE));
+    made.map_err(RestoreError::io("create", path))
+}
 
 pub struct Staged {
     path: PathBuf,
@@ -33,13 +44,8 @@ impl Staged {
     /// Empty. A staged file that is there already is another one: whoever may still write to it does no harm.
     pub fn create(db: &DbPath) -> Result<Staged, RestoreError> {
         let path = db.staged();
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != ErrorKind::NotFound => return Err(RestoreError::io("remove", &path)(error)),
-            _ => {}
-        }
-        let file = OpenOptions::new().read(true).write(true).create_new(true).open(&path);
         Ok(Staged {
-            file: Arc::new(file.map_err(RestoreError::io("create", &path))?),
+            file: Arc::new(create(db, &path)?),
             path,
             run: Vec::new(),
             at: 0,
@@ -54,11 +60,7 @@ impl Staged {
         if bytes <= self.room {
             return Ok(());
         }
-        let asked = || Ok((free_bytes(&self.file)?, occupied(&self.file)?));
-        let (free, has) = asked().map_err(RestoreError::io("ask for the free space of", &self.path))?;
-        if bytes.saturating_sub(has) > free {
-            return Err(self.no_space(bytes, free));
-        }
+        check_room(&self.file, &self.path, bytes)?;
         self.room = bytes;
         Ok(())
     }
@@ -111,19 +113,26 @@ impl Staged {
 
     fn failed(&self, error: io::Error) -> RestoreError {
         if error.kind() == ErrorKind::StorageFull {
-            return self.no_space(self.room, free_bytes(&self.file).unwrap_or_default());
+            let has = usable_bytes(&self.file).unwrap_or_default();
+            return RestoreError::NoSpace { path: self.path.clone(), needs: self.room, has };
         }
         RestoreError::io("write", &self.path)(error)
     }
-
-    fn no_space(&self, needs: u64, has: u64) -> RestoreError {
-        RestoreError::NoSpace { path: self.path.clone(), needs, has }
-    }
 }
 
-/// What the file takes already.
-fn occupied(file: &File) -> io::Result<u64> {
-    Ok(file.metadata()?.blocks().saturating_mul(512))
+/// Whether `file` can have so many bytes, with what it takes already.
+pub(super) fn check_room(file: &File, path: &Path, bytes: u64) -> Result<(), RestoreError> {
+    let has = usable_bytes(file).map_err(RestoreError::io("ask for the free space of", path))?;
+    if bytes > has {
+        return Err(RestoreError::NoSpace { path: path.to_owned(), needs: bytes, has });
+    }
+    Ok(())
+}
+
+/// What the file takes already, and what is free beside it.
+fn usable_bytes(file: &File) -> io::Result<u64> {
+    let occupied = file.metadata()?.blocks().saturating_mul(512);
+    Ok(free_bytes(file)?.saturating_add(occupied))
 }
 
 /// For whoever is not privileged.
@@ -165,6 +174,7 @@ impl Syncer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     #[test]
     fn any_order_of_writes_gives_the_same_file() {

@@ -1,30 +1,32 @@
-//! What happens to one database before the app may start: finish what a kill has left, look, decide, and do it.
+//! Prepares one database before the app starts: finish an interrupted restore, inspect, decide, and keep or restore.
 
-use super::choose::{Choice, choose};
-use super::decide::{Decision, Kept, Why, decide};
 use super::error::{RestoreError, RestoreErrorKind};
 use super::fetch::{Fetched, fetch};
+use super::inspect::{Inspection, inspect, tip};
 use super::install;
-use super::old_origin;
+use super::owner;
+use super::plan::{Choice, choose};
 use super::progress::Progress;
-use super::settings::{OnRestoreFailure, Others, Owners, RestoreSettings};
+use super::scratch;
+use super::settings::{OnRestoreFailure, Owners, RestoreSettings};
 use super::source::{Source, SourceError};
-use super::survey::{Survey, survey, tip};
-use super::verify::Origin;
-use super::wish::{self, Head};
-use crate::local_state::{self, spill};
-use crate::model::lineage::{LocalState, WalPosition};
+use super::verify;
+use crate::lineage::v3_marker::V3Marker;
+use crate::lineage::{
+    Decision, Evidence, FileAccess, Kept, LocalState, Origin, Why, decide, file_times, relate, state_file,
+};
+use crate::local_state::spill;
 use crate::model::proof::Restored;
-use crate::model::{DbChecksum, DbPath, FileChecksum, Moment, PageSize, Txid};
-use crate::replica::{Replica, Target, Tip};
+use crate::model::{DbPath, Moment, PageSize, Txid};
+use crate::replica::{Target, Tip};
+use crate::rights;
 use crate::sqlite;
 use crate::store::Store;
 use std::time::Duration;
 
-/// Files may be merged or expire while they are read; each time there is a new look. More often than this is no
-/// coincidence.
-pub(super) const LOOKS: u32 = 5;
-pub(super) const BETWEEN_LOOKS: Duration = Duration::from_millis(200);
+/// Files may be merged or expire while they are read; the restore then inspects the replica again, at most this often.
+pub(super) const ATTEMPTS: u32 = 5;
+pub(super) const BETWEEN_ATTEMPTS: Duration = Duration::from_millis(200);
 
 /// How a database stands when the app may start.
 #[derive(Debug)]
@@ -38,23 +40,23 @@ pub enum Outcome {
         bytes: u64,
         files: usize,
     },
-    /// There was nothing, here and there.
+    /// No local file and no replica: the app starts with an empty database.
     StartedEmpty,
-    /// There is no file, and none was to be made.
+    /// There is no local file, and none is restored or created (`create_missing`).
     LeftAbsent,
-    /// It could not be restored, and the configuration says to start on what is there all the same. It must not be
-    /// replicated: nobody knows what it is.
+    /// The restore failed, and the configuration says to start on the local file all the same. It must not be replicated: its
+    /// content is unknown.
     Unrestored(RestoreError),
 }
 
-/// The proof for the start of the app, against the outcome of every database.
+/// The proof that the app may start, given the outcome of every database.
 pub fn all_prepared(outcomes: &[Outcome]) -> Restored {
     let restored = outcomes.iter().filter(|outcome| matches!(outcome, Outcome::Restored { .. })).count();
     tracing::debug!(databases = outcomes.len(), restored, "the app may start");
     Restored::attest()
 }
 
-/// Prepares one database. May be dropped at any moment; `recover` then puts back what was there.
+/// Prepares one database. May be dropped at any moment; `recover` then restores the previous files.
 pub async fn prepare(
     db: &DbPath,
     store: &dyn Store,
@@ -63,16 +65,20 @@ pub async fn prepare(
     policy: OnRestoreFailure,
     progress: &Progress,
 ) -> Result<Outcome, RestoreError> {
-    install::recover(db, settings.others)?;
-    if settings.others == Others::MayUseOnce && !install::observe(db)?.live {
-        tracing::warn!(%db, "there is no database: it is left out");
+    install::recover(db, settings.access)?;
+    scratch::sweep(db.directory());
+    if let Some(why) = rights::lacking(db) {
+        tracing::warn!(%db, "{why}");
+    }
+    if !settings.create_missing && !install::observe(db)?.live {
+        tracing::warn!(%db, "no local database: left out");
         return Ok(Outcome::LeftAbsent);
     }
-    let error = match looks(db, store, settings, owners, progress).await {
+    let error = match attempt(db, store, settings, owners, progress).await {
         Ok(outcome) => return Ok(outcome),
         Err(error) => error,
     };
-    install::recover(db, settings.others)?;
+    install::recover(db, settings.access)?;
     match (policy, error.kind()) {
         (OnRestoreFailure::Abort, _) | (_, RestoreErrorKind::Local) => Err(error),
         (OnRestoreFailure::Start, _) => {
@@ -82,7 +88,7 @@ pub async fn prepare(
     }
 }
 
-async fn looks(
+async fn attempt(
     db: &DbPath,
     store: &dyn Store,
     settings: &RestoreSettings,
@@ -90,51 +96,57 @@ async fn looks(
     progress: &Progress,
 ) -> Result<Outcome, RestoreError> {
     let source = Source::new(store, settings, progress);
-    for _ in 0..LOOKS {
-        match look_and_act(db, &source, settings.others, owners, progress).await {
+    for _ in 0..ATTEMPTS {
+        match inspect_and_act(db, &source, settings.access, owners, progress).await {
             Ok(outcome) => return Ok(outcome),
             Err(SourceError::Failed(error)) => return Err(error),
             Err(SourceError::Vanished) => {
-                tracing::info!(replica = source.url(), "files have changed while they were read: looking again");
-                tokio::time::sleep(BETWEEN_LOOKS).await;
+                tracing::info!(replica = source.url(), "files changed while they were read: inspecting again");
+                tokio::time::sleep(BETWEEN_ATTEMPTS).await;
             }
         }
     }
     Err(RestoreError::Vanishing { replica: store.url().to_owned() })
 }
 
-async fn look_and_act(
+async fn inspect_and_act(
     db: &DbPath,
     source: &Source<'_>,
-    others: Others,
+    access: FileAccess,
     owners: &Owners,
     progress: &Progress,
 ) -> Result<Outcome, SourceError> {
-    let survey = survey(db, source).await?;
-    match decide(&survey.local, survey.replica, others) {
+    let Inspection { listing, evidence } = inspect(db, source).await?;
+    if let Some(file) = listing.exhausted() {
+        return Err(RestoreError::Exhausted { replica: source.url().to_owned(), file: file.key.clone() }.into());
+    }
+    match decide(&relate(&evidence), evidence.replica, access) {
         Decision::StartEmpty => {
             forget_state(db);
-            tracing::info!(%db, replica = source.url(), "starting empty: there is no file and no replica");
+            // The app's user may not be able to make its directory.
+            if access == FileAccess::Exclusive && owners.names_somebody() {
+                owner::create_directories(db, owners)?;
+            }
+            tracing::info!(%db, replica = source.url(), "starting empty: no local database and no replica");
             Ok(Outcome::StartedEmpty)
         }
         Decision::KeepLocal(why) => {
-            // On top of older LTX files it needs a record, if only Litestream 0.3 has replicated it yet.
+            // The file becomes the next position after the replica's LTX files, if there are any: the record says so.
             let beneath = match why {
-                Kept::Wished => {
-                    let tip = tip(source, &survey.listing).await?;
-                    tell_wish(db, source.url(), &survey, tip.as_ref());
+                Kept::RolledBack => {
+                    let tip = tip(source, &listing).await?;
+                    log_rollback(db, source.url(), &evidence, tip.as_ref());
                     tip
                 }
-                Kept::FromOldFormat if !old_origin::proves(db, source.url(), &survey.listing) => {
-                    tip(source, &survey.listing).await?
-                }
+                Kept::FromV3 if !evidence.v3_marker => tip(source, &listing).await?,
                 _ => None,
             };
             if let Some(tip) = beneath {
-                let (page_size, checksum) = (tip.first.header.page_size, tip.first.checksum);
-                record_state(db, &state(source.url(), page_size, tip.txid, checksum, None));
+                let record = evidence.record.as_ref().filter(|_| why == Kept::RolledBack);
+                let origin = record.map_or(Origin::Continued, |record| record.origin.clone());
+                record_state(db, &on_top_of(&tip, source.url(), origin));
             }
-            Ok(keep(db, source.url(), why, survey)?)
+            Ok(keep(db, source.url(), why, &evidence)?)
         }
         Decision::Refuse(refusal) => Err(RestoreError::Refused { replica: source.url().to_owned(), refusal }.into()),
         Decision::Restore(why) => {
@@ -145,26 +157,29 @@ async fn look_and_act(
                     "replacing the local file by the replica's state, because it does not provably continue it: {doubt}"
                 ),
             }
-            if others != Others::None {
+            if access == FileAccess::Exclusive {
+                install::refuse_open_file(db)?;
+            } else {
                 install::refuse_any_file(db)?;
             }
-            let choice = choose(source, &survey.listing, Target::Latest).await?;
-            // What the new state goes on top of, when it comes from the older format.
+            let choice = choose(source, &listing, Target::Latest).await?;
+            // The newest LTX position, if the restored state is Litestream 0.3's: the next position follows it.
             let beneath = match choice {
-                Choice::Old { .. } => tip(source, &survey.listing).await?,
+                Choice::V3 { .. } => tip(source, &listing).await?,
                 Choice::Ltx { .. } => None,
             };
-            let fetched = fetch(db, source, &survey.listing, Target::Latest, &choice, owners, progress).await?;
-            Ok(put_in_place(db, source.url(), fetched, beneath, others)?)
+            let fetched = fetch(db, source, &listing, Target::Latest, &choice, owners, progress).await?;
+            Ok(put_in_place(db, source.url(), fetched, beneath, access)?)
         }
     }
 }
 
-/// Nothing else ever makes an older state the newest one: whoever reads the log must not miss it.
-fn tell_wish(db: &DbPath, replica: &str, survey: &Survey, tip: Option<&Tip>) {
-    let head = tip.map(Head::of).filter(|_| survey.replica != Replica::OldFormat);
-    let found = head.or_else(|| Head::of_old(&survey.listing)).and_then(|head| wish::look(db, replica, &head));
-    let state = found.map(|(wish, _)| wish.told()).unwrap_or_default();
+/// A warning, as this is the only way in which an older state becomes the newest one.
+fn log_rollback(db: &DbPath, replica: &str, evidence: &Evidence, tip: Option<&Tip>) {
+    let state = match evidence.record.as_ref().map(|record| &record.origin) {
+        Some(Origin::RolledBack(marker)) => marker.describe(),
+        _ => String::new(),
+    };
     let after = tip.map(|tip| format!(", on top of TXID {}", tip.txid)).unwrap_or_default();
     tracing::warn!(
         %db, replica,
@@ -173,25 +188,25 @@ fn tell_wish(db: &DbPath, replica: &str, survey: &Survey, tip: Option<&Tip>) {
     );
 }
 
-fn keep(db: &DbPath, replica: &str, why: Kept, survey: Survey) -> Result<Outcome, RestoreError> {
-    // What can never be replicated is told now, not when the disk is gone.
+fn keep(db: &DbPath, replica: &str, why: Kept, evidence: &Evidence) -> Result<Outcome, RestoreError> {
+    // A database that cannot be replicated is reported now, and not when the disk is gone.
     sqlite::check(db).map_err(|source| RestoreError::Unusable { source })?;
     match why {
         Kept::ReplicaEmpty => tracing::info!(%db, replica, "keeping the local file: the replica is empty"),
-        Kept::ByState => tracing::info!(%db, replica, "keeping the local file: it continues the replica"),
+        Kept::ByRecord => tracing::info!(%db, replica, "keeping the local file: it continues the replica"),
         Kept::ByWal => {
             tracing::info!(%db, replica, "keeping the local file: its WAL continues the replica");
         }
-        Kept::FromOldFormat => {
+        Kept::FromV3 => {
             tracing::info!(%db, replica, "keeping the local file: it continues Litestream 0.3's newest data");
         }
-        // Told with what it is on top of.
-        Kept::Wished => {}
+        // Logged by `log_rollback`.
+        Kept::RolledBack => {}
         Kept::Ahead => {
             tracing::warn!(%db, replica, "keeping the local file: the replica has lost its newest files");
         }
     }
-    if let Some(state) = &survey.adopted {
+    if let Some(state) = evidence.wal_holds_tip.as_ref().filter(|_| why == Kept::ByWal) {
         record_state(db, state);
     }
     Ok(Outcome::KeptLocal { why })
@@ -202,20 +217,21 @@ fn put_in_place(
     replica: &str,
     fetched: Fetched,
     beneath: Option<Tip>,
-    others: Others,
+    access: FileAccess,
 ) -> Result<Outcome, RestoreError> {
     let Fetched { verified, bytes, files } = fetched;
     let (origin, page_size) = (verified.origin.clone(), verified.page_size);
+    install::refuse_open_file(db)?;
     // The order matters: the old state never stands beside the new file, nor the new state beside the old one.
     forget_state(db);
-    install::install(verified, others)?;
+    install::install(verified, access)?;
     record_origin(db, replica, page_size, &origin, beneath.as_ref());
     match origin {
-        Origin::Ltx { txid, time, .. } => {
+        verify::Origin::Ltx { txid, time, .. } => {
             tracing::info!(%db, replica, %txid, of = %time, bytes, files, "restored");
             Ok(Outcome::Restored { txid, bytes, files })
         }
-        Origin::Old(last) => {
+        verify::Origin::V3(last) => {
             let (generation, of) = (last.name.generation, Moment(last.modified_ms));
             tracing::info!(%db, replica, %generation, %of, bytes, files, "restored from Litestream 0.3's format");
             Ok(Outcome::Restored { txid: Txid::NONE, bytes, files })
@@ -223,74 +239,65 @@ fn put_in_place(
     }
 }
 
-/// Beside the replica's newest state, which is in place now: where replication goes on from. `beneath`: the newest LTX
-/// position, if the state comes from the older format.
-pub(super) fn record_origin(db: &DbPath, replica: &str, page_size: PageSize, origin: &Origin, beneath: Option<&Tip>) {
-    match origin {
-        Origin::Ltx { txid, tip, db_checksum, .. } => {
-            record_state(db, &state(replica, page_size, *txid, *tip, Some(*db_checksum)));
-        }
-        Origin::Old(last) => {
-            // On top of LTX files that are older: known by their newest one, with another database than theirs, so that
-            // the whole of it becomes their next position.
-            if let Some(tip) = beneath {
-                record_state(db, &state(replica, page_size, tip.txid, tip.first.checksum, None));
-            }
-            if let Err(error) = old_origin::record(db, replica, last) {
-                tracing::warn!(%db, %error, "a restart before the first upload will restore instead of going on");
-            }
-        }
-    }
-}
-
-/// The record of a file that holds what the replica holds, and is at no place in a WAL.
-fn state(
+/// Records the replica's newest state, which is in place now. `beneath`: the newest LTX position, if the state comes from
+/// Litestream 0.3's format: the whole database becomes the next position after it.
+pub(super) fn record_origin(
+    db: &DbPath,
     replica: &str,
     page_size: PageSize,
-    txid: Txid,
-    tip: FileChecksum,
-    db_checksum: Option<DbChecksum>,
-) -> LocalState {
+    restored: &verify::Origin,
+    beneath: Option<&Tip>,
+) {
+    let none = |origin| LocalState::without_position(replica, state_file::new_node_id(), origin);
+    let state = match restored {
+        verify::Origin::Ltx { txid, tip, db_checksum, app_locks_exclusively, .. } => LocalState {
+            acked: *txid,
+            sent: *txid,
+            tip_checksum: Some(*tip),
+            page_size,
+            db_checksum: Some(*db_checksum),
+            app_locks_exclusively: *app_locks_exclusively,
+            ..none(Origin::Restored)
+        },
+        verify::Origin::V3(last) => {
+            let origin = Origin::V3(V3Marker::new(last, file_times(db)));
+            beneath.map_or_else(|| none(origin.clone()), |tip| on_top_of(tip, replica, origin.clone()))
+        }
+    };
+    record_state(db, &state);
+}
+
+/// The record of a file that has another content than the replica's newest position, and becomes the next one: known by the
+/// newest file, without a checksum of the database, and at no place in a WAL.
+fn on_top_of(tip: &Tip, replica: &str, origin: Origin) -> LocalState {
     LocalState {
-        replica: replica.to_owned(),
-        node_id: local_state::new_node_id(),
-        acked: txid,
-        sent: txid,
-        tip_checksum: Some(tip),
-        page_size,
-        wal: WalPosition::default(),
-        wal_sent: WalPosition::default(),
-        db_checksum,
-        file: None,
-        spilled: None,
+        acked: tip.txid,
+        sent: tip.txid,
+        tip_checksum: Some(tip.first.checksum),
+        page_size: tip.first.header.page_size,
+        ..LocalState::without_position(replica, state_file::new_node_id(), origin)
     }
 }
 
-/// A record that cannot be written counts in this run all the same; the next start on this disk has to find another
+/// A record that cannot be written is valid in this run all the same; the next start on this disk has to find another
 /// proof, or restores.
 fn record_state(db: &DbPath, state: &LocalState) {
-    if let Err(error) = local_state::store(db, state) {
+    if let Err(error) = state_file::store(db, state) {
         tracing::warn!(%db, %error, "a restart on this disk will restore instead of going on");
     }
 }
 
-/// Segments that wait for the replica belong to the file that goes.
+/// Removes the record of a file that is about to be replaced. Its segments that were not uploaded are kept.
 pub(super) fn forget_state(db: &DbPath) {
     match spill::set_aside(db) {
         Ok(None) => {}
         Ok(Some(path)) => tracing::error!(
-            %db, "commits of the file that was here had not reached the replica; their LTX files are kept in {}",
+            %db, "commits of the replaced file had not reached the replica; their LTX files are kept in {}",
             path.display()
         ),
         Err(error) => tracing::error!(%db, "{error}"),
     }
-    if let Err(error) = local_state::remove(db) {
-        tracing::warn!(%db, "{error}");
-    }
-    if let Err(error) = old_origin::remove(db) {
-        tracing::warn!(%db, "cannot remove the mark of a restore from Litestream 0.3's format: {error}");
-    }
-    if let Err(error) = wish::remove(db) {
+    if let Err(error) = state_file::remove(db) {
         tracing::warn!(%db, "{error}");
     }
 }

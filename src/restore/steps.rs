@@ -1,9 +1,9 @@
-//! The install rule: pure. What is there → the next single step. Each step is one rename or unlink, made durable before
-//! the next look, so a kill between any two steps leaves a state that this table knows.
+//! The install rule: pure. From the files that are there to the next single step. Each step is one rename or unlink, made
+//! durable before the next observation, so a kill between any two steps leaves a state that this table knows.
 //!
-//! The database file moves last when leaving and last when coming back. So "a set-aside database exists" is the mark of
-//! an open installation, and no journal is needed. A side file that is stale never stands beside the new database:
-//! SQLite would replay it silently.
+//! The database file moves last when it is set aside and last when it returns. So "a set-aside database exists" marks an
+//! open installation, and no journal is needed. A stale side file never stands beside the new database: SQLite would
+//! replay it silently.
 
 /// `-wal`, `-shm`, `-journal`, in the order of `SIDE_SUFFIXES`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

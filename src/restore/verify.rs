@@ -1,19 +1,22 @@
-//! The proof that a staged file may be installed. Owns `VerifiedDb`, which nothing else can make.
+//! The proof that a staged file may be installed. Only this file can make a `VerifiedDb`.
 
 use super::assemble::Assembled;
 use super::error::{Damage, RestoreError};
-use super::v3::OldAssembled;
-use crate::ltx::v3::Part;
+use super::v3::V3Assembled;
 use crate::model::{DB_MAGIC, DbChecksum, DbPath, FileChecksum, Moment, PageSize, Txid};
-use crate::replica::OldFile;
+use crate::v3::Part;
+use crate::v3::V3File;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
+use std::sync::Arc;
 
 /// A staged file that is complete, is a SQLite database, has the checksum that its writer gave it (where one did), and
 /// is on the disk.
 #[derive(Debug)]
 pub struct VerifiedDb {
     db: DbPath,
+    /// As it was made: its name may lead to something else by now.
+    file: Arc<File>,
     pub page_size: PageSize,
     pub origin: Origin,
 }
@@ -27,9 +30,10 @@ pub enum Origin {
         db_checksum: DbChecksum,
         /// The last file that was applied.
         tip: FileChecksum,
+        app_locks_exclusively: bool,
     },
     /// A Litestream 0.3 replica up to this file.
-    Old(OldFile),
+    V3(V3File),
 }
 
 impl VerifiedDb {
@@ -37,44 +41,59 @@ impl VerifiedDb {
     pub fn db(&self) -> &DbPath {
         &self.db
     }
+
+    pub(super) fn file(&self) -> &File {
+        &self.file
+    }
 }
 
 /// Looks at the finished file once, and makes it durable once.
 pub fn verify(assembled: Assembled, replica: &str, txid: Txid) -> Result<VerifiedDb, RestoreError> {
-    let Assembled { db, file, page_size, commit, timestamp_ms, db_checksum, proven, last_key, tip } = assembled;
-    let checked = look(&db, &file, |header| {
+    let Assembled {
+        db,
+        file,
+        page_size,
+        commit,
+        timestamp_ms,
+        db_checksum,
+        proven,
+        last_key,
+        tip,
+        app_locks_exclusively,
+    } = assembled;
+    let checked = check_file(&db, &file, |header| {
         check_header(header, page_size)?;
         match check_size(header, commit) {
             // It is what its writer had, and SQLite worked with: a WAL found beside a copy of its database, for one.
             Err(problem) if proven => tracing::warn!(
-                %db, replica, "{problem} than it has; it was replicated like that, byte by byte. Let PRAGMA \
-                 integrity_check look at it"
+                %db, replica, "{problem} than it has; it was replicated in this state, byte by byte. Run PRAGMA \
+                 integrity_check on it"
             ),
             size => size?,
         }
         Ok(())
     })?;
     checked.map_err(|damage| RestoreError::Damaged { replica: replica.to_owned(), file: last_key, damage })?;
-    let origin = Origin::Ltx { txid, time: Moment(timestamp_ms), db_checksum, tip };
-    Ok(VerifiedDb { db, page_size, origin })
+    let origin = Origin::Ltx { txid, time: Moment(timestamp_ms), db_checksum, tip, app_locks_exclusively };
+    Ok(VerifiedDb { db, file, page_size, origin })
 }
 
 /// The same for one that keeps no checksums: each of its files had its own.
-pub fn verify_old(assembled: OldAssembled, replica: &str, last: &OldFile) -> Result<VerifiedDb, RestoreError> {
-    let OldAssembled { db, file, page_size } = assembled;
+pub fn verify_v3(assembled: V3Assembled, replica: &str, last: &V3File) -> Result<VerifiedDb, RestoreError> {
+    let V3Assembled { db, file, page_size } = assembled;
     let bytes = file.metadata().map_err(RestoreError::io("look at", &db.staged()))?.len();
     // A snapshot alone was copied while the WAL held newer pages: its first page may be behind.
     let exact = last.name.part != Part::Snapshot;
     let commit = u32::try_from(bytes / u64::from(page_size.get())).ok().filter(|_| exact);
-    let checked = look(&db, &file, |header| {
+    let checked = check_file(&db, &file, |header| {
         check_header(header, page_size)?;
         commit.map_or(Ok(()), |commit| check_size(header, commit))
     })?;
     checked.map_err(|damage| RestoreError::Damaged { replica: replica.to_owned(), file: last.key.clone(), damage })?;
-    Ok(VerifiedDb { db, page_size, origin: Origin::Old(last.clone()) })
+    Ok(VerifiedDb { db, file, page_size, origin: Origin::V3(last.clone()) })
 }
 
-fn look(
+fn check_file(
     db: &DbPath,
     file: &File,
     check: impl FnOnce(&[u8; 100]) -> Result<(), &'static str>,

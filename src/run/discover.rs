@@ -1,211 +1,294 @@
-//! The databases of a directory entry. At the start: those that are there and those that the replica has, for on a disposable
-//! disk the bucket is the only list. While the app runs: those that appear. Names and first bytes only; what happens to a
-//! database is decided where every other one's is.
+//! Finds the databases of a directory entry: at the start on the disk and in the replica (on a disposable disk only the bucket
+//! has the list), and while the app runs those that appear. Reads names and first bytes only.
 
-use super::owners::OwnersError;
-use super::prepare::Database;
+use super::owners::{Database, OwnersError};
 use crate::config::{DatabaseSettings, DirectorySettings};
-use crate::model::{DbPath, Deadline};
-use crate::restore::{Owners, RestoreSettings};
+use crate::model::{DbPath, Deadline, NameProblem};
+use crate::restore::log_throttle::State;
+use crate::restore::{LogThrottle, Owners, RestoreSettings};
+use crate::rights::{self, Dir, FileInfo};
 use crate::sqlite::files::{self, Kind};
 use crate::store::{StoreError, Stores, retry};
-use std::collections::{BTreeSet, HashSet};
-use std::io::ErrorKind;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::ffi::{OsStr, OsString};
+use std::io::{self, ErrorKind};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-/// A directory of databases, their owners looked up.
+/// A directory of databases, with the owners looked up.
 #[derive(Clone, Debug)]
 pub struct Directory {
     pub settings: DirectorySettings,
     pub owners: Owners,
 }
 
-/// Looks the owners up, too.
+/// Looks up the owners.
 pub fn directory(settings: DirectorySettings, app_user: Option<&str>) -> Result<Directory, OwnersError> {
-    let owners = super::owners::owners(settings.each(), app_user)?;
+    let owners = super::owners::owners_at(&settings.dir, settings.each(), app_user)?;
     Ok(Directory { settings, owners })
 }
 
-/// One that a directory has.
-pub struct Found {
-    pub database: Database,
-    /// There is a file. Otherwise the replica has something of that name, which may be no database.
-    pub here: bool,
+/// A database that cannot be replicated under its name. It is logged; the others are not affected.
+#[derive(Clone, Debug)]
+pub struct Refused {
+    pub db: DbPath,
+    pub why: String,
 }
 
-/// Asks the disk and the replica.
-pub async fn find(
-    directory: &Directory,
-    stores: &Stores,
-    settings: &RestoreSettings,
-) -> Result<Vec<Found>, StoreError> {
+/// The databases of a directory.
+#[derive(Default)]
+pub struct Discovery {
+    pub databases: Vec<Discovered>,
+    pub refused: Vec<Refused>,
+}
+
+/// A database of a directory.
+pub struct Discovered {
+    pub database: Database,
+    /// The file exists. Otherwise only the replica has something of that name, which may not be a database.
+    pub on_disk: bool,
+}
+
+/// Lists the directory and the replica.
+pub async fn find(directory: &Directory, stores: &Stores, settings: &RestoreSettings) -> Result<Discovery, StoreError> {
     let entry = &directory.settings;
     let looking = entry.clone();
-    let here = tokio::task::spawn_blocking(move || Names::of(&looking)).await.unwrap_or_default();
+    let here = tokio::task::spawn_blocking(move || Names::read(&looking)).await.unwrap_or_default();
     for name in &here.others {
-        say_other(&entry.dir, name);
+        log_not_sqlite(&entry.dir, name);
     }
     let there = in_replica(entry, stores, settings).await?;
     Ok(all(directory, &here, &there))
 }
 
-/// The names under the replica's prefix that are the entry's. What has such a name may still be no replica.
+/// The names under the replica's prefix that match the entry. What has such a name may still not be a replica.
 pub async fn in_replica(
     entry: &DirectorySettings,
     stores: &Stores,
     settings: &RestoreSettings,
 ) -> Result<BTreeSet<String>, StoreError> {
     let store = stores.open(&entry.each().replica)?;
-    let told = |error: &StoreError, _| tracing::warn!(dir = %entry.dir.display(), "{error}; trying again");
-    let by = Deadline::after(settings.timeout);
+    let (throttle, by) = (LogThrottle::default(), Deadline::after(settings.timeout));
+    let told = |error: &StoreError, _| {
+        if throttle.due(State::Failing(error.kind)) {
+            tracing::warn!(dir = %entry.dir.display(), "{error}; trying again, for {} s more", by.left().as_secs());
+        }
+    };
     let there = retry::run(by, settings.timeout / 2, told, |by| store.directories(by)).await?;
     let (there, ignored): (BTreeSet<_>, BTreeSet<_>) = there.into_iter().partition(|name| entry.takes(name));
     if !ignored.is_empty() {
         let some = ignored.iter().take(5).map(String::as_str).collect::<Vec<_>>().join(", ");
         let (count, pattern) = (ignored.len(), entry.pattern.text());
-        tracing::info!(replica = store.url(), "{count} names do not match {pattern:?} and are left alone: {some}");
+        tracing::info!(
+            replica = store.url(),
+            "{count} names in the replica do not match {pattern:?} and are ignored: {some}"
+        );
     }
     Ok(there)
 }
 
-/// Those that are there, when the replica cannot be asked and the app is started all the same.
-pub fn here(directory: &Directory) -> Vec<Found> {
-    all(directory, &Names::of(&directory.settings), &BTreeSet::new())
+/// The databases on the disk alone, for a start without the replica.
+pub fn on_disk(directory: &Directory) -> Discovery {
+    all(directory, &Names::read(&directory.settings), &BTreeSet::new())
 }
 
-fn all(directory: &Directory, here: &Names, there: &BTreeSet<String>) -> Vec<Found> {
+fn all(directory: &Directory, here: &Names, there: &BTreeSet<String>) -> Discovery {
+    let entry = &directory.settings;
     let names: BTreeSet<&String> = here.databases.iter().chain(&here.empty).chain(there).collect();
-    let found = |name: &String| {
-        let database = Database { settings: directory.settings.database(name), owners: directory.owners };
-        Found { database, here: here.databases.contains(name) || here.empty.contains(name) }
-    };
-    names.into_iter().map(found).collect()
+    let mut discovery = Discovery { databases: Vec::new(), refused: here.refused(entry) };
+    for name in names {
+        match entry.problem(OsStr::new(name)) {
+            // Only in the replica: `here.refused` has those on the disk.
+            Some(problem) => discovery.refused.push(refused(entry, OsStr::new(name), &problem)),
+            None => {
+                let database = Database { settings: entry.database(name), owners: directory.owners };
+                let on_disk = here.databases.contains(name) || here.empty.contains(name);
+                discovery.databases.push(Discovered { database, on_disk });
+            }
+        }
+    }
+    discovery.refused.sort_by(|a, b| a.db.cmp(&b.db));
+    discovery.refused.dedup_by(|a, b| a.db == b.db);
+    discovery
 }
 
-fn say_other(dir: &Path, name: &str) {
+fn refused(entry: &DirectorySettings, name: &OsStr, problem: &NameProblem) -> Refused {
+    Refused { db: DbPath::new(entry.dir.join(name)), why: format!("{problem}; rename it") }
+}
+
+fn log_not_sqlite(dir: &Path, name: &str) {
     tracing::warn!("{} is not an SQLite database: it is not replicated", dir.join(name).display());
 }
 
-/// The files of a directory whose names are databases', by their first bytes.
+/// The files of a directory that match the pattern, by their first bytes.
 #[derive(Default)]
 struct Names {
     databases: BTreeSet<String>,
-    /// Nothing is in them yet.
+    /// Files of 0 bytes, which may become databases.
     empty: BTreeSet<String>,
     others: BTreeSet<String>,
+    /// Databases with names that cannot be replicated.
+    unfit: BTreeMap<OsString, NameProblem>,
 }
 
 impl Names {
-    fn of(entry: &DirectorySettings) -> Names {
-        Names::beyond(entry, &HashSet::new())
+    fn read(entry: &DirectorySettings) -> Names {
+        Names::read_except(entry, &HashSet::new())
     }
 
-    /// Those that are not `known`. A directory that is not there has none.
-    fn beyond(entry: &DirectorySettings, known: &HashSet<String>) -> Names {
+    /// Without those in `known`. A missing directory has no files.
+    fn read_except(entry: &DirectorySettings, known: &HashSet<String>) -> Names {
         let mut names = Names::default();
-        let entries = match std::fs::read_dir(&entry.dir) {
+        let entries = match files_in(&entry.dir) {
             Ok(entries) => entries,
             Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return names,
             Err(error) => {
-                tracing::warn!("cannot look for databases in {}: {error}", entry.dir.display());
+                tracing::warn!("cannot list the databases in {}: {error}", entry.dir.display());
                 return names;
             }
         };
-        for file in entries.flatten() {
-            let Ok(name) = file.file_name().into_string() else { continue };
+        for (name, is_file) in entries {
             // A killed restore has set it aside: the next one puts it back.
-            if let Some(aside) =
-                name.strip_suffix(DbPath::ASIDE).filter(|name| entry.takes(name) && !known.contains(*name))
-            {
+            let aside = name.to_str().and_then(|name| name.strip_suffix(DbPath::ASIDE));
+            if let Some(aside) = aside.filter(|name| entry.takes(name) && !known.contains(*name)) {
                 names.databases.insert(aside.to_owned());
                 continue;
             }
-            if known.contains(&name) || !entry.takes(&name) || !file.path().is_file() {
+            if let Some(problem) = entry.problem(&name) {
+                if !is_file {
+                    continue;
+                }
+                names.add_unfit(entry, &entry.dir.join(&name), name, problem);
                 continue;
             }
-            match files::kind(&file.path()) {
+            let Ok(name) = name.into_string() else { continue };
+            if known.contains(&name) || !entry.takes(&name) || !is_file {
+                continue;
+            }
+            let path = entry.dir.join(&name);
+            match files::kind(&path) {
                 Ok(Kind::Sqlite) => names.databases.insert(name),
                 Ok(Kind::Empty) => names.empty.insert(name),
                 Ok(Kind::Other) => names.others.insert(name),
                 Err(error) => {
-                    tracing::warn!("cannot look into {}: {error}", file.path().display());
+                    tracing::warn!("cannot read {}: {error}", path.display());
                     false
                 }
             };
         }
         names
     }
+
+    fn add_unfit(&mut self, entry: &DirectorySettings, path: &Path, name: OsString, problem: NameProblem) {
+        let database = || matches!(files::kind(path), Ok(Kind::Sqlite | Kind::Empty));
+        if entry.takes(&name.to_string_lossy()) && database() {
+            self.unfit.insert(name, problem);
+        }
+    }
+
+    fn refused(&self, entry: &DirectorySettings) -> Vec<Refused> {
+        self.unfit.iter().map(|(name, problem)| refused(entry, name, problem)).collect()
+    }
 }
 
-/// Databases that appear in watched directories.
+/// The databases that have appeared since the last poll.
 #[derive(Default)]
-pub struct Newcomers(Vec<Watched>);
+pub struct NewDatabases {
+    pub databases: Vec<DatabaseSettings>,
+    pub refused: Vec<Refused>,
+}
 
-struct Watched {
+/// The names in a directory, and which of them are regular files. No link is followed.
+fn files_in(directory: &Path) -> io::Result<Vec<(OsString, bool)>> {
+    rights::within_directory(directory, None, || {
+        let dir = Dir::open(directory)?;
+        let is_file = |name: &OsString| matches!(dir.stat(name), Ok(Some(FileInfo { kind: rights::Kind::File, .. })));
+        let names = dir.names()?.into_iter();
+        Ok(names.map(|name| (name.clone(), is_file(&name))).collect())
+    })
+}
+
+/// Watches directories for new databases.
+#[derive(Default)]
+pub struct DirectoryWatch(Vec<WatchedDirectory>);
+
+struct WatchedDirectory {
     entry: DirectorySettings,
     known: HashSet<String>,
-    /// No databases; said once.
-    said: HashSet<String>,
-    /// The directory's time when its names were last read, if that was long enough after it to mean that it has not changed
-    /// since. None: they are to be read again.
+    /// Files that are not databases or cannot be replicated, and are in the log already.
+    logged: HashSet<OsString>,
+    /// The directory's mtime when its names were last read, if the mtime was old enough by then to show every later change.
+    /// None: the names must be read again.
     read_at: Option<SystemTime>,
 }
 
-/// File systems keep times of this coarseness or better.
+/// The coarsest mtime of a file system.
 const COARSE: Duration = Duration::from_secs(2);
 
-impl Newcomers {
-    /// `prepared`: those that are taken care of.
-    pub fn new<'a>(directories: &[Directory], prepared: impl Iterator<Item = &'a Path> + Clone) -> Newcomers {
+impl DirectoryWatch {
+    /// Watches the directories whose `watch` has this value. `prepared`: databases that are known already.
+    pub fn new<'a>(
+        directories: &[Directory],
+        watch: bool,
+        prepared: impl Iterator<Item = &'a Path> + Clone,
+        refused: &[Refused],
+    ) -> DirectoryWatch {
         let watched = |directory: &Directory| {
             let entry = directory.settings.clone();
             let inside = prepared.clone().filter(|path| path.parent() == Some(&*entry.dir));
             let known = inside.filter_map(|path| path.file_name()?.to_str().map(str::to_owned)).collect();
-            Watched { entry, known, said: HashSet::new(), read_at: None }
+            let inside = refused.iter().filter(|one| one.db.as_path().parent() == Some(&*entry.dir));
+            let logged = inside.map(|one| one.db.file_name()).collect();
+            WatchedDirectory { entry, known, logged, read_at: None }
         };
-        Newcomers(directories.iter().filter(|directory| directory.settings.watch).map(watched).collect())
+        DirectoryWatch(directories.iter().filter(|directory| directory.settings.watch == watch).map(watched).collect())
     }
 
-    pub fn expected(&self) -> bool {
+    pub fn watches_any(&self) -> bool {
         !self.0.is_empty()
     }
 
-    /// Those that have appeared since the last look: one `stat` for each directory in which nothing has.
-    pub fn look(&mut self) -> Vec<DatabaseSettings> {
-        self.0.iter_mut().flat_map(Watched::look).collect()
+    /// The databases that have appeared since the last poll. Costs one `stat` for each unchanged directory.
+    pub fn poll(&mut self) -> NewDatabases {
+        let mut all = NewDatabases::default();
+        for appeared in self.0.iter_mut().map(WatchedDirectory::poll) {
+            all.databases.extend(appeared.databases);
+            all.refused.extend(appeared.refused);
+        }
+        all
     }
 }
 
-impl Watched {
-    fn look(&mut self) -> Vec<DatabaseSettings> {
+impl WatchedDirectory {
+    fn poll(&mut self) -> NewDatabases {
         let now = SystemTime::now();
         let Ok(changed) = std::fs::metadata(&self.entry.dir).and_then(|meta| meta.modified()) else {
-            return Vec::new();
+            return NewDatabases::default();
         };
         if self.read_at == Some(changed) {
-            return Vec::new();
+            return NewDatabases::default();
         }
-        let names = Names::beyond(&self.entry, &self.known);
+        let names = Names::read_except(&self.entry, &self.known);
         let old = changed.checked_add(COARSE).is_some_and(|settled| settled < now);
-        // What is empty becomes a database without a change of the directory.
+        // An empty file becomes a database without a change of the directory's mtime.
         self.read_at = Some(changed).filter(|_| old && names.empty.is_empty());
+        let mut refused = names.refused(&self.entry);
+        refused.retain(|one| self.logged.insert(one.db.file_name()));
         for name in names.others {
-            if !self.said.contains(&name) {
-                say_other(&self.entry.dir, &name);
-                self.said.insert(name);
+            if self.logged.insert(OsString::from(&name)) {
+                log_not_sqlite(&self.entry.dir, &name);
             }
         }
         let new: Vec<DatabaseSettings> = names.databases.iter().map(|name| self.entry.database(name)).collect();
         self.known.extend(names.databases);
-        new
+        NewDatabases { databases: new, refused }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Additions, Outside, Purpose, parse};
+    use crate::config::{Additions, Environment, Purpose, parse};
     use crate::model::DbPath;
     use std::fs;
 
@@ -213,8 +296,8 @@ mod tests {
         let text =
             format!("[[database]]\ndir = \"{}\"\nwatch = true\n[database.replica]\nurl = \"/r\"\n", dir.display());
         let read = |_: &Path| Ok(Vec::new());
-        let outside = Outside { env: &|_| None, read: &read, working_dir: Path::new("/") };
-        let checked = parse(Some((&text, Path::new("s.toml"))), &Additions::default(), Purpose::Databases, outside);
+        let environment = Environment { variable: &|_| None, read: &read, working_dir: Path::new("/") };
+        let checked = parse(Some((&text, Path::new("s.toml"))), &Additions::default(), Purpose::Databases, environment);
         checked.unwrap().config.directories.remove(0)
     }
 
@@ -237,9 +320,37 @@ mod tests {
         fs::create_dir(dir.path().join("dir.db")).unwrap();
         fs::create_dir(dir.path().join(".a.db-litevisor")).unwrap();
         fs::write(DbPath::new(dir.path().join("aside.db")).aside().as_path(), DATABASE).unwrap();
-        let names = Names::of(&entry);
+        let names = Names::read(&entry);
         assert_eq!(names.databases, set(&["a.db", "aside.db"]));
         assert_eq!((names.empty, names.others), (set(&["empty.db"]), set(&["junk.db"])));
+        assert_eq!(names.unfit, BTreeMap::new());
+    }
+
+    #[test]
+    fn names_that_cannot_be_replicated_are_told_once_and_hinder_nobody() {
+        use std::os::unix::ffi::OsStrExt;
+        let dir = tempfile::tempdir().unwrap();
+        let directory = Directory { settings: entry(dir.path()), owners: Owners::default() };
+        let long = format!("{}.db", "n".repeat(240));
+        for name in
+            [OsStr::new("a.db"), OsStr::new(&long), OsStr::from_bytes(b"\xff.db"), OsStr::from_bytes(b"\xff.txt")]
+        {
+            fs::write(dir.path().join(name), DATABASE).unwrap();
+        }
+        let names = |refused: &[Refused]| refused.iter().map(|one| one.db.file_name()).collect::<Vec<_>>();
+        let longer = "r".repeat(300);
+        let there = set(&[&longer, "b.db"]);
+        let discovery = all(&directory, &Names::read(&directory.settings), &there);
+        let fit: Vec<_> = discovery.databases.iter().map(|one| one.database.settings.path.file_name()).collect();
+        assert_eq!(fit, ["a.db", "b.db"]);
+        let unfit = [OsStr::new(&long), OsStr::new(&longer), OsStr::from_bytes(b"\xff.db")];
+        assert_eq!(names(&discovery.refused), unfit);
+        let known = dir.path().join("a.db");
+        let mut newcomers = DirectoryWatch::new(&[directory], true, [known.as_path()].into_iter(), &discovery.refused);
+        assert_eq!(names(&newcomers.poll().refused), [""; 0], "told at the start");
+        fs::write(dir.path().join(OsStr::from_bytes(b"\xfe.db")), DATABASE).unwrap();
+        assert_eq!(names(&newcomers.poll().refused), [OsStr::from_bytes(b"\xfe.db")]);
+        assert_eq!(names(&newcomers.poll().refused), [""; 0]);
     }
 
     #[test]
@@ -248,10 +359,10 @@ mod tests {
         let dir = root.path().join("late");
         let directory = Directory { settings: entry(&dir), owners: Owners::default() };
         let known = dir.join("known.db");
-        let mut newcomers = Newcomers::new(&[directory], [known.as_path()].into_iter());
+        let mut newcomers = DirectoryWatch::new(&[directory], true, [known.as_path()].into_iter(), &[]);
         let mut look = || {
-            let found = newcomers.look();
-            found.into_iter().map(|one| one.path.file_name().into_string().unwrap()).collect::<Vec<_>>()
+            let found = newcomers.poll();
+            found.databases.into_iter().map(|one| one.path.file_name().into_string().unwrap()).collect::<Vec<_>>()
         };
         assert_eq!(look(), [""; 0], "there is no directory");
         fs::create_dir(&dir).unwrap();

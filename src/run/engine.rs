@@ -1,30 +1,35 @@
-//! The thread that restores and replicates. Owns the tokio runtime and every database's task. In: `Command`s. Out:
-//! `Report`s, each followed by a wake-up of the supervising thread. Never blocks the caller, never ends the process.
+//! The engine thread: restores and replicates. It owns the tokio runtime and the tasks of all databases.
 //!
-//! The supervising thread sends `Restore` first; after `Report::Restored(Ok(..))` it sends `Replicate` and starts the
-//! app. `Flush` may come any number of times. `Finish` is the last command.
+//! The main thread sends `Restore` first; after `Report::Restored(Ok(..))` it sends `Replicate` and starts the app. `Flush` may
+//! come any number of times. `Finish` is the last command. Each report wakes the main thread.
 
-use super::crew::Crew;
+use super::absent::AppKind;
+use super::database_set::DatabaseSet;
 use super::discover::Directory;
-use super::flush::{Occasion, flush_all};
+use super::flush::{FlushKind, flush_all};
 pub use super::messages::{Command, DatabaseSummary, Report, StartFailure, Wake};
-use super::prepare::{Database, Prepared, Wanted, prepare_all};
+use super::owners::Database;
+use super::prepare::{Prepared, RunContext, prepare_all};
+use super::reinstall::Reinstalls;
+use super::status_service::EngineRequests;
 use super::sync;
-use crate::observe::Board;
-use crate::observe::sync::SyncRequests;
-use crate::restore::RestoreSettings;
+use crate::model::threads;
+use crate::observe::StatusRegistry;
+use crate::restore::{FileAccess, RestoreSettings};
 use crate::store::Stores;
 use std::sync::{Arc, mpsc};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinSet;
 
-/// Disk work of all databases together; more would only queue at the disk.
+/// Threads for the disk work of all databases. More would only queue at the disk.
 const BLOCKING_THREADS: usize = 16;
-/// An idle process keeps no threads for work that may come.
+/// An idle process keeps no threads.
 const THREAD_LIFE: Duration = Duration::from_secs(5);
-/// Watched directories are looked at this often.
-const LOOK: Duration = Duration::from_millis(500);
+/// An unoptimised build needs about 2 MiB for the futures of an upload to S3. Only the pages that are used cost memory.
+const STACK: usize = 8 << 20;
+/// How often watched directories are polled.
+const DIRECTORY_INTERVAL: Duration = Duration::from_millis(500);
 
 pub struct Engine {
     commands: UnboundedSender<Command>,
@@ -38,26 +43,28 @@ impl Engine {
         restore: RestoreSettings,
         reports: mpsc::Sender<Report>,
         wake: Wake,
-        (board, syncs): (Arc<Board>, SyncRequests),
+        (registry, requests, socket): (Arc<StatusRegistry>, EngineRequests, Arc<str>),
     ) -> std::io::Result<Engine> {
         let (commands, inbox) = unbounded_channel();
         let reports = Reports { to: reports, wake };
         let (stores, touched) = (Arc::new(Stores::default()), Arc::default());
-        let wanted = Wanted { databases, directories, settings: restore, stores, touched, board };
+        let refused = Arc::default();
+        let context =
+            RunContext { databases, directories, settings: restore, stores, touched, registry, refused, socket };
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .max_blocking_threads(BLOCKING_THREADS)
             .thread_keep_alive(THREAD_LIFE)
             .build()?;
-        std::thread::Builder::new().name("engine".into()).spawn(move || {
-            runtime.block_on(serve(wanted, inbox, syncs, &reports));
-            // Disk or network work that hangs must not keep the thread.
+        std::thread::Builder::new().name("engine".into()).stack_size(STACK).spawn(move || {
+            runtime.block_on(serve(context, inbox, requests, &reports));
+            // Disk or network calls that hang must not keep the thread.
             runtime.shutdown_background();
         })?;
         Ok(Engine { commands })
     }
 
-    /// Queues a command. A dead engine thread is noticed by the end of its wake-up function.
+    /// Queues a command. The main thread notices the end of the engine thread by its `EndNotice`.
     pub fn send(&self, command: Command) {
         let _ = self.commands.send(command);
     }
@@ -75,44 +82,60 @@ impl Reports {
     }
 }
 
-async fn serve(wanted: Wanted, mut commands: UnboundedReceiver<Command>, mut asked: SyncRequests, reports: &Reports) {
+async fn serve(
+    context: RunContext,
+    mut commands: UnboundedReceiver<Command>,
+    mut requests: EngineRequests,
+    reports: &Reports,
+) {
     let (conflict, mut conflicts) = unbounded_channel();
     let mut preparing = JoinSet::new();
     let mut prepared: Vec<Prepared> = Vec::new();
-    let mut crew: Option<Crew> = None;
-    let mut look = tokio::time::interval(LOOK);
-    look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let (mut flushes, mut syncs) = (JoinSet::new(), JoinSet::new());
+    let mut database_set: Option<DatabaseSet> = None;
+    let mut directory_tick = tokio::time::interval(DIRECTORY_INTERVAL);
+    directory_tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let (mut flushes, mut syncs, mut reinstalls) = (JoinSet::new(), JoinSet::new(), Reinstalls::default());
     loop {
         tokio::select! {
             command = commands.recv() => match command {
                 None => return,
                 Some(Command::Restore) => {
-                    preparing.spawn(prepare_all(wanted.clone()));
+                    preparing.spawn(prepare_all(context.clone()));
                 }
                 Some(Command::Abandon) => {
                     preparing.shutdown().await;
-                    wanted.abandon().await;
+                    context.abandon().await;
                     reports.send(Report::Restored(Err(StartFailure::Abandoned)));
                 }
                 Some(Command::Replicate(_)) => {
-                    let (stores, prepared) = (Arc::clone(&wanted.stores), std::mem::take(&mut prepared));
-                    let board = Arc::clone(&wanted.board);
-                    crew = Some(Crew::start(prepared, &wanted.directories, stores, conflict.clone(), board));
+                    let (stores, prepared) = (Arc::clone(&context.stores), std::mem::take(&mut prepared));
+                    let app = if context.settings.access == FileAccess::Exclusive { AppKind::Managed } else { AppKind::External };
+                    let seen = (app, Arc::clone(&context.registry), Arc::clone(&context.socket));
+                    let known = (context.directories.as_slice(), context.refused());
+                    database_set = Some(DatabaseSet::start(prepared, known, stores, conflict.clone(), seen));
                 }
+                Some(Command::Reinstall { db, target, by }) => {
+                    reinstalls.begin(&context, database_set.as_mut(), db, (target, by));
+                }
+                Some(Command::AbandonReinstall) => reinstalls.give_up(),
                 Some(Command::Flush { by }) => {
-                    flushes.spawn(flush_all(crew.as_mut().map(Crew::all).unwrap_or_default(), by, Occasion::Stop));
+                    flushes.spawn(flush_all(database_set.as_mut().map(DatabaseSet::all).unwrap_or_default(), by, FlushKind::Stop));
                 }
                 Some(Command::Finish { by, .. } | Command::FinishUnproven { by }) => {
-                    flushes.spawn(flush_all(crew.as_mut().map(Crew::last).unwrap_or_default(), by, Occasion::Last));
+                    flushes.spawn(flush_all(database_set.as_mut().map(DatabaseSet::stop_watching).unwrap_or_default(), by, FlushKind::Last));
                 }
             },
-            Some(request) = asked.recv() => sync::begin(crew.as_mut(), request, &mut syncs),
-            _ = look.tick(), if crew.as_ref().is_some_and(Crew::expects) => {
-                crew.iter_mut().for_each(Crew::look);
+            Some(request) = requests.syncs.recv() => sync::begin(database_set.as_mut(), request, &mut syncs),
+            Some(request) = requests.restores.recv() => reinstalls.check(&context, database_set.as_ref(), request),
+            Some(next) = reinstalls.next() => reports.send(next.report(database_set.as_mut())),
+            _ = directory_tick.tick(), if database_set.as_ref().is_some_and(DatabaseSet::watches_directories) => {
+                database_set.iter_mut().for_each(DatabaseSet::poll_directories);
+            }
+            () = sleep_until(database_set.as_ref().and_then(DatabaseSet::absence_report_due)) => {
+                database_set.iter_mut().for_each(DatabaseSet::report_absent);
             }
             Some(done) = preparing.join_next() => {
-                let result = done.unwrap_or_else(|error| Err(StartFailure::Local(format!("internal error: {error}"))));
+                let result = done.unwrap_or_else(|error| Err(StartFailure::Local(threads::describe_task_failure(&error))));
                 reports.send(Report::Restored(result.map(|(ready, restored)| {
                     prepared = ready;
                     restored
@@ -120,12 +143,20 @@ async fn serve(wanted: Wanted, mut commands: UnboundedReceiver<Command>, mut ask
             }
             Some(done) = flushes.join_next() => match done {
                 Ok(done) if done.last => reports.send(Report::Finished(done.summaries)),
-                Ok(done) => reports.send(Report::Flushed(done.look())),
-                Err(error) => tracing::error!("internal error in a flush: {error}"),
+                Ok(done) => reports.send(Report::Flushed(done.check_in_use())),
+                Err(error) => tracing::error!("a flush ended early: {}", threads::describe_task_failure(&error)),
             },
             Some((database, detail)) = conflicts.recv() => {
                 reports.send(Report::Fenced { database: format!("{database}"), detail });
             }
         }
+    }
+}
+
+/// Waits until `due`, or for ever without it.
+async fn sleep_until(due: Option<Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due.into()).await,
+        None => std::future::pending().await,
     }
 }

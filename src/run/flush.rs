@@ -1,4 +1,4 @@
-//! Flushes of all databases, in parallel, by one deadline, and what they came to.
+//! Flushes all databases in parallel by one deadline, and summarises the results.
 
 use super::messages::DatabaseSummary;
 use crate::lifecycle::sidecar::Flushed;
@@ -8,45 +8,58 @@ use crate::sqlite::files;
 use std::path::Path;
 use tokio::task::JoinSet;
 
-/// A database while the app runs.
+/// What is configured, while the app runs.
 #[derive(Clone)]
-pub enum Running {
-    Task(DbPath, Handle),
-    /// It is not replicated, for this reason.
-    Not(DbPath, String),
+pub enum RunningDatabase {
+    Replicated(DbPath, Handle),
+    /// A database that is not replicated, and the reason.
+    NotReplicated(DbPath, String),
+    /// A directory with its pattern, which no database matches.
+    EmptyDirectory(DbPath),
 }
 
-/// For whom.
+impl RunningDatabase {
+    pub fn db(&self) -> &DbPath {
+        match self {
+            RunningDatabase::Replicated(db, _)
+            | RunningDatabase::NotReplicated(db, _)
+            | RunningDatabase::EmptyDirectory(db) => db,
+        }
+    }
+}
+
+/// Why a flush was requested.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Occasion {
-    /// Somebody asked for it while the app goes on.
+pub enum FlushKind {
+    /// A client asked for it; the app continues.
     Sync,
-    /// The app is about to be told to stop.
+    /// Before the stop signal to the app.
     Stop,
-    /// Nobody writes any more.
+    /// The last flush.
     Last,
 }
 
 /// Flushes everything; returns at `by` at the latest.
-pub async fn flush_all(running: Vec<Running>, by: Deadline, occasion: Occasion) -> Done {
+pub async fn flush_all(running: Vec<RunningDatabase>, by: Deadline, kind: FlushKind) -> FlushResult {
     let mut flushing = JoinSet::new();
     for (index, one) in running.into_iter().enumerate() {
         flushing.spawn(async move {
             let done = match one {
-                Running::Not(db, why) => (not_replicated(&db, why), true),
-                Running::Task(db, handle) => {
+                RunningDatabase::NotReplicated(db, why) => (not_replicated(&db, why), true),
+                RunningDatabase::EmptyDirectory(pattern) => (nothing_there(&pattern), false),
+                RunningDatabase::Replicated(db, handle) => {
                     let flushed = async {
-                        match occasion {
-                            Occasion::Sync => handle.sync().await,
-                            Occasion::Stop => handle.flush(false).await,
-                            Occasion::Last => handle.flush(true).await,
+                        match kind {
+                            FlushKind::Sync => handle.sync().await,
+                            FlushKind::Stop => handle.flush(false).await,
+                            FlushKind::Last => handle.flush(true).await,
                         }
                     };
                     let done = tokio::time::timeout_at(by.instant().into(), flushed).await;
                     let answer = done.ok().flatten();
                     let in_time = answer.is_some();
                     let status = answer.unwrap_or_else(|| handle.status());
-                    (summary(&db, &status, in_time), status.problem.is_some() || status.fenced.is_some())
+                    (summary(&db, &status, in_time), status.is_hindered())
                 }
             };
             (index, done)
@@ -55,24 +68,24 @@ pub async fn flush_all(running: Vec<Running>, by: Deadline, occasion: Occasion) 
     let mut done: Vec<_> = flushing.join_all().await;
     done.sort_by_key(|(index, _)| *index);
     let stuck = done.iter().any(|(_, (summary, hindered))| *hindered && !summary.complete);
-    Done {
-        last: occasion == Occasion::Last,
+    FlushResult {
+        last: kind == FlushKind::Last,
         stuck,
         summaries: done.into_iter().map(|(_, (summary, _))| summary).collect(),
     }
 }
 
-/// What a flush of everything came to.
-pub struct Done {
+/// The result of a flush of all databases.
+pub struct FlushResult {
     pub last: bool,
     stuck: bool,
     pub summaries: Vec<DatabaseSummary>,
 }
 
-impl Done {
-    /// Of all databases together. Looks who else has them open.
-    pub fn look(self) -> Flushed {
-        let Done { stuck, summaries, .. } = self;
+impl FlushResult {
+    /// The sum of all databases, and whether another process has one of them open.
+    pub fn check_in_use(self) -> Flushed {
+        let FlushResult { stuck, summaries, .. } = self;
         Flushed {
             complete: summaries.iter().all(|summary| summary.complete),
             stuck,
@@ -90,8 +103,15 @@ fn not_replicated(db: &DbPath, why: String) -> DatabaseSummary {
         captured: "none".into(),
         uploaded: "none".into(),
         missing: Some(format!("everything of this run: {why}")),
+        absent: false,
         bytes: 0,
     }
+}
+
+/// No database matches the pattern: nothing is lost, and nothing is replicated.
+fn nothing_there(pattern: &DbPath) -> DatabaseSummary {
+    let absent = Status { absent: true, ..Status::default() };
+    summary(pattern, &absent, true)
 }
 
 /// Pure.
@@ -101,8 +121,11 @@ fn summary(db: &DbPath, status: &Status, in_time: bool) -> DatabaseSummary {
         (Some(fenced), _) => Some(format!("everything after {}: {fenced}", position(status.uploaded.0))),
         (None, true) => None,
         (None, false) => {
-            let why = status.problem.as_deref().unwrap_or("the time was over");
-            Some(format!("everything after {}: {why}", position(status.uploaded.0)))
+            let why = status.replaced.as_deref().or(status.problem.as_deref()).unwrap_or("it was not uploaded in time");
+            Some(match &status.unrestorable {
+                Some(unrestorable) => format!("a snapshot, without which nothing can be restored: {unrestorable}"),
+                None => format!("everything after {}: {why}", position(status.uploaded.0)),
+            })
         }
     };
     DatabaseSummary {
@@ -112,6 +135,7 @@ fn summary(db: &DbPath, status: &Status, in_time: bool) -> DatabaseSummary {
         captured: position(status.captured.0.max(status.uploaded.0)),
         uploaded: position(status.uploaded.0),
         missing,
+        absent: status.never_existed(),
         bytes: status.bytes,
     }
 }
@@ -136,5 +160,9 @@ mod tests {
         let fenced = summary(&db, &fenced, true);
         assert!(!fenced.complete && fenced.fenced && !done.fenced);
         assert_eq!(summary(&db, &Status::default(), true).uploaded, "none");
+        let absent = summary(&db, &Status { absent: true, ..Status::default() }, true);
+        assert!(absent.absent && absent.complete, "the app may never create it: {absent:?}");
+        let removed = Status { absent: true, uploaded: Uploaded(Txid(7)), ..Status::default() };
+        assert!(!summary(&db, &removed, true).absent, "it existed, and everything of it is in the replica");
     }
 }

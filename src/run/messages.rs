@@ -1,26 +1,36 @@
-//! What the supervising thread and the engine say to each other.
+//! The messages between the main thread and the engine thread.
 
 use crate::lifecycle::sidecar::Flushed;
 use crate::model::proof::{Quiet, Restored};
-use crate::model::{Deadline, NotStarted};
+use crate::model::{DbPath, Deadline, NotStarted};
+use crate::observe::restore::{RestoreAnswer, RestoreRequest};
+use crate::replica::Target;
 
 #[derive(Debug)]
 pub enum Command {
     Restore,
-    /// Stop restoring, put everything back as it was; answered by `Restored(Err(Abandoned))`.
+    /// Undo the restore; answered by `Restored(Err(Abandoned))`.
     Abandon,
-    /// The app is about to run: replicate from now on. No report.
+    /// The app is about to start: replicate from now on. No report.
     Replicate(Restored),
+    /// Restore this database in place; the app's process tree has exited. Answered by `Reinstalled`.
+    Reinstall {
+        db: String,
+        target: Target,
+        by: Deadline,
+    },
+    /// Keep the file that was there before; answered by `Reinstalled`, too.
+    AbandonReinstall,
     /// Upload what is committed now; answered by `Flushed` when done or when `by` has passed.
     Flush {
         by: Deadline,
     },
-    /// The last flush: nobody can write any more. Answered by `Finished`.
+    /// The last flush: no process can write any more. Answered by `Finished`.
     Finish {
         quiet: Quiet,
         by: Deadline,
     },
-    /// Past the budget with writers still alive: upload what is captured, then report. Answered by `Finished`.
+    /// The last flush without the proof that no process writes. Answered by `Finished`.
     FinishUnproven {
         by: Deadline,
     },
@@ -29,13 +39,24 @@ pub enum Command {
 #[derive(Debug)]
 pub enum Report {
     Restored(Result<Restored, StartFailure>),
+    /// A client asks for a restore in place, and that state can be restored.
+    RestoreAsked(RestoreRequest),
+    /// The restore in place has ended. `Ok`: the app may be started again, with or without the requested state.
+    Reinstalled(Result<Reinstalled, StartFailure>),
     Flushed(Flushed),
     Finished(Vec<DatabaseSummary>),
-    /// Another writer holds this replica: replication of it has stopped for good.
+    /// Another writer has taken this replica over: its replication has stopped for good.
     Fenced {
         database: String,
         detail: String,
     },
+}
+
+/// The result of a restore in place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reinstalled {
+    pub db: DbPath,
+    pub answer: RestoreAnswer,
 }
 
 /// Why the app must not be started.
@@ -45,16 +66,16 @@ pub enum StartFailure {
     Damaged(String),
     /// Exit 69: the replica cannot be reached, or denies access.
     Unavailable(String),
-    /// Exit 66: what is there was to be replicated, and nothing is there.
+    /// Exit 66: none of the databases to upload exists.
     Nothing(String),
-    /// Exit 78: something local is in the way (unknown owner, directory missing, leftover files that contradict).
+    /// Exit 78: something local prevents it (unknown owner, missing directory, contradictory leftover files).
     Local(String),
-    /// A stop signal came first.
+    /// A stop signal came during the restore.
     Abandoned,
 }
 
 impl StartFailure {
-    /// For the lifecycle and the log; None when nothing is wrong.
+    /// For the lifecycle and the log; None after `Abandoned`.
     pub fn reason(self) -> Option<(NotStarted, String)> {
         Some(match self {
             StartFailure::Damaged(why) => (NotStarted::Damaged, why),
@@ -72,13 +93,15 @@ pub struct DatabaseSummary {
     pub database: String,
     /// Everything that was committed is in the replica.
     pub complete: bool,
-    /// Another writer has its replica.
+    /// Another writer has taken its replica over.
     pub fenced: bool,
     /// Last TXID captured from the WAL and last one in the replica, or "none".
     pub captured: String,
     pub uploaded: String,
-    /// What is missing, when something is: for the log and the operator.
+    /// What is missing in the replica, for the log.
     pub missing: Option<String>,
+    /// The database did not exist in this run: nothing of it was replicated.
+    pub absent: bool,
     /// Bytes uploaded during this run.
     pub bytes: u64,
 }

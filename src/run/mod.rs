@@ -1,64 +1,69 @@
-//! The program: turns the world into events for `lifecycle`, and its actions into calls.
+//! The life of `litevisor run`: events go to `lifecycle`, and the event loop performs the actions.
 //!
-//! This is the main thread, alone with signals, fork and wait. It sleeps until something happens, never in between,
-//! and never waits for the log, the disk or the store: those belong to the engine's thread.
+//! This is the main thread: it alone handles signals, forks and waits for children. It never waits for the log, the disk or
+//! the store, which the engine thread uses.
 
-mod crew;
+mod absent;
+mod app_exit;
+mod database_set;
 pub mod discover;
 pub mod engine;
+mod event_loop;
+mod event_sources;
 mod flush;
+pub mod locks;
 mod messages;
-pub mod ops;
 pub mod owners;
-mod post;
 pub mod prepare;
+mod readiness;
+mod reinstall;
 mod sidecar;
+pub mod status_service;
 mod summary;
 mod sync;
-mod world;
 
 use crate::config::Config;
+use crate::exit;
 use crate::lifecycle::{Rules, State, step};
 use crate::model::Signal;
 use crate::supervise::Claimed;
-use crate::{exit, lifecycle};
+use event_loop::EventLoop;
 use std::time::Instant;
 use summary::Phases;
-use world::World;
 
 pub use sidecar::replicate;
 
-/// From the restore to the last flush. Returns our exit status; the summary is logged.
+/// From the restore to the last flush. Logs the summary and returns the exit status.
 pub fn run(config: Config, claimed: Claimed) -> u8 {
-    let mut world = match World::open(config, claimed) {
-        Ok(world) => world,
+    let mut event_loop = match EventLoop::open(config, claimed) {
+        Ok(event_loop) => event_loop,
         Err(error) => {
             tracing::error!("{error}");
             return error.status();
         }
     };
-    let rules = world.rules().clone();
+    let rules = event_loop.rules().clone();
     let mut phases = Phases::begin(State::Restoring.name(), Instant::now());
     let mut state = State::Restoring;
     loop {
         if let State::Done(outcome) = state {
             let status = exit::code(outcome.ending, outcome.complete, outcome.fenced, &rules.success);
-            summary::log(status, &outcome, &phases, world.databases());
+            summary::log(status, &outcome, &phases, event_loop.databases());
             return status;
         }
-        let event = world.next(lifecycle::deadline(&state));
+        let event = event_loop.next(state.deadline());
         let now = Instant::now();
         let (next, actions) = step(&rules, state, event, now);
         for action in actions {
-            world.perform(action);
+            event_loop.perform(action);
         }
         phases.enter(next.name(), now);
-        world.board().enter(ops::phase(&next));
+        event_loop.registry().enter(status_service::phase(&next));
         state = next;
     }
 }
 
-/// What the lifecycle decides by.
+/// The settings that the lifecycle decides by.
 fn rules(config: &Config, stop_signal: Signal) -> Rules {
     let (shutdown, app) = (&config.shutdown, &config.app_rules);
     Rules {

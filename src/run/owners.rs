@@ -1,10 +1,19 @@
-//! Who is to own a restored file: names from the configuration, looked up in the image's /etc/passwd and /etc/group.
+//! The owner of a restored file: the configured names, looked up in /etc/passwd and /etc/group.
 
 use crate::config::DatabaseSettings;
 use crate::restore::{Owner, Owners};
-use crate::supervise::user::{self, UserError};
+use crate::rights::{self, Rights};
+use crate::supervise::user::{self, Identity, UserError};
+use std::path::Path;
 
-/// Which key names somebody who is not there.
+/// A configured database, with the owners looked up.
+#[derive(Clone, Debug)]
+pub struct Database {
+    pub settings: DatabaseSettings,
+    pub owners: Owners,
+}
+
+/// The key whose user is unknown.
 #[derive(Debug, thiserror::Error)]
 pub enum OwnersError {
     #[error("`owner` of database {database}: {source}")]
@@ -15,14 +24,23 @@ pub enum OwnersError {
 
 /// The app's user is as written: `name`, `uid` or `uid:gid`.
 pub fn owners(database: &DatabaseSettings, app_user: Option<&str>) -> Result<Owners, OwnersError> {
-    let look = |user: Option<&str>, mode| {
-        let found = user.map(user::lookup).transpose()?;
-        Ok(Owner { uid: found.as_ref().map(|found| found.uid), gid: found.map(|found| found.gid), mode })
+    owners_at(database.path.as_path(), database, app_user)
+}
+
+/// The same for all databases in the directory at `path`. From now on litevisor works there with these rights.
+pub fn owners_at(path: &Path, database: &DatabaseSettings, app_user: Option<&str>) -> Result<Owners, OwnersError> {
+    let look = |user: Option<&str>| user.map(user::lookup).transpose();
+    let owner = look(database.owner.as_deref())
+        .map_err(|source| OwnersError::Owner { database: database.path.to_string(), source })?;
+    let app = look(app_user).map_err(OwnersError::AppUser)?;
+    let ids = |found: &Option<Identity>, mode| Owner {
+        uid: found.as_ref().map(|found| found.uid),
+        gid: found.as_ref().map(|found| found.gid),
+        mode,
     };
-    let (owner, path) = (database.owner.as_deref(), &database.path);
-    Ok(Owners {
-        configured: look(owner, database.mode)
-            .map_err(|source| OwnersError::Owner { database: path.to_string(), source })?,
-        app: look(app_user, None).map_err(OwnersError::AppUser)?,
-    })
+    let owners = Owners { configured: ids(&owner, database.mode), app: ids(&app, None) };
+    if let Some(Identity { uid, gid, groups, .. }) = owner.or(app) {
+        rights::choose(path, Rights { uid, gid, groups });
+    }
+    Ok(owners)
 }

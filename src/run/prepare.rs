@@ -1,19 +1,24 @@
-//! Everything before the app may start: each database restored or kept, in parallel, and its WAL held. In: the
-//! configured databases. Out: what replication needs, or why the app must not be started.
+//! Prepares the databases for the start of the app: restores or keeps each one, in parallel, and holds its WAL. The result is
+//! what replication needs, or the reason why the app must not be started.
 
-use super::discover::{self, Directory, Found};
+use super::discover::{self, Directory, Discovered, Refused};
+use super::locks::lock_all;
 use super::messages::StartFailure;
+use super::owners::Database;
 use crate::config::DatabaseSettings;
-use crate::model::DbPath;
+use crate::local_state::lock;
 use crate::model::proof::Restored;
-use crate::observe::board::Restore;
+use crate::model::{DbPath, threads};
 use crate::observe::live::REDRAW;
-use crate::observe::{Board, Live};
+use crate::observe::status_registry::Restore;
+use crate::observe::{Live, StatusRegistry};
 use crate::replicate::{self, ReplicateSettings};
+use crate::restore::log_throttle::State;
 use crate::restore::{
-    self, OnRestoreFailure, Others, Outcome, Owners, Paces, Progress, RestoreError, RestoreErrorKind, RestoreSettings,
+    self, FileAccess, LogThrottle, OnRestoreFailure, Outcome, Paces, Progress, RestoreError, RestoreErrorKind,
+    RestoreSettings,
 };
-use crate::sqlite::ReadHold;
+use crate::sqlite::{ReadHold, Writers};
 use crate::store::{Store, StoreError, StoreErrorKind, Stores};
 use crate::supervise::descriptors::{self, DescriptorError};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,87 +26,128 @@ use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-/// A configured database, its owners looked up.
-#[derive(Clone, Debug)]
-pub struct Database {
-    pub settings: DatabaseSettings,
-    pub owners: Owners,
-}
-
-/// A database that the app may see.
+/// A database that is ready for the app.
 pub struct Prepared {
     pub db: DbPath,
     pub store: Arc<dyn Store>,
     pub settings: ReplicateSettings,
     pub hold: Option<ReadHold>,
-    /// Not if it was started on without its restore: it must never become the replica's head.
+    /// False if the app starts without the restore: the file must never become the replica's newest state.
     pub replicate: bool,
+    /// The database does not exist, and `create_missing` is off.
+    pub left_out: bool,
 }
 
-/// A restore that takes long says how far it is this often.
+/// How often the log shows the progress of a restore.
 const PROGRESS_EVERY: Duration = Duration::from_secs(3);
 
-/// Databases that are restored or looked through at once, and the requests of all of them together: what many at once would
-/// only add is memory and sockets.
+/// How often to check whether the replica has answered; the throttle decides whether that is logged.
+const ANSWER_EVERY: Duration = Duration::from_secs(1);
+
+/// What the databases of one start share: how far they are, and when the log speaks of a replica that is away.
+type Shown = (Live, Paces, Arc<LogThrottle>);
+
+/// Databases that are restored or inspected at once, and the requests of all of them together. More would only cost memory
+/// and sockets.
 const AT_ONCE: usize = 16;
 const REQUESTS: usize = 32;
-/// Descriptors of one database: two connections with the database and its WAL each, the WAL index, and our own two; one is
-/// left for what SQLite closes late. And those of everything else: requests, files being read, the log, the runtime; and
-/// those who ask for the status.
-const DESCRIPTORS: u64 = 8;
+/// Descriptors of one database: two connections with the database and its WAL each, the WAL index, two of litevisor's own, and
+/// the lock; one is spare for what SQLite closes late. `DESCRIPTORS_BESIDE` is for everything else: requests, files, the log, the
+/// runtime, and the connections of the status service.
+const DESCRIPTORS: u64 = 9;
 const DESCRIPTORS_BESIDE: u64 = 192 + 48;
 
-/// What is to be prepared.
+/// What the restore and the replication of one run share.
 #[derive(Clone)]
-pub struct Wanted {
+pub struct RunContext {
     pub databases: Vec<Database>,
     pub directories: Vec<Directory>,
     pub settings: RestoreSettings,
     pub stores: Arc<Stores>,
-    /// All databases that may have been touched, those of the directories included.
+    /// All databases that are locked and may have been changed, those of the directories included.
     pub touched: Arc<Mutex<Vec<Database>>>,
-    pub board: Arc<Board>,
+    pub registry: Arc<StatusRegistry>,
+    /// The status socket of this process, for the messages of other processes.
+    pub socket: Arc<str>,
+    /// Databases of the directories that cannot be replicated under their names.
+    pub refused: Arc<Mutex<Vec<Refused>>>,
 }
 
-impl Wanted {
+impl RunContext {
+    pub fn refused(&self) -> Vec<Refused> {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     fn touched(&self) -> Vec<Database> {
         self.touched.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Puts back what an unfinished restore had set aside, and drops what it had fetched.
+    /// Undoes unfinished restores: returns the files that were set aside, and removes what was fetched.
     pub async fn abandon(&self) {
-        let (databases, others) = (self.touched(), self.settings.others);
+        let (touched, access) = (self.touched(), self.settings.access);
         let put_back = tokio::task::spawn_blocking(move || {
-            for database in databases {
+            for database in &touched {
                 let db = &database.settings.path;
-                let Err(error) = restore::recover(db, others) else { continue };
+                let Err(error) = restore::recover(db, access) else { continue };
                 if db.aside().as_path().exists() {
-                    tracing::error!(%db, "the next start will put the previous file back: {error}");
+                    tracing::error!(%db, "the restore could not be undone; the next start returns the previous file: {error}");
                 } else if db.staged().exists() {
-                    tracing::warn!(%db, "what was fetched is left there until the next start: {error}");
+                    tracing::warn!(%db, "the staged files could not be removed; the next start removes them: {error}");
                 }
             }
+            touched.iter().for_each(|database| lock::release(&database.settings.path));
         });
         let _ = put_back.await;
     }
 
-    /// What is configured, and what is found in the directories.
-    async fn find(&self) -> Result<Vec<Found>, StartFailure> {
-        let configured = self.databases.iter().cloned().map(|database| Found { database, here: true });
-        let mut all: Vec<Found> = configured.collect();
+    /// Releases the locks of databases that were not changed.
+    async fn release(&self) {
+        let touched = self.touched();
+        let gone = move || touched.iter().for_each(|database| lock::release(&database.settings.path));
+        let _ = tokio::task::spawn_blocking(gone).await;
+    }
+
+    /// Locks the databases: from now on they may be changed.
+    async fn lock(&self, databases: &[Discovered]) -> Result<(), StartFailure> {
+        let paths = databases.iter().map(|found| found.database.settings.path.clone()).collect();
+        lock_all(paths, Arc::clone(&self.socket)).await?;
+        let locked = databases.iter().map(|found| found.database.clone());
+        self.touched.lock().unwrap_or_else(PoisonError::into_inner).extend(locked);
+        Ok(())
+    }
+
+    /// The configured databases and those of the directories, all of them locked.
+    async fn find(&self) -> Result<Vec<Discovered>, StartFailure> {
+        let configured = self.databases.iter().cloned().map(|database| Discovered { database, on_disk: true });
+        let (mut all, mut refused): (Vec<Discovered>, Vec<Refused>) = (configured.collect(), Vec::new());
+        room_for(all.len()).map_err(|error| too_few(all.len(), &error))?;
+        self.lock(&all).await?;
         for directory in &self.directories {
             let each = directory.settings.each();
             match discover::find(directory, &self.stores, &self.settings).await {
-                Ok(found) => all.extend(found),
+                Ok(discovery) => {
+                    all.extend(discovery.databases);
+                    refused.extend(discovery.refused);
+                }
                 Err(error) if each.on_restore_failure == OnRestoreFailure::Abort => return Err(unavailable(&error)),
                 Err(error) => {
-                    tracing::error!("starting with what is in {} alone: {error}", directory.settings.dir.display());
-                    all.extend(discover::here(directory));
+                    tracing::error!(
+                        "the replica cannot be listed: starting with the databases on the disk in {} alone: {error}",
+                        directory.settings.dir.display()
+                    );
+                    let discovery = discover::on_disk(directory);
+                    all.extend(discovery.databases);
+                    refused.extend(discovery.refused);
                 }
             }
         }
-        *self.touched.lock().unwrap_or_else(PoisonError::into_inner) =
-            all.iter().map(|found| found.database.clone()).collect();
+        for Refused { db, why } in &refused {
+            tracing::error!(%db, "NOT REPLICATED: {why}");
+            self.registry.not_replicated(db, why.clone());
+        }
+        *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = refused;
+        room_for(all.len()).map_err(|error| too_few(all.len(), &error))?;
+        self.lock(all.get(self.databases.len()..).unwrap_or_default()).await?;
         Ok(all)
     }
 }
@@ -111,30 +157,44 @@ pub fn room_for(databases: usize) -> Result<(), DescriptorError> {
     descriptors::room_for(DESCRIPTORS_BESIDE + DESCRIPTORS * databases as u64)
 }
 
-/// All of them, or the first reason against it.
-pub async fn prepare_all(wanted: Wanted) -> Result<(Vec<Prepared>, Restored), StartFailure> {
-    let found = wanted.find().await?;
+fn too_few(databases: usize, error: &DescriptorError) -> StartFailure {
+    StartFailure::Local(format!("for {databases} databases {error}"))
+}
+
+/// Prepares all databases, or returns the first failure.
+pub async fn prepare_all(context: RunContext) -> Result<(Vec<Prepared>, Restored), StartFailure> {
+    let found = match context.find().await {
+        Ok(found) => found,
+        Err(failure) => {
+            context.release().await;
+            return Err(failure);
+        }
+    };
     let count = found.len();
-    room_for(count).map_err(|error| StartFailure::Local(format!("for {count} databases {error}")))?;
-    let mut settings = wanted.settings.clone();
+    let mut settings = context.settings.clone();
     settings.parallelism = settings.parallelism.min((REQUESTS / count.clamp(1, AT_ONCE)).max(1));
     let (mut tasks, turns) = (JoinSet::new(), Arc::new(Semaphore::new(AT_ONCE)));
-    // Gone with the last of the tasks.
-    let shown = Arc::new((Live::start(), Paces::default()));
-    for (index, Found { database, here }) in found.into_iter().enumerate() {
-        let (settings, turns, stores) = (settings.clone(), Arc::clone(&turns), Arc::clone(&wanted.stores));
-        let (board, shown) = (Arc::clone(&wanted.board), Arc::clone(&shown));
+    // Dropped with the last task.
+    let shown = Arc::new((Live::start(), Paces::default(), Arc::default()));
+    for (index, Discovered { database, on_disk }) in found.into_iter().enumerate() {
+        let (settings, turns, stores) = (settings.clone(), Arc::clone(&turns), Arc::clone(&context.stores));
+        let (registry, shown) = (Arc::clone(&context.registry), Arc::clone(&shown));
         tasks.spawn(async move {
             let _turn = turns.acquire().await;
-            (index, here, prepare(database, &settings, &stores, &board, &shown).await)
+            (index, on_disk, prepare(database, &settings, &stores, &registry, &shown).await)
         });
     }
     let (mut prepared, mut outcomes) = (Vec::new(), Vec::new());
     while let Some(done) = tasks.join_next().await {
         match done {
-            // Something of a database's name in the bucket that is no replica.
-            Ok((_, false, Ok((one, Outcome::StartedEmpty)))) | Ok((_, _, Ok((one, Outcome::LeftAbsent)))) => {
-                wanted.board.forget(&one.db);
+            // The bucket has something of this name that is not a replica.
+            Ok((_, false, Ok((one, Outcome::StartedEmpty)))) => {
+                context.registry.forget(&one.db);
+                lock::release(&one.db);
+            }
+            Ok((index, _, Ok((one, Outcome::LeftAbsent)))) => {
+                lock::release(&one.db);
+                prepared.push((index, one));
             }
             Ok((index, _, Ok((one, outcome)))) => {
                 prepared.push((index, one));
@@ -142,14 +202,14 @@ pub async fn prepare_all(wanted: Wanted) -> Result<(Vec<Prepared>, Restored), St
             }
             Ok((_, _, Err(failure))) => {
                 tasks.shutdown().await;
-                wanted.abandon().await;
+                context.abandon().await;
                 return Err(failure);
             }
-            Err(error) => return Err(StartFailure::Local(format!("internal error: {error}"))),
+            Err(error) => return Err(StartFailure::Local(threads::describe_task_failure(&error))),
         }
     }
-    if outcomes.is_empty() && settings.others == Others::MayUseOnce {
-        return Err(StartFailure::Nothing("none of the databases is there".into()));
+    if outcomes.is_empty() && !settings.create_missing {
+        return Err(StartFailure::Nothing("none of the configured databases exists".into()));
     }
     prepared.sort_by_key(|(index, _)| *index);
     Ok((prepared.into_iter().map(|(_, one)| one).collect(), restore::all_prepared(&outcomes)))
@@ -159,24 +219,32 @@ async fn prepare(
     database: Database,
     settings: &RestoreSettings,
     stores: &Stores,
-    board: &Board,
-    shown: &(Live, Paces),
+    registry: &StatusRegistry,
+    shown: &Shown,
 ) -> Result<(Prepared, Outcome), StartFailure> {
     let DatabaseSettings { path: db, on_restore_failure, replicate, replica, .. } = database.settings;
     let store = stores.open(&replica).map_err(|error| unavailable(&error))?;
-    let (progress, begun) = (Arc::new(Progress::default()), Instant::now());
-    board.restoring(&db, store.url(), store.counts(), Arc::clone(&progress));
+    let (progress, begun) = (Arc::new(Progress::of_several(Arc::clone(&shown.2))), Instant::now());
+    registry.restoring(&db, store.url(), store.counts(), Arc::clone(&progress));
     let restoring = restore::prepare(&db, &*store, settings, &database.owners, on_restore_failure, &progress);
-    let outcome = spoken(&db, &progress, shown, restoring).await.map_err(failure)?;
-    board.restored(&db, told(&outcome, begun.elapsed()));
-    let replicated = !matches!(outcome, Outcome::Unrestored(_));
+    let outcome = with_progress(&db, &progress, shown, restoring).await.map_err(failure)?;
+    registry.restored(&db, restore_record(&outcome, begun.elapsed()));
+    let left_out = matches!(outcome, Outcome::LeftAbsent);
+    let replicated = !left_out && !matches!(outcome, Outcome::Unrestored(_));
     let held = db.clone();
-    let hold = tokio::task::spawn_blocking(move || replicated.then(|| replicate::hold(&held)).flatten());
-    let hold = hold.await.map_err(|error| StartFailure::Local(format!("internal error: {error}")))?;
-    Ok((Prepared { db, store, settings: replicate, hold, replicate: replicated }, outcome))
+    let writers = if settings.access == FileAccess::Exclusive { Writers::None } else { Writers::MayCome };
+    let hold = tokio::task::spawn_blocking(move || replicated.then(|| replicate::hold(&held, writers)).flatten());
+    let hold = hold.await.map_err(|error| StartFailure::Local(threads::describe_task_failure(&error)))?;
+    Ok((Prepared { db, store, settings: replicate, hold, replicate: replicated, left_out }, outcome))
 }
 
-fn told(outcome: &Outcome, took: Duration) -> Restore {
+/// Prepares one database again, after a restore in place.
+pub async fn prepare_again(database: Database, context: &RunContext) -> Result<Prepared, StartFailure> {
+    let shown = (Live::start(), Paces::default(), Arc::default());
+    prepare(database, &context.settings, &context.stores, &context.registry, &shown).await.map(|(prepared, _)| prepared)
+}
+
+fn restore_record(outcome: &Outcome, took: Duration) -> Restore {
     let (outcome, bytes) = match outcome {
         Outcome::KeptLocal { .. } => ("kept", 0),
         Outcome::Restored { bytes, .. } => ("restored", *bytes),
@@ -187,10 +255,10 @@ fn told(outcome: &Outcome, took: Duration) -> Restore {
     Restore { outcome, bytes, took }
 }
 
-async fn spoken<T>(
+async fn with_progress<T>(
     db: &DbPath,
     progress: &Progress,
-    (live, paces): &(Live, Paces),
+    (live, paces, throttle): &Shown,
     work: impl Future<Output = T>,
 ) -> T {
     let mut work = std::pin::pin!(work);
@@ -202,9 +270,11 @@ async fn spoken<T>(
                 return done;
             }
             () = tokio::time::sleep(every), if live.is_seen() => live.show(paces.set(place, progress.pace())),
-            () = tokio::time::sleep(every), if !live.is_seen() => {
+            () = tokio::time::sleep(if progress.total() == 0 { ANSWER_EVERY } else { every }), if !live.is_seen() => {
                 let pace = progress.pace();
-                tracing::info!(%db, bytes = pace.done, of = pace.total, "{}", pace.text());
+                if pace.total > 0 || throttle.due(State::Waiting) {
+                    tracing::info!(%db, bytes = pace.done, of = pace.total, "{}", pace.text());
+                }
             }
         }
     }

@@ -1,45 +1,45 @@
-//! The program without an app (`litevisor replicate`): performs `lifecycle::sidecar` at the same post as a run. As PID 1 it
-//! still reaps whoever is handed to it. Decides nothing.
+//! The life of `litevisor replicate`, which has no app: the event loop of `lifecycle::sidecar`. As PID 1 it reaps orphans, too.
 
 use super::engine::{Command, DatabaseSummary, Report, StartFailure};
-use super::ops;
-use super::post::{Heard, OpenError, Post};
+use super::event_sources::{EventSources, OpenError, SourceEvent};
+use super::status_service;
 use super::summary::{self, Phases};
 use crate::config::Checked;
 use crate::exit;
 use crate::lifecycle::Rules;
-use crate::lifecycle::sidecar::{Action, Event, State, Task, Told, deadline, step};
+use crate::lifecycle::sidecar::{Action, Event, Notice, State, Task, step};
 use crate::model::{Signal, SuccessCodes};
-use crate::restore::Others;
+use crate::restore::FileAccess;
 use crate::supervise::{Claimed, Meaning, reap};
 use std::collections::VecDeque;
 use std::time::Instant;
 
-/// A terminal that is closed, and Ctrl-\\: with no app to hear of them they ask us to stop, too.
-const STOP_TOO: [Signal; 2] = [Signal(1), Signal(3)];
+/// SIGHUP (the terminal was closed) and SIGQUIT (Ctrl-\\): without an app to forward them to, they stop litevisor.
+const ALSO_STOP: [Signal; 2] = [Signal(1), Signal(3)];
 
 struct Sidecar {
-    post: Post,
+    sources: EventSources,
     stop_signal: Signal,
     pending: VecDeque<Event>,
     databases: Vec<DatabaseSummary>,
 }
 
-/// From taking over what is there to the last flush. Returns our exit status; the summary is logged.
+/// From the restore to the last flush. Logs the summary and returns the exit status.
 pub fn replicate(checked: Checked, task: Task, claimed: Claimed) -> u8 {
     let Checked { mut config, app_user, .. } = checked;
-    config.restore.others = match task {
-        Task::Follow => Others::MayUse,
-        Task::Once => Others::MayUseOnce,
+    config.restore.access = FileAccess::Shared;
+    config.restore.create_missing = match task {
+        Task::Follow => true,
+        Task::Once => false,
     };
     let stop_signal = config.app.take().map_or(Signal::TERM, |app| app.stop_signal);
     let rules = super::rules(&config, stop_signal);
-    let opened = Post::open(config, app_user.as_deref(), claimed);
-    let post = match opened {
-        Ok(post) => post,
+    let opened = EventSources::open(config, app_user.as_deref(), claimed);
+    let sources = match opened {
+        Ok(sources) => sources,
         Err(error) => return refused(&error),
     };
-    let mut sidecar = Sidecar { post, stop_signal, pending: VecDeque::new(), databases: Vec::new() };
+    let mut sidecar = Sidecar { sources, stop_signal, pending: VecDeque::new(), databases: Vec::new() };
     sidecar.live(&rules, task)
 }
 
@@ -55,20 +55,23 @@ impl Sidecar {
         loop {
             if let State::Done(outcome) = state {
                 let status = exit::code(outcome.ending, outcome.complete, outcome.fenced, &SuccessCodes::default());
+                // A missing database is no success: otherwise a wrong path would never be noticed.
+                let left_out = task == Task::Once && self.databases.iter().any(|db| db.absent);
+                let status = if status == 0 && left_out { exit::NOTHING } else { status };
                 summary::log(status, &outcome, &phases, &self.databases);
                 return status;
             }
-            let event = self.next(deadline(&state));
+            let event = self.next(state.deadline());
             let now = Instant::now();
             let (next, actions) = step(rules, task, state, event, now);
             actions.into_iter().for_each(|action| self.perform(action));
             phases.enter(next.name(), now);
-            self.post.ops.board.enter(ops::phase_alone(&next));
+            self.sources.status.registry.enter(status_service::sidecar_phase(&next));
             state = next;
         }
     }
 
-    /// Sleeps until there is something to tell.
+    /// Waits for the next event.
     fn next(&mut self, deadline: Option<Instant>) -> Event {
         loop {
             if let Some(event) = self.pending.pop_front() {
@@ -77,33 +80,35 @@ impl Sidecar {
             if deadline.is_some_and(|at| at <= Instant::now()) {
                 return Event::Deadline;
             }
-            match self.post.hear(self.stop_signal) {
-                Some(heard) => self.heard(heard),
-                None => self.post.watch.wait(deadline),
+            match self.sources.poll(self.stop_signal) {
+                Some(event) => self.handle(event),
+                None => self.sources.watch.wait(deadline),
             }
         }
     }
 
-    fn heard(&mut self, heard: Heard) {
-        match heard {
-            Heard::Signal(Meaning::Stop(signal)) => self.pending.push_back(Event::Stop(signal)),
-            Heard::Signal(Meaning::Forward(signal)) if STOP_TOO.contains(&signal) => {
+    fn handle(&mut self, event: SourceEvent) {
+        match event {
+            SourceEvent::Signal(Meaning::Stop(signal)) => self.pending.push_back(Event::Stop(signal)),
+            SourceEvent::Signal(Meaning::Forward(signal)) if ALSO_STOP.contains(&signal) => {
                 self.pending.push_back(Event::Stop(signal));
             }
-            Heard::Signal(Meaning::Forward(signal)) => self.pending.push_back(Event::Other(signal)),
-            Heard::Signal(Meaning::Children) => {
+            SourceEvent::Signal(Meaning::Forward(signal)) => self.pending.push_back(Event::Other(signal)),
+            SourceEvent::Signal(Meaning::Children) => {
                 reap(None);
             }
-            Heard::Signal(Meaning::Own) => {}
-            Heard::Report(report) => self.told(report),
-            Heard::EngineLost => self.pending.push_back(Event::EngineLost),
+            SourceEvent::Signal(Meaning::Own) => {}
+            SourceEvent::Report(report) => self.handle_report(report),
+            SourceEvent::EngineLost => self.pending.push_back(Event::EngineLost),
         }
     }
 
-    fn told(&mut self, report: Report) {
+    fn handle_report(&mut self, report: Report) {
         match report {
             Report::Restored(Ok(proof)) => self.pending.push_back(Event::Prepared(proof)),
             Report::Restored(Err(failure)) => self.pending.push_back(not_prepared(failure)),
+            // The engine refuses restores in place: there is no app that it could stop.
+            Report::RestoreAsked(_) | Report::Reinstalled(_) => {}
             Report::Flushed(flushed) => self.pending.push_back(Event::Flushed(flushed)),
             Report::Finished(databases) => {
                 let complete = databases.iter().all(|db| db.complete);
@@ -126,23 +131,23 @@ impl Sidecar {
             Action::Abandon => self.send(Command::Abandon),
             Action::Replicate(proof) => self.send(Command::Replicate(proof)),
             Action::Flush { by } => self.send(Command::Flush { by }),
-            // The app is somebody else's: that nobody writes any more cannot be proven.
+            // litevisor does not start the app, so it cannot prove that no process writes.
             Action::Finish { by } => self.send(Command::FinishUnproven { by }),
-            Action::Say(Told::Stopping(signal)) => {
-                tracing::info!("{signal} received: flushing what is committed, until nobody has a database open");
+            Action::Log(Notice::Stopping(signal)) => {
+                tracing::info!("{signal} received: flushing until no other process has a database open");
             }
-            Action::Say(Told::StillInUse) => {
+            Action::Log(Notice::StillInUse) => {
                 tracing::warn!(
                     "another process still has a database open: what it writes from now on is not replicated"
                 );
             }
-            Action::Say(Told::Ignored(signal)) => tracing::info!("{signal} received; nothing to be done with it"),
+            Action::Log(Notice::Ignored(signal)) => tracing::info!("{signal} received and ignored"),
         }
     }
 
-    /// An engine that is gone answers nothing, so it is said again that it is.
+    /// If the engine has ended, `EngineLost` is the answer.
     fn send(&mut self, command: Command) {
-        if !self.post.send(command) {
+        if !self.sources.send(command) {
             self.pending.push_back(Event::EngineLost);
         }
     }

@@ -1,12 +1,16 @@
-//! The last log line: how the app ended, what of each database is in the replica, how long each phase took.
+//! The last log line: how the app ended, what of each database is in the replica, how long each phase took. `summary_message`
+//! (pure) decides what it says.
 
 use super::engine::DatabaseSummary;
 use crate::lifecycle::Outcome;
 use crate::model::{Ending, NotStarted};
-use std::fmt::Write;
+use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
-/// Time spent in each state, in the order of their first time: an app that is restarted for years adds no new ones.
+/// How many databases the message names; the field `databases` has them all.
+const NAMED: usize = 5;
+
+/// The time spent in each state, in the order of the first visit. An app that is restarted for years adds no new entries.
 pub(super) struct Phases {
     past: Vec<Phase>,
     current: &'static str,
@@ -43,42 +47,80 @@ impl Phases {
         }
     }
 
-    fn text(&self) -> String {
-        let mut text = String::new();
-        for Phase { name, span, times } in &self.past {
-            let separator = if text.is_empty() { "" } else { ", " };
-            let _ = write!(text, "{separator}{name} {}ms", span.as_millis());
-            if *times > 1 {
-                let _ = write!(text, " in {times} times");
+    /// As a list, in order.
+    fn value(&self) -> Value {
+        let one = |Phase { name, span, times }: &Phase| {
+            let ms = u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
+            match times {
+                1 => json!({ "phase": name, "ms": ms }),
+                times => json!({ "phase": name, "ms": ms, "times": times }),
             }
-        }
-        text
+        };
+        self.past.iter().map(one).collect()
     }
 }
 
 pub(super) fn log(status: u8, outcome: &Outcome, phases: &Phases, databases: &[DatabaseSummary]) {
-    let (app, databases, phases) = (ending(outcome.ending), databases_text(databases), phases.text());
-    let (flushed, fenced) = (outcome.complete, outcome.fenced);
-    if flushed && !fenced {
-        tracing::info!(status, app, flushed, databases, phases, "done");
+    let SummaryMessage { flushed, message, success } = summary_message(outcome, databases);
+    let (app, fenced) = (ending(outcome.ending), outcome.fenced.then_some(true));
+    let (databases, phases): (Value, Value) = (databases.iter().map(value).collect(), phases.value());
+    if success {
+        tracing::info!(status, app, flushed, json.databases = %databases, json.phases = %phases, "{message}");
     } else {
-        tracing::warn!(status, app, flushed, fenced, databases, phases, "done, with data missing from the replica");
+        tracing::warn!(status, app, flushed, fenced, json.databases = %databases, json.phases = %phases, "{message}");
     }
+}
+
+/// What the summary says about the data.
+#[derive(Debug, PartialEq, Eq)]
+struct SummaryMessage {
+    /// Whether the last flush was complete. None: there was nothing to flush.
+    flushed: Option<bool>,
+    message: String,
+    success: bool,
+}
+
+/// Pure.
+fn summary_message(outcome: &Outcome, databases: &[DatabaseSummary]) -> SummaryMessage {
+    let absent: Vec<&str> = databases.iter().filter(|db| db.absent).map(|db| db.database.as_str()).collect();
+    let flushed = match outcome.ending {
+        // Nothing was replicated, so nothing is missing.
+        Ending::NotStarted(_) | Ending::Stopped(_) if databases.is_empty() && outcome.complete => None,
+        _ if !databases.is_empty() && absent.len() == databases.len() && outcome.complete => None,
+        _ => Some(outcome.complete),
+    };
+    let message = match absent.as_slice() {
+        _ if !outcome.complete || outcome.fenced => "done, with data missing from the replica".to_owned(),
+        [] => "done".to_owned(),
+        absent if absent.len() == databases.len() => {
+            format!("done; NOTHING WAS REPLICATED: no database at {}", first_names(absent))
+        }
+        absent => format!("done; not replicated, because no database existed: {}", first_names(absent)),
+    };
+    let success = outcome.complete && !outcome.fenced && absent.is_empty();
+    SummaryMessage { flushed, message, success }
+}
+
+/// The first few.
+fn first_names(names: &[&str]) -> String {
+    let more = names.len().saturating_sub(NAMED);
+    let named = names.iter().take(NAMED).copied().collect::<Vec<_>>().join(", ");
+    if more > 0 { format!("{named} and {more} more") } else { named }
 }
 
 fn ending(ending: Ending) -> String {
     match ending {
         Ending::App(exit) => exit.to_string(),
         Ending::Stopped(signal) => format!("not started: {signal} came first"),
-        Ending::NoApp => "none: replication alone".to_string(),
+        Ending::NoApp => "none: replication only".to_string(),
         Ending::Unkillable => "could not be killed".to_string(),
         Ending::NotStarted(reason) => {
             let reason = match reason {
                 NotStarted::Damaged => "the replica is damaged",
                 NotStarted::Unavailable => "the replica is unavailable",
                 NotStarted::Nothing => "there is no database",
-                NotStarted::Local => "the configuration or this machine is in the way",
-                NotStarted::Taken => "another instance holds the replica",
+                NotStarted::Local => "an error in the configuration or on this machine",
+                NotStarted::Taken => "another instance has taken the replica over",
                 NotStarted::Internal => "internal error",
                 NotStarted::CannotExecute => "the command cannot be executed",
                 NotStarted::NotFound => "the command was not found",
@@ -88,22 +130,30 @@ fn ending(ending: Ending) -> String {
     }
 }
 
-fn databases_text(databases: &[DatabaseSummary]) -> String {
-    let one = |db: &DatabaseSummary| {
-        let state = match (&db.missing, db.complete) {
-            (Some(missing), _) => format!("INCOMPLETE: {missing}"),
-            (None, true) => "complete".to_string(),
-            (None, false) => "INCOMPLETE".to_string(),
-        };
-        let DatabaseSummary { database, captured, uploaded, bytes, .. } = db;
-        format!("{database}: captured {captured}, uploaded {uploaded} ({bytes} bytes), {state}")
+fn value(db: &DatabaseSummary) -> Value {
+    let DatabaseSummary { database, complete, captured, uploaded, missing, absent, bytes, .. } = db;
+    let state = match (absent, complete) {
+        (true, _) => "no database",
+        (false, true) => "complete",
+        (false, false) => "INCOMPLETE",
     };
-    databases.iter().map(one).collect::<Vec<_>>().join("; ")
+    let mut value = json!({ "database": database, "state": state });
+    let Some(object) = value.as_object_mut() else { return value };
+    if !absent {
+        object.insert("committed".into(), captured.as_str().into());
+        object.insert("uploaded".into(), uploaded.as_str().into());
+        object.insert("bytes".into(), (*bytes).into());
+    }
+    if let Some(missing) = missing {
+        object.insert("missing".into(), missing.as_str().into());
+    }
+    value
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::{AppExit, Signal};
 
     #[test]
     fn phases_are_told_in_order_and_once() {
@@ -113,29 +163,72 @@ mod tests {
         phases.enter("restore", at(5));
         phases.enter("run", at(12));
         phases.enter("stop", at(1012));
-        assert_eq!(phases.text(), "restore 12ms, run 1000ms");
+        assert_eq!(phases.value(), json!([{ "phase": "restore", "ms": 12 }, { "phase": "run", "ms": 1000 }]));
         phases.enter("run", at(1100));
         phases.enter("stop", at(1300));
         phases.enter("done", at(1301));
-        assert_eq!(phases.text(), "restore 12ms, run 1200ms in 2 times, stop 89ms in 2 times");
+        let expected = json!([
+            { "phase": "restore", "ms": 12 }, { "phase": "run", "ms": 1200, "times": 2 },
+            { "phase": "stop", "ms": 89, "times": 2 },
+        ]);
+        assert_eq!(phases.value(), expected);
     }
 
-    #[test]
-    fn what_is_missing_is_named() {
-        let db = |complete, missing: Option<&str>| DatabaseSummary {
+    fn summary(complete: bool, missing: Option<&str>, absent: bool) -> DatabaseSummary {
+        DatabaseSummary {
             database: "/a.db".into(),
             complete,
             fenced: false,
             captured: "0000000000000008".into(),
             uploaded: "0000000000000007".into(),
             missing: missing.map(String::from),
+            absent,
             bytes: 9,
-        };
-        let text = databases_text(&[db(true, None), db(false, Some("TXID 8"))]);
-        assert_eq!(
-            text,
-            "/a.db: captured 0000000000000008, uploaded 0000000000000007 (9 bytes), complete; \
-             /a.db: captured 0000000000000008, uploaded 0000000000000007 (9 bytes), INCOMPLETE: TXID 8"
-        );
+        }
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        for (db, expected) in [
+            (
+                summary(true, None, false),
+                json!({ "database": "/a.db", "state": "complete", "committed": "0000000000000008",
+                        "uploaded": "0000000000000007", "bytes": 9 }),
+            ),
+            (
+                summary(false, Some("TXID 8"), false),
+                json!({ "database": "/a.db", "state": "INCOMPLETE", "committed": "0000000000000008",
+                        "uploaded": "0000000000000007", "bytes": 9, "missing": "TXID 8" }),
+            ),
+            (summary(true, None, true), json!({ "database": "/a.db", "state": "no database" })),
+        ] {
+            assert_eq!(value(&db), expected);
+        }
+    }
+
+    #[test]
+    fn the_last_line_never_calls_nothing_a_success() {
+        let exited = Ending::App(AppExit::Code(0));
+        let (here, gone) = (|| summary(true, None, false), || summary(true, None, true));
+        let lost = || summary(false, Some("TXID 8"), false);
+        for (ending, complete, fenced, databases, flushed, message, success) in [
+            (exited, true, false, vec![here()], Some(true), "done", true),
+            (exited, true, false, vec![], Some(true), "done", true),
+            (exited, true, false, vec![gone()], None, "done; NOTHING WAS REPLICATED: no database at /a.db", false),
+            (exited, true, false, vec![gone(), here()], Some(true), "done; not replicated, because no database", false),
+            (exited, false, false, vec![gone(), lost()], Some(false), "done, with data missing", false),
+            (exited, true, true, vec![here()], Some(true), "done, with data missing", false),
+            (Ending::NotStarted(NotStarted::Unavailable), true, false, vec![], None, "done", true),
+            (Ending::NotStarted(NotStarted::NotFound), true, false, vec![here()], Some(true), "done", true),
+            (Ending::Stopped(Signal::TERM), true, false, vec![], None, "done", true),
+            (Ending::Unkillable, false, false, vec![lost()], Some(false), "done, with data missing", false),
+        ] {
+            let found = summary_message(&Outcome { ending, complete, fenced }, &databases);
+            assert_eq!((found.flushed, found.success), (flushed, success), "{ending:?} {databases:?}");
+            assert!(found.message.starts_with(message), "{}", found.message);
+        }
+        let many: Vec<String> = (0..9).map(|n| n.to_string()).collect();
+        let many: Vec<&str> = many.iter().map(String::as_str).collect();
+        assert_eq!(first_names(&many), "0, 1, 2, 3, 4 and 4 more");
     }
 }

@@ -10,6 +10,11 @@ pub enum SqliteError {
         "cannot {operation} database {subject}: it is on a read-only file system, where nothing can be written to it"
     )]
     ReadOnly { operation: &'static str, subject: String },
+    /// It is not in WAL mode, and was written to a moment ago.
+    #[error(
+        "database {subject} is just being written in a rollback journal mode: it is switched to WAL mode once that is over"
+    )]
+    Writing { subject: String },
     /// Another connection is in the way; it may be gone at the next try.
     #[error("cannot {operation} database {subject}: it is locked by another connection")]
     Busy { operation: &'static str, subject: String },

@@ -1,21 +1,28 @@
-//! The hold: a read transaction of ours that keeps every frame we have not captured in the WAL, without a table or a
-//! row in the user's database. Two connections take turns, so that there is never a moment without one.
+//! The hold: a read transaction of litevisor that keeps every frame in the WAL until it is captured, without a table or a row in
+//! the user's database. Two connections take turns, so that a hold is always in force.
 //!
-//! Why it works (SQLite, wal.c): a reader that began while frames were not yet copied into the database has a read mark
-//! n > 0; checkpoints copy at most up to n and nobody can restart the WAL. A reader that began when all were copied
-//! holds mark 0: the next writer restarts the WAL, but nothing of the new one is copied as long as mark 0 is held, so it
-//! only grows. Either way no frame behind the hold can be overwritten; only the step from one hold to the next matters,
-//! and it is safe when everything up to the first one's mark has been captured before the second one is taken.
+//! Why it works (SQLite, wal.c): a reader that began while frames were not yet copied into the database has a read mark n > 0;
+//! checkpoints copy at most up to n, and no writer can restart the WAL. A reader that began when all frames were copied holds mark 0:
+//! the next writer restarts the WAL, but as long as mark 0 is held no frame of the new WAL is copied, so it only grows. In both cases
+//! no frame behind the hold can be overwritten. Only the step from one hold to the next matters: it is safe if everything up to the
+//! first hold's mark has been captured before the second hold is taken.
 
-use super::connection::Link;
+use super::connection::{Link, with_patience};
 use super::error::SqliteError;
 use super::files::{self, FileId, read_full};
+use super::follow;
+use super::stamp::FileStamp;
+use super::wal_view::{self, WalView};
 use crate::model::{DB_MAGIC, DbPath, PageSize};
 use nix::sys::statvfs::{FsFlags, statvfs};
 use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant, SystemTime};
+
+/// Tries to take the write lock, and looks of each.
+const TRIES: usize = 20;
+const LOOKS_EACH: i32 = 50;
 
 /// How far a checkpoint got, in frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,13 +43,13 @@ pub enum Missing {
     Database,
     /// Its `-wal` was left. We leave it, too: the app may be writing to it again.
     DatabaseWithoutWal,
-    /// Its path is free. Whoever has it open, as we do, goes on with it.
+    /// The path names no file. Processes that have the file open, as litevisor has, continue to use it.
     Wal,
     /// Another one is written to in its place.
     WalForAnother,
     /// As with the `-wal`.
     Shm,
-    /// Whoever has the other one sees none of our locks.
+    /// Processes that have the other file open do not see litevisor's locks.
     ShmForAnother,
 }
 
@@ -62,6 +69,26 @@ impl std::fmt::Display for Missing {
     }
 }
 
+/// Who may be about to write to a database that is not in WAL mode yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Writers {
+    /// The app is not started, has ended, or is past its first start.
+    None,
+    /// An app that may not wait for any lock: none is taken before the file has been quiet.
+    MayCome,
+}
+
+/// A file in rollback mode that was not written to for this long is not just being made.
+const QUIET: Duration = Duration::from_secs(2);
+
+/// Whether no process has written to a database in rollback mode for a while.
+fn is_quiet(path: &DbPath, db: &File) -> bool {
+    let journal = std::fs::metadata(path.journal()).is_ok_and(|meta| meta.len() > 0);
+    let written = db.metadata().and_then(|meta| meta.modified());
+    let age = written.ok().and_then(|at| SystemTime::now().duration_since(at).ok());
+    !journal && age.is_some_and(|age| age >= QUIET)
+}
+
 pub struct ReadHold {
     path: DbPath,
     page_size: PageSize,
@@ -69,16 +96,18 @@ pub struct ReadHold {
     db: Arc<File>,
     wal_id: FileId,
     wal: Arc<File>,
-    /// The WAL's index, where everybody's locks are. Never opened by us.
+    /// The wal-index, which has the locks of all processes.
     shm_id: Option<FileId>,
+    index: Option<Arc<File>>,
     holder: Link,
     free: Link,
 }
 
 impl ReadHold {
     /// Opens the database, switches it to WAL mode if need be, and holds its WAL from now on.
-    pub fn take(path: &DbPath) -> Result<ReadHold, SqliteError> {
-        ReadHold::try_take(path).map_err(|error| match error {
+    /// Who may write to the database at this moment decides when it can be switched.
+    pub fn take(path: &DbPath, writers: Writers) -> Result<ReadHold, SqliteError> {
+        ReadHold::try_take(path, writers).map_err(|error| match error {
             SqliteError::Failed { operation, subject, .. } if read_only(path) => {
                 SqliteError::ReadOnly { operation, subject }
             }
@@ -86,16 +115,20 @@ impl ReadHold {
         })
     }
 
-    fn try_take(path: &DbPath) -> Result<ReadHold, SqliteError> {
+    fn try_take(path: &DbPath, writers: Writers) -> Result<ReadHold, SqliteError> {
         refuse_link(path)?;
         let (db_id, db) = files::keep(path.as_path()).map_err(|error| SqliteError::io("open", path, &error))?;
         let rollback_mode = read_header(path, &db)?.rollback_mode;
-        let holder = Link::open(path)?;
+        // Before the first statement: each takes a SHARED lock, which blocks a commit in rollback mode.
+        if rollback_mode && writers == Writers::MayCome && !is_quiet(path, &db) {
+            return Err(SqliteError::Writing { subject: path.to_string() });
+        }
+        let mut holder = Link::open(path)?;
         holder.make_wal()?;
         if rollback_mode {
             tracing::info!(
                 db = %path,
-                "switched to WAL mode, which replication needs; an app that switches it back is told `database is locked`"
+                "switched the database to WAL mode (journal_mode = wal), as replication requires"
             );
         }
         if db.metadata().is_ok_and(|meta| meta.nlink() > 1) {
@@ -116,8 +149,12 @@ impl ReadHold {
             detail: format!("{}: {error}", wal_path.display()),
         };
         let (wal_id, wal) = files::open_wal(&wal_path).map_err(gone)?;
-        let shm_id = files::identity(&shm_path).ok().flatten();
-        Ok(ReadHold { path: path.clone(), page_size, db_id, db, wal_id, wal, shm_id, holder, free })
+        let (shm_id, index) = match wal_view::keep(path) {
+            Some((id, index)) => (Some(id), Some(index)),
+            None => (files::identity(&shm_path).ok().flatten(), None),
+        };
+        follow::remember(path, &db, &wal, shm_id);
+        Ok(ReadHold { path: path.clone(), page_size, db_id, db, wal_id, wal, shm_id, index, holder, free })
     }
 
     pub fn page_size(&self) -> PageSize {
@@ -132,9 +169,10 @@ impl ReadHold {
         &self.wal
     }
 
-    /// Whether the paths still name the files that are held. They do not when somebody replaced or deleted them; which,
+    /// Whether the paths still name the files that are held. They do not if a process has replaced or deleted them; which,
     /// if so.
     pub fn missing(&self) -> Option<Missing> {
+        follow::follow_owner(&self.path);
         let there = |path: &std::path::Path| files::identity(path).ok().flatten();
         if there(self.path.as_path()) != Some(self.db_id) {
             let left = there(&self.path.wal()) == Some(self.wal_id) && self.wal_len().is_ok_and(|length| length > 0);
@@ -149,6 +187,18 @@ impl ReadHold {
         }
         let begun = std::fs::metadata(self.path.wal()).is_ok_and(|meta| meta.len() > 0);
         Some(if begun { Missing::WalForAnother } else { Missing::Wal })
+    }
+
+    /// What others may look at without the hold. None: there is no wal-index that we may read.
+    pub fn view(&self) -> Option<WalView> {
+        let index = Arc::clone(self.index.as_ref()?);
+        let (path, page_size) = (self.path.clone(), self.page_size);
+        Some(WalView { path, page_size, db: Arc::clone(&self.db), wal: Arc::clone(&self.wal), index })
+    }
+
+    /// Whether the kernel shows that the hold is in force. False: it is not, or that is not known.
+    pub fn in_force(&self) -> bool {
+        self.view().is_some_and(|view| view.held_by_us())
     }
 
     /// Bytes of the WAL file.
@@ -170,14 +220,44 @@ impl ReadHold {
         Ok(u32::try_from(meta.len() / u64::from(self.page_size.get())).unwrap_or(u32::MAX))
     }
 
+    /// An error, if the wal-index was truncated. SQLite maps it into memory: each use would end this process with SIGBUS. A new
+    /// connection makes it whole again. To be asked before each step that lets SQLite read it.
+    fn prove_index(&self) -> Result<(), SqliteError> {
+        let whole = |index: &Arc<File>| index.metadata().is_ok_and(|meta| meta.len() >= wal_view::REGION_BYTES);
+        if self.index.as_ref().is_none_or(whole) {
+            return Ok(());
+        }
+        let detail = "its -shm file was truncated while it was in use".to_owned();
+        Err(SqliteError::HoldLost { subject: self.path.to_string(), detail })
+    }
+
     /// How many frames of the WAL are in the database file. Copies none.
     pub fn copied_frames(&self) -> Result<i64, SqliteError> {
-        self.free.checkpoint("NOOP").map(|(_, copied)| copied)
+        self.prove_index()?;
+        self.free.copied_frames()
+    }
+
+    /// How the database file looks now.
+    pub fn stamp(&self) -> Result<FileStamp, SqliteError> {
+        FileStamp::of(&self.db).map_err(|error| SqliteError::io("look at", &self.path, &error))
+    }
+
+    /// What is wrong with the structure of the database, as a new connection sees it. Reads all of it.
+    pub fn structure_problem(&self) -> Result<Option<String>, SqliteError> {
+        self.prove_index()?;
+        match self.free.begin_read() {
+            Err(SqliteError::Failed { detail, .. }) => return Ok(Some(detail)),
+            begun => begun?,
+        }
+        let problem = self.free.structure_problem();
+        self.free.end()?;
+        problem
     }
 
     /// Moves the hold to the present end. The caller has captured everything up to where the present hold began, or will
     /// compare the whole database.
     pub fn renew(&mut self) -> Result<(), SqliteError> {
+        self.prove_index()?;
         self.free.begin_read()?;
         self.holder.end()?;
         std::mem::swap(&mut self.holder, &mut self.free);
@@ -197,6 +277,7 @@ impl ReadHold {
         nothing_new: impl FnOnce(&ReadHold) -> Result<bool, E>,
     ) -> Result<bool, E> {
         meanwhile();
+        self.prove_index()?;
         self.free.begin_read()?;
         meanwhile();
         let quiet = nothing_new(self);
@@ -216,7 +297,7 @@ impl ReadHold {
     }
 
     /// The same under steady writing: the write lock keeps writers out for the moment in which `capture_rest` takes what
-    /// came since, that rest is copied, and the next hold is taken. False: somebody was in the way, or the rest is too
+    /// came since, that rest is copied, and the next hold is taken. False: another process held a lock, or the rest is too
     /// much; nothing has changed. The moment is two syncs long, of the rest in the WAL and in the database: the next writer
     /// may start the WAL over, so both must be on the disk before it may come.
     pub fn let_restart_locked<E: From<SqliteError>>(
@@ -224,9 +305,8 @@ impl ReadHold {
         capture_rest: impl FnOnce(&ReadHold) -> Result<bool, E>,
     ) -> Result<bool, E> {
         meanwhile();
-        match self.free.begin_write() {
-            Err(SqliteError::Busy { .. }) => return Ok(false),
-            other => other?,
+        if !self.lock_writers_out()? {
+            return Ok(false);
         }
         let begun = Instant::now();
         let done = self.restart_under_lock(capture_rest);
@@ -235,11 +315,39 @@ impl ReadHold {
         done
     }
 
+    /// Takes the write lock. False: another one has it for long, or runs a checkpoint that waits for this very hold.
+    fn lock_writers_out(&self) -> Result<bool, SqliteError> {
+        self.prove_index()?;
+        let view = self.view();
+        for _ in 0..TRIES {
+            match with_patience(LOOKS_EACH, || self.free.begin_write()) {
+                Err(SqliteError::Busy { .. }) => {}
+                other => return other.map(|()| true),
+            }
+            if view.as_ref().is_some_and(WalView::checkpointer_waits) {
+                return Ok(false);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Empties the WAL file, if all of it is copied and no process reads or writes at this moment. The caller has captured
+    /// everything and `let_restart` or `let_restart_locked` was the last step. Safe at any time: under a hold with mark 0 a
+    /// commit that came since is not copied, and under one with a mark the WAL is not restarted; either makes SQLite refuse.
+    pub fn truncate(&self) -> Result<bool, SqliteError> {
+        meanwhile();
+        self.prove_index()?;
+        match with_patience(0, || self.free.checkpoint("TRUNCATE")) {
+            Err(SqliteError::Busy { .. }) => Ok(false),
+            done => done.map(|_| true),
+        }
+    }
+
     fn restart_under_lock<E: From<SqliteError>>(
         &mut self,
         capture_rest: impl FnOnce(&ReadHold) -> Result<bool, E>,
     ) -> Result<bool, E> {
-        let captured = capture_rest(self);
+        let captured = capture_rest(self).and_then(|captured| Ok(self.prove_index().map(|()| captured)?));
         if !matches!(captured, Ok(true)) {
             self.free.end()?;
             return captured;
@@ -259,6 +367,7 @@ impl ReadHold {
 
     /// Copies what the hold allows into the database file, with the free connection.
     fn backfill(&self) -> Result<Backfill, SqliteError> {
+        self.prove_index()?;
         let (wal_frames, copied_frames) = self.free.checkpoint("PASSIVE")?;
         Ok(Backfill { wal_frames, copied_frames })
     }
@@ -268,7 +377,7 @@ impl ReadHold {
     }
 }
 
-/// Tests let others act between two of our steps.
+/// Tests let other connections act between two steps.
 #[cfg(not(test))]
 fn meanwhile() {}
 

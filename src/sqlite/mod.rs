@@ -1,12 +1,21 @@
-//! SQLite itself: the only user of rusqlite. Owns: our connections, the hold on the WAL, checkpoints, and the rule about
-//! descriptors (`files`). Out: pages, WAL bytes, checkpoint results. Never: writes a row or a table into a user's
-//! database, or decides when to checkpoint.
+//! The only user of rusqlite: litevisor's connections, the hold on the WAL, checkpoints, and the rule about descriptors (`files`).
+//! It writes no row and no table to a user's database, and does not decide when to checkpoint.
 
 mod connection;
 pub mod error;
+pub mod exclusive;
 pub mod files;
+mod follow;
 pub mod hold;
 pub mod integrity;
+mod stamp;
+pub mod users;
+pub mod wal_standing;
+pub mod wal_view;
 
 pub use error::SqliteError;
-pub use hold::{Backfill, Missing, ReadHold, check};
+pub use follow::follow_owner;
+pub use hold::{Missing, ReadHold, Writers, check};
+pub use stamp::FileStamp;
+pub use wal_standing::{WalPlace, WalStanding, wal_standing};
+pub use wal_view::{Room, WalView};

@@ -1,4 +1,4 @@
-//! An error and what caused it: looked through by type, and told in one line. Pure.
+//! An error and its causes: searched by type, and printed in one line. Pure.
 
 use std::error::Error;
 

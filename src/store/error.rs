@@ -1,6 +1,7 @@
-//! The error of this boundary: what was tried, on what, and the kind that callers branch on.
+//! The error of a store: operation, subject, and the kind that callers branch on.
 
 use std::fmt;
+use std::time::Duration;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StoreErrorKind {
@@ -17,7 +18,7 @@ pub enum StoreErrorKind {
 }
 
 impl StoreErrorKind {
-    /// Whether the same request may succeed later without anybody changing anything.
+    /// Whether the same request may succeed later although nothing is changed.
     pub fn may_heal(self) -> bool {
         matches!(self, StoreErrorKind::Unreachable | StoreErrorKind::TimedOut)
     }
@@ -32,6 +33,8 @@ pub struct StoreError {
     pub subject: String,
     /// What the other side said, and what the user can do where that is known.
     pub detail: String,
+    /// The other side asked not to be asked again before (`Retry-After`).
+    pub retry_after: Option<Duration>,
 }
 
 impl StoreError {
@@ -41,10 +44,14 @@ impl StoreError {
         subject: impl Into<String>,
         detail: impl Into<String>,
     ) -> StoreError {
-        StoreError { kind, operation, subject: subject.into(), detail: detail.into() }
+        StoreError { kind, operation, subject: subject.into(), detail: detail.into(), retry_after: None }
     }
 
-    /// Whether the same request may succeed later without anybody changing anything.
+    pub fn with_retry_after(self, retry_after: Option<Duration>) -> StoreError {
+        StoreError { retry_after, ..self }
+    }
+
+    /// Whether the same request may succeed later although nothing is changed.
     pub fn may_heal(&self) -> bool {
         self.kind.may_heal()
     }

@@ -1,5 +1,4 @@
-//! A test tool: a store that misbehaves on demand around a real one. In: rules, made by the test. Out: what the real store
-//! says, or the fault. Never: used outside tests.
+//! A store for tests that misbehaves on demand around a real one.
 
 use super::{Body, Object, Put, Store, StoreError, StoreErrorKind, StoreFuture, layout::Layout};
 use crate::model::Deadline;
@@ -22,13 +21,13 @@ pub enum Call {
 pub enum Fault {
     /// The real store is not asked.
     Fail(StoreErrorKind),
-    /// The real store is asked after this long (or never, when the deadline comes first).
+    /// The real store gets the call after this long (or never, if the deadline comes first).
     Delay(Duration),
     /// Silence until the deadline; the real store is not asked.
     Hang,
-    /// The real store does it, but the caller hears of a broken connection.
+    /// The real store carries it out, but the caller gets a broken connection.
     LoseReply,
-    /// The caller hears of a broken connection, and the real store does it when `deliver` is called: a request that was
+    /// The caller gets a broken connection, and the real store carries it out when `deliver` is called: a request that was
     /// given up is carried out after all. Only a whole new object is; any other call is as with `Fail`.
     Late,
     /// The caller dies here: `killed` returns, and the call never does. `after`: the real store has done it.
@@ -151,7 +150,7 @@ impl Faulty {
             Some(Fault::Late) => error(StoreErrorKind::Unreachable),
             Some(Fault::Kill { after }) => {
                 if after {
-                    // How it went nobody hears.
+                    // The caller is dead: the result is lost.
                     let _ = real.await;
                 }
                 self.killed.notify_one();
@@ -205,12 +204,12 @@ impl Store for Faulty {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::{Scheme, StoreSettings, file::FileStore};
+    use crate::store::{Scheme, StoreSettings, open};
 
     fn store(root: &std::path::Path) -> Faulty {
         let path = root.to_str().unwrap().to_owned();
         let settings = StoreSettings::new(Scheme::File, format!("file://{path}"), String::new(), path);
-        Faulty::new(Arc::new(FileStore::new(&settings)))
+        Faulty::new(open(&settings).unwrap())
     }
 
     fn soon() -> Deadline {

@@ -1,4 +1,5 @@
-//! Which keys are ours to use: pure. A key never leaves the replica's root and never looks like a temporary file.
+//! Which keys are valid, and the names of temporary files: pure. A key never leaves the replica's root and never looks like a
+//! temporary file.
 
 /// Suffix of files that are not published yet. No reader takes them for part of the replica.
 pub(super) const TEMP_SUFFIX: &str = ".tmp";
@@ -22,7 +23,7 @@ pub(super) fn is_own_temporary(name: &str) -> bool {
 
 /// A key that may name an object: relative, no empty or dotted component, no temporary name.
 pub(super) fn is_object(key: &str) -> bool {
-    !key.ends_with(TEMP_SUFFIX) && !key.contains('\0') && key.split('/').all(is_component)
+    !key.ends_with(TEMP_SUFFIX) && key.split('/').all(is_component)
 }
 
 /// A prefix that may be listed: "", or components with a last one that may be incomplete or empty.
@@ -31,8 +32,8 @@ pub(super) fn is_prefix(prefix: &str) -> bool {
     !prefix.contains('\0') && !prefix.starts_with('/') && (parents.is_empty() || parents.split('/').all(is_component))
 }
 
-fn is_component(part: &str) -> bool {
-    !part.is_empty() && part != "." && part != ".."
+pub(super) fn is_component(part: &str) -> bool {
+    !part.is_empty() && part != "." && part != ".." && !part.contains(['/', '\0'])
 }
 
 #[cfg(test)]

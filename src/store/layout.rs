@@ -50,9 +50,50 @@ impl Layout {
     }
 }
 
+/// What stands under a name of a replica in a directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EntryKind {
+    Directory,
+    File,
+}
+
+/// What must stand under this key, relative to the root of a replica in a directory, if anything does: `ltx` and its levels,
+/// `generations` of the older format, and their files. None: not part of a replica. If something else stands there, the
+/// replica cannot be read; it is not empty.
+pub fn expected_kind(key: &str) -> Option<EntryKind> {
+    let parts: Vec<&str> = key.split('/').collect();
+    match parts.as_slice() {
+        ["ltx" | "generations"] | ["generations", _] | ["generations", _, "snapshots" | "wal"] => {
+            Some(EntryKind::Directory)
+        }
+        ["ltx", level] => level.bytes().all(|byte| byte.is_ascii_digit()).then_some(EntryKind::Directory),
+        ["generations", _, "snapshots" | "wal", name] => name.ends_with(".lz4").then_some(EntryKind::File),
+        _ => Layout::Directory.parse(key).map(|_| EntryKind::File),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_belongs_to_a_replica_in_a_directory_is_known() {
+        for (key, expected) in [
+            ("ltx", Some(EntryKind::Directory)),
+            ("ltx/0", Some(EntryKind::Directory)),
+            ("ltx/9", Some(EntryKind::Directory)),
+            ("generations/21a5e296c131c7c0/wal", Some(EntryKind::Directory)),
+            ("generations/21a5e296c131c7c0/wal/00000001_000060b0.wal.lz4", Some(EntryKind::File)),
+            ("ltx/0/0000000000000001-0000000000000001.ltx", Some(EntryKind::File)),
+            ("ltx/0/0000000000000001-0000000000000001.ltx.tmp", None),
+            ("ltx/0/notes", None),
+            ("ltx/README", None),
+            ("backup.ltx", None),
+            ("", None),
+        ] {
+            assert_eq!(expected_kind(key), expected, "{key}");
+        }
+    }
 
     #[test]
     fn keys_round_trip_in_both_layouts() {

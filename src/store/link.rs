@@ -1,7 +1,7 @@
-//! The way to one service: its client, built once at the first request, and how many requests may be on it at once.
-//! Stores with the same settings but for their place in it share one. Never: sends a request itself.
+//! What the stores of one service share: its client, built at the first request, and the number of requests at once. Stores
+//! share a link if their settings differ in bucket, path and how transfers are cut alone.
 
-use super::{S3Settings, StoreSettings};
+use super::{S3Settings, StoreClock, StoreSettings};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{OnceCell, Semaphore};
 
@@ -10,11 +10,11 @@ const REQUESTS: usize = 64;
 
 pub(super) struct Link<C> {
     pub settings: StoreSettings,
-    pub client: OnceCell<C>,
+    client: OnceCell<Arc<C>>,
+    pub clock: Arc<StoreClock>,
     requests: Semaphore,
 }
 
-/// Those that are in use.
 pub(super) struct Links<C>(Mutex<Vec<Arc<Link<C>>>>);
 
 impl<C> Default for Links<C> {
@@ -25,28 +25,44 @@ impl<C> Default for Links<C> {
 
 impl<C> Links<C> {
     pub(super) fn to(&self, settings: &StoreSettings) -> Arc<Link<C>> {
-        let settings = without_place(settings);
+        let settings = of_service(settings);
         let mut links = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(link) = links.iter().find(|link| link.settings == settings) {
             return Arc::clone(link);
         }
-        let link = Arc::new(Link { settings, client: OnceCell::new(), requests: Semaphore::const_new(REQUESTS) });
+        let link = Arc::new(Link {
+            settings,
+            client: OnceCell::new(),
+            clock: Arc::default(),
+            requests: Semaphore::const_new(REQUESTS),
+        });
         links.push(Arc::clone(&link));
         link
     }
 }
 
 impl<C> Link<C> {
-    /// Works when its turn has come; first come, first served.
-    pub(super) async fn in_turn<T>(&self, work: impl Future<Output = T>) -> T {
-        // Nobody closes the semaphore, so there is always a permit.
-        let _turn = self.requests.acquire().await;
-        work.await
+    /// Builds the client if there is none yet.
+    pub(super) async fn client<E>(&self, build: impl AsyncFnOnce() -> Result<C, E>) -> Result<&Arc<C>, E> {
+        self.client.get_or_try_init(|| async { build().await.map(Arc::new) }).await
+    }
+
+    /// The client, if a request has built it.
+    pub(super) fn built_client(&self) -> Option<&Arc<C>> {
+        self.client.get()
+    }
+
+    /// Runs `request` when fewer than `REQUESTS` are running; first come, first served. `request` must not call this again:
+    /// requests that hold a permit and wait for another one could wait for each other.
+    pub(super) async fn with_permit<T>(&self, request: impl Future<Output = T>) -> T {
+        // The semaphore is never closed, so there is always a permit.
+        let _permit = self.requests.acquire().await;
+        request.await
     }
 }
 
-/// What makes no difference to the client: where in the service, and how transfers are cut.
-fn without_place(settings: &StoreSettings) -> StoreSettings {
+/// The settings without those that make no difference to the client.
+fn of_service(settings: &StoreSettings) -> StoreSettings {
     StoreSettings {
         url: String::new(),
         bucket: String::new(),

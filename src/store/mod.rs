@@ -1,16 +1,20 @@
-//! Object storage behind one trait. Owns: requests, their deadlines, the providers' errors. In: keys relative to the
-//! replica's root, bytes. Out: bytes, listings, or a `StoreError` that says operation and subject. Never: decides what
-//! is written, repeats a whole call on its own (callers do, through `retry`), or knows what LTX is (only `layout` knows
-//! the names of the files).
+//! Object storage behind one trait: a directory, S3, Google Cloud Storage, Azure, SFTP. `bucket` does what all services need;
+//! each dialect knows how its service is asked. Calls are not repeated here: callers do that, through `retry`. Only `layout`
+//! knows the names of LTX files.
 
 #[cfg(feature = "azure")]
 mod abs;
+mod bucket;
 #[cfg(feature = "tls")]
 mod certs;
 #[cfg(feature = "tls")]
 mod chain;
-mod counted;
+mod clock;
+mod counts;
+mod download;
 pub mod error;
+mod failure;
+#[cfg(test)]
 pub mod faulty;
 mod file;
 #[cfg(feature = "gcs")]
@@ -20,10 +24,9 @@ mod http;
 mod key;
 pub mod layout;
 mod limit;
-#[cfg(any(feature = "tls", feature = "sftp"))]
 mod link;
 mod open;
-#[cfg(any(feature = "tls", feature = "sftp"))]
+mod paging;
 mod parts;
 pub mod retry;
 #[cfg(feature = "s3")]
@@ -31,15 +34,18 @@ mod s3;
 pub mod settings;
 #[cfg(feature = "sftp")]
 mod sftp;
-#[cfg(feature = "tls")]
-mod stamp;
+#[cfg_attr(not(feature = "http"), expect(dead_code, reason = "replies of HTTP services"))]
+mod suspicion;
+#[cfg(feature = "http")]
+mod timestamp;
 
 use crate::model::Deadline;
 use bytes::Bytes;
-pub use counted::{CallResult, Counts, Operation};
+pub use clock::StoreClock;
+pub use counts::{CallResult, Counts, Operation};
 pub use error::{StoreError, StoreErrorKind};
 pub use open::{Stores, open};
-pub use settings::{AbsSettings, GsSettings, KeyFiles, S3Settings, Scheme, SftpSettings, StoreSettings};
+pub use settings::{AbsSettings, KeyFiles, S3Settings, Scheme, SftpSettings, StoreSettings};
 use std::future::Future;
 use std::ops::Range;
 use std::pin::Pin;
@@ -47,6 +53,9 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 
 const PRODUCER_GONE: &str = "the content ended early: whoever produced it failed; nothing was stored";
+
+/// Gets the pieces of an object's content, in order.
+pub type Take<'a> = &'a (dyn Fn(Bytes) + Send + Sync);
 
 pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
 
@@ -98,15 +107,20 @@ pub trait Store: Send + Sync {
     /// How LTX files are named under the root.
     fn layout(&self) -> layout::Layout;
 
-    /// What was asked of it so far, where that is counted.
+    /// The calls so far, by operation and result. None: they are not counted.
     fn counts(&self) -> Option<Arc<Counts>> {
+        None
+    }
+
+    /// The store's own time, if its answers contain it.
+    fn clock(&self) -> Option<Arc<StoreClock>> {
         None
     }
 
     /// Every object whose key begins with `prefix` (a `/`-separated path prefix, or "" for all), any order, all pages.
     fn list<'a>(&'a self, prefix: &'a str, by: Deadline) -> StoreFuture<'a, Vec<Object>>;
 
-    /// The objects behind the key `after` ("": all), in the order of their keys, as many as one request tells.
+    /// The objects behind the key `after` ("": all), in the order of their keys, as many as one request returns.
     fn list_page<'a>(&'a self, prefix: &'a str, after: &'a str, by: Deadline) -> StoreFuture<'a, Page> {
         Box::pin(async move {
             let mut objects = self.list(prefix, by).await?;
@@ -127,12 +141,12 @@ pub trait Store: Send + Sync {
     /// The object's bytes, or those of `range` (end exclusive, beyond the end is cut off; an empty one is `Invalid`).
     fn get<'a>(&'a self, key: &'a str, range: Option<Range<u64>>, by: Deadline) -> StoreFuture<'a, Bytes>;
 
-    /// The same, handed over piece by piece as it arrives: what came before a failure is kept by whoever takes it.
+    /// The same in pieces, as they arrive. `take` also gets the pieces that arrive before a failure.
     fn get_into<'a>(
         &'a self,
         key: &'a str,
         range: Option<Range<u64>>,
-        take: &'a (dyn Fn(Bytes) + Send + Sync),
+        take: Take<'a>,
         by: Deadline,
     ) -> StoreFuture<'a, ()> {
         Box::pin(async move { self.get(key, range, by).await.map(take) })

@@ -1,9 +1,12 @@
-//! Cuts content into parts: of one size, or what a range wants. In: a `Body`. Out: parts in order, all full but the last. Never: holds more than the
-//! part being filled and what the producer's last piece left over.
+//! Cuts the content of a new object into parts of one size, and sends parts a few at a time. Holds the parts that are being
+//! sent, the part that is being filled, and what the producer's last piece left over.
 
+#[cfg(feature = "http")]
+use super::failure::Failure;
 use crate::store::{Body, Chunk, PRODUCER_GONE};
 use bytes::{Bytes, BytesMut};
-use std::ops::Range;
+#[cfg(feature = "http")]
+use futures_util::stream::{FuturesUnordered, TryStreamExt};
 use tokio::sync::mpsc;
 
 pub(super) struct Parts {
@@ -22,7 +25,7 @@ impl Parts {
         }
     }
 
-    /// Nothing is left. Known right after the last part, so that small content never becomes a multipart upload.
+    /// Nothing is left. This is known right after the last part, so that small content never becomes a multipart upload.
     pub(super) fn is_done(&self) -> bool {
         self.rest.is_empty() && self.more.is_none()
     }
@@ -34,7 +37,7 @@ impl Parts {
         }
         if self.more.is_none() || self.rest.len() >= self.size {
             let part = self.rest.split_to(self.size.min(self.rest.len()));
-            self.look_ahead().await?;
+            self.peek().await?;
             return Ok(Some(part));
         }
         let mut part = BytesMut::with_capacity(self.size);
@@ -46,12 +49,12 @@ impl Parts {
             }
             self.receive().await?;
         }
-        self.look_ahead().await?;
+        self.peek().await?;
         Ok((!part.is_empty()).then(|| part.freeze()))
     }
 
-    /// Reads on until there is more content or its end: only then is it known whether the part just cut is the last.
-    async fn look_ahead(&mut self) -> Result<(), &'static str> {
+    /// Reads on until there is more content or its end, so that `is_done` knows whether the last part was cut.
+    async fn peek(&mut self) -> Result<(), &'static str> {
         while self.rest.is_empty() && self.more.is_some() {
             self.receive().await?;
         }
@@ -70,10 +73,48 @@ impl Parts {
     }
 }
 
-/// The part of `piece`, which begins at `at` of the object, that is in `wanted`.
-pub(super) fn overlap(piece: &Bytes, at: u64, wanted: &Range<u64>) -> Bytes {
-    let clamp = |edge: u64| usize::try_from(edge.saturating_sub(at)).unwrap_or(usize::MAX).min(piece.len());
-    piece.slice(clamp(wanted.start)..clamp(wanted.end))
+/// Sends `first` and the rest, `at_once` parts at a time, and returns what `send` returned, in the order of the parts. The
+/// next part is cut only when there is room for it; the parts that are being sent go on meanwhile. `too_many`: the error
+/// when there are more than `most`.
+#[cfg(feature = "http")]
+pub(super) async fn send_all<T, Send>(
+    (first, mut rest): (Bytes, Parts),
+    at_once: usize,
+    (most, too_many): (usize, &str),
+    send: impl Fn(usize, Bytes) -> Send,
+) -> Result<Vec<T>, Failure>
+where
+    Send: Future<Output = Result<T, Failure>>,
+{
+    let send = |number: usize, body| {
+        let sent = send(number, body);
+        async move { Ok::<_, Failure>((number, sent.await?)) }
+    };
+    let (mut sending, mut sent) = (FuturesUnordered::new(), Vec::new());
+    let (mut part, mut count) = (Some(first).filter(|first| !first.is_empty()), 0);
+    while let Some(body) = part {
+        if count == most {
+            return Err(Failure::invalid(too_many));
+        }
+        if sending.len() >= at_once {
+            sent.extend(sending.try_next().await?);
+        }
+        sending.push(send(count, body));
+        count += 1;
+        let mut next = std::pin::pin!(rest.next());
+        part = loop {
+            tokio::select! {
+                biased;
+                done = sending.try_next(), if !sending.is_empty() => sent.extend(done?),
+                part = &mut next => break part.map_err(Failure::invalid)?,
+            }
+        };
+    }
+    while let Some(done) = sending.try_next().await? {
+        sent.push(done);
+    }
+    sent.sort_unstable_by_key(|(number, _)| *number);
+    Ok(sent.into_iter().map(|(_, result)| result).collect())
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What a replica's configuration says; filled in by `config`, used by the stores.
+//! The settings of a replica's store. `config` fills them in.
 
 use crate::model::Secret;
 use std::path::PathBuf;

@@ -1,10 +1,13 @@
-//! Between fork and exec, in the child. In: a `Plan`, complete before the fork. Out: the app's program, or a `Failure`
-//! in the pipe. Never allocates, locks, logs or returns: the parent has threads, and a lock that one of them held at
-//! the fork stays held here for ever. For the same reason ids are changed by the bare system calls: the C library's
-//! functions want to tell threads that are not here.
+//! The child between fork and exec: follows the `Plan`, which is complete before the fork, and becomes the app's program, or
+//! writes a `Failure` to the pipe.
+//!
+//! Nothing here allocates, locks, logs or returns: the parent has threads, and a lock that one of them held at the fork stays
+//! locked in the child for ever. For the same reason the bare system calls change the ids: the C library's functions would
+//! signal threads that do not exist here.
 
 use super::claim::Inherited;
-use super::command::Command;
+use super::command::{Command, NAMES_US};
+use super::program;
 use super::user::Identity;
 use nix::errno::Errno;
 use nix::libc::{self, c_char, c_int};
@@ -14,7 +17,7 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 const SHELL: &CStr = c"/bin/sh";
 
-/// Everything that the child needs, as the system calls take it.
+/// What the child needs, in the form that the system calls take.
 pub(super) struct Plan {
     command: Command,
     /// Null-terminated, into `command`.
@@ -26,18 +29,24 @@ pub(super) struct Plan {
     pub(super) working_dir: Option<CString>,
     pub(super) no_new_privs: bool,
     pub(super) take_terminal: bool,
+    /// Entered with the app's rights, if litevisor's are not enough (no CAP_DAC_OVERRIDE).
+    pub(super) directory: Option<CString>,
+    /// The soft limit of file locks by which the guard finds the app's processes.
+    pub(super) mark: Option<u64>,
     mask: SigSet,
     child_ignored: bool,
+    pipe_ignored: bool,
     files: Option<libc::rlimit>,
     core: Option<libc::rlimit>,
     parent: c_int,
     report: RawFd,
-    /// Place of LISTEN_PID in `env`, and room for the new entry.
-    listen_pid: Option<(usize, [u8; LISTEN_PID_SIZE])>,
+    /// Variables that name litevisor's PID: the index in `env`, and the new entry.
+    names_us: Vec<(usize, Entry)>,
 }
 
-/// `LISTEN_PID=`, ten digits, NUL.
-const LISTEN_PID_SIZE: usize = 22;
+/// A variable's name, `=`, ten digits, NUL.
+type Entry = [u8; ENTRY];
+const ENTRY: usize = 32;
 
 /// The step that failed; a number in the pipe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,10 +56,11 @@ pub(super) enum Step {
     Groups,
     Gid,
     Uid,
-    /// The old user could be regained.
+    /// The child could still return to the old user.
     Regained,
     NoNewPrivs,
     ParentDeath,
+    Directory,
     WorkingDir,
     Files,
     Mask,
@@ -61,7 +71,7 @@ pub(super) enum Step {
 pub(super) struct Failure {
     pub(super) step: Step,
     pub(super) errno: Errno,
-    /// Which of the command's candidates.
+    /// The index of the command's candidate.
     pub(super) candidate: u32,
 }
 
@@ -74,9 +84,9 @@ impl Plan {
         };
         let mut shell = vec![SHELL.as_ptr(), std::ptr::null()];
         shell.extend(pointers(command.argv.get(1..).unwrap_or_default()));
-        let listen_pid = command.listen_pid.map(|index| (index, [0; LISTEN_PID_SIZE]));
+        let names_us = command.names_us.iter().map(|index| (*index, [0; ENTRY])).collect();
         Plan {
-            listen_pid,
+            names_us,
             argv: terminated(pointers(&command.argv)),
             env: terminated(pointers(&command.env)),
             shell: terminated(shell),
@@ -85,8 +95,11 @@ impl Plan {
             working_dir: None,
             no_new_privs: false,
             take_terminal: false,
+            directory: None,
+            mark: None,
             mask: inherited.mask,
             child_ignored: inherited.child_ignored,
+            pipe_ignored: inherited.pipe_ignored,
             files: inherited.files,
             core: inherited.core,
             parent: nix::unistd::getpid().as_raw(),
@@ -104,7 +117,7 @@ impl Plan {
 
     /// In the child only.
     pub(super) fn run(&mut self) -> ! {
-        self.name_listener();
+        self.name_app();
         let failure = match self.prepare() {
             Err(failure) => failure,
             Ok(()) => self.exec(),
@@ -117,14 +130,17 @@ impl Plan {
         }
     }
 
-    /// Socket activation names the process that the sockets are for: it is not us but the app.
-    fn name_listener(&mut self) {
-        let Some((index, buffer)) = &mut self.listen_pid else { return };
+    /// Socket activation and systemd's watchdog name a process by its PID: it must be the app's.
+    fn name_app(&mut self) {
         // SAFETY: a bare system call.
         let pid = unsafe { libc::getpid() };
-        write_listen_pid(buffer, pid.unsigned_abs());
-        if let Some(entry) = self.env.get_mut(*index) {
-            *entry = buffer.as_ptr().cast();
+        for (index, buffer) in &mut self.names_us {
+            let old = self.command.env.get(*index).map_or(&[][..], |entry| entry.to_bytes());
+            let Some(name) = NAMES_US.iter().find(|name| old.starts_with(name.as_bytes())) else { continue };
+            write_entry(buffer, name, pid.unsigned_abs());
+            if let Some(entry) = self.env.get_mut(*index) {
+                *entry = buffer.as_ptr().cast();
+            }
         }
     }
 
@@ -135,7 +151,7 @@ impl Plan {
         unsafe {
             check(Step::Group, libc::setpgid(0, 0))?;
             if self.take_terminal {
-                // Not having it is no reason not to run.
+                // The app runs without the terminal, too.
                 libc::tcsetpgrp(0, libc::getpid());
             }
         }
@@ -151,19 +167,27 @@ impl Plan {
             if libc::getppid() != self.parent {
                 libc::_exit(libc::EXIT_FAILURE); // Died before the line above: nobody is left to tell.
             }
+            if let Some(directory) = &self.directory {
+                check(Step::Directory, libc::chdir(directory.as_ptr()))?;
+            }
             if let Some(directory) = &self.working_dir {
                 check(Step::WorkingDir, libc::chdir(directory.as_ptr()))?;
             }
-            // Ours may have been raised. Open descriptors above the limit stay open, and close at the exec.
+            // litevisor may have raised the limit. Open descriptors above the limit stay open, and close at the exec.
             if let Some(files) = &self.files {
                 check(Step::Files, libc::setrlimit(libc::RLIMIT_NOFILE, files))?;
             }
             if let Some(core) = &self.core {
-                // Back up to where it was, below the same hard limit: that is always allowed.
+                // Raising it to the old value is always allowed: the hard limit is unchanged.
                 libc::setrlimit(libc::RLIMIT_CORE, core);
             }
+            if let Some(mark) = self.mark {
+                mark_limit(mark);
+            }
             // Rust's runtime ignores SIGPIPE; an ignored signal would stay ignored over exec.
-            libc::signal(libc::SIGPIPE, libc::SIG_DFL);
+            if !self.pipe_ignored {
+                libc::signal(libc::SIGPIPE, libc::SIG_DFL);
+            }
             if self.child_ignored {
                 libc::signal(libc::SIGCHLD, libc::SIG_IGN);
             }
@@ -181,6 +205,9 @@ impl Plan {
             unsafe { libc::execve(file.as_ptr(), self.argv.as_ptr(), self.env.as_ptr()) };
             last = Errno::last();
             if last == Errno::ENOEXEC {
+                if holds_binary(file) {
+                    return Failure { step: Step::Exec, errno: last, candidate: index };
+                }
                 if let Some(slot) = self.shell.get_mut(1) {
                     *slot = file.as_ptr();
                 }
@@ -203,12 +230,36 @@ impl Plan {
 }
 
 /// Without allocating. The rest of the buffer is NUL.
-fn write_listen_pid(buffer: &mut [u8; LISTEN_PID_SIZE], pid: u32) {
+fn write_entry(buffer: &mut Entry, name: &str, pid: u32) {
     let digits = pid.checked_ilog10().unwrap_or(0);
     let number = (0..=digits).rev().filter_map(|place| u8::try_from(pid / 10u32.pow(place) % 10).ok());
-    let text = b"LISTEN_PID=".iter().copied().chain(number.map(|digit| b'0' + digit));
+    let text = name.bytes().chain(number.map(|digit| b'0' + digit));
     for (slot, byte) in buffer.iter_mut().zip(text) {
         *slot = byte;
+    }
+}
+
+/// A file that cannot be read may be a script all the same.
+fn holds_binary(file: &CStr) -> bool {
+    let mut head = [0; program::HEAD];
+    // SAFETY: system calls on a live C string and a live buffer with its length.
+    let length = unsafe {
+        let fd = libc::open(file.as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC);
+        let length = libc::read(fd, head.as_mut_ptr().cast(), head.len());
+        libc::close(fd);
+        length
+    };
+    head.get(..usize::try_from(length).unwrap_or(0)).is_some_and(program::is_binary)
+}
+
+/// The hard limit stays; a kernel that knows no such limit refuses.
+fn mark_limit(mark: u64) {
+    // SAFETY: a live structure; all bits zero are a valid one.
+    unsafe {
+        let mut limit: libc::rlimit = std::mem::zeroed();
+        libc::getrlimit(libc::RLIMIT_LOCKS, &raw mut limit);
+        limit.rlim_cur = (mark as libc::rlim_t).min(limit.rlim_max);
+        libc::setrlimit(libc::RLIMIT_LOCKS, &raw const limit);
     }
 }
 
@@ -254,6 +305,7 @@ impl Failure {
             Step::Regained,
             Step::NoNewPrivs,
             Step::ParentDeath,
+            Step::Directory,
             Step::WorkingDir,
             Step::Files,
             Step::Mask,
@@ -271,12 +323,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_listener_is_named() {
+    fn the_app_is_named() {
         for pid in [0, 1, 9, 10, 4_194_304, u32::MAX] {
-            let mut buffer = [0; LISTEN_PID_SIZE];
-            write_listen_pid(&mut buffer, pid);
-            let text = CStr::from_bytes_until_nul(&buffer).unwrap();
-            assert_eq!(text.to_str().unwrap(), format!("LISTEN_PID={pid}"));
+            for name in NAMES_US {
+                let mut buffer = [0; ENTRY];
+                write_entry(&mut buffer, name, pid);
+                let text = CStr::from_bytes_until_nul(&buffer).unwrap();
+                assert_eq!(text.to_str().unwrap(), format!("{name}{pid}"));
+            }
         }
     }
 

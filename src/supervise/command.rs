@@ -1,4 +1,4 @@
-//! argv, environment and the places to look for the program, ready for exec. Pure.
+//! argv, environment and the candidate paths of the program, ready for exec. Pure.
 
 use super::settings::AppSettings;
 use super::user::Identity;
@@ -7,6 +7,10 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 /// execvp's, when there is no PATH.
 const DEFAULT_PATH: &[u8] = b"/bin:/usr/bin";
+
+/// Variables that name a process by its PID: the receiver of passed sockets, and the process that systemd's watchdog expects
+/// messages from.
+pub(super) const NAMES_US: [&str; 2] = ["LISTEN_PID=", "WATCHDOG_PID="];
 
 /// A word that no C string can hold.
 #[derive(Debug, PartialEq, Eq)]
@@ -18,8 +22,8 @@ pub(super) struct Command {
     pub(super) env: Vec<CString>,
     /// In this order, relative to the working directory.
     pub(super) candidates: Vec<CString>,
-    /// The entry of `env` that names us as the one whom passed sockets are for.
-    pub(super) listen_pid: Option<usize>,
+    /// The entries of `env` that name litevisor's PID, where the app's is meant.
+    pub(super) names_us: Vec<usize>,
 }
 
 impl Command {
@@ -34,9 +38,10 @@ impl Command {
         let path = env.iter().find_map(|entry| entry.strip_prefix(b"PATH="));
         let candidates = candidates(program, path).into_iter().map(c_string).collect::<Result<_, _>>()?;
         let env: Vec<CString> = env.into_iter().map(c_string).collect::<Result<_, _>>()?;
-        let ours = format!("LISTEN_PID={}", std::process::id());
-        let listen_pid = env.iter().position(|entry| entry.as_bytes() == ours.as_bytes());
-        Ok(Command { argv, env, candidates, listen_pid })
+        let ours = NAMES_US.map(|name| format!("{name}{}", std::process::id()));
+        let names_us = |entry: &CString| ours.iter().any(|ours| entry.as_bytes() == ours.as_bytes());
+        let names_us = env.iter().enumerate().filter(|(_, entry)| names_us(entry)).map(|(index, _)| index).collect();
+        Ok(Command { argv, env, candidates, names_us })
     }
 }
 
@@ -56,7 +61,7 @@ fn candidates(program: &[u8], path: Option<&[u8]>) -> Vec<Vec<u8>> {
         .collect()
 }
 
-/// What we inherited, byte for byte and in its order; minus the removed; then the user's; then the configured.
+/// The inherited variables, byte for byte and in order, without the removed ones; then the user's; then the configured ones.
 fn environment(settings: &AppSettings, inherited: &[CString], identity: Option<&Identity>) -> Vec<Vec<u8>> {
     let mut env: Vec<Vec<u8>> = inherited.iter().map(|entry| entry.as_bytes().to_vec()).collect();
     for name in &settings.env_remove {
@@ -85,7 +90,7 @@ fn unset(env: &mut Vec<Vec<u8>>, name: &OsStr) {
     env.retain(|entry| !names(entry, name));
 }
 
-/// In its place when it is there.
+/// Replaces an existing variable in place.
 fn set(env: &mut Vec<Vec<u8>>, name: &OsStr, value: &OsStr) {
     let entry = [name.as_bytes(), b"=", value.as_bytes()].concat();
     match env.iter_mut().find(|old| names(old, name)) {
@@ -98,6 +103,7 @@ fn set(env: &mut Vec<Vec<u8>>, name: &OsStr, value: &OsStr) {
 mod tests {
     use super::*;
     use crate::model::Signal;
+    use crate::supervise::settings::SignalTo;
 
     fn settings(command: &[&str]) -> AppSettings {
         AppSettings {
@@ -105,6 +111,8 @@ mod tests {
             user: None,
             working_dir: None,
             stop_signal: Signal::TERM,
+            signal_to: SignalTo::Auto,
+            ready: None,
             env: vec![],
             env_remove: vec![],
             no_new_privs: false,
@@ -162,11 +170,18 @@ mod tests {
     }
 
     #[test]
-    fn the_listener_is_found_only_when_it_is_us() {
-        let ours = format!("LISTEN_PID={}", std::process::id());
-        for (entry, found) in [(ours.as_str(), Some(1)), ("LISTEN_PID=1", None), ("LISTEN_PID=", None)] {
-            let inherited = c(&[b"A=1", entry.as_bytes()]);
-            assert_eq!(Command::new(&settings(&["/x"]), &inherited, None).unwrap().listen_pid, found, "{entry}");
+    fn the_process_is_renamed_only_when_it_is_us() {
+        let (listen, watchdog) =
+            (format!("LISTEN_PID={}", std::process::id()), format!("WATCHDOG_PID={}", std::process::id()));
+        for (entries, found) in [
+            ([listen.as_str(), "B=2"], vec![1]),
+            ([&listen, &watchdog], vec![1, 2]),
+            (["LISTEN_PID=1", &watchdog], vec![2]),
+            (["LISTEN_PID=", "WATCHDOG_PID=1"], vec![]),
+        ] {
+            let inherited = c(&[b"A=1", entries[0].as_bytes(), entries[1].as_bytes()]);
+            let command = Command::new(&settings(&["/x"]), &inherited, None).unwrap();
+            assert_eq!(command.names_us, found, "{entries:?}");
         }
     }
 

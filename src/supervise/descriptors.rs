@@ -1,5 +1,5 @@
-//! How many descriptors this process may have. The soft limit is raised when our work needs it; the app gets the limits
-//! that we were started with (`child`). Once for all threads: the limit is the process's.
+//! The limit of open descriptors. The soft limit is raised when the databases need it; the app gets the inherited limits
+//! (`child`).
 
 use nix::errno::Errno;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};

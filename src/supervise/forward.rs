@@ -1,26 +1,25 @@
 //! What a received signal means. Pure.
 //!
-//! The app has a process group of its own. What a terminal sends to its foreground group therefore reaches either the
-//! app or us, never both, and forwarding what reached us doubles nothing: a Ctrl-C that we see is one that the app did
-//! not get, and the hang-up that a session leader gets is its to pass on.
+//! The app has a process group of its own. What a terminal sends to its foreground group therefore reaches either the app or
+//! litevisor, never both: a Ctrl-C that litevisor gets did not reach the app, and forwarding it sends nothing twice.
 
 use super::watch::Received;
 use crate::model::Signal;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Meaning {
-    /// A child ended, or somebody typed `kill -CHLD 1`.
+    /// A child has exited, or a user sent SIGCHLD by hand.
     Children,
-    /// We are asked to stop.
+    /// litevisor must stop.
     Stop(Signal),
-    /// The app's business.
+    /// For the app.
     Forward(Signal),
-    /// Raised by a call of our own (a log pipe without a reader): nobody sent it.
+    /// Caused by a write of litevisor itself (a log pipe without a reader).
     Own,
 }
 
-/// `stop_signal`: what the app wants in place of SIGTERM. An image that has such an app usually names the same signal
-/// to the platform (`STOPSIGNAL`), so it asks us to stop, too.
+/// `stop_signal`: what the app gets in place of SIGTERM. The image of such an app usually names the same signal to the platform
+/// (`STOPSIGNAL`), so it stops litevisor, too.
 pub fn meaning(received: Received, own_pid: u32, stop_signal: Signal) -> Meaning {
     match received.signal {
         Signal::CHLD => Meaning::Children,

@@ -1,28 +1,38 @@
-//! Supervision: the app's process, signals, reaping. Has never heard of SQLite.
+//! Supervision of the app: its process, signals, reaping.
 //!
-//! `claim` is called first thing in `main`; everything else runs on the main thread, which lives as long as the
-//! process (the app's parent-death signal is tied to it). Nothing here sleeps, logs or decides what happens next.
+//! `main` calls `claim` first; everything else runs on the main thread, which lives as long as the process (the app's
+//! parent-death signal depends on it). Nothing here knows SQLite, logs, or decides what happens next.
 
 pub mod app;
 mod child;
 pub mod claim;
 mod command;
+mod credentials;
 pub mod descriptors;
+mod dispositions;
+mod environ;
 pub mod forward;
+mod guard;
 mod kill;
+pub mod memory_events;
+pub mod open_files;
 mod procfs;
+mod procs;
+mod program;
 pub mod reap;
-pub mod rest;
+mod receiver;
+pub mod remaining;
 pub mod settings;
 mod spawn_error;
 pub mod user;
 pub mod watch;
 
 pub use app::App;
-pub use claim::{Claimed, claim, keep_out_of_dumps};
+pub use claim::{Claimed, Duty, claim, keep_out_of_dumps, keep_secrets};
 pub use forward::{Meaning, meaning};
+pub use kill::Sent;
 pub use reap::{Reaped, reap};
-pub use rest::Tree;
-pub use settings::AppSettings;
+pub use remaining::ProcessTree;
+pub use settings::{AppSettings, HttpTarget, ReadyCheck, SignalTo};
 pub use spawn_error::SpawnError;
 pub use watch::{Received, Waker, Watch};

@@ -1,4 +1,4 @@
-//! /proc/PID/stat and who belongs to the app's tree. Pure.
+//! Parses /proc, and decides which processes belong to the app's tree and whether one is left. Pure.
 
 use std::collections::{HashMap, HashSet};
 
@@ -10,16 +10,21 @@ pub(super) struct Process {
     /// It can still do something: not a zombie, or a zombie leader with living threads.
     pub(super) alive: bool,
     pub(super) kernel: bool,
-    /// Start time in ticks; with the pid it names a process for good.
+    /// Start time in ticks; with the PID it identifies the process.
     pub(super) started: u64,
 }
 
-/// A process for good: pids come back.
+/// Identifies a process for ever, although the kernel uses PIDs again.
 pub(super) type Identity = (i32, u64);
 
 impl Process {
     pub(super) fn identity(&self) -> Identity {
         (self.pid, self.started)
+    }
+
+    /// The process has exited, and its parent, which is not `me`, has not waited for it.
+    pub(super) fn is_foreign_zombie(&self, me: i32) -> bool {
+        !self.alive && !self.kernel && self.parent != me && self.pid != me
     }
 }
 
@@ -45,21 +50,106 @@ pub(super) fn parse_stat(text: &[u8]) -> Option<Process> {
     })
 }
 
+/// The addresses where a process's arguments begin and end, by /proc/PID/stat.
+pub(super) fn parse_arguments(stat: &[u8]) -> Option<(usize, usize)> {
+    let close = stat.iter().rposition(|&b| b == b')')?;
+    let mut fields = stat.get(close + 1..)?.split(u8::is_ascii_whitespace).filter(|field| !field.is_empty());
+    // Numbered from 3 in proc(5).
+    let start = number(fields.nth(48 - 3)?)?;
+    let end = number(fields.next()?)?;
+    (start != 0 && start < end).then_some((start, end))
+}
+
+/// The real user in /proc/PID/status: `Uid:\treal\teffective\tsaved\tfile system`.
+pub(super) fn parse_user(status: &[u8]) -> Option<u32> {
+    let line = status.split(|&b| b == b'\n').find_map(|line| line.strip_prefix(b"Uid:"))?;
+    number(line.trim_ascii_start().split(u8::is_ascii_whitespace).next()?)
+}
+
+/// The soft limit of file locks in /proc/PID/limits; None: unlimited.
+pub(super) fn parse_lock_limit(limits: &[u8]) -> Option<u64> {
+    let line = limits.split(|&b| b == b'\n').find_map(|line| line.strip_prefix(b"Max file locks"))?;
+    number(line.trim_ascii_start().split(u8::is_ascii_whitespace).next()?)
+}
+
 fn number<T: std::str::FromStr>(digits: &[u8]) -> Option<T> {
     std::str::from_utf8(digits).ok()?.parse().ok()
 }
 
-/// Whose processes count.
+/// Which processes litevisor is responsible for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Scope {
-    /// PID 1: everybody in the namespace, also those that entered it from outside.
+    /// PID 1: all processes of the namespace, also those that entered it from outside.
     Namespace,
-    /// Subreaper: our descendants.
+    /// Subreaper: litevisor's descendants.
     Descendants,
 }
 
-/// The living processes that may write to what the app writes to: all in `scope` and all in the app's group, but not
-/// ourselves, not the kernel's, and not `bystanders` (who were there before the app, say a `tee` for its log).
+/// Which processes must have exited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extent {
+    /// All processes that could write to the databases, also those that entered the namespace from outside
+    /// (`docker exec`): before the last flush.
+    AllWriters,
+    /// The app's process tree: before the app is started again. Processes from outside are not part of it.
+    AppTree,
+}
+
+/// What wait and kill say about processes. No mount option hides it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct KernelView {
+    /// There is no child to wait for. litevisor adopts orphans, so there is no descendant either.
+    pub(super) childless: bool,
+    /// As PID 1: there is no other process in the namespace.
+    pub(super) alone: bool,
+    /// The app's group has a member.
+    pub(super) group: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum TreeState {
+    Empty,
+    /// `/proc` shows the processes that are left.
+    Visible,
+    /// A process is left that `/proc` does not show: the mount hides it (hidepid), or /proc is not mounted.
+    Hidden,
+}
+
+/// What `/proc` shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct ProcView {
+    pub(super) alive: usize,
+    /// There is a zombie whose parent is another process: `KernelView` may refer to that zombie.
+    pub(super) zombies: bool,
+}
+
+/// Whether a process is left. `before` is the kernel's view before the app was started; `shown` is None without /proc.
+/// A process that /proc shows is there. That none is there follows from the kernel's view alone, unless a process was there
+/// before the app was started.
+pub(super) fn tree_state(
+    scope: Scope,
+    extent: Extent,
+    before: KernelView,
+    now: KernelView,
+    shown: Option<ProcView>,
+) -> TreeState {
+    let by_number = scope == Scope::Namespace && extent == Extent::AllWriters;
+    let nobody = |word: KernelView| if by_number { word.alone } else { word.childless };
+    let Some(ProcView { alive, zombies }) = shown else {
+        return if nobody(now) { TreeState::Empty } else { TreeState::Hidden };
+    };
+    let new_child = before.childless && !now.childless;
+    let new_other = !zombies && (now.group || (by_number && before.alone && !now.alone));
+    match alive {
+        _ if nobody(now) => TreeState::Empty,
+        1.. => TreeState::Visible,
+        0 if new_child || new_other => TreeState::Hidden,
+        0 => TreeState::Empty,
+    }
+}
+
+/// The living processes that may write what the app writes: all in `scope` and all in the app's group, but not litevisor, kernel
+/// threads, or `bystanders` (which existed before the app, such as a `tee` for its log).
 pub(super) fn tree(
     all: &[Process],
     me: i32,
@@ -155,6 +245,78 @@ mod tests {
         all[2].alive = false;
         all[3].kernel = true;
         assert_eq!(pids(&tree(&all, me, Scope::Namespace, None, &none)), [11, 14, 20, 21]);
+    }
+
+    #[test]
+    fn arguments_lie_between_two_addresses() {
+        let stat = std::fs::read("/proc/self/stat").unwrap();
+        let (start, end) = parse_arguments(&stat).unwrap();
+        assert_eq!(end - start, std::fs::read("/proc/self/cmdline").unwrap().len());
+        assert_eq!(parse_arguments(b"42 (x) S 1 2 3"), None);
+    }
+
+    #[test]
+    fn the_real_user_is_the_first() {
+        for (text, user) in [
+            ("Name:\tx\nUid:\t12345\t0\t0\t0\nGid:\t7\t7\t7\t7\n", Some(12345)),
+            ("Uid:\n", None),
+            ("Gid:\t7\t7\t7\t7\n", None),
+        ] {
+            assert_eq!(parse_user(text.as_bytes()), user, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn the_soft_limit_is_the_first() {
+        let line =
+            |limit: &str| format!("Max nice 0 0\nMax file locks            {limit}   unlimited  locks\nMax x 1 1\n");
+        for (text, limit) in
+            [(line("4611686018427387904"), Some(1 << 62)), (line("unlimited"), None), ("".into(), None)]
+        {
+            assert_eq!(parse_lock_limit(text.as_bytes()), limit, "{text}");
+        }
+    }
+
+    #[test]
+    fn who_is_left() {
+        use Extent::{AllWriters, AppTree};
+        use Scope::{Descendants, Namespace};
+        use TreeState::{Empty, Hidden, Visible};
+        let word = |childless, alone, group| KernelView { childless, alone, group };
+        let (empty, children) = (word(true, true, false), word(false, false, false));
+        // As PID 1: somebody has entered from outside.
+        let entered = word(true, false, false);
+        let group = word(false, false, true);
+        for (scope, extent, before, now, shown, expected) in [
+            (Descendants, AllWriters, empty, empty, Some(0), Empty),
+            (Descendants, AllWriters, empty, empty, None, Empty),
+            (Descendants, AllWriters, empty, children, Some(2), Visible),
+            // hidepid: the kernel knows of a child, /proc of nobody.
+            (Descendants, AllWriters, empty, children, Some(0), Hidden),
+            (Descendants, AllWriters, empty, children, None, Hidden),
+            // A `tee` that was there before the app.
+            (Descendants, AllWriters, children, children, Some(0), Empty),
+            (Descendants, AllWriters, children, group, Some(0), Hidden),
+            (Descendants, AllWriters, children, children, None, Hidden),
+            (Namespace, AllWriters, empty, empty, Some(0), Empty),
+            (Namespace, AllWriters, empty, empty, None, Empty),
+            (Namespace, AllWriters, empty, entered, Some(0), Hidden),
+            (Namespace, AllWriters, empty, children, Some(0), Hidden),
+            (Namespace, AllWriters, empty, entered, Some(1), Visible),
+            (Namespace, AllWriters, entered, entered, Some(0), Empty),
+            (Namespace, AllWriters, entered, entered, None, Hidden),
+            // Between two lives a `docker exec` session may stay.
+            (Namespace, AppTree, empty, entered, Some(0), Empty),
+            (Namespace, AppTree, empty, children, Some(0), Hidden),
+            (Namespace, AppTree, empty, children, Some(1), Visible),
+        ] {
+            let case = format!("{scope:?} {extent:?} {before:?} {now:?} {shown:?}");
+            let shown = shown.map(|alive| super::ProcView { alive, zombies: false });
+            assert_eq!(tree_state(scope, extent, before, now, shown), expected, "{case}");
+        }
+        let zombie = Some(super::ProcView { alive: 0, zombies: true });
+        assert_eq!(tree_state(Namespace, AllWriters, empty, entered, zombie), Empty, "its parent is outside");
+        assert_eq!(tree_state(Namespace, AllWriters, empty, children, zombie), Hidden, "and a child is left, too");
     }
 
     #[test]

@@ -4,18 +4,18 @@
 use crate::model::{AppExit, Signal};
 use nix::libc;
 
-/// What one round of waiting brought.
+/// The result of one round of waiting.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Reaped {
-    /// How the app ended, when it did.
+    /// The app's exit, if it has exited.
     pub app: Option<AppExit>,
     /// Other children, most of them adopted orphans.
     pub others: usize,
-    /// No child is left at all. We adopt orphans, so no descendant is left either.
+    /// No child is left. litevisor adopts orphans, so no descendant is left either.
     pub childless: bool,
 }
 
-/// Waits for everything that has ended. One SIGCHLD may stand for many children.
+/// Waits for all children that have exited. One SIGCHLD may stand for many of them.
 pub fn reap(app: Option<i32>) -> Reaped {
     let mut reaped = Reaped::default();
     loop {
@@ -31,9 +31,29 @@ pub fn reap(app: Option<i32>) -> Reaped {
     }
 }
 
-/// Waits for a child that is about to end: a fork that could not exec.
+/// Waits for a child that is about to exit because its exec has failed.
 pub(super) fn reap_failed_spawn(pid: i32) {
     let _ = wait(pid, 0);
+}
+
+/// The children of this process, found by a wait for each number: nothing hides a child from its parent. Takes some milliseconds
+/// for the usual 32,768 numbers, a second for four million.
+pub(super) fn children(highest: i32) -> Vec<i32> {
+    (1..=highest).filter(|pid| is_child(*pid)).collect()
+}
+
+pub(super) fn is_child(pid: i32) -> bool {
+    let id = libc::id_t::try_from(pid).unwrap_or_default();
+    // SAFETY: all bits zero are a siginfo that says nothing; WNOWAIT leaves the child's status where it is.
+    unsafe {
+        let mut info: libc::siginfo_t = std::mem::zeroed();
+        libc::waitid(libc::P_PID, id, &raw mut info, libc::WEXITED | libc::WNOHANG | libc::WNOWAIT) == 0
+    }
+}
+
+/// Waits for the guard (`guard`), which no other wait in this file sees. False while it still runs.
+pub(super) fn reap_guard(pid: i32) -> bool {
+    !matches!(wait(pid, libc::WNOHANG | libc::__WCLONE), Waited::Nothing)
 }
 
 enum Waited {

@@ -1,8 +1,37 @@
 //! What the configuration says about the app; filled in by `config`.
 
 use crate::model::Signal;
+use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::path::PathBuf;
+
+/// Which processes of the app get forwarded signals.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SignalTo {
+    /// The main process, or its group when it is a shell or npm.
+    Auto,
+    Main,
+    Group,
+}
+
+/// How litevisor checks that the app answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReadyCheck {
+    /// As it was written.
+    pub text: String,
+    /// One answer is enough: `localhost` has two addresses.
+    pub addresses: Vec<SocketAddr>,
+    /// The HTTP request. None: a connection is enough.
+    pub http: Option<HttpTarget>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpTarget {
+    pub host: String,
+    pub path: String,
+}
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AppSettings {
@@ -11,11 +40,14 @@ pub struct AppSettings {
     /// `name`, `uid` or `uid:gid`, as written; looked up in /etc/passwd and /etc/group when the app is started.
     pub user: Option<String>,
     pub working_dir: Option<PathBuf>,
-    /// What the app gets when we are asked to stop.
+    /// What the app gets when litevisor must stop.
     pub stop_signal: Signal,
+    /// How litevisor checks that the app answers. None: it counts as ready once it runs.
+    pub ready: Option<ReadyCheck>,
+    pub signal_to: SignalTo,
     /// Added to the inherited environment.
     pub env: Vec<(OsString, OsString)>,
-    /// Names removed from the inherited environment: credentials of the replica that the app has no use for.
+    /// Names removed from the inherited environment: the replica's credentials, which the app does not need.
     pub env_remove: Vec<OsString>,
     /// `PR_SET_NO_NEW_PRIVS` for the app.
     pub no_new_privs: bool,

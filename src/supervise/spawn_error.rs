@@ -1,7 +1,7 @@
 //! Why the app could not be started: one line that names the file (or the step) and the reason.
 
 use super::user::UserError;
-use crate::model::NotStarted;
+use crate::model::{NotStarted, threads};
 use nix::errno::Errno;
 use std::ffi::OsString;
 
@@ -11,12 +11,17 @@ pub enum SpawnError {
     User(#[from] UserError),
     #[error("cannot start the app: {0:?} holds a NUL byte, which no argument, variable or path can")]
     Nul(OsString),
-    #[error("cannot start the app: {call}: {}", .source.desc())]
+    #[error("cannot start the app: {call}: {}", threads::with_limit(&(*.source).into()))]
     Parent { call: &'static str, source: Errno },
     #[error("cannot start the app: {step}: {}", .source.desc())]
     Setup { step: String, source: Errno },
     #[error("cannot run {file:?}: not found{hint}")]
     NotFound { file: OsString, hint: String },
+    #[error(
+        "cannot run {file:?}: it is built for {machine}, and this machine is {}: use an image for this platform",
+        std::env::consts::ARCH
+    )]
+    ForeignMachine { file: OsString, machine: String },
     #[error("cannot run {file:?}: {}", .source.desc())]
     CannotExecute { file: OsString, source: Errno },
 }
@@ -27,9 +32,10 @@ impl SpawnError {
         match self {
             SpawnError::User(_) | SpawnError::Nul(_) => NotStarted::Local,
             SpawnError::NotFound { .. } => NotStarted::NotFound,
-            SpawnError::Parent { .. } | SpawnError::Setup { .. } | SpawnError::CannotExecute { .. } => {
-                NotStarted::CannotExecute
-            }
+            SpawnError::Parent { .. }
+            | SpawnError::Setup { .. }
+            | SpawnError::ForeignMachine { .. }
+            | SpawnError::CannotExecute { .. } => NotStarted::CannotExecute,
         }
     }
 }

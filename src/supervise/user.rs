@@ -1,10 +1,10 @@
 //! `name`, `uid` or `uid:gid` → the ids to run as. Reads /etc/passwd and /etc/group itself: the C library's lookup
-//! loads modules of whatever image we run in, which a static binary cannot survive, and a scratch image has none.
+//! loads modules of the image, which does not work in a static binary, and a scratch image has none.
 //! The rules are pure; `lookup` reads two files.
 
 use std::fmt;
 
-/// Whom the app runs as.
+/// The user that the app runs as.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
     pub uid: u32,
@@ -108,7 +108,7 @@ fn group_line(line: &str) -> Option<(&str, u32, &str)> {
     Some((name, gid, fields.next().unwrap_or_default()))
 }
 
-/// Digits only. The highest number means "leave it as it is" to the kernel and is nobody's.
+/// Digits only. The kernel takes the highest number as "do not change", so no user has it.
 fn id(digits: &str) -> Option<u32> {
     let plain = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
     let number = if plain { digits.parse().ok() } else { None };

@@ -1,5 +1,5 @@
-//! What the supervising thread sleeps on: the signal queue, and a wake-up that any thread may ring.
-//! Never wakes by itself: without a deadline it sleeps until something happens.
+//! What the main thread waits for: the signal queue, and an eventfd that any thread can write to. Without a deadline it sleeps until
+//! one of them is ready.
 
 use super::claim::Claimed;
 use crate::model::Signal;
@@ -9,46 +9,46 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// A signal as it was received. The queue keeps real-time signals apart and counts them, as no handler can.
+/// A received signal. The queue keeps every real-time signal, which a handler cannot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Received {
     pub signal: Signal,
-    /// Process that sent it, as seen from here; 0 for the kernel and for other namespaces.
+    /// The PID of the sender; 0 for the kernel and for other namespaces.
     pub sender: u32,
 }
 
 pub struct Watch {
     claimed: Claimed,
-    bell: Arc<EventFd>,
+    eventfd: Arc<EventFd>,
 }
 
-/// Rings the bell; from any thread, never blocks.
+/// Wakes the main thread, from any thread. Does not block.
 #[derive(Clone)]
 pub struct Waker(Arc<EventFd>);
 
 impl Waker {
     pub fn wake(&self) {
-        // Full (EAGAIN) means that it rings already.
+        // EAGAIN: it is set already.
         let _ = self.0.write(1);
     }
 }
 
 impl Watch {
     pub fn new(claimed: Claimed) -> std::io::Result<Watch> {
-        let bell = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
-        Ok(Watch { claimed, bell: Arc::new(bell) })
+        let eventfd = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
+        Ok(Watch { claimed, eventfd: Arc::new(eventfd) })
     }
 
     pub fn claimed(&self) -> &Claimed {
         &self.claimed
     }
 
-    pub fn let_go_of_descriptors(&mut self) {
-        self.claimed.let_go_of_descriptors();
+    pub fn release_descriptors(&mut self) {
+        self.claimed.release_descriptors();
     }
 
     pub fn waker(&self) -> Waker {
-        Waker(Arc::clone(&self.bell))
+        Waker(Arc::clone(&self.eventfd))
     }
 
     /// The next queued signal, if any.
@@ -57,16 +57,16 @@ impl Watch {
         Some(Received { signal: Signal(i32::try_from(info.ssi_signo).ok()?), sender: info.ssi_pid })
     }
 
-    /// Sleeps until a signal is queued, the bell rings, or `until` has passed.
+    /// Sleeps until a signal is queued, the eventfd is written, or `until` has passed.
     pub fn wait(&self, until: Option<Instant>) {
         let timeout = until.map_or(PollTimeout::NONE, |at| timeout(at.saturating_duration_since(Instant::now())));
         let mut fds = [
             PollFd::new(self.claimed.signals.as_fd(), PollFlags::POLLIN),
-            PollFd::new(self.bell.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.eventfd.as_fd(), PollFlags::POLLIN),
         ];
         // An error or a spurious return costs one more round of the caller's loop, nothing else.
         let _ = poll(&mut fds, timeout);
-        let _ = self.bell.read();
+        let _ = self.eventfd.read();
     }
 }
 

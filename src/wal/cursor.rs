@@ -1,4 +1,4 @@
-//! Where in the WAL everything before has been captured, with what is needed to prove that the next frame continues it.
+//! The position in the WAL up to which everything is captured, with the checksum that proves that the next frame continues it.
 
 use super::format::{FrameHeader, HEADER, Salts, Sums, WalHeader};
 
@@ -10,17 +10,22 @@ pub struct Cursor {
     pub sums: Sums,
 }
 
-/// What the WAL's present header says about a cursor.
+/// What the present header of the WAL says about a cursor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum CursorState {
     /// The same WAL: frames continue at the cursor.
     Here,
-    /// A writer started over from the beginning, once: the frames behind the cursor are gone because they were
-    /// captured and checkpointed; the new ones begin at this cursor.
+    /// A writer has restarted the WAL once: the frames before the cursor were captured and checkpointed; the new ones begin at this
+    /// cursor.
     Restarted(Cursor),
-    /// More than one restart, or another file: frames may have been lost in between.
+    /// The WAL was restarted more than once. Under a hold that was in force all the time nothing was written in between.
+    Counted(Cursor),
+    /// Another file.
     Lost,
 }
+
+/// After at most this many restarts, which increment the first salt, a WAL still counts as the same one.
+const RESTARTS: u32 = 1 << 16;
 
 impl Cursor {
     /// The beginning of a WAL with this header.
@@ -28,14 +33,16 @@ impl Cursor {
         Cursor { offset: HEADER, salts: header.salts, sums: header.sums }
     }
 
-    pub fn place(&self, header: &WalHeader) -> Place {
+    pub fn state_in(&self, header: &WalHeader) -> CursorState {
         if header.salts == self.salts {
-            Place::Here
+            CursorState::Here
         } else if header.salts.0 == self.salts.0.wrapping_add(1) {
             // SQLite counts the first salt up by one at each restart; a new file begins at random.
-            Place::Restarted(Cursor::start(header))
+            CursorState::Restarted(Cursor::start(header))
+        } else if (2..RESTARTS).contains(&header.salts.0.wrapping_sub(self.salts.0)) {
+            CursorState::Counted(Cursor::start(header))
         } else {
-            Place::Lost
+            CursorState::Lost
         }
     }
 
@@ -46,8 +53,8 @@ impl Cursor {
     }
 }
 
-/// A frame that was read. Another one stands there when a writer failed after it had written a whole transaction and
-/// before anybody could see it, or gave one up, and the next one wrote over it.
+/// A frame that was read. Another frame is at its offset if a writer failed after it had written a whole transaction and before
+/// it published it, or rolled one back, and the next writer wrote over it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mark {
     /// Of the frame's header.
@@ -57,7 +64,7 @@ pub struct Mark {
 }
 
 impl Mark {
-    /// Whether what is found there is still that frame.
+    /// Whether the bytes at its offset are still that frame.
     pub fn is(&self, frame: &FrameHeader) -> bool {
         frame.salts == self.salts && frame.sums == self.sums
     }
@@ -80,11 +87,13 @@ mod tests {
     #[test]
     fn the_salts_tell_what_happened() {
         let cursor = Cursor { offset: 568, salts: Salts(u32::MAX, 7), sums: Sums(1, 2) };
-        assert_eq!(cursor.place(&header(u32::MAX, 7)), Place::Here);
+        assert_eq!(cursor.state_in(&header(u32::MAX, 7)), CursorState::Here);
         let restarted = header(0, 99);
-        assert_eq!(cursor.place(&restarted), Place::Restarted(Cursor::start(&restarted)));
-        for (first, second) in [(1, 7), (u32::MAX, 8), (12345, 7)] {
-            assert_eq!(cursor.place(&header(first, second)), Place::Lost, "{first} {second}");
+        assert_eq!(cursor.state_in(&restarted), CursorState::Restarted(Cursor::start(&restarted)));
+        let twice = header(1, 7);
+        assert_eq!(cursor.state_in(&twice), CursorState::Counted(Cursor::start(&twice)));
+        for (first, second) in [(u32::MAX - 1, 7), (u32::MAX, 8), (123_456, 7)] {
+            assert_eq!(cursor.state_in(&header(first, second)), CursorState::Lost, "{first} {second}");
         }
     }
 

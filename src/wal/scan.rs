@@ -1,6 +1,6 @@
-//! Frames in, whole transactions out. The scanner is fed one frame at a time, from a cursor on, and keeps the newest
-//! version of each page of the transactions that are committed. Whatever the salts and the running checksum do not
-//! prove ends the scan; it is either not written yet or left over from an earlier WAL.
+//! The scanner: reads frames from a cursor on, one at a time, and keeps the newest version of each page of the committed
+//! transactions. A frame that the salts and the running checksum do not prove ends the scan: it is not written yet, or left over
+//! from an earlier WAL.
 
 use super::cursor::{Cursor, Mark};
 use super::format::{FRAME_HEADER, FrameHeader, Sums, WalHeader, frame_size};

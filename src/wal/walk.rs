@@ -1,5 +1,4 @@
-//! Feeds a WAL to the scanner through whatever reads it. Decides nothing: what counts is the scanner's. In: a reader of
-//! bytes at an offset, which gives less than asked only at the file's end.
+//! Reads a WAL into the scanner. The reader returns bytes at an offset, and less than requested only at the end of the file.
 
 use super::cursor::Cursor;
 use super::format::{WalHeader, frame_size};

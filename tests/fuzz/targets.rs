@@ -1,26 +1,29 @@
 //! What must hold for any bytes from outside, parser by parser. Used by the fuzzers of this directory and, with a seeded
-//! mutator over the samples, by `tests/fuzz_replay.rs`. Each takes bytes and panics when something does not hold.
+//! mutator over the samples, by `tests/hostile/fuzz_replay.rs`. Each takes bytes and panics when something does not hold.
 
-use litevisor::config::show::show;
-use litevisor::config::{Additions, Outside, Purpose, parse, replica_from_url};
-use litevisor::ltx::{Decoder, Encoder, Event, Header, LtxError, TRAILER_BYTES, Trailer};
-use litevisor::model::lineage::LocalState;
-use litevisor::model::{PageNo, Txid, TxidRange};
-use litevisor::replica::{Listing, Target, plan};
-use litevisor::store::Object;
-use litevisor::store::layout::{Layout, Level};
-use litevisor::wal::format::Sums;
-use litevisor::wal::{Committed, Cursor, FRAME_HEADER, Fed, HEADER, Scanner, WalHeader, frame_size};
+use litevisor::testing::config::show::show;
+use litevisor::testing::config::{Additions, Environment, Purpose, parse, replica_from_url};
+use litevisor::testing::lineage::record::LocalState;
+use litevisor::testing::ltx::{
+    Decoder, Encoder, Event, FrameDecoder, FrameError, Header, LtxError, TRAILER_BYTES, Trailer,
+};
+use litevisor::testing::model::{PageNo, Txid, TxidRange};
+use litevisor::testing::replica::{Listing, Target, plan};
+use litevisor::testing::store::Object;
+use litevisor::testing::store::layout::{Layout, Level};
+use litevisor::testing::wal::format::Sums;
+use litevisor::testing::wal::{Committed, Cursor, FRAME_HEADER, Fed, HEADER, Scanner, WalHeader, frame_size};
 use std::ffi::OsString;
 use std::path::Path;
 
 pub type TargetFn = fn(&[u8]);
 
-pub const ALL: [(&str, TargetFn); 8] = [
+pub const ALL: [(&str, TargetFn); 9] = [
     ("wal", wal),
     ("wal_built", wal_built),
     ("ltx", ltx),
     ("ltx_head", ltx_head),
+    ("lz4", lz4),
     ("state", state),
     ("config", config),
     ("url", url),
@@ -139,6 +142,37 @@ pub fn ltx(data: &[u8]) {
     assert_eq!((header, same), (plain, pages));
 }
 
+/// An LZ4 frame of a Litestream 0.3 replica: the same for any chunking; it expands to no more than LZ4 can, and no more than a
+/// block at a time.
+pub fn lz4(data: &[u8]) {
+    let Some((step, file)) = data.split_first() else { return };
+    let unpack = |step: usize| {
+        let (mut decoder, mut out, mut largest) = (FrameDecoder::default(), 0, 0);
+        let mut sum = 0u64;
+        for chunk in file.chunks(step.max(1)) {
+            let taken = decoder.push(chunk, |bytes: &[u8]| {
+                (out, largest) = (out + bytes.len(), largest.max(bytes.len()));
+                sum = bytes.iter().fold(sum, |sum, byte| sum.wrapping_mul(31).wrapping_add(u64::from(*byte)));
+                Ok::<(), FrameError>(())
+            });
+            if let Err(error) = taken {
+                return (Err(error), out, largest, sum);
+            }
+        }
+        (decoder.finish(), out, largest, sum)
+    };
+    let whole = unpack(file.len());
+    let (done, out, largest, sum) = unpack(usize::from(*step) + 1);
+    assert_eq!(
+        (&done, out, largest, sum),
+        (&whole.0, whole.1, whole.2, whole.3),
+        "in chunks of {}",
+        usize::from(*step) + 1
+    );
+    assert!(out <= file.len() * 255 + (4 << 20), "{} bytes became {out}", file.len());
+    assert!(largest <= 4 << 20, "a block of {largest}");
+}
+
 /// Header and trailer alone: parse ∘ print = id.
 pub fn ltx_head(data: &[u8]) {
     if let Ok(header) = Header::from_start(data)
@@ -163,7 +197,7 @@ pub fn state(data: &[u8]) {
 
 const SECRET: &str = "Wr7kQz0Secret9x";
 
-fn outside<T>(run: impl FnOnce(Outside<'_>) -> T) -> T {
+fn with_environment<T>(run: impl FnOnce(Environment<'_>) -> T) -> T {
     let env = |name: &str| match name {
         "KEY" | "AWS_SECRET_ACCESS_KEY" | "AWS_ACCESS_KEY_ID" => Some(OsString::from(SECRET)),
         "HOME" => Some(OsString::from("/root")),
@@ -171,7 +205,7 @@ fn outside<T>(run: impl FnOnce(Outside<'_>) -> T) -> T {
         _ => None,
     };
     let read = |_: &Path| Ok(SECRET.as_bytes().to_vec());
-    run(Outside { env: &env, read: &read, working_dir: Path::new("/app") })
+    run(Environment { variable: &env, read: &read, working_dir: Path::new("/app") })
 }
 
 /// A configuration: accepted or refused with problems that name their place; no secret in what is printed.
@@ -179,8 +213,8 @@ pub fn config(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let lines = text.lines().count() + 1;
     for purpose in [Purpose::Check, Purpose::Databases] {
-        let parsed = outside(|outside| {
-            parse(Some((text, Path::new("/app/supervisor.toml"))), &Additions::default(), purpose, outside)
+        let parsed = with_environment(|environment| {
+            parse(Some((text, Path::new("/app/supervisor.toml"))), &Additions::default(), purpose, environment)
         });
         match parsed {
             Ok(checked) => {
@@ -191,7 +225,7 @@ pub fn config(data: &[u8]) {
             Err(error) => {
                 let told = error.to_string();
                 assert!(!told.is_empty());
-                assert!(error.problems.iter().all(|problem| problem.place.line <= lines), "{told}");
+                assert!(error.problems.iter().all(|problem| problem.location.line <= lines), "{told}");
                 assert!(text.contains(SECRET) || !told.contains(SECRET), "{told}");
             }
         }
@@ -201,16 +235,16 @@ pub fn config(data: &[u8]) {
 /// A replica's URL: what is shown of it holds no user info, and an accepted one is accepted again as it is shown.
 pub fn url(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
-    outside(|outside| {
-        if let Ok(settings) = replica_from_url(text, outside) {
+    with_environment(|environment| {
+        if let Ok(settings) = replica_from_url(text, environment) {
             assert!(!settings.url.is_empty());
             if settings.path.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/-_".contains(&byte)) {
-                let again = replica_from_url(&settings.url, outside).expect("accepted as it is shown");
+                let again = replica_from_url(&settings.url, environment).expect("accepted as it is shown");
                 assert_eq!((again.url, again.path, again.bucket), (settings.url, settings.path, settings.bucket));
             }
         }
         let with_secret = format!("s3://user:{SECRET}@{text}");
-        match replica_from_url(&with_secret, outside) {
+        match replica_from_url(&with_secret, environment) {
             Ok(settings) => assert!(!settings.url.contains(SECRET), "{}", settings.url),
             Err(error) => assert!(text.contains(SECRET) || !error.to_string().contains(SECRET), "{error}"),
         }

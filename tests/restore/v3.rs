@@ -1,143 +1,130 @@
-//! Litestream 0.3's replicas: every state, damage, and what is not for us.
+//! Coming from Litestream 0.3.13: the entrypoint is changed, nothing else. Its replica is restored, the new one grows beside
+//! it in the same root, nothing of the old one is touched, and Litestream 0.5.17 reads the result.
 
-use crate::support::*;
-use litevisor::model::Moment;
-use litevisor::replica::Target;
-use litevisor::restore::{Owners, Progress, RestoreError, RestoreErrorKind, RestoreSettings, RestoredTo, restore_to};
-use std::fs;
-use std::path::Path;
+use crate::support::disk::Tmpfs;
+use crate::support::litestream::v3;
+use crate::support::process::Process;
+use crate::support::site::Site;
+use crate::support::{SOON, bank, litevisor, wait_until};
+use std::collections::BTreeMap;
+use std::process::Command;
 
-const SAMPLE: &str = "s5-v03";
-const GENERATION: &str = "generations/21a5e296c131c7c0";
-
-async fn restore(root: &Path, out: &Path, target: Target) -> Result<RestoredTo, RestoreError> {
-    let (store, progress) = (DirStore::new(root), Progress::default());
-    // Small requests, so that nothing depends on where one ends.
-    let settings = RestoreSettings::default();
-    let restored = restore_to(out, &store, target, &settings, &Owners::default(), true, &progress).await?;
-    assert_eq!((progress.done(), progress.total()), (restored.bytes, restored.bytes));
-    Ok(restored)
+/// The bank without litevisor, replicated by Litestream 0.3 while it runs.
+fn old_life(site: &Site, transfers: u64) {
+    let old = v3::replicate(&site.replica, &site.db());
+    let words = site.bank_words(&["--rate", "200", "--count", &transfers.to_string()]);
+    let mut app = Command::new(&words[0]);
+    app.args(&words[1..]);
+    let mut app = Process::start(app);
+    assert_eq!(app.wait(SOON).code, 0, "{}", app.log_text());
+    // It looks at the database once a second, and not at its end.
+    let out = site.path("judged-by-v3.db");
+    wait_until("everything in Litestream 0.3's replica", SOON, || {
+        v3::restore(&site.replica, &site.db(), &out).and_then(|()| bank::check(&out, &site.ack(), None)).is_ok()
+    });
+    old.stop();
 }
 
-fn names(directory: &Path) -> Vec<String> {
-    let entries = fs::read_dir(directory).unwrap();
-    entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+fn generations(site: &Site) -> BTreeMap<String, String> {
+    site.replica.objects().into_iter().filter(|(key, _)| key.starts_with("generations/")).collect()
 }
 
-#[tokio::test]
-async fn the_latest_state_is_what_litestream_restored() {
-    for name in [SAMPLE, "s6-mixed-v03-newer"] {
-        let (replica, dir) = (sample_replica(name), tempfile::tempdir().unwrap());
-        let out = dir.path().join("out.db");
-        let restored = restore(replica.path(), &out, Target::Latest).await.unwrap();
-        assert!(fs::read(&out).unwrap() == fs::read(samples().join(name).join("restored.db")).unwrap(), "{name}");
-        assert_eq!(restored.generation.unwrap().to_string(), "21a5e296c131c7c0");
-        assert_eq!((restored.files, restored.time), (13, Moment(1_795_327_054_867)));
-        assert_eq!(names(dir.path()), ["out.db"], "{name}");
+/// Restores with litevisor and with 0.3.13 itself: the same file to the last byte.
+fn agree(site: &Site) {
+    let (ours, theirs) = (site.path("ours.db"), site.path("theirs.db"));
+    let output = litevisor::restore(&site.config(), &site.db(), &ours);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    v3::restore(&site.replica, &site.db(), &theirs).unwrap();
+    assert!(std::fs::read(&ours).unwrap() == std::fs::read(&theirs).unwrap(), "not what 0.3.13 restores");
+    bank::check(&ours, &site.ack(), None).unwrap();
+    std::fs::remove_file(ours).unwrap();
+    std::fs::remove_file(theirs).unwrap();
+}
+
+fn new_life(site: &Site, transfers: u64) -> String {
+    let mut run = site.run_bank(&["--rate", "200", "--count", &transfers.to_string()]);
+    let ended = run.wait(SOON);
+    assert_eq!(ended.code, 0, "{}", run.log_text());
+    site.assert_disk_holds_everything("after a life under litevisor");
+    // 0.5.17 chooses the newer format by the same rule.
+    site.assert_replica_holds_everything(&format!("after a life under litevisor:\n{}", run.log_text()));
+    run.log_text()
+}
+
+#[test]
+fn the_entrypoint_is_changed() {
+    for site in [Site::in_directory(), Site::in_s3("switch-from-v3")] {
+        old_life(&site, 150);
+        // Once more on the same disk: the WAL starts over, the generation goes on.
+        old_life(&site, 50);
+        agree(&site);
+        let before = generations(&site);
+        site.wipe();
+        let log = new_life(&site, 60);
+        assert!(log.contains("restored from Litestream 0.3's format"), "{log}");
+        assert_eq!(generations(&site), before, "the old replica is not touched");
+        assert!(site.replica.ltx_files().contains_key(&(9, 1, 1)), "{:?}", site.replica.ltx_files());
+        site.wipe();
+        let log = new_life(&site, 40);
+        assert!(!log.contains("Litestream 0.3"), "the newer files are used: {log}");
+        assert_eq!(site.acked(), 300);
+        assert_eq!(generations(&site), before);
     }
 }
 
-/// Every moment at which a file was written: what came before is there, what came later is not.
-#[tokio::test]
-async fn any_moment() {
-    let (replica, dir) = (sample_replica(SAMPLE), tempfile::tempdir().unwrap());
-    let out = dir.path().join("out.db");
-    let mut times: Vec<i64> = expected(SAMPLE)["v3_files"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|file| file["mtime_ms"].as_i64().unwrap())
-        .collect();
-    times.sort();
-    let mut rows_before = -1;
-    for (nth, time) in times.iter().enumerate() {
-        let restored = restore(replica.path(), &out, Target::Time(Moment(*time))).await.unwrap();
-        assert!(restored.time <= Moment(*time), "file {nth}");
-        let rows = rows(&out);
-        assert!(rows >= rows_before, "file {nth}: {rows} rows after {rows_before}");
-        rows_before = rows;
-        let before = restore(replica.path(), &out, Target::Time(Moment(time - 1))).await;
-        match nth {
-            0 => assert_eq!(before.unwrap_err().kind(), RestoreErrorKind::NothingThere),
-            _ => assert!(before.unwrap().time < Moment(*time)),
-        }
-    }
-    assert_eq!(rows_before, 77);
-    let later = restore(replica.path(), &out, Target::Time(Moment(i64::MAX))).await.unwrap();
-    assert_eq!(later.time, Moment(*times.last().unwrap()));
-    assert!(fs::read(&out).unwrap() == fs::read(samples().join(SAMPLE).join("restored.db")).unwrap());
+/// 0.5's files are there, older than 0.3's (somebody went back and came again): the new state goes on top of them.
+#[test]
+fn newer_old_data_goes_on_top_of_the_ltx_files() {
+    let site = Site::in_directory();
+    site.make_history(100);
+    let before = site.replica.ltx_files();
+    let newest = site.replica.newest_txid();
+    old_life(&site, 80);
+    site.wipe();
+    let log = new_life(&site, 60);
+    assert!(log.contains("restored from Litestream 0.3's format"), "{log}");
+    let after = site.replica.ltx_files();
+    assert!(before.iter().all(|(file, content)| after.get(file) == Some(content)), "{before:?}\n{after:?}");
+    assert!(after.keys().any(|(level, min, max)| (*level, *min, *max) == (0, newest + 1, newest + 1)), "{after:?}");
+    site.wipe();
+    new_life(&site, 20);
+    assert_eq!(site.acked(), 260);
 }
 
-/// Rows of all tables; -1 when there is none.
-fn rows(db: &Path) -> i64 {
-    let conn = rusqlite::Connection::open(db).unwrap();
-    let sound: String = conn.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
-    assert_eq!(sound, "ok");
-    let table = "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE '\\_litestream%' ESCAPE '\\'";
-    let found = conn.query_row(table, [], |row| row.get::<_, String>(0));
-    found.map_or(-1, |name| conn.query_row(&format!("SELECT count(*) FROM {name}"), [], |row| row.get(0)).unwrap())
+/// A machine whose disk stays: the database is there, and Litestream 0.3's directory beside it proves what it is.
+#[test]
+fn a_disk_that_was_replicated_by_litestream_0_3_is_kept() {
+    let site = Site::in_directory();
+    old_life(&site, 100);
+    let words = site.bank_words(&["--rate", "200", "--count", "30"]);
+    let mut app = Command::new(&words[0]);
+    app.args(&words[1..]);
+    let mut app = Process::start(app);
+    assert_eq!(app.wait(SOON).code, 0, "{}", app.log_text());
+    let log = new_life(&site, 20);
+    assert!(log.contains("keeping the local file"), "{log}");
+    assert_eq!(site.acked(), 150, "also what nobody had replicated");
+    site.wipe();
+    new_life(&site, 10);
 }
 
-#[tokio::test]
-async fn damage_is_named_and_never_restored() {
-    let used: Vec<String> = {
-        let keys = expected(SAMPLE)["v3_files"].as_array().unwrap().clone();
-        let used = |key: &String| key.contains("00000002") || key.contains("00000003");
-        keys.iter().map(|file| file["path"].as_str().unwrap().to_owned()).filter(used).collect()
-    };
-    assert_eq!(used.len(), 13);
-    let dir = tempfile::tempdir().unwrap();
-    let out = dir.path().join("out.db");
-    fs::write(&out, "mine").unwrap();
-    for key in &used {
-        for change in ["flip", "cut", "remove", "swap", "encrypt"] {
-            let replica = sample_replica(SAMPLE);
-            let path = replica.path().join(key);
-            let time = fs::metadata(&path).unwrap().modified().unwrap();
-            let mut bytes = fs::read(&path).unwrap();
-            let middle = bytes.len() / 2;
-            match change {
-                "flip" => bytes[middle] ^= 4,
-                "cut" => bytes.truncate(middle),
-                "swap" => {
-                    bytes = fs::read(replica.path().join(GENERATION).join("wal/00000001_00002050.wal.lz4")).unwrap()
-                }
-                _ => bytes = b"age-encryption.org/v1\n-> X25519 abc\n".to_vec(),
-            }
-            if change == "remove" {
-                fs::remove_file(&path).unwrap();
-            } else {
-                fs::write(&path, bytes).unwrap();
-                fs::File::options().write(true).open(&path).unwrap().set_modified(time).unwrap();
-            }
-            // Without the second snapshot the first one and all of the WAL tell the same; the last segment of all is not
-            // missed by anybody.
-            let harmless =
-                change == "remove" && (key.contains("snapshots") || key.ends_with("00000003_00001038.wal.lz4"));
-            let restored = restore(replica.path(), &out, Target::Latest).await;
-            if harmless {
-                restored.unwrap();
-                assert!(rows(&out) > 70);
-                fs::write(&out, "mine").unwrap();
-                continue;
-            }
-            let error = restored.unwrap_err();
-            assert_eq!(error.kind(), RestoreErrorKind::Damaged, "{change} {key}: {error}");
-            assert!(
-                error.to_string().contains("00000002") || error.to_string().contains("00000003"),
-                "{change} {key}: {error}"
-            );
-            assert_eq!(error.to_string().contains("encrypted with age"), change == "encrypt", "{error}");
-            assert_eq!(fs::read(&out).unwrap(), b"mine", "{change} {key}");
-            assert_eq!(names(dir.path()), ["out.db"], "{change} {key}");
-        }
-    }
-}
-
-#[tokio::test]
-async fn a_txid_of_the_old_format_is_refused_with_its_reason() {
-    let (replica, dir) = (sample_replica(SAMPLE), tempfile::tempdir().unwrap());
-    let target = Target::Txid(litevisor::model::Txid(1));
-    let error = restore(replica.path(), &dir.path().join("out.db"), target).await.unwrap_err();
-    assert!(error.to_string().contains("counts no TXIDs"), "{error}");
+/// The container is started again on its disk before anything has reached the replica in the new format.
+#[test]
+fn what_was_written_before_the_first_upload_is_kept() {
+    let site = Site::in_directory();
+    old_life(&site, 100);
+    site.wipe();
+    // Nothing can be written to the replica: the app goes on, and then the machine is gone.
+    let full = site.path("bucket").join("ltx");
+    std::fs::create_dir(&full).unwrap();
+    let disk = Tmpfs::mount(&full, 4);
+    let filler = disk.fill();
+    let mut run = site.run_bank(&["--rate", "200", "--count", "50"]);
+    site.wait_for_acks(149);
+    run.kill_everything();
+    std::fs::remove_file(filler).unwrap();
+    drop(disk);
+    let log = new_life(&site, 10);
+    assert!(log.contains("keeping the local file"), "{log}");
+    assert_eq!(site.acked(), 160);
 }

@@ -5,8 +5,8 @@
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use litevisor::model::Secret;
-use litevisor::store::{AbsSettings, Scheme, StoreSettings};
+use litevisor::testing::model::Secret;
+use litevisor::testing::store::{AbsSettings, Scheme, StoreSettings};
 use nix::sys::signal::Signal;
 use object_store::azure::{AzureAccessKey, AzureAuthorizer, AzureCredential};
 use object_store::client::HttpRequestBody;

@@ -3,7 +3,7 @@
 
 #![allow(dead_code)]
 
-use litevisor::store::{Scheme, StoreSettings};
+use litevisor::testing::store::{Scheme, StoreSettings};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;

@@ -1,6 +1,7 @@
 //! A gate on the road to an object store: lets everything through, or behaves like a store that refuses, is silent,
-//! answers with an error, is slow, or loses its answers; can change its mind while clients are connected.
+//! answers with an error, is slow, loses its answers, or lies; can change its mind while clients are connected.
 
+use super::lies::{self, Lie, Op};
 use super::wait_until;
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -27,8 +28,12 @@ pub enum Mood {
     LosingReplies,
     /// Answers end after their first bytes.
     CuttingReplies,
+    /// Answers carry this date (29 bytes, as HTTP writes them).
+    Dated(&'static str),
     /// Answers come at so many bytes a second on each connection.
     Dripping(u64),
+    /// Requests are read one by one, and answered truly but for what `lie` asks for.
+    Telling,
 }
 
 /// A request that went through (or was held up): when it came, and its first line.
@@ -38,12 +43,22 @@ pub struct Asked {
     pub line: String,
 }
 
-struct Shared {
-    upstream: String,
+/// Headers and body of a listing's first page.
+type FirstPage = (Vec<(String, String)>, Vec<u8>);
+
+pub struct Shared {
+    pub upstream: String,
     mood: Mutex<Mood>,
     connections: Mutex<Vec<TcpStream>>,
     requests: AtomicUsize,
     asked: Mutex<Vec<Asked>>,
+    /// What is told about what, and how many times more.
+    lying: Mutex<Vec<(Lie, Vec<Op>, usize)>>,
+    told: AtomicUsize,
+    page: Mutex<Option<FirstPage>>,
+    /// Connections so far; those before the second number are black holes.
+    births: AtomicUsize,
+    black: AtomicUsize,
 }
 
 pub struct Gate {
@@ -64,6 +79,11 @@ impl Gate {
             connections: Mutex::new(Vec::new()),
             requests: AtomicUsize::new(0),
             asked: Mutex::default(),
+            lying: Mutex::default(),
+            told: AtomicUsize::new(0),
+            page: Mutex::default(),
+            births: AtomicUsize::new(0),
+            black: AtomicUsize::new(0),
         });
         let keeper = Arc::clone(&shared);
         std::thread::spawn(move || keep(&keeper, address, listener));
@@ -86,6 +106,24 @@ impl Gate {
         wait_until("the gate to turn", super::SOON, || TcpStream::connect(self.address).is_ok() == listens);
     }
 
+    /// From now on, the next `times` requests of these kinds meet the lie. In the mood `Telling`.
+    pub fn lie(&self, lie: Lie, about: &[Op], times: usize) {
+        *self.shared.page.lock().unwrap() = None;
+        self.shared.lying.lock().unwrap().push((lie, about.to_vec(), times));
+    }
+
+    /// Tells the truth again. How many lies were told since the last call.
+    pub fn honest(&self) -> usize {
+        self.shared.lying.lock().unwrap().clear();
+        self.shared.told.swap(0, Ordering::SeqCst)
+    }
+
+    /// All connections that are open now are black holes: what is sent over them is taken, and nothing comes back. New ones
+    /// work. As with a NAT or a load balancer that has forgotten them. In the mood `Telling`.
+    pub fn blacken(&self) {
+        self.shared.black.store(self.shared.births.load(Ordering::SeqCst), Ordering::SeqCst);
+    }
+
     /// Pieces of requests seen so far, in any mood but `Refusing`.
     pub fn requests(&self) -> usize {
         self.shared.requests.load(Ordering::SeqCst)
@@ -98,7 +136,32 @@ impl Gate {
 }
 
 impl Shared {
-    fn note(&self, read: &[u8]) {
+    pub fn is_black(&self, birth: usize) -> bool {
+        birth < self.black.load(Ordering::SeqCst)
+    }
+
+    /// What to tell about this, if anything.
+    pub fn lie(&self, op: Op) -> Option<Lie> {
+        let mut lying = self.lying.lock().unwrap();
+        let (lie, _, left) = lying.iter_mut().find(|(_, about, left)| about.contains(&op) && *left > 0)?;
+        *left -= 1;
+        self.told.fetch_add(1, Ordering::SeqCst);
+        Some(*lie)
+    }
+
+    pub fn told(&self) -> usize {
+        self.told.load(Ordering::SeqCst)
+    }
+
+    pub fn first_page(&self, ask: impl FnOnce() -> Option<FirstPage>) -> Option<FirstPage> {
+        let mut page = self.page.lock().unwrap();
+        if page.is_none() {
+            *page = ask();
+        }
+        page.clone()
+    }
+
+    pub fn note(&self, read: &[u8]) {
         self.requests.fetch_add(1, Ordering::SeqCst);
         let first = read.split(|byte| *byte == b'\r').next().unwrap_or_default();
         if [&b"GET "[..], b"PUT ", b"POST ", b"DELETE ", b"HEAD "].iter().any(|method| first.starts_with(method)) {
@@ -124,14 +187,15 @@ fn keep(shared: &Arc<Shared>, address: SocketAddr, listener: TcpListener) {
                 stream.set_nonblocking(false).unwrap();
                 shared.connections.lock().unwrap().push(stream.try_clone().unwrap());
                 let shared = Arc::clone(shared);
-                std::thread::spawn(move || serve(&shared, stream));
+                let birth = shared.births.fetch_add(1, Ordering::SeqCst);
+                std::thread::spawn(move || serve(&shared, stream, birth));
             }
         }
         std::thread::sleep(BEAT);
     }
 }
 
-fn serve(shared: &Arc<Shared>, client: TcpStream) {
+fn serve(shared: &Arc<Shared>, client: TcpStream, birth: usize) {
     let mood = *shared.mood.lock().unwrap();
     match mood {
         Mood::Open => pass(shared, client, Road::default()),
@@ -139,6 +203,7 @@ fn serve(shared: &Arc<Shared>, client: TcpStream) {
         Mood::Trickling => pass(shared, client, Road { trickle: true, ..Road::default() }),
         Mood::LosingReplies => pass(shared, client, Road { reply_bytes: 0, ..Road::default() }),
         Mood::Dripping(rate) => pass(shared, client, Road { rate: Some(rate), ..Road::default() }),
+        Mood::Dated(date) => pass(shared, client, Road { date: Some(date), ..Road::default() }),
         Mood::CuttingReplies => pass(shared, client, Road { reply_bytes: 40, ..Road::default() }),
         Mood::Answering(status, code) => {
             let body = format!(
@@ -153,6 +218,7 @@ fn serve(shared: &Arc<Shared>, client: TcpStream) {
                 client.shutdown(Shutdown::Both)
             });
         }
+        Mood::Telling => lies::converse(shared, client, birth),
         Mood::Refusing => {}
         Mood::Silent => read_on(shared, client, |_| Ok(())),
         Mood::Failing => {
@@ -185,11 +251,23 @@ struct Road {
     reply_bytes: usize,
     /// Bytes towards the client in a second.
     rate: Option<u64>,
+    date: Option<&'static str>,
 }
 
 impl Default for Road {
     fn default() -> Road {
-        Road { delay: Duration::ZERO, trickle: false, reply_bytes: usize::MAX, rate: None }
+        Road { delay: Duration::ZERO, trickle: false, reply_bytes: usize::MAX, rate: None, date: None }
+    }
+}
+
+/// Over the date of an answer that begins in `reply`.
+fn put_date(reply: &mut [u8], date: &str) {
+    const NAME: &[u8] = b"\r\nDate: ";
+    if reply.starts_with(b"HTTP/")
+        && let Some(at) = reply.windows(NAME.len()).position(|bytes| bytes.eq_ignore_ascii_case(NAME))
+    {
+        let from = at + NAME.len();
+        reply[from..from + date.len()].copy_from_slice(date.as_bytes());
     }
 }
 
@@ -200,7 +278,7 @@ fn pass(shared: &Arc<Shared>, mut client: TcpStream, road: Road) {
     let asked = Arc::new(Mutex::new(Instant::now()));
     let last = Arc::clone(&asked);
     shared.connections.lock().unwrap().push(upstream.try_clone().unwrap());
-    let Road { delay, trickle, reply_bytes, rate } = road;
+    let Road { delay, trickle, reply_bytes, rate, date } = road;
     let back = std::thread::spawn(move || {
         let (mut buffer, mut left) = ([0; 64 << 10], reply_bytes);
         // Twenty beats a second.
@@ -208,6 +286,9 @@ fn pass(shared: &Arc<Shared>, mut client: TcpStream, road: Road) {
         while let Ok(read @ 1..) = back_from.read(&mut buffer[..most]) {
             if rate.is_some() {
                 std::thread::sleep(Duration::from_millis(50));
+            }
+            if let Some(date) = date {
+                put_date(&mut buffer[..read], date);
             }
             let due = *last.lock().unwrap() + delay;
             std::thread::sleep(due.saturating_duration_since(Instant::now()));

@@ -76,6 +76,27 @@ impl Replicate {
     }
 }
 
+/// Earlier 0.5, whose pages have no flags.
+pub mod older {
+    use super::{Path, Replica, Replicate, Signal, config, restore_by};
+
+    /// The first of 0.5 that can be had, and the last that refuses what 0.5.16 and later write.
+    pub const FIRST: &str = "litestream-0.5.5/bin/litestream";
+    pub const LAST: &str = "litestream-0.5.15/bin/litestream";
+
+    pub fn restore(version: &str, replica: &Replica, out: &Path) -> Result<(), String> {
+        let directory = tempfile::tempdir().unwrap();
+        let db = directory.path().join("any.db");
+        restore_by(version, &config(directory.path(), replica, &db), &db, out)
+    }
+
+    pub fn replicate(version: &str, replica: &Replica, db: &Path) -> Replicate {
+        let directory = tempfile::tempdir().unwrap();
+        let config = config(directory.path(), replica, db);
+        Replicate::by(version, &config, Signal::SIGTERM, directory)
+    }
+}
+
 /// Litestream 0.3.13: what people come from.
 pub mod v3 {
     use super::{Path, PathBuf, Replica, Replicate, Signal, restore_by};

@@ -74,7 +74,16 @@ impl Litevisor {
 
     /// Waits until something runs below litevisor: the restore is over.
     pub fn wait_for_app(&self) {
-        wait_for("an app below litevisor", SOON, || process::children(self.pid()).first().copied());
+        self.app();
+    }
+
+    /// The app's first process: a child that is another program. The guard of litevisor is a child from the start.
+    pub fn app(&self) -> Pid {
+        let is_app = |pid: &Pid| {
+            let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+            !name.is_empty() && !name.starts_with("litevisor")
+        };
+        wait_for("an app below litevisor", SOON, || process::children(self.pid()).into_iter().find(is_app))
     }
 
     pub fn wait(&mut self, limit: Duration) -> Ended {

@@ -2,18 +2,27 @@
 //! Nothing here sleeps for a fixed time; every wait is for an event, has a limit, and says what it waited for.
 #![allow(dead_code)]
 
+pub mod asking;
 pub mod azurite;
 pub mod bank;
+pub mod child;
 pub mod disk;
 pub mod fake_gcs;
 pub mod gate;
+pub mod lies;
 pub mod litestream;
 pub mod litevisor;
+pub mod moto;
+pub mod net;
 pub mod process;
 pub mod replica;
+pub mod s3rver;
 pub mod seaweed;
+pub mod server;
+pub mod signals;
 pub mod site;
 pub mod sshd;
+pub mod standin;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};

@@ -31,6 +31,7 @@ impl Process {
     pub fn start(mut command: Command) -> Process {
         let name = format!("{:?}", command.get_program());
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).process_group(0);
+        super::signals::with_default_signals(&mut command);
         // SAFETY: prctl is async-signal-safe and touches nothing of the parent.
         unsafe { command.pre_exec(|| Ok(nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?)) };
         let mut child = command.spawn().unwrap_or_else(|error| panic!("cannot start {name}: {error}"));

@@ -181,6 +181,19 @@ impl Replica {
         }
     }
 
+    /// Deletes one object; on the server itself, not through a gate.
+    pub fn remove(&self, key: &str) {
+        match self {
+            Replica::Directory(root) | Replica::Sftp(root) => std::fs::remove_file(root.join(key)).unwrap(),
+            Replica::S3 { bucket, prefix, .. } => {
+                let client = Seaweed::shared().client();
+                let key = format!("{prefix}/{key}");
+                block_on(async { client.delete_object().bucket(bucket).key(key).send().await.map(drop) }).unwrap();
+            }
+            Replica::Gs { .. } | Replica::Abs { .. } => panic!("no test deletes there"),
+        }
+    }
+
     /// (level, first TXID, last TXID) of every LTX file.
     pub fn ltx_files(&self) -> BTreeMap<(u32, u64, u64), String> {
         self.objects().into_iter().filter_map(|(key, content)| Some((parse(&key)?, content))).collect()

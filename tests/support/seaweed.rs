@@ -3,8 +3,8 @@
 
 #![allow(dead_code)]
 
-use litevisor::model::Secret;
-use litevisor::store::{S3Settings, Scheme, StoreSettings};
+use litevisor::testing::model::Secret;
+use litevisor::testing::store::{S3Settings, Scheme, StoreSettings};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use std::fs::{self, File};

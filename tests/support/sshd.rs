@@ -4,8 +4,8 @@
 
 #![allow(dead_code)]
 
-use litevisor::model::Secret;
-use litevisor::store::{Scheme, SftpSettings, StoreSettings};
+use litevisor::testing::model::Secret;
+use litevisor::testing::store::{Scheme, SftpSettings, StoreSettings};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs;

@@ -1,42 +1,76 @@
-//! `litevisor restore --dry-run`: the plan on stdout. Reads the replica's listing and some headers; changes nothing.
+//! `litevisor restore --dry-run`: prints the plan. Reads the replica's listing and some headers; changes
+//! nothing.
 
-use super::connect;
-use super::jobs::{self, Failure, FailureKind, Job};
+use super::jobs::Job;
+use super::report;
+use crate::commands::error::{CommandError, ErrorKind, status};
 use crate::model::Moment;
 use crate::observe::say;
-use crate::restore::choose::Choice;
+use crate::restore::plan::Choice;
 use crate::restore::{Progress, RestoreSettings, plan_of};
 use crate::store;
+use serde_json::{Value, json};
 use std::fmt::Write;
 
-/// One after the other: what is printed of one stays together.
-pub async fn all(jobs: Vec<Job>, settings: &RestoreSettings, empty_is_fine: bool) -> u8 {
-    let mut failures = Vec::new();
+/// One after the other, so that the output about each stays together.
+pub async fn all(jobs: Vec<Job>, settings: &RestoreSettings, empty_is_fine: bool, as_json: bool) -> u8 {
+    let (mut errors, mut values) = (Vec::new(), Vec::new());
     for job in jobs {
-        match one(&job, settings).await {
-            Ok(text) => say(&text),
-            // Only a name in the bucket spoke for it.
-            Err(failure) if failure.kind == FailureKind::Empty && job.found() => {}
-            Err(failure) => {
-                let (out, replica, told) = (job.out().display(), &job.replica().url, &failure.told);
-                tracing::error!(replica, "{out} would not be restored: {told}");
-                failures.push(failure.kind);
+        match plan(&job, settings).await {
+            Ok((choice, time)) if as_json => values.push(value(&job, &choice, time)),
+            Ok((choice, time)) => say(&describe(&job, &choice, time)),
+            // Only a name in the bucket suggested a database.
+            Err(error) if error.kind == ErrorKind::Empty && job.found() => {}
+            Err(error) => {
+                let (out, replica) = (job.out().display(), &job.replica().url);
+                tracing::error!(replica, "{out} would not be restored: {}", error.message());
+                values.push(report::failed(&job, &error));
+                errors.push(error.kind);
             }
         }
     }
-    jobs::code(failures.into_iter(), empty_is_fine)
+    if as_json {
+        say(&format!("{:#}\n", Value::Array(values)));
+    }
+    status(errors.into_iter().filter(|kind| !(empty_is_fine && *kind == ErrorKind::Empty)))
 }
 
-async fn one(job: &Job, settings: &RestoreSettings) -> Result<String, Failure> {
+async fn plan(job: &Job, settings: &RestoreSettings) -> Result<(Choice, Moment), CommandError> {
     let store = store::open(job.replica())?;
-    let (choice, time) = plan_of(&*store, job.target(), settings, &Progress::default()).await?;
-    Ok(describe(job, &choice, time))
+    Ok(plan_of(&*store, job.target(), settings, &Progress::default()).await?)
+}
+
+fn existing_bytes(job: &Job) -> u64 {
+    std::fs::metadata(job.out()).map(|found| found.len()).unwrap_or_default()
+}
+
+fn value(job: &Job, choice: &Choice, time: Moment) -> Value {
+    let existing = existing_bytes(job);
+    let action = match (existing, job.force()) {
+        (0, _) => "create",
+        (_, true) => "replace",
+        (_, false) => "refuse",
+    };
+    let (txid, generation) = match choice {
+        Choice::Ltx { plan, .. } => (Some(plan.end.to_string()), None),
+        Choice::V3 { plan, .. } => (None, Some(plan.generation.to_string())),
+    };
+    let files: Vec<Value> = match choice {
+        Choice::Ltx { plan, .. } => {
+            let file = |level: u8, range: String, bytes: u64| json!({ "level": level, "range": range, "bytes": bytes });
+            plan.files.iter().map(|at| file(at.level.0, at.range.to_string(), at.size)).collect()
+        }
+        Choice::V3 { plan, .. } => plan.files().map(|at| json!({ "key": at.key, "bytes": at.size })).collect(),
+    };
+    json!({
+        "database": job.out().to_string_lossy(), "replica": job.replica().url, "action": action, "existing_bytes": existing,
+        "txid": txid, "generation": generation, "time": time.to_string(), "bytes": choice.bytes(), "files": files,
+    })
 }
 
 fn describe(job: &Job, choice: &Choice, time: Moment) -> String {
     let out = job.out();
-    let existing = std::fs::metadata(out).map(|found| found.len()).unwrap_or_default();
-    let fate = match (existing, job.force()) {
+    let fate = match (existing_bytes(job), job.force()) {
         (0, _) => "would be made".to_owned(),
         (bytes, true) => format!("would be replaced ({bytes} bytes)"),
         (bytes, false) => format!("is there already ({bytes} bytes): refused without --force"),
@@ -50,13 +84,13 @@ fn describe(job: &Job, choice: &Choice, time: Moment) -> String {
         Choice::Ltx { plan, coarse, .. } => {
             line(format_args!("  state   TXID {}, committed at {time}", plan.end));
             if let Some(coarse) = coarse {
-                line(format_args!("          {}", connect::hidden(coarse.range)));
+                line(format_args!("          {}", report::hidden(coarse.range)));
             }
             for file in &plan.files {
                 line(format_args!("  file    L{} {} {:>12} bytes", file.level.0, file.range, file.size));
             }
         }
-        Choice::Old { plan, passed_over } => {
+        Choice::V3 { plan, passed_over } => {
             line(format_args!("  state   generation {} of Litestream 0.3, written at {time}", plan.generation));
             passed_over.iter().for_each(|why| line(format_args!("          passed over: {why}")));
             for file in plan.files() {
@@ -66,7 +100,7 @@ fn describe(job: &Job, choice: &Choice, time: Moment) -> String {
     }
     let files = match choice {
         Choice::Ltx { plan, .. } => plan.files.len(),
-        Choice::Old { plan, .. } => plan.files().count(),
+        Choice::V3 { plan, .. } => plan.files().count(),
     };
     line(format_args!("  total   {} bytes in {files} files", choice.bytes()));
     text

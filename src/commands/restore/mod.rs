@@ -1,147 +1,152 @@
-//! `litevisor restore`: one or all databases from their replicas, in parallel, without starting anything.
+//! `litevisor restore`: restores one or all databases from their replicas, side by side, without starting an
+//! app.
 //!
-//! `jobs` decides what is to be done; `connect` does one of them through `restore`; here they are run side by side.
+//! `jobs` decides what is to be done, `job` does one of them, `report` describes the results.
 
-mod connect;
-pub(super) mod directories;
 mod dry_run;
+mod job;
 mod jobs;
+mod owner;
+pub mod report;
+mod running;
 
-pub use connect::told;
-pub use jobs::{Failure, FailureKind, Wanted, code};
+pub use jobs::RestoreOptions;
 
-use super::{configured, logged, outside, refuse, runtime};
+use super::directories;
+use super::error::{CommandError, ErrorKind};
+use super::setup::{LogOf, configured, runtime, start_log, with_environment};
 use crate::config::{Additions, LogSettings, Purpose, replica_from_url};
-use crate::observe::Live;
 use crate::observe::live::REDRAW;
-use crate::restore::{Pace, Paces, RestoreSettings};
-use crate::{exit, observe};
+use crate::observe::{Live, say};
+use crate::restore::{Paces, Progress, RestoreSettings};
 use jobs::Job;
-use std::future::Future;
-use std::path::PathBuf;
-use std::pin::Pin;
+use serde_json::Value;
+use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
-/// One restore on its way.
-struct Running {
-    name: String,
-    work: Pin<Box<dyn Future<Output = Result<String, Failure>>>>,
-    progress: Box<dyn Fn() -> Pace>,
+const LOG_INTERVAL: Duration = Duration::from_secs(5);
+
+/// How one restore ended.
+struct JobResult {
+    /// Its exit status.
+    status: u8,
+    value: Value,
 }
 
-const TELL_EVERY: Duration = Duration::from_secs(5);
-
-pub fn restore(file: Option<PathBuf>, args: &Wanted) -> u8 {
-    match jobs::replica_url(args) {
-        Some(url) => match outside(|outside| replica_from_url(url, outside)) {
-            Ok(replica) => logged(&LogSettings::default(), &[], || {
-                let settings = RestoreSettings::default();
-                all(jobs::from_replica(args, replica).into_iter().collect(), &settings, args)
-            }),
-            Err(error) => refuse(error),
-        },
-        None => configured(file, &Additions::default(), Purpose::Databases, |checked| {
-            let working_dir = std::env::current_dir().unwrap_or_default();
-            let found = match &args.subject {
-                None => match directories::find(&checked.config) {
-                    Ok(found) => found,
-                    Err(failure) => return failed(&failure),
-                },
-                Some(_) => Vec::new(),
-            };
-            match jobs::from_config(args, &checked, found, &working_dir) {
-                Ok(jobs) => all(jobs, &checked.config.restore, args),
-                Err(told) => {
-                    observe::complain(&told);
-                    exit::USAGE
-                }
-            }
-        }),
+pub fn restore(file: Option<&Path>, args: &RestoreOptions) -> Result<u8, CommandError> {
+    let log = LogOf::OneShot { json: args.json };
+    if let Some(url) = jobs::replica_url(args) {
+        let replica = with_environment(|environment| replica_from_url(url, environment))?;
+        start_log(&LogSettings::default(), log);
+        return run(jobs::from_replica(args, replica).into_iter().collect(), &RestoreSettings::default(), args);
     }
-}
-
-fn failed(failure: &Failure) -> u8 {
-    tracing::error!("{}", failure.told);
-    jobs::code(std::iter::once(failure.kind), false)
+    let checked = configured(file, &Additions::default(), Purpose::Databases, log)?;
+    let listed = match &args.subject {
+        None => directories::list(&checked.config)?,
+        Some(_) => directories::Listed::default(),
+    };
+    let jobs = jobs::from_config(args, &checked, listed.databases, &std::env::current_dir().unwrap_or_default())?;
+    if !args.dry_run
+        && let Some(JobResult { status, value }) = running::ask_owner(&checked.config, &jobs)
+    {
+        if args.json {
+            say(&format!("{:#}\n", Value::Array(vec![value])));
+        }
+        return Ok(status);
+    }
+    run(jobs, &checked.config.restore, args)
 }
 
 /// Runs every job to its end; one that fails does not stop the others.
-fn all(jobs: Vec<Job>, settings: &RestoreSettings, args: &Wanted) -> u8 {
-    let Some(runtime) = runtime() else { return exit::INTERNAL };
+fn run(jobs: Vec<Job>, settings: &RestoreSettings, args: &RestoreOptions) -> Result<u8, CommandError> {
+    let runtime = runtime()?;
     if args.dry_run {
-        return runtime.block_on(dry_run::all(jobs, settings, args.if_replica_exists));
+        return Ok(runtime.block_on(dry_run::all(jobs, settings, args.if_replica_exists, args.json)));
     }
-    let empty_is_fine = args.if_replica_exists;
     let local = tokio::task::LocalSet::new();
     let shown = Rc::new((Live::start(), Paces::default()));
-    local.block_on(&runtime, async move {
+    Ok(local.block_on(&runtime, async move {
         let mut tasks = tokio::task::JoinSet::new();
         for job in jobs {
-            let empty_is_fine = empty_is_fine || job.found();
-            tasks.spawn_local(one(job, settings.clone(), empty_is_fine, Rc::clone(&shown)));
+            let empty_is_fine = args.if_replica_exists || job.found();
+            tasks.spawn_local(run_one(job, settings.clone(), empty_is_fine, Rc::clone(&shown)));
         }
-        let mut failures = Vec::new();
+        let (mut errors, mut values) = (Vec::new(), Vec::new());
         while let Some(ended) = tasks.join_next().await {
             match ended {
-                Ok(Ok(())) => {}
-                Ok(Err(failure)) => failures.push(failure),
+                Ok((error, value)) => {
+                    errors.extend(error);
+                    values.push(value);
+                }
                 Err(panic) => {
                     tracing::error!("a restore ended unexpectedly: {panic}");
-                    failures.push(Failure { kind: FailureKind::Internal, told: String::new() });
+                    errors.push(ErrorKind::Internal);
                 }
             }
         }
-        jobs::code(failures.iter().map(|failure| failure.kind), empty_is_fine)
-    })
+        if args.json {
+            say(&format!("{:#}\n", Value::Array(values)));
+        }
+        super::error::status(errors)
+    }))
 }
 
-async fn one(
+/// The error, if it is to count, and the result as JSON.
+async fn run_one(
     job: Job,
     settings: RestoreSettings,
     empty_is_fine: bool,
     shown: Rc<(Live, Paces)>,
-) -> Result<(), Failure> {
-    let (live, paces) = &*shown;
-    let out = job.out().to_owned();
-    if let Err(failure) = jobs::refuse_existing(&job) {
-        tracing::error!("{}", failure.told);
-        return Err(failure);
+) -> (Option<ErrorKind>, Value) {
+    let (out, url) = (job.out().display(), &job.replica().url);
+    if let Err(error) = jobs::refuse_existing(&job).and_then(|()| owner::refuse_owned(&job)) {
+        tracing::error!("{}", error.message());
+        return (Some(error.kind), report::failed(&job, &error));
     }
-    let Running { name, mut work, progress } = connect::start(job, settings);
+    match with_progress(&job, &settings, &shown).await {
+        Ok(restored) => {
+            tracing::info!(replica = url, "restored {out}: {}", report::text(&restored));
+            (None, report::restored(&job, &restored))
+        }
+        Err(error) if error.kind == ErrorKind::Empty && empty_is_fine => {
+            tracing::info!(replica = url, "{out} is not restored: {}", error.message());
+            (None, report::failed(&job, &error))
+        }
+        Err(error) => {
+            tracing::error!(replica = url, "{out} is not restored: {}", error.message());
+            (Some(error.kind), report::failed(&job, &error))
+        }
+    }
+}
+
+/// Restores, and shows the progress on the terminal or in the log.
+async fn with_progress(
+    job: &Job,
+    settings: &RestoreSettings,
+    (live, paces): &(Live, Paces),
+) -> Result<crate::restore::RestoredTo, CommandError> {
+    let (out, url) = (job.out().display(), &job.replica().url);
+    let progress = Progress::default();
+    let mut work = std::pin::pin!(job::restore(job, settings, &progress));
     let place = paces.join();
-    let mut tick = tokio::time::interval(if live.is_seen() { REDRAW } else { TELL_EVERY });
+    let mut tick = tokio::time::interval(if live.is_seen() { REDRAW } else { LOG_INTERVAL });
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     tick.tick().await;
     let ended = loop {
         tokio::select! {
             ended = &mut work => break ended,
             _ = tick.tick() => {
-                let pace = progress();
+                let pace = progress.pace();
                 if live.is_seen() {
                     live.show(paces.set(place, pace));
                 } else {
-                    tracing::info!(replica = name, bytes = pace.done, of = pace.total, "{}: {}", out.display(), pace.text());
+                    let (bytes, of) = (pace.done, pace.total);
+                    tracing::info!(replica = url, bytes, of, "{out}: {}", pace.text());
                 }
             }
         }
     };
-    paces.set(place, progress());
-    match ended {
-        Ok(summary) => {
-            tracing::info!(replica = name, "restored {}: {summary}", out.display());
-            Ok(())
-        }
-        Err(failure) => {
-            let told = &failure.told;
-            match failure.kind {
-                FailureKind::Empty if empty_is_fine => {
-                    tracing::info!(replica = name, "{} is not restored: {told}", out.display());
-                    return Ok(());
-                }
-                _ => tracing::error!(replica = name, "{} is not restored: {told}", out.display()),
-            }
-            Err(failure)
-        }
-    }
+    paces.set(place, progress.pace());
+    ended
 }

@@ -1,8 +1,9 @@
 //! Directory entries: names, derived settings, overlaps.
 
 use super::*;
-use crate::config::{Additions, Checked, ConfigError, Outside, Purpose, parse, show};
+use crate::config::{Additions, Checked, ConfigError, Environment, Purpose, parse, show};
 use std::io;
+use std::path::Path;
 
 #[test]
 fn globs() {
@@ -51,8 +52,8 @@ fn what_is_no_database() {
 fn read(text: &str) -> Result<Checked, ConfigError> {
     let read = |_: &Path| Err(io::Error::from(io::ErrorKind::NotFound));
     let env = |name: &str| (name == "KEY").then(|| "secret".into());
-    let outside = Outside { env: &env, read: &read, working_dir: Path::new("/srv") };
-    parse(Some((text, Path::new("s.toml"))), &Additions::default(), Purpose::Databases, outside)
+    let environment = Environment { variable: &env, read: &read, working_dir: Path::new("/srv") };
+    parse(Some((text, Path::new("s.toml"))), &Additions::default(), Purpose::Databases, environment)
 }
 
 fn entry(keys: &str, url: &str) -> String {

@@ -1,10 +1,10 @@
 //! One entry of `dbs` with its replica → `[[database]]` and `[database.replica]`.
 
-use super::place::{self, Written};
+use super::replica_url::{self, ReplicaLocation};
 use super::settings::{Settings, duration};
-use super::table::{Found, Table};
-use super::writer::Writer;
-use super::{Top, at_home, refs};
+use super::table::{Located, Table};
+use super::toml_writer::TomlWriter;
+use super::{Top, at_home, variables};
 use crate::config::units;
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -14,7 +14,7 @@ const PAGE: u64 = 4096;
 const YEAR: Duration = Duration::from_secs(366 * 86_400);
 const SPANS: RangeInclusive<Duration> = Duration::from_millis(100)..=YEAR;
 
-/// Keys that there is nothing to do for.
+/// Keys that need no counterpart.
 const SKIPPED: [(&str, &str); 9] = [
     ("meta-path", "litevisor keeps its own small record beside the database, and no copy of its WAL"),
     ("meta-dir", "litevisor keeps its own small record beside the database, and no copy of its WAL"),
@@ -30,7 +30,7 @@ const SKIPPED: [(&str, &str); 9] = [
     ("shadow-retention-count", "there is no shadow WAL"),
 ];
 
-pub fn write(out: &mut Writer, mut table: Table<'_>, top: &Top) {
+pub fn write(out: &mut TomlWriter, mut table: Table<'_>, top: &Top) {
     out.section("[[database]]", table.line, &table.name);
     write_path(out, &mut table);
     if let Some(restore) = table.flag("restore-if-db-not-exists") {
@@ -61,16 +61,16 @@ pub fn write(out: &mut Writer, mut table: Table<'_>, top: &Top) {
     table.finish();
 }
 
-fn write_path(out: &mut Writer, table: &mut Table<'_>) {
+fn write_path(out: &mut TomlWriter, table: &mut Table<'_>) {
     if let Some(path) = table.text("path") {
         let text = ["sqlite3://", "sqlite://"].iter().find_map(|prefix| path.value.strip_prefix(prefix));
-        out.set("path", &refs::toml(&at_home(text.unwrap_or(&path.value)), false), &path);
+        out.set("path", &variables::toml(&at_home(text.unwrap_or(&path.value)), false), &path);
     }
     if let Some(dir) = table.text("dir") {
-        out.set("dir", &refs::toml(&at_home(&dir.value), false), &dir);
+        out.set("dir", &variables::toml(&at_home(&dir.value), false), &dir);
     }
     if let Some(pattern) = table.text("pattern") {
-        out.set("pattern", &refs::toml(&pattern.value, false), &pattern);
+        out.set("pattern", &variables::toml(&pattern.value, false), &pattern);
     }
     if let Some(watch) = table.flag("watch") {
         out.set("watch", &watch.value.to_string(), &watch);
@@ -80,7 +80,7 @@ fn write_path(out: &mut Writer, table: &mut Table<'_>) {
     }
 }
 
-fn write_checkpoint(out: &mut Writer, table: &mut Table<'_>) {
+fn write_checkpoint(out: &mut TomlWriter, table: &mut Table<'_>) {
     if let Some(pages) = table.number("min-checkpoint-page-count") {
         let bytes = pages.value.saturating_mul(PAGE).clamp(64 << 10, 16 << 30);
         out.comment(&format!("{} pages of 4 KiB", pages.value));
@@ -98,14 +98,15 @@ fn write_checkpoint(out: &mut Writer, table: &mut Table<'_>) {
 }
 
 fn write_upkeep(
-    out: &mut Writer,
+    out: &mut TomlWriter,
     table: &Table<'_>,
     top: &Top,
-    interval: Option<Found<String>>,
-    retention: Option<Found<String>>,
+    interval: Option<Located<String>>,
+    retention: Option<Located<String>>,
 ) {
     if let Some(levels) = &top.levels {
-        let value = |found: &Found<String>| duration(&found.value, SPANS).map_err(|told| table.complain(found, told));
+        let value =
+            |found: &Located<String>| duration(&found.value, SPANS).map_err(|message| table.complain(found, message));
         let values: Vec<String> = levels.value.iter().filter_map(|found| value(found).ok()).collect();
         out.set("levels", &format!("[{}]", values.join(", ")), levels);
     }
@@ -123,22 +124,22 @@ fn write_upkeep(
     }
 }
 
-fn span(out: &mut Writer, table: &Table<'_>, key: &str, found: &Found<String>, range: RangeInclusive<Duration>) {
+fn span(out: &mut TomlWriter, table: &Table<'_>, key: &str, found: &Located<String>, range: RangeInclusive<Duration>) {
     match duration(&found.value, range) {
         Ok(value) => out.set(key, &value, found),
-        Err(told) => table.complain(found, told),
+        Err(message) => table.complain(found, message),
     }
 }
 
 /// `replica`, or the one in `replicas`.
 fn the_replica<'r>(table: &mut Table<'r>) -> Option<Table<'r>> {
     let (one, many) = (table.table("replica"), table.tables("replicas"));
-    let complain = |line: usize, told: &str| table.reading.complain(line, &table.name, told);
+    let complain = |line: usize, message: &str| table.reading.complain(line, &table.name, message);
     let mut all: Vec<Table<'_>> = one.into_iter().chain(many.unwrap_or_default()).collect();
     if let Some(second) = all.get(1) {
-        let told = "has several replicas: litevisor, as Litestream 0.5, has one for each database; remove the others \
+        let message = "has several replicas: litevisor, as Litestream 0.5, has one for each database; remove the others \
                     (what is in them stays there)";
-        complain(second.line, told);
+        complain(second.line, message);
         return None;
     }
     if all.is_empty() {
@@ -147,7 +148,7 @@ fn the_replica<'r>(table: &mut Table<'r>) -> Option<Table<'r>> {
     all.pop()
 }
 
-fn write_replica(out: &mut Writer, replica: &mut Table<'_>, top: &Top) {
+fn write_replica(out: &mut TomlWriter, replica: &mut Table<'_>, top: &Top) {
     out.section("[database.replica]", replica.line, &replica.name);
     for (key, why) in [
         ("name", "a database has one replica, which needs no name"),
@@ -157,19 +158,19 @@ fn write_replica(out: &mut Writer, replica: &mut Table<'_>, top: &Top) {
             out.skip(&found, why);
         }
     }
-    let written = Written::read(replica);
+    let written = ReplicaLocation::read(replica);
     let own = Settings::read(replica);
     let mut all = own.clone().with_defaults(&top.settings);
-    let Some(place) = place::place(replica, &written, &own, &mut all) else { return };
-    out.set("url", &refs::toml(&place.url.value, false), &place.url);
-    all.write(out, &own, place.scheme, replica);
-    let unverified = all.get("skip-verify").filter(|_| place.scheme == crate::store::Scheme::S3);
+    let Some(target) = replica_url::replica_url(replica, &written, &own, &mut all) else { return };
+    out.set("url", &variables::toml(&target.url.value, false), &target.url);
+    all.write(out, &own, target.scheme, replica);
+    let unverified = all.get("skip-verify").filter(|_| target.scheme == crate::store::Scheme::S3);
     if let Some(skip) = unverified.filter(|skip| matches!(skip.value.as_str(), "true" | "yes" | "on")) {
         let plain = all.get("endpoint").is_some_and(|endpoint| endpoint.value.starts_with("http://"));
         let why = "certificates are always verified: name the authority with ca_file";
         if plain { out.skip(skip, "the endpoint is not https") } else { out.lose(skip, why) }
     }
-    if place.scheme == crate::store::Scheme::Sftp && all.get("host-key").is_none() {
+    if target.scheme == crate::store::Scheme::Sftp && all.get("host-key").is_none() {
         out.comment(
             "The server's key is verified: add host_key, or known_hosts_file, unless it is in ~/.ssh/known_hosts.",
         );

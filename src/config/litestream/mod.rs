@@ -4,25 +4,25 @@
 //! it comes from; or every problem with its line. Both `import`, which prints the text, and `--config litestream.yml`, which
 //! reads it, go this way, so that they cannot disagree. Values of variables are looked at, never written. Pure.
 
+mod command_line;
 mod database;
-mod place;
-mod refs;
+mod replica_url;
 mod settings;
 mod table;
-mod words;
-mod writer;
+mod toml_writer;
+mod variables;
 mod yaml;
 
 #[cfg(test)]
 mod tests;
 
-use super::problem::{ConfigError, Place};
+use super::document::Origin;
+use super::problem::{ConfigError, Location};
 use settings::Settings;
 use std::ffi::OsString;
 use std::path::Path;
-use table::{Found, Reading, Table};
-pub use writer::Origin;
-use writer::Writer;
+use table::{Located, Reading, Table};
+use toml_writer::TomlWriter;
 
 type Env<'a> = &'a dyn Fn(&str) -> Option<OsString>;
 
@@ -36,17 +36,17 @@ pub struct Converted {
     pub warnings: Vec<String>,
 }
 
-/// What the top of the file says for all databases.
+/// The keys at the top of the file that count for all databases.
 struct Top {
     settings: Settings,
-    snapshot_interval: Option<Found<String>>,
-    snapshot_retention: Option<Found<String>>,
-    l0_retention: Option<Found<String>>,
-    retention_enabled: Option<Found<bool>>,
-    levels: Option<Found<Vec<Found<String>>>>,
+    snapshot_interval: Option<Located<String>>,
+    snapshot_retention: Option<Located<String>>,
+    l0_retention: Option<Located<String>>,
+    retention_enabled: Option<Located<bool>>,
+    levels: Option<Located<Vec<Located<String>>>>,
 }
 
-/// Keys of the whole program that there is nothing to do for.
+/// Keys of the whole program that need no counterpart.
 const SKIPPED: [(&str, &str); 5] = [
     ("heartbeat-interval", "see heartbeat-url"),
     ("l0-retention-check-interval", "what is due is deleted when it is due"),
@@ -55,20 +55,19 @@ const SKIPPED: [(&str, &str); 5] = [
     ("shutdown-sync-interval", "a failed upload is tried again at growing intervals"),
 ];
 
-/// Keys whose work somebody may rely on.
+/// Keys without a counterpart that a user may rely on: each is a warning.
 const LOST: [(&str, &str); 2] = [
-    ("heartbeat-url", "litevisor pings nobody: watch /readyz or the metrics of [status] instead"),
+    ("heartbeat-url", "litevisor sends no pings: watch /readyz or the metrics of [status] instead"),
     ("mcp-addr", "litevisor has no MCP server"),
 ];
 
 pub fn convert(text: &str, file: &Path, env: Env<'_>) -> Result<Converted, ConfigError> {
-    let fail = |line: usize, told: String| {
-        ConfigError::one(Place { file: Some(file.to_owned()), line, key: String::new() }, told)
-    };
-    let marked = refs::mark(text).map_err(|line| fail(line, "holds a character that no text has (U+E000)".into()))?;
-    let root = yaml::parse(&marked).map_err(|(line, told)| fail(line, told))?;
+    let fail = |line: usize, message: String| ConfigError::single(Location { line, ..Location::file(file) }, message);
+    let marked =
+        variables::mark(text).map_err(|line| fail(line, "holds a character that no text has (U+E000)".into()))?;
+    let root = yaml::parse(&marked).map_err(|(line, message)| fail(line, message))?;
     let reading = Reading::new(file, env);
-    let mut out = Writer::default();
+    let mut out = TomlWriter::default();
     out.comment(&format!("Made from {} by `litevisor import`.", file.display()));
     write(&mut out, Table::new(&reading, String::new(), root));
     let problems = reading.into_problems();
@@ -78,7 +77,7 @@ pub fn convert(text: &str, file: &Path, env: Env<'_>) -> Result<Converted, Confi
     Ok(Converted { text: out.text, origins: out.origins, warnings: out.warnings })
 }
 
-fn write(out: &mut Writer, mut root: Table<'_>) {
+fn write(out: &mut TomlWriter, mut root: Table<'_>) {
     for (key, why) in SKIPPED {
         if let Some(found) = root.text(key) {
             out.skip(&found, why);
@@ -99,7 +98,7 @@ fn write(out: &mut Writer, mut root: Table<'_>) {
     }
     if let Some(addr) = root.text("addr") {
         out.section("[status]", addr.line, "addr");
-        out.set("listen", &refs::toml(&addr.value, true), &addr);
+        out.set("listen", &variables::toml(&addr.value, true), &addr);
     }
     write_exec(out, &mut root);
     write_log(out, &mut root);
@@ -124,22 +123,22 @@ fn write(out: &mut Writer, mut root: Table<'_>) {
     root.finish();
 }
 
-fn write_exec(out: &mut Writer, root: &mut Table<'_>) {
+fn write_exec(out: &mut TomlWriter, root: &mut Table<'_>) {
     let Some(exec) = root.text("exec") else { return };
-    match words::split(&exec.value, root.reading.env) {
-        Ok(words::Words { words, cut }) => {
+    match command_line::split(&exec.value, root.reading.env) {
+        Ok(command_line::Words { words, cut }) => {
             out.section("[app]", exec.line, "exec");
             if let Some(cut) = cut {
                 out.lose(&exec, &format!("no shell runs it: Litestream, too, leaves \"{cut}\" out"));
             }
-            let words: Vec<String> = words.iter().map(|word| refs::toml(word, false)).collect();
+            let words: Vec<String> = words.iter().map(|word| variables::toml(word, false)).collect();
             out.set("command", &format!("[{}]", words.join(", ")), &exec);
         }
-        Err(told) => root.complain(&exec, told),
+        Err(message) => root.complain(&exec, message),
     }
 }
 
-fn write_log(out: &mut Writer, root: &mut Table<'_>) {
+fn write_log(out: &mut TomlWriter, root: &mut Table<'_>) {
     let Some(mut logging) = root.table("logging") else { return };
     out.section("[log]", logging.line, "logging");
     if let Some(level) = logging.text("level") {
@@ -147,13 +146,13 @@ fn write_log(out: &mut Writer, root: &mut Table<'_>) {
         let lower = if lower == "warning" { "warn".to_owned() } else { lower };
         out.set(
             "level",
-            &refs::toml(&if refs::has_variable(&level.value) { level.value.clone() } else { lower }, true),
+            &variables::toml(&if variables::has_variable(&level.value) { level.value.clone() } else { lower }, true),
             &level,
         );
     }
     if let Some(format) = logging.text("type") {
         let ours = if format.value == "pretty" { "text" } else { format.value.as_str() };
-        out.set("format", &refs::toml(ours, true), &format);
+        out.set("format", &variables::toml(ours, true), &format);
     }
     for (key, why) in [("stderr", "the log is on stderr, the app's output on stdout"), ("source", "not in the log")] {
         if let Some(found) = logging.flag(key) {
@@ -163,7 +162,7 @@ fn write_log(out: &mut Writer, root: &mut Table<'_>) {
     logging.finish();
 }
 
-fn levels(root: &mut Table<'_>) -> Option<Found<Vec<Found<String>>>> {
+fn levels(root: &mut Table<'_>) -> Option<Located<Vec<Located<String>>>> {
     let found = root.take("levels")?;
     let tables = root.tables("levels")?;
     let interval = |mut table: Table<'_>| {
@@ -175,13 +174,13 @@ fn levels(root: &mut Table<'_>) -> Option<Found<Vec<Found<String>>>> {
         interval
     };
     let value = tables.into_iter().filter_map(interval).collect();
-    Some(Found { value, line: found.line, key: found.key })
+    Some(Located { value, line: found.line, key: found.key })
 }
 
 /// `~/x` is below the home directory.
 fn at_home(marked: &str) -> String {
     match marked.strip_prefix('~') {
-        Some(rest) if rest.is_empty() || rest.starts_with('/') => format!("{}{rest}", refs::variable("HOME")),
+        Some(rest) if rest.is_empty() || rest.starts_with('/') => format!("{}{rest}", variables::variable("HOME")),
         _ => marked.to_owned(),
     }
 }

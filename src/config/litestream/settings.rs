@@ -1,9 +1,9 @@
 //! The settings of a replica, which Litestream takes at the top of the file, too: which there are, of which stores, and what
 //! each becomes. One table. Pure.
 
-use super::refs;
-use super::table::{Found, Table};
-use super::writer::Writer;
+use super::table::{Located, Table};
+use super::toml_writer::TomlWriter;
+use super::variables;
 use crate::config::units;
 use crate::store::Scheme;
 use std::collections::BTreeMap;
@@ -14,8 +14,8 @@ use std::time::Duration;
 enum Fate {
     /// Our key, and its type.
     Key(&'static str, Kind),
-    /// Part of the URL, or read where the replica's place is.
-    Place,
+    /// Read by `replica_url`.
+    Url,
     /// Not needed here, and why.
     Skip(&'static str),
     /// Of a store that there is not.
@@ -34,7 +34,7 @@ enum Kind {
     Interval,
 }
 
-use Fate::{Foreign, Key, Place, Skip};
+use Fate::{Foreign, Key, Skip, Url};
 use Kind::{Count, Endpoint, Flag, Interval, Path, Secret, Size, Text};
 use Scheme::{Abs, File, Gs, S3, Sftp};
 
@@ -61,11 +61,11 @@ const SETTINGS: &[(&str, &[Scheme], Fate)] = &[
     ("key-path", &[Sftp], Key("key_file", Path)),
     ("host-key", &[Sftp], Key("host_key", Text)),
     ("sync-interval", ALL, Key("sync_interval", Interval)),
-    ("bucket", &[S3, Gs, Abs], Place),
-    ("account-name", &[Abs], Place),
-    ("host", &[Sftp], Place),
-    ("user", &[Sftp], Place),
-    ("skip-verify", &[S3], Place),
+    ("bucket", &[S3, Gs, Abs], Url),
+    ("account-name", &[Abs], Url),
+    ("host", &[Sftp], Url),
+    ("user", &[Sftp], Url),
+    ("skip-verify", &[S3], Url),
     ("sign-payload", &[S3], Skip(SIGNING)),
     ("require-content-md5", &[S3], Skip(SIGNING)),
     ("sign-accept-encoding", &[S3], Skip(SIGNING)),
@@ -92,7 +92,7 @@ const SETTINGS: &[(&str, &[Scheme], Fate)] = &[
 
 /// The keys of one replica, or those at the top of the file.
 #[derive(Clone, Debug, Default)]
-pub struct Settings(BTreeMap<&'static str, Found<String>>);
+pub struct Settings(BTreeMap<&'static str, Located<String>>);
 
 impl Settings {
     pub fn read(table: &mut Table<'_>) -> Settings {
@@ -103,21 +103,21 @@ impl Settings {
         if let Some(mut age) = table.table("age") {
             let given = age.take("identities").or(age.take("recipients"));
             if let Some(found) = given {
-                let told = "encrypts with age: litevisor can neither read nor write such replicas, and Litestream 0.5 \
+                let message = "encrypts with age: litevisor can neither read nor write such replicas, and Litestream 0.5 \
                             cannot either; let the bucket encrypt (sse-kms-key-id, sse-customer-key)";
-                table.complain(&found, told);
+                table.complain(&found, message);
             }
             age.finish();
         }
         settings
     }
 
-    pub fn get(&self, key: &str) -> Option<&Found<String>> {
+    pub fn get(&self, key: &str) -> Option<&Located<String>> {
         self.0.get(key)
     }
 
     /// What a part of a URL says, below the key of that name.
-    pub fn offer(&mut self, key: &'static str, found: Found<String>) {
+    pub fn offer(&mut self, key: &'static str, found: Located<String>) {
         self.0.entry(key).or_insert(found);
     }
 
@@ -130,7 +130,7 @@ impl Settings {
     }
 
     /// All that the store has. `own` are the replica's own keys: those of other stores at the top of the file are for others.
-    pub fn write(&self, out: &mut Writer, own: &Settings, scheme: Scheme, table: &Table<'_>) {
+    pub fn write(&self, out: &mut TomlWriter, own: &Settings, scheme: Scheme, table: &Table<'_>) {
         for (name, stores, fate) in SETTINGS {
             let Some(found) = self.get(name) else { continue };
             let is_own = own.get(name).is_some();
@@ -144,14 +144,14 @@ impl Settings {
     }
 }
 
-fn write_key(out: &mut Writer, key: &str, kind: Kind, found: &Found<String>, table: &Table<'_>) {
-    let plain = |text: &str| refs::toml(text, true);
+fn write_key(out: &mut TomlWriter, key: &str, kind: Kind, found: &Located<String>, table: &Table<'_>) {
+    let plain = |text: &str| variables::toml(text, true);
     let env = table.reading.env;
     match kind {
         Text => out.set(key, &plain(&found.value), found),
-        Path => out.set(key, &refs::toml(&super::at_home(&found.value), true), found),
+        Path => out.set(key, &variables::toml(&super::at_home(&found.value), true), found),
         Secret => {
-            if !refs::has_variable(&found.value) {
+            if !variables::has_variable(&found.value) {
                 out.comment(&format!(
                     "A secret in the clear: better {key} = \"${{VAR}}\", or {key}_file with a file's path."
                 ));
@@ -159,30 +159,30 @@ fn write_key(out: &mut Writer, key: &str, kind: Kind, found: &Found<String>, tab
             out.set(key, &plain(&found.value), found);
         }
         Endpoint => out.set(key, &plain(&with_scheme(&found.value, env)), found),
-        Flag => match refs::value(&found.value, env).as_deref() {
+        Flag => match variables::value(&found.value, env).as_deref() {
             Some(value @ ("true" | "false")) => out.set(key, value, found),
             Some("") | None => out.skip(found, "its variable is not set"),
             Some(_) => table.complain(found, "must be true or false"),
         },
-        Count(most) => match refs::value(&found.value, env).map(|text| text.parse::<u64>()) {
+        Count(most) => match variables::value(&found.value, env).map(|text| text.parse::<u64>()) {
             Some(Ok(count)) => out.set(key, &count.clamp(1, most).to_string(), found),
             None => out.skip(found, "its variable is not set"),
             Some(Err(_)) => table.complain(found, "must be a whole number"),
         },
         Size => match size(&found.value) {
             Ok(value) => out.set(key, &value, found),
-            Err(told) => table.complain(found, told),
+            Err(message) => table.complain(found, message),
         },
         Interval => match duration(&found.value, Duration::from_millis(10)..=Duration::from_secs(86_400)) {
             Ok(value) => out.set(key, &value, found),
-            Err(told) => table.complain(found, told),
+            Err(message) => table.complain(found, message),
         },
     }
 }
 
 /// `host:port` gets a scheme as in Litestream: http on this machine and in private networks, https elsewhere.
 fn with_scheme(marked: &str, env: super::Env<'_>) -> String {
-    let Some(text) = refs::value(marked, env) else { return marked.to_owned() };
+    let Some(text) = variables::value(marked, env) else { return marked.to_owned() };
     if text.is_empty() || text.contains("://") {
         return marked.to_owned();
     }
@@ -203,10 +203,10 @@ fn is_local(endpoint: &str) -> bool {
 
 /// A duration of Go's as one of ours, in TOML. What is outside of our range becomes its nearest end.
 pub fn duration(marked: &str, range: std::ops::RangeInclusive<Duration>) -> Result<String, String> {
-    if refs::has_variable(marked) {
-        return Ok(refs::toml(marked, true));
+    if variables::has_variable(marked) {
+        return Ok(variables::toml(marked, true));
     }
-    // Units below ours: nobody means them but for "soon".
+    // Units below ours count as the shortest duration.
     let tiny = ["ns", "us", "µs", "μs"].iter().any(|unit| marked.trim_end_matches(unit).len() < marked.len());
     let value = if tiny && !marked.contains("ms") { *range.start() } else { units::duration(marked)? };
     Ok(format!("\"{}\"", units::show_duration(value.clamp(*range.start(), *range.end()))))
@@ -214,8 +214,8 @@ pub fn duration(marked: &str, range: std::ops::RangeInclusive<Duration>) -> Resu
 
 /// A size as Litestream reads it (`5MB`, `5MiB`, `5M`, `5242880`) as one of ours, in TOML.
 fn size(marked: &str) -> Result<String, String> {
-    if refs::has_variable(marked) {
-        return Ok(refs::toml(marked, true));
+    if variables::has_variable(marked) {
+        return Ok(variables::toml(marked, true));
     }
     let compact: String = marked.chars().filter(|c| !c.is_whitespace() && *c != ',').collect();
     let (number, unit) =
@@ -256,7 +256,7 @@ mod tests {
             assert_eq!(duration(text, range()).unwrap(), expected, "{text}");
         }
         assert!(duration("10", range()).unwrap_err().contains("has no unit"));
-        assert_eq!(duration(&refs::variable("A"), range()).unwrap(), "\"${A:-}\"");
+        assert_eq!(duration(&variables::variable("A"), range()).unwrap(), "\"${A:-}\"");
         for (text, expected) in [
             ("5MB", "\"5MiB\""),
             ("10MB", "\"10000000B\""),
@@ -283,9 +283,9 @@ mod tests {
         ] {
             assert_eq!(with_scheme(text, &env), expected);
         }
-        let marked = refs::variable("HOST");
+        let marked = variables::variable("HOST");
         assert_eq!(with_scheme(&marked, &env), format!("http://{marked}"));
-        let missing = refs::variable("NONE");
+        let missing = variables::variable("NONE");
         assert_eq!(with_scheme(&missing, &env), missing);
     }
 

@@ -1,10 +1,10 @@
-//! One mapping of the YAML tree: hands out its values by name and type, and complains about what nobody asked for. What is asked
-//! for is what is valid, as in `section` for our own file.
+//! One mapping of the YAML tree: its values by name and type, with their lines. A key is valid if the code asks for it; `finish`
+//! reports all others.
 
-use super::refs;
+use super::variables;
 use super::yaml::{Entry, Node, Value};
 use crate::config::nearest;
-use crate::config::problem::{Place, Problem};
+use crate::config::problem::{Location, Problem};
 use std::cell::RefCell;
 use std::ffi::OsString;
 use std::path::Path;
@@ -22,8 +22,8 @@ impl<'a> Reading<'a> {
     }
 
     pub fn complain(&self, line: usize, key: &str, message: impl Into<String>) {
-        let place = Place { file: Some(self.file.to_owned()), line, key: key.to_owned() };
-        self.problems.borrow_mut().push(Problem { place, message: message.into() });
+        let location = Location { line, key: key.to_owned(), ..Location::file(self.file) };
+        self.problems.borrow_mut().push(Problem { location, message: message.into() });
     }
 
     pub fn into_problems(self) -> Vec<Problem> {
@@ -33,7 +33,7 @@ impl<'a> Reading<'a> {
 
 /// A value, and where it was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Found<T> {
+pub struct Located<T> {
     pub value: T,
     pub line: usize,
     /// Dotted: `dbs[0].replica.url`.
@@ -68,7 +68,7 @@ impl<'r> Table<'r> {
     }
 
     /// The value of `key`, unless it is empty: nothing and an empty text are the same to Litestream.
-    pub fn take(&mut self, key: &str) -> Option<Found<Value>> {
+    pub fn take(&mut self, key: &str) -> Option<Located<Value>> {
         self.known.push(key.to_owned());
         let dotted = self.dotted(key);
         let (entry, taken) = self.entries.iter_mut().find(|(entry, _)| entry.key == key)?;
@@ -78,30 +78,30 @@ impl<'r> Table<'r> {
             Value::Scalar(text) => text.is_empty(),
             _ => false,
         };
-        (!empty).then(|| Found { value: entry.node.value.clone(), line: entry.line, key: dotted })
+        (!empty).then(|| Located { value: entry.node.value.clone(), line: entry.line, key: dotted })
     }
 
-    pub fn complain<T>(&self, at: &Found<T>, message: impl Into<String>) {
+    pub fn complain<T>(&self, at: &Located<T>, message: impl Into<String>) {
         self.reading.complain(at.line, &at.key, message);
     }
 
     /// A text, with its variables marked and checked.
-    pub fn text(&mut self, key: &str) -> Option<Found<String>> {
+    pub fn text(&mut self, key: &str) -> Option<Located<String>> {
         let found = self.take(key)?;
         let Value::Scalar(text) = &found.value else {
             self.complain(&found, "must be a single value");
             return None;
         };
-        if let Some(problem) = refs::problem(text) {
+        if let Some(problem) = variables::problem(text) {
             self.complain(&found, problem);
             return None;
         }
-        Some(Found { value: text.clone(), line: found.line, key: found.key })
+        Some(Located { value: text.clone(), line: found.line, key: found.key })
     }
 
-    pub fn flag(&mut self, key: &str) -> Option<Found<bool>> {
+    pub fn flag(&mut self, key: &str) -> Option<Located<bool>> {
         let found = self.text(key)?;
-        let text = refs::value(&found.value, self.reading.env);
+        let text = variables::value(&found.value, self.reading.env);
         // As YAML 1.1 has them, which Litestream reads.
         let value = match text.as_deref().map(str::to_ascii_lowercase).as_deref() {
             Some("true" | "yes" | "on" | "y") => true,
@@ -111,16 +111,16 @@ impl<'r> Table<'r> {
                 return None;
             }
         };
-        Some(Found { value, line: found.line, key: found.key })
+        Some(Located { value, line: found.line, key: found.key })
     }
 
-    pub fn number(&mut self, key: &str) -> Option<Found<u64>> {
+    pub fn number(&mut self, key: &str) -> Option<Located<u64>> {
         let found = self.text(key)?;
-        let number = refs::value(&found.value, self.reading.env).and_then(|text| text.parse().ok());
+        let number = variables::value(&found.value, self.reading.env).and_then(|text| text.parse().ok());
         if number.is_none() {
             self.complain(&found, "must be a whole number");
         }
-        Some(Found { value: number?, line: found.line, key: found.key })
+        Some(Located { value: number?, line: found.line, key: found.key })
     }
 
     pub fn table(&mut self, key: &str) -> Option<Table<'r>> {

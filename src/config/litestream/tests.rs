@@ -1,24 +1,24 @@
 //! Litestream's configurations as its documentation and its users write them, against what is in effect then.
 
 use super::*;
-use crate::config::{Additions, Checked, Config, Outside, Purpose, parse, parse_litestream};
+use crate::config::{Additions, Checked, Config, Environment, Purpose, parse, parse_litestream};
 use crate::store::Scheme;
 use std::io::{Error, ErrorKind};
 use std::time::Duration;
 
 const FILE: &str = "litestream.yml";
 
-fn with_env<T>(env: &[(&str, &str)], use_it: impl FnOnce(Outside<'_>) -> T) -> T {
+fn with_env<T>(env: &[(&str, &str)], use_it: impl FnOnce(Environment<'_>) -> T) -> T {
     let known = |name: &str| env.iter().find(|(known, _)| *known == name).map(|(_, value)| OsString::from(value));
     let read = |path: &Path| match path.to_str() {
         Some("/keys/sse") => Ok(b"c2VjcmV0\n".to_vec()),
         _ => Err(Error::from(ErrorKind::NotFound)),
     };
-    use_it(Outside { env: &known, read: &read, working_dir: Path::new("/srv") })
+    use_it(Environment { variable: &known, read: &read, working_dir: Path::new("/srv") })
 }
 
 fn imported(text: &str, env: &[(&str, &str)]) -> Converted {
-    with_env(env, |outside| convert(text, Path::new(FILE), outside.env))
+    with_env(env, |environment| convert(text, Path::new(FILE), environment.variable))
         .unwrap_or_else(|error| panic!("{text}\n{error}"))
 }
 
@@ -26,11 +26,11 @@ fn imported(text: &str, env: &[(&str, &str)]) -> Converted {
 fn both(text: &str, env: &[(&str, &str)]) -> Checked {
     let additions = Additions::default();
     let direct =
-        with_env(env, |outside| parse_litestream((text, Path::new(FILE)), &additions, Purpose::Check, outside))
+        with_env(env, |environment| parse_litestream((text, Path::new(FILE)), &additions, Purpose::Check, environment))
             .unwrap_or_else(|error| panic!("{text}\n{error}"));
     let printed = imported(text, env).text;
-    let again = with_env(env, |outside| {
-        parse(Some((&printed, Path::new("supervisor.toml"))), &additions, Purpose::Check, outside)
+    let again = with_env(env, |environment| {
+        parse(Some((&printed, Path::new("supervisor.toml"))), &additions, Purpose::Check, environment)
     })
     .unwrap_or_else(|error| panic!("{printed}\n{error}"));
     assert_eq!(direct.config, again.config, "{printed}");
@@ -42,8 +42,8 @@ fn config(text: &str) -> Config {
 }
 
 fn problems(text: &str) -> Vec<String> {
-    let error = with_env(&[("BAD", "x; y")], |outside| {
-        parse_litestream((text, Path::new(FILE)), &Additions::default(), Purpose::Check, outside)
+    let error = with_env(&[("BAD", "x; y")], |environment| {
+        parse_litestream((text, Path::new(FILE)), &Additions::default(), Purpose::Check, environment)
     });
     error.unwrap_err().problems.iter().map(ToString::to_string).collect()
 }
@@ -171,11 +171,11 @@ dbs:
     assert_eq!((many.dir.as_path(), many.pattern.text(), many.watch), (Path::new("/root/tenants"), "*.sqlite", true));
     assert_eq!(many.each().replica.url, "file:///backup/tenants");
     // What somebody may rely on is said, the rest is in comments only.
-    let told = checked.warnings.join("\n");
+    let message = checked.warnings.join("\n");
     for key in ["heartbeat-url (line 14)", "mcp-addr (line 3)"] {
-        assert!(told.contains(key), "{told}");
+        assert!(message.contains(key), "{message}");
     }
-    assert!(!told.contains("meta-path"), "{told}");
+    assert!(!message.contains("meta-path"), "{message}");
 }
 
 #[test]
@@ -229,9 +229,9 @@ fn variables_that_are_not_set() {
     let checked = both(&text, &[("URL", "s3://b/p?endpoint=http://h"), ("KEY", "")]);
     let replica = &checked.config.databases[0].replica;
     assert_eq!((replica.s3.region.as_deref(), replica.s3.access_key_id.as_deref()), (None, None));
-    let told = problems(&text);
+    let message = problems(&text);
     assert_eq!(
-        told,
+        message,
         ["litestream.yml:4: dbs[0].replica.url uses ${URL}, which is not set: set it, or write ${URL:-default}"]
     );
 }
@@ -273,6 +273,14 @@ fn problems_name_the_lines_of_the_yaml() {
             "dbs:\n- path: /a\n  replica: {type: s3, bucket: b, path: /x}\n",
             "litestream.yml:3: dbs[0].replica.path begins with \"/\"",
         ),
+        (
+            "dbs:\n- path: /a\n  replica: {type: s3, bucket: b, path: x/}\n",
+            "litestream.yml:3: dbs[0].replica.path has an empty name in it",
+        ),
+        (
+            "dbs:\n- path: /a\n  replica: {type: s3, bucket: b, path: x//y}\n",
+            "litestream.yml:3: dbs[0].replica.path has an empty name in it",
+        ),
         ("dbs:\n- path: /a\n  replica: {type: s3}\n", "litestream.yml:3: dbs[0].replica has no bucket"),
         (
             "dbs:\n- path: /a\n  replica:\n    path: /r\n    age:\n      recipients: [age1x]\n",
@@ -308,8 +316,8 @@ fn problems_name_the_lines_of_the_yaml() {
         ("logging: {level: loud}", "litestream.yml:1: logging.level cannot be \"loud\""),
         ("a: [", "litestream.yml:"),
     ] {
-        let told = problems(text);
-        assert!(told.iter().any(|line| line.starts_with(expected)), "{text}\n{told:#?}");
+        let message = problems(text);
+        assert!(message.iter().any(|line| line.starts_with(expected)), "{text}\n{message:#?}");
     }
 }
 

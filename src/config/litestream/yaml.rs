@@ -213,9 +213,9 @@ mod tests {
             (&deep, 1, "too deeply"),
             (&lines, 5, "too long"),
         ] {
-            let (found, told) = parse(text).unwrap_err();
-            assert!(told.contains(part), "{text:.40?}: {told}");
-            assert_eq!(found, line, "{text:.40?}: {told}");
+            let (found, message) = parse(text).unwrap_err();
+            assert!(message.contains(part), "{text:.40?}: {message}");
+            assert_eq!(found, line, "{text:.40?}: {message}");
         }
     }
 }

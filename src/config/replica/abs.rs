@@ -1,7 +1,6 @@
 //! The keys of abs:// replicas, and what the environment adds.
 
-use super::{Reading, given};
-use crate::config::section::Section;
+use super::{Reading, ReplicaSection, either};
 use crate::model::Secret;
 use crate::store::StoreSettings;
 
@@ -14,15 +13,16 @@ pub const CREDENTIALS: [&str; 5] = [
     "AZURE_CLIENT_SECRET",
 ];
 
-pub fn read(section: &mut Section<'_, '_>, reading: &mut Reading<'_>) {
-    if let (Some(place), Some(_)) = (given(section, "sas_token"), given(section, "account_key")) {
-        section.complain(&place, "cannot be given together with account_key: keep one of the two");
+pub fn read(section: &ReplicaSection, reading: &mut Reading<'_>) {
+    let key = either(&section.account_key, &section.account_key_file);
+    if let (Some(location), Some(_)) = (either(&section.sas_token, &section.sas_token_file), key) {
+        reading.document.complain(location, "cannot be given together with account_key: keep one of the two");
     }
-    let key = reading.secret_and_file(section, "account_key");
-    let sas = reading.secret_and_file(section, "sas_token");
+    let key = reading.secret(&section.account_key, &section.account_key_file);
+    let sas = reading.secret(&section.sas_token, &section.sas_token_file);
     let abs = &mut reading.store.abs;
-    (abs.account_key, abs.account_key_file) = key;
-    (abs.sas_token, abs.sas_token_file) = sas;
+    (abs.account_key, abs.account_key_file) = (key.secret, key.file);
+    (abs.sas_token, abs.sas_token_file) = (sas.secret, sas.file);
 }
 
 /// Account and credentials from the variables that Litestream and Azure's tools read, Litestream's first; of the two
@@ -53,17 +53,17 @@ pub fn from_environment(store: &mut StoreSettings, env: &dyn Fn(&str) -> Option<
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::reader::Outside;
+    use crate::config::environment::Environment;
     use std::path::Path;
 
     /// A replica with `keys`, where every file holds a key.
     fn read_with(keys: &str) -> Result<StoreSettings, String> {
         let read = |_: &Path| Ok(b"aHVzaA==\n".to_vec());
-        let outside = Outside { env: &|_| None, read: &read, working_dir: Path::new("/srv") };
+        let environment = Environment { variable: &|_| None, read: &read, working_dir: Path::new("/srv") };
         let text = format!("[[database]]\npath = \"/d\"\n[database.replica]\nurl = \"abs://acme@c/p\"\n{keys}\n");
         let additions = crate::config::Additions::default();
         let file = Some((text.as_str(), Path::new("s.toml")));
-        let checked = crate::config::parse(file, &additions, crate::config::Purpose::Check, outside);
+        let checked = crate::config::parse(file, &additions, crate::config::Purpose::Check, environment);
         let mut databases = checked.map_err(|error| error.to_string())?.config.databases;
         Ok(databases.remove(0).replica)
     }

@@ -1,16 +1,10 @@
-//! The keys of gs:// replicas, and what the environment adds.
+//! What the environment adds to gs:// replicas.
 
-use super::Reading;
-use crate::config::section::Section;
 use crate::store::StoreSettings;
 use std::path::PathBuf;
 
 /// What gs:// replicas are commonly given through the environment.
 pub const CREDENTIALS: [&str; 1] = ["GOOGLE_APPLICATION_CREDENTIALS"];
-
-pub fn read(section: &mut Section<'_, '_>, reading: &mut Reading<'_>) {
-    reading.store.gs.credentials_file = reading.file(section, "credentials_file");
-}
 
 /// The emulator, the account's file and the metadata server, from the variables that Google's tools read.
 pub fn from_environment(store: &mut StoreSettings, env: &dyn Fn(&str) -> Option<String>) {

@@ -1,7 +1,7 @@
 //! The keys of s3:// replicas, and what the environment adds.
 
-use super::{Reading, given};
-use crate::config::section::Section;
+use super::{Reading, ReplicaSection, either};
+use crate::config::document::Document;
 use crate::config::url::with_scheme;
 use crate::model::Secret;
 use crate::store::{KeyFiles, StoreSettings};
@@ -15,48 +15,50 @@ pub const CREDENTIALS: [&str; 5] = [
     "LITESTREAM_SECRET_ACCESS_KEY",
 ];
 
-pub fn read(section: &mut Section<'_, '_>, reading: &mut Reading<'_>) {
+pub fn read(section: &ReplicaSection, reading: &mut Reading<'_>) {
+    let document = reading.document;
     let in_url = &reading.store.s3;
-    for (key, twice) in [("region", in_url.region.is_some()), ("force_path_style", in_url.force_path_style.is_some())] {
-        if let (true, Some(place)) = (twice, section.written(key)) {
-            section.complain(&place, "is given in the url too: keep one of the two");
-        }
-    }
-    let region = section.text("region").map(|at| at.value.text);
-    let forced = section.flag("force_path_style");
-    complain_of_pairs(section);
-    let id = reading.secret(section, "access_key_id").map(|secret| secret.reveal().to_owned());
-    let secret = reading.secret(section, "secret_access_key");
-    let token = reading.secret(section, "session_token");
-    let sse_c_key = reading.secret(section, "sse_c_key");
-    let key_files = KeyFiles {
-        access_key_id: reading.file(section, "access_key_id_file"),
-        secret_access_key: reading.file(section, "secret_access_key_file"),
-        session_token: reading.file(section, "session_token_file"),
-    };
-    let mut text = |key: &str| section.text(key).map(|at| at.value.text);
+    document.refuse_twice(&section.region, in_url.region.is_some());
+    document.refuse_twice(&section.force_path_style, in_url.force_path_style.is_some());
+    document.refuse_twice(&section.storage_class, in_url.storage_class.is_some());
+    document.refuse_twice(&section.sse_kms_key_id, in_url.sse_kms_key_id.is_some());
+    document.refuse_twice(&section.sse_c_key, in_url.sse_c_key.is_some());
+    document.refuse_twice(&section.sse_c_key_file, in_url.sse_c_key.is_some());
+    check_pairs(section, document);
+    let id = reading.secret(&section.access_key_id, &section.access_key_id_file).secret;
+    let secret = reading.secret(&section.secret_access_key, &section.secret_access_key_file).secret;
+    let token = reading.secret(&section.session_token, &section.session_token_file).secret;
+    let sse_c_key = reading.secret(&section.sse_c_key, &section.sse_c_key_file).secret;
     let s3 = &mut reading.store.s3;
-    s3.region = region.or(s3.region.take());
-    s3.force_path_style = forced.or(s3.force_path_style);
-    (s3.access_key_id, s3.secret_access_key, s3.session_token, s3.sse_c_key) = (id, secret, token, sse_c_key);
-    s3.key_files = key_files;
-    (s3.profile, s3.storage_class, s3.sse_kms_key_id) =
-        (text("profile"), text("storage_class"), text("sse_kms_key_id"));
+    s3.region = section.region.value.clone().or(s3.region.take());
+    s3.force_path_style = section.force_path_style.value.or(s3.force_path_style);
+    s3.access_key_id = id.map(|id| id.reveal().to_owned());
+    (s3.secret_access_key, s3.session_token) = (secret, token);
+    s3.sse_c_key = sse_c_key.or(s3.sse_c_key.take());
+    s3.key_files = KeyFiles {
+        access_key_id: document.path(&section.access_key_id_file),
+        secret_access_key: document.path(&section.secret_access_key_file),
+        session_token: document.path(&section.session_token_file),
+    };
+    s3.profile = section.profile.value.clone();
+    s3.storage_class = section.storage_class.value.clone().or(s3.storage_class.take());
+    s3.sse_kms_key_id = section.sse_kms_key_id.value.clone().or(s3.sse_kms_key_id.take());
 }
 
-fn complain_of_pairs(section: &Section<'_, '_>) {
-    let pairs = [
-        ("access_key_id", "secret_access_key"),
-        ("secret_access_key", "access_key_id"),
-        ("session_token", "secret_access_key"),
-    ];
-    for (one, other) in pairs {
-        if let (Some(place), None) = (given(section, one), given(section, other)) {
-            section.complain(&place, format!("needs {other} beside it"));
+fn check_pairs(section: &ReplicaSection, document: &Document<'_>) {
+    let id = either(&section.access_key_id, &section.access_key_id_file);
+    let secret = either(&section.secret_access_key, &section.secret_access_key_file);
+    let token = either(&section.session_token, &section.session_token_file);
+    let pairs =
+        [(id, secret, "secret_access_key"), (secret, id, "access_key_id"), (token, secret, "secret_access_key")];
+    for (key, partner, name) in pairs {
+        if let (Some(location), None) = (key, partner) {
+            document.complain(location, format!("needs {name} beside it"));
         }
     }
-    if let (Some(place), Some(_)) = (section.written("profile"), given(section, "access_key_id")) {
-        section.complain(&place, "cannot be given together with access_key_id: keep one of the two");
+    if id.is_some() {
+        let message = "cannot be given together with access_key_id: keep one of the two";
+        document.complain_if_written(&section.profile, message);
     }
 }
 

@@ -25,8 +25,8 @@ pub fn parse(rest: &str) -> Result<StoreSettings, String> {
         return Err("has no container, or an invalid name: write abs://account@container/prefix".into());
     }
     let path = prefix(path)?;
-    let place = if account.is_empty() { container.to_owned() } else { format!("{account}@{container}") };
-    let settings = StoreSettings::new(Scheme::Abs, shown("abs", &place, &path), container.to_owned(), path);
+    let authority = if account.is_empty() { container.to_owned() } else { format!("{account}@{container}") };
+    let settings = StoreSettings::new(Scheme::Abs, shown("abs", &authority, &path), container.to_owned(), path);
     let abs = AbsSettings { account: account.to_owned(), ..AbsSettings::default() };
     let mut settings = StoreSettings { abs, ..settings };
     let parameters = parameters(query)?;

@@ -1,4 +1,4 @@
-//! The URL of a replica → the place in its settings: taken apart, checked, and made fit for showing. Pure.
+//! The URL of a replica → its settings, and the URL as it is shown: without secrets and parameters. Pure.
 
 mod abs;
 mod gs;
@@ -62,12 +62,21 @@ fn prefix(path: &str) -> Result<String, String> {
     if parts.iter().any(|part| matches!(*part, "." | "..")) {
         return Err("has \".\" or \"..\" in its path".into());
     }
+    // Litestream takes "$" for a variable, some stores take "\\" for "/", and no tool shows a control character: such
+    // keys would be objects that no other tool finds under the configured prefix.
+    if path.contains(['$', '\\']) || path.contains(|c: char| c.is_control()) {
+        return Err(
+            "has a \"$\", a \"\\\" or a control character in its path: stores and Litestream make another key of it; \
+                    use a path without"
+                .into(),
+        );
+    }
     Ok(parts.join("/"))
 }
 
-/// `scheme://place` or `scheme://place/path`.
-fn shown(scheme: &str, place: &str, path: &str) -> String {
-    if path.is_empty() { format!("{scheme}://{place}") } else { format!("{scheme}://{place}/{path}") }
+/// `scheme://authority` or `scheme://authority/path`.
+fn shown(scheme: &str, authority: &str, path: &str) -> String {
+    if path.is_empty() { format!("{scheme}://{authority}") } else { format!("{scheme}://{authority}/{path}") }
 }
 
 /// The parameters of a query, decoded.
@@ -130,6 +139,23 @@ mod tests {
 
     fn read(text: &str) -> Result<StoreSettings, String> {
         parse(text, Path::new("/srv"))
+    }
+
+    /// What Litestream 0.5.17 makes of the same URL was tried on moto: it decodes and cleans the path as we do.
+    #[test]
+    fn a_path_is_the_key_that_litestream_uses_or_is_refused() {
+        for (path, key) in
+            [("a//b", "a/b"), ("trail/", "trail"), ("p%20q", "p q"), ("p q", "p q"), ("a+b", "a+b"), ("x%3Fy", "x?y")]
+        {
+            for scheme in ["s3://b", "gs://b", "abs://acct@b"] {
+                assert_eq!(read(&format!("{scheme}/{path}")).unwrap().path, key, "{scheme} {path}");
+            }
+        }
+        for path in ["a$b", "a%24b", "back\\slash", "back%5Cslash", "a%0Ab", "a/../b", "a/./b"] {
+            for scheme in ["s3://b", "gs://b", "abs://acct@b"] {
+                assert!(read(&format!("{scheme}/{path}")).is_err(), "{scheme} {path}");
+            }
+        }
     }
 
     #[test]

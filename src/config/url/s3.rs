@@ -26,10 +26,10 @@ pub fn parse(rest: &str) -> Result<StoreSettings, String> {
     let (location, query) = rest.split_once('?').unwrap_or((rest, ""));
     let (host, path) = split(location)?;
     check_host(host)?;
-    let place = place(host)?;
+    let named = bucket_host(host)?;
     let path = prefix(path)?;
-    let mut settings = StoreSettings::new(Scheme::S3, shown("s3", host, &path), place.bucket, path);
-    (settings.s3.region, settings.endpoint) = (place.region, place.endpoint);
+    let mut settings = StoreSettings::new(Scheme::S3, shown("s3", host, &path), named.bucket, path);
+    (settings.s3.region, settings.endpoint) = (named.region, named.endpoint);
     for (name, value) in parameters(query)? {
         parameter(&mut settings, name, value)?;
     }
@@ -48,7 +48,7 @@ fn split(location: &str) -> Result<(&str, &str), String> {
     Ok((arn, path.trim_start_matches('/')))
 }
 
-struct Place {
+struct BucketHost {
     bucket: String,
     region: Option<String>,
     endpoint: Option<String>,
@@ -70,11 +70,11 @@ const HOSTS: [(&str, &str); 11] = [
     ("s3", ".filebase.com"),
 ];
 
-fn place(host: &str) -> Result<Place, String> {
-    let bucket_alone = || Place { bucket: host.to_owned(), region: None, endpoint: None };
+fn bucket_host(host: &str) -> Result<BucketHost, String> {
+    let bucket_alone = || BucketHost { bucket: host.to_owned(), region: None, endpoint: None };
     if host.starts_with("arn:") {
         let region = host.split(':').nth(3).filter(|region| !region.is_empty()).map(str::to_owned);
-        return Ok(Place { region, ..bucket_alone() });
+        return Ok(BucketHost { region, ..bucket_alone() });
     }
     if host.contains(':') {
         return with_port(host);
@@ -95,7 +95,7 @@ fn place(host: &str) -> Result<Place, String> {
         let Some(bucket) = bucket else { continue };
         let of_aws = end.starts_with(".amazonaws");
         let endpoint = format!("https://{start}{}{end}", region.unwrap_or_default());
-        return Ok(Place {
+        return Ok(BucketHost {
             bucket: bucket.to_owned(),
             // Of others the region is known by the endpoint, of AWS it makes the endpoint.
             region: region.filter(|_| of_aws).map(str::to_owned),
@@ -110,7 +110,7 @@ fn place(host: &str) -> Result<Place, String> {
 }
 
 /// `bucket.host:port`: one's own server, without TLS.
-fn with_port(host: &str) -> Result<Place, String> {
+fn with_port(host: &str) -> Result<BucketHost, String> {
     // Not echoed: before the slash of a secret key this looks like `KEY:SEC`.
     let wrong = || "has a host in the bucket's place: write s3://bucket/prefix and give endpoint".to_owned();
     let (name, port) = host.rsplit_once(':').ok_or_else(wrong)?;
@@ -120,7 +120,7 @@ fn with_port(host: &str) -> Result<Place, String> {
     if is_address || bucket.is_empty() || server.is_empty() || !plain(name) || port.parse::<u16>().is_err() {
         return Err(wrong());
     }
-    Ok(Place { bucket: bucket.to_owned(), region: None, endpoint: Some(format!("http://{server}:{port}")) })
+    Ok(BucketHost { bucket: bucket.to_owned(), region: None, endpoint: Some(format!("http://{server}:{port}")) })
 }
 
 fn parameter(settings: &mut StoreSettings, given: &str, value: String) -> Result<(), String> {

@@ -24,7 +24,7 @@ fn asked(actions: &[Action], start: Instant) -> Vec<(&'static str, u128)> {
     let one = |action: &Action| match action {
         Action::Flush { by } => Some(("flush", at(by))),
         Action::Finish { by } => Some(("finish", at(by))),
-        Action::Abandon | Action::Replicate(_) | Action::Say(_) => None,
+        Action::Abandon | Action::Replicate(_) | Action::Log(_) => None,
     };
     actions.iter().filter_map(one).collect()
 }
@@ -65,7 +65,7 @@ fn a_stop_flushes_at_once_and_ends_after_a_calm_second() {
         assert_eq!(asked(&actions, now), if ends { vec![("finish", 9_500)] } else { vec![] }, "{at}");
         state = next;
         if !ends {
-            let (next, actions) = go(Task::Follow, state, Event::Deadline, now + ms(at) + LOOK);
+            let (next, actions) = go(Task::Follow, state, Event::Deadline, now + ms(at) + CHECK_INTERVAL);
             assert_eq!(asked(&actions, now), [("flush", 7_000)], "it looks again");
             state = next;
         }
@@ -87,7 +87,7 @@ fn what_keeps_it_waiting() {
         assert_eq!(asked(&actions, now), [], "{what}");
         let (_, actions) = go(Task::Follow, state, Event::Deadline, now + ms(7_000));
         assert_eq!(asked(&actions, now), [("finish", 9_500)], "{what}: not for ever");
-        let said = actions.iter().any(|action| matches!(action, Action::Say(Told::StillInUse)));
+        let said = actions.iter().any(|action| matches!(action, Action::Log(Notice::StillInUse)));
         assert_eq!(said, flushed.in_use, "{what}");
     }
 }
@@ -99,7 +99,7 @@ fn a_second_signal_ends_the_waiting_not_the_flush() {
     assert_eq!(asked(&actions, now), [("finish", 9_500)]);
     let (state, actions) = go(Task::Follow, state, Event::Stop(Signal::TERM), now + ms(200));
     assert_eq!((state.name(), asked(&actions, now).len()), ("flush", 0));
-    assert_eq!(deadline(&state), Some(now + ms(9_750)));
+    assert_eq!(state.deadline(), Some(now + ms(9_750)));
 }
 
 #[test]
@@ -168,7 +168,7 @@ proptest! {
         for (number, wait) in events {
             // The clock never passes a deadline without the event.
             let next = now + ms(wait);
-            let due = deadline(&state).filter(|at| *at <= next);
+            let due = state.deadline().filter(|at| *at <= next);
             now = due.map_or(next, |at| at.max(now));
             let event = if due.is_some() { Event::Deadline } else { made(number) };
             if matches!(event, Event::Deadline) && due.is_none() {
@@ -183,7 +183,7 @@ proptest! {
             if let Some(stopped) = stopped {
                 prop_assert!(now <= stopped + RULES.grace);
                 if !matches!(state, State::Done(_)) {
-                    let by = deadline(&state);
+                    let by = state.deadline();
                     prop_assert!(by.is_some_and(|by| by <= stopped + RULES.grace), "{state:?} without an end");
                 }
             }

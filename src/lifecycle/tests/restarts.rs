@@ -1,4 +1,4 @@
-//! The app's further lives, as sequences of events.
+//! The app's further history, as sequences of events.
 
 use super::*;
 
@@ -24,10 +24,10 @@ fn an_app_that_fails_is_started_again_until_the_limit() {
 fn the_rest_of_a_dead_app_is_ended_before_its_next_start() {
     let mut run = Run::with(always());
     run.tell(&["restored", "spawned", "exited"]);
-    while run.done.last() != Some(&"kill-rest") {
+    while run.done.last() != Some(&"kill-life") {
         assert!(run.sleep());
     }
-    run.tell(&["nobody"]);
+    run.tell(&["life-over"]);
     assert!(run.sleep());
     assert_eq!(run.done.last(), Some(&"restart"));
     // And when it cannot be ended, there is no next start.
@@ -43,7 +43,7 @@ fn a_stop_ends_it_wherever_it_comes() {
     for before in [vec!["exited", "stop", "nobody"], vec!["exited", "nobody", "stop", "nobody"]] {
         let mut run = Run::with(always());
         run.tell(&["restored", "spawned"]).tell(&before);
-        let left = deadline(run.state.as_ref().unwrap()).unwrap() - run.now;
+        let left = run.state.as_ref().unwrap().deadline().unwrap() - run.now;
         assert!(left <= RULES.grace, "{before:?}: the flush has {left:?}");
         run.tell(&["finished"]);
         assert_eq!(run.outcome(), done(Ending::App(EXIT), true, false), "{before:?}");
@@ -66,4 +66,13 @@ fn without_replication_nothing_is_started_again() {
         run.tell(&["restored", "spawned"]).tell(&before).tell(&["nobody", "finished"]);
         assert_eq!(run.outcome(), done(Ending::App(EXIT), true, true), "{before:?}");
     }
+}
+
+/// Whoever entered from outside stays for the next life, and must go before the last flush.
+#[test]
+fn a_stop_in_between_ends_everybody() {
+    let mut run = Run::with(always());
+    run.tell(&["restored", "spawned", "exited", "stop", "life-over", "nobody", "finished"]);
+    assert_eq!(run.done, ["start", "ask-life", "kill-rest", "kill-rest", "finish"]);
+    assert_eq!(run.outcome(), done(Ending::App(EXIT), true, false));
 }

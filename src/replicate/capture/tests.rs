@@ -3,7 +3,8 @@
 use super::*;
 use crate::ltx::{Decoder, Event};
 use crate::model::{DbPath, Txid, TxidRange, page_checksum};
-use crate::replicate::checkpoint::Verdict;
+use crate::replicate::capture::checkpoint::Verdict;
+use crate::sqlite::Writers;
 use proptest::prelude::*;
 use rusqlite::Connection;
 
@@ -29,7 +30,7 @@ impl World {
              CREATE TABLE t(id INTEGER PRIMARY KEY, x BLOB); INSERT INTO t(x) VALUES (1)"
         ))
         .unwrap();
-        let capture = Capture::survey(ReadHold::take(&path).unwrap()).unwrap();
+        let capture = Capture::survey(ReadHold::take(&path, Writers::None).unwrap()).unwrap();
         let page_size = capture.page_size().bytes();
         let mut world = World { _dir: dir, path, app, capture: Some(capture), replica: Vec::new(), page_size };
         let image = world.capture().image().unwrap();
@@ -212,7 +213,7 @@ fn a_position_is_found_again_after_a_restart_of_ours() {
     world.act(0, 3000);
     world.capture = None;
     world.act(0, 3000);
-    let mut capture = Capture::survey(ReadHold::take(&world.path).unwrap()).unwrap();
+    let mut capture = Capture::survey(ReadHold::take(&world.path, Writers::None).unwrap()).unwrap();
     assert_eq!(capture.on_chain(at.salts, at.offset).unwrap(), Some(at));
     assert_eq!(capture.on_chain(at.salts, at.offset + 1).unwrap(), None);
     assert_eq!(capture.on_chain(Salts(1, 1), at.offset).unwrap(), None);
@@ -233,7 +234,7 @@ fn a_file_that_is_the_replicas_state_is_continued_from_the_beginning_of_its_wal(
     world.act(0, 300);
     world.act(0, 300);
     world.capture = None;
-    let mut capture = Capture::survey(ReadHold::take(&world.path).unwrap()).unwrap();
+    let mut capture = Capture::survey(ReadHold::take(&world.path, Writers::None).unwrap()).unwrap();
     assert_ne!(capture.db_checksum(), expected);
     assert_eq!(capture.beginning_after(capture.db_checksum()).unwrap(), None);
     let start = capture.beginning_after(expected).unwrap().unwrap();
@@ -260,7 +261,7 @@ fn what_is_behind_a_found_position_may_be_long() {
     }
     // A page that only the last draft would hold.
     world.app.execute("UPDATE u SET x = 2", []).unwrap();
-    let mut capture = Capture::survey(ReadHold::take(&world.path).unwrap()).unwrap();
+    let mut capture = Capture::survey(ReadHold::take(&world.path, Writers::None).unwrap()).unwrap();
     assert_eq!(capture.on_chain(at.salts, at.offset).unwrap(), Some(at));
     capture.rewind(at);
     world.capture = Some(capture);
@@ -280,7 +281,7 @@ fn what_is_behind_a_found_position_may_leave_the_wal_before_it_is_captured() {
         world.capture = None;
         world.act(0, 3000);
         world.app.execute_batch("PRAGMA wal_checkpoint(PASSIVE)").unwrap();
-        let mut capture = Capture::survey(ReadHold::take(&world.path).unwrap()).unwrap();
+        let mut capture = Capture::survey(ReadHold::take(&world.path, Writers::None).unwrap()).unwrap();
         assert_eq!(capture.on_chain(at.salts, at.offset).unwrap(), Some(at));
         capture.rewind(at);
         world.capture = Some(capture);
@@ -328,6 +329,47 @@ fn checkpoints_of_the_app_that_empty_the_wal_lose_nothing_and_cost_no_image() {
     world.agrees();
 }
 
+/// Without a look in between: the salts count on, and nothing was written meanwhile.
+#[test]
+fn several_truncating_checkpoints_between_two_looks_are_no_break() {
+    let mut world = World::new(4096);
+    for times in [1, 2, 5] {
+        world.act(0, 3000);
+        assert!(world.checkpoint(Verdict::Gentle));
+        for _ in 0..times {
+            world.act(8, 0);
+        }
+        world.act(0, 3000);
+        let draft = world.capture().next().unwrap().unwrap();
+        world.apply(&draft);
+    }
+    world.agrees();
+}
+
+#[test]
+fn what_was_skipped_is_found_by_a_comparison() {
+    let mut world = World::new(4096);
+    for _ in 0..100 {
+        world.act(0, 3000);
+    }
+    world.catch_up();
+    for _ in 0..20 {
+        world.act(0, 9000);
+    }
+    world.capture().skip();
+    assert!(world.capture().skipped_bytes() > 20 * 9000);
+    assert!(world.capture().let_go().unwrap());
+    assert!(world.capture().truncate().unwrap());
+    world.act(0, 3000);
+    assert!(matches!(world.capture().next(), Err(CaptureError::Broken(_))));
+    let draft = world.capture().compare().unwrap();
+    assert!(draft.pages.list.len() < draft.commit as usize, "only what changed");
+    world.apply(&draft);
+    assert_eq!(world.capture().skipped_bytes(), 0);
+    world.act(0, 3000);
+    world.agrees();
+}
+
 #[test]
 fn a_wal_that_is_truncated_by_force_breaks_the_chain() {
     let mut world = World::new(4096);
@@ -346,10 +388,9 @@ fn after_a_break_only_what_changed_is_captured() {
         world.act(0, 3000);
     }
     assert!(world.checkpoint(Verdict::Gentle));
-    for _ in 0..2 {
-        world.act(8, 0);
-    }
+    world.act(8, 0);
     world.act(0, 300);
+    world.capture().skip();
     assert!(matches!(world.capture().next(), Err(CaptureError::Broken(_))));
     let draft = world.capture().compare().unwrap();
     assert!((1..6).contains(&draft.pages.list.len()), "{} pages", draft.pages.list.len());
@@ -372,7 +413,7 @@ fn the_lock_page_is_in_no_segment() {
     std::os::unix::fs::FileExt::write_all_at(&file, &16383u32.to_be_bytes(), 28).unwrap();
     file.set_len(16383 * 65536).unwrap();
     let lock = PageNo(16385);
-    let mut capture = Capture::survey(ReadHold::take(&path).unwrap()).unwrap();
+    let mut capture = Capture::survey(ReadHold::take(&path, Writers::None).unwrap()).unwrap();
     let app = Connection::open(path.as_path()).unwrap();
     app.execute_batch("INSERT INTO t VALUES (zeroblob(200000))").unwrap();
     let draft = capture.next().unwrap().unwrap();

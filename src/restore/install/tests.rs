@@ -1,6 +1,7 @@
 //! Installation cut off after every step, on real files.
 
 use super::*;
+use std::fs;
 
 struct Place {
     _dir: tempfile::TempDir,
@@ -56,12 +57,12 @@ fn cut_off_after_each_step() {
         while done < cut {
             match next(observe(db).unwrap(), true) {
                 Step::Done => break,
-                step => act(db, step, Others::None).unwrap(),
+                step => act(db, &Dir::open(db.directory()).unwrap(), step, FileAccess::Exclusive).unwrap(),
             }
             done += 1;
         }
         let promoted = fs::read_to_string(db.as_path()).is_ok_and(|text| text == "new");
-        recover(db, Others::None).unwrap();
+        recover(db, FileAccess::Exclusive).unwrap();
         let expected = if promoted { pairs(&[("app.db", "new")]) } else { before };
         assert_eq!(place.files(), expected, "cut after {cut}");
         cuts = cuts.max(done);
@@ -73,19 +74,19 @@ fn cut_off_after_each_step() {
 fn orphans_and_empty_files() {
     let place = Place::new();
     let db = &place.db;
-    recover(db, Others::None).unwrap();
+    recover(db, FileAccess::Exclusive).unwrap();
     place.put(db.as_path(), "");
     place.put(db.wal(), "stale");
-    recover(db, Others::None).unwrap();
+    recover(db, FileAccess::Exclusive).unwrap();
     assert_eq!(place.files(), pairs(&[("app.db", "")]));
 
     place.put(db.staged(), "new");
     place.put(db.wal(), "stale");
-    assert_eq!(run(db, true, Others::None).unwrap(), 2);
+    assert_eq!(run(db, true, FileAccess::Exclusive).unwrap(), 2);
     assert_eq!(place.files(), pairs(&[("app.db", "new")]));
 
     place.put(db.wal(), "its own");
-    recover(db, Others::None).unwrap();
+    recover(db, FileAccess::Exclusive).unwrap();
     assert_eq!(place.files().len(), 2, "a database keeps its own side files");
 }
 
@@ -97,7 +98,7 @@ fn contradictions_change_nothing_and_name_the_file() {
         place.put(path, "x");
     }
     let before = place.files();
-    let error = recover(db, Others::None).unwrap_err();
+    let error = recover(db, FileAccess::Exclusive).unwrap_err();
     assert!(matches!(error, RestoreError::InTheWay { .. }) && error.to_string().contains("litevisor-aside"), "{error}");
     assert_eq!(place.files(), before);
 }
@@ -107,18 +108,18 @@ fn only_regular_files_are_databases() {
     let place = Place::new();
     let db = &place.db;
     std::os::unix::fs::symlink("elsewhere", db.as_path()).unwrap();
-    assert!(matches!(recover(db, Others::None), Err(RestoreError::InTheWay { .. })));
+    assert!(matches!(recover(db, FileAccess::Exclusive), Err(RestoreError::InTheWay { .. })));
     fs::remove_file(db.as_path()).unwrap();
     fs::create_dir(db.as_path()).unwrap();
-    assert!(matches!(recover(db, Others::None), Err(RestoreError::InTheWay { .. })));
+    assert!(matches!(recover(db, FileAccess::Exclusive), Err(RestoreError::InTheWay { .. })));
     let nowhere = DbPath::new(place.db.directory().join("missing/app.db"));
-    recover(&nowhere, Others::None).unwrap();
+    recover(&nowhere, FileAccess::Exclusive).unwrap();
 }
 
 /// What an app may have open stays as it is, whatever a restore has left beside it.
 #[test]
 fn beside_an_app_nothing_is_replaced_moved_or_removed() {
-    let others = Others::MayUse;
+    let others = FileAccess::Shared;
     for (name, live, left) in [
         ("its first transaction", "", &["-journal"][..]),
         ("an old file that was set aside", "", &[DbPath::ASIDE]),
@@ -151,12 +152,15 @@ fn beside_an_app_what_is_missing_appears() {
     let db = &place.db;
     place.put(db.staged(), "new");
     place.put(db.wal(), "stale");
-    assert_eq!(run(db, true, Others::MayUse).unwrap(), 2);
+    assert_eq!(run(db, true, FileAccess::Shared).unwrap(), 2);
     assert_eq!(place.files(), pairs(&[("app.db", "new")]));
     // The app was faster by a moment.
     place.put(db.staged(), "newer");
-    assert!(matches!(appear(db, &db.staged()), Err(RestoreError::InTheWay { .. })));
+    assert!(matches!(
+        appear(db, &Dir::open(db.directory()).unwrap(), &db.staged()),
+        Err(RestoreError::InTheWay { .. })
+    ));
     // A link that was not followed by its unlink.
-    recover(db, Others::MayUse).unwrap();
+    recover(db, FileAccess::Shared).unwrap();
     assert_eq!(place.files(), pairs(&[("app.db", "new")]));
 }

@@ -2,7 +2,7 @@
 //! process matters (POSIX locks), the tests of the shipped binary have one.
 
 use super::*;
-use crate::wal::{Cursor, Place, WalHeader};
+use crate::wal::{Cursor, CursorState, WalHeader};
 use std::time::Duration;
 
 type Answer = Result<bool, SqliteError>;
@@ -46,7 +46,7 @@ impl Case {
 #[test]
 fn nobody_restarts_the_wal_under_a_hold_with_a_mark() {
     let case = Case::new();
-    let hold = ReadHold::take(&case.path).unwrap();
+    let hold = ReadHold::take(&case.path, Writers::None).unwrap();
     let salts = header(&hold).unwrap().salts;
     for mode in ["PASSIVE", "FULL", "RESTART", "TRUNCATE"] {
         case.write(3);
@@ -61,23 +61,23 @@ fn under_mark_zero_the_wal_restarts_once_and_nothing_of_it_is_copied() {
     let case = Case::new();
     case.write(3);
     assert_eq!(case.checkpoint("PASSIVE").0, 0);
-    let hold = ReadHold::take(&case.path).unwrap();
+    let hold = ReadHold::take(&case.path, Writers::None).unwrap();
     let old = Cursor::start(&header(&hold).unwrap());
     case.write(3);
-    let place = old.place(&header(&hold).unwrap());
-    let Place::Restarted(new) = place else { panic!("{place:?}") };
+    let place = old.state_in(&header(&hold).unwrap());
+    let CursorState::Restarted(new) = place else { panic!("{place:?}") };
     for mode in ["PASSIVE", "FULL", "RESTART", "TRUNCATE"] {
         let (busy, _, copied) = case.checkpoint(mode);
         assert!(copied <= 0 || busy == 1, "{mode}: {copied} frames copied");
         case.write(2);
-        assert_eq!(new.place(&header(&hold).unwrap()), Place::Here, "{mode}");
+        assert_eq!(new.state_in(&header(&hold).unwrap()), CursorState::Here, "{mode}");
     }
 }
 
 #[test]
 fn advance_copies_everything_and_the_hold_stays() {
     let case = Case::new();
-    let mut hold = ReadHold::take(&case.path).unwrap();
+    let mut hold = ReadHold::take(&case.path, Writers::None).unwrap();
     case.write(10);
     let first = hold.advance().unwrap();
     assert!(first.complete() && first.wal_frames >= 10, "{first:?}");
@@ -89,20 +89,20 @@ fn advance_copies_everything_and_the_hold_stays() {
 #[test]
 fn a_quiet_wal_is_restarted_by_the_next_writer_without_any_lock() {
     let case = Case::new();
-    let mut hold = ReadHold::take(&case.path).unwrap();
+    let mut hold = ReadHold::take(&case.path, Writers::None).unwrap();
     case.write(10);
     let before = Cursor::start(&header(&hold).unwrap());
     assert!(hold.advance().unwrap().complete());
     assert!(hold.let_restart(|_| Answer::Ok(true)).unwrap());
     case.write(1);
-    assert!(matches!(before.place(&header(&hold).unwrap()), Place::Restarted(_)));
+    assert!(matches!(before.state_in(&header(&hold).unwrap()), CursorState::Restarted(_)));
     assert!(hold.advance().unwrap().complete());
 }
 
 #[test]
 fn a_commit_that_comes_meanwhile_keeps_the_wal() {
     let case = Case::new();
-    let mut hold = ReadHold::take(&case.path).unwrap();
+    let mut hold = ReadHold::take(&case.path, Writers::None).unwrap();
     case.write(10);
     let salts = header(&hold).unwrap().salts;
     assert!(hold.advance().unwrap().complete());
@@ -114,7 +114,7 @@ fn a_commit_that_comes_meanwhile_keeps_the_wal() {
 #[test]
 fn the_locked_way_works_while_the_app_writes_and_gives_up_when_it_may_not() {
     let case = Case::new();
-    let mut hold = ReadHold::take(&case.path).unwrap();
+    let mut hold = ReadHold::take(&case.path, Writers::None).unwrap();
     case.write(10);
     let before = Cursor::start(&header(&hold).unwrap());
     assert!(!hold.let_restart_locked(|_| Answer::Ok(false)).unwrap());
@@ -123,13 +123,13 @@ fn the_locked_way_works_while_the_app_writes_and_gives_up_when_it_may_not() {
     case.app.execute_batch("COMMIT").unwrap();
     assert!(hold.let_restart_locked(|_| Answer::Ok(true)).unwrap());
     case.write(1);
-    assert!(matches!(before.place(&header(&hold).unwrap()), Place::Restarted(_)));
+    assert!(matches!(before.state_in(&header(&hold).unwrap()), CursorState::Restarted(_)));
 }
 
 #[test]
 fn another_reader_with_an_old_mark_makes_it_give_up() {
     let case = Case::new();
-    let mut hold = ReadHold::take(&case.path).unwrap();
+    let mut hold = ReadHold::take(&case.path, Writers::None).unwrap();
     case.write(5);
     let reader = Connection::open(case.path.as_path()).unwrap();
     reader.execute_batch("BEGIN; SELECT count(*) FROM t").unwrap();
@@ -146,17 +146,123 @@ fn another_reader_with_an_old_mark_makes_it_give_up() {
 fn a_database_in_delete_mode_is_switched_and_an_empty_file_is_not_one() {
     let dir = tempfile::tempdir().unwrap();
     let path = DbPath::new(dir.path().join("app.db"));
-    assert!(matches!(ReadHold::take(&path), Err(SqliteError::NotYet { .. })));
+    assert!(matches!(ReadHold::take(&path, Writers::None), Err(SqliteError::NotYet { .. })));
     std::fs::write(path.as_path(), b"").unwrap();
-    assert!(matches!(ReadHold::take(&path), Err(SqliteError::NotYet { .. })));
+    assert!(matches!(ReadHold::take(&path, Writers::None), Err(SqliteError::NotYet { .. })));
     std::fs::write(path.as_path(), [7; 4096]).unwrap();
-    assert!(matches!(ReadHold::take(&path), Err(SqliteError::Failed { .. })));
+    assert!(matches!(ReadHold::take(&path, Writers::None), Err(SqliteError::Failed { .. })));
     let other = DbPath::new(dir.path().join("other.db"));
     Connection::open(other.as_path()).unwrap().execute_batch("PRAGMA page_size=512; CREATE TABLE t(x)").unwrap();
-    let hold = ReadHold::take(&other).unwrap();
+    let hold = ReadHold::take(&other, Writers::None).unwrap();
     assert_eq!(hold.page_size().get(), 512);
     assert!(header(&hold).is_none());
     assert_eq!(hold.missing(), None);
     std::fs::rename(other.as_path(), dir.path().join("gone.db")).unwrap();
     assert_eq!(hold.missing(), Some(Missing::Database));
+}
+
+/// What the view reads in the wal-index is what SQLite says.
+#[test]
+fn the_view_shows_what_sqlite_knows() {
+    let case = Case::new();
+    let mut hold = ReadHold::take(&case.path, Writers::None).unwrap();
+    let view = hold.view().unwrap();
+    let frame = crate::wal::frame_size(hold.page_size());
+    for _ in 0..3 {
+        case.write(7);
+        let end = view.end().unwrap();
+        assert_eq!(end.salts, header(&hold).unwrap().salts);
+        let pages: u32 = case.app.query_row("PRAGMA page_count", [], |row| row.get(0)).unwrap();
+        assert_eq!(end.pages, pages);
+        let (_, frames, copied) = case.checkpoint("NOOP");
+        assert_eq!((end.offset - 32) / frame, frames as u64);
+        assert_eq!((end.copied - 32) / frame, copied as u64);
+        assert!(view.room().unwrap().growth > 0, "{:?}", view.room());
+        assert!(hold.advance().unwrap().complete());
+        assert_eq!(view.end().unwrap().copied, view.end().unwrap().offset);
+        assert_eq!(view.room().unwrap().growth, 0);
+    }
+    assert!(hold.in_force());
+    case.app.execute_batch("BEGIN IMMEDIATE; INSERT INTO t VALUES (randomblob(90000))").unwrap();
+    let before = view.end().unwrap();
+    case.app.execute_batch("PRAGMA cache_spill=1; INSERT INTO t VALUES (randomblob(9000000))").unwrap();
+    assert_eq!(view.end().unwrap(), before, "only what is committed counts");
+}
+
+/// Another process in a checkpoint that waits for our hold shows in the locks; a writer alone, or one that copies, does not.
+#[test]
+fn a_checkpoint_that_waits_for_the_hold_is_seen() {
+    use std::io::{BufRead, BufReader, Write};
+    let case = Case::new();
+    case.write(5);
+    let mut hold = ReadHold::take(&case.path, Writers::None).unwrap();
+    let view = hold.view().unwrap();
+    case.write(5);
+    let script = "import sqlite3, sys\nc = sqlite3.connect(sys.argv[1], timeout=60, isolation_level=None)\n\
+                  c.execute('select * from t').fetchall()\nfor line in sys.stdin:\n    r = c.execute(line).fetchall()\n    \
+                  print(r[0][0] if r else '-', flush=True)";
+    let mut other = std::process::Command::new("python3")
+        .args(["-c", script])
+        .arg(case.path.as_path())
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut ask = other.stdin.take().unwrap();
+    let mut lines = BufReader::new(other.stdout.take().unwrap()).lines();
+    let mut answer = || lines.next().unwrap().unwrap();
+    for line in ["BEGIN IMMEDIATE", "INSERT INTO t VALUES (1)"] {
+        writeln!(ask, "{line}").unwrap();
+        answer();
+        assert!(!view.checkpointer_waits(), "{line}");
+    }
+    writeln!(ask, "COMMIT").unwrap();
+    answer();
+    for mode in ["FULL", "RESTART", "TRUNCATE"] {
+        case.write(3);
+        writeln!(ask, "PRAGMA wal_checkpoint({mode})").unwrap();
+        let begun = Instant::now();
+        while !view.checkpointer_waits() {
+            assert!(begun.elapsed() < Duration::from_secs(20), "{mode} is not seen");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        // Out of the way, twice: to the end, and off the WAL once everything is copied.
+        while view.checkpointer_waits() {
+            assert!(begun.elapsed() < Duration::from_secs(20), "{mode} does not go through");
+            hold.let_restart(|_| Answer::Ok(true)).unwrap();
+        }
+        assert_eq!(answer(), "0", "{mode}");
+    }
+    drop(ask);
+    other.wait().unwrap();
+}
+
+/// `truncate` empties a WAL that is copied, and never one with a commit that nobody captured, whoever comes in between.
+#[test]
+fn emptying_the_wal_loses_no_commit() {
+    let case = Case::new();
+    let mut hold = ReadHold::take(&case.path, Writers::None).unwrap();
+    case.write(50);
+    assert!(!hold.truncate().unwrap(), "nothing is copied, and the hold has a mark");
+    assert!(hold.advance().unwrap().complete());
+    assert!(!hold.truncate().unwrap(), "everything is copied, and the hold has a mark");
+    assert!(hold.let_restart(|_| Answer::Ok(true)).unwrap());
+    case.write(1);
+    let (end, length) = (hold.view().unwrap().end().unwrap(), hold.wal_len().unwrap());
+    assert!(!hold.truncate().unwrap(), "a commit came since");
+    assert_eq!((hold.view().unwrap().end().unwrap(), hold.wal_len().unwrap()), (end, length));
+    assert!(hold.advance().unwrap().complete());
+    assert!(hold.let_restart(|_| Answer::Ok(true)).unwrap());
+    let reader = Connection::open(case.path.as_path()).unwrap();
+    reader.execute_batch("BEGIN; SELECT count(*) FROM t").unwrap();
+    assert!(hold.truncate().unwrap(), "a reader of the database file alone is in nobody's way");
+    assert_eq!(hold.wal_len().unwrap(), 0);
+    let rows: i64 = reader.query_row("SELECT count(*) FROM t", [], |row| row.get(0)).unwrap();
+    assert_eq!(rows, 51);
+    case.write(1);
+    assert!(hold.wal_len().unwrap() > 0);
+    case.app.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let begun = Instant::now();
+    assert!(!hold.truncate().unwrap(), "a writer is at work");
+    assert!(begun.elapsed() < Duration::from_millis(100), "it waits for nobody");
 }

@@ -1,5 +1,4 @@
-//! Where an account's containers and blobs are, as URLs: pure. In: the settings. Out: URLs with everything encoded that
-//! could be taken for something else. Never: holds a key or a signature.
+//! URLs of an account's containers and blobs: pure. They hold no key and no signature.
 
 use crate::store::StoreSettings;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};

@@ -1,5 +1,5 @@
-//! What a refused request means: pure. In: the status and Azure's error code (never the text of a message), the credential
-//! that was used, and how far the clocks are apart. Out: a kind, and what the user can do.
+//! What a refused request means: the kind of the error, and what the user can do. The status, Azure's error code, the kind of
+//! credential and the difference of the clocks decide, never the text of a message. Pure.
 
 use crate::store::StoreErrorKind::{self, Denied, Invalid, NotFound};
 use crate::store::http;

@@ -1,6 +1,5 @@
-//! What requests are signed with. In: the settings and the environment. Out: a key, a signature or a token that is good now.
-//! A key or signature from a file is read again once it is refused; tokens are fetched through object_store before they
-//! end. Never: retries, shows a secret, or lets the library see what makes it panic.
+//! The credential that requests are signed with: a key, a signature (SAS) or a token. A key or signature from a file is read again
+//! when it is refused; object_store fetches tokens and renews them.
 
 use super::identity::{Identity, Watched};
 use crate::model::Secret;
@@ -151,8 +150,8 @@ mod tests {
             (None, Some("sv=hush&se=x"), "sas_token is no shared access signature"),
             (Some("aHVzaA=="), Some("sig=hush"), "exclude each other"),
         ] {
-            let told = check(&settings(key, sas)).unwrap_err();
-            assert!(told.contains(part) && !told.contains("hush"), "{told}");
+            let message = check(&settings(key, sas)).unwrap_err();
+            assert!(message.contains(part) && !message.contains("hush"), "{message}");
         }
         for (key, sas) in [(Some("aHVzaA==\n"), None), (None, Some("?sv=1&sig=a%2Bb%3D")), (None, None)] {
             assert_eq!(check(&settings(key, sas)), Ok(()), "{key:?} {sas:?}");

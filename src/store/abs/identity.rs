@@ -1,13 +1,14 @@
-//! The identities that Azure gives to machines and programs, and where their tokens come from. In: the environment. Out:
-//! object_store's provider of tokens, and what its failures mean (by status and error type). Never: a token of its own.
+//! The identities that Azure gives to machines and programs: chosen by the environment; object_store gets their tokens. Explains
+//! why there is no token, by status and error type.
 
 use crate::store::StoreErrorKind::{self, Denied, Invalid, TimedOut, Unreachable};
 use crate::store::chain::{chain, find};
 use crate::store::http::with_hint;
+use http_body_util::{BodyExt, Limited};
 use object_store::azure::{AzureCredential, MicrosoftAzureBuilder, authority_hosts::AZURE_PUBLIC_CLOUD};
 use object_store::client::{
     ClientOptions, CredentialProvider, HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse,
-    HttpService,
+    HttpResponseBody, HttpService,
 };
 use object_store::{BackoffConfig, RetryConfig};
 use std::fmt;
@@ -18,11 +19,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
+/// A token is a few KiB.
+const ANSWER: usize = 64 << 10;
 const METADATA: &str = "http://169.254.169.254";
 const NONE: &str = "set account_key or sas_token, or give this machine an identity (AZURE_CLIENT_ID, AZURE_TENANT_ID and \
                     AZURE_CLIENT_SECRET or AZURE_FEDERATED_TOKEN_FILE, or a managed one)";
 
-/// Who we are, in the order in which Azure's own tools look.
+/// In the order in which Azure's own tools choose.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) enum Identity {
     /// A program with a secret.
@@ -85,7 +88,7 @@ impl Identity {
         &self,
         watched: &Watched,
     ) -> Result<Arc<dyn CredentialProvider<Credential = AzureCredential>>, String> {
-        // Whoever asks tries again, within his own deadline.
+        // The caller tries again within its own deadline.
         let retry = RetryConfig { backoff: BackoffConfig::default(), max_retries: 0, retry_timeout: Duration::ZERO };
         // Account and container make no difference to the token.
         let builder = MicrosoftAzureBuilder::new()
@@ -200,7 +203,10 @@ impl HttpService for Noted {
             self.status.store(0, Ordering::Relaxed);
             let answer = self.inner.execute(request).await?;
             self.status.store(answer.status().as_u16(), Ordering::Relaxed);
-            Ok(answer)
+            let (parts, body) = answer.into_parts();
+            let too_long = |error| HttpError::new(HttpErrorKind::Decode, std::io::Error::other(error));
+            let body = HttpResponseBody::new(Limited::new(body, ANSWER).map_err(too_long));
+            Ok(HttpResponse::from_parts(parts, body))
         })
     }
 }
@@ -252,8 +258,8 @@ mod tests {
             &[("AZURE_POD_IDENTITY_AUTHORITY_HOST", "ftp://x")],
             &[CLIENT, TENANT, SECRET, ("AZURE_AUTHORITY_HOST", "login.microsoftonline.com")],
         ] {
-            let told = named(wrong).err().unwrap();
-            assert!(told.starts_with('$'), "{told}");
+            let message = named(wrong).err().unwrap();
+            assert!(message.starts_with('$'), "{message}");
         }
     }
 
@@ -288,8 +294,8 @@ mod tests {
             (other(), 500, Unreachable),
             (other(), 0, Denied),
         ] {
-            let (told, detail) = identity.explain(&error, status);
-            assert_eq!(told, kind, "{status} {error}");
+            let (found, detail) = identity.explain(&error, status);
+            assert_eq!(found, kind, "{status} {error}");
             assert!(detail.starts_with("no token from http://169.254.169.254"), "{detail}");
         }
         let gone = named(&[CLIENT, TENANT, ("AZURE_FEDERATED_TOKEN_FILE", "/nowhere/token")]).unwrap();

@@ -1,28 +1,31 @@
-//! One request to the service: signed, sent, and a refusal told apart. In: a `Call`. Out: the reply of a success. Never: a
-//! request before the first one that is asked for, a retry, a URL in an error (it may hold a signature).
+//! Signs and sends one request, and reads why the service refused it. No URL gets into an error: it may hold a signature.
 
 use super::address::Account;
 use super::cause;
 use super::credentials::Credentials;
-use crate::store::StoreErrorKind::{self, Invalid};
-use crate::store::StoreSettings;
-use crate::store::http::{client, failed, with_hint};
+use crate::store::StoreErrorKind::{self, Invalid, Unreachable};
+use crate::store::failure::Failure;
+use crate::store::http::{Transport, body, date, retry_after, with_hint};
+use crate::store::{StoreClock, StoreSettings, suspicion};
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, CONTENT_LENGTH, DATE, HeaderMap};
-use http::{Method, Request};
+use http::header::{AUTHORIZATION, CONTENT_LENGTH, DATE, ETAG, HeaderMap};
+use http::{Method, Request, StatusCode};
 use object_store::azure::{AzureAuthorizer, AzureCredential};
 use object_store::client::HttpRequestBody;
 use reqwest::Response;
+use std::sync::Arc;
+use std::time::Duration;
 
 /// What the service's answers are written for.
 const VERSION: &str = "2023-11-03";
 /// Of an error's body: more is no error of Azure's.
-const BODY_MAX: usize = 16 << 10;
+const ERROR: usize = 16 << 10;
 
 pub(in crate::store) struct Service {
     account: Account,
-    client: reqwest::Client,
+    client: Transport,
     credentials: Credentials,
+    clock: Arc<StoreClock>,
 }
 
 /// A request that was not met.
@@ -33,16 +36,23 @@ pub(super) struct Refusal {
     /// Azure's own word for it.
     pub code: String,
     pub detail: String,
+    pub retry_after: Option<Duration>,
+}
+
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Failure {
+        Failure { retry_after: refusal.retry_after, ..Failure::new(refusal.kind, refusal.detail) }
+    }
 }
 
 impl Refusal {
     /// `If-None-Match: *` was not met.
-    pub(super) fn is_exists(&self) -> bool {
+    pub(super) fn already_exists(&self) -> bool {
         cause::exists(self.status, &self.code)
     }
 
     /// There is no such blob; what else a 404 says is no answer about it.
-    pub(super) fn is_gone(&self) -> bool {
+    pub(super) fn is_absent(&self) -> bool {
         self.status == 404 && matches!(self.code.as_str(), "" | "BlobNotFound")
     }
 }
@@ -71,17 +81,17 @@ impl Call {
 
 impl Service {
     /// The error is a text for the user.
-    pub(super) async fn build(settings: &StoreSettings) -> Result<Service, String> {
+    pub(super) async fn build(settings: &StoreSettings, clock: &Arc<StoreClock>) -> Result<Service, String> {
         let account = Account::of(settings)?;
         let plain = account.is_plain() && Credentials::is_plain(&settings.abs);
-        let client = client(settings.ca_file.as_deref(), plain).await?;
-        let credentials = Credentials::of(&settings.abs, &client)?;
-        Ok(Service { account, client, credentials })
+        let client = Transport::new(settings.ca_file.as_deref(), plain).await?;
+        let credentials = Credentials::of(&settings.abs, &client.client())?;
+        Ok(Service { account, client, credentials, clock: Arc::clone(clock) })
     }
 
     /// `operation` is what the caller calls it; a 404 means something else to `get`. What was refused for its credential is
     /// sent once more if there is a newer one.
-    pub(super) async fn send(&self, operation: &'static str, call: Call) -> Result<Response, Refusal> {
+    pub(super) async fn send(&self, operation: &str, call: Call) -> Result<Response, Refusal> {
         let credential = self.credentials.current().await.map_err(unanswered)?;
         match self.send_with(&credential, operation, &call).await {
             Err(refusal) if matches!(refusal.status, 401 | 403) => {
@@ -94,18 +104,23 @@ impl Service {
         }
     }
 
-    async fn send_with(
-        &self,
-        credential: &AzureCredential,
-        operation: &'static str,
-        call: &Call,
-    ) -> Result<Response, Refusal> {
+    async fn send_with(&self, credential: &AzureCredential, operation: &str, call: &Call) -> Result<Response, Refusal> {
         let request = self.signed(call, credential).map_err(|detail| unanswered((Invalid, detail)))?;
         let reply = self.client.execute(request).await.map_err(|error| {
-            let (kind, detail) = failed(&error);
-            unanswered((kind, format!("{}: {detail}", self.account.endpoint)))
+            let failure = error.explain().context(&self.account.endpoint);
+            unanswered((failure.kind, failure.detail))
         })?;
+        self.clock.record(date(&reply));
         if reply.status().is_success() {
+            // Every answer of the service's has one of these.
+            if !["x-ms-request-id", "x-ms-version"].iter().any(|name| reply.headers().contains_key(*name)) {
+                return Err(unanswered((Unreachable, suspicion::text("the answer has no x-ms-request-id"))));
+            }
+            // Whatever we put is created.
+            if call.method == Method::PUT && reply.status() != StatusCode::CREATED {
+                let problem = format!("the answer is {}, not 201 Created", reply.status());
+                return Err(unanswered((Unreachable, suspicion::text(&problem))));
+            }
             return Ok(reply);
         }
         Err(refusal(operation, reply, credential).await)
@@ -135,20 +150,21 @@ impl Service {
 }
 
 fn unanswered((kind, detail): (StoreErrorKind, String)) -> Refusal {
-    Refusal { kind, status: 0, code: String::new(), detail }
+    Refusal { kind, status: 0, code: String::new(), detail, retry_after: None }
 }
 
-async fn refusal(operation: &'static str, reply: Response, credential: &AzureCredential) -> Refusal {
-    let status = reply.status().as_u16();
+async fn refusal(operation: &str, reply: Response, credential: &AzureCredential) -> Refusal {
+    let (status, retry_after) = (reply.status().as_u16(), retry_after(&reply));
     let code = header(reply.headers(), "x-ms-error-code");
     let skew_s = skew_s(&header(reply.headers(), DATE.as_str()), jiff::Timestamp::now());
     let (kind, hint) = cause::classify(operation, status, &code, Some(credential), skew_s);
     let detail = [format!("HTTP {status}"), code.clone()].join(" ");
-    let detail = match message(&body(reply).await) {
+    let said = body(reply, ERROR).await.unwrap_or_default();
+    let detail = match message(&String::from_utf8_lossy(&said)) {
         Some(message) => format!("{}: {message}", detail.trim_end()),
         None => detail.trim_end().to_owned(),
     };
-    Refusal { kind, status, code, detail: with_hint(detail, &hint) }
+    Refusal { kind, status, code, detail: with_hint(detail, &hint), retry_after }
 }
 
 fn header(headers: &HeaderMap, name: &str) -> String {
@@ -161,15 +177,10 @@ fn skew_s(date: &str, now: jiff::Timestamp) -> i64 {
     there.map_or(0, |there| there.as_second().saturating_sub(now.as_second()))
 }
 
-async fn body(mut reply: Response) -> String {
-    let mut bytes = Vec::new();
-    while let Ok(Some(piece)) = reply.chunk().await {
-        bytes.extend_from_slice(&piece);
-        if bytes.len() > BODY_MAX {
-            break;
-        }
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
+/// The service names the ETag of what it has stored; a reply without one may mean that nothing was stored.
+pub(super) fn stored(reply: &Response) -> Result<(), Failure> {
+    let has_etag = reply.headers().get(ETAG).is_some_and(|tag| !tag.is_empty());
+    if has_etag { Ok(()) } else { Err(Failure::suspicious(suspicion::NO_ETAG)) }
 }
 
 /// The first line of what Azure says; ids and times of the request follow.

@@ -1,6 +1,7 @@
-//! What an I/O error means for the caller: pure. In: the error. Out: its kind and what the user can do.
+//! What an I/O error means: its kind, and what the user can do. Pure.
 
-use crate::store::{StoreError, StoreErrorKind};
+use crate::store::StoreErrorKind;
+use crate::store::failure::Failure;
 use std::io::{self, ErrorKind};
 
 /// Neither the file nor, perhaps, its directory is there. A stale handle of NFS does not say that: a whole mount may be
@@ -9,9 +10,9 @@ pub(super) fn is_absent(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory)
 }
 
-pub(super) fn explain(operation: &'static str, subject: &str, error: &io::Error) -> StoreError {
+pub(super) fn explain(error: &io::Error) -> Failure {
     let (kind, hint) = classify(error.kind());
-    StoreError::new(kind, operation, subject, format!("{error}{hint}"))
+    Failure::new(kind, format!("{error}{hint}"))
 }
 
 fn classify(kind: ErrorKind) -> (StoreErrorKind, &'static str) {
@@ -58,7 +59,7 @@ mod tests {
             (libc::EIO, StoreErrorKind::Unreachable),
             (libc::ESTALE, StoreErrorKind::Unreachable),
         ] {
-            assert_eq!(explain("get", "x", &io::Error::from_raw_os_error(errno)).kind, kind, "{errno}");
+            assert_eq!(explain(&io::Error::from_raw_os_error(errno)).kind, kind, "{errno}");
         }
     }
 }

@@ -1,185 +1,131 @@
-//! A directory as a store. Owns: the files under its root. In: keys, bytes. Out: files that appear whole or not at all,
-//! durable when the call returns. Never: blocks the caller's thread (file systems may hang), or follows a key out of the
-//! root.
+//! A directory. Files appear whole or not at all, and are durable when the call returns. All work runs on the blocking pool: a
+//! file system may hang.
 
 mod errors;
 mod temp;
 mod walk;
 
-use super::{Body, Chunk, Object, Put, Store, StoreError, StoreErrorKind, StoreFuture, StoreSettings};
-use super::{key, layout::Layout, limit::within};
+use super::bucket::{Dialect, NewObject};
+use super::download::{Download, Got};
+use super::failure::Failure;
+use super::paging::{Listing, PageRequest};
+use super::{Put, StoreClock, StoreSettings, layout::Layout};
 use crate::model::Deadline;
 use bytes::Bytes;
-use std::fs::File;
+use std::fs::OpenOptions;
 use std::io;
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use temp::Temp;
-use tokio::sync::mpsc;
 
-pub(super) struct FileStore {
-    url: String,
+/// What is written at once.
+const PART: usize = 1 << 20;
+
+pub(super) struct Directory {
     root: PathBuf,
-    /// Left behind by runs that were killed; seen by a listing, removed by whoever writes.
+    /// Temporary files that killed runs left behind: found by a listing, removed by the next create.
     stale: Mutex<Vec<PathBuf>>,
 }
 
-impl FileStore {
-    pub(super) fn new(settings: &StoreSettings) -> FileStore {
-        FileStore {
-            url: settings.url.trim_end_matches('/').to_owned(),
-            root: PathBuf::from(&settings.path),
-            stale: Mutex::default(),
+impl Dialect for Directory {
+    type Client = ();
+    const LAYOUT: Layout = Layout::Directory;
+    const LISTS_FROM: bool = false;
+    const DELETES: (usize, usize) = (1, 1);
+
+    fn new(settings: &StoreSettings) -> Result<Directory, String> {
+        if settings.path.is_empty() {
+            return Err("the directory is missing: give an absolute path, as in file:///var/backup/app".to_owned());
         }
+        Ok(Directory { root: PathBuf::from(&settings.path), stale: Mutex::default() })
     }
 
-    fn subject(&self, key: &str) -> String {
-        format!("{}/{key}", self.url)
+    fn root(_: &str) -> String {
+        String::new()
     }
 
-    fn path(&self, operation: &'static str, key: &str) -> Result<PathBuf, StoreError> {
-        if key::is_object(key) {
-            return Ok(self.root.join(key));
+    async fn connect(_: &StoreSettings, _: &Arc<StoreClock>) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn part_size(&self) -> usize {
+        PART
+    }
+
+    async fn list(&self, _: &Arc<()>, page: PageRequest<'_>) -> Result<Listing, Failure> {
+        let root = self.root.clone();
+        if page.by_directory {
+            return Ok(Listing::complete(Vec::new(), blocking(move || walk::directories(&root)).await?));
         }
-        Err(StoreError::new(StoreErrorKind::Invalid, operation, self.subject(key), "not a valid key"))
+        let prefix = page.prefix.to_owned();
+        let tree = blocking(move || walk::walk(&root, &prefix)).await?;
+        if !tree.stale.is_empty() {
+            *self.stale.lock().unwrap_or_else(PoisonError::into_inner) = tree.stale;
+        }
+        Ok(Listing::complete(tree.entries, Vec::new()))
     }
 
-    async fn write_new(&self, key: &str, body: Body, timestamp_ms: i64) -> Result<Put, StoreError> {
-        const CREATE: &str = "create";
-        let target = self.path(CREATE, key)?;
-        let subject = self.subject(key);
-        let temp = blocking(CREATE, &subject, move || Temp::create(&target)).await?;
-        let temp = match body {
-            Body::Whole(bytes) => blocking(CREATE, &subject, move || temp.write(&bytes)).await?,
-            Body::Stream(chunks) => stream(temp, chunks, CREATE, &subject).await?,
-        };
+    async fn get(&self, _: &Arc<()>, name: &str, mut download: Download<'_>) -> Result<Got, Failure> {
+        let (path, range) = (self.root.join(name), download.range().cloned());
+        download.piece(blocking(move || read_range(&path, range)).await?);
+        Ok(Got::Content)
+    }
+
+    async fn create(&self, _: &Arc<()>, mut object: NewObject, _: Deadline) -> Result<Put, Failure> {
+        let target = self.root.join(&object.name);
+        let mut temp = blocking(move || Temp::create(&target)?.write(&object.first)).await?;
+        while let Some(part) = object.rest.next().await.map_err(Failure::invalid)? {
+            temp = blocking(move || temp.write(&part)).await?;
+        }
         let stale = std::mem::take(&mut *self.stale.lock().unwrap_or_else(PoisonError::into_inner));
         let publish = move || {
-            let put = temp.publish_new(timestamp_ms)?;
+            let put = temp.publish_new(object.timestamp_ms)?;
             for path in stale {
-                // What is left is seen again.
+                // The next listing finds what is left.
                 let _ = std::fs::remove_file(path);
             }
             Ok(put)
         };
-        blocking(CREATE, &subject, publish).await
+        blocking(publish).await
     }
 
-    async fn replace(&self, key: &str, body: Bytes) -> Result<(), StoreError> {
-        let target = self.path("put", key)?;
-        let work = move || Temp::create(&target)?.write(&body)?.publish_over();
-        blocking("put", &self.subject(key), work).await
+    async fn put(&self, _: &Arc<()>, name: &str, content: Bytes) -> Result<(), Failure> {
+        let target = self.root.join(name);
+        blocking(move || Temp::create(&target)?.write(&content)?.publish_over()).await
     }
 
-    async fn read(&self, key: &str, range: Option<Range<u64>>) -> Result<Bytes, StoreError> {
-        let path = self.path("get", key)?;
-        let subject = self.subject(key);
-        if range.as_ref().is_some_and(Range::is_empty) {
-            return Err(StoreError::new(StoreErrorKind::Invalid, "get", subject, "the range asked for is empty"));
-        }
-        blocking("get", &subject, move || read_range(&path, range)).await
-    }
-
-    async fn walk(&self, prefix: &str) -> Result<Vec<Object>, StoreError> {
-        let subject = self.subject(prefix);
-        if !key::is_prefix(prefix) {
-            return Err(StoreError::new(StoreErrorKind::Invalid, "list", subject, "not a valid prefix"));
-        }
-        let (root, prefix) = (self.root.clone(), prefix.to_owned());
-        let found = blocking("list", &subject, move || walk::walk(&root, &prefix)).await?;
-        if !found.stale.is_empty() {
-            *self.stale.lock().unwrap_or_else(PoisonError::into_inner) = found.stale;
-        }
-        Ok(found.objects)
-    }
-
-    async fn remove(&self, keys: &[String]) -> Result<(), StoreError> {
-        for key in keys {
-            let path = self.path("delete", key)?;
-            blocking("delete", &self.subject(key), move || match std::fs::remove_file(&path) {
+    async fn delete(&self, _: &Arc<()>, names: &[String]) -> Result<(), Failure> {
+        for name in names {
+            let path = self.root.join(name);
+            let deleted = blocking(move || match std::fs::remove_file(&path) {
                 Err(error) if !errors::is_absent(&error) => Err(error),
                 _ => Ok(()),
-            })
-            .await?;
+            });
+            deleted.await.map_err(|failure| failure.deleting(name))?;
         }
         Ok(())
     }
 }
 
-impl Store for FileStore {
-    fn url(&self) -> &str {
-        &self.url
-    }
-
-    fn layout(&self) -> Layout {
-        Layout::Directory
-    }
-
-    fn list<'a>(&'a self, prefix: &'a str, by: Deadline) -> StoreFuture<'a, Vec<Object>> {
-        Box::pin(async move { within(by, "list", &self.subject(prefix), self.walk(prefix)).await })
-    }
-
-    fn directories<'a>(&'a self, by: Deadline) -> StoreFuture<'a, Vec<String>> {
-        let (root, subject) = (self.root.clone(), self.subject(""));
-        Box::pin(async move {
-            within(by, "list", &subject, blocking("list", &subject, move || walk::directories(&root))).await
-        })
-    }
-
-    fn get<'a>(&'a self, key: &'a str, range: Option<Range<u64>>, by: Deadline) -> StoreFuture<'a, Bytes> {
-        Box::pin(async move { within(by, "get", &self.subject(key), self.read(key, range)).await })
-    }
-
-    fn put_new<'a>(&'a self, key: &'a str, body: Body, timestamp_ms: i64, by: Deadline) -> StoreFuture<'a, Put> {
-        Box::pin(async move { within(by, "create", &self.subject(key), self.write_new(key, body, timestamp_ms)).await })
-    }
-
-    fn put<'a>(&'a self, key: &'a str, body: Bytes, by: Deadline) -> StoreFuture<'a, ()> {
-        Box::pin(async move { within(by, "put", &self.subject(key), self.replace(key, body)).await })
-    }
-
-    fn delete<'a>(&'a self, keys: &'a [String], by: Deadline) -> StoreFuture<'a, ()> {
-        Box::pin(async move { within(by, "delete in", &self.url, self.remove(keys)).await })
-    }
-}
-
-/// Appends every piece. A channel that closes early drops `temp`, which removes the file.
-async fn stream(
-    mut temp: Temp,
-    mut chunks: mpsc::Receiver<Chunk>,
-    operation: &'static str,
-    subject: &str,
-) -> Result<Temp, StoreError> {
-    loop {
-        match chunks.recv().await {
-            Some(Chunk::Data(bytes)) => temp = blocking(operation, subject, move || temp.write(&bytes)).await?,
-            Some(Chunk::End) => return Ok(temp),
-            None => return Err(StoreError::new(StoreErrorKind::Invalid, operation, subject, super::PRODUCER_GONE)),
-        }
-    }
-}
-
-/// Runs `work` on the blocking pool. When the caller gives up first, the work ends by itself and its result is dropped.
-async fn blocking<T: Send + 'static>(
-    operation: &'static str,
-    subject: &str,
-    work: impl FnOnce() -> io::Result<T> + Send + 'static,
-) -> Result<T, StoreError> {
+/// Runs `work` on the blocking pool. If the caller drops the call, the work goes on and its result is dropped.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> Result<T, Failure> {
     match tokio::task::spawn_blocking(work).await {
-        Ok(Ok(value)) => Ok(value),
-        Ok(Err(error)) => Err(errors::explain(operation, subject, &error)),
-        Err(_) => Err(StoreError::new(StoreErrorKind::Unreachable, operation, subject, "the work was broken off")),
+        Ok(result) => result.map_err(|error| errors::explain(&error)),
+        Err(_) => Err(Failure::unreachable("the work was broken off")),
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "a file of the replica, no database")]
 fn read_range(path: &Path, range: Option<Range<u64>>) -> io::Result<Bytes> {
-    let file = File::open(path)?;
+    // Opening a pipe would block for ever without O_NONBLOCK.
+    let file = OpenOptions::new().read(true).custom_flags(nix::libc::O_NONBLOCK).open(path)?;
     let metadata = file.metadata()?;
-    if !metadata.is_file() {
+    if metadata.is_dir() {
         return Err(io::ErrorKind::NotFound.into());
+    }
+    if !metadata.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file"));
     }
     let range = range.unwrap_or(0..metadata.len());
     let end = range.end.min(metadata.len());

@@ -1,6 +1,5 @@
-//! A file on its way to its name. Owns: a temporary file beside its target; it goes away when dropped. In: bytes. Out: the
-//! target, complete and durable. Never: shows a part of the content under the final name, or replaces a file when only a
-//! new one was asked for.
+//! A temporary file that gets its final name when it is complete and durable; it is removed when dropped. A create never replaces
+//! a file.
 
 use super::errors::is_absent;
 use crate::store::{Put, key};
@@ -28,7 +27,7 @@ impl Temp {
         let name = target.file_name().and_then(|name| name.to_str()).ok_or(ErrorKind::InvalidFilename)?;
         loop {
             let path = target.with_file_name(key::temporary(name, RandomState::new().hash_one(name)));
-            // The name alone makes it ours: not every network file system keeps to "exclusive".
+            // The random name alone is enough: not every network file system honours O_EXCL.
             match OpenOptions::new().write(true).create_new(true).mode(FILE_MODE).open(&path) {
                 Err(error) if error.kind() == ErrorKind::AlreadyExists => continue,
                 file => return Ok(Temp { file: file?, path, target: target.to_owned() }),
@@ -41,11 +40,12 @@ impl Temp {
         Ok(self)
     }
 
-    /// Gives the file its name if nobody has it. The timestamp is set before, so that no listing sees another one.
+    /// Renames the file to its target if there is no file of that name. The timestamp is set before, so that no listing
+    /// shows another one.
     pub(super) fn publish_new(self, timestamp_ms: i64) -> io::Result<Put> {
         let span = Duration::from_millis(timestamp_ms.unsigned_abs());
         let time = if timestamp_ms < 0 { UNIX_EPOCH.checked_sub(span) } else { UNIX_EPOCH.checked_add(span) };
-        self.file.set_modified(time.ok_or(ErrorKind::InvalidInput)?)?;
+        dated(self.file.set_modified(time.ok_or(ErrorKind::InvalidInput)?))?;
         self.file.sync_all()?;
         let put = claim(&self.path, &self.target, |from, to| fs::hard_link(from, to))?;
         let target = self.target.clone();
@@ -54,11 +54,20 @@ impl Temp {
         Ok(put)
     }
 
-    /// Gives the file its name, whoever has it now.
+    /// Renames the file to its target and replaces a file that is there.
     pub(super) fn publish_over(self) -> io::Result<()> {
         self.file.sync_all()?;
         fs::rename(&self.path, &self.target)?;
         sync_directory(parent(&self.target))
+    }
+}
+
+/// Some file systems give all files to one user and set no time for another one (Azure Files over SMB): the object is sound
+/// without it. LTX files hold their own time; Litestream uses the file's, which is then the time of the upload.
+fn dated(set: io::Result<()>) -> io::Result<()> {
+    match set {
+        Err(error) if matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::Unsupported) => Ok(()),
+        other => other,
     }
 }
 
@@ -77,10 +86,10 @@ fn claim(temp: &Path, target: &Path, link: impl Fn(&Path, &Path) -> io::Result<(
         Err(error) => error,
     };
     match after_link(refused.kind()) {
-        // A network file system may have repeated a request whose reply was lost: two names mean that ours went through.
-        Next::Count if fs::metadata(temp)?.nlink() > 1 => Ok(Put::Created),
-        Next::Count => Ok(Put::Exists),
-        Next::Rename => match rename_exclusive(temp, target) {
+        // A network file system may have repeated a request whose reply was lost: two links mean that the first one succeeded.
+        LinkFailure::TargetExists if fs::metadata(temp)?.nlink() > 1 => Ok(Put::Created),
+        LinkFailure::TargetExists => Ok(Put::Exists),
+        LinkFailure::TryRename => match rename_exclusive(temp, target) {
             Ok(()) => Ok(Put::Created),
             Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(Put::Exists),
             Err(error) if matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::Unsupported) => {
@@ -88,38 +97,38 @@ fn claim(temp: &Path, target: &Path, link: impl Fn(&Path, &Path) -> io::Result<(
             }
             Err(error) => Err(error),
         },
-        Next::Vanished => Err(io::Error::new(ErrorKind::Interrupted, VANISHED)),
-        Next::Fail => Err(refused),
+        LinkFailure::TempVanished => Err(io::Error::new(ErrorKind::Interrupted, VANISHED)),
+        LinkFailure::Other => Err(refused),
     }
 }
 
 #[derive(Debug, PartialEq, Eq)]
-enum Next {
-    /// The target is there: is it ours?
-    Count,
-    Rename,
+enum LinkFailure {
+    /// The target exists: the number of links shows whether it is this file.
+    TargetExists,
+    TryRename,
     /// Not the absence of what the caller asked about.
-    Vanished,
-    Fail,
+    TempVanished,
+    Other,
 }
 
 /// What a refused link means.
-fn after_link(refused: ErrorKind) -> Next {
+fn after_link(refused: ErrorKind) -> LinkFailure {
     match refused {
-        ErrorKind::AlreadyExists => Next::Count,
+        ErrorKind::AlreadyExists => LinkFailure::TargetExists,
         // No links here (FAT, CIFS, FUSE, an object store that is mounted), not for this user (a server that maps users), or
         // not between these two places of what only looks like one file system.
         ErrorKind::PermissionDenied
         | ErrorKind::Unsupported
         | ErrorKind::TooManyLinks
         | ErrorKind::CrossesDevices
-        | ErrorKind::InvalidInput => Next::Rename,
-        ErrorKind::NotFound => Next::Vanished,
-        _ => Next::Fail,
+        | ErrorKind::InvalidInput => LinkFailure::TryRename,
+        ErrorKind::NotFound => LinkFailure::TempVanished,
+        _ => LinkFailure::Other,
     }
 }
 
-const VANISHED: &str = "the temporary file was removed by somebody else";
+const VANISHED: &str = "another program removed the temporary file";
 
 const NO_EXCLUSIVE: &str = "this file system has neither hard links nor an exclusive rename, so two writers could \
     overwrite each other; keep the replica on another one, or give the bucket itself as s3://";
@@ -214,23 +223,39 @@ mod tests {
     }
 
     #[test]
+    fn a_file_system_that_sets_no_times_holds_a_replica() {
+        use nix::libc;
+        for (errno, fine) in [
+            (libc::EPERM, true),
+            (libc::EACCES, true),
+            (libc::ENOSYS, true),
+            (libc::EOPNOTSUPP, true),
+            (libc::EIO, false),
+            (libc::EROFS, false),
+            (libc::ESTALE, false),
+        ] {
+            assert_eq!(dated(Err(io::Error::from_raw_os_error(errno))).is_ok(), fine, "{errno}");
+        }
+    }
+
+    #[test]
     fn a_refused_link_is_understood() {
         use nix::libc;
         for (errno, next) in [
-            (libc::EEXIST, Next::Count),
-            (libc::EPERM, Next::Rename),
-            (libc::EACCES, Next::Rename),
-            (libc::ENOSYS, Next::Rename),
-            (libc::EOPNOTSUPP, Next::Rename),
-            (libc::EMLINK, Next::Rename),
-            (libc::EXDEV, Next::Rename),
-            (libc::EINVAL, Next::Rename),
-            (libc::ENOENT, Next::Vanished),
-            (libc::ENOSPC, Next::Fail),
-            (libc::EDQUOT, Next::Fail),
-            (libc::ESTALE, Next::Fail),
-            (libc::EIO, Next::Fail),
-            (libc::EROFS, Next::Fail),
+            (libc::EEXIST, LinkFailure::TargetExists),
+            (libc::EPERM, LinkFailure::TryRename),
+            (libc::EACCES, LinkFailure::TryRename),
+            (libc::ENOSYS, LinkFailure::TryRename),
+            (libc::EOPNOTSUPP, LinkFailure::TryRename),
+            (libc::EMLINK, LinkFailure::TryRename),
+            (libc::EXDEV, LinkFailure::TryRename),
+            (libc::EINVAL, LinkFailure::TryRename),
+            (libc::ENOENT, LinkFailure::TempVanished),
+            (libc::ENOSPC, LinkFailure::Other),
+            (libc::EDQUOT, LinkFailure::Other),
+            (libc::ESTALE, LinkFailure::Other),
+            (libc::EIO, LinkFailure::Other),
+            (libc::EROFS, LinkFailure::Other),
         ] {
             assert_eq!(after_link(io::Error::from_raw_os_error(errno).kind()), next, "{errno}");
         }

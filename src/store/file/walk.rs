@@ -1,8 +1,10 @@
-//! Lists a directory tree. In: the root and a key prefix. Out: every file whose key begins so, and what a broken upload left
-//! behind long ago. Never: reports temporary files, or fails because something vanished meanwhile.
+//! Lists a directory tree: all files whose key begins with the prefix, and old temporary files of killed runs. Something that
+//! vanishes meanwhile is no error.
 
 use super::errors::is_absent;
-use crate::store::{Object, key};
+use crate::store::key;
+use crate::store::layout::{self, EntryKind};
+use crate::store::paging::Entry;
 use std::fs::{self, DirEntry, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -11,21 +13,22 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// No upload takes that long without a write.
 const STALE: Duration = Duration::from_secs(86_400);
-/// What NFS calls a file that was removed while somebody had it open.
+/// The prefix that NFS gives to a file that was removed while it was open.
 const SILLY: &str = ".nfs";
 
 #[derive(Default)]
-pub(super) struct Found {
-    pub objects: Vec<Object>,
-    /// Temporary files of ours that nobody works on any more.
+pub(super) struct Tree {
+    pub entries: Vec<Entry>,
+    /// Old temporary files of litevisor's.
     pub stale: Vec<PathBuf>,
 }
 
 /// A missing directory is an empty one: a new replica has none yet.
-pub(super) fn walk(root: &Path, prefix: &str) -> io::Result<Found> {
+pub(super) fn walk(root: &Path, prefix: &str) -> io::Result<Tree> {
     let start = prefix.rsplit_once('/').map_or("", |(parents, _)| parents);
-    let mut found = Found::default();
+    let mut tree = Tree::default();
     let mut todo = vec![start.to_owned()];
+    no_link(root, start)?;
     while let Some(directory) = todo.pop() {
         let entries = match fs::read_dir(root.join(&directory)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
@@ -44,21 +47,80 @@ pub(super) fn walk(root: &Path, prefix: &str) -> io::Result<Found> {
                 continue;
             }
             if name.ends_with(key::TEMP_SUFFIX) {
-                if key::is_own_temporary(name) && look(&entry)?.is_some_and(|metadata| is_stale(&metadata)) {
-                    found.stale.push(entry.path());
+                if key::is_own_temporary(name) && metadata_of(&entry)?.is_some_and(|metadata| is_stale(&metadata)) {
+                    tree.stale.push(entry.path());
                 }
                 continue;
             }
-            match look(&entry)? {
-                Some(metadata) if metadata.is_dir() => todo.push(key),
-                Some(metadata) if metadata.is_file() => {
-                    found.objects.push(Object { key, size: metadata.len(), modified_ms: modified_ms(&metadata)? });
+            let metadata = metadata_of(&entry)?;
+            let is = metadata.as_ref().map(FileKind::of);
+            if let (Some(is), Some(expected)) = (is, layout::expected_kind(&key)) {
+                fits(&entry.path(), is, expected)?;
+            }
+            match (metadata, is) {
+                (_, Some(FileKind::Directory)) => todo.push(key),
+                (Some(metadata), Some(FileKind::File)) => {
+                    let modified_ms = Some(modified_ms(&metadata)?);
+                    tree.entries.push(Entry { name: key, size: Some(metadata.len()), modified_ms });
                 }
                 _ => {}
             }
         }
     }
-    Ok(found)
+    Ok(tree)
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum FileKind {
+    Directory,
+    File,
+    /// To a directory, or to nothing.
+    Link,
+    Other,
+}
+
+impl FileKind {
+    fn of(metadata: &Metadata) -> FileKind {
+        match metadata {
+            metadata if metadata.is_dir() => FileKind::Directory,
+            metadata if metadata.is_file() => FileKind::File,
+            metadata if metadata.is_symlink() => FileKind::Link,
+            _ => FileKind::Other,
+        }
+    }
+}
+
+/// What cannot be read where a part of the replica belongs is no absence.
+fn fits(path: &Path, is: FileKind, expected: EntryKind) -> io::Result<()> {
+    let stands = match (is, expected) {
+        (FileKind::Directory, EntryKind::Directory) | (FileKind::File, EntryKind::File) => return Ok(()),
+        (FileKind::Directory, EntryKind::File) => "is a directory where a file of the replica belongs",
+        (FileKind::File, EntryKind::Directory) => "is a file where a directory of the replica belongs",
+        (FileKind::Link, _) => {
+            "is a symbolic link: litevisor does not follow links inside a replica; put back what it stands for"
+        }
+        (FileKind::Other, _) => "is neither a file nor a directory, where a part of the replica belongs",
+    };
+    Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{} {stands}", path.display())))
+}
+
+/// The directory to begin in may be missing, but not stand behind a link; nor may the root be a link that leads nowhere.
+fn no_link(root: &Path, start: &str) -> io::Result<()> {
+    let mut path = root.to_owned();
+    if is_link(&path) && !path.exists() {
+        return fits(&path, FileKind::Link, EntryKind::Directory);
+    }
+    for part in start.split('/').filter(|part| !part.is_empty()) {
+        path.push(part);
+        if is_link(&path) {
+            return fits(&path, FileKind::Link, EntryKind::Directory);
+        }
+    }
+    Ok(())
+}
+
+fn is_link(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_symlink())
 }
 
 /// Names of the directories right under `root`. A link to a directory is one here: nothing is walked.
@@ -73,19 +135,20 @@ pub(super) fn directories(root: &Path) -> io::Result<Vec<String>> {
         if let Ok(name) = entry.file_name().into_string()
             && entry.path().is_dir()
         {
-            names.push(name);
+            names.push(name + "/");
         }
     }
     Ok(names)
 }
 
-/// None when it has vanished since the directory was read. A link to a file counts as the file; a link to a directory is
-/// not followed, so that the walk ends.
-fn look(entry: &DirEntry) -> io::Result<Option<Metadata>> {
+/// None when it has vanished since the directory was read. A link to a file counts as the file; another one as the link: a
+/// directory behind it is not walked, so that the walk ends.
+fn metadata_of(entry: &DirEntry) -> io::Result<Option<Metadata>> {
     let metadata = match entry.metadata() {
-        Ok(metadata) if metadata.is_symlink() => {
-            fs::metadata(entry.path()).map(|target| target.is_file().then_some(target))
-        }
+        Ok(link) if link.is_symlink() => match fs::metadata(entry.path()) {
+            Ok(target) if target.is_file() => Ok(Some(target)),
+            _ => Ok(Some(link)),
+        },
         other => other.map(Some),
     };
     match metadata {
@@ -106,10 +169,14 @@ fn is_old(changed: i64, now: SystemTime) -> bool {
 
 fn modified_ms(metadata: &Metadata) -> io::Result<i64> {
     let modified = metadata.modified()?;
-    Ok(match modified.duration_since(UNIX_EPOCH) {
+    let modified = match modified.duration_since(UNIX_EPOCH) {
         Ok(after) => i64::try_from(after.as_millis()).unwrap_or(i64::MAX),
         Err(before) => i64::try_from(before.duration().as_millis()).map_or(i64::MIN, |ms| -ms),
-    })
+    };
+    // The modification time is set to the file's stamp, which a wrong clock may have put into the future; the kernel's own time
+    // of the file's last change cannot be set.
+    let changed = metadata.ctime().saturating_mul(1000).saturating_add(metadata.ctime_nsec() / 1_000_000);
+    Ok(modified.min(changed.saturating_add(1)))
 }
 
 #[cfg(test)]
@@ -122,9 +189,47 @@ mod tests {
         for name in [".nfs00000000012345670000beef", "a.ltx.0123456789abcdef.tmp", "b.ltx.tmp", "c.ltx"] {
             fs::write(root.path().join(name), "x").unwrap();
         }
-        let found = walk(root.path(), "").unwrap();
-        assert_eq!(found.objects.iter().map(|object| object.key.as_str()).collect::<Vec<_>>(), ["c.ltx"]);
-        assert!(found.stale.is_empty(), "{:?}", found.stale);
+        let tree = walk(root.path(), "").unwrap();
+        assert_eq!(tree.entries.iter().map(|entry| entry.name.as_str()).collect::<Vec<_>>(), ["c.ltx"]);
+        assert!(tree.stale.is_empty(), "{:?}", tree.stale);
+    }
+
+    /// Each of these was an empty replica once: the app would have started empty.
+    #[test]
+    fn what_cannot_be_read_is_not_empty() {
+        use std::os::unix::fs::symlink;
+        const FILE: &str = "ltx/0/0000000000000001-0000000000000001.ltx";
+        let fifo = |path: &Path| nix::unistd::mkfifo(path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        type Make<'a> = &'a dyn Fn(&Path);
+        let cases: [(&str, Make<'_>); 9] = [
+            ("ltx", &|path| symlink("/usr", path).unwrap()),
+            ("ltx", &|path| symlink("ltx", path).unwrap()),
+            ("ltx", &|path| symlink("nowhere", path).unwrap()),
+            ("ltx", &|path| fs::write(path, "x").unwrap()),
+            ("ltx/0", &|path| symlink("/usr", path).unwrap()),
+            ("ltx/9", &|path| fifo(path)),
+            ("generations", &|path| symlink("/usr", path).unwrap()),
+            (FILE, &|path| fs::create_dir(path).unwrap()),
+            (FILE, &|path| symlink("nowhere", path).unwrap()),
+        ];
+        for (number, (name, make)) in cases.iter().enumerate() {
+            let root = tempfile::tempdir().unwrap();
+            let path = root.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            make(&path);
+            let error = walk(root.path(), "").err().unwrap_or_else(|| panic!("{number}: {name} is read as empty"));
+            assert!(error.to_string().contains(name), "{error}");
+        }
+        let root = tempfile::tempdir().unwrap();
+        symlink("nowhere", root.path().join("ltx")).unwrap();
+        assert!(walk(root.path(), "ltx/0/").is_err());
+        symlink("nowhere", root.path().join("mount")).unwrap();
+        assert!(walk(&root.path().join("mount"), "").is_err());
+        // Files that are no part of the replica do not matter.
+        fifo(&root.path().join("notes"));
+        symlink("nowhere", root.path().join("x.ltx")).unwrap();
+        fs::remove_file(root.path().join("ltx")).unwrap();
+        assert!(walk(root.path(), "").unwrap().entries.is_empty());
     }
 
     #[test]

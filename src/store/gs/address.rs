@@ -1,30 +1,19 @@
-//! Where Google Cloud Storage's JSON API has what: pure. In: the endpoint, the bucket, names. Out: URLs.
+//! URLs of Google Cloud Storage's JSON API: pure.
 
+use crate::store::paging::PageRequest;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 const GOOGLE: &str = "https://storage.googleapis.com";
 const GOOGLES_HOSTS: &str = ".googleapis.com";
 /// Everything but what RFC 3986 leaves as it is: a slash in a name is part of the name.
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
-/// What a listing tells; the rest would only be bytes.
-const FIELDS: &str = "nextPageToken,prefixes,items(name,size,timeCreated)";
+/// The fields that a listing needs.
+const FIELDS: &str = "kind,nextPageToken,prefixes,items(name,size,timeCreated)";
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Address {
     base: String,
     bucket: String,
-}
-
-/// One page of a listing.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Listing<'a> {
-    pub prefix: &'a str,
-    /// The first name that is wanted.
-    pub from: &'a str,
-    /// Names below it are told as one.
-    pub delimiter: &'a str,
-    /// What the page before said comes next.
-    pub token: &'a str,
 }
 
 impl Address {
@@ -59,10 +48,12 @@ impl Address {
         format!("{}?ifGenerationMatch={}", self.object(name), escaped(generation))
     }
 
-    pub(super) fn listing(&self, listing: Listing<'_>) -> String {
+    pub(super) fn listing(&self, page: PageRequest<'_>) -> String {
         let mut url = format!("{}/storage/v1/b/{}/o?fields={}", self.base, self.bucket, escaped(FIELDS));
-        let Listing { prefix, from, delimiter, token } = listing;
-        for (name, value) in [("prefix", prefix), ("startOffset", from), ("delimiter", delimiter), ("pageToken", token)]
+        let PageRequest { prefix, start, by_directory, token } = page;
+        let delimiter = if by_directory { "/" } else { "" };
+        for (name, value) in
+            [("prefix", prefix), ("startOffset", start), ("delimiter", delimiter), ("pageToken", token)]
         {
             if !value.is_empty() {
                 url.push_str(&format!("&{name}={}", escaped(value)));
@@ -134,12 +125,13 @@ mod tests {
 
     #[test]
     fn listings_say_what_is_wanted() {
-        let url = google().listing(Listing { prefix: "p/ltx/", from: "p/ltx/0/a", delimiter: "/", token: "t=" });
+        let url =
+            google().listing(PageRequest { prefix: "p/ltx/", start: "p/ltx/0/a", by_directory: true, token: "t=" });
         let (path, query) = url.split_once('?').unwrap();
         assert_eq!(path, "https://storage.googleapis.com/storage/v1/b/b/o");
         let expected = "&prefix=p%2Fltx%2F&startOffset=p%2Fltx%2F0%2Fa&delimiter=%2F&pageToken=t%3D";
         assert!(query.ends_with(expected), "{query}");
-        assert!(!google().listing(Listing::default()).contains("prefix="));
+        assert!(!google().listing(PageRequest::default()).contains("prefix="));
     }
 
     #[test]

@@ -1,7 +1,8 @@
-//! What an answer that is no success means: pure. In: operation, status, body. Out: a kind, and a text that names what the
-//! service said and what the user can do. Decided by status and reason, never by the text of a message.
+//! What an answer that is no success means: the kind of the error, and a text that names what the service said and what the
+//! user can do. Status and reason decide, never the text of a message. Pure.
 
 use crate::store::StoreErrorKind;
+use crate::store::failure::Failure;
 use crate::store::http::{refused, with_hint};
 use serde::Deserialize;
 
@@ -18,24 +19,24 @@ const ACCOUNT: &str = "check the project's billing and that the Cloud Storage AP
 const SESSION: &str = "the upload's session is gone; it starts again";
 
 /// An answer of the storage service.
-pub(super) fn explain(operation: &str, status: u16, body: &[u8]) -> (StoreErrorKind, String) {
-    let said = Said::from(body);
-    let (kind, hint) = classify(operation, status, &said.reason);
-    (kind, with_hint(said.text(status), hint))
+pub(super) fn explain(operation: &str, status: u16, body: &[u8]) -> Failure {
+    let text = ErrorText::from(body);
+    let (kind, hint) = classify(operation, status, &text.reason);
+    Failure::new(kind, with_hint(text.text(status), hint))
 }
 
 /// "Not found" to a piece of an upload in pieces: that is the upload's session.
-pub(super) fn explain_piece(status: u16, body: &[u8]) -> (StoreErrorKind, String) {
-    (StoreErrorKind::Unreachable, with_hint(Said::from(body).text(status), SESSION))
+pub(super) fn explain_piece(status: u16, body: &[u8]) -> Failure {
+    Failure::unreachable(with_hint(ErrorText::from(body).text(status), SESSION))
 }
 
-/// An answer of whoever gives tokens. `hint`: what to check when it refuses.
-pub(super) fn explain_token(status: u16, body: &[u8], hint: &str) -> (StoreErrorKind, String) {
+/// An answer of the token service. `hint`: what to check when it refuses.
+pub(super) fn explain_token(status: u16, body: &[u8], hint: &str) -> Failure {
     let kind = match status {
         408 | 429 | 500..=599 => StoreErrorKind::Unreachable,
         _ => StoreErrorKind::Denied,
     };
-    (kind, with_hint(Said::from(body).text(status), hint))
+    Failure::new(kind, with_hint(ErrorText::from(body).text(status), hint))
 }
 
 fn classify(operation: &str, status: u16, reason: &str) -> (StoreErrorKind, &'static str) {
@@ -57,21 +58,21 @@ fn classify(operation: &str, status: u16, reason: &str) -> (StoreErrorKind, &'st
 
 /// What both kinds of services say of an error.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Said {
+struct ErrorText {
     reason: String,
     message: String,
 }
 
 #[derive(Deserialize)]
 struct Answer {
-    error: Told,
+    error: ErrorBody,
     #[serde(default)]
     error_description: String,
 }
 
 #[derive(Deserialize)]
 #[serde(untagged)]
-enum Told {
+enum ErrorBody {
     Storage {
         #[serde(default)]
         message: String,
@@ -87,16 +88,16 @@ struct Reason {
     reason: String,
 }
 
-impl Said {
-    fn from(body: &[u8]) -> Said {
+impl ErrorText {
+    fn from(body: &[u8]) -> ErrorText {
         match serde_json::from_slice(body) {
-            Ok(Answer { error: Told::Storage { message, errors }, .. }) => {
-                Said { reason: errors.into_iter().next().map(|first| first.reason).unwrap_or_default(), message }
+            Ok(Answer { error: ErrorBody::Storage { message, errors }, .. }) => {
+                ErrorText { reason: errors.into_iter().next().map(|first| first.reason).unwrap_or_default(), message }
             }
-            Ok(Answer { error: Told::Token(reason), error_description: message }) => Said { reason, message },
+            Ok(Answer { error: ErrorBody::Token(reason), error_description: message }) => ErrorText { reason, message },
             // Downloads and uploads answer in plain text; whatever is in front of the service, in HTML.
-            Err(_) if body.first() == Some(&b'<') => Said::default(),
-            Err(_) => Said { reason: String::new(), message: String::from_utf8_lossy(body).into_owned() },
+            Err(_) if body.first() == Some(&b'<') => ErrorText::default(),
+            Err(_) => ErrorText { reason: String::new(), message: String::from_utf8_lossy(body).into_owned() },
         }
     }
 
@@ -105,7 +106,7 @@ impl Said {
         let message: String = words.chars().take(SHOWN).collect();
         match (self.reason.as_str(), message.as_str()) {
             ("", "") => format!("HTTP {status}"),
-            (said, "") | ("", said) => format!("HTTP {status} {said}"),
+            (text, "") | ("", text) => format!("HTTP {status} {text}"),
             (reason, message) if reason == message => format!("HTTP {status} {message}"),
             (reason, message) => format!("HTTP {status} {reason}: {message}"),
         }
@@ -134,18 +135,21 @@ mod tests {
             ("create", 429, "", Unreachable, ""),
             ("create", 503, "backendError", Unreachable, ""),
         ] {
-            let (is, told) = classify(operation, status, reason);
+            let (is, detail) = classify(operation, status, reason);
             assert_eq!(is, kind, "{operation} {status} {reason}");
-            assert!(told.contains(hint) && told.is_empty() == hint.is_empty(), "{operation} {status} {reason}: {told}");
+            assert!(
+                detail.contains(hint) && detail.is_empty() == hint.is_empty(),
+                "{operation} {status} {reason}: {detail}"
+            );
         }
     }
 
     #[test]
     fn what_was_said_is_shown() {
         let json = br#"{"error":{"code":403,"message":"x@y does not have access.","errors":[{"reason":"forbidden"}]}}"#;
-        let (kind, told) = explain("create", 403, json);
+        let Failure { kind, detail, .. } = explain("create", 403, json);
         assert_eq!(kind, Denied);
-        assert!(told.starts_with("HTTP 403 forbidden: x@y does not have access; grant"), "{told}");
+        assert!(detail.starts_with("HTTP 403 forbidden: x@y does not have access; grant"), "{detail}");
         for (body, expected) in [
             (&b"No such object: b/x\n"[..], "HTTP 404 No such object: b/x"),
             (b"", "HTTP 404"),
@@ -153,22 +157,23 @@ mod tests {
             (br#"{"error":{"message":"Not Found","errors":[{"reason":"Not Found"}]}}"#, "HTTP 404 Not Found"),
             (br#"{"error":{}}"#, "HTTP 404"),
         ] {
-            assert_eq!(explain("get", 404, body).1, expected);
+            assert_eq!(explain("get", 404, body).detail, expected);
         }
-        assert_eq!(explain("get", 404, "x".repeat(9999).as_bytes()).1.len(), SHOWN + 9);
+        assert_eq!(explain("get", 404, "x".repeat(9999).as_bytes()).detail.len(), SHOWN + 9);
     }
 
     #[test]
     fn a_lost_session_may_heal() {
-        assert_eq!(explain_piece(410, b"Gone"), (Unreachable, format!("HTTP 410 Gone; {SESSION}")));
+        let gone = explain_piece(410, b"Gone");
+        assert_eq!((gone.kind, gone.detail), (Unreachable, format!("HTTP 410 Gone; {SESSION}")));
     }
 
     #[test]
     fn refused_tokens_are_explained() {
         let body = br#"{"error":"invalid_grant","error_description":"Invalid JWT Signature."}"#;
-        let (kind, told) = explain_token(400, body, "check the key");
-        assert_eq!((kind, told.as_str()), (Denied, "HTTP 400 invalid_grant: Invalid JWT Signature; check the key"));
-        assert_eq!(explain_token(503, b"", "").0, Unreachable);
-        assert_eq!(explain_token(404, b"", "").0, Denied);
+        let Failure { kind, detail, .. } = explain_token(400, body, "check the key");
+        assert_eq!((kind, detail.as_str()), (Denied, "HTTP 400 invalid_grant: Invalid JWT Signature; check the key"));
+        assert_eq!(explain_token(503, b"", "").kind, Unreachable);
+        assert_eq!(explain_token(404, b"", "").kind, Denied);
     }
 }

@@ -1,12 +1,13 @@
-//! Gets one token: from the metadata server, or for what a credentials file holds. The file is read each time, so that a key
-//! that was replaced is picked up. In: the source. Out: a token. Never: keeps one, tries again, or shows what it sends.
+//! Gets a token: from the metadata server, or for the account in a credentials file. The file is read each time, so that a
+//! replaced key is used.
 
 use super::cause::explain_token;
 use super::jwt;
 use super::source::{Account, Source, account};
-use super::token::{Failure, Token};
+use super::token::Token;
 use crate::model::Secret;
 use crate::store::StoreErrorKind;
+use crate::store::failure::Failure;
 use crate::store::http::{self, body, failed, with_hint};
 use reqwest::header::CONTENT_TYPE;
 use serde::Deserialize;
@@ -59,26 +60,27 @@ impl Exchange {
 
 async fn from_metadata(host: &str, client: &reqwest::Client) -> Result<Token, Failure> {
     let url = format!("http://{host}/computeMetadata/v1/instance/service-accounts/default/token");
-    let named = |(kind, detail): Failure| (kind, format!("no token from the metadata server at {host}: {detail}"));
+    let named = |failure: Failure| failure.context(&format!("no token from the metadata server at {host}"));
     let asked = Instant::now();
     let reply = client.get(url).header("Metadata-Flavor", "Google").send().await;
-    // It may come up later than we do, so this may heal; but off Google it never will.
-    let reply = reply.map_err(|error| named((failed(&error).0, format!("it cannot be reached; {NOWHERE}"))))?;
+    // The metadata server may start later than litevisor, so this may heal; but outside Google it never will.
+    let reply =
+        reply.map_err(|error| named(Failure::new(failed(&error).kind, format!("it cannot be reached; {NOWHERE}"))))?;
     granted(reply, asked, NO_ACCOUNT).await.map_err(named)
 }
 
 async fn from_file(path: &Path, client: &reqwest::Client) -> Result<Token, Failure> {
-    let unusable =
-        |detail: String| (StoreErrorKind::Denied, format!("the credentials file {} {detail}", path.display()));
+    let unusable = |detail: String| {
+        Failure::new(StoreErrorKind::Denied, format!("the credentials file {} {detail}", path.display()))
+    };
     let file = path.to_owned();
     let text = tokio::task::spawn_blocking(move || std::fs::read(file)).await;
     let text = text.map_err(|_| unusable("was not read to its end".to_owned()))?;
     let text = text.map_err(|error| unusable(format!("cannot be read: {error}")))?;
     let account = account(&text).map_err(unusable)?;
     let (url, form) = request(&account).map_err(unusable)?;
-    let named = |(kind, detail): Failure| {
-        (kind, format!("no token for the credentials file {} from {url}: {detail}", path.display()))
-    };
+    let named =
+        |failure: Failure| failure.context(&format!("no token for the credentials file {} from {url}", path.display()));
     let asked = Instant::now();
     let request = client.post(url).header(CONTENT_TYPE, "application/x-www-form-urlencoded").body(form);
     let reply = request.send().await.map_err(|error| named(failed(&error)))?;
@@ -120,7 +122,7 @@ async fn granted(reply: reqwest::Response, asked: Instant, hint: &str) -> Result
     }
     // What was sent is not shown: it may be half a token.
     let Ok(Granted { access_token, expires_in }) = serde_json::from_slice(&body) else {
-        return Err((StoreErrorKind::Invalid, with_hint("the answer holds no token".to_owned(), hint)));
+        return Err(Failure::invalid(with_hint("the answer holds no token".to_owned(), hint)));
     };
     let bearer = Secret::new(access_token);
     Ok(Token::new(bearer, Duration::from_secs(expires_in), asked))
@@ -152,7 +154,7 @@ mod tests {
     fn a_key_that_is_none_is_not_shown() {
         let key = Secret::new("-----BEGIN PRIVATE KEY-----\nhunter2\n-----END PRIVATE KEY-----\n");
         let account = Account::Service { email: "a@b".into(), key_id: None, key, token_url: "https://t".into() };
-        let told = request(&account).unwrap_err();
-        assert!(told.contains("private key") && !told.contains("hunter2"), "{told}");
+        let message = request(&account).unwrap_err();
+        assert!(message.contains("private key") && !message.contains("hunter2"), "{message}");
     }
 }

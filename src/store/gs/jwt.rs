@@ -1,5 +1,4 @@
-//! The signed request for a token that a service account makes: pure but for the signature's key. In: who, for whom, when.
-//! Out: a JWT. Never: shows the key.
+//! The signed request of a service account for a token. Pure except for the random numbers of the signature.
 
 use crate::model::Secret;
 use base64::Engine;
@@ -9,7 +8,7 @@ use rustls::crypto::ring::sign::any_supported_type;
 use rustls::pki_types::{PrivateKeyDer, pem::PemObject};
 use serde::Serialize;
 
-/// Objects may be read, written and removed; who may do so is not ours to change.
+/// Allows to read, write and delete objects, but not to change permissions.
 pub(super) const SCOPE: &str = "https://www.googleapis.com/auth/devstorage.read_write";
 /// The longest that Google gives, in seconds.
 const LIFE: u64 = 3600;

@@ -1,12 +1,14 @@
-//! What a listing says: pure. In: one answer, the root of the replica. Out: objects of ours, names of directories, and what
-//! comes next.
+//! Reads one page of a listing: pure.
 
-use crate::store::{Object, key};
+use crate::store::paging::{Entry, Listing};
 use serde::Deserialize;
+
+const KIND: &str = "storage#objects";
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-pub(super) struct Listed {
+struct Objects {
+    kind: String,
     items: Vec<Item>,
     prefixes: Vec<String>,
     next_page_token: Option<String>,
@@ -21,29 +23,25 @@ struct Item {
     time_created: String,
 }
 
-impl Listed {
-    pub(super) fn read(body: &[u8]) -> Result<Listed, String> {
-        serde_json::from_slice(body).map_err(|error| format!("the listing makes no sense: {error}"))
+pub(super) fn read(body: &[u8]) -> Result<Listing, String> {
+    let objects: Objects =
+        serde_json::from_slice(body).map_err(|error| format!("the listing makes no sense: {error}"))?;
+    // An empty JSON object would otherwise be an empty replica.
+    if objects.kind != KIND {
+        return Err(format!("the listing makes no sense: it is not of the kind {KIND}"));
     }
-
-    /// Without what is no object of ours: the marker of a directory, a name outside the root.
-    pub(super) fn objects<'a>(&'a self, root: &'a str) -> impl Iterator<Item = Object> + 'a {
-        self.items.iter().filter_map(move |item| {
-            let key = item.name.strip_prefix(root).filter(|key| key::is_object(key))?;
-            let created: jiff::Timestamp = item.time_created.parse().ok()?;
-            let size = item.size.parse().ok()?;
-            Some(Object { key: key.to_owned(), size, modified_ms: created.as_millisecond() })
-        })
-    }
-
-    pub(super) fn directories<'a>(&'a self, root: &'a str) -> impl Iterator<Item = String> + 'a {
-        let names = self.prefixes.iter().filter_map(move |name| name.strip_prefix(root)?.strip_suffix('/'));
-        names.filter(|name| key::is_object(name)).map(str::to_owned)
-    }
-
-    pub(super) fn next(self) -> Option<String> {
-        self.next_page_token.filter(|token| !token.is_empty())
-    }
+    let entry = |item: Item| Entry {
+        name: item.name,
+        size: item.size.parse().ok(),
+        modified_ms: item.time_created.parse().ok().map(jiff::Timestamp::as_millisecond),
+    };
+    let token = objects.next_page_token.filter(|token| !token.is_empty());
+    Ok(Listing {
+        entries: objects.items.into_iter().map(entry).collect(),
+        directories: objects.prefixes,
+        more: Some(token.is_some()),
+        token,
+    })
 }
 
 #[cfg(test)]
@@ -51,25 +49,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn objects_of_ours_are_told() {
-        let body = br#"{"kind":"storage#objects","nextPageToken":"t","prefixes":["p/a b/","p/../","other/"],"items":[
+    fn a_page_is_read() {
+        let body = br#"{"kind":"storage#objects","nextPageToken":"t","prefixes":["p/a b/"],"items":[
             {"name":"p/ltx/0/x.ltx","size":"18446744073709551615","timeCreated":"2026-11-22T06:01:19.453Z"},
-            {"name":"p/","size":"0","timeCreated":"2026-11-22T06:01:19.453Z"},
-            {"name":"p/dir/","size":"0","timeCreated":"2026-11-22T06:01:19.453Z"},
-            {"name":"other","size":"1","timeCreated":"2026-11-22T06:01:19.453Z"}]}"#;
-        let listed = Listed::read(body).unwrap();
-        let objects: Vec<Object> = listed.objects("p/").collect();
-        let expected = Object { key: "ltx/0/x.ltx".into(), size: u64::MAX, modified_ms: 1_795_327_279_453 };
-        assert_eq!(objects, [expected]);
-        assert_eq!(listed.directories("p/").collect::<Vec<_>>(), ["a b"]);
-        assert_eq!(listed.next().as_deref(), Some("t"));
+            {"name":"p/y","timeCreated":"yesterday"}]}"#;
+        let known = Entry { name: "p/ltx/0/x.ltx".into(), size: Some(u64::MAX), modified_ms: Some(1_795_327_279_453) };
+        let expected = Listing {
+            entries: vec![known, Entry { name: "p/y".into(), ..Entry::default() }],
+            directories: vec!["p/a b/".into()],
+            more: Some(true),
+            token: Some("t".into()),
+        };
+        assert_eq!(read(body).unwrap(), expected);
     }
 
     #[test]
-    fn an_empty_listing_has_nothing() {
-        let listed = Listed::read(br#"{"kind":"storage#objects"}"#).unwrap();
-        assert_eq!(listed.objects("").count() + listed.directories("").count(), 0);
-        assert_eq!(listed.next(), None);
-        assert!(Listed::read(b"<html>").unwrap_err().contains("makes no sense"));
+    fn what_is_no_listing_is_refused() {
+        assert_eq!(
+            read(br#"{"kind":"storage#objects"}"#).unwrap(),
+            Listing { more: Some(false), ..Listing::default() }
+        );
+        for other in [&b"<html>"[..], b"", b"{}", br#"{"kind":"storage#object","items":[]}"#] {
+            assert!(read(other).unwrap_err().contains("makes no sense"));
+        }
     }
 }

@@ -1,5 +1,4 @@
-//! How far an upload in pieces has come: pure. In: what is to be sent, what the service said. Out: the next piece's range,
-//! or what was stored.
+//! The state of a resumable upload: which range is sent next, how much the service has, whether it stored what was sent. Pure.
 
 use crc_fast::{CrcAlgorithm, Digest};
 use serde::Deserialize;
@@ -40,6 +39,13 @@ pub(super) struct Stored {
     size: Option<String>,
     crc32c: Option<String>,
     pub generation: Option<String>,
+}
+
+impl Stored {
+    /// Whether it describes an object at all.
+    pub(super) fn describes_object(&self) -> bool {
+        self.size.is_some() && self.generation.is_some()
+    }
 }
 
 impl Sum {
@@ -103,7 +109,12 @@ mod tests {
         sum.add(b"56789");
         // CRC-32C's check value, E3069283.
         assert!(sum.agrees(&stored(r#"{"size":"9","crc32c":"4waSgw==","generation":"1","more":1}"#)));
-        assert!(sum.agrees(&stored("{}")));
+        assert!(
+            sum.agrees(&stored("{}"))
+                && !stored("{}").describes_object()
+                && !stored(r#"{"size":"9"}"#).describes_object()
+        );
+        assert!(stored(r#"{"size":"9","generation":"1"}"#).describes_object());
         assert!(!sum.agrees(&stored(r#"{"size":"10"}"#)));
         assert!(!sum.agrees(&stored(r#"{"crc32c":"4waSgg=="}"#)));
     }

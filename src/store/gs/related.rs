@@ -1,7 +1,6 @@
-//! The body of an upload in one request: what the object is called, and its content; pure. In: name, timestamp, content.
-//! Out: `multipart/related`, as the JSON API wants it.
+//! The body of an upload by one request (`multipart/related`): the object's name and metadata, then its content. Pure.
 
-use crate::store::stamp;
+use crate::store::timestamp;
 use bytes::{Bytes, BytesMut};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -17,9 +16,9 @@ struct Described<'a> {
     metadata: BTreeMap<&'a str, &'a str>,
 }
 
-/// What is known of an object before its content. `timestamp`: where Litestream looks for it.
+/// The object's name and metadata. `timestamp`: where Litestream looks for it.
 pub(super) fn description(name: &str, timestamp: Option<&str>) -> String {
-    let metadata = timestamp.map(|text| (stamp::NAME, text)).into_iter().collect();
+    let metadata = timestamp.map(|text| (timestamp::NAME, text)).into_iter().collect();
     serde_json::to_string(&Described { name, content_type: CONTENT_TYPE, metadata }).unwrap_or_default()
 }
 
@@ -38,7 +37,7 @@ pub(super) fn related(description: &str, content: &Bytes) -> (String, Bytes) {
     (format!("multipart/related; boundary={boundary}"), body.freeze())
 }
 
-/// One that the content does not hold: no content may end an upload early, whoever wrote the pages.
+/// A boundary that the content does not contain: no page of a database may end an upload early.
 fn boundary(content: &Bytes) -> String {
     let hasher = std::hash::RandomState::new();
     let mut candidates = (0u32..).map(|number| {

@@ -1,5 +1,4 @@
-//! Who we are to Google: pure. In: the settings, the text of a credentials file. Out: where tokens come from, and what a
-//! file says. Never: shows what is in such a file.
+//! Which credentials are used, and how a credentials file is read: pure. No error shows what is in the file.
 
 use super::address::is_plain;
 use crate::model::Secret;
@@ -20,7 +19,7 @@ pub(super) enum Source {
     Metadata(String),
 }
 
-/// What is configured counts, also with an emulator; there nothing else is looked for. `exists`: whether there is a file.
+/// The configuration counts, also with an emulator; an emulator gets no other credentials. `exists`: whether there is a file.
 pub(super) fn source(settings: &StoreSettings, exists: impl Fn(&PathBuf) -> bool) -> Source {
     let gs = &settings.gs;
     let emulator = settings.endpoint.as_deref().is_some_and(is_plain);
@@ -94,7 +93,8 @@ pub(super) fn account(text: &[u8]) -> Result<Account, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::{GsSettings, Scheme};
+    use crate::store::Scheme;
+    use crate::store::settings::GsSettings;
 
     #[test]
     fn what_is_configured_counts_and_an_emulator_asks_for_nothing() {
@@ -158,8 +158,8 @@ mod tests {
             ("hunter2", "no JSON of Google's"),
             ("", "no JSON of Google's"),
         ] {
-            let told = account(text.as_bytes()).unwrap_err();
-            assert!(told.contains(expected) && !told.contains("hunter2"), "{text}: {told}");
+            let message = account(text.as_bytes()).unwrap_err();
+            assert!(message.contains(expected) && !message.contains("hunter2"), "{text}: {message}");
         }
     }
 }

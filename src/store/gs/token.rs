@@ -1,9 +1,9 @@
-//! Tokens: kept, renewed before they expire, dropped when they are refused. In: where they come from. Out: one that is good
-//! for a while. Never: asks before the first request, or lets a late renewal stop requests while the old one is good.
+//! Holds the current token: renews it before it expires and drops it when the service refuses it. A slow renewal does not stop
+//! requests while the old token is valid.
 
 use super::exchange::Exchange;
 use crate::model::Secret;
-use crate::store::StoreErrorKind;
+use crate::store::failure::Failure;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -12,8 +12,6 @@ const EARLY: Duration = Duration::from_secs(225);
 /// A renewal that is not through by then: the old one is used, and later it is tried again.
 const RENEWAL: Duration = Duration::from_secs(5);
 const NEXT_TRY: Duration = Duration::from_secs(10);
-
-pub(super) type Failure = (StoreErrorKind, String);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Token {
@@ -33,18 +31,18 @@ impl Token {
 }
 
 #[derive(Debug, PartialEq, Eq)]
-enum Verdict {
+enum TokenState {
     Use(Secret),
     /// Good for now.
     Renew(Secret),
     Fetch,
 }
 
-fn verdict(token: Option<&Token>, now: Instant) -> Verdict {
+fn token_state(token: Option<&Token>, now: Instant) -> TokenState {
     match token {
-        Some(token) if now < token.renew_at => Verdict::Use(token.bearer.clone()),
-        Some(token) if now < token.expires_at => Verdict::Renew(token.bearer.clone()),
-        _ => Verdict::Fetch,
+        Some(token) if now < token.renew_at => TokenState::Use(token.bearer.clone()),
+        Some(token) if now < token.expires_at => TokenState::Renew(token.bearer.clone()),
+        _ => TokenState::Fetch,
     }
 }
 
@@ -64,10 +62,10 @@ impl Tokens {
     /// None when requests need no token.
     pub(super) async fn bearer(&self) -> Result<Option<Secret>, Failure> {
         let Some(exchange) = &self.exchange else { return Ok(None) };
-        match self.verdict() {
-            Verdict::Use(bearer) => Ok(Some(bearer)),
-            Verdict::Renew(old) => Ok(Some(self.renewed(exchange).await.unwrap_or(old))),
-            Verdict::Fetch => self.fetched(exchange).await.map(Some),
+        match self.token_state() {
+            TokenState::Use(bearer) => Ok(Some(bearer)),
+            TokenState::Renew(old) => Ok(Some(self.renewed(exchange).await.unwrap_or(old))),
+            TokenState::Fetch => self.fetched(exchange).await.map(Some),
         }
     }
 
@@ -81,18 +79,18 @@ impl Tokens {
 
     async fn fetched(&self, exchange: &Exchange) -> Result<Secret, Failure> {
         let _turn = self.turn.lock().await;
-        // Somebody else may have asked meanwhile.
-        if let Verdict::Use(bearer) | Verdict::Renew(bearer) = self.verdict() {
+        // Another task may have got a token meanwhile.
+        if let TokenState::Use(bearer) | TokenState::Renew(bearer) = self.token_state() {
             return Ok(bearer);
         }
         let token = exchange.token().await?;
         Ok(self.keep(token))
     }
 
-    /// None when it is somebody else's turn, or nothing came of it.
+    /// None if another task is renewing it, or the renewal failed.
     async fn renewed(&self, exchange: &Exchange) -> Option<Secret> {
         let _turn = self.turn.try_lock().ok()?;
-        // Said before: whoever stops waiting for this one leaves the next try for later, too.
+        // Set before the exchange: if this call is dropped, the next try comes later, too.
         if let Some(token) = self.kept().as_mut() {
             token.renew_at = Instant::now().checked_add(NEXT_TRY).unwrap_or(token.renew_at);
         }
@@ -106,8 +104,8 @@ impl Tokens {
         bearer
     }
 
-    fn verdict(&self) -> Verdict {
-        verdict(self.kept().as_ref(), Instant::now())
+    fn token_state(&self) -> TokenState {
+        token_state(self.kept().as_ref(), Instant::now())
     }
 
     fn kept(&self) -> std::sync::MutexGuard<'_, Option<Token>> {
@@ -125,15 +123,15 @@ mod tests {
         let bearer = || Secret::new("t");
         for (life, used_for) in [(3600, 3375), (500, 275), (300, 150), (2, 1)] {
             let token = Token::new(bearer(), Duration::from_secs(life), now);
-            let at = |seconds| verdict(Some(&token), now + Duration::from_secs(seconds));
-            assert_eq!(at(0), Verdict::Use(bearer()), "{life}");
-            assert_eq!(at(used_for - 1), Verdict::Use(bearer()), "{life}");
-            assert_eq!(at(used_for), Verdict::Renew(bearer()), "{life}");
-            assert_eq!(at(life - 1), Verdict::Renew(bearer()), "{life}");
-            assert_eq!(at(life), Verdict::Fetch, "{life}");
+            let at = |seconds| token_state(Some(&token), now + Duration::from_secs(seconds));
+            assert_eq!(at(0), TokenState::Use(bearer()), "{life}");
+            assert_eq!(at(used_for - 1), TokenState::Use(bearer()), "{life}");
+            assert_eq!(at(used_for), TokenState::Renew(bearer()), "{life}");
+            assert_eq!(at(life - 1), TokenState::Renew(bearer()), "{life}");
+            assert_eq!(at(life), TokenState::Fetch, "{life}");
         }
-        assert_eq!(verdict(None, now), Verdict::Fetch);
-        assert_eq!(verdict(Some(&Token::new(bearer(), Duration::ZERO, now)), now), Verdict::Fetch);
+        assert_eq!(token_state(None, now), TokenState::Fetch);
+        assert_eq!(token_state(Some(&Token::new(bearer(), Duration::ZERO, now)), now), TokenState::Fetch);
     }
 
     #[tokio::test]

@@ -1,26 +1,41 @@
 //! What a failed request means: by status and error type, never by the text of a message.
 
-use crate::store::StoreErrorKind;
 use crate::store::chain::{chain, find};
+use crate::store::failure::Failure;
+use crate::store::{StoreErrorKind, retry};
+use std::time::Duration;
 
 const TRUST: &str = "the server's certificate is not trusted: set ca_file (or SSL_CERT_FILE) to the CA that signed it";
 const ROAD: &str = "check the endpoint, and whether it can be reached from here";
 
 /// No answer, or one that broke off.
-pub(in crate::store) fn failed(error: &reqwest::Error) -> (StoreErrorKind, String) {
+pub(in crate::store) fn failed(error: &reqwest::Error) -> Failure {
     // Its own text repeats the URL, whose query may hold a signature.
     let detail = std::error::Error::source(error).map_or_else(|| "the request failed".to_owned(), chain);
     if let Some(rustls::Error::InvalidCertificate(_)) = find::<rustls::Error>(error) {
-        return (StoreErrorKind::Denied, with_hint(detail, TRUST));
+        return Failure::new(StoreErrorKind::Denied, with_hint(detail, TRUST));
     }
     match error {
-        error if error.is_timeout() => (StoreErrorKind::TimedOut, with_hint(detail, ROAD)),
-        error if error.is_builder() => (StoreErrorKind::Invalid, detail),
-        error if error.is_connect() => {
-            (StoreErrorKind::Unreachable, with_hint(format!("no connection: {detail}"), ROAD))
-        }
-        _ => (StoreErrorKind::Unreachable, detail),
+        error if is_timeout(error) => Failure::new(StoreErrorKind::TimedOut, with_hint(detail, ROAD)),
+        error if error.is_builder() => Failure::invalid(detail),
+        error if error.is_connect() => Failure::unreachable(with_hint(format!("no connection: {detail}"), ROAD)),
+        _ => Failure::unreachable(detail),
     }
+}
+
+/// When the service sent it, as it says.
+pub(in crate::store) fn date(reply: &reqwest::Response) -> Option<&str> {
+    reply.headers().get(reqwest::header::DATE)?.to_str().ok()
+}
+
+/// How long the other side asks to be left alone.
+pub(in crate::store) fn retry_after(reply: &reqwest::Response) -> Option<Duration> {
+    retry::retry_after(reply.headers().get(reqwest::header::RETRY_AFTER).and_then(|value| value.to_str().ok()))
+}
+
+pub(super) fn is_timeout(error: &reqwest::Error) -> bool {
+    let too_late = |error: &std::io::Error| error.kind() == std::io::ErrorKind::TimedOut;
+    error.is_timeout() || find::<std::io::Error>(error).is_some_and(too_late)
 }
 
 /// An answer that is no success. A 404 to `get` is an answer about the object, and to all others a missing bucket.

@@ -1,28 +1,24 @@
-//! The content of a reply, piece by piece: what was asked for and nothing else, and all of it.
+//! The content of a reply.
 
 use super::failed;
-use crate::store::{StoreErrorKind, parts::overlap};
-use bytes::Bytes;
-use std::ops::Range;
+use crate::store::download::{Download, Got, ReplyHead};
+use crate::store::failure::Failure;
+use reqwest::StatusCode;
+use reqwest::header::{CONTENT_RANGE, ETAG};
 
-/// Hands the content on. `range` is what was asked for: a server that does not know ranges sends everything. The error is
-/// its kind and a text for the user.
-pub(in crate::store) async fn content_into(
+/// Hands the content of a success to `download`.
+pub(in crate::store) async fn content(
     mut reply: reqwest::Response,
-    range: Option<Range<u64>>,
-    take: &(dyn Fn(Bytes) + Send + Sync),
-) -> Result<(), (StoreErrorKind, String)> {
-    let partial = reply.headers().contains_key(reqwest::header::CONTENT_RANGE);
-    let wanted = range.filter(|_| !partial);
-    let length = reply.content_length();
-    let mut got = 0;
+    mut download: Download<'_>,
+) -> Result<Got, Failure> {
+    download.begin(&ReplyHead {
+        has_etag: reply.headers().contains_key(ETAG),
+        partial: reply.status() == StatusCode::PARTIAL_CONTENT,
+        content_range: reply.headers().get(CONTENT_RANGE).map(|value| value.to_str().unwrap_or_default()),
+        length: reply.content_length(),
+    })?;
     while let Some(piece) = reply.chunk().await.map_err(|error| failed(&error))? {
-        let part = wanted.as_ref().map_or_else(|| piece.clone(), |wanted| overlap(&piece, got, wanted));
-        got += piece.len() as u64;
-        take(part);
+        download.piece(piece);
     }
-    if length.is_some_and(|length| length != got) {
-        return Err((StoreErrorKind::Unreachable, format!("the reply ended after {got} bytes")));
-    }
-    Ok(())
+    download.end()
 }

@@ -1,12 +1,14 @@
-//! What the services that are spoken to in plain HTTP share: the client, what an answer means, the content of a reply.
-//! Never: knows a service, its addresses or its credentials.
+//! What the services that speak plain HTTP share: the transport, what an answer means, the content of a reply.
 
 mod answer;
 mod body;
 mod client;
 mod content;
+mod transport;
 
-pub(super) use answer::{failed, refused, with_hint};
+use answer::is_timeout;
+pub(super) use answer::{date, failed, refused, retry_after, with_hint};
 pub(super) use body::body;
-pub(super) use client::{client, local_client};
-pub(super) use content::content_into;
+pub(super) use client::local_client;
+pub(super) use content::content;
+pub(super) use transport::{Transport, TransportError, timed_out};

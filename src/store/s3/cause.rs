@@ -1,20 +1,18 @@
-//! What a failed request means. In: the SDK's error. Out: a kind, and a text that names what the service said and what the
-//! user can do. Decided by status, code and error type, never by the text of a message.
+//! What a failed request means: the kind of the error, and a text that names what the service said and what the user can do.
+//! Status, code and error type decide, never the text of a message.
 
+use super::key_source_reply::NoKeys;
 use crate::store::chain::{chain, errors, find};
-use crate::store::{StoreError, StoreErrorKind};
+use crate::store::failure::Failure;
+use crate::store::http::TransportError;
+use crate::store::{StoreErrorKind, retry};
 use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_s3::error::{ConnectorError, ProvideErrorMetadata, SdkError};
 use std::error::Error;
 
-/// The operation's name in errors decides little, but a 404 to `get` is an answer, and to all others a missing bucket.
-/// `endpoint`: where the request was to go, where that is configured.
-pub(super) fn explain<E>(
-    operation: &'static str,
-    subject: &str,
-    endpoint: Option<&str>,
-    error: &SdkError<E>,
-) -> StoreError
+/// A 404 to `get` is an answer about the object, and to all other operations a missing bucket. `endpoint`: of the
+/// configuration.
+pub(super) fn explain<E>(operation: &str, endpoint: Option<&str>, error: &SdkError<E>) -> Failure
 where
     E: ProvideErrorMetadata + Error + 'static,
 {
@@ -23,7 +21,8 @@ where
         SdkError::DispatchFailure(_) | SdkError::ConstructionFailure(_) => not_sent(error, endpoint.unwrap_or("AWS")),
         _ => answered(operation, error),
     };
-    StoreError::new(kind, operation, subject, detail)
+    let asked = error.raw_response().and_then(|response| response.headers().get("retry-after"));
+    Failure { retry_after: retry::retry_after(asked), ..Failure::new(kind, detail) }
 }
 
 /// The status of the answer, if there was one.
@@ -54,6 +53,7 @@ const NO_BUCKET: &str = "the bucket does not exist: create it, or check its name
 const REGION: &str = "the bucket is in another region: set `region` (or the endpoint) to where it is";
 const CLOCK: &str = "the clocks of this machine and the store differ: set this machine's clock";
 const EXPIRED: &str = "the credentials have expired or are wrong: renew them";
+const DOUBTFUL: &str = "this may not be the store's own answer: check whether a proxy or a login page is in between";
 const LACKING: &str = "the store does not support what this request needs (conditional writes, multipart uploads)";
 
 /// Codes speak first where a status has several meanings.
@@ -71,10 +71,12 @@ pub(super) fn classify(operation: &str, status: u16, code: &str) -> (StoreErrorK
         (404, _) => (Denied, NO_BUCKET),
         (401 | 403, _) => (Denied, KEYS),
         (300..=399, _) => (Denied, REGION),
-        // Somebody else writes the same key just now.
+        // Another writer writes the same key at this moment.
         (409, _) => (Unreachable, ""),
         (405 | 501, _) => (Invalid, LACKING),
         (408 | 425 | 429 | 500..=599, _) => (Unreachable, ""),
+        // A success that makes no sense, or an error that begins like a success.
+        (200..=299, _) => (Unreachable, DOUBTFUL),
         _ => (Invalid, ""),
     }
 }
@@ -104,6 +106,9 @@ where
     let SdkError::DispatchFailure(failure) = error else {
         return (StoreErrorKind::Invalid, with_hint(chain(error), "check the bucket's name and the endpoint"));
     };
+    if let Some(TransportError::Suspicious(detail)) = find::<TransportError>(error) {
+        return (StoreErrorKind::Unreachable, detail.clone());
+    }
     let detail = format!("no connection to {endpoint}: {}", reason(error));
     if let Some(rustls::Error::InvalidCertificate(_)) = find::<rustls::Error>(error) {
         return (StoreErrorKind::Denied, with_hint(detail, TRUST));
@@ -117,11 +122,18 @@ where
 
 /// Without the wrappers: the SDK's error, the connector's, and the client's where it carries another one.
 fn reason(error: &(dyn Error + 'static)) -> String {
+    if let Some(TransportError::Request(request)) = find::<TransportError>(error) {
+        // The innermost error says it all; its own text repeats the address.
+        return errors(request).last().map_or_else(|| chain(request), ToString::to_string);
+    }
     let wrappers = (errors(error).count().saturating_sub(1)).min(3);
     errors(error).nth(wrappers).map_or_else(|| chain(error), chain)
 }
 
 fn no_credentials(error: &CredentialsError) -> (StoreErrorKind, String) {
+    if let Some(no_keys) = find::<NoKeys>(error) {
+        return (no_keys.kind, with_hint(no_keys.to_string(), NO_KEYS));
+    }
     let detail = chain(error);
     match error {
         CredentialsError::ProviderTimedOut(_) => (StoreErrorKind::TimedOut, with_hint(detail, NO_KEYS)),
@@ -163,6 +175,8 @@ mod tests {
             ("create", 429, "", Unreachable),
             ("create", 500, "InternalError", Unreachable),
             ("create", 503, "SlowDown", Unreachable),
+            ("list", 200, "", Unreachable),
+            ("create", 200, "InternalError", Unreachable),
         ] {
             assert_eq!(classify(operation, status, code).0, kind, "{operation} {status} {code}");
         }
@@ -189,7 +203,7 @@ mod tests {
             (other(CredentialsError::provider_error(unreachable)), Unreachable),
             (other(CredentialsError::provider_timed_out(std::time::Duration::from_secs(1))), TimedOut),
         ] {
-            assert_eq!(explain("get", "s3://b/k", None, &error).kind, kind, "{error:?}");
+            assert_eq!(explain("get", None, &error).kind, kind, "{error:?}");
         }
     }
 
@@ -199,11 +213,9 @@ mod tests {
         let client = std::io::Error::other(std::io::Error::other(refused));
         for io in [client, std::io::Error::from_raw_os_error(nix::libc::ECONNREFUSED)] {
             let error = SdkError::<GetObjectError>::dispatch_failure(ConnectorError::io(Box::new(io)));
-            let told = explain("get", "s3://b/k", Some("http://store:9000"), &error).to_string();
-            let expected = format!(
-                "cannot get s3://b/k: no connection to http://store:9000: Connection refused (os error 111); {ROAD}"
-            );
-            assert_eq!(told, expected);
+            let detail = explain("get", Some("http://store:9000"), &error).detail;
+            let expected = format!("no connection to http://store:9000: Connection refused (os error 111); {ROAD}");
+            assert_eq!(detail, expected);
         }
     }
 

@@ -1,13 +1,16 @@
-//! Builds the SDK's client, once, at the first request. In: the settings and the environment. Out: a client that repeats
-//! nothing (but with new keys), asks no metadata service for a region, and trusts what `certs` says. Never: sends a request.
+//! Builds the SDK's client from the settings and the environment. The client repeats no request (except with new keys), asks no
+//! metadata service for a region, and trusts the certificates of `certs`.
 
-use super::dialect::Dialect;
-use super::keys::{Files, Keys, Source};
+use super::http_client::SdkHttpClient;
+use super::interceptors::{ReadClock, SpellHeaders};
+use super::key_source_reply::LastReply;
+use super::keys::{Files, Keys, Loading, Source};
 use super::provider::{self, Rules};
 use super::renewal::Renewal;
 use super::service::Service;
 use crate::model::Secret;
-use crate::store::{StoreSettings, certs};
+use crate::store::http::{Transport, local_client};
+use crate::store::{StoreClock, StoreSettings};
 use aws_config::default_provider::credentials::DefaultCredentialsChain;
 use aws_config::meta::region::ProvideRegion;
 use aws_config::profile::ProfileFileRegionProvider;
@@ -19,7 +22,6 @@ use aws_sdk_s3::config::{
     BehaviorVersion, Credentials, IdentityCache, Region, RequestChecksumCalculation, ResponseChecksumValidation,
     SharedCredentialsProvider, SharedHttpClient, StalledStreamProtectionConfig,
 };
-use aws_smithy_http_client::{Builder, tls};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -27,10 +29,7 @@ use std::time::Duration;
 /// What most stores take.
 const GUESS: &str = "us-east-1";
 
-/// A host that drops packets: leave time for another try before the caller's deadline.
-const CONNECT: Duration = Duration::from_secs(5);
-
-pub(super) async fn build(settings: &StoreSettings) -> Result<Service, String> {
+pub(super) async fn build(settings: &StoreSettings, clock: &Arc<StoreClock>) -> Result<Service, String> {
     let rules = provider::rules(settings.endpoint.as_deref(), &settings.bucket);
     let region = Region::new(match known_region(settings, &rules) {
         Some(region) => region,
@@ -40,33 +39,35 @@ pub(super) async fn build(settings: &StoreSettings) -> Result<Service, String> {
     let plain = is_plain(settings.endpoint.as_deref());
     let in_settings = settings.s3.access_key_id.is_some();
     // Without keys in the settings a token service may be asked, and that is always https.
-    let tls = if plain && in_settings { None } else { Some(tls_client(settings).await?) };
+    let transport = Arc::new(Transport::new(settings.ca_file.as_deref(), plain && in_settings).await?);
     let refused = Arc::new(AtomicBool::new(false));
-    let credentials = match (fixed, Files::of(&settings.s3), &tls) {
-        (_, Some(files), _) => SharedCredentialsProvider::new(Keys::new(Source::Files(files), Arc::clone(&refused))),
-        (Some(fixed), None, _) => fixed,
-        (None, None, Some(client)) => {
-            let source = chain(settings, region.clone(), client.clone());
+    let credentials = match (fixed, Files::of(&settings.s3)) {
+        (_, Some(files)) => SharedCredentialsProvider::new(Keys::new(Source::Files(files), Arc::clone(&refused))),
+        (Some(fixed), None) => fixed,
+        (None, None) => {
+            let last_reply = Arc::new(LastReply::default());
+            let client =
+                SdkHttpClient::to_credentials(Arc::clone(&transport), local_client()?, Arc::clone(&last_reply));
+            let source = chain(settings, region.clone(), client, last_reply);
             SharedCredentialsProvider::new(Keys::new(source, Arc::clone(&refused)))
         }
-        (None, None, None) => return Err("no credentials".to_owned()),
     };
     let renewable = !in_settings || Files::of(&settings.s3).is_some();
-    let http = tls.filter(|_| !plain).unwrap_or_else(|| Builder::new().build_http());
     let mut config = aws_sdk_s3::Config::builder()
         .behavior_version(BehaviorVersion::latest())
         .region(region)
         .credentials_provider(credentials)
         // `keys` knows better when to ask again.
         .identity_cache(IdentityCache::no_cache())
-        .http_client(http)
+        .http_client(SdkHttpClient::to_store(transport))
         .force_path_style(settings.s3.force_path_style.unwrap_or(rules.path_style))
         .use_arn_region(true)
         .retry_config(RetryConfig::standard().with_max_attempts(2).with_initial_backoff(Duration::from_millis(1)))
         .retry_classifier(Renewal::new(renewable.then_some(refused)))
-        .interceptor(Dialect::new(&rules))
-        .timeout_config(TimeoutConfig::builder().connect_timeout(CONNECT).build())
+        .interceptor(SpellHeaders::new(&rules))
+        .interceptor(ReadClock(Arc::clone(clock)))
         // Deadlines are the caller's; one rule, not two.
+        .timeout_config(TimeoutConfig::disabled())
         .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
         // Many stores other than AWS reject the newer checksum headers.
         .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
@@ -130,24 +131,17 @@ fn fixed_credentials(settings: &StoreSettings) -> Option<SharedCredentialsProvid
 }
 
 /// Environment, profile, web identity, container role, machine role: asked in this order.
-fn chain(settings: &StoreSettings, region: Region, http: SharedHttpClient) -> Source {
+fn chain(settings: &StoreSettings, region: Region, http: SharedHttpClient, last_reply: Arc<LastReply>) -> Source {
     let profile = settings.s3.profile.clone();
-    Source::Chain(Box::new(move || {
+    let make = Box::new(move || {
         let config = ProviderConfig::default().with_region(Some(region.clone())).with_http_client(http.clone());
         let mut chain = DefaultCredentialsChain::builder().configure(config).region(region.clone());
         if let Some(profile) = &profile {
             chain = chain.profile_name(profile);
         }
-        Box::pin(async move { SharedCredentialsProvider::new(chain.build().await) })
-    }))
-}
-
-async fn tls_client(settings: &StoreSettings) -> Result<SharedHttpClient, String> {
-    let trust = certs::load(settings.ca_file.as_deref()).await?;
-    let store = tls::TrustStore::empty().with_pem_certificate(trust.pem());
-    let context = tls::TlsContext::builder().with_trust_store(store).build().map_err(|error| error.to_string())?;
-    let provider = tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring);
-    Ok(Builder::new().tls_provider(provider).tls_context(context).build_https())
+        Box::pin(async move { SharedCredentialsProvider::new(chain.build().await) }) as Loading
+    });
+    Source::Chain { make, last_reply }
 }
 
 #[cfg(test)]

@@ -1,28 +1,36 @@
-//! Whether the store keeps a create from overwriting. In: the outcomes of two conditional puts of a probe object. Out: what
-//! it makes of the condition. Never: probes a provider that is known, or leaves the probe behind where it may delete.
+//! What the store makes of a create's condition (`If-None-Match: *`): known of some providers, else found out by two
+//! conditional puts of a probe object, which is then deleted.
 
 use super::service::Service;
-use super::{CREATE, S3Store, cause};
-use crate::store::{StoreError, StoreErrorKind};
+use super::{CREATE, S3, cause, stored};
+use crate::store::StoreErrorKind;
+use crate::store::failure::Failure;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use bytes::Bytes;
 
-/// Right under the root, where nobody looks for LTX files, and with the ending that our own listings leave out. The same
-/// name each time: what a killed run left is found, and removed, by the next one.
+/// Right under the root, where no reader looks for LTX files, and with the ending that our own listings skip. The name is the
+/// same each time, so that the next run finds and deletes the probe of a run that was killed.
 const PROBE: &str = ".litevisor-probe.tmp";
-/// Another writer that probes just now may take our first object away before our second comes; hardly three times.
+/// Another writer that probes at the same time may delete our first object before our second put; hardly three times.
 const ROUNDS: u32 = 3;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Conditions {
     Honoured,
-    /// Taken, and not looked at.
+    /// The put succeeds whether or not the object exists.
     Ignored,
     /// Answered with an error.
     Refused,
 }
 
-/// What came of one conditional put.
+impl Conditions {
+    /// The value of `If-None-Match` for a create.
+    pub(super) fn header(self) -> Option<String> {
+        (self != Conditions::Refused).then(|| "*".to_owned())
+    }
+}
+
+/// The result of one conditional put.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Outcome {
     Created,
@@ -30,8 +38,8 @@ enum Outcome {
     Refused,
 }
 
-/// One round. None: it looks ignored, but another writer may have been in between.
-fn verdict(first: Outcome, second: Option<Outcome>) -> Option<Conditions> {
+/// The result of one round. None: the condition seems to be ignored, but another writer may have deleted the probe.
+fn conclude(first: Outcome, second: Option<Outcome>) -> Option<Conditions> {
     match (first, second) {
         (Outcome::Exists, _) | (_, Some(Outcome::Exists)) => Some(Conditions::Honoured),
         (Outcome::Refused, _) | (_, Some(Outcome::Refused)) => Some(Conditions::Refused),
@@ -39,17 +47,17 @@ fn verdict(first: Outcome, second: Option<Outcome>) -> Option<Conditions> {
     }
 }
 
-impl S3Store {
+impl S3 {
     /// Known of the provider, or found out at the first create and kept for all databases of the service.
-    pub(super) async fn conditions(&self, service: &Service) -> Result<Conditions, StoreError> {
+    pub(super) async fn conditions(&self, service: &Service) -> Result<Conditions, Failure> {
         if service.rules.honours {
             return Ok(Conditions::Honoured);
         }
         service.conditions.get_or_try_init(|| self.probe(service)).await.copied()
     }
 
-    async fn probe(&self, service: &Service) -> Result<Conditions, StoreError> {
-        let mut found = None;
+    async fn probe(&self, service: &Service) -> Result<Conditions, Failure> {
+        let mut conditions = None;
         for _ in 0..ROUNDS {
             let first = self.try_probe(service).await?;
             let second = match first {
@@ -57,47 +65,48 @@ impl S3Store {
                 _ => None,
             };
             self.remove_probe(service).await;
-            found = verdict(first, second);
-            if found.is_some() {
+            conditions = conclude(first, second);
+            if conditions.is_some() {
                 break;
             }
         }
-        let found = found.unwrap_or(Conditions::Ignored);
-        self.tell(found);
-        Ok(found)
+        let conditions = conditions.unwrap_or(Conditions::Ignored);
+        self.warn(conditions);
+        Ok(conditions)
     }
 
-    async fn try_probe(&self, service: &Service) -> Result<Outcome, StoreError> {
-        let put = || self.put_request(service, format!("{}{PROBE}", self.root), Bytes::from_static(b"litevisor"));
+    async fn try_probe(&self, service: &Service) -> Result<Outcome, Failure> {
+        let name = format!("{}{PROBE}", self.root);
+        let put = || self.put_request(service, &name, Bytes::from_static(b"litevisor"));
         let error = match put().if_none_match("*").send().await {
-            Ok(_) => return Ok(Outcome::Created),
+            Ok(reply) => return stored(reply.e_tag()).map(|_| Outcome::Created),
             Err(error) if exists(&error) => return Ok(Outcome::Exists),
             Err(error) => error,
         };
-        let told = self.explain(CREATE, PROBE, &error);
-        // Something in it is not supported. If it goes without the condition, it was that.
-        if told.kind == StoreErrorKind::Invalid && put().send().await.is_ok() {
+        let failure = self.explain(CREATE, &error);
+        // The store does not support something in the request. If it takes the same without the condition, it is the condition.
+        if failure.kind == StoreErrorKind::Invalid && put().send().await.is_ok() {
             return Ok(Outcome::Refused);
         }
-        Err(told)
+        Err(failure)
     }
 
     async fn remove_probe(&self, service: &Service) {
-        let key = format!("{}{PROBE}", self.root);
-        if let Err(error) = service.client.delete_object().bucket(&self.settings.bucket).key(key).send().await {
-            let error = self.explain("delete", PROBE, &error);
-            tracing::debug!(replica = %self.url, %error, "the probe object stays: {PROBE}");
+        let name = format!("{}{PROBE}", self.root);
+        if let Err(error) = service.client.delete_object().bucket(&self.settings.bucket).key(&name).send().await {
+            let error = self.explain("delete", &error).detail;
+            tracing::debug!(replica = self.settings.url, object = name, error, "cannot delete the probe object");
         }
     }
 
-    fn tell(&self, found: Conditions) {
-        let what = match found {
+    fn warn(&self, conditions: Conditions) {
+        let what = match conditions {
             Conditions::Honoured => return,
             Conditions::Ignored => "ignores",
             Conditions::Refused => "refuses",
         };
         tracing::warn!(
-            replica = %self.url,
+            replica = self.settings.url,
             "this store {what} conditional writes (If-None-Match). litevisor looks before and after each write instead, but \
              two instances that write to the same replica at the same moment cannot be told apart for certain: make sure \
              that there is only one (in Kubernetes: one replica, strategy Recreate)"
@@ -115,7 +124,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn two_puts_tell() {
+    fn two_puts_show_what_the_store_does() {
         use Outcome::*;
         for (first, second, expected) in [
             (Created, Some(Exists), Some(Conditions::Honoured)),
@@ -125,7 +134,7 @@ mod tests {
             (Created, Some(Refused), Some(Conditions::Refused)),
             (Created, Some(Created), None),
         ] {
-            assert_eq!(verdict(first, second), expected, "{first:?} {second:?}");
+            assert_eq!(conclude(first, second), expected, "{first:?} {second:?}");
         }
     }
 

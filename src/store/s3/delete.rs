@@ -1,48 +1,42 @@
-//! Deletions: many in one request where the store knows that, else one by one, a few at a time. Never: minds objects that are
-//! not there.
+//! Deletes many objects by one request, or one by one where the store does not know that request.
 
 use super::service::Service;
-use super::{S3Store, cause};
+use super::{S3, cause};
+use crate::store::StoreErrorKind;
 use crate::store::chain::chain;
-use crate::store::{StoreError, StoreErrorKind};
+use crate::store::failure::Failure;
 use aws_sdk_s3::types::{Delete, ObjectIdentifier};
+use futures_util::stream::{FuturesUnordered, StreamExt};
 use md5::{Digest, Md5};
 use std::sync::atomic::Ordering;
 
 const OPERATION: &str = "delete in";
-/// S3's limit for one DeleteObjects request.
-const BATCH: usize = 1000;
 /// Deletions of one object each, at once.
 const AT_ONCE: usize = 8;
 
-impl S3Store {
-    pub(super) async fn remove(&self, keys: &[String]) -> Result<(), StoreError> {
-        let service = self.service().await?;
-        let keys: Vec<String> = keys.iter().map(|key| self.full("delete", key)).collect::<Result<_, _>>()?;
-        for batch in keys.chunks(BATCH) {
-            if service.one_by_one.load(Ordering::Relaxed) {
-                self.remove_one_by_one(service, batch).await?;
-                continue;
-            }
-            match self.remove_together(service, batch).await {
-                // A store without that request.
-                Err(error) if error.kind == StoreErrorKind::Invalid => {
-                    self.remove_one_by_one(service, batch).await.map_err(|_| error)?;
-                    service.one_by_one.store(true, Ordering::Relaxed);
-                }
-                done => done?,
-            }
+impl S3 {
+    pub(super) async fn delete_batch(&self, service: &Service, names: &[String]) -> Result<(), Failure> {
+        if service.one_by_one.load(Ordering::Relaxed) {
+            return self.delete_one_by_one(service, names).await;
         }
-        Ok(())
+        match self.delete_together(service, names).await {
+            // A store without that request.
+            Err(failure) if failure.kind == StoreErrorKind::Invalid => {
+                self.delete_one_by_one(service, names).await.map_err(|_| failure)?;
+                service.one_by_one.store(true, Ordering::Relaxed);
+                Ok(())
+            }
+            done => done,
+        }
     }
 
-    async fn remove_together(&self, service: &Service, keys: &[String]) -> Result<(), StoreError> {
+    async fn delete_together(&self, service: &Service, names: &[String]) -> Result<(), Failure> {
         let mut delete = Delete::builder().quiet(true);
-        for key in keys {
-            let id = ObjectIdentifier::builder().key(key).build();
-            delete = delete.objects(id.map_err(|error| self.not_deleted(chain(&error)))?);
+        for name in names {
+            let id = ObjectIdentifier::builder().key(name).build();
+            delete = delete.objects(id.map_err(|error| Failure::invalid(chain(&error)))?);
         }
-        let delete = delete.build().map_err(|error| self.not_deleted(chain(&error)))?;
+        let delete = delete.build().map_err(|error| Failure::invalid(chain(&error)))?;
         let request = service.client.delete_objects().bucket(&self.settings.bucket).delete(delete).customize();
         let takes_md5 = service.rules.takes_md5;
         // Stores that do not know the newer checksums insist on this one.
@@ -52,60 +46,46 @@ impl S3Store {
                 request.headers_mut().insert("content-md5", md5);
             }
         });
-        let reply = request
-            .send()
-            .await
-            .map_err(|error| cause::explain(OPERATION, &self.url, self.settings.endpoint.as_deref(), &error))?;
+        let reply = request.send().await.map_err(|error| self.explain(OPERATION, &error))?;
         match reply.errors().iter().find(|error| error.code() != Some("NoSuchKey")) {
-            Some(error) => Err(self.refused_deletion(error)),
+            Some(error) => Err(refused(error)),
             None => Ok(()),
         }
     }
 
-    /// All are tried; the first that failed is told.
-    async fn remove_one_by_one(&self, service: &Service, keys: &[String]) -> Result<(), StoreError> {
-        let mut tasks = tokio::task::JoinSet::new();
-        let mut failed = None;
-        for key in keys {
-            if tasks.len() >= AT_ONCE {
-                failed = failed.or(outcome(tasks.join_next().await));
+    /// Tries all; returns the first failure.
+    async fn delete_one_by_one(&self, service: &Service, names: &[String]) -> Result<(), Failure> {
+        let (mut names, mut deleting, mut result) = (names.iter(), FuturesUnordered::new(), Ok(()));
+        loop {
+            while deleting.len() < AT_ONCE
+                && let Some(name) = names.next()
+            {
+                deleting.push(self.delete_one(service, name));
             }
-            let request = service.client.delete_object().bucket(&self.settings.bucket).key(key);
-            let (url, endpoint) =
-                (self.subject(key.strip_prefix(&self.root).unwrap_or(key)), self.settings.endpoint.clone());
-            tasks.spawn(async move {
-                match request.send().await {
-                    Ok(_) => None,
-                    Err(error) if cause::status(&error) == Some(404) => {
-                        let error = cause::explain("get", &url, endpoint.as_deref(), &error);
-                        (error.kind != StoreErrorKind::NotFound).then_some(error)
-                    }
-                    Err(error) => Some(cause::explain("delete", &url, endpoint.as_deref(), &error)),
-                }
-            });
+            let Some(deleted) = deleting.next().await else { return result };
+            result = result.and(deleted);
         }
-        while let Some(done) = tasks.join_next().await {
-            failed = failed.or(outcome(Some(done)));
-        }
-        failed.map_or(Ok(()), Err)
     }
 
-    fn not_deleted(&self, detail: String) -> StoreError {
-        StoreError::new(StoreErrorKind::Invalid, OPERATION, self.url.as_str(), detail)
-    }
-
-    /// The request went through, but one key of it did not; there is no status for that, only a code.
-    fn refused_deletion(&self, error: &aws_sdk_s3::types::Error) -> StoreError {
-        let code = error.code().unwrap_or_default();
-        let status = if code == "AccessDenied" { 403 } else { 503 };
-        let (kind, hint) = cause::classify(OPERATION, status, code);
-        let key = error.key().and_then(|key| key.strip_prefix(&self.root)).unwrap_or_default();
-        let detail = format!("{code} {}; {hint}", error.message().unwrap_or_default());
-        StoreError::new(kind, "delete", self.subject(key), detail.trim_end_matches("; ").to_owned())
+    async fn delete_one(&self, service: &Service, name: &str) -> Result<(), Failure> {
+        let request = service.client.delete_object().bucket(&self.settings.bucket).key(name);
+        let failure = match request.send().await {
+            Ok(_) => return Ok(()),
+            Err(error) if cause::status(&error) == Some(404) => match self.explain("get", &error) {
+                failure if failure.kind == StoreErrorKind::NotFound => return Ok(()),
+                failure => failure,
+            },
+            Err(error) => self.explain("delete", &error),
+        };
+        Err(failure.deleting(name))
     }
 }
 
-/// A task that was broken off goes with its caller.
-fn outcome(done: Option<Result<Option<StoreError>, tokio::task::JoinError>>) -> Option<StoreError> {
-    done.and_then(Result::ok).flatten()
+/// The request went through, but one object was not deleted; there is no status for that, only a code.
+fn refused(error: &aws_sdk_s3::types::Error) -> Failure {
+    let code = error.code().unwrap_or_default();
+    let status = if code == "AccessDenied" { 403 } else { 503 };
+    let (kind, hint) = cause::classify(OPERATION, status, code);
+    let detail = format!("{code} {}; {hint}", error.message().unwrap_or_default());
+    Failure::new(kind, detail.trim_end_matches("; ")).deleting(error.key().unwrap_or_default())
 }

@@ -1,5 +1,4 @@
-//! Server-side encryption as the settings ask for it: KMS on what is written, the customer's own key (SSE-C) on every
-//! request that touches content. Never: shows the key.
+//! Server-side encryption: KMS for what is written, the customer's own key (SSE-C) on every request that touches content.
 
 use crate::model::Secret;
 use crate::store::StoreSettings;

@@ -1,9 +1,10 @@
-//! Keys that change: of a role, of a profile, or in files that are replaced. In: where they come from. Out: keys that are
-//! valid, for each request. Renewed before they expire, and at once when the store refuses them (`refused`). Never: asks for
-//! new ones more often than needed, or gives up old ones that still serve because new ones are not to be had.
+//! Keys that change: of a role, of a profile, or in files that are replaced. They are renewed before they expire, and at once
+//! when the store refuses them. If they cannot be renewed, the old keys are used as long as they are valid.
 
+use super::key_source_reply::LastReply;
 use crate::model::Secret;
 use crate::store::S3Settings;
+use crate::store::chain::chain;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{ProvideCredentials, Result as Provided, SharedCredentialsProvider, future};
 use aws_sdk_s3::config::Credentials;
@@ -48,12 +49,16 @@ fn due(now: SystemTime, asked: SystemTime, expiry: Option<SystemTime>, refused: 
     if refused || ending || files && since >= FILES_LAST { Due::Soon } else { Due::No }
 }
 
-type Loading = Pin<Box<dyn Future<Output = SharedCredentialsProvider> + Send>>;
+pub(super) type Loading = Pin<Box<dyn Future<Output = SharedCredentialsProvider> + Send>>;
 
 pub(super) enum Source {
     Files(Files),
-    /// Makes the SDK's chain anew: one that was made reads no profile file again.
-    Chain(Box<dyn Fn() -> Loading + Send + Sync>),
+    Chain {
+        /// Makes the SDK's chain: an existing chain does not read profile files again.
+        make: Box<dyn Fn() -> Loading + Send + Sync>,
+        /// The last reply of the services that the chain asks.
+        last_reply: Arc<LastReply>,
+    },
 }
 
 /// Keys of which one at least is in a file that may be replaced.
@@ -115,7 +120,7 @@ impl std::fmt::Debug for Keys {
 }
 
 impl Keys {
-    /// `refused` is set by whoever sees the store refuse them.
+    /// `refused` is set when the store refuses the keys.
     pub(super) fn new(source: Source, refused: Arc<AtomicBool>) -> Keys {
         Keys { source, held: tokio::sync::Mutex::default(), refused }
     }
@@ -140,7 +145,10 @@ impl Keys {
             Ok(new) => old.keys = new,
             Err(error) if due == Due::Now => return Err(error),
             Err(error) => {
-                tracing::warn!("cannot renew the keys of the store; the old ones serve as long as they last: {error}")
+                tracing::warn!(
+                    "cannot renew the keys of the store; the old ones serve as long as they last: {}",
+                    chain(&error)
+                )
             }
         }
         Ok(old.keys.clone())
@@ -150,11 +158,21 @@ impl Keys {
         let loading = async {
             match &self.source {
                 Source::Files(files) => read(files.clone()).await,
-                Source::Chain(make) => make().await.provide_credentials().await,
+                Source::Chain { make, last_reply } => {
+                    last_reply.forget();
+                    make().await.provide_credentials().await
+                }
             }
         };
         let timed_out = |_| CredentialsError::provider_timed_out(LONGEST);
-        tokio::time::timeout(LONGEST, loading).await.map_err(timed_out)?
+        let loaded = tokio::time::timeout(LONGEST, loading).await.map_err(timed_out)?;
+        loaded.map_err(|error| match &self.source {
+            Source::Chain { last_reply, .. } => match last_reply.no_keys() {
+                Some(no_keys) => CredentialsError::provider_error(no_keys),
+                None => error,
+            },
+            Source::Files(_) => error,
+        })
     }
 }
 
@@ -235,7 +253,7 @@ mod tests {
             std::fs::write(&file, text).unwrap();
             match (line(&file), expected) {
                 (Ok(found), Ok(expected)) => assert_eq!(found, expected),
-                (Err(told), Err(part)) => assert!(told.contains(part) && told.contains("key"), "{told}"),
+                (Err(message), Err(part)) => assert!(message.contains(part) && message.contains("key"), "{message}"),
                 (found, _) => panic!("{text:?}: {found:?}"),
             }
         }

@@ -1,5 +1,6 @@
-//! Whose service it is, by the host of its endpoint, and what follows from that where nothing is configured: region, style of
-//! address, how a create is kept from overwriting, what it does not know. Pure. The table of docs/stores.md tells the same.
+//! The provider of a service, by the host of its endpoint, and what follows from it where nothing is configured: region, style of
+//! address, how a create is kept from overwriting, what the service does not support. Pure. The table in docs/stores.md says
+//! the same.
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Provider {
@@ -19,11 +20,11 @@ pub(super) enum Provider {
     Tebi,
     Tigris,
     Wasabi,
-    /// MinIO, Ceph, SeaweedFS, Garage, ...: one's own server, or one that we have not heard of.
+    /// MinIO, Ceph, SeaweedFS, Garage, ...: a server of the user's, or an unknown provider.
     Other,
 }
 
-/// How a request says "only if there is none of that name".
+/// The header that means "only if there is no such object".
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Spelling {
     /// `If-None-Match: *`
@@ -229,8 +230,8 @@ mod tests {
             (Some("http://127.0.0.1:9000"), false, false, Spelling::Standard),
         ] {
             let rules = rules(endpoint, "b");
-            let told = (rules.honours, rules.honours_in_parts, rules.spelling);
-            assert_eq!(told, (honours, in_parts, spelling), "{endpoint:?}");
+            let found = (rules.honours, rules.honours_in_parts, rules.spelling);
+            assert_eq!(found, (honours, in_parts, spelling), "{endpoint:?}");
         }
     }
 

@@ -1,5 +1,5 @@
-//! When a request is sent a second time: once, with new keys, if the store refused the old ones and they can be renewed.
-//! Everything else is repeated by callers only. Decided by the code of the answer.
+//! Sends a request a second time, with new keys, if the store refused the old ones and they can be renewed. The code of the
+//! answer decides. Callers repeat everything else.
 
 use super::cause;
 use aws_sdk_s3::config::interceptors::InterceptorContext;
@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 #[derive(Debug)]
 pub(super) struct Renewal {
-    /// Tells `keys`. None: keys of the configuration, which stay what they are.
+    /// Shared with `keys`. None: the keys are in the configuration and do not change.
     refused: Option<Arc<AtomicBool>>,
 }
 

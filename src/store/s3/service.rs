@@ -1,5 +1,5 @@
-//! What the stores of one service and set of keys share: the client, the provider's rules, and what was found out about it
-//! while it was used. Built once, at the first request.
+//! What the stores of one service and set of keys share: the SDK's client, the provider's rules, and what requests have shown
+//! about the service.
 
 use super::conditions::Conditions;
 use super::provider::Rules;
@@ -10,9 +10,9 @@ use tokio::sync::OnceCell;
 pub(in crate::store) struct Service {
     pub(super) client: Client,
     pub(super) rules: Rules,
-    /// Found out by `conditions`.
+    /// Probed by `conditions`.
     pub(super) conditions: OnceCell<Conditions>,
-    /// It refused to delete many in one request.
+    /// The service refused to delete many objects by one request.
     pub(super) one_by_one: AtomicBool,
 }
 

@@ -1,16 +1,15 @@
-//! Uploads in parts that a killed run left open: they cost money and no listing of objects shows them. Looked for once, after
-//! the first upload in parts of a run. In: the store's list of open uploads. Never: touches a young one, or one that is not
-//! of this replica, or bothers anybody when it cannot be done.
+//! Aborts multipart uploads that a killed run left open: they cost money, and no listing of objects shows them. It looks for
+//! them once, in the background, after the first multipart upload of a run, and only for old ones of this replica.
 
-use super::S3Store;
+use super::S3;
 use super::service::Service;
 use crate::store::layout::Layout;
 use aws_sdk_s3::types::MultipartUpload;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
-/// A part is given up after minutes, so nobody works on an upload that began a day ago; if somebody does (a huge file on a
-/// slow line), the upload starts again. The clocks agree: a store refuses requests from another time.
+/// A part is given up after minutes, so an upload that began a day ago is abandoned; if it is not (a huge file on a slow
+/// line), it starts again. The clocks agree: a store refuses requests whose time is wrong.
 const OLD: Duration = Duration::from_secs(24 * 3600);
 const LONGEST: Duration = Duration::from_secs(60);
 
@@ -20,7 +19,7 @@ fn is_left_over(key: &str, root: &str, begun_ms: i64, now_ms: i64) -> bool {
     ours && now_ms.saturating_sub(begun_ms) > OLD.as_millis() as i64
 }
 
-impl S3Store {
+impl S3 {
     /// In the background: the caller does not wait.
     pub(super) fn sweep(&self, service: &Service) {
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
@@ -31,7 +30,7 @@ impl S3Store {
             client: service.client.clone(),
             bucket: self.settings.bucket.clone(),
             root: self.root.clone(),
-            url: self.url.clone(),
+            url: self.settings.url.clone(),
         };
         runtime.spawn(tokio::time::timeout(LONGEST, sweep.run()));
     }
@@ -51,7 +50,7 @@ impl Sweep {
             Ok(reply) => reply,
             Err(error) => {
                 let error = crate::store::chain::chain(&error);
-                return tracing::debug!(replica = %self.url, "cannot look for uploads that were broken off: {error}");
+                return tracing::debug!(replica = self.url, "cannot look for uploads that were broken off: {error}");
             }
         };
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_millis() as i64;
@@ -62,7 +61,7 @@ impl Sweep {
             gone += u32::from(request.send().await.is_ok());
         }
         if gone > 0 {
-            tracing::info!(replica = %self.url, "removed {gone} uploads that an earlier run left unfinished");
+            tracing::info!(replica = self.url, "removed {gone} uploads that an earlier run left unfinished");
         }
     }
 

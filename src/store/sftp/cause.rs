@@ -1,8 +1,8 @@
-//! What went wrong, as callers understand it: pure. In: what SSH or SFTP said. Out: an error by kind, with what the user
-//! can do. Never: shows a password or a key.
+//! Why a request to the server failed, and what the user can do: pure.
 
 use super::wire;
-use crate::store::{StoreError, StoreErrorKind};
+use crate::store::StoreErrorKind;
+use crate::store::failure::Failure;
 use std::io;
 
 /// Why a request has no good answer.
@@ -18,7 +18,9 @@ pub(super) enum Fault {
     Denied(String),
     /// No space is left, or the user's quota is used up.
     Full(&'static str),
-    /// Told by whoever produces the content, or seen to be impossible.
+    /// Something else stands where a part of the replica belongs.
+    Foreign(String),
+    /// The request or the content is invalid.
     Invalid(&'static str),
 }
 
@@ -30,9 +32,11 @@ impl Fault {
     pub(super) fn lost(detail: impl Into<String>) -> Fault {
         Fault::Lost(detail.into())
     }
+}
 
-    pub(super) fn explain(self, operation: &'static str, subject: &str) -> StoreError {
-        let (kind, detail) = match self {
+impl From<Fault> for Failure {
+    fn from(fault: Fault) -> Failure {
+        let (kind, detail) = match fault {
             Fault::Refused { code, message } => status(code, &message),
             Fault::Lost(detail) => (StoreErrorKind::Unreachable, detail),
             Fault::Nonsense(detail) => {
@@ -40,9 +44,10 @@ impl Fault {
             }
             Fault::Denied(detail) => (StoreErrorKind::Denied, detail),
             Fault::Full(detail) => (StoreErrorKind::Unreachable, detail.to_owned()),
+            Fault::Foreign(detail) => (StoreErrorKind::Invalid, detail),
             Fault::Invalid(detail) => (StoreErrorKind::Invalid, detail.to_owned()),
         };
-        StoreError::new(kind, operation, subject, detail)
+        Failure::new(kind, detail)
     }
 }
 
@@ -119,9 +124,9 @@ mod tests {
             (wire::UNSUPPORTED, StoreErrorKind::Invalid),
             (99, StoreErrorKind::Unreachable),
         ] {
-            let error = Fault::Refused { code, message: "told".to_owned() }.explain("put", "sftp://h/x");
-            assert_eq!(error.kind, kind, "{code}");
-            assert!(error.detail.contains("told"), "{error}");
+            let failure = Failure::from(Fault::Refused { code, message: "a message".to_owned() });
+            assert_eq!(failure.kind, kind, "{code}");
+            assert!(failure.detail.contains("a message"), "{failure:?}");
         }
     }
 
@@ -135,12 +140,12 @@ mod tests {
             (russh::Error::Version, StoreErrorKind::Denied),
             (russh::Error::WrongServerSig, StoreErrorKind::Denied),
         ] {
-            let told = connection("h:22", &error).explain("list", "sftp://h/x");
-            assert_eq!(told.kind, kind, "{told}");
-            assert!(told.detail.contains("h:22"), "{told}");
+            let failure = Failure::from(connection("h:22", &error));
+            assert_eq!(failure.kind, kind, "{failure:?}");
+            assert!(failure.detail.contains("h:22"), "{failure:?}");
         }
         assert!(
-            matches!(connection("h:22", &refused()), Fault::Lost(told) if told.contains("is the SSH server running"))
+            matches!(connection("h:22", &refused()), Fault::Lost(message) if message.contains("is the SSH server running"))
         );
     }
 }

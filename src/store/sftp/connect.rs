@@ -1,11 +1,10 @@
-//! From settings to a session: address, host key, login, SFTP. In: the settings of a server. Out: a session, or why there
-//! is none. Never: sends anything but a greeting before the host key is verified, or tries again by itself.
+//! Connects: address, host key, login, SFTP. Sends nothing but a greeting before the host key is verified.
 
 use super::cause::{self, Fault};
 use super::identity::{self, Identity};
 use super::session::{Channel, Session};
 use super::trust::{Expected, Trust};
-use super::wire::{self, Arrived};
+use super::wire::{self, Incoming};
 use crate::store::SftpSettings;
 use russh::client::{self, AuthResult, DisconnectReason, Handle, KeyboardInteractiveAuthResponse};
 use russh::keys::{Algorithm, HashAlg, PrivateKeyWithHashAlg, PublicKeyOrCertificate};
@@ -36,20 +35,20 @@ pub(super) async fn connect(settings: &SftpSettings) -> Result<Arc<Session>, Fau
             "the host key is not verified (host_key = \"any\"): anybody in between can read and change the replica"
         );
     }
-    let said = Arc::new(Mutex::new(None));
-    let mut handle = shake_hands(settings, &trust, &address, &said).await?;
+    let end_reason = Arc::new(Mutex::new(None));
+    let mut handle = shake_hands(settings, &trust, &address, &end_reason).await?;
     log_in(&mut handle, settings, &identity, &address).await?;
-    open_sftp(handle, said, address).await
+    open_sftp(handle, end_reason, address).await
 }
 
-type Said = Arc<Mutex<Option<Fault>>>;
+type EndReason = Arc<Mutex<Option<Fault>>>;
 
 /// A connection whose host is the right one.
 async fn shake_hands(
     settings: &SftpSettings,
     trust: &Trust,
     address: &str,
-    said: &Said,
+    end_reason: &EndReason,
 ) -> Result<Handle<Client>, Fault> {
     let mut refused = None;
     for algorithms in trust.rounds() {
@@ -61,14 +60,14 @@ async fn shake_hands(
             inactivity_timeout: Some(SILENT),
             ..client::Config::default()
         };
-        let client = Client { trust: trust.clone(), address: address.to_owned(), said: Arc::clone(said) };
+        let client = Client { trust: trust.clone(), address: address.to_owned(), end_reason: Arc::clone(end_reason) };
         match client::connect_stream(Arc::new(config), stream, client).await {
             Ok(handle) => return Ok(handle),
             // The key that it should show may be of another kind.
             Err(refusal @ (Refusal::Host(_) | Refusal::Ssh(russh::Error::NoCommonAlgo { .. }))) => {
-                refused.get_or_insert(refusal.told(address));
+                refused.get_or_insert(refusal.into_fault(address));
             }
-            Err(refusal) => return Err(refusal.told(address)),
+            Err(refusal) => return Err(refusal.into_fault(address)),
         }
     }
     Err(refused.unwrap_or_else(|| Fault::Denied(format!("there is no host key to ask {address} for"))))
@@ -89,13 +88,13 @@ fn learn(trust: &mut Trust, file: Option<&Path>, home: Option<&Path>) -> Result<
     if let Some(file) = file {
         let text =
             std::fs::read(file).map_err(|error| format!("cannot read known_hosts_file {}: {error}", file.display()))?;
-        trust.learn(&file.display().to_string(), &String::from_utf8_lossy(&text));
+        trust.add_known_hosts(&file.display().to_string(), &String::from_utf8_lossy(&text));
         return Ok(());
     }
     let own = home.map(|home| home.join(".ssh/known_hosts"));
     for file in own.into_iter().chain([PathBuf::from("/etc/ssh/ssh_known_hosts")]) {
         let text = std::fs::read(&file).unwrap_or_default();
-        trust.learn(&file.display().to_string(), &String::from_utf8_lossy(&text));
+        trust.add_known_hosts(&file.display().to_string(), &String::from_utf8_lossy(&text));
     }
     Ok(())
 }
@@ -121,7 +120,7 @@ async fn reach(host: &str, port: u16, address: &str) -> Result<TcpStream, Fault>
 struct Client {
     trust: Trust,
     address: String,
-    said: Said,
+    end_reason: EndReason,
 }
 
 #[derive(Debug)]
@@ -137,7 +136,7 @@ impl From<russh::Error> for Refusal {
 }
 
 impl Refusal {
-    fn told(self, address: &str) -> Fault {
+    fn into_fault(self, address: &str) -> Fault {
         match self {
             Refusal::Ssh(error) => cause::connection(address, &error),
             Refusal::Host(why) => Fault::Denied(why),
@@ -151,7 +150,7 @@ impl client::Handler for Client {
     async fn check_server_key(&mut self, shown: &PublicKeyOrCertificate) -> Result<bool, Refusal> {
         match shown {
             PublicKeyOrCertificate::PublicKey { key, .. } => {
-                self.trust.judge(key).map(|()| true).map_err(Refusal::Host)
+                self.trust.check(key).map(|()| true).map_err(Refusal::Host)
             }
             // Not asked for, so a server that shows one is not in order.
             PublicKeyOrCertificate::Certificate(_) => {
@@ -165,9 +164,9 @@ impl client::Handler for Client {
             DisconnectReason::ReceivedDisconnect(info) => {
                 Fault::lost(format!("{} closed the connection: {}", self.address, info.message))
             }
-            DisconnectReason::Error(refusal) => refusal.told(&self.address),
+            DisconnectReason::Error(refusal) => refusal.into_fault(&self.address),
         };
-        self.said.lock().unwrap_or_else(PoisonError::into_inner).replace(why);
+        self.end_reason.lock().unwrap_or_else(PoisonError::into_inner).replace(why);
         Ok(())
     }
 }
@@ -203,7 +202,7 @@ async fn log_in(
             AuthResult::Failure { remaining_methods, .. } => takes = remaining_methods,
         }
         if takes.contains(&russh::MethodKind::KeyboardInteractive)
-            && ask(handle, user, password).await.map_err(broken)?
+            && answer_prompts(handle, user, password).await.map_err(broken)?
         {
             return Ok(());
         }
@@ -221,7 +220,7 @@ async fn log_in(
 }
 
 /// The password as the answer to every question: what servers with PAM ask for instead.
-async fn ask(handle: &mut Handle<Client>, user: &str, password: &str) -> Result<bool, russh::Error> {
+async fn answer_prompts(handle: &mut Handle<Client>, user: &str, password: &str) -> Result<bool, russh::Error> {
     let mut reply = handle.authenticate_keyboard_interactive_start(user, None).await?;
     // A server may ask again and again.
     for _ in 0..5 {
@@ -236,14 +235,14 @@ async fn ask(handle: &mut Handle<Client>, user: &str, password: &str) -> Result<
     Ok(false)
 }
 
-async fn open_sftp(handle: Handle<Client>, said: Said, address: String) -> Result<Arc<Session>, Fault> {
+async fn open_sftp(handle: Handle<Client>, end_reason: EndReason, address: String) -> Result<Arc<Session>, Fault> {
     let broken = |error: russh::Error| cause::connection(&address, &error);
     let mut channel = handle.channel_open_session().await.map_err(|error| match error {
         russh::Error::ChannelOpenFailure(_) => Fault::Denied(format!("{address} lets this user open no session")),
         error => broken(error),
     })?;
     channel.request_subsystem(true, "sftp").await.map_err(broken)?;
-    let mut arrived = Arrived::default();
+    let mut incoming = Incoming::default();
     let greeting = loop {
         match channel.wait().await {
             // Not before: until the server runs it, it takes nothing.
@@ -253,7 +252,7 @@ async fn open_sftp(handle: Handle<Client>, said: Said, address: String) -> Resul
                     "{address} has no SFTP for this user; the server needs a line `Subsystem sftp internal-sftp`"
                 )));
             }
-            Some(ChannelMsg::Data { data }) => arrived.push(&data),
+            Some(ChannelMsg::Data { data }) => incoming.push(&data),
             Some(ChannelMsg::Eof | ChannelMsg::Close) | None => {
                 return Err(Fault::lost(format!(
                     "{address} ended the SFTP session at once; the server's log says why (a shell or chroot that does not \
@@ -262,11 +261,11 @@ async fn open_sftp(handle: Handle<Client>, said: Said, address: String) -> Resul
             }
             Some(_) => {}
         }
-        if let Some(packet) = arrived.next().map_err(|what| Fault::Denied(format!("{address} sends {what}")))? {
+        if let Some(packet) = incoming.next().map_err(|what| Fault::Denied(format!("{address} sends {what}")))? {
             break packet;
         }
     };
-    let offers = wire::offers(greeting).map_err(|what| Fault::Denied(format!("{address} {what}")))?;
+    let extensions = wire::extensions(greeting).map_err(|what| Fault::Denied(format!("{address} {what}")))?;
     let (read, write) = channel.split();
-    Ok(Session::start(Channel { read, write, arrived, keeps: handle, said, address }, offers))
+    Ok(Session::start(Channel { read, write, incoming, keeps: handle, end_reason, address }, extensions))
 }

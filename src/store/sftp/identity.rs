@@ -1,5 +1,4 @@
-//! Who we are to the server: the private key. In: the settings. Out: a key, or a text that says what to do. Never: runs on
-//! the engine's own thread (a disk may hang), asks an agent, or shows what a file holds.
+//! What litevisor logs in with: the private key and the password. Reads files, so it runs on the blocking pool.
 
 use crate::store::SftpSettings;
 use russh::keys::{self, PrivateKey};

@@ -1,10 +1,9 @@
-//! A directory of an SFTP server as a store. Owns: how keys map to paths, and deadlines. In: keys, bytes. Out: files that
-//! appear whole or not at all. Never: connects before the first request, or follows a key out of the root.
+//! A directory of an SFTP server. Files appear whole or not at all.
 
 mod cause;
 mod connect;
+mod connection;
 mod identity;
-mod line;
 mod session;
 mod temp;
 mod transfer;
@@ -12,171 +11,67 @@ mod trust;
 mod walk;
 mod wire;
 
+use super::bucket::{Dialect, NewObject};
+use super::download::{Download, Got};
+use super::failure::Failure;
 use super::layout::Layout;
-use super::link::{self, Link};
-use super::{Body, Chunk, Object, Put, Store, StoreError, StoreErrorKind, StoreFuture, StoreSettings};
-use super::{key, limit::within};
+use super::paging::{Listing, PageRequest};
+use super::{Put, StoreClock, StoreSettings};
 use crate::model::Deadline;
 use bytes::Bytes;
 use cause::Fault;
-use line::Line;
+pub(super) use connection::Connection;
 use session::Session;
 use std::collections::VecDeque;
-use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 use temp::Temp;
-use wire::Ask;
+use wire::Request;
 
-pub(super) type Links = link::Links<Line>;
-
-/// Removals under way at once.
+/// Removals that are sent before the first is answered.
 const REMOVALS: usize = 64;
+/// What is written at once.
+const PART: usize = 256 << 10;
 
-pub(super) struct SftpStore {
-    url: String,
+pub(super) struct Sftp {
     root: String,
-    link: Arc<Link<Line>>,
-    /// Left behind by runs that were killed; seen by a listing, removed by whoever writes.
+    /// Paths of temporary files that killed runs left behind: found by a listing, removed by the next create.
     stale: Mutex<Vec<String>>,
 }
 
-impl SftpStore {
-    /// The error is a text for the user: which setting is wrong.
-    pub(super) fn new(settings: &StoreSettings, links: &Links) -> Result<SftpStore, String> {
-        let sftp = &settings.sftp;
-        if sftp.user.is_empty() {
-            return Err("the user is missing: write sftp://USER@HOST/PATH".to_owned());
-        }
-        if settings.path.is_empty() {
-            return Err("the path is missing: write sftp://USER@HOST/PATH".to_owned());
-        }
-        sftp.host_key.as_deref().map(trust::Expected::parse).transpose()?;
-        Ok(SftpStore {
-            url: settings.url.trim_end_matches('/').to_owned(),
-            root: settings.path.clone(),
-            link: links.to(settings),
-            stale: Mutex::default(),
-        })
+impl Sftp {
+    fn path(&self, name: &str) -> String {
+        format!("{}/{name}", self.root.trim_end_matches('/'))
     }
 
-    fn subject(&self, key: &str) -> String {
-        format!("{}/{key}", self.url)
-    }
-
-    fn path(&self, key: &str) -> Result<String, Fault> {
-        if key::is_object(key) {
-            return Ok(format!("{}/{key}", self.root.trim_end_matches('/')));
+    async fn create_new(&self, session: &Arc<Session>, mut object: NewObject) -> Result<Put, Fault> {
+        let mut temp = Temp::create(session, &self.path(&object.name)).await?;
+        temp.write(&object.first).await?;
+        while let Some(part) = object.rest.next().await.map_err(Fault::Invalid)? {
+            temp.write(&part).await?;
         }
-        Err(Fault::Invalid("not a valid key"))
-    }
-
-    async fn session(&self) -> Result<Arc<Session>, Fault> {
-        let line = self.link.client.get_or_init(|| async { Line::default() }).await;
-        line.session(&self.link.settings.sftp).await
-    }
-
-    /// Holds `work` to the deadline. A connection that has fallen silent is not kept for the next call.
-    async fn bounded<T>(
-        &self,
-        operation: &'static str,
-        subject: &str,
-        work: impl Future<Output = Result<T, Fault>>,
-        by: Deadline,
-    ) -> Result<T, StoreError> {
-        let work = async { work.await.map_err(|fault| fault.explain(operation, subject)) };
-        let result = within(by, operation, subject, work).await;
-        if let (Err(StoreError { kind: StoreErrorKind::TimedOut, .. }), Some(line)) = (&result, self.link.client.get())
-        {
-            line.end_if_silent();
+        let put = temp.publish_new(unix_seconds(object.timestamp_ms)).await?;
+        for path in self.stale.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+            // Nobody waits for the answer: the next listing finds what is left.
+            drop(session.request(&Request::Remove(&path)));
         }
-        result
-    }
-
-    async fn walk(&self, prefix: &str) -> Result<Vec<Object>, Fault> {
-        if !key::is_prefix(prefix) {
-            return Err(Fault::Invalid("not a valid prefix"));
-        }
-        let found = walk::walk(&self.session().await?, &self.root, prefix).await?;
-        if !found.stale.is_empty() {
-            *self.stale.lock().unwrap_or_else(PoisonError::into_inner) = found.stale;
-        }
-        Ok(found.objects)
-    }
-
-    async fn read(
-        &self,
-        key: &str,
-        range: Option<Range<u64>>,
-        take: &(dyn Fn(Bytes) + Send + Sync),
-    ) -> Result<(), Fault> {
-        let path = self.path(key)?;
-        if range.as_ref().is_some_and(Range::is_empty) {
-            return Err(Fault::Invalid("the range asked for is empty"));
-        }
-        transfer::read(&self.session().await?, &path, range, take).await
-    }
-
-    async fn read_whole(&self, key: &str, range: Option<Range<u64>>) -> Result<Bytes, Fault> {
-        let pieces = Mutex::new(Vec::new());
-        self.read(key, range, &|piece| pieces.lock().unwrap_or_else(PoisonError::into_inner).push(piece)).await?;
-        let mut pieces = pieces.into_inner().unwrap_or_else(PoisonError::into_inner);
-        Ok(if pieces.len() == 1 { pieces.pop().unwrap_or_default() } else { pieces.concat().into() })
-    }
-
-    async fn write_new(&self, key: &str, body: Body, timestamp_ms: i64) -> Result<Put, Fault> {
-        let path = self.path(key)?;
-        let session = self.session().await?;
-        let mut temp = Temp::create(&session, &path).await?;
-        match body {
-            Body::Whole(bytes) => temp.write(&bytes).await?,
-            Body::Stream(mut chunks) => loop {
-                match chunks.recv().await {
-                    Some(Chunk::Data(bytes)) => temp.write(&bytes).await?,
-                    Some(Chunk::End) => break,
-                    None => return Err(Fault::Invalid(super::PRODUCER_GONE)),
-                }
-            },
-        }
-        let put = temp.publish_new(unix_seconds(timestamp_ms)).await?;
-        self.sweep(&session);
         Ok(put)
     }
 
-    /// Nobody waits for it: what is left is seen again.
-    fn sweep(&self, session: &Session) {
-        for path in self.stale.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
-            drop(session.ask(&Ask::Remove(&path)));
-        }
-    }
-
-    async fn replace(&self, key: &str, body: Bytes) -> Result<(), Fault> {
-        let path = self.path(key)?;
-        let mut temp = Temp::create(&self.session().await?, &path).await?;
-        temp.write(&body).await?;
+    async fn replace(&self, session: &Arc<Session>, name: &str, content: &[u8]) -> Result<(), Fault> {
+        let mut temp = Temp::create(session, &self.path(name)).await?;
+        temp.write(content).await?;
         temp.publish_over().await
     }
 
-    async fn remove(&self, keys: &[String]) -> Result<(), StoreError> {
-        let failed = |key: &String, fault: Fault| fault.explain("delete", &self.subject(key));
-        let paths = keys.iter().map(|key| Ok((key, self.path(key).map_err(|fault| failed(key, fault))?)));
-        let paths = paths.collect::<Result<Vec<_>, _>>()?;
-        if paths.is_empty() {
-            return Ok(());
+    async fn walk(&self, session: &Arc<Session>, page: PageRequest<'_>) -> Result<Listing, Fault> {
+        if page.by_directory {
+            return Ok(Listing::complete(Vec::new(), walk::directories(session, &self.root).await?));
         }
-        let session = self.session().await.map_err(|fault| fault.explain("delete in", &self.url))?;
-        let (mut todo, mut due) = (paths.into_iter(), VecDeque::new());
-        loop {
-            while due.len() < REMOVALS
-                && let Some((key, path)) = todo.next()
-            {
-                due.push_back((key, session.ask(&Ask::Remove(&path))));
-            }
-            let Some((key, answer)) = due.pop_front() else { return Ok(()) };
-            match answer.done().await {
-                Err(fault) if !fault.is(wire::ABSENT) => return Err(failed(key, fault)),
-                _ => {}
-            }
+        let tree = walk::walk(session, &self.root, page.prefix).await?;
+        if !tree.stale.is_empty() {
+            *self.stale.lock().unwrap_or_else(PoisonError::into_inner) = tree.stale;
         }
+        Ok(Listing::complete(tree.entries, Vec::new()))
     }
 }
 
@@ -186,63 +81,73 @@ fn unix_seconds(timestamp_ms: i64) -> u32 {
     u32::try_from(seconds).unwrap_or(if seconds < 0 { 0 } else { u32::MAX })
 }
 
-impl Store for SftpStore {
-    fn url(&self) -> &str {
-        &self.url
+impl Dialect for Sftp {
+    type Client = Connection;
+    const LAYOUT: Layout = Layout::Directory;
+    const LISTS_FROM: bool = false;
+    const DELETES: (usize, usize) = (usize::MAX, 1);
+
+    fn new(settings: &StoreSettings) -> Result<Sftp, String> {
+        let sftp = &settings.sftp;
+        if sftp.user.is_empty() {
+            return Err("the user is missing: write sftp://USER@HOST/PATH".to_owned());
+        }
+        if settings.path.is_empty() {
+            return Err("the path is missing: write sftp://USER@HOST/PATH".to_owned());
+        }
+        sftp.host_key.as_deref().map(trust::Expected::parse).transpose()?;
+        Ok(Sftp { root: settings.path.clone(), stale: Mutex::default() })
     }
 
-    fn layout(&self) -> Layout {
-        Layout::Directory
+    fn root(_: &str) -> String {
+        String::new()
     }
 
-    fn list<'a>(&'a self, prefix: &'a str, by: Deadline) -> StoreFuture<'a, Vec<Object>> {
-        let work = self.link.in_turn(self.walk(prefix));
-        Box::pin(async move { self.bounded("list", &self.subject(prefix), work, by).await })
+    async fn connect(settings: &StoreSettings, _: &Arc<StoreClock>) -> Result<Connection, String> {
+        Ok(Connection::new(settings.sftp.clone()))
     }
 
-    fn directories<'a>(&'a self, by: Deadline) -> StoreFuture<'a, Vec<String>> {
-        let work = async { walk::directories(&self.session().await?, &self.root).await };
-        let work = self.link.in_turn(work);
-        Box::pin(async move { self.bounded("list", &self.subject(""), work, by).await })
+    /// A connection that has fallen silent is not kept for the next call.
+    fn timed_out(connection: &Connection) {
+        connection.end_if_silent();
     }
 
-    fn get<'a>(&'a self, key: &'a str, range: Option<Range<u64>>, by: Deadline) -> StoreFuture<'a, Bytes> {
-        let work = self.link.in_turn(self.read_whole(key, range));
-        Box::pin(async move { self.bounded("get", &self.subject(key), work, by).await })
+    fn part_size(&self) -> usize {
+        PART
     }
 
-    fn get_into<'a>(
-        &'a self,
-        key: &'a str,
-        range: Option<Range<u64>>,
-        take: &'a (dyn Fn(Bytes) + Send + Sync),
-        by: Deadline,
-    ) -> StoreFuture<'a, ()> {
-        let work = self.link.in_turn(self.read(key, range, take));
-        Box::pin(async move { self.bounded("get", &self.subject(key), work, by).await })
+    async fn list(&self, connection: &Arc<Connection>, page: PageRequest<'_>) -> Result<Listing, Failure> {
+        Ok(self.walk(&connection.session().await?, page).await?)
     }
 
-    fn put_new<'a>(&'a self, key: &'a str, body: Body, timestamp_ms: i64, by: Deadline) -> StoreFuture<'a, Put> {
-        Box::pin(async move {
-            let subject = self.subject(key);
-            match body {
-                // It waits for its producer: it would keep the turn of many small ones.
-                Body::Stream(_) => self.bounded("create", &subject, self.write_new(key, body, timestamp_ms), by).await,
-                Body::Whole(_) => {
-                    let work = self.link.in_turn(self.write_new(key, body, timestamp_ms));
-                    self.bounded("create", &subject, work, by).await
-                }
+    async fn get(&self, connection: &Arc<Connection>, name: &str, download: Download<'_>) -> Result<Got, Failure> {
+        transfer::read(&connection.session().await?, &self.path(name), download).await?;
+        Ok(Got::Content)
+    }
+
+    async fn create(&self, connection: &Arc<Connection>, object: NewObject, _: Deadline) -> Result<Put, Failure> {
+        Ok(self.create_new(&connection.session().await?, object).await?)
+    }
+
+    async fn put(&self, connection: &Arc<Connection>, name: &str, content: Bytes) -> Result<(), Failure> {
+        Ok(self.replace(&connection.session().await?, name, &content).await?)
+    }
+
+    async fn delete(&self, connection: &Arc<Connection>, names: &[String]) -> Result<(), Failure> {
+        let session = connection.session().await?;
+        let (mut names, mut sent) = (names.iter(), VecDeque::new());
+        loop {
+            while sent.len() < REMOVALS
+                && let Some(name) = names.next()
+            {
+                sent.push_back((name, session.request(&Request::Remove(&self.path(name)))));
             }
-        })
-    }
-
-    fn put<'a>(&'a self, key: &'a str, body: Bytes, by: Deadline) -> StoreFuture<'a, ()> {
-        let work = self.link.in_turn(self.replace(key, body));
-        Box::pin(async move { self.bounded("put", &self.subject(key), work, by).await })
-    }
-
-    fn delete<'a>(&'a self, keys: &'a [String], by: Deadline) -> StoreFuture<'a, ()> {
-        Box::pin(async move { within(by, "delete in", &self.url, self.link.in_turn(self.remove(keys))).await })
+            let Some((name, answer)) = sent.pop_front() else { return Ok(()) };
+            match answer.done().await {
+                Err(fault) if !fault.is(wire::ABSENT) => return Err(Failure::from(fault).deleting(name)),
+                _ => {}
+            }
+        }
     }
 }
 

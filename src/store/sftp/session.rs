@@ -1,8 +1,8 @@
-//! One SFTP session: requests of many callers on one channel, each answered by its number. In: requests. Out: replies, or
-//! why there will be none. Never: waits without being told how long, or opens a connection.
+//! One SFTP session: requests of many callers on one channel, each answered by its number. Waiting for a reply has no limit here;
+//! the caller sets a deadline.
 
 use super::cause::Fault;
-use super::wire::{self, Arrived, Ask, Attributes, Entry, Offers, Reply};
+use super::wire::{self, Attributes, DirectoryEntry, Extensions, Incoming, Reply, Request};
 use bytes::Bytes;
 use russh::client::Msg;
 use russh::{ChannelMsg, ChannelReadHalf, ChannelWriteHalf};
@@ -16,11 +16,15 @@ use tokio::task::AbortHandle;
 const BLOCKS: usize = 128;
 /// Without a caller for this long the connection is closed: while nothing is written, nothing is sent.
 const IDLE: Duration = Duration::from_secs(120);
-/// A request that is older than this, and nothing heard since: the other side is gone or stuck.
+/// After so long without a reply the connection is tested before it is used.
+const TRUSTED: Duration = Duration::from_secs(2);
+/// How long a connection may take to prove that it lives.
+const PROBE: Duration = Duration::from_millis(1500);
+/// If a request is older than this and nothing has been received since, the server is gone or stuck.
 const SILENCE: Duration = Duration::from_secs(5);
 
 pub(super) struct Session {
-    pub offers: Offers,
+    pub extensions: Extensions,
     /// Whether a rename replaces what is there; found out when it matters.
     pub rename_replaces: tokio::sync::OnceCell<bool>,
     outgoing: mpsc::UnboundedSender<Vec<u8>>,
@@ -32,10 +36,10 @@ pub(super) struct Session {
 pub(super) struct Channel<K> {
     pub read: ChannelReadHalf,
     pub write: ChannelWriteHalf<Msg>,
-    pub arrived: Arrived,
+    pub incoming: Incoming,
     pub keeps: K,
     /// What the layer below said about its end.
-    pub said: Arc<Mutex<Option<Fault>>>,
+    pub end_reason: Arc<Mutex<Option<Fault>>>,
     pub address: String,
 }
 
@@ -45,33 +49,33 @@ struct State {
     ended: Option<Fault>,
     number: u32,
     waiting: HashMap<u32, Waiting>,
-    heard: Instant,
+    last_reply_at: Instant,
 }
 
 struct Waiting {
     since: Instant,
     answer: oneshot::Sender<Reply>,
-    /// Given back when the reply is here, whether or not anybody takes it.
+    /// Released when the reply has arrived, even if the caller has gone.
     _block: Option<OwnedSemaphorePermit>,
 }
 
-/// A reply to come. Dropping it is no harm: whoever asked has lost interest.
-pub(super) struct Answer {
+/// A reply that has not arrived. It may be dropped.
+pub(super) struct PendingReply {
     reply: oneshot::Receiver<Reply>,
     shared: Arc<Shared>,
 }
 
 impl Session {
-    pub(super) fn start<K: Send + 'static>(channel: Channel<K>, offers: Offers) -> Arc<Session> {
+    pub(super) fn start<K: Send + 'static>(channel: Channel<K>, extensions: Extensions) -> Arc<Session> {
         let (outgoing, packets) = mpsc::unbounded_channel();
-        let state = State { ended: None, number: 0, waiting: HashMap::new(), heard: Instant::now() };
+        let state = State { ended: None, number: 0, waiting: HashMap::new(), last_reply_at: Instant::now() };
         let shared = Arc::new(Shared(Mutex::new(state)));
         let blocks = Arc::new(Semaphore::new(BLOCKS));
         let rename_replaces = tokio::sync::OnceCell::new();
-        let session = Arc::new(Session { offers, rename_replaces, outgoing, blocks, shared });
-        let Channel { read, write, arrived, keeps, said, address } = channel;
+        let session = Arc::new(Session { extensions, rename_replaces, outgoing, blocks, shared });
+        let Channel { read, write, incoming, keeps, end_reason, address } = channel;
         let sender = tokio::spawn(transmit(packets, write, keeps));
-        let reader = Reader { arrived, said, address, session: Arc::downgrade(&session) };
+        let reader = Reader { incoming, end_reason, address, session: Arc::downgrade(&session) };
         let ends = Ends(Arc::clone(&session.shared), sender.abort_handle());
         tokio::spawn(async move {
             let why = reader.run(read, &ends.0).await;
@@ -81,39 +85,56 @@ impl Session {
     }
 
     /// Sends a request.
-    pub(super) fn ask(&self, ask: &Ask<'_>) -> Answer {
-        self.send(ask, None)
+    pub(super) fn request(&self, request: &Request<'_>) -> PendingReply {
+        self.send(request, None)
     }
 
     /// Sends a request that moves content, when there is room for one more.
-    pub(super) async fn ask_for_block(&self, ask: &Ask<'_>) -> Answer {
-        // Nobody closes the semaphore.
+    pub(super) async fn request_block(&self, request: &Request<'_>) -> PendingReply {
+        // The semaphore is never closed.
         let block = Arc::clone(&self.blocks).acquire_owned().await.ok();
-        self.send(ask, block)
+        self.send(request, block)
     }
 
-    fn send(&self, ask: &Ask<'_>, block: Option<OwnedSemaphorePermit>) -> Answer {
+    fn send(&self, request: &Request<'_>, block: Option<OwnedSemaphorePermit>) -> PendingReply {
         let (sender, reply) = oneshot::channel();
         let mut state = self.shared.lock();
         if state.ended.is_none() {
             let id = state.number;
             state.number = id.wrapping_add(1);
             state.waiting.insert(id, Waiting { since: Instant::now(), answer: sender, _block: block });
-            // When nobody takes it the reader is about to end, and says why.
-            let _ = self.outgoing.send(ask.packet(id));
+            // If the sender task has ended, the reader is about to end, too, and sets the reason.
+            let _ = self.outgoing.send(request.packet(id));
         }
-        Answer { reply, shared: Arc::clone(&self.shared) }
+        PendingReply { reply, shared: Arc::clone(&self.shared) }
     }
 
     pub(super) fn is_open(&self) -> bool {
         self.shared.lock().ended.is_none()
     }
 
-    /// To be asked when a call has timed out: a peer that is dead must not be kept for the next one.
+    /// Whether the server still answers. After a recent reply that is assumed; a connection that idled may be dead
+    /// without a word (NAT, a load balancer), so it is asked first. One that does not answer is ended.
+    pub(super) async fn answers(&self) -> bool {
+        if self.shared.lock().last_reply_at.elapsed() < TRUSTED {
+            return true;
+        }
+        let test = self.request(&Request::Stat(".")).attributes();
+        match tokio::time::timeout(PROBE, test).await {
+            // A refusal is an answer, too.
+            Ok(_) => self.is_open(),
+            Err(_) => {
+                self.shared.end(Fault::lost("the connection is dead; connecting anew"));
+                false
+            }
+        }
+    }
+
+    /// To be called when a call has timed out: a dead connection must not be used for the next one.
     pub(super) fn end_if_silent(&self) {
         let state = self.shared.lock();
         let oldest = state.waiting.values().map(|waiting| waiting.since).min();
-        let silent = oldest.is_some_and(|since| since.max(state.heard).elapsed() > SILENCE);
+        let silent = oldest.is_some_and(|since| since.max(state.last_reply_at).elapsed() > SILENCE);
         drop(state);
         if silent {
             self.shared.end(Fault::lost("the server has fallen silent; connecting anew"));
@@ -126,7 +147,7 @@ impl Shared {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Wakes everybody who waits. The first reason stays.
+    /// Wakes all that wait for a reply. The first reason stays.
     fn end(&self, why: Fault) {
         let mut state = self.lock();
         state.ended.get_or_insert(why);
@@ -136,13 +157,13 @@ impl Shared {
     /// Hands a reply over. Returns it when its asker has gone.
     fn hand_over(&self, id: u32, reply: Reply) -> Option<Reply> {
         let mut state = self.lock();
-        state.heard = Instant::now();
+        state.last_reply_at = Instant::now();
         let waiting = state.waiting.remove(&id)?;
         waiting.answer.send(reply).err()
     }
 }
 
-/// However the reader ends, a runtime that ends included, nobody waits for it in vain.
+/// Ends the session when the reader ends, also with the runtime, so that no caller waits for ever.
 struct Ends(Arc<Shared>, AbortHandle);
 
 impl Drop for Ends {
@@ -164,8 +185,8 @@ async fn transmit<K>(mut packets: mpsc::UnboundedReceiver<Vec<u8>>, write: Chann
 }
 
 struct Reader {
-    arrived: Arrived,
-    said: Arc<Mutex<Option<Fault>>>,
+    incoming: Incoming,
+    end_reason: Arc<Mutex<Option<Fault>>>,
     address: String,
     session: Weak<Session>,
 }
@@ -178,15 +199,15 @@ impl Reader {
                 // One is the owner's; every call under way has its own.
                 Err(_) if self.session.strong_count() <= 1 => return Fault::lost("the connection was idle"),
                 Ok(Some(ChannelMsg::Data { data })) => {
-                    self.arrived.push(&data);
+                    self.incoming.push(&data);
                     if let Err(why) = self.take_apart(shared) {
                         return why;
                     }
                 }
                 Ok(None | Some(ChannelMsg::Eof | ChannelMsg::Close)) => {
-                    let said = self.said.lock().unwrap_or_else(PoisonError::into_inner).take();
+                    let end_reason = self.end_reason.lock().unwrap_or_else(PoisonError::into_inner).take();
                     let closed = || Fault::lost(format!("{} closed the connection", self.address));
-                    return said.unwrap_or_else(closed);
+                    return end_reason.unwrap_or_else(closed);
                 }
                 _ if !shared.lock().is_open() => return Fault::lost("the connection was given up"),
                 _ => {}
@@ -196,12 +217,12 @@ impl Reader {
 
     fn take_apart(&mut self, shared: &Shared) -> Result<(), Fault> {
         let nonsense = |what: &str| Fault::lost(format!("{} sends {what}", self.address));
-        while let Some(packet) = self.arrived.next().map_err(nonsense)? {
+        while let Some(packet) = self.incoming.next().map_err(nonsense)? {
             let (id, reply) = wire::reply(packet).ok_or_else(|| nonsense("a reply that makes no sense"))?;
             // A caller that stopped waiting must not leave a file open over there.
             if let (Some(Reply::Handle(handle)), Some(session)) = (shared.hand_over(id, reply), self.session.upgrade())
             {
-                drop(session.ask(&Ask::Close(&handle)));
+                drop(session.request(&Request::Close(&handle)));
             }
         }
         Ok(())
@@ -214,7 +235,7 @@ impl State {
     }
 }
 
-impl Answer {
+impl PendingReply {
     /// Any reply but a refusal.
     async fn reply(self) -> Result<Reply, Fault> {
         match self.reply.await {
@@ -252,7 +273,7 @@ impl Answer {
         }
     }
 
-    pub(super) async fn names(self) -> Result<Vec<Entry>, Fault> {
+    pub(super) async fn names(self) -> Result<Vec<DirectoryEntry>, Fault> {
         match self.reply().await? {
             Reply::Names(names) => Ok(names),
             _ => Err(NOT_ASKED),

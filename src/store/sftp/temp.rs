@@ -1,11 +1,9 @@
-//! A file on its way to its name. Owns: a temporary file beside its target; it goes away when dropped. In: bytes. Out: the
-//! target, complete and as durable as the server can make it. Never: shows a part of the content under the final name, or
-//! replaces a file when only a new one was asked for.
+//! A temporary file that gets its final name when it is complete; it is removed when dropped. A create never replaces a file.
 
 use super::cause::Fault;
 use super::session::Session;
 use super::transfer::{Kind, Open, Writes, kind};
-use super::wire::{self, Ask};
+use super::wire::{self, Request};
 use crate::store::{Put, key};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
@@ -56,8 +54,8 @@ impl Temp {
     }
 
     async fn open(&self) -> Result<Open, Fault> {
-        let ask = Ask::Open { path: &self.path, flags: wire::WRITE_NEW, mode: FILE_MODE };
-        Ok(Open::new(&self.session, self.session.ask(&ask).handle().await?))
+        let request = Request::Open { path: &self.path, flags: wire::WRITE_NEW, mode: FILE_MODE };
+        Ok(Open::new(&self.session, self.session.request(&request).handle().await?))
     }
 
     pub(super) async fn write(&mut self, bytes: &[u8]) -> Result<(), Fault> {
@@ -76,15 +74,15 @@ impl Temp {
             return Err(self.or_full(fault).await);
         }
         let handle = file.handle();
-        let timed = unix_seconds.map(|seconds| session.ask(&Ask::SetHandleTime { handle, seconds }));
-        let synced = session.offers.sync.then(|| session.ask(&Ask::Sync(handle)));
+        let timed = unix_seconds.map(|seconds| session.request(&Request::SetHandleTime { handle, seconds }));
+        let synced = session.extensions.sync.then(|| session.request(&Request::Sync(handle)));
         let closed = file.close();
         let mut by_name = None;
         if let (Some(timed), Some(seconds)) = (timed, unix_seconds)
             && timed.done().await.is_err()
         {
             // Some know only the other way.
-            by_name = Some(session.ask(&Ask::SetTime { path: &self.path, seconds }));
+            by_name = Some(session.request(&Request::SetTime { path: &self.path, seconds }));
         }
         for step in [synced, Some(closed), by_name].into_iter().flatten() {
             if let Err(fault) = step.done().await {
@@ -94,39 +92,40 @@ impl Temp {
         Ok(())
     }
 
-    /// Gives the file its name if nobody has it. The timestamp is set before, so that no listing sees another one.
+    /// Renames the file to its target if there is no file of that name. The timestamp is set before, so that no listing
+    /// shows another one.
     pub(super) async fn publish_new(mut self, unix_seconds: u32) -> Result<Put, Fault> {
         self.finish(Some(unix_seconds)).await?;
-        let put = if self.session.offers.link { self.by_link().await? } else { self.by_rename().await? };
+        let put = if self.session.extensions.link { self.by_link().await? } else { self.by_rename().await? };
         if !self.renamed {
             self.renamed = true;
-            // No reader takes the temporary name for an object, so a failure harms nobody.
-            let _ = self.session.ask(&Ask::Remove(&self.path)).done().await;
+            // No reader takes the temporary name for an object, so a failure does no harm.
+            let _ = self.session.request(&Request::Remove(&self.path)).done().await;
         }
         Ok(put)
     }
 
-    /// A hard link never replaces what is there, on any server.
+    /// A hard link never replaces a file, on any server.
     async fn by_link(&mut self) -> Result<Put, Fault> {
-        let ask = Ask::Link { from: &self.path, to: &self.target };
-        let refused = match self.session.ask(&ask).done().await {
+        let request = Request::Link { from: &self.path, to: &self.target };
+        let refused = match self.session.request(&request).done().await {
             Ok(()) => return Ok(Put::Created),
             Err(fault) => fault,
         };
         match after_link(&refused, self.is_taken().await?) {
-            Next::Exists => Ok(Put::Exists),
-            Next::Rename => self.by_rename().await,
-            Next::Fail => Err(vanished(refused)),
+            LinkFailure::TargetExists => Ok(Put::Exists),
+            LinkFailure::TryRename => self.by_rename().await,
+            LinkFailure::Other => Err(vanished(refused)),
         }
     }
 
-    /// A rename of version 3 must not replace what is there. Not every server keeps to that, so we look first, too.
+    /// A rename of version 3 must not replace a file. Some servers do, so the target is checked first.
     async fn by_rename(&mut self) -> Result<Put, Fault> {
         if self.is_taken().await? {
             return Ok(Put::Exists);
         }
         self.session.rename_replaces.get_or_init(|| self.probe()).await;
-        match self.session.ask(&Ask::Rename { from: &self.path, to: &self.target }).done().await {
+        match self.session.request(&Request::Rename { from: &self.path, to: &self.target }).done().await {
             Ok(()) => {
                 self.renamed = true;
                 Ok(Put::Created)
@@ -136,18 +135,18 @@ impl Temp {
         }
     }
 
-    /// Renames one file of ours over another.
+    /// Whether a rename replaces a file: renames one new file over another.
     async fn probe(&self) -> bool {
         let (from, to) = (temp_name(&self.target), temp_name(&self.target));
         for path in [&from, &to] {
-            let ask = Ask::Open { path, flags: wire::WRITE_NEW, mode: FILE_MODE };
-            if let Ok(handle) = self.session.ask(&ask).handle().await {
+            let request = Request::Open { path, flags: wire::WRITE_NEW, mode: FILE_MODE };
+            if let Ok(handle) = self.session.request(&request).handle().await {
                 drop(Open::new(&self.session, handle));
             }
         }
-        let replaces = self.session.ask(&Ask::Rename { from: &from, to: &to }).done().await.is_ok();
+        let replaces = self.session.request(&Request::Rename { from: &from, to: &to }).done().await.is_ok();
         for path in [&from, &to] {
-            let _ = self.session.ask(&Ask::Remove(path)).done().await;
+            let _ = self.session.request(&Request::Remove(path)).done().await;
         }
         if replaces {
             tracing::warn!(
@@ -159,18 +158,18 @@ impl Temp {
         replaces
     }
 
-    /// Gives the file its name, whoever has it now.
+    /// Renames the file to its target and replaces a file that is there.
     pub(super) async fn publish_over(mut self) -> Result<(), Fault> {
         self.finish(None).await?;
         let (from, to) = (self.path.as_str(), self.target.as_str());
-        if self.session.offers.rename_over {
-            self.session.ask(&Ask::RenameOver { from, to }).done().await?;
-        } else if let Err(refused) = self.session.ask(&Ask::Rename { from, to }).done().await {
+        if self.session.extensions.rename_over {
+            self.session.request(&Request::RenameOver { from, to }).done().await?;
+        } else if let Err(refused) = self.session.request(&Request::Rename { from, to }).done().await {
             if !self.is_taken().await? {
                 return Err(vanished(refused));
             }
-            self.session.ask(&Ask::Remove(to)).done().await?;
-            self.session.ask(&Ask::Rename { from, to }).done().await?;
+            self.session.request(&Request::Remove(to)).done().await?;
+            self.session.request(&Request::Rename { from, to }).done().await?;
         }
         self.renamed = true;
         Ok(())
@@ -180,12 +179,12 @@ impl Temp {
         exists(&self.session, &self.target).await
     }
 
-    /// Says so when the disk is full: the status alone does not.
+    /// Replaces the fault by "disk full" where that is the cause: the status alone does not say it.
     async fn or_full(&self, fault: Fault) -> Fault {
-        if !fault.is(wire::FAILURE) || !self.session.offers.space {
+        if !fault.is(wire::FAILURE) || !self.session.extensions.space {
             return fault;
         }
-        let space = self.session.ask(&Ask::Space(parent(&self.path))).extended().await;
+        let space = self.session.request(&Request::Space(parent(&self.path))).extended().await;
         match space.map(wire::is_full) {
             Ok(Some(true)) => Fault::Full("no space is left on the server's disk; make room there"),
             _ => fault,
@@ -199,48 +198,48 @@ impl Drop for Temp {
     fn drop(&mut self) {
         drop(self.file.take());
         if !self.renamed {
-            drop(self.session.ask(&Ask::Remove(&self.path)));
+            drop(self.session.request(&Request::Remove(&self.path)));
         }
     }
 }
 
 #[derive(Debug, PartialEq, Eq)]
-enum Next {
-    Exists,
-    Rename,
-    Fail,
+enum LinkFailure {
+    TargetExists,
+    TryRename,
+    Other,
 }
 
 /// What a refused link means, when the target is there or not.
-fn after_link(refused: &Fault, taken: bool) -> Next {
+fn after_link(refused: &Fault, taken: bool) -> LinkFailure {
     match refused {
-        Fault::Refused { .. } if taken => Next::Exists,
-        Fault::Refused { code: wire::ABSENT, .. } => Next::Fail,
+        Fault::Refused { .. } if taken => LinkFailure::TargetExists,
+        Fault::Refused { code: wire::ABSENT, .. } => LinkFailure::Other,
         // A file system without links says anything from "permission denied" to "unsupported".
-        Fault::Refused { .. } => Next::Rename,
-        _ => Next::Fail,
+        Fault::Refused { .. } => LinkFailure::TryRename,
+        _ => LinkFailure::Other,
     }
 }
 
-/// The temporary file, or its directory, was removed by somebody: not the absence of what the caller asked about.
+/// The temporary file or its directory was removed: that is not the absence of the object.
 fn vanished(fault: Fault) -> Fault {
-    if fault.is(wire::ABSENT) { Fault::lost("the temporary file was removed by somebody else") } else { fault }
+    if fault.is(wire::ABSENT) { Fault::lost("another program removed the temporary file") } else { fault }
 }
 
 async fn exists(session: &Session, path: &str) -> Result<bool, Fault> {
-    match session.ask(&Ask::LinkStat(path)).attributes().await {
+    match session.request(&Request::LinkStat(path)).attributes().await {
         Ok(_) => Ok(true),
         Err(fault) if fault.is(wire::ABSENT) => Ok(false),
         Err(fault) => Err(fault),
     }
 }
 
-/// Makes what is missing: up to the first that is there, then down again.
+/// Makes the missing directories: goes up to the first that exists, then down again.
 async fn make_directories(session: &Session, directory: &str) -> Result<(), Fault> {
     let mut missing = Vec::new();
     let mut here = directory;
     loop {
-        match session.ask(&Ask::MakeDirectory { path: here, mode: DIRECTORY_MODE }).done().await {
+        match session.request(&Request::MakeDirectory { path: here, mode: DIRECTORY_MODE }).done().await {
             Ok(()) => break,
             Err(fault) if fault.is(wire::ABSENT) && parent(here) != here => {
                 missing.push(here);
@@ -253,7 +252,7 @@ async fn make_directories(session: &Session, directory: &str) -> Result<(), Faul
         }
     }
     while let Some(path) = missing.pop() {
-        if let Err(fault) = session.ask(&Ask::MakeDirectory { path, mode: DIRECTORY_MODE }).done().await {
+        if let Err(fault) = session.request(&Request::MakeDirectory { path, mode: DIRECTORY_MODE }).done().await {
             // Another writer makes them at the same time.
             is_directory(session, path, fault).await?;
         }
@@ -262,7 +261,7 @@ async fn make_directories(session: &Session, directory: &str) -> Result<(), Faul
 }
 
 async fn is_directory(session: &Session, path: &str, refused: Fault) -> Result<(), Fault> {
-    match session.ask(&Ask::Stat(path)).attributes().await {
+    match session.request(&Request::Stat(path)).attributes().await {
         Ok(attributes) if matches!(kind(attributes.mode), Some(Kind::Directory) | None) => Ok(()),
         Ok(_) => Err(Fault::Invalid("a file stands where a directory is needed")),
         Err(fault) if fault.is(wire::ABSENT) => Err(refused),
@@ -286,14 +285,14 @@ mod tests {
     fn a_refused_link_is_understood() {
         let refused = |code| Fault::Refused { code, message: String::new() };
         for (fault, taken, next) in [
-            (refused(wire::FAILURE), true, Next::Exists),
-            (refused(wire::FORBIDDEN), true, Next::Exists),
-            (refused(wire::FAILURE), false, Next::Rename),
-            (refused(wire::FORBIDDEN), false, Next::Rename),
-            (refused(wire::UNSUPPORTED), false, Next::Rename),
-            (refused(wire::ABSENT), false, Next::Fail),
-            (Fault::lost("x"), false, Next::Fail),
-            (Fault::lost("x"), true, Next::Fail),
+            (refused(wire::FAILURE), true, LinkFailure::TargetExists),
+            (refused(wire::FORBIDDEN), true, LinkFailure::TargetExists),
+            (refused(wire::FAILURE), false, LinkFailure::TryRename),
+            (refused(wire::FORBIDDEN), false, LinkFailure::TryRename),
+            (refused(wire::UNSUPPORTED), false, LinkFailure::TryRename),
+            (refused(wire::ABSENT), false, LinkFailure::Other),
+            (Fault::lost("x"), false, LinkFailure::Other),
+            (Fault::lost("x"), true, LinkFailure::Other),
         ] {
             assert_eq!(after_link(&fault, taken), next, "{fault:?} {taken}");
         }

@@ -1,12 +1,11 @@
-//! Content over a session, many blocks under way at once: one at a time would wait for the network after each. In: a file
-//! and a range, or pieces. Out: pieces in order, or a file that has them all. Never: gives a file its final name.
+//! Reads and writes a file in blocks. Many blocks are requested at once: one at a time would wait for the network after each.
 
 use super::cause::Fault;
-use super::session::{Answer, Session};
-use super::wire::{self, Ask};
+use super::session::{PendingReply, Session};
+use super::wire::{self, Request};
+use crate::store::download::Download;
 use bytes::Bytes;
 use std::collections::VecDeque;
-use std::ops::Range;
 use std::sync::Arc;
 
 /// What every server takes in one request.
@@ -29,17 +28,17 @@ impl Open {
         self.handle.as_deref().unwrap_or_default()
     }
 
-    /// Closes it and hears whether that went well: some servers tell only now that the disk is full.
-    pub(super) fn close(mut self) -> Answer {
+    /// Closes the file. The reply matters: some servers report a full disk only here.
+    pub(super) fn close(mut self) -> PendingReply {
         let handle = self.handle.take().unwrap_or_default();
-        self.session.ask(&Ask::Close(&handle))
+        self.session.request(&Request::Close(&handle))
     }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
         if let Some(handle) = self.handle.take() {
-            drop(self.session.ask(&Ask::Close(&handle)));
+            drop(self.session.request(&Request::Close(&handle)));
         }
     }
 }
@@ -48,28 +47,23 @@ impl Drop for Open {
 struct Due {
     at: u64,
     length: u32,
-    answer: Answer,
+    answer: PendingReply,
 }
 
-/// Reads `range` of a file, or all of it. `take` gets the pieces in order.
-pub(super) async fn read(
-    session: &Arc<Session>,
-    path: &str,
-    range: Option<Range<u64>>,
-    take: &(dyn Fn(Bytes) + Send + Sync),
-) -> Result<(), Fault> {
-    let handle = session.ask(&Ask::Open { path, flags: wire::READ, mode: 0 }).handle().await?;
+/// Reads a file, or a range of it.
+pub(super) async fn read(session: &Arc<Session>, path: &str, mut download: Download<'_>) -> Result<(), Fault> {
+    let handle = session.request(&Request::Open { path, flags: wire::READ, mode: 0 }).handle().await?;
     let file = Open::new(session, handle);
-    let range = range.unwrap_or(0..u64::MAX);
+    let range = download.range().cloned().unwrap_or(0..u64::MAX);
     let wanted = |at: u64, end: u64| u32::try_from(end.saturating_sub(at)).map_or(BLOCK, |left| left.min(BLOCK));
-    let ask = async |at, length| Due {
+    let request = async |at, length| Due {
         at,
         length,
-        answer: session.ask_for_block(&Ask::Read { handle: file.handle(), at, length }).await,
+        answer: session.request_block(&Request::Read { handle: file.handle(), at, length }).await,
     };
     // The first block is asked for together with the size: small files need no more.
-    let size = session.ask(&Ask::HandleStat(file.handle()));
-    let mut first = ask(range.start, wanted(range.start, range.end)).await;
+    let size = session.request(&Request::HandleStat(file.handle()));
+    let mut first = request(range.start, wanted(range.start, range.end)).await;
     let attributes = size.attributes().await?;
     if kind(attributes.mode) == Some(Kind::Directory) {
         return Err(Fault::Refused { code: wire::ABSENT, message: "a directory is there".to_owned() });
@@ -84,7 +78,7 @@ pub(super) async fn read(
     while let Some(block) = due.pop_front() {
         while due.len() < AHEAD && next < end {
             let length = wanted(next, end);
-            due.push_back(ask(next, length).await);
+            due.push_back(request(next, length).await);
             next = next.saturating_add(u64::from(length));
         }
         match block.answer.data().await {
@@ -94,9 +88,9 @@ pub(super) async fn read(
                 let got = piece.len() as u32;
                 if got < block.length {
                     // A server may answer with less than was asked for.
-                    due.push_front(ask(block.at.saturating_add(got.into()), block.length - got).await);
+                    due.push_front(request(block.at.saturating_add(got.into()), block.length - got).await);
                 }
-                take(piece);
+                download.piece(piece);
             }
             Err(fault) if fault.is(wire::END) && attributes.size.is_none() => return Ok(()),
             Err(fault) if fault.is(wire::END) => {
@@ -112,11 +106,11 @@ pub(super) async fn read(
 #[derive(Default)]
 pub(super) struct Writes {
     at: u64,
-    due: VecDeque<Answer>,
+    due: VecDeque<PendingReply>,
 }
 
 impl Writes {
-    /// Sends `bytes`. What goes wrong may be heard by a later call.
+    /// Sends `bytes`. A later call may return the error.
     pub(super) async fn send(&mut self, session: &Session, file: &Open, bytes: &[u8]) -> Result<(), Fault> {
         for data in bytes.chunks(BLOCK as usize) {
             if self.due.len() >= AHEAD
@@ -124,14 +118,14 @@ impl Writes {
             {
                 oldest.done().await?;
             }
-            let ask = Ask::Write { handle: file.handle(), at: self.at, data };
-            self.due.push_back(session.ask_for_block(&ask).await);
+            let request = Request::Write { handle: file.handle(), at: self.at, data };
+            self.due.push_back(session.request_block(&request).await);
             self.at += data.len() as u64;
         }
         Ok(())
     }
 
-    /// Hears about everything that was sent.
+    /// Waits for the replies to everything that was sent.
     pub(super) async fn settle(&mut self) -> Result<(), Fault> {
         while let Some(oldest) = self.due.pop_front() {
             oldest.done().await?;

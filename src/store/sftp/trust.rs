@@ -1,5 +1,4 @@
-//! Whether the host is who it should be: pure. In: what the settings and the known_hosts files say, the key that the host
-//! shows. Out: trusted, or a text that says what to do. Never: reads a file, or learns a key by itself.
+//! Verifies a host key against the settings and the known_hosts files: pure. No key is trusted at first sight.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -25,7 +24,7 @@ pub(super) enum Pin {
 struct Line {
     key: PublicKey,
     /// `FILE line N`.
-    place: String,
+    position: String,
     revoked: bool,
 }
 
@@ -96,8 +95,8 @@ impl Trust {
         self.expected == Some(Expected::Any)
     }
 
-    /// Adds what a known_hosts file says about this host. What nobody can read is skipped, as ssh does.
-    pub(super) fn learn(&mut self, file: &str, text: &str) {
+    /// Adds what a known_hosts file says about this host. Lines that cannot be read are skipped, as ssh does.
+    pub(super) fn add_known_hosts(&mut self, file: &str, text: &str) {
         self.files.push(file.to_owned());
         let name = if self.port == 22 { self.host.clone() } else { format!("[{}]:{}", self.host, self.port) };
         for (at, line) in text.lines().enumerate() {
@@ -108,10 +107,10 @@ impl Trust {
             if first.starts_with('#') || !names(hosts, &name) {
                 continue;
             }
-            let place = format!("{file} line {}", at + 1);
+            let position = format!("{file} line {}", at + 1);
             match (marker, PublicKey::from_openssh(&format!("{kind} {key}"))) {
-                ("@cert-authority", _) => self.authority = Some(place),
-                ("" | "@revoked", Ok(key)) => self.lines.push(Line { key, place, revoked: marker == "@revoked" }),
+                ("@cert-authority", _) => self.authority = Some(position),
+                ("" | "@revoked", Ok(key)) => self.lines.push(Line { key, position, revoked: marker == "@revoked" }),
                 _ => {}
             }
         }
@@ -137,7 +136,7 @@ impl Trust {
         all
     }
 
-    /// What to ask for, one connection after the other: a fingerprint does not tell the kind of its key.
+    /// The algorithms to offer, one connection after the other: a fingerprint does not show the kind of its key.
     pub(super) fn rounds(&self) -> Vec<Vec<Algorithm>> {
         let all = self.algorithms();
         let blind = |pin: &Pin| matches!(pin, Pin::Fingerprint(_));
@@ -151,8 +150,8 @@ impl Trust {
         }
     }
 
-    /// Ok when the host may be talked to; else what to tell the user.
-    pub(super) fn judge(&self, key: &PublicKey) -> Result<(), String> {
+    /// The error is a text for the user.
+    pub(super) fn check(&self, key: &PublicKey) -> Result<(), String> {
         let (at, shown) = (format!("{}:{}", self.host, self.port), fingerprint(key));
         let shown = format!("{} {shown}", key.algorithm());
         match &self.expected {
@@ -171,11 +170,11 @@ impl Trust {
         if let Some(line) = self.lines.iter().filter(|line| line.revoked).find(same) {
             return Err(format!(
                 "THE HOST KEY OF {at} IS REVOKED in {}: it shows {shown}; nothing was sent",
-                line.place
+                line.position
             ));
         }
         let mut known = self.lines.iter().filter(|line| !line.revoked).peekable();
-        let Some(first) = known.peek().map(|line| line.place.clone()) else {
+        let Some(first) = known.peek().map(|line| line.position.clone()) else {
             return Err(self.unknown(&at, &shown));
         };
         if known.any(|line| same(&line)) {
@@ -191,8 +190,8 @@ impl Trust {
     fn unknown(&self, at: &str, shown: &str) -> String {
         let fingerprint = shown.rsplit(' ').next().unwrap_or_default();
         let looked = if self.files.is_empty() { "no known_hosts file".to_owned() } else { self.files.join(", ") };
-        let authority = self.authority.as_ref().map_or(String::new(), |place| {
-            format!("; {place} names a certificate authority, which is not supported: add the host's own key")
+        let authority = self.authority.as_ref().map_or(String::new(), |position| {
+            format!("; {position} names a certificate authority, which is not supported: add the host's own key")
         });
         format!(
             "the host key of {at} is not known: it shows {shown}. Compare that with what `ssh-keygen -lf` says on the \

@@ -1,16 +1,20 @@
-//! Lists a directory tree of the server. In: the root and a key prefix. Out: every file whose key begins so, and what a
-//! broken upload left behind long ago. Never: reports temporary files, or fails because something vanished meanwhile.
+//! Lists a directory tree of the server: all files whose key begins with the prefix, and old temporary files of killed runs.
+//! Something that vanishes meanwhile is no error.
 
 use super::cause::Fault;
 use super::session::Session;
 use super::transfer::{Kind, Open, kind};
-use super::wire::{self, Ask, Attributes, Entry};
-use crate::store::{Object, key};
+use super::wire::{self, Attributes, DirectoryEntry, Request};
+use crate::store::key;
+use crate::store::layout::{self, EntryKind};
+use crate::store::paging::Entry;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::task::JoinSet;
 
+const MISFIT: &str = "is a link, or neither a file nor a directory, or the one where the other belongs: the replica cannot \
+                      be read; put back what belongs there";
 /// Directories read at once.
 const DIRECTORIES: usize = 8;
 /// Requests for names under way in one directory; each brings about a hundred.
@@ -19,16 +23,17 @@ const AHEAD: usize = 8;
 const STALE: Duration = Duration::from_secs(86_400);
 
 #[derive(Default)]
-pub(super) struct Found {
-    pub objects: Vec<Object>,
-    /// Temporary files of ours that nobody works on any more: full paths.
+pub(super) struct Tree {
+    pub entries: Vec<Entry>,
+    /// Full paths of old temporary files of litevisor's.
     pub stale: Vec<String>,
 }
 
 /// A missing directory is an empty one: a new replica has none yet.
-pub(super) async fn walk(session: &Arc<Session>, root: &str, prefix: &str) -> Result<Found, Fault> {
+pub(super) async fn walk(session: &Arc<Session>, root: &str, prefix: &str) -> Result<Tree, Fault> {
     let start = prefix.rsplit_once('/').map_or("", |(parents, _)| parents);
-    let (mut todo, mut readers, mut found) = (vec![start.to_owned()], JoinSet::new(), Found::default());
+    no_link(session, root, start).await?;
+    let (mut todo, mut readers, mut tree) = (vec![start.to_owned()], JoinSet::new(), Tree::default());
     loop {
         while readers.len() < DIRECTORIES
             && let Some(directory) = todo.pop()
@@ -36,19 +41,22 @@ pub(super) async fn walk(session: &Arc<Session>, root: &str, prefix: &str) -> Re
             let (session, path) = (Arc::clone(session), below(root, &directory));
             readers.spawn(async move { read(&session, &path).await.map(|entries| (directory, entries)) });
         }
-        let Some(read) = readers.join_next().await else { return Ok(found) };
+        let Some(read) = readers.join_next().await else { return Ok(tree) };
         let (directory, entries) = read.map_err(|_| Fault::lost("the listing was broken off"))??;
         for entry in entries {
             let key = below(&directory, &entry.name);
             match entry.kind {
                 _ if !key.starts_with(prefix) => {}
-                Kind::File if is_stale(&entry) => found.stale.push(below(root, &key)),
+                kind if layout::expected_kind(&key).is_some_and(|expected| !fits(kind, expected)) => {
+                    return Err(Fault::Foreign(format!("{} {MISFIT}", below(root, &key))));
+                }
+                Kind::File if is_stale(&entry) => tree.stale.push(below(root, &key)),
                 _ if entry.name.ends_with(key::TEMP_SUFFIX) => {}
                 Kind::Directory => todo.push(key),
-                Kind::File => found.objects.push(Object {
-                    key,
-                    size: entry.attributes.size.unwrap_or_default(),
-                    modified_ms: i64::from(entry.attributes.modified.unwrap_or_default()) * 1000,
+                Kind::File => tree.entries.push(Entry {
+                    name: key,
+                    size: Some(entry.attributes.size.unwrap_or_default()),
+                    modified_ms: Some(i64::from(entry.attributes.modified.unwrap_or_default()) * 1000),
                 }),
                 Kind::Link | Kind::Other => {}
             }
@@ -56,58 +64,84 @@ pub(super) async fn walk(session: &Arc<Session>, root: &str, prefix: &str) -> Re
     }
 }
 
+/// What cannot be read where a part of the replica belongs is no absence.
+fn fits(kind: Kind, expected: EntryKind) -> bool {
+    matches!((kind, expected), (Kind::Directory, EntryKind::Directory) | (Kind::File, EntryKind::File))
+}
+
 /// Names of the directories right under `root`.
 pub(super) async fn directories(session: &Arc<Session>, root: &str) -> Result<Vec<String>, Fault> {
     let mut names = Vec::new();
-    for entry in names_of(session, root).await? {
+    for entry in read_directory(session, root).await? {
         let Some(name) = name(&entry) else { continue };
         let path = below(root, &name);
         // A link to a directory is one here: nothing is walked.
         let is_one = match kind_of(&entry) {
             Kind::Directory => true,
-            Kind::Link => look(session, &path).await?.is_some_and(|(kind, _)| kind == Kind::Directory),
+            Kind::Link => stat(session, &path).await?.is_some_and(|(kind, _)| kind == Kind::Directory),
             _ => false,
         };
         if is_one {
-            names.push(name);
+            names.push(name + "/");
         }
     }
     Ok(names)
 }
 
-struct Named {
+/// The directory to begin in may be missing, but not stand behind a link.
+async fn no_link(session: &Session, root: &str, start: &str) -> Result<(), Fault> {
+    let mut path = root.to_owned();
+    for part in start.split('/').filter(|part| !part.is_empty()) {
+        path = below(&path, part);
+        match session.request(&Request::LinkStat(&path)).attributes().await {
+            Ok(attributes) if kind(attributes.mode) == Some(Kind::Link) => {
+                return Err(Fault::Foreign(format!("{path} {MISFIT}")));
+            }
+            Err(fault) if fault.is(wire::ABSENT) => return Ok(()),
+            Ok(_) => {}
+            Err(fault) => return Err(fault),
+        }
+    }
+    Ok(())
+}
+
+struct DirectoryItem {
     name: String,
     kind: Kind,
     attributes: Attributes,
 }
 
 /// One directory's entries. A link to a file counts as the file; one to a directory is not followed, so that the walk ends.
-async fn read(session: &Arc<Session>, path: &str) -> Result<Vec<Named>, Fault> {
+async fn read(session: &Arc<Session>, path: &str) -> Result<Vec<DirectoryItem>, Fault> {
     let mut read = Vec::new();
-    for entry in names_of(session, path).await? {
+    for entry in read_directory(session, path).await? {
         let Some(name) = name(&entry) else { continue };
         let kind = kind_of(&entry);
         if kind == Kind::Link {
-            if let Some((Kind::File, attributes)) = look(session, &below(path, &name)).await? {
-                read.push(Named { name, kind: Kind::File, attributes });
-            }
+            // One that leads in a circle, or nowhere, is a link all the same.
+            let behind = stat(session, &below(path, &name)).await.ok().flatten();
+            let (kind, attributes) = match behind {
+                Some((Kind::File, attributes)) => (Kind::File, attributes),
+                _ => (Kind::Link, entry.attributes),
+            };
+            read.push(DirectoryItem { name, kind, attributes });
             continue;
         }
-        read.push(Named { name, kind, attributes: entry.attributes });
+        read.push(DirectoryItem { name, kind, attributes: entry.attributes });
     }
     Ok(read)
 }
 
-async fn names_of(session: &Arc<Session>, path: &str) -> Result<Vec<Entry>, Fault> {
+async fn read_directory(session: &Arc<Session>, path: &str) -> Result<Vec<DirectoryEntry>, Fault> {
     let path = if path.is_empty() { "/" } else { path };
-    let directory = match session.ask(&Ask::OpenDirectory(path)).handle().await {
+    let directory = match session.request(&Request::OpenDirectory(path)).handle().await {
         Err(fault) if fault.is(wire::ABSENT) => return Ok(Vec::new()),
         opened => Open::new(session, opened?),
     };
     let (mut entries, mut due) = (Vec::new(), VecDeque::new());
     loop {
         while due.len() < AHEAD {
-            due.push_back(session.ask(&Ask::ReadDirectory(directory.handle())));
+            due.push_back(session.request(&Request::ReadDirectory(directory.handle())));
         }
         let Some(oldest) = due.pop_front() else { return Ok(entries) };
         match oldest.names().await {
@@ -119,21 +153,21 @@ async fn names_of(session: &Arc<Session>, path: &str) -> Result<Vec<Entry>, Faul
 }
 
 /// None when it has vanished since.
-async fn look(session: &Session, path: &str) -> Result<Option<(Kind, Attributes)>, Fault> {
-    match session.ask(&Ask::Stat(path)).attributes().await {
+async fn stat(session: &Session, path: &str) -> Result<Option<(Kind, Attributes)>, Fault> {
+    match session.request(&Request::Stat(path)).attributes().await {
         Ok(attributes) => Ok(Some((kind(attributes.mode).unwrap_or(Kind::Other), attributes))),
         Err(fault) if fault.is(wire::ABSENT) => Ok(None),
         Err(fault) => Err(fault),
     }
 }
 
-/// None for what is no name of ours: the directory itself and the one above, and what is not UTF-8.
-fn name(entry: &Entry) -> Option<String> {
+/// None for `.` and `..`, and for a name that is not UTF-8.
+fn name(entry: &DirectoryEntry) -> Option<String> {
     let name = std::str::from_utf8(&entry.name).ok()?;
     (!matches!(name, "." | "..") && !name.is_empty() && !name.contains('/')).then(|| name.to_owned())
 }
 
-fn kind_of(entry: &Entry) -> Kind {
+fn kind_of(entry: &DirectoryEntry) -> Kind {
     kind(entry.attributes.mode).unwrap_or(match entry.line.first() {
         Some(b'd') => Kind::Directory,
         Some(b'l') => Kind::Link,
@@ -142,7 +176,7 @@ fn kind_of(entry: &Entry) -> Kind {
     })
 }
 
-fn is_stale(entry: &Named) -> bool {
+fn is_stale(entry: &DirectoryItem) -> bool {
     let written = entry.attributes.modified.map(|seconds| UNIX_EPOCH + Duration::from_secs(seconds.into()));
     let age = written.and_then(|written| SystemTime::now().duration_since(written).ok());
     key::is_own_temporary(&entry.name) && age.is_some_and(|age| age > STALE)
@@ -162,7 +196,7 @@ mod tests {
 
     #[test]
     fn what_an_entry_is() {
-        let entry = |name: &'static [u8], mode, line: &'static [u8]| Entry {
+        let entry = |name: &'static [u8], mode, line: &'static [u8]| DirectoryEntry {
             name: name.into(),
             line: line.into(),
             attributes: Attributes { mode, ..Attributes::default() },
@@ -191,7 +225,7 @@ mod tests {
         let at = |name: &str, age: u64| {
             let modified = u32::try_from(now - age).ok();
             let attributes = Attributes { modified, ..Attributes::default() };
-            is_stale(&Named { name: name.to_owned(), kind: Kind::File, attributes })
+            is_stale(&DirectoryItem { name: name.to_owned(), kind: Kind::File, attributes })
         };
         assert!(at("a.ltx.0123456789abcdef.tmp", 90_000));
         assert!(!at("a.ltx.0123456789abcdef.tmp", 80_000));

@@ -1,5 +1,5 @@
-//! SFTP version 3 as bytes: requests out, replies in. Pure. In: a request; what arrived. Out: packets; what they say.
-//! Never: takes a length or a count of the other side at its word, or handles and names for text.
+//! The packets of SFTP version 3: writes requests, reads replies. Pure. Lengths and counts of the other side are checked;
+//! handles and names are bytes.
 
 use bytes::{Buf, Bytes, BytesMut};
 
@@ -26,7 +26,7 @@ const HAS_MODE: u32 = 0x04;
 const HAS_TIMES: u32 = 0x08;
 const HAS_MORE: u32 = 0x8000_0000;
 
-pub(super) enum Ask<'a> {
+pub(super) enum Request<'a> {
     Open {
         path: &'a str,
         flags: u32,
@@ -88,7 +88,7 @@ pub(super) struct Attributes {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Entry {
+pub(super) struct DirectoryEntry {
     pub name: Bytes,
     /// As `ls -l` has it: where the attributes lack the mode, the first letter tells the type.
     pub line: Bytes,
@@ -100,43 +100,45 @@ pub(super) enum Reply {
     Status { code: u32, message: String },
     Handle(Bytes),
     Data(Bytes),
-    Names(Vec<Entry>),
+    Names(Vec<DirectoryEntry>),
     Attributes(Attributes),
     Extended(Bytes),
 }
 
 /// What the server can do beyond version 3.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Offers {
+pub(super) struct Extensions {
     pub rename_over: bool,
     pub link: bool,
     pub sync: bool,
     pub space: bool,
 }
 
-impl Ask<'_> {
+impl Request<'_> {
     pub(super) fn packet(&self, id: u32) -> Vec<u8> {
         match *self {
-            Ask::Open { path, flags, mode } => {
+            Request::Open { path, flags, mode } => {
                 Packet::new(3, id).text(path).number(flags).number(HAS_MODE).number(mode).done()
             }
-            Ask::Close(handle) => Packet::new(4, id).bytes(handle).done(),
-            Ask::Read { handle, at, length } => Packet::new(5, id).bytes(handle).long(at).number(length).done(),
-            Ask::Write { handle, at, data } => Packet::new(6, id).bytes(handle).long(at).bytes(data).done(),
-            Ask::LinkStat(path) => Packet::new(7, id).text(path).done(),
-            Ask::HandleStat(handle) => Packet::new(8, id).bytes(handle).done(),
-            Ask::SetTime { path, seconds } => Packet::new(9, id).text(path).times(seconds).done(),
-            Ask::SetHandleTime { handle, seconds } => Packet::new(10, id).bytes(handle).times(seconds).done(),
-            Ask::OpenDirectory(path) => Packet::new(11, id).text(path).done(),
-            Ask::ReadDirectory(handle) => Packet::new(12, id).bytes(handle).done(),
-            Ask::Remove(path) => Packet::new(13, id).text(path).done(),
-            Ask::MakeDirectory { path, mode } => Packet::new(14, id).text(path).number(HAS_MODE).number(mode).done(),
-            Ask::Stat(path) => Packet::new(17, id).text(path).done(),
-            Ask::Rename { from, to } => Packet::new(18, id).text(from).text(to).done(),
-            Ask::RenameOver { from, to } => Packet::extended(id, RENAME_OVER).text(from).text(to).done(),
-            Ask::Link { from, to } => Packet::extended(id, LINK).text(from).text(to).done(),
-            Ask::Sync(handle) => Packet::extended(id, SYNC).bytes(handle).done(),
-            Ask::Space(path) => Packet::extended(id, SPACE).text(path).done(),
+            Request::Close(handle) => Packet::new(4, id).bytes(handle).done(),
+            Request::Read { handle, at, length } => Packet::new(5, id).bytes(handle).long(at).number(length).done(),
+            Request::Write { handle, at, data } => Packet::new(6, id).bytes(handle).long(at).bytes(data).done(),
+            Request::LinkStat(path) => Packet::new(7, id).text(path).done(),
+            Request::HandleStat(handle) => Packet::new(8, id).bytes(handle).done(),
+            Request::SetTime { path, seconds } => Packet::new(9, id).text(path).times(seconds).done(),
+            Request::SetHandleTime { handle, seconds } => Packet::new(10, id).bytes(handle).times(seconds).done(),
+            Request::OpenDirectory(path) => Packet::new(11, id).text(path).done(),
+            Request::ReadDirectory(handle) => Packet::new(12, id).bytes(handle).done(),
+            Request::Remove(path) => Packet::new(13, id).text(path).done(),
+            Request::MakeDirectory { path, mode } => {
+                Packet::new(14, id).text(path).number(HAS_MODE).number(mode).done()
+            }
+            Request::Stat(path) => Packet::new(17, id).text(path).done(),
+            Request::Rename { from, to } => Packet::new(18, id).text(from).text(to).done(),
+            Request::RenameOver { from, to } => Packet::extended(id, RENAME_OVER).text(from).text(to).done(),
+            Request::Link { from, to } => Packet::extended(id, LINK).text(from).text(to).done(),
+            Request::Sync(handle) => Packet::extended(id, SYNC).bytes(handle).done(),
+            Request::Space(path) => Packet::extended(id, SPACE).text(path).done(),
         }
     }
 }
@@ -153,24 +155,24 @@ pub(super) fn hello() -> Vec<u8> {
 }
 
 /// The answer to `hello`. The error is the rest of a sentence about the server.
-pub(super) fn offers(mut packet: Bytes) -> Result<Offers, String> {
+pub(super) fn extensions(mut packet: Bytes) -> Result<Extensions, String> {
     let (Some(2), Some(version)) = (byte(&mut packet), number(&mut packet)) else {
         return Err("answers with something that is no SFTP".to_owned());
     };
     if version < VERSION {
         return Err(format!("speaks version {version} of SFTP only"));
     }
-    let mut offers = Offers::default();
+    let mut extensions = Extensions::default();
     while let (Some(name), Some(_)) = (string(&mut packet), string(&mut packet)) {
         match std::str::from_utf8(&name) {
-            Ok(RENAME_OVER) => offers.rename_over = true,
-            Ok(LINK) => offers.link = true,
-            Ok(SYNC) => offers.sync = true,
-            Ok(SPACE) => offers.space = true,
+            Ok(RENAME_OVER) => extensions.rename_over = true,
+            Ok(LINK) => extensions.link = true,
+            Ok(SYNC) => extensions.sync = true,
+            Ok(SPACE) => extensions.space = true,
             _ => {}
         }
     }
-    Ok(offers)
+    Ok(extensions)
 }
 
 /// The number of the request, and the reply to it. None for what makes no sense.
@@ -194,12 +196,12 @@ pub(super) fn reply(mut packet: Bytes) -> Option<(u32, Reply)> {
     Some((id, reply))
 }
 
-fn names(mut packet: Bytes) -> Option<Vec<Entry>> {
+fn names(mut packet: Bytes) -> Option<Vec<DirectoryEntry>> {
     let count = number(&mut packet)?;
     let mut entries = Vec::new();
     for _ in 0..count {
         let (name, line) = (string(&mut packet)?, string(&mut packet)?);
-        entries.push(Entry { name, line, attributes: attributes(&mut packet)? });
+        entries.push(DirectoryEntry { name, line, attributes: attributes(&mut packet)? });
     }
     Some(entries)
 }
@@ -242,9 +244,9 @@ pub(super) fn is_full(mut packet: Bytes) -> Option<bool> {
 
 /// What has arrived, cut into packets.
 #[derive(Default)]
-pub(super) struct Arrived(BytesMut);
+pub(super) struct Incoming(BytesMut);
 
-impl Arrived {
+impl Incoming {
     pub(super) fn push(&mut self, bytes: &[u8]) {
         self.0.extend_from_slice(bytes);
     }

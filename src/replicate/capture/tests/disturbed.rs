@@ -1,7 +1,7 @@
 //! Files that are taken away, pages that change, writers that come in between or give up.
 
 use super::*;
-use crate::replicate::segment::Source;
+use crate::replicate::capture::segment::Source;
 use std::os::unix::fs::FileExt;
 
 #[test]

@@ -76,6 +76,9 @@ impl Disk {
         if let Ok(Some(id)) = files::identity(self.db.as_path()) {
             files::died(id, app_lives);
         }
+        if !app_lives {
+            files::indexes_died(&self.db);
+        }
     }
 
     /// What an app would find that opened the database now. Nobody has it open.

@@ -4,16 +4,17 @@
 use super::app::App;
 use super::disk::{Disk, State};
 use super::random::Random;
-use crate::local_state::{self, spill};
+use crate::lineage::state_file;
+use crate::local_state::spill;
 use crate::model::{Deadline, Txid};
-use crate::replicate::anchor::{self, AnchorError};
+use crate::replicate::capture::checkpoint::Verdict;
 use crate::replicate::capture::{Capture, CaptureError};
-use crate::replicate::checkpoint::Verdict;
+use crate::replicate::database_writer::DatabaseWriter;
+use crate::replicate::resume_point::{self, ResumeError};
 use crate::replicate::upload::{self, Stored, UploadError};
-use crate::replicate::work::Work;
 use crate::restore::{self, OnRestoreFailure, Outcome, Owners, Progress, RestoreError, RestoreSettings};
-use crate::sqlite::ReadHold;
 use crate::sqlite::hold::MEANWHILE;
+use crate::sqlite::{ReadHold, Writers};
 use crate::store::Store;
 use crate::store::faulty::Faulty;
 use std::cell::RefCell;
@@ -60,7 +61,7 @@ pub enum Replicator {
     },
     On {
         node_id: u64,
-        work: Box<Work>,
+        work: Box<DatabaseWriter>,
     },
     Fenced,
 }
@@ -181,9 +182,9 @@ impl Machine {
 
     /// A new replicator process.
     pub fn start_replicator(&mut self) {
-        let hold = ReadHold::take(&self.disk.db).ok();
+        let hold = ReadHold::take(&self.disk.db, Writers::None).ok();
         self.say(format_args!("the replicator starts, held: {}", hold.is_some()));
-        self.replicator = Replicator::Idle { node_id: local_state::new_node_id(), hold };
+        self.replicator = Replicator::Idle { node_id: state_file::new_node_id(), hold };
         self.see();
     }
 
@@ -193,29 +194,29 @@ impl Machine {
         let (node_id, hold, db) = (*node_id, hold.take(), self.disk.db.clone());
         let hold = match hold {
             Some(hold) => hold,
-            None => ReadHold::take(&db).map_err(|error| Halt::Again(error.to_string()))?,
+            None => ReadHold::take(&db, Writers::None).map_err(|error| Halt::Again(error.to_string()))?,
         };
         self.point("held")?;
         let capture = Capture::survey(hold)?;
         self.point("surveyed")?;
         let store = Arc::clone(&self.store);
-        let looked = self.ask(anchor::look(&*store, soon()))?;
+        let looked = self.ask(resume_point::read_replica(&*store, soon()))?;
         let (_, tip) = looked.map_err(|error| Halt::Away(error.to_string()))?;
         self.point("looked at the replica")?;
-        let anchor = anchor::anchor(&db, store.url(), node_id, capture, tip);
+        let anchor = resume_point::find(&db, store.url(), node_id, capture, tip, false);
         let anchor = anchor.map_err(|error| match error {
-            AnchorError::Foreign(why) => Halt::Fenced(why),
+            ResumeError::Foreign(why) => Halt::Fenced(why),
             other => Halt::Again(other.to_string()),
         })?;
         self.point("anchored")?;
         self.acked = anchor.uploaded;
-        let work = Work::new(db, store.url().to_owned(), anchor)?;
+        let work = DatabaseWriter::new(db, store.url().to_owned(), anchor)?;
         self.say(format_args!("a session begins after {}", self.acked));
         self.replicator = Replicator::On { node_id, work: Box::new(work) };
         Ok(())
     }
 
-    fn work(&mut self) -> Result<&mut Work, Halt> {
+    fn work(&mut self) -> Result<&mut DatabaseWriter, Halt> {
         match &mut self.replicator {
             Replicator::On { work, .. } => Ok(work),
             _ => Err(Halt::Again("there is no session".into())),
@@ -322,7 +323,7 @@ impl Machine {
     pub fn kill_replicator(&mut self) {
         self.replicator = Replicator::Off;
         drop(self.runtime.block_on(self.store.deliver(soon())));
-        crate::local_state::end_of_process(&self.disk.db);
+        state_file::end_of_process(&self.disk.db);
         self.disk.replicator_died(self.app.is_some());
     }
 

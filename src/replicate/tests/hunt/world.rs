@@ -7,7 +7,7 @@ use super::judge::Judge;
 use super::machine::{Halt, Machine, Replicator};
 use super::random::Random;
 use crate::model::Txid;
-use crate::replicate::checkpoint::Verdict;
+use crate::replicate::capture::checkpoint::Verdict;
 use crate::restore::RestoreError;
 use crate::store::Store;
 use crate::store::faulty::Faulty;

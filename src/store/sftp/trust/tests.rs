@@ -12,7 +12,7 @@ fn key(line: &str) -> PublicKey {
 
 fn from_file(host: &str, port: u16, text: &str) -> Trust {
     let mut trust = Trust::new(None, host, port);
-    trust.learn("hosts", text);
+    trust.add_known_hosts("hosts", text);
     trust
 }
 
@@ -35,9 +35,9 @@ fn a_key_is_pinned_by_line_or_fingerprint() {
         format!("{print} root@nas (ED25519)"),
     ] {
         let trust = pinned(&text);
-        assert_eq!(trust.judge(&key(ONE)), Ok(()), "{text}");
-        let told = trust.judge(&key(ECDSA)).unwrap_err();
-        assert!(told.contains("IS NOT THE ONE") && told.contains(&fingerprint(&key(ECDSA))), "{told}");
+        assert_eq!(trust.check(&key(ONE)), Ok(()), "{text}");
+        let message = trust.check(&key(ECDSA)).unwrap_err();
+        assert!(message.contains("IS NOT THE ONE") && message.contains(&fingerprint(&key(ECDSA))), "{message}");
         assert!(!trust.asks_files() && !trust.is_off());
     }
 }
@@ -46,7 +46,7 @@ fn a_key_is_pinned_by_line_or_fingerprint() {
 fn only_the_word_any_asks_for_no_proof() {
     for text in ["any", " ANY "] {
         let trust = pinned(text);
-        assert!(trust.is_off() && trust.judge(&key(ONE)).is_ok());
+        assert!(trust.is_off() && trust.check(&key(ONE)).is_ok());
     }
     for text in ["", "no", "# any", "SHA256:short", "MD5:aa:bb", "ssh-ed25519 AAAA", "any\nany"] {
         assert!(Expected::parse(text).unwrap_err().contains("ssh-keyscan"), "{text}");
@@ -71,7 +71,7 @@ fn hosts_are_found_as_ssh_finds_them() {
         ("nas", 2222, "*", true),
     ] {
         let trust = from_file(host, port, &format!("{hosts} {ONE}\n"));
-        assert_eq!(trust.judge(&key(ONE)).is_ok(), found, "{host}:{port} {hosts}");
+        assert_eq!(trust.check(&key(ONE)).is_ok(), found, "{host}:{port} {hosts}");
     }
 }
 
@@ -80,22 +80,22 @@ fn a_hashed_name_is_found() {
     // What `ssh-keygen -H` makes of a name, here of "example.com".
     let hashed = "|1|O33ESRMWPVkMYIwJ1Uw+n877jTo=|nuuC5vEqXlEZ/8BXQR7m619W6Ak=";
     let text = format!("{hashed} {OTHER}\n");
-    assert_eq!(from_file("example.com", 22, &text).judge(&key(OTHER)), Ok(()));
-    assert!(from_file("example.org", 22, &text).judge(&key(OTHER)).unwrap_err().contains("not known"));
+    assert_eq!(from_file("example.com", 22, &text).check(&key(OTHER)), Ok(()));
+    assert!(from_file("example.org", 22, &text).check(&key(OTHER)).unwrap_err().contains("not known"));
     for broken in ["|1|", "|1|x|y", "|1|O33ESRMWPVkMYIwJ1Uw+n877jTo=", "|2|a|b"] {
-        assert!(from_file("example.com", 22, &format!("{broken} {OTHER}")).judge(&key(OTHER)).is_err());
+        assert!(from_file("example.com", 22, &format!("{broken} {OTHER}")).check(&key(OTHER)).is_err());
     }
 }
 
 #[test]
 fn one_of_several_keys_is_enough_and_is_asked_for() {
     let trust = from_file("nas", 22, &format!("nas {ECDSA}\nother {ONE}\n"));
-    assert_eq!(trust.judge(&key(ECDSA)), Ok(()));
+    assert_eq!(trust.check(&key(ECDSA)), Ok(()));
     assert_eq!(trust.algorithms().first(), Some(&key(ECDSA).algorithm()));
     let both = from_file("nas", 22, &format!("nas {ECDSA}\nnas {ONE} comment here\n"));
-    assert!(both.judge(&key(ECDSA)).is_ok() && both.judge(&key(ONE)).is_ok());
+    assert!(both.check(&key(ECDSA)).is_ok() && both.check(&key(ONE)).is_ok());
     assert_eq!(pinned(ECDSA).algorithms().first(), Some(&key(ECDSA).algorithm()));
-    // The others are still taken, so that a changed key is told, and not a lack of algorithms.
+    // The others are still taken, so that the error names a changed key, and not a lack of algorithms.
     assert_eq!(trust.algorithms().len(), from_file("nas", 22, "").algorithms().len());
     assert!(!trust.algorithms().contains(&Algorithm::Rsa { hash: None }));
 }
@@ -113,30 +113,30 @@ fn a_fingerprint_is_looked_for_among_all_kinds() {
 
 #[test]
 fn an_unknown_host_is_refused_with_what_to_write() {
-    let told = from_file("nas", 2222, &format!("nas {ONE}\n")).judge(&key(ONE)).unwrap_err();
+    let message = from_file("nas", 2222, &format!("nas {ONE}\n")).check(&key(ONE)).unwrap_err();
     let write = format!("host_key = \"{}\"", fingerprint(&key(ONE)));
     for part in [write.as_str(), "ssh-keyscan -p 2222 nas", "looked in: hosts", "nas:2222"] {
-        assert!(told.contains(part), "{told}");
+        assert!(message.contains(part), "{message}");
     }
 }
 
 #[test]
 fn a_changed_key_is_refused_loudly() {
     for shown in [OTHER, ECDSA] {
-        let told = from_file("nas", 22, &format!("# hosts\n\nnas {ONE}\n")).judge(&key(shown)).unwrap_err();
-        assert!(told.contains("HAS CHANGED") && told.contains("hosts line 3"), "{told}");
+        let message = from_file("nas", 22, &format!("# hosts\n\nnas {ONE}\n")).check(&key(shown)).unwrap_err();
+        assert!(message.contains("HAS CHANGED") && message.contains("hosts line 3"), "{message}");
     }
 }
 
 #[test]
 fn a_revoked_key_is_refused_wherever_else_it_stands() {
     for text in [format!("nas {ONE}\n@revoked nas {ONE}\n"), format!("@revoked * {ONE}\nnas {ONE}\n")] {
-        let told = from_file("nas", 22, &text).judge(&key(ONE)).unwrap_err();
-        assert!(told.contains("IS REVOKED"), "{told}");
+        let message = from_file("nas", 22, &text).check(&key(ONE)).unwrap_err();
+        assert!(message.contains("IS REVOKED"), "{message}");
     }
     // A revoked one alone makes no host known, and no other key wrong.
-    let told = from_file("nas", 22, &format!("@revoked nas {ONE}\n")).judge(&key(OTHER)).unwrap_err();
-    assert!(told.contains("not known"), "{told}");
+    let message = from_file("nas", 22, &format!("@revoked nas {ONE}\n")).check(&key(OTHER)).unwrap_err();
+    assert!(message.contains("not known"), "{message}");
 }
 
 #[test]
@@ -144,7 +144,7 @@ fn what_is_no_line_is_skipped() {
     let text = format!(
         "#nas {ONE}\nnas\nnas ssh-ed25519\nnas sk-unknown AAAA\n\tnas\t{ONE}  \r\n@cert-authority nas {OTHER}\n"
     );
-    assert_eq!(from_file("nas", 22, &text).judge(&key(ONE)), Ok(()));
-    let told = from_file("nas", 22, &format!("@cert-authority * {OTHER}\n")).judge(&key(ONE)).unwrap_err();
-    assert!(told.contains("certificate authority"), "{told}");
+    assert_eq!(from_file("nas", 22, &text).check(&key(ONE)), Ok(()));
+    let message = from_file("nas", 22, &format!("@cert-authority * {OTHER}\n")).check(&key(ONE)).unwrap_err();
+    assert!(message.contains("certificate authority"), "{message}");
 }

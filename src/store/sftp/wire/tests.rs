@@ -1,16 +1,16 @@
-//! Packets as the draft has them, and bytes as nobody should send them.
+//! Packets as in the draft, and invalid bytes.
 
 use super::*;
 use proptest::prelude::*;
 
 /// One packet that arrives in pieces of `size`.
 fn arrive(packet: &[u8], size: usize) -> Bytes {
-    let mut arrived = Arrived::default();
+    let mut incoming = Incoming::default();
     let mut whole = None;
     for piece in packet.chunks(size) {
         assert_eq!(whole, None);
-        arrived.push(piece);
-        whole = arrived.next().unwrap();
+        incoming.push(piece);
+        whole = incoming.next().unwrap();
     }
     whole.unwrap()
 }
@@ -21,22 +21,22 @@ fn packet(kind: u8, id: u32, fields: impl Fn(Packet) -> Packet) -> Bytes {
 
 #[test]
 fn requests_are_as_the_draft_has_them() {
-    let ask = Ask::Write { handle: b"h", at: 258, data: b"xyz" };
-    assert_eq!(ask.packet(7), b"\0\0\0\x19\x06\0\0\0\x07\0\0\0\x01h\0\0\0\0\0\0\x01\x02\0\0\0\x03xyz");
-    let ask = Ask::SetTime { path: "/a", seconds: 9 };
-    assert_eq!(ask.packet(1), b"\0\0\0\x17\x09\0\0\0\x01\0\0\0\x02/a\0\0\0\x08\0\0\0\x09\0\0\0\x09");
+    let request = Request::Write { handle: b"h", at: 258, data: b"xyz" };
+    assert_eq!(request.packet(7), b"\0\0\0\x19\x06\0\0\0\x07\0\0\0\x01h\0\0\0\0\0\0\x01\x02\0\0\0\x03xyz");
+    let request = Request::SetTime { path: "/a", seconds: 9 };
+    assert_eq!(request.packet(1), b"\0\0\0\x17\x09\0\0\0\x01\0\0\0\x02/a\0\0\0\x08\0\0\0\x09\0\0\0\x09");
     assert_eq!(hello(), b"\0\0\0\x05\x01\0\0\0\x03");
-    let link = Ask::Link { from: "a", to: "b" }.packet(2);
+    let link = Request::Link { from: "a", to: "b" }.packet(2);
     assert!(link.ends_with(b"hardlink@openssh.com\0\0\0\x01a\0\0\0\x01b"), "{link:?}");
 }
 
 #[test]
 fn the_greeting_tells_what_is_offered() {
     let greeting = packet(2, 3, |p| p.text("fsync@openssh.com").text("1").text("x@y").text("").text(LINK).text("1"));
-    assert_eq!(offers(greeting).unwrap(), Offers { sync: true, link: true, ..Offers::default() });
-    assert_eq!(offers(packet(2, 3, |p| p)).unwrap(), Offers::default());
-    assert!(offers(packet(2, 2, |p| p)).unwrap_err().contains("version 2"));
-    assert!(offers(packet(101, 3, |p| p)).unwrap_err().contains("no SFTP"));
+    assert_eq!(extensions(greeting).unwrap(), Extensions { sync: true, link: true, ..Extensions::default() });
+    assert_eq!(extensions(packet(2, 3, |p| p)).unwrap(), Extensions::default());
+    assert!(extensions(packet(2, 2, |p| p)).unwrap_err().contains("version 2"));
+    assert!(extensions(packet(101, 3, |p| p)).unwrap_err().contains("no SFTP"));
 }
 
 #[test]
@@ -53,7 +53,7 @@ fn replies_are_read() {
     let found = Attributes { size: Some(77), mode: Some(0o100_600), modified: Some(2) };
     assert_eq!(reply(more), Some((7, Reply::Attributes(found.clone()))));
     let names = packet(104, 8, |p| all(p.number(1).text("n").text("-rw n")).number(0));
-    let entry = Entry { name: Bytes::from("n"), line: Bytes::from("-rw n"), attributes: found };
+    let entry = DirectoryEntry { name: Bytes::from("n"), line: Bytes::from("-rw n"), attributes: found };
     assert_eq!(reply(names), Some((8, Reply::Names(vec![entry]))));
 }
 
@@ -67,7 +67,7 @@ fn nonsense_is_no_reply() {
     ] {
         assert_eq!(reply(bad), None);
     }
-    let mut text = Arrived::default();
+    let mut text = Incoming::default();
     text.push(b"Welcome to this machine");
     assert!(text.next().is_err());
 }
@@ -86,13 +86,13 @@ fn a_full_disk_is_seen() {
 proptest! {
     #[test]
     fn any_bytes_are_survived(bytes in prop::collection::vec(any::<u8>(), 0..200), size in 1usize..50) {
-        let mut arrived = Arrived::default();
+        let mut incoming = Incoming::default();
         for piece in bytes.chunks(size) {
-            arrived.push(piece);
-            while let Ok(Some(packet)) = arrived.next() {
+            incoming.push(piece);
+            while let Ok(Some(packet)) = incoming.next() {
                 let _ = reply(packet);
             }
         }
-        let _ = (reply(bytes.clone().into()), offers(bytes.clone().into()), is_full(bytes.into()));
+        let _ = (reply(bytes.clone().into()), extensions(bytes.clone().into()), is_full(bytes.into()));
     }
 }

@@ -1,0 +1,146 @@
+//! Command lines, against what they ask for or what is printed.
+
+use super::*;
+use std::os::unix::ffi::OsStringExt;
+
+fn read(line: &str) -> Result<Invocation, Printed> {
+    parse(std::iter::once("litevisor").chain(line.split_whitespace()).map(OsString::from))
+}
+
+fn run(config: Option<&str>, pairs: &[(&str, &str)], command: &[&str]) -> Invocation {
+    let pairs = pairs.iter().map(|(db, replica)| (PathBuf::from(db), (*replica).to_owned())).collect();
+    let action = Action::Run { pairs, command: command.iter().map(OsString::from).collect() };
+    Invocation { config: config.map(PathBuf::from), action }
+}
+
+#[test]
+fn the_definition_is_consistent() {
+    Cli::command().debug_assert();
+}
+
+#[test]
+fn run_takes_options_anywhere_before_the_command() {
+    for (line, expected) in [
+        ("run", run(None, &[], &[])),
+        ("run -- app --flag", run(None, &[], &["app", "--flag"])),
+        ("run app --flag", run(None, &[], &["app", "--flag"])),
+        ("run app --config x", run(None, &[], &["app", "--config", "x"])),
+        ("run -- app -- x", run(None, &[], &["app", "--", "x"])),
+        ("run -- --config x", run(None, &[], &["--config", "x"])),
+        ("--config f run -- app", run(Some("f"), &[], &["app"])),
+        ("run --config=f app", run(Some("f"), &[], &["app"])),
+        ("run --db a --replica ra -- app", run(None, &[("a", "ra")], &["app"])),
+        (
+            "run --db a --db b --config f --replica ra --replica rb app",
+            run(Some("f"), &[("a", "ra"), ("b", "rb")], &["app"]),
+        ),
+    ] {
+        assert_eq!(read(line), Ok(expected), "{line}");
+    }
+}
+
+#[test]
+fn arguments_need_not_be_utf8() {
+    let raw = OsString::from_vec(vec![b'a', 0xff]);
+    let args = ["litevisor".into(), "run".into(), "--".into(), raw.clone()];
+    let Ok(Invocation { action: Action::Run { command, .. }, .. }) = parse(args) else { panic!("run") };
+    assert_eq!(command, [raw]);
+}
+
+#[test]
+fn restore_and_check() {
+    let args = RestoreArgs {
+        subject: Some("s3://b/p".into()),
+        out: Some("x.db".into()),
+        target: Target::Txid(Txid(0x2f)),
+        if_replica_exists: true,
+        force: true,
+        dry_run: false,
+        json: false,
+    };
+    let line = "restore --force -o x.db s3://b/p --txid 2F --if-replica-exists";
+    assert_eq!(read(line).map(|found| found.action), Ok(Action::Restore(args)));
+    let none = read("restore --config f").unwrap();
+    assert_eq!((none.config, none.action), (Some("f".into()), Action::Restore(RestoreArgs::default())));
+    assert_eq!(read("check").map(|found| found.action), Ok(Action::Check { connect: false, json: false }));
+    assert_eq!(read("check --connect").map(|found| found.action), Ok(Action::Check { connect: true, json: false }));
+    assert_eq!(
+        read("import x.yml").map(|found| found.action),
+        Ok(Action::Import { file: "x.yml".into(), json: false })
+    );
+    let Ok(Invocation { action: Action::Restore(at), .. }) =
+        read("restore --dry-run --timestamp 2026-11-22T08:01:19.453+02:00")
+    else {
+        panic!("restore")
+    };
+    assert_eq!((at.target, at.dry_run), (Target::Time(Moment(1_795_327_279_453)), true));
+    assert_eq!(read("replicate").map(|found| found.action), Ok(Action::Replicate { once: false }));
+    assert_eq!(read("replicate --once").map(|found| found.action), Ok(Action::Replicate { once: true }));
+    let list = Action::List { subject: Some("file:///r".into()), json: true };
+    assert_eq!(read("list --json file:///r").map(|found| found.action), Ok(list));
+    let (socket, db) = (Some("/s".into()), Some("a.db".into()));
+    for (line, action) in [
+        ("status --json", Action::Status { socket: None, json: true }),
+        ("sync", Action::Sync { socket: None, db: None, timeout: Duration::from_secs(30), json: false }),
+        (
+            "sync a.db --timeout 1m30s --socket /s",
+            Action::Sync { socket, db, timeout: Duration::from_secs(90), json: false },
+        ),
+        ("healthcheck --live", Action::Healthcheck { socket: None, live: true, json: false }),
+    ] {
+        assert_eq!(read(line).map(|found| found.action), Ok(action), "{line}");
+    }
+    let verify = Action::Verify { subject: None, quick: true, json: false };
+    assert_eq!(read("verify --quick").map(|found| found.action), Ok(verify));
+}
+
+#[test]
+fn every_command_that_ends_by_itself_takes_json() {
+    for command in ["restore", "list", "verify", "check", "import x.yml", "status", "sync", "healthcheck"] {
+        let action = read(&format!("{command} --json")).unwrap().action;
+        assert!(format!("{action:?}").contains("json: true"), "{action:?}");
+    }
+    assert!(read("run --json").is_err() && read("replicate --json").is_err());
+}
+
+#[test]
+fn mistakes_are_64_on_stderr() {
+    for (line, part) in [
+        ("", "Usage: litevisor"),
+        ("-- app", "to run an app: litevisor run -- app"),
+        ("rnu -- app", "did you mean \"run\"?"),
+        ("sync --timeout 0s", "more than 0s"),
+        ("sync --timeout 2", "has no unit"),
+        ("run --wrong", "--wrong"),
+        ("run --db a -- app", "1 --db and 0 --replica"),
+        ("restore s3://b/p", "needs -o OUT"),
+        ("restore --txid 5", "--txid needs one DB or URL"),
+        ("restore x --txid 0", "from 1 on"),
+        ("restore x --txid zz", "hexadecimal"),
+        ("restore --timestamp yesterday", "2026-05-04T12:00:00Z"),
+        ("restore --timestamp 2026-01-01T00:00:00", "2026-05-04T12:00:00Z"),
+        ("restore x --timestamp 2026-01-01T00:00:00Z --txid 5", "cannot be used with"),
+        ("import", "<FILE>"),
+        ("check extra", "extra"),
+    ] {
+        let printed = read(line).unwrap_err();
+        assert!(printed.text.contains(part), "{line}: {}", printed.text);
+        assert!(printed.text.contains("--help"), "{line}: {}", printed.text);
+        assert_eq!((printed.code, printed.to_stdout), (64, false), "{line}");
+    }
+}
+
+#[test]
+fn help_fits_a_small_screen_and_shows_an_example() {
+    let commands =
+        ["run", "replicate", "restore", "list", "verify", "check", "import", "status", "sync", "healthcheck"];
+    let lines = commands.map(|command| format!("{command} --help"));
+    for line in lines.iter().map(String::as_str).chain(["--help", "-h"]) {
+        let printed = read(line).unwrap_err();
+        assert_eq!((printed.code, printed.to_stdout), (0, true), "{line}");
+        let (rows, columns) = (printed.text.lines().count(), printed.text.lines().map(|row| row.chars().count()).max());
+        assert!(rows <= 24 && columns <= Some(80), "{line}: {rows} x {columns:?}\n{}", printed.text);
+        assert!(printed.text.contains("Example"), "{line}");
+    }
+    assert_eq!(read("--version").unwrap_err().text, format!("litevisor {}\n", env!("CARGO_PKG_VERSION")));
+}

@@ -1,0 +1,35 @@
+//! What `parse` returns: the configuration, and what must be known beside it.
+
+use super::directory::DirectorySettings;
+use super::platform::PlatformReport;
+use super::settings::{AppRules, DatabaseSettings, LogSettings, ShutdownSettings, StatusSettings};
+use crate::restore::RestoreSettings;
+use crate::supervise::AppSettings;
+use std::ffi::OsString;
+
+/// Everything a command needs to know, complete and checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// None for commands that start no app.
+    pub app: Option<AppSettings>,
+    pub app_rules: AppRules,
+    pub shutdown: ShutdownSettings,
+    pub restore: RestoreSettings,
+    pub databases: Vec<DatabaseSettings>,
+    /// Directories of databases.
+    pub directories: Vec<DirectorySettings>,
+    pub log: LogSettings,
+    pub status: StatusSettings,
+}
+
+/// A configuration that can be used, and its warnings.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Checked {
+    pub config: Config,
+    /// `[app] user`, also where no command is known: restored files are to be the app's.
+    pub app_user: Option<String>,
+    pub warnings: Vec<String>,
+    /// The variables that carry credentials to litevisor: the app does not get them.
+    pub secret_variables: Vec<OsString>,
+    pub platform: PlatformReport,
+}

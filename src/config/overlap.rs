@@ -1,0 +1,64 @@
+//! Entries that exclude each other: a database that two entries would replicate, and replicas that share a place. Pure.
+
+use super::database::Parsed;
+use super::directory::Directory;
+use super::problem::Location;
+use std::path::Path;
+
+/// Each problem with the location of the later entry. Two writers on one replica would fence each other off.
+pub fn overlaps(databases: &[Parsed]) -> Vec<(Location, String)> {
+    let mut found = Vec::new();
+    for (index, later) in databases.iter().enumerate() {
+        for earlier in databases.iter().take(index) {
+            if earlier.directory.is_none() && later.directory.is_none() {
+                same_database(earlier, later, &mut found);
+            } else {
+                within_directory(earlier, later, &mut found);
+            }
+        }
+        if Path::new(&later.settings.replica.path) == later.settings.path.as_path() {
+            found.push((later.url_location.clone(), "is the database's own path: name another directory".into()));
+        }
+    }
+    found
+}
+
+fn same_database(earlier: &Parsed, later: &Parsed, found: &mut Vec<(Location, String)>) {
+    let (a, b) = (&earlier.settings, &later.settings);
+    if a.path == b.path {
+        let message = format!("is configured twice: {} ({})", b.path, earlier.path_location.short());
+        found.push((later.path_location.clone(), message));
+    }
+    if a.replica.same_service(&b.replica) && a.replica.path == b.replica.path {
+        let line = earlier.url_location.short();
+        let message = format!("is the replica of {} already ({line}): every database needs a path of its own", a.path);
+        found.push((later.url_location.clone(), message));
+    }
+}
+
+fn within_directory(earlier: &Parsed, later: &Parsed, found: &mut Vec<(Location, String)>) {
+    let (a, b) = (earlier.settings.path.as_path(), later.settings.path.as_path());
+    let both = match (&earlier.directory, &later.directory) {
+        (Some(_), Some(_)) => a == b,
+        (Some(directory), None) => holds(a, directory, b),
+        (None, Some(directory)) => holds(b, directory, a),
+        (None, None) => false,
+    };
+    if both {
+        let line = earlier.path_location.short();
+        let message = format!("overlaps with {} ({line}): a database would be there twice", a.display());
+        found.push((later.path_location.clone(), message));
+    }
+    let (a, b) = (&earlier.settings.replica, &later.settings.replica);
+    let (from, to) = (Path::new(&a.path), Path::new(&b.path));
+    if a.same_service(b) && (from.starts_with(to) || to.starts_with(from)) {
+        let line = earlier.url_location.short();
+        let message = format!("overlaps with {} ({line}): give each a prefix of its own", a.url);
+        found.push((later.url_location.clone(), message));
+    }
+}
+
+fn holds(dir: &Path, directory: &Directory, path: &Path) -> bool {
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    path.parent() == Some(dir) && directory.pattern.matches(name)
+}

@@ -1,0 +1,95 @@
+//! What the lifecycle is told (`Event`) and what it asks for (`Action`).
+
+use crate::model::proof::{AppTreeExited, Quiet, Restored};
+use crate::model::{AppExit, Deadline, NotStarted, Signal};
+use crate::supervise::remaining::{Extent, Treatment};
+use std::time::Duration;
+
+#[derive(Debug)]
+pub enum Event {
+    /// A signal that asks litevisor to stop.
+    Stop(Signal),
+    /// Any other signal: it is meant for the app.
+    Other(Signal),
+    AppExited(AppExit),
+    /// Adopted processes have exited and were waited for.
+    OrphansReaped,
+    AllExited(Quiet),
+    /// The app's process tree has exited. Processes that entered the namespace from outside may remain.
+    AppTreeExited(AppTreeExited),
+    /// `State::deadline` has passed.
+    Deadline,
+    Restored(Restored),
+    RestoreFailed(NotStarted),
+    /// The restore was abandoned; the files are as they were before it.
+    Abandoned,
+    /// A client asks for a restore in place.
+    RestoreAsked,
+    /// The restore in place has ended, with or without success; the app may be started again. If the app must not be
+    /// started, `RestoreFailed` comes instead.
+    Reinstalled,
+    Spawned,
+    NotSpawned(NotStarted),
+    /// The answer to `Flush`, complete or not.
+    Flushed,
+    /// The answer to `Finish` and `FinishUnproven`.
+    Finished {
+        complete: bool,
+    },
+    Fenced,
+    /// The engine thread has ended.
+    EngineLost,
+}
+
+#[derive(Debug)]
+pub enum Action {
+    /// Undo the restore as far as it has got.
+    Abandon,
+    /// Begin to replicate, then start the app.
+    Start(Restored),
+    /// Start the app once more.
+    Restart(AppTreeExited),
+    /// Log that the app will be started again.
+    RestartLater {
+        after: Duration,
+        restart: u32,
+        limit: u32,
+    },
+    /// Log that the app is not started again.
+    NoMoreRestarts {
+        limit: u32,
+    },
+    Flush {
+        by: Deadline,
+    },
+    /// Install the requested state of the database; answered by `Reinstalled` or `RestoreFailed`.
+    Reinstall {
+        by: Deadline,
+    },
+    /// Keep the database file as it was before the restore in place.
+    AbandonReinstall,
+    /// Tell the client that a restore in place is not possible now.
+    RefuseRestore,
+    /// Send this signal to the app, then SIGCONT: a stopped process handles a signal only when it continues.
+    StopApp(Signal),
+    /// Send this signal to the app.
+    Forward(Signal),
+    /// Send SIGKILL to the app's group.
+    KillApp,
+    /// Treat the other processes; answered by `AllExited` or `AppTreeExited` when none is left.
+    EndRemaining(Treatment, Extent),
+    /// The last flush, with the proof that no process can write.
+    Finish {
+        quiet: Quiet,
+        by: Deadline,
+    },
+    FinishUnproven {
+        by: Deadline,
+    },
+    /// The last flush once more, because this process was frozen past its end.
+    FinishAgain {
+        by: Deadline,
+    },
+    /// Log a signal that has no effect in this state.
+    Note(Signal),
+}

@@ -1,0 +1,329 @@
+//! The one decision about a local file and its replica, for a start (`FileAccess` says what may be replaced) and for the
+//! begin of a session (which replaces nothing, so `Shared`): pure, every cell.
+
+use super::check::{Doubt, LineageCheck};
+use super::evidence::Evidence;
+use super::rollback::Rollback;
+use crate::model::Txid;
+use crate::replica::Replica;
+
+/// The file at the database's path; one of 0 bytes is absent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Local {
+    Absent,
+    /// With what is known of its relation to the replica; None where the replica holds nothing to compare with.
+    Present(Option<Relation>),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Relation {
+    /// What the record beside it proves, and its content does not deny.
+    ByRecord(LineageCheck),
+    /// The local WAL still holds the last frame of the tip, whatever the record says.
+    ByWal,
+    /// It continues the newest state of a Litestream 0.3 replica: restored from it by us, or replicated to it.
+    FromV3,
+    /// It was brought back to an older state on purpose, and the replica has not grown since.
+    RolledBack,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Decision {
+    KeepLocal(Kept),
+    Restore(Why),
+    StartEmpty,
+    Refuse(Refusal),
+}
+
+/// Why the local file stays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kept {
+    ReplicaEmpty,
+    ByRecord,
+    ByWal,
+    FromV3,
+    Ahead,
+    RolledBack,
+}
+
+/// Which processes may have a database's files open while litevisor prepares them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum FileAccess {
+    /// None: the app is started afterwards.
+    #[default]
+    Exclusive,
+    /// An app that litevisor does not start. No file of the database's name, be it empty, is replaced, moved or removed.
+    Shared,
+}
+
+/// A state in which going on would lose somebody's data silently.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    #[error(
+        "it ends at TXID {tip} with a file of another writer, while the local file had been replicated up to TXID \
+         {acked}; keep the one that is right and remove the other (the local database, or the replica)"
+    )]
+    Forked { tip: Txid, acked: Txid },
+    #[error(
+        "{0}. An app may have the file open, so it is not replaced: stop the app and let `litevisor run` or `litevisor \
+         restore --force` decide, or move the file, or the replica, away"
+    )]
+    InUse(Doubt),
+}
+
+/// Why the replica's state is taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Why {
+    NoLocalFile,
+    /// A local file is there, and nothing proves that it continues the replica.
+    Instead(Doubt),
+}
+
+const OTHER_FILE: &str = "another file was put in place of the one that was restored on purpose";
+const OUTDATED: &str = "an older state was restored on purpose, but the replica has got newer positions since";
+
+/// How the local file relates to the replica, from all evidence.
+pub fn relate(evidence: &Evidence) -> Local {
+    match (evidence.present, evidence.replica) {
+        (false, _) => Local::Absent,
+        (true, Replica::Empty) => Local::Present(None),
+        (true, Replica::V3) if evidence.rollback == Some(Rollback::Valid) => Local::Present(Some(Relation::RolledBack)),
+        (true, Replica::V3) => Local::Present((evidence.v3_marker || evidence.v3_shadow).then_some(Relation::FromV3)),
+        (true, Replica::Ends(_)) => Local::Present(evidence.check.as_ref().map(|check| by_tip(evidence, check))),
+    }
+}
+
+fn by_tip(evidence: &Evidence, check: &LineageCheck) -> Relation {
+    let unproven = |why| Relation::ByRecord(LineageCheck::Unproven(Doubt::Content(why)));
+    match (check, evidence.rollback) {
+        // The rollback was accepted and recorded; its snapshot is not in the replica yet.
+        (LineageCheck::Ours { sent: false }, Some(Rollback::OtherFile)) => unproven(OTHER_FILE),
+        (LineageCheck::Ours { .. }, _) => evidence.denied().map_or(Relation::ByRecord(check.clone()), unproven),
+        (LineageCheck::Unproven(_), Some(Rollback::Valid)) => Relation::RolledBack,
+        (LineageCheck::Unproven(_), _) if evidence.wal_holds_tip.is_some() => Relation::ByWal,
+        (LineageCheck::Unproven(_), Some(Rollback::OtherFile)) => unproven(OTHER_FILE),
+        (LineageCheck::Unproven(_), Some(Rollback::Outdated)) => unproven(OUTDATED),
+        _ => Relation::ByRecord(check.clone()),
+    }
+}
+
+/// A file that another process may have open is never replaced.
+pub fn decide(local: &Local, replica: Replica, access: FileAccess) -> Decision {
+    match (alone(local, replica), access) {
+        (Decision::Restore(Why::Instead(doubt)), FileAccess::Shared) => Decision::Refuse(Refusal::InUse(doubt)),
+        (decision, _) => decision,
+    }
+}
+
+/// How a session begins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Begin {
+    /// The replica is empty: a snapshot of the database is its first position.
+    New,
+    /// `sent`: the last upload had arrived although its reply was lost.
+    Continue { sent: bool },
+    /// The replica lost its end: a snapshot of the database is its next position.
+    Ahead,
+    /// Nothing may be uploaded on top of this replica.
+    Refused(NoSession),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoSession {
+    #[error("the local file does not continue it: {0}")]
+    Unproven(Doubt),
+    #[error("ours went up to {0}")]
+    Forked(Txid),
+}
+
+/// The same decision at the begin of a session. The file has been kept by a start, or replaced while the app runs; its content
+/// is compared with the record under the hold (`resume`), so only what the record proves has a say here.
+pub fn decide_session(evidence: &Evidence) -> Begin {
+    let relation = evidence.check.clone().map(Relation::ByRecord);
+    match (decide(&Local::Present(relation), evidence.replica, FileAccess::Shared), &evidence.check) {
+        (Decision::KeepLocal(Kept::ReplicaEmpty), _) => Begin::New,
+        (Decision::KeepLocal(Kept::Ahead), _) => Begin::Ahead,
+        (Decision::KeepLocal(_), Some(LineageCheck::Ours { sent })) => Begin::Continue { sent: *sent },
+        (Decision::Refuse(Refusal::Forked { acked, .. }), _) => Begin::Refused(NoSession::Forked(acked)),
+        (Decision::Refuse(Refusal::InUse(doubt)) | Decision::Restore(Why::Instead(doubt)), _) => {
+            Begin::Refused(NoSession::Unproven(doubt))
+        }
+        (Decision::KeepLocal(_) | Decision::Restore(Why::NoLocalFile) | Decision::StartEmpty, _) => {
+            Begin::Refused(NoSession::Unproven(Doubt::NoState))
+        }
+    }
+}
+
+fn alone(local: &Local, replica: Replica) -> Decision {
+    match (local, replica) {
+        (Local::Present(Some(Relation::RolledBack)), Replica::V3) => Decision::KeepLocal(Kept::RolledBack),
+        (Local::Present(Some(Relation::FromV3)), Replica::V3) => Decision::KeepLocal(Kept::FromV3),
+        (Local::Present(_), Replica::V3) => Decision::Restore(Why::Instead(Doubt::NoState)),
+        (Local::Absent, Replica::V3) => Decision::Restore(Why::NoLocalFile),
+        (Local::Absent, Replica::Empty) => Decision::StartEmpty,
+        (Local::Absent, Replica::Ends(_)) => Decision::Restore(Why::NoLocalFile),
+        (Local::Present(_), Replica::Empty) => Decision::KeepLocal(Kept::ReplicaEmpty),
+        (Local::Present(lineage), Replica::Ends(tip)) => match lineage {
+            Some(Relation::ByWal) => Decision::KeepLocal(Kept::ByWal),
+            Some(Relation::FromV3) => Decision::KeepLocal(Kept::FromV3),
+            Some(Relation::RolledBack) => Decision::KeepLocal(Kept::RolledBack),
+            Some(Relation::ByRecord(descent)) => match descent {
+                LineageCheck::Ours { .. } => Decision::KeepLocal(Kept::ByRecord),
+                LineageCheck::Ahead { .. } => Decision::KeepLocal(Kept::Ahead),
+                LineageCheck::Forked { acked } => Decision::Refuse(Refusal::Forked { tip, acked: *acked }),
+                LineageCheck::Unproven(doubt) => Decision::Restore(Why::Instead(doubt.clone())),
+            },
+            None => Decision::Restore(Why::Instead(Doubt::NoState)),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lineage::record::{FileTimes, LocalState, Origin};
+    use crate::sqlite::WalStanding;
+
+    fn evidence() -> Evidence {
+        Evidence {
+            present: true,
+            file: None,
+            record: None,
+            replica: Replica::Ends(Txid(4)),
+            tip: None,
+            check: None,
+            wal: None,
+            overwritten: false,
+            rollback: None,
+            v3_marker: false,
+            v3_shadow: false,
+            wal_holds_tip: None,
+        }
+    }
+
+    fn record() -> LocalState {
+        let file = Some(FileTimes { modified_ns: 5, born_ns: 6 });
+        LocalState { file, ..LocalState::without_position("r", 7, Origin::Continued) }
+    }
+
+    #[test]
+    fn the_relation_to_a_replica_with_ltx_files() {
+        let (ours, arrived) = (LineageCheck::Ours { sent: false }, LineageCheck::Ours { sent: true });
+        let (ahead, forked) = (LineageCheck::Ahead { acked: Txid(9) }, LineageCheck::Forked { acked: Txid(9) });
+        let behind = LineageCheck::Unproven(Doubt::Behind { acked: Txid(2), tip: Txid(4) });
+        let by = |check: &LineageCheck| Relation::ByRecord(check.clone());
+        let content = |why| Relation::ByRecord(LineageCheck::Unproven(Doubt::Content(why)));
+        let (valid, other, outdated) = (Some(Rollback::Valid), Some(Rollback::OtherFile), Some(Rollback::Outdated));
+        let (reached, short) = (Some(WalStanding::Reached), Some(WalStanding::Short));
+        let lost = "its WAL ends before what it had uploaded";
+        for (check, rollback, wal, holds_tip, relation) in [
+            (&ours, None, None, false, by(&ours)),
+            (&ours, None, reached, false, by(&ours)),
+            (&ours, None, short, false, content(lost)),
+            (&arrived, None, reached, false, by(&arrived)),
+            (&arrived, None, short, false, content(lost)),
+            // A rollback that was accepted: its own file only, until its snapshot has arrived.
+            (&ours, valid, reached, false, by(&ours)),
+            (&ours, valid, short, false, content(lost)),
+            (&ours, other, reached, false, content(OTHER_FILE)),
+            (&arrived, other, reached, false, by(&arrived)),
+            (&ours, outdated, reached, false, by(&ours)),
+            (&ahead, None, short, false, by(&ahead)),
+            (&forked, None, None, true, by(&forked)),
+            (&behind, None, None, false, by(&behind)),
+            (&behind, None, None, true, Relation::ByWal),
+            (&behind, valid, None, false, Relation::RolledBack),
+            (&behind, valid, None, true, Relation::RolledBack),
+            (&behind, other, None, false, content(OTHER_FILE)),
+            (&behind, other, None, true, Relation::ByWal),
+            (&behind, outdated, None, false, content(OUTDATED)),
+            (&behind, outdated, None, true, Relation::ByWal),
+        ] {
+            let evidence = Evidence {
+                check: Some(check.clone()),
+                record: Some(record()),
+                rollback,
+                wal,
+                wal_holds_tip: holds_tip.then(record),
+                ..evidence()
+            };
+            assert_eq!(relate(&evidence), Local::Present(Some(relation)), "{evidence:?}");
+            assert_eq!(relate(&Evidence { present: false, ..evidence }), Local::Absent);
+        }
+        assert_eq!(relate(&evidence()), Local::Present(None));
+        let overwritten =
+            Evidence { check: Some(ours), record: Some(record()), wal: reached, overwritten: true, ..evidence() };
+        let denied = overwritten.denied().unwrap();
+        assert_eq!(relate(&overwritten), Local::Present(Some(content(denied))));
+    }
+
+    #[test]
+    fn the_relation_to_an_empty_replica_and_to_litestream_0_3() {
+        let v3 = Evidence { replica: Replica::V3, ..evidence() };
+        let valid = Some(Rollback::Valid);
+        for (evidence, relation) in [
+            (Evidence { replica: Replica::Empty, rollback: valid, v3_marker: true, ..evidence() }, None),
+            (v3.clone(), None),
+            (Evidence { v3_marker: true, ..v3.clone() }, Some(Relation::FromV3)),
+            (Evidence { v3_shadow: true, ..v3.clone() }, Some(Relation::FromV3)),
+            (Evidence { rollback: valid, ..v3.clone() }, Some(Relation::RolledBack)),
+            (Evidence { rollback: valid, v3_shadow: true, ..v3.clone() }, Some(Relation::RolledBack)),
+            (Evidence { rollback: Some(Rollback::OtherFile), ..v3.clone() }, None),
+            (Evidence { rollback: Some(Rollback::Outdated), v3_marker: true, ..v3.clone() }, Some(Relation::FromV3)),
+        ] {
+            assert_eq!(relate(&evidence), Local::Present(relation), "{evidence:?}");
+            assert_eq!(relate(&Evidence { present: false, ..evidence }), Local::Absent);
+        }
+    }
+
+    #[test]
+    fn how_a_session_begins() {
+        let behind = Doubt::Behind { acked: Txid(2), tip: Txid(4) };
+        for (check, begin) in [
+            (LineageCheck::Ours { sent: false }, Begin::Continue { sent: false }),
+            (LineageCheck::Ours { sent: true }, Begin::Continue { sent: true }),
+            (LineageCheck::Ahead { acked: Txid(9) }, Begin::Ahead),
+            (LineageCheck::Forked { acked: Txid(9) }, Begin::Refused(NoSession::Forked(Txid(9)))),
+            (LineageCheck::Unproven(behind.clone()), Begin::Refused(NoSession::Unproven(behind))),
+        ] {
+            let evidence = Evidence { check: Some(check), record: Some(record()), ..evidence() };
+            assert_eq!(decide_session(&evidence), begin, "{evidence:?}");
+        }
+        assert_eq!(decide_session(&Evidence { replica: Replica::Empty, ..evidence() }), Begin::New);
+        assert_eq!(decide_session(&evidence()), Begin::Refused(NoSession::Unproven(Doubt::NoState)));
+    }
+
+    #[test]
+    fn every_cell() {
+        let acked = Txid(9);
+        let ends = Replica::Ends(Txid(4));
+        let recorded = |descent| Local::Present(Some(Relation::ByRecord(descent)));
+        let from_old = Local::Present(Some(Relation::FromV3));
+        let behind = Doubt::Behind { acked: Txid(2), tip: Txid(4) };
+        for (local, replica, decision) in [
+            (Local::Absent, Replica::Empty, Decision::StartEmpty),
+            (Local::Absent, Replica::V3, Decision::Restore(Why::NoLocalFile)),
+            (Local::Absent, ends, Decision::Restore(Why::NoLocalFile)),
+            (Local::Present(None), Replica::Empty, Decision::KeepLocal(Kept::ReplicaEmpty)),
+            (Local::Present(None), Replica::V3, Decision::Restore(Why::Instead(Doubt::NoState))),
+            (Local::Present(Some(Relation::RolledBack)), Replica::Empty, Decision::KeepLocal(Kept::ReplicaEmpty)),
+            (Local::Present(Some(Relation::RolledBack)), Replica::V3, Decision::KeepLocal(Kept::RolledBack)),
+            (Local::Present(Some(Relation::RolledBack)), ends, Decision::KeepLocal(Kept::RolledBack)),
+            (from_old.clone(), Replica::V3, Decision::KeepLocal(Kept::FromV3)),
+            (Local::Present(None), ends, Decision::Restore(Why::Instead(Doubt::NoState))),
+            (recorded(LineageCheck::Ours { sent: false }), ends, Decision::KeepLocal(Kept::ByRecord)),
+            (Local::Present(Some(Relation::ByWal)), ends, Decision::KeepLocal(Kept::ByWal)),
+            (recorded(LineageCheck::Ahead { acked }), ends, Decision::KeepLocal(Kept::Ahead)),
+            (recorded(LineageCheck::Forked { acked }), ends, Decision::Refuse(Refusal::Forked { tip: Txid(4), acked })),
+            (recorded(LineageCheck::Unproven(Doubt::NoState)), ends, Decision::Restore(Why::Instead(Doubt::NoState))),
+            (recorded(LineageCheck::Unproven(behind.clone())), ends, Decision::Restore(Why::Instead(behind))),
+        ] {
+            assert_eq!(decide(&local, replica, FileAccess::Exclusive), decision, "{local:?} {replica:?}");
+            let shared = match decision {
+                Decision::Restore(Why::Instead(doubt)) => Decision::Refuse(Refusal::InUse(doubt)),
+                other => other,
+            };
+            assert_eq!(decide(&local, replica, FileAccess::Shared), shared, "{local:?} {replica:?}, shared");
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! What is known of a local file and of its replica, gathered in one pass: the record, the file, its WAL, the replica's newest
+//! position. Reads; changes nothing. `decide` judges it.
+//!
+//! A record may be right about the replica and wrong about the file: its WAL was lost (a power cut, a copy of the database
+//! alone), or another file is in its place. Such a file must not become the replica's head (`denied`). Not detected: an
+//! older copy that was written into the very same file, without a WAL; beside a WAL, what `file_content` cannot prove.
+
+use super::check::{LineageCheck, check};
+use super::record::{FileTimes, LocalState, Origin, WalPosition};
+use super::rollback::{Head, Rollback};
+use super::{file_content, file_times, state_file};
+use crate::ltx::Header;
+use crate::model::{DbChecksum, DbPath};
+use crate::replica::{Listing, Replica, Tip};
+use crate::sqlite::{WalPlace, WalStanding, wal_standing};
+use crate::v3::shadow;
+use crate::wal::{HEADER, Salts};
+use std::io;
+
+/// SQLite would apply the WAL to a database that it does not belong to.
+const OVERWRITTEN: &str = "it was overwritten or replaced while the -wal of a killed run was left beside it (to restore a backup by \
+                           hand, remove app.db-wal and app.db-shm before it is copied)";
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Evidence {
+    /// A database file of at least one byte is there.
+    pub present: bool,
+    pub file: Option<FileTimes>,
+    pub record: Option<LocalState>,
+    pub replica: Replica,
+    /// None: the replica holds no LTX file, or its newest data is Litestream 0.3's.
+    pub tip: Option<Tip>,
+    /// What the record says of the replica's newest position; None without a tip.
+    pub check: Option<LineageCheck>,
+    /// Where the WAL stands to the recorded place; None: no place is recorded.
+    pub wal: Option<WalStanding>,
+    /// The WAL has the recorded place, but the file beside it is proven to be another one.
+    pub overwritten: bool,
+    /// What the marker of a rollback says; None: the record is about another replica, or has another origin.
+    pub rollback: Option<Rollback>,
+    /// The file continues the newest state of a Litestream 0.3 replica: by the record's origin, or by that program's copies
+    /// of the WAL.
+    pub v3_marker: bool,
+    pub v3_shadow: bool,
+    /// The WAL holds the last frame of the tip: the record to write, whatever the one on the disk says.
+    pub wal_holds_tip: Option<LocalState>,
+}
+
+/// The record and the file. A state file that cannot be used counts as none.
+pub fn of_file(db: &DbPath, present: bool) -> Evidence {
+    let record = state_file::load(db).unwrap_or_else(|error| {
+        tracing::warn!(%db, "the state file cannot be used and is ignored: {error}");
+        None
+    });
+    Evidence {
+        present,
+        file: file_times(db),
+        record,
+        replica: Replica::Empty,
+        tip: None,
+        check: None,
+        wal: None,
+        overwritten: false,
+        rollback: None,
+        v3_marker: false,
+        v3_shadow: false,
+        wal_holds_tip: None,
+    }
+}
+
+impl Evidence {
+    /// Of a replica whose newest data are LTX files.
+    pub fn with_tip(mut self, replica: &str, tip: Option<Tip>) -> Evidence {
+        self.replica = tip.as_ref().map_or(Replica::Empty, |tip| Replica::Ends(tip.txid));
+        self.check = tip.as_ref().map(|tip| check(self.record.as_ref(), replica, tip));
+        self.rollback = tip.as_ref().and_then(|tip| self.judge_rollback(replica, &Head::of(tip)));
+        self.tip = tip;
+        self
+    }
+
+    /// Of a replica whose newest data are Litestream 0.3's.
+    pub fn with_v3(mut self, db: &DbPath, replica: &str, listing: &Listing) -> io::Result<Evidence> {
+        self.replica = Replica::V3;
+        self.rollback = Head::of_v3(listing).and_then(|head| self.judge_rollback(replica, &head));
+        let record = self.record.as_ref().filter(|record| record.replica == replica);
+        self.v3_marker = match record.map(|record| &record.origin) {
+            Some(Origin::V3(marker)) => marker.proves(&listing.v3, self.file),
+            _ => false,
+        };
+        let proven = self.v3_marker || self.rollback == Some(Rollback::Valid);
+        self.v3_shadow = !proven && shadow::continues(db, &listing.v3)?;
+        Ok(self)
+    }
+
+    /// Where the WAL stands to what the record says. Reads on another thread: the WAL may be large.
+    pub async fn with_wal(mut self, db: &DbPath) -> io::Result<Evidence> {
+        let (Some(LineageCheck::Ours { sent }), Some(record), Some(tip)) = (&self.check, &self.record, &self.tip)
+        else {
+            return Ok(self);
+        };
+        if let Some((place, sum)) = place(record, tip, *sent) {
+            let (record_db, db) = (db.clone(), db.clone());
+            let recorded = record.file;
+            let reading = tokio::task::spawn_blocking(move || {
+                let standing = wal_standing(&db.wal(), place)?;
+                let unchanged = recorded.is_some() && recorded == file_times(&db);
+                let sum = sum.filter(|_| standing == WalStanding::Reached && !unchanged);
+                let overwritten = sum.map_or(Ok(false), |sum| file_content::is_another(&db, place, sum))?;
+                Ok::<_, io::Error>((Some(standing), overwritten))
+            });
+            (self.wal, self.overwritten) = reading.await.unwrap_or(Ok((None, false)))?;
+            // After the WAL: an app that closes the database writes to the file before the WAL goes.
+            self.file = file_times(&record_db);
+        }
+        Ok(self)
+    }
+
+    fn judge_rollback(&self, replica: &str, head: &Head) -> Option<Rollback> {
+        match self.record.as_ref().filter(|record| record.replica == replica)?.origin {
+            Origin::RolledBack(ref marker) => Some(marker.judge(head, self.file)),
+            _ => None,
+        }
+    }
+
+    /// Why the file's own content denies what the record says; None: it does not.
+    pub fn denied(&self) -> Option<&'static str> {
+        if self.overwritten {
+            return Some(OVERWRITTEN);
+        }
+        denied(self.wal, self.record.as_ref()?.file, self.file)
+    }
+}
+
+/// Whether the WAL holds the whole chain up to where `raw` ends.
+pub async fn wal_holds(db: DbPath, raw: &Header) -> io::Result<bool> {
+    let Some(place) = of_raw(raw) else { return Ok(false) };
+    let reading = tokio::task::spawn_blocking(move || Ok(wal_standing(&db.wal(), place)? == WalStanding::Reached));
+    reading.await.unwrap_or(Ok(false))
+}
+
+fn of_raw(raw: &Header) -> Option<WalPlace> {
+    let end = u64::try_from(raw.wal_offset.checked_add(raw.wal_size)?).ok()?;
+    (raw.wal_size > 0).then_some(WalPlace { salts: Salts(raw.salt1, raw.salt2), end, page_size: raw.page_size })
+}
+
+/// The place of the newest position if it is known, else of the position confirmed before; with the database's checksum there,
+/// where that is known.
+fn place(state: &LocalState, tip: &Tip, sent: bool) -> Option<(WalPlace, Option<DbChecksum>)> {
+    let of_record = |wal: WalPosition| {
+        let place = WalPlace { salts: Salts(wal.salt1, wal.salt2), end: wal.offset, page_size: state.page_size };
+        (place.end >= HEADER).then_some(place)
+    };
+    let acked = || of_record(state.wal).map(|place| (place, state.db_checksum));
+    // Spilled segments were captured from this WAL, and are newer than every upload.
+    if let Some(end) = state.spilled {
+        return of_record(end.wal).map(|place| (place, Some(end.db_checksum)));
+    }
+    let of_tip = || tip.raw().and_then(|raw| of_raw(&raw.header));
+    let arrived = || of_record(state.wal_sent).or_else(of_tip).map(|place| (place, tip.db_checksum()));
+    if sent { arrived().or_else(acked) } else { acked() }
+}
+
+/// Why a file is not the recorded one, or has lost its WAL. Pure.
+fn denied(
+    standing: Option<WalStanding>,
+    recorded: Option<FileTimes>,
+    found: Option<FileTimes>,
+) -> Option<&'static str> {
+    match (standing, recorded, found) {
+        (Some(WalStanding::Short), _, _) => Some("its WAL ends before what it had uploaded"),
+        (Some(WalStanding::Another | WalStanding::Gone), Some(recorded), Some(found))
+            if recorded.born_ns != 0 && found.born_ns != 0 && recorded.born_ns != found.born_ns =>
+        {
+            Some("another file was put in its place, without the WAL that it had")
+        }
+        (Some(WalStanding::Gone), Some(recorded), Some(found)) if recorded.modified_ns == found.modified_ns => {
+            Some("its WAL is gone, and with it what it had uploaded")
+        }
+        (
+            Some(WalStanding::Reached | WalStanding::Restarted | WalStanding::Another | WalStanding::Gone) | None,
+            _,
+            _,
+        ) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_denies_the_record() {
+        let look = |modified_ns, born_ns| Some(FileTimes { modified_ns, born_ns });
+        let recorded = look(1000, 7);
+        for (standing, recorded, found, denies) in [
+            (Some(WalStanding::Reached), recorded, look(1000, 7), false),
+            (Some(WalStanding::Reached), recorded, look(1000, 8), false),
+            (Some(WalStanding::Short), None, look(2000, 7), true),
+            (Some(WalStanding::Restarted), recorded, look(1000, 8), false),
+            // Written to, checkpointed and closed while nothing replicated it.
+            (Some(WalStanding::Gone), recorded, look(2000, 7), false),
+            // The WAL was removed; an older copy, or another database.
+            (Some(WalStanding::Gone), recorded, look(1000, 7), true),
+            (Some(WalStanding::Another), recorded, look(1000, 7), false),
+            (Some(WalStanding::Another), recorded, look(1000, 8), true),
+            (Some(WalStanding::Gone), recorded, look(2000, 8), true),
+            // The file was complete when it was recorded.
+            (Some(WalStanding::Gone), look(0, 7), look(1000, 7), false),
+            (Some(WalStanding::Gone), look(0, 7), look(1000, 8), true),
+            // The file system keeps no such time; nothing is known.
+            (Some(WalStanding::Gone), look(1000, 0), look(2000, 8), false),
+            (Some(WalStanding::Gone), recorded, look(2000, 0), false),
+            (Some(WalStanding::Gone), None, look(1000, 7), false),
+            (None, recorded, look(1000, 8), false),
+        ] {
+            assert_eq!(denied(standing, recorded, found).is_some(), denies, "{standing:?} {recorded:?} {found:?}");
+        }
+    }
+}

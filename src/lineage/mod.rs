@@ -1,0 +1,23 @@
+//! May this local file continue that replica? The record beside a database, the evidence on the disk and in the replica, and
+//! the decision for a restore and for the begin of a session.
+
+pub mod check;
+pub mod decide;
+pub mod evidence;
+mod file_content;
+mod file_times;
+mod legacy;
+pub mod record;
+pub mod resume;
+pub mod rollback;
+pub mod spilled;
+pub mod state_file;
+pub mod v3_marker;
+pub mod wal_frame;
+
+pub use check::LineageCheck;
+pub use decide::{Decision, FileAccess, Kept, Refusal, Why, decide, relate};
+pub use evidence::Evidence;
+pub use file_times::file_times;
+pub use record::{FileTimes, LocalState, Origin, SpillEnd, WalPosition};
+pub use spilled::Spilled;

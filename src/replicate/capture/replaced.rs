@@ -1,0 +1,305 @@
+//! A database whose file was overwritten, replaced or removed while it was replicated. Nothing of it is uploaded until what
+//! stands at its path is whole: no process uses the files that were there before, SQLite finds the structure sound, and the
+//! file does not change meanwhile. Then a session uploads it as a whole. Until then the status is red.
+
+use super::CaptureError;
+use crate::model::DbPath;
+use crate::replicate::log_throttle::LogThrottle;
+use crate::replicate::task::{End, Task, blocking};
+use crate::sqlite::files::{self, User};
+use crate::sqlite::{FileStamp, ReadHold, SqliteError, Writers};
+use crate::wal::{Cursor, FRAME_HEADER, FrameHeader, HEADER, WalHeader};
+use std::fs::File;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+/// Between two looks at the files.
+const LOOK: Duration = Duration::from_millis(250);
+/// A file that does not change for this long is not being written.
+const STABLE: Duration = Duration::from_millis(300);
+/// A flush that is asked for waits this long for the files to become whole.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// A WAL that is captured and copied to its end: a file that overwrites the database makes it stale, and SQLite would apply
+/// it to that file when it recovers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FinishedWal {
+    pub end: Cursor,
+    pub frame_size: u64,
+}
+
+impl FinishedWal {
+    /// Whether `wal` is this WAL and ends where it ended.
+    pub fn is(&self, wal: &File) -> bool {
+        let mut header = [0; HEADER as usize];
+        let got = files::read_full(wal, 0, &mut header).unwrap_or(0);
+        let Some(header) = WalHeader::parse(header.get(..got).unwrap_or_default()) else { return false };
+        let frame_at = |offset| {
+            let mut bytes = [0; FRAME_HEADER];
+            let got = files::read_full(wal, offset, &mut bytes).ok()?;
+            FrameHeader::parse(bytes.get(..got)?).filter(|frame| frame.salts == header.salts)
+        };
+        let last = self.end.last_frame(self.frame_size);
+        let last_is_there = last.is_none_or(|mark| frame_at(mark.offset).is_some_and(|frame| mark.is(&frame)));
+        header.salts == self.end.salts && last_is_there && frame_at(self.end.offset).is_none()
+    }
+}
+
+/// What was there before, and why the session ended.
+pub struct Replacement {
+    why: String,
+    /// The old database file, and its WAL as it was.
+    old: Arc<File>,
+    wal: (Arc<File>, Option<(u64, i64, i64)>),
+    /// In the clock of `started`.
+    noticed: Option<u64>,
+    finished: Option<FinishedWal>,
+    /// What was found at the path, and how it looked then.
+    broken: Option<(Looks, String)>,
+}
+
+impl std::fmt::Debug for Replacement {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.why)
+    }
+}
+
+impl std::fmt::Display for Replacement {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.why)
+    }
+}
+
+type Looks = [Option<(u64, SystemTime)>; 2];
+
+/// What a look found.
+enum Found {
+    /// There is no database at the path, and no process uses the old one. `lost`: the old one was written to after it was
+    /// removed.
+    Absent {
+        lost: bool,
+    },
+    /// A process uses the files that were there before.
+    InUse(User),
+    Locked(String),
+    /// It is no sound database.
+    Broken(String),
+    /// It is being written.
+    Changing,
+    Whole(Box<ReadHold>),
+}
+
+impl Replacement {
+    pub fn new(why: String, hold: &ReadHold, finished: Option<FinishedWal>) -> Replacement {
+        let wal = Arc::clone(hold.wal_file());
+        let written = FileStamp::of(&wal).ok().map(|stamp| stamp.written());
+        Replacement {
+            why,
+            old: Arc::clone(hold.db_file()),
+            wal: (wal, written),
+            noticed: now(),
+            finished,
+            broken: None,
+        }
+    }
+
+    /// Blocks.
+    fn look(&mut self, db: &DbPath) -> Found {
+        let same = files::is(db.as_path(), &self.old);
+        // The last close of the app removes the WAL, if nothing of ours is in its way.
+        files::unguard(&self.old);
+        if let Some(user) = files::user_of(&self.old).filter(|user| !same || self.is_old(*user)) {
+            return Found::InUse(user);
+        }
+        if !std::fs::metadata(db.as_path()).is_ok_and(|meta| meta.len() > 0) {
+            return Found::Absent { lost: !same && self.was_written() };
+        }
+        if let Some(finished) = self.finished.filter(|_| same)
+            && files::remove_sides_alone(db, |wal| finished.is(wal)).is_ok_and(|removed| removed)
+        {
+            tracing::warn!(%db, "removed the -wal of the database that was overwritten: all of it is in the replica");
+            self.finished = None;
+        }
+        let looks = looks(db);
+        if let Some((known, why)) = &self.broken
+            && *known == looks
+        {
+            return Found::Broken(why.clone());
+        }
+        match whole(db) {
+            Ok(Found::Broken(why)) | Err(SqliteError::Failed { detail: why, .. }) => {
+                self.broken = Some((looks, why.clone()));
+                Found::Broken(why)
+            }
+            Ok(found) => found,
+            Err(SqliteError::NotYet { .. }) => Found::Absent { lost: false },
+            Err(error) => Found::Locked(error.to_string()),
+        }
+    }
+
+    /// Whether a process has had the database open since before the replacement was noticed. Unknown: it has.
+    fn is_old(&self, user: User) -> bool {
+        !matches!((user.pid.and_then(started), self.noticed), (Some(started), Some(noticed)) if started > noticed)
+    }
+
+    fn was_written(&self) -> bool {
+        let (wal, before) = &self.wal;
+        FileStamp::of(wal).ok().map(|stamp| stamp.written()) != *before
+    }
+}
+
+/// Whether the file at the path is a sound database that nobody is just writing.
+fn whole(db: &DbPath) -> Result<Found, SqliteError> {
+    let hold = ReadHold::take(db, Writers::MayCome)?;
+    let before = hold.stamp()?;
+    std::thread::sleep(STABLE);
+    if let Some(problem) = hold.structure_problem()? {
+        return Ok(Found::Broken(problem));
+    }
+    let changes = hold.stamp()? != before || hold.missing().is_some();
+    Ok(if changes { Found::Changing } else { Found::Whole(Box::new(hold)) })
+}
+
+fn looks(db: &DbPath) -> Looks {
+    [db.as_path(), &db.wal()].map(|path| {
+        let meta = std::fs::metadata(path).ok()?;
+        Some((meta.len(), meta.modified().ok()?))
+    })
+}
+
+/// When a process was started, in the kernel's ticks. None: it is gone, or we may not see it.
+fn started(pid: i32) -> Option<u64> {
+    started_ticks(&std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+}
+
+/// The present moment in the same ticks: the kernel notes it for every new thread.
+fn now() -> Option<u64> {
+    let thread = std::thread::Builder::new().spawn(|| std::fs::read_to_string("/proc/thread-self/stat").ok()).ok()?;
+    started_ticks(&thread.join().ok()??)
+}
+
+/// Field 22 of `/proc/PID/stat`. The second field is a name in parentheses that may hold anything.
+fn started_ticks(stat: &str) -> Option<u64> {
+    stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
+}
+
+impl Task {
+    /// A hold on what took the place of the database, as soon as that is whole.
+    pub async fn proven(&mut self, mut replacement: Replacement) -> Result<ReadHold, End> {
+        let (mut throttle, mut asked_since) = (LogThrottle::default(), None);
+        loop {
+            let asked = self.mailbox.asked();
+            asked_since = if asked > 0 { asked_since.or_else(|| Some(Instant::now())) } else { None };
+            let db = self.target.db.clone();
+            let (returned, found) = blocking(move || {
+                let found = replacement.look(&db);
+                (replacement, found)
+            })
+            .await?;
+            replacement = returned;
+            let problem = match found {
+                Found::Whole(hold) => {
+                    self.replaced = Some(replacement);
+                    self.status.update(|status| (status.absent, status.problem) = (false, None));
+                    return Ok(*hold);
+                }
+                Found::Absent { lost: false } => {
+                    self.status.update(|status| {
+                        (status.absent, status.problem, status.replaced) = (true, None, None);
+                        status.written_at = None;
+                    });
+                    if self.mailbox.answer(asked, &self.status.read()) {
+                        return Err(End::Closed);
+                    }
+                    None
+                }
+                Found::Absent { lost: true } => Some(
+                    "the database file was removed, and the app has written to it since: those commits are lost"
+                        .to_owned(),
+                ),
+                found => Some(advice(&replacement.why, &found)),
+            };
+            if let Some(problem) = problem {
+                if throttle.due(&problem) {
+                    tracing::error!(db = %self.target.db, "NOT REPLICATED: {problem}");
+                }
+                self.status.update(|status| {
+                    (status.problem, status.absent, status.replicating) = (None, false, false);
+                    status.replaced = Some(problem);
+                });
+                let hopeless = asked_since.is_some_and(|since: Instant| since.elapsed() >= PATIENCE);
+                if self.mailbox.closed() || (hopeless && self.mailbox.refuse(asked)) {
+                    self.replaced = Some(replacement);
+                    return Err(End::Closed);
+                }
+            }
+            if self.mailbox.closed() {
+                return Err(End::Closed);
+            }
+            self.mailbox.wait(&self.changed, Instant::now() + LOOK).await;
+        }
+    }
+
+    /// What is at the path now is in the replica.
+    pub fn repaired(&mut self) {
+        if self.replaced.take().is_some() {
+            self.status.update(|status| status.replaced = None);
+            let (db, txid) = (&self.target.db, self.status.read().uploaded.0);
+            tracing::info!(%db, %txid, "the database that took the place is whole and in the replica");
+        }
+    }
+}
+
+fn advice(why: &str, found: &Found) -> String {
+    match found {
+        Found::InUse(User { pid }) => {
+            let process = pid.map_or_else(|| "a process".to_owned(), |pid| format!("process {pid}"));
+            format!("{why}, and {process} still uses what was there before: its commits may be lost. Restart the app")
+        }
+        Found::Broken(problem) => format!(
+            "{why}, and what is there now is no sound database ({problem}). Stop the app and litevisor, remove the file, its \
+             -wal and its -shm, and start: the replica's newest state is restored. To go on from a backup, put it there \
+             before the start and see `Restoring a backup by hand` in docs/databases.md"
+        ),
+        Found::Locked(error) => format!("{why}, and it cannot be read yet: {error}"),
+        Found::Absent { .. } | Found::Changing | Found::Whole(_) => format!("{why}: waiting until it is whole"),
+    }
+}
+
+impl From<CaptureError> for End {
+    fn from(error: CaptureError) -> End {
+        match error {
+            CaptureError::Replaced(replacement) => End::Replaced(replacement),
+            error => End::Again(error.to_string()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_start_of_a_process() {
+        let stat = "7 (a ) b) S 1 7 7 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 12345 2 3";
+        assert_eq!(started_ticks(stat), Some(12345));
+        assert_eq!(started_ticks("7 (a"), None);
+        assert!(started(std::process::id() as i32).unwrap() <= now().unwrap());
+        assert_eq!(started(i32::MAX), None);
+    }
+
+    #[test]
+    fn every_problem_says_what_to_do() {
+        let user = User { pid: Some(7) };
+        for (found, part) in [
+            (Found::InUse(user), "process 7 still uses what was there before"),
+            (Found::InUse(User { pid: None }), "Restart the app"),
+            (Found::Broken("x".into()), "Stop the app and litevisor"),
+            (Found::Locked("y".into()), "cannot be read yet: y"),
+            (Found::Changing, "waiting"),
+        ] {
+            let text = advice("the file was overwritten", &found);
+            assert!(text.starts_with("the file was overwritten") && text.contains(part), "{text}");
+        }
+    }
+}

@@ -1,0 +1,437 @@
+//! Replication of one database between two breaks of the chain: number what was captured, put it, record it, checkpoint.
+//! The async part is `upload`; everything that reads or writes the disk is in `DatabaseWriter`, which blocks and runs elsewhere.
+
+use super::ReplicateSettings;
+use super::capture::checkpoint::{self, Situation, Verdict};
+use super::capture::segment::SegmentError;
+use super::capture::{Capture, CaptureError, Draft};
+use super::log_throttle::LogThrottle;
+use super::maintenance::pace::believed_ms;
+use super::resume_point::{First, ResumePoint};
+use super::upload::Segment;
+use super::upload::spill_writer::Tries;
+use crate::lineage::{FileTimes, LocalState, Origin, SpillEnd, Spilled, WalPosition, file_times, state_file};
+use crate::local_state::spill;
+use crate::ltx::Header;
+use crate::model::{DbChecksum, DbPath, FileChecksum, Txid, TxidRange};
+use crate::sqlite::{Missing, SqliteError, files};
+use crate::store::StoreClock;
+use crate::store::layout::Level;
+use crate::wal::Cursor;
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// A segment on its way, and where the database stands once it has arrived.
+pub(super) struct Pending {
+    pub(super) segment: Arc<Segment>,
+    pub(super) end: WalPosition,
+    pub(super) db_checksum: Option<DbChecksum>,
+    /// It is in the spill directory.
+    pub(super) spilled: Option<OnDisk>,
+    /// Of the whole database, from before segments of the WAL can be: nothing is lost with it.
+    pub(super) image: bool,
+}
+
+pub(super) struct OnDisk {
+    pub(super) path: PathBuf,
+    pub(super) bytes: u64,
+    pub(super) checksum: FileChecksum,
+}
+
+/// Numbers drafts and queues them.
+pub(super) struct Queue {
+    node_id: u64,
+    app_locks_exclusively: bool,
+    /// Last number given to a segment.
+    numbered: Txid,
+    pub(super) last_timestamp_ms: i64,
+    clock: Option<Arc<StoreClock>>,
+    /// In the order in which they must arrive; those in the spill directory come first.
+    pub(super) pending: VecDeque<Pending>,
+}
+
+impl Queue {
+    /// The draft gets the next number, and one file on each of the levels.
+    pub(super) fn push(&mut self, draft: Draft, levels: &[Level]) -> Result<(), SegmentError> {
+        let image = draft.pages.whole_database && levels.contains(&Level::SNAPSHOT);
+        self.number(draft, levels, image)
+    }
+
+    fn number(&mut self, draft: Draft, levels: &[Level], image: bool) -> Result<(), SegmentError> {
+        let (txid, timestamp_ms) = (self.numbered.next(), self.timestamp());
+        for level in levels {
+            let min = if *level == Level::SNAPSHOT { Txid::FIRST } else { txid };
+            let header = header(&draft, TxidRange { min, max: txid }, timestamp_ms, self);
+            let segment = Arc::new(Segment::prepare(*level, header, draft.pages.clone())?);
+            let (end, db_checksum) = (position(draft.end), Some(draft.db_checksum));
+            self.pending.push_back(Pending { segment, end, db_checksum, spilled: None, image });
+        }
+        self.numbered = txid;
+        self.last_timestamp_ms = timestamp_ms;
+        Ok(())
+    }
+
+    /// Written by an earlier session, under the number that it got then.
+    fn push_spilled(&mut self, file: Spilled, end: WalPosition) {
+        self.numbered = file.txid();
+        let on_disk = OnDisk { path: file.path.clone(), bytes: file.bytes, checksum: file.checksum };
+        let (db_checksum, segment) = (file.header.db_checksum, Arc::new(Segment::of_spilled(file)));
+        self.pending.push_back(Pending { segment, end, db_checksum, spilled: Some(on_disk), image: false });
+    }
+
+    /// The time that is believed, but never at or before the segment before: points in time are found by it.
+    fn timestamp(&self) -> i64 {
+        believed_ms(self.clock.as_deref()).max(self.last_timestamp_ms.saturating_add(1))
+    }
+}
+
+/// Everything of a session that touches the disk.
+pub struct DatabaseWriter {
+    pub(super) db: DbPath,
+    pub(super) capture: Capture,
+    pub(super) queue: Queue,
+    needs_level_0: bool,
+    /// The first of the pending segments is being sent, and whoever sends it reads its pages.
+    pub sending: bool,
+    /// The last capture stopped before the end of what was committed.
+    pub behind: bool,
+    pub(super) acked: LocalState,
+    pub(super) last_try: Instant,
+    /// The WAL may be restarted, and nothing came since.
+    pub(super) settled: Option<Cursor>,
+    pub(super) tries: Tries,
+    /// About checkpoints that fail, records, and files that somebody took away.
+    pub(super) trouble: LogThrottle,
+    unrecorded: LogThrottle,
+    removed: LogThrottle,
+}
+
+impl DatabaseWriter {
+    pub fn new(db: DbPath, replica: String, anchor: ResumePoint) -> Result<DatabaseWriter, CaptureError> {
+        let ResumePoint { capture, node_id, uploaded, last_timestamp_ms, clock, first, needs_level_0, .. } = anchor;
+        let app_locks_exclusively = anchor.app_locks_exclusively;
+        let acked = LocalState {
+            replica,
+            node_id,
+            acked: uploaded,
+            sent: uploaded,
+            tip_checksum: anchor.tip_checksum,
+            page_size: capture.page_size(),
+            wal: position(anchor.uploaded_at),
+            wal_sent: WalPosition::default(),
+            db_checksum: anchor.uploaded_checksum,
+            file: None,
+            spilled: anchor.spill_end,
+            origin: Origin::Continued,
+            app_locks_exclusively,
+        };
+        let mut queue = Queue {
+            node_id,
+            app_locks_exclusively,
+            numbered: uploaded,
+            last_timestamp_ms,
+            clock,
+            pending: VecDeque::new(),
+        };
+        for file in anchor.spilled {
+            let recorded = anchor.spill_end.filter(|end| end.txid == file.txid());
+            let end = recorded.map_or_else(|| end_of(&file.header), |end| end.wal);
+            queue.push_spilled(file, end);
+        }
+        match first {
+            First::Nothing => {}
+            First::Snapshot(draft) => queue.push(draft, &[Level::SNAPSHOT])?,
+            First::Image { draft, new_page_size: false } => queue.number(draft, &[Level::RAW], true)?,
+            // Restores must start at the new page size at once: the snapshot goes first.
+            First::Image { draft, new_page_size: true } => queue.push(draft, &[Level::SNAPSHOT, Level::RAW])?,
+        }
+        let (last_try, settled, tries) = (Instant::now(), None, Tries::default());
+        let [trouble, unrecorded, removed] = std::array::from_fn(|_| LogThrottle::default());
+        let behind = false;
+        Ok(DatabaseWriter {
+            db,
+            capture,
+            queue,
+            needs_level_0,
+            sending: false,
+            behind,
+            acked,
+            last_try,
+            settled,
+            tries,
+            trouble,
+            unrecorded,
+            removed,
+        })
+    }
+
+    /// The newest raw file of the replica, if its newest position has one.
+    pub fn raw_end(&self) -> Option<Txid> {
+        Some(self.acked.acked).filter(|txid| *txid != Txid::NONE && !self.needs_level_0)
+    }
+
+    /// What is on its way next.
+    pub fn pending(&self) -> Option<Arc<Segment>> {
+        self.queue.pending.front().map(|pending| Arc::clone(&pending.segment))
+    }
+
+    /// Captures what is committed, if nothing is on its way. False: there is nothing. `closely`: what an earlier look saw of
+    /// an open transaction does not count.
+    pub fn capture(&mut self, closely: bool) -> Result<bool, CaptureError> {
+        if closely {
+            self.capture.look_closely();
+        }
+        match self.capture.missing() {
+            None => {}
+            // The app's open connections write on to it, and so do we read it. New ones find nothing of what is in it until
+            // it is copied into the database, which the next checkpoint does.
+            Some(what @ (Missing::Wal | Missing::Shm)) => self.say_removed(what),
+            Some(missing) => {
+                if missing == Missing::WalForAnother {
+                    // What is in the old one alone would be in no file.
+                    let DatabaseWriter { capture, queue, .. } = self;
+                    let _ = capture.checkpoint(Verdict::Gentle, |draft| queue.push(draft, &[Level::RAW]));
+                }
+                return Err(self.capture.replaced(missing));
+            }
+        }
+        // What is pending was captured earlier: there may be more.
+        self.behind = !self.queue.pending.is_empty();
+        if self.behind {
+            return Ok(true);
+        }
+        self.capture_more()
+    }
+
+    /// Captures one draft, whatever is on its way. False: there is nothing.
+    pub(super) fn capture_more(&mut self) -> Result<bool, CaptureError> {
+        let next = match self.capture.next() {
+            Err(CaptureError::Broken(why)) => {
+                let draft = self.capture.compare()?;
+                let pages = draft.pages.list.len();
+                if pages > 0 {
+                    self.capture.prove_sound()?;
+                }
+                tracing::warn!(db = %self.db, pages, "{why}: the database was compared, what changed is uploaded");
+                Some(draft)
+            }
+            next => next?,
+        };
+        match next {
+            Some(draft) => {
+                self.behind = draft.full;
+                self.queue.push(draft, &[Level::RAW])?;
+            }
+            None if self.needs_level_0 && self.queue.pending.is_empty() => {
+                self.queue.push(self.capture.empty(), &[Level::RAW])?
+            }
+            None => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    /// The whole database at the newest position of the replica, if that is where it stands.
+    pub fn snapshot(&mut self) -> Result<Option<Segment>, CaptureError> {
+        if self.behind || !self.queue.pending.is_empty() || self.queue.numbered == Txid::NONE {
+            return Ok(None);
+        }
+        let draft = match self.capture.snapshot() {
+            // The next capture sees it too, and knows what to do.
+            Err(CaptureError::Broken(_)) => return Ok(None),
+            draft => draft?,
+        };
+        let Some(draft) = draft else { return Ok(None) };
+        let (range, timestamp_ms) = (TxidRange { min: Txid::FIRST, max: self.queue.numbered }, self.queue.timestamp());
+        self.queue.last_timestamp_ms = timestamp_ms;
+        let header = header(&draft, range, timestamp_ms, &self.queue);
+        Ok(Some(Segment::of_any_size(Level::SNAPSHOT, header, draft.pages)?))
+    }
+
+    /// The next segment that is sent, and the newest raw file that it follows. None: nothing is left.
+    pub fn send_next(&mut self) -> Option<(Arc<Segment>, Option<Txid>)> {
+        let segment = self.pending()?;
+        self.sending = true;
+        self.record_sending();
+        Some((segment, self.raw_end()))
+    }
+
+    /// The first pending segment has arrived: its TXID. Its file in the spill directory goes; should it stay, the next start
+    /// knows that it is in the replica.
+    pub fn remove_sent(&mut self) -> Option<Txid> {
+        let (txid, file) = self.arrived()?;
+        if let Some(path) = file {
+            let _ = spill::remove(&path);
+        }
+        Some(txid)
+    }
+
+    /// Records that the next segment is about to be sent: if its reply gets lost with us, the next start knows it.
+    /// False: it could not be.
+    pub fn record_sending(&mut self) -> bool {
+        let Some(next) = self.queue.pending.front() else { return true };
+        let sent = next.segment.header.range.max;
+        let (file, wal_sent) = (self.look(), next.end);
+        // What waited on the disk may be an earlier run's.
+        let node_id = next.segment.header.node_id;
+        self.record(&LocalState { node_id, sent, wal_sent, file, ..self.acked.clone() })
+    }
+
+    /// The first pending segment has arrived. Its TXID, and its file here, which may go.
+    pub fn arrived(&mut self) -> Option<(Txid, Option<PathBuf>)> {
+        let Pending { segment, end, db_checksum, spilled, .. } = self.queue.pending.pop_front()?;
+        let txid = segment.header.range.max;
+        self.sending = false;
+        self.needs_level_0 = segment.level != Level::RAW;
+        self.acked = LocalState {
+            node_id: segment.header.node_id,
+            acked: txid,
+            sent: txid,
+            // Our node id in the newest file says whose it is; an earlier run's file is known by its checksum.
+            tip_checksum: spilled.as_ref().map(|file| file.checksum),
+            wal: end,
+            db_checksum,
+            spilled: self.acked.spilled.filter(|end| end.txid > txid),
+            ..self.acked.clone()
+        };
+        Some((txid, spilled.map(|file| file.path)))
+    }
+
+    /// An error, if something that is not SQLite wrote to the database file.
+    pub fn prove_untouched(&mut self) -> Result<(), CaptureError> {
+        self.capture.prove_untouched(false)
+    }
+
+    /// Bytes of the WAL up to the captured position.
+    pub fn wal_bytes(&self) -> u64 {
+        self.capture.wal_bytes()
+    }
+
+    /// Everything is copied into the database file and the WAL may be restarted, or was never written.
+    pub fn settled(&self) -> bool {
+        self.capture.cursor().is_none_or(|cursor| self.settled == Some(cursor))
+    }
+
+    /// Checkpoints when it is time to. `quiet`: nothing was written since the last upload.
+    pub fn checkpoint(&mut self, settings: &ReplicateSettings, quiet: bool) -> Result<(), CaptureError> {
+        let verdict = checkpoint::decide(
+            settings,
+            Situation {
+                wal_bytes: self.capture.wal_bytes(),
+                all_uploaded: self.queue.pending.is_empty(),
+                settled: self.settled(),
+                quiet,
+                since_try: self.last_try.elapsed(),
+            },
+        );
+        if verdict != Verdict::No {
+            self.checkpoint_as(verdict)?;
+        }
+        if quiet {
+            self.cut_file(checkpoint::locked_from(settings));
+        }
+        Ok(())
+    }
+
+    /// Checkpoints as hard as `verdict` says.
+    pub fn checkpoint_as(&mut self, verdict: Verdict) -> Result<(), CaptureError> {
+        let begun = Instant::now();
+        self.last_try = begun;
+        let DatabaseWriter { capture, queue, .. } = self;
+        let settled = match capture.checkpoint(verdict, |draft| queue.push(draft, &[Level::RAW])) {
+            // The next capture sees it too, and knows what to do.
+            Err(CaptureError::Broken(_)) => false,
+            // A full disk, for one. The hold is where it was, or further; the WAL goes on growing.
+            Err(CaptureError::Sqlite(error @ (SqliteError::Failed { .. } | SqliteError::Busy { .. }))) => {
+                self.say_not_copied(&error);
+                false
+            }
+            other => other?,
+        };
+        if settled {
+            self.settled = self.capture.cursor();
+        }
+        tracing::debug!(db = %self.db, ?verdict, settled, took = ?begun.elapsed(), "checkpoint");
+        Ok(())
+    }
+
+    /// Lets go of the database, and removes its WAL if that is copied to its end and no other process has it open.
+    pub fn close(mut self) {
+        let finished = self.capture.finished_wal();
+        let db = self.db;
+        drop(self.capture);
+        let Some(finished) = finished else { return };
+        match files::remove_sides_alone(&db, |wal| finished.is(wal)) {
+            Ok(removed) => tracing::debug!(%db, removed, "closed"),
+            Err(error) => tracing::debug!(%db, %error, "the -wal stays"),
+        }
+    }
+
+    /// Records that everything is where it belongs.
+    pub fn record_settled(&mut self) {
+        self.record(&LocalState { file: self.look(), ..self.acked.clone() });
+    }
+
+    /// The database file as it looks now, and whether it is complete without its WAL.
+    fn look(&self) -> Option<FileTimes> {
+        let mut look = file_times(&self.db)?;
+        // Only after the look: whoever copies more later changes it.
+        if self.capture.copied() {
+            look.modified_ns = 0;
+        }
+        Some(look)
+    }
+
+    fn say_removed(&mut self, what: Missing) {
+        if self.removed.due(&what.to_string()) {
+            tracing::error!(db = %self.db, "{what}: commits may get lost; restart the app");
+        }
+    }
+
+    fn record(&mut self, state: &LocalState) -> bool {
+        let stored = state_file::store(&self.db, state);
+        if let Err(error) = &stored
+            && self.unrecorded.due(&error.to_string())
+        {
+            tracing::warn!(db = %self.db, %error, "a restart on this disk will restore instead of going on");
+        }
+        stored.is_ok()
+    }
+
+    /// Where the spill directory ends, as things are.
+    pub(super) fn spill_end(&self) -> Option<SpillEnd> {
+        let last = self.queue.pending.iter().rev().find(|pending| pending.spilled.is_some())?;
+        Some(SpillEnd { txid: last.segment.header.range.max, wal: last.end, db_checksum: last.db_checksum? })
+    }
+}
+
+fn header(draft: &Draft, range: TxidRange, timestamp_ms: i64, by: &Queue) -> Header {
+    let mut header = Header::new(draft.pages.files.page_size, draft.commit, range, timestamp_ms);
+    (header.node_id, header.app_locks_exclusively) = (by.node_id, by.app_locks_exclusively);
+    header.db_checksum = Some(draft.db_checksum);
+    // What was not made from a WAL range says 32 and 0: 0 would make Litestream's sync fail for ever.
+    header.wal_offset = crate::wal::HEADER as i64;
+    if let Some(range) = draft.wal {
+        header.wal_offset = i64::try_from(range.offset).unwrap_or(i64::MAX);
+        header.wal_size = i64::try_from(range.size).unwrap_or(0);
+        (header.salt1, header.salt2) = (range.salts.0, range.salts.1);
+    }
+    header
+}
+
+/// Where a file's range of the WAL ends, if it has one. The WAL's checksum there is not known.
+fn end_of(header: &Header) -> WalPosition {
+    let end = header.wal_offset.saturating_add(header.wal_size);
+    let offset = if header.wal_size > 0 { u64::try_from(end).unwrap_or(0) } else { 0 };
+    WalPosition { salt1: header.salt1, salt2: header.salt2, offset, checksum: [0; 2] }
+}
+
+fn position(cursor: Option<Cursor>) -> WalPosition {
+    cursor.map_or_else(WalPosition::default, |cursor| WalPosition {
+        salt1: cursor.salts.0,
+        salt2: cursor.salts.1,
+        offset: cursor.offset,
+        checksum: [cursor.sums.0, cursor.sums.1],
+    })
+}

@@ -1,0 +1,468 @@
+//! Keeps one replica small and quick to restore while a session lasts: merges, snapshots, deletions. Owns the inventory.
+//! In: what the session has uploaded. Out: merged files, snapshots, deletions, in an order in which the replica can be
+//! restored at every instant. What to do is decided in `compact` and `retain`. Asks the replica nothing while there is
+//! nothing to do; never delays a capture or an upload; dropped, it stops at once.
+
+pub mod base;
+mod compaction;
+mod inventory;
+pub mod ownership;
+pub mod pace;
+mod recent;
+mod retention;
+mod schedule;
+mod snapshot;
+
+use super::Target;
+use super::status::{StatusCell, UpkeepStatus};
+use super::upload::{Content, Segment};
+use crate::model::{Deadline, TxidRange};
+use crate::replica::RemoteFile;
+use crate::store::StoreErrorKind;
+use crate::store::layout::Level;
+use base::{Restorable, Standing};
+use bytes::Bytes;
+use compaction::{Failure, Merged};
+use inventory::{File, Inventory};
+use ownership::Sight;
+use pace::{Clock, Pause, Pauses, WEATHER};
+use recent::Recent;
+use retention::{Deletion, Reason};
+use schedule::{Due, Job};
+use snapshot::Desk;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::{Notify, Semaphore, mpsc};
+
+/// Merges under way at once, of all databases.
+static MERGES: Semaphore = Semaphore::const_new(2);
+const REQUEST: Duration = Duration::from_secs(20);
+
+/// Ends a task with its owner.
+pub struct Ends<T>(pub tokio::task::JoinHandle<T>);
+
+impl<T> Drop for Ends<T> {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+pub enum Event {
+    Arrived(File, Option<Bytes>),
+    /// How the upload of a snapshot ended.
+    Snapshot(Result<File, String>),
+}
+
+/// The session's side.
+pub struct Upkeep {
+    events: mpsc::UnboundedSender<Event>,
+    clock: Clock,
+    desk: Arc<Desk>,
+    standing: Arc<Standing>,
+    _task: Ends<()>,
+}
+
+impl Upkeep {
+    /// `changed` wakes the session.
+    pub fn start(target: &Target, listed: &[RemoteFile], changed: &Arc<Notify>, status: &Arc<StatusCell>) -> Upkeep {
+        let (events, inbox) = mpsc::unbounded_channel();
+        let (clock, desk) = (Clock::start(target.store.clock().as_deref()), Arc::new(Desk::new(Arc::clone(changed))));
+        let standing = Arc::new(Standing::new(Arc::clone(changed)));
+        let keeper = Keeper {
+            status: Arc::clone(status),
+            standing: Arc::clone(&standing),
+            ..Keeper::new(target, listed, clock, Arc::clone(&desk), (events.clone(), inbox))
+        };
+        Upkeep { events, clock, desk, standing, _task: Ends(tokio::spawn(keeper.run())) }
+    }
+
+    /// A segment is in the replica.
+    pub fn arrived(&self, segment: &Segment) {
+        let (level, range, since_ms) = (segment.level, segment.header.range, self.clock.now_ms());
+        let (size, bytes) = match &segment.content {
+            Content::Encoded(bytes) => (bytes.len() as u64, Some(bytes.clone())),
+            Content::Spilled { bytes, .. } => (*bytes, None),
+            Content::Pages(..) => (0, None),
+        };
+        let _ = self.events.send(Event::Arrived(File { level, range, size, since_ms, damaged: false }, bytes));
+    }
+
+    /// A snapshot of the uploaded position is wanted.
+    pub fn wants_snapshot(&self) -> bool {
+        self.desk.is_waiting()
+    }
+
+    pub fn give(&self, snapshot: Segment) {
+        self.desk.give(snapshot);
+    }
+
+    /// What is known of the replica's base.
+    pub fn standing(&self) -> &Standing {
+        &self.standing
+    }
+
+    /// The pages of a snapshot are being read: the WAL and the database file must keep them.
+    pub fn reads_pages(&self) -> bool {
+        self.desk.is_under_way()
+    }
+}
+
+enum Next {
+    Snapshot,
+    Merge(Job),
+    Delete(Vec<Vec<Deletion>>),
+    Wait(Option<i64>),
+}
+
+struct Keeper {
+    target: Target,
+    inventory: Inventory,
+    recent: Recent,
+    clock: Clock,
+    inbox: mpsc::UnboundedReceiver<Event>,
+    outbox: mpsc::UnboundedSender<Event>,
+    desk: Arc<Desk>,
+    /// When we knew last that the replica is ours alone.
+    sure_since_ms: i64,
+    /// It has another history now: hands off.
+    another: bool,
+    /// The snapshot on its way.
+    snapshot: Option<Ends<()>>,
+    /// Why the newest state cannot be restored.
+    broken: Option<String>,
+    pauses: Pauses,
+    status: Arc<StatusCell>,
+    standing: Arc<Standing>,
+}
+
+impl Keeper {
+    fn new(
+        target: &Target,
+        listed: &[RemoteFile],
+        clock: Clock,
+        desk: Arc<Desk>,
+        events: (mpsc::UnboundedSender<Event>, mpsc::UnboundedReceiver<Event>),
+    ) -> Keeper {
+        Keeper {
+            target: target.clone(),
+            inventory: Inventory::of(listed, clock.now_ms()),
+            recent: Recent::default(),
+            clock,
+            outbox: events.0,
+            inbox: events.1,
+            desk,
+            sure_since_ms: clock.now_ms(),
+            another: false,
+            snapshot: None,
+            broken: None,
+            pauses: Pauses::default(),
+            status: Arc::default(),
+            standing: Arc::new(Standing::new(Arc::default())),
+        }
+    }
+
+    async fn run(mut self) {
+        self.check().await;
+        loop {
+            let until = self.work().await.map(|until| self.clock.until(until).into());
+            tokio::select! {
+                event = self.inbox.recv() => match event {
+                    Some(event) => self.take(event).await,
+                    None => return,
+                },
+                () = tokio::time::sleep_until(until.unwrap_or_else(tokio::time::Instant::now)), if until.is_some() => {}
+            }
+        }
+    }
+
+    /// Does what is due. When there may be more (Unix milliseconds); None: not until something is written.
+    async fn work(&mut self) -> Option<i64> {
+        loop {
+            while let Ok(event) = self.inbox.try_recv() {
+                self.take(event).await;
+            }
+            self.standing.set_base(self.inventory.base().copied());
+            let next = self.next();
+            if let Next::Wait(until) = next {
+                return until;
+            }
+            if !self.is_alone().await {
+                continue;
+            }
+            match next {
+                Next::Snapshot => self.begin_snapshot(),
+                Next::Merge(job) => self.merge(job).await,
+                Next::Delete(groups) => self.delete(groups).await,
+                Next::Wait(_) => {}
+            }
+        }
+    }
+
+    fn next(&self) -> Next {
+        let (settings, now) = (&self.target.settings, self.clock.now_ms());
+        if self.another || now < self.pauses.look.until_ms {
+            return Next::Wait(Some(self.pauses.look.until_ms).filter(|_| !self.another));
+        }
+        let due = if self.snapshot.is_some() {
+            Due::Never
+        } else if self.broken.is_some() {
+            Due::Now(())
+        } else {
+            schedule::snapshot(&self.inventory, settings.snapshot_interval, now)
+        };
+        let snapshot = match self.pauses.snapshot.hold(due, now) {
+            Due::Now(()) => return Next::Snapshot,
+            due => due.at(),
+        };
+        let merge = match self.pauses.merge.hold(schedule::merge(&self.inventory, &settings.levels, now), now) {
+            Due::Now(job) => return Next::Merge(job),
+            due => due.at(),
+        };
+        let expired = settings
+            .retention
+            .map(|retention| retention::expired(&self.inventory, &retention, now))
+            .unwrap_or_default();
+        let delete = match expired.groups {
+            groups if groups.is_empty() => expired.next_ms,
+            groups => match self.pauses.delete.hold(Due::Now(groups), now) {
+                Due::Now(groups) => return Next::Delete(groups),
+                due => due.at(),
+            },
+        };
+        Next::Wait(snapshot.into_iter().chain(merge).chain(delete).min())
+    }
+
+    async fn take(&mut self, event: Event) {
+        match event {
+            Event::Arrived(file, bytes) => {
+                // Create-only: nobody had gone on from the position before.
+                (self.sure_since_ms, self.pauses.look) = (file.since_ms, Pause::default());
+                self.inventory.add(file);
+                if let Some(bytes) =
+                    bytes.filter(|_| file.level == Level::RAW && !self.target.settings.levels.is_empty())
+                {
+                    self.recent.keep(file.level, file.range, &bytes);
+                }
+                if self.broken.is_some() {
+                    self.check().await;
+                }
+            }
+            Event::Snapshot(Ok(file)) => {
+                (self.snapshot, self.pauses.snapshot) = (None, Pause::default());
+                self.note(|upkeep| upkeep.snapshot(file.size));
+                self.inventory.add(file);
+                self.check().await;
+            }
+            Event::Snapshot(Err(error)) => {
+                self.snapshot = None;
+                self.note(|upkeep| upkeep.failed(format!("no new snapshot: {error}")));
+                if self.pauses.snapshot.fail(self.clock.now_ms(), true) {
+                    tracing::warn!(db = %self.target.db, "no new snapshot yet, {WEATHER} tries: {error}");
+                } else {
+                    tracing::debug!(db = %self.target.db, "no new snapshot yet: {error}");
+                }
+            }
+        }
+    }
+
+    /// Whether the replica is ours alone, as it was when we uploaded last.
+    async fn is_alone(&mut self) -> bool {
+        let now = self.clock.now_ms();
+        if now.saturating_sub(self.sure_since_ms) < schedule::millis(ownership::sure(&self.target.settings)) {
+            return true;
+        }
+        let sight = ownership::look(&*self.target.store, &self.inventory, Deadline::after(REQUEST)).await;
+        let (db, url) = (&self.target.db, self.target.store.url());
+        match sight {
+            Ok(Sight::Alone) => {}
+            Ok(Sight::Empty) => {
+                tracing::error!(
+                    %db, "{url} is empty, everything in it was removed: a new snapshot is uploaded; find out what deletes there"
+                );
+                self.inventory = Inventory::default();
+                (self.broken, self.sure_since_ms) = (Some("it is empty".to_owned()), now);
+                // The next session gives it a raw file, too: Litestream would start over at TXID 1 without one.
+                self.standing.set_emptied();
+                return false;
+            }
+            Ok(Sight::Another(end)) => {
+                tracing::error!(
+                    %db, "{url} no longer holds TXID {end}, our newest file, but others: is another instance writing \
+                     there? Nothing is merged or deleted by this one any more"
+                );
+                self.another = true;
+                self.note(|upkeep| upkeep.failed(format!("TXID {end} is gone: another instance may be writing there")));
+                return false;
+            }
+            // Should it be ours, it is about to be known.
+            Ok(Sight::Behind(txid)) => {
+                let speak = self.pauses.look.fail(now, true);
+                self.say("nothing is merged or deleted for now: another instance may be writing there", &txid, speak);
+                return false;
+            }
+            Err(error) => {
+                let speak = self.pauses.look.fail(now, error.may_heal());
+                self.say("nothing is merged or deleted for now", &error, speak);
+                return false;
+            }
+        }
+        (self.sure_since_ms, self.pauses.look) = (now, Pause::default());
+        true
+    }
+
+    /// Something is not there although we know of it: the next look takes nothing for granted.
+    async fn lost(&mut self, level: Level, range: TxidRange) {
+        let (db, url) = (&self.target.db, self.target.store.url());
+        tracing::warn!(
+            %db, "{url} has lost a file of level {}: {range}; does anything but litevisor delete there?", level.0
+        );
+        self.inventory.remove(level, range);
+        self.sure_since_ms = i64::MIN;
+        self.check().await;
+    }
+
+    /// Whether the newest state can be restored, as far as we know; a snapshot makes it so again.
+    async fn check(&mut self) {
+        let inventory = self.inventory.clone();
+        let broken = tokio::task::spawn_blocking(move || inventory.broken()).await.ok().flatten();
+        if let Some(why) = broken.as_ref().filter(|_| self.broken.is_none()) {
+            tracing::warn!(db = %self.target.db, replica = self.target.store.url(), "a new snapshot is uploaded: {why}");
+        }
+        self.broken = broken.map(|why| why.to_string());
+        self.status.update(|status| status.unrestorable.clone_from(&self.broken));
+        let restorable = self.broken.clone().map_or(Restorable::Yes, Restorable::No);
+        self.standing.set(self.inventory.base().copied(), restorable);
+    }
+
+    fn begin_snapshot(&mut self) {
+        let (store, db) = (Arc::clone(&self.target.store), self.target.db.clone());
+        let (desk, clock, outbox) = (Arc::clone(&self.desk), self.clock, self.outbox.clone());
+        let upload = async move {
+            let done = snapshot::upload(&*store, &db, &desk).await.map(|(range, size)| File {
+                level: Level::SNAPSHOT,
+                range,
+                size,
+                since_ms: clock.now_ms(),
+                damaged: false,
+            });
+            let _ = outbox.send(Event::Snapshot(done));
+        };
+        self.snapshot = Some(Ends(tokio::spawn(upload)));
+    }
+
+    async fn merge(&mut self, job: Job) {
+        let Ok(_turn) = MERGES.acquire().await else { return };
+        let begun = Instant::now();
+        match compaction::merge(&*self.target.store, &job, &self.recent).await {
+            Ok(merged) => {
+                self.pauses.merge.over();
+                self.note(|upkeep| {
+                    upkeep.merges += 1;
+                    upkeep.done(merged.size);
+                });
+                tracing::debug!(
+                    db = %self.target.db, level = merged.level.0, txids = %merged.range, bytes = merged.size,
+                    took = ?begun.elapsed(), "merged"
+                );
+                self.merged(&job, merged);
+            }
+            Err(failure) => self.not_merged(&job, &failure).await,
+        }
+    }
+
+    fn merged(&mut self, job: &Job, merged: Merged) {
+        let inside = |range: &TxidRange| range.max <= merged.range.max;
+        let inputs: Vec<_> = job.inputs.iter().filter(|file| inside(&file.range)).collect();
+        // As old as the newest of what it holds, so that its turn comes as if nothing had been late.
+        let since_ms = inputs.iter().map(|file| file.since_ms).max().unwrap_or_else(|| self.clock.now_ms());
+        let file = File { level: merged.level, range: merged.range, size: merged.size, since_ms, damaged: false };
+        for input in inputs {
+            self.recent.forget(input.level, input.range);
+        }
+        if let Some(bytes) = merged.bytes.filter(|_| self.target.settings.levels.len() > usize::from(merged.level.0)) {
+            self.recent.keep(file.level, file.range, &bytes);
+        }
+        self.inventory.add(file);
+        if self.target.settings.retention.is_none() {
+            self.inventory.forget_merged(&file);
+        }
+    }
+
+    async fn not_merged(&mut self, job: &Job, failure: &Failure) {
+        let (db, url) = (&self.target.db, self.target.store.url());
+        let below = Level(job.level.0.saturating_sub(1));
+        match failure {
+            Failure::Gone(range) => self.lost(below, *range).await,
+            Failure::Merge(error) => {
+                tracing::warn!(%db, "files of level {} in {url} cannot be merged: {error}", below.0);
+                self.note(|upkeep| upkeep.failed(format!("files of level {} cannot be merged: {error}", below.0)));
+                // What is wrong together, without one being damaged, is of no use either.
+                let bad = job.inputs.iter().filter(|file| error.damaged().is_none_or(|range| range == file.range));
+                bad.for_each(|file| self.inventory.mark_damaged(below, file.range));
+                return self.check().await;
+            }
+            Failure::Store(error) if error.may_heal() => {
+                let speak = self.pauses.merge.fail(self.clock.now_ms(), true);
+                self.say("files are not merged for now", failure, speak);
+            }
+            Failure::Store(_) | Failure::Taken(_) | Failure::Panicked(_) => {
+                let speak = self.pauses.merge.fail(self.clock.now_ms(), false);
+                self.say("files are not merged", failure, speak);
+            }
+        }
+    }
+
+    async fn delete(&mut self, groups: Vec<Vec<Deletion>>) {
+        let layout = self.target.store.layout();
+        for group in groups {
+            let keys: Vec<_> = group.iter().map(|file| layout.key(file.level, file.range)).collect();
+            let store = &*self.target.store;
+            let deleted = match ownership::missing(store, &group, Deadline::after(REQUEST)).await {
+                Ok(Some((level, range))) => return self.lost(level, range).await,
+                Ok(None) => store.delete(&keys, Deadline::after(REQUEST)).await,
+                Err(error) => Err(error),
+            };
+            if let Err(error) = deleted {
+                let heals = error.may_heal();
+                let speak = self.pauses.delete.fail(self.clock.now_ms(), heals);
+                let hint = if error.kind == StoreErrorKind::Denied {
+                    "the replica grows: old files may not be deleted (grant it, or set retention.enabled = false)"
+                } else {
+                    "old files are not deleted for now"
+                };
+                return self.say(hint, &error, speak);
+            }
+            self.pauses.delete.over();
+            self.note(|upkeep| {
+                upkeep.deleted_files += group.len() as u64;
+                upkeep.done(0);
+            });
+            for Deletion { level, range, reason } in group {
+                self.inventory.remove(level, range);
+                self.recent.forget(level, range);
+                match reason {
+                    Reason::Superseded(_) if level == Level::SNAPSHOT => {
+                        tracing::info!(db = %self.target.db, "deleted the snapshot {range}: {reason}");
+                    }
+                    _ => tracing::debug!(db = %self.target.db, "deleted {range} of level {}: {reason}", level.0),
+                }
+            }
+        }
+    }
+
+    fn note(&self, change: impl FnOnce(&mut UpkeepStatus)) {
+        self.status.update(|status| change(&mut status.upkeep));
+    }
+
+    fn say(&self, what: &str, error: &dyn std::fmt::Display, aloud: bool) {
+        self.note(|upkeep| upkeep.failed(format!("{what}: {error}")));
+        if aloud {
+            tracing::warn!(db = %self.target.db, "{what}: {error}");
+        } else {
+            tracing::debug!(db = %self.target.db, "{what}: {error}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

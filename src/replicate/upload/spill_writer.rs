@@ -1,0 +1,277 @@
+//! Relieves a WAL that passes its limit because the replica does not take what is captured: segments go to the spill
+//! directory, then the WAL is copied into the database and may start over. `spill` ◦ decides. Blocks; memory is bounded by
+//! one segment. Never blocks the app, never uploads.
+//!
+//! The record is the commit point: a file counts once the record says so, and only then is the WAL let go of. A kill before
+//! costs nothing, the WAL has it all; a kill after is continued from the files.
+
+use super::limits::fits;
+use super::spill_policy::{self as rules, Pressure, Situation};
+use super::{Content, Segment};
+use crate::local_state::spill::{self, SpilledFile};
+use crate::ltx::Trailer;
+use crate::model::{DbPath, FileChecksum};
+use crate::replicate::ReplicateSettings;
+use crate::replicate::capture::checkpoint::Verdict;
+use crate::replicate::capture::segment::SegmentError;
+use crate::replicate::capture::{Capture, CaptureError};
+use crate::replicate::database_writer::{DatabaseWriter, OnDisk};
+use crate::replicate::log_throttle::LogThrottle;
+use crate::sqlite::WalView;
+use crate::store::layout::Level;
+use std::sync::Arc;
+use std::time::Instant;
+
+const PIECE_BYTES: usize = 1 << 20;
+/// Segments that are spilled in one go.
+const SPILL_ROUNDS: usize = 64;
+/// Encoded segments in memory behind one that cannot be spilled.
+const MEMORY_BYTES: u64 = 32 << 20;
+/// Times `wal_limit` at which a WAL that cannot be spilled is started over without being captured.
+const HARD_LIMIT: u64 = 2;
+/// Times that a WAL nobody needs any more is copied while the app writes on.
+const ROUNDS: usize = 8;
+
+/// What a try to relieve the WAL came to.
+#[derive(Debug)]
+pub enum Outcome {
+    /// It was not time.
+    Nothing,
+    /// Everything captured is on the disk; `restarted`: the WAL starts over with the next commit.
+    Done { restarted: bool },
+    /// There is no room for what is captured: the WAL grows.
+    Grows(String),
+    /// What was to be uploaded is no longer as it was: that has to be looked at again. Why.
+    Anew(&'static str),
+}
+
+/// When the WAL was relieved last, and when the disk refused a file.
+#[derive(Default)]
+pub struct Tries {
+    pub tried: Option<Instant>,
+    /// Bytes of the WAL after that.
+    pub tried_bytes: u64,
+    refused: Option<(Instant, String)>,
+    /// That the WAL has passed its limit, and that the disk is nearly full.
+    over: LogThrottle,
+    pub scarce: LogThrottle,
+}
+
+impl Tries {
+    fn due(&mut self, capture: &Capture, settings: &ReplicateSettings) -> Result<bool, CaptureError> {
+        let limit = settings.wal_limit;
+        let over = capture.reaches(limit)?;
+        let over_again = over && capture.reaches(capture.wal_bytes().saturating_add(limit))?;
+        let since_try = self.tried.map(|at| at.elapsed());
+        let due = rules::due(Pressure { over, over_again, since_try });
+        if due {
+            self.tried = Some(Instant::now());
+        }
+        Ok(due)
+    }
+
+    /// Something was done about the size of the WAL.
+    pub fn tried(&mut self, view: &WalView) {
+        // A WAL that is all copied starts from its beginning with the next commit.
+        let left = view.end().filter(|end| end.copied < end.offset);
+        (self.tried, self.tried_bytes) = (Some(Instant::now()), left.map_or(0, |end| end.offset));
+    }
+}
+
+impl DatabaseWriter {
+    /// Bytes in the spill directory.
+    pub fn spilled_bytes(&self) -> u64 {
+        self.queue.pending.iter().filter_map(|pending| pending.spilled.as_ref()).map(|file| file.bytes).sum()
+    }
+
+    /// Bytes of what is captured and not in the replica, as they are sent.
+    pub fn waiting_bytes(&self) -> u64 {
+        self.queue.pending.iter().map(|pending| pending.segment.content.bytes()).sum()
+    }
+
+    /// If it is time: writes what is pending and what is committed to the spill directory, then lets the WAL start over.
+    pub fn relieve(&mut self, settings: &ReplicateSettings) -> Result<Outcome, CaptureError> {
+        if !self.tries.due(&self.capture, settings)? {
+            return Ok(Outcome::Nothing);
+        }
+        self.say_over(settings);
+        let fleeting = !self.sending && self.queue.pending.iter().any(|pending| pending.image);
+        if fleeting || self.sending && !self.copied_out(settings)? {
+            let_go(&mut self.capture)?;
+            return Ok(Outcome::Anew("the WAL passed its limit before the whole database could be uploaded"));
+        }
+        let kept = if self.unnumbered() { self.keep_in_memory()? } else { self.spill_all(settings)? };
+        let relief = match kept {
+            None => self.restart_after(settings)?,
+            Some(why) if self.unnumbered() => {
+                self.let_go()?;
+                tracing::info!(db = %self.db, "the WAL is started over, what changed is uploaded later as one segment: {why}");
+                Outcome::Done { restarted: true }
+            }
+            Some(why) => {
+                if self.capture.reaches(settings.wal_limit.saturating_mul(HARD_LIMIT))? {
+                    self.let_go()?;
+                }
+                Outcome::Grows(why)
+            }
+        };
+        if let Some(view) = self.view() {
+            self.tries.tried(&view);
+        }
+        Ok(relief)
+    }
+
+    /// Everything captured is on the disk or in memory: the WAL may start over.
+    fn restart_after(&mut self, settings: &ReplicateSettings) -> Result<Outcome, CaptureError> {
+        let DatabaseWriter { capture, queue, .. } = self;
+        self.last_try = Instant::now();
+        let restarted = match capture.checkpoint(Verdict::Locked, |draft| queue.push(draft, &[Level::RAW])) {
+            // The next capture sees it too, and knows what to do.
+            Err(CaptureError::Broken(_)) => false,
+            other => other?,
+        };
+        if restarted {
+            self.settled = self.capture.cursor();
+        }
+        let rest = if self.unnumbered() { None } else { self.spill(settings)? };
+        let (files, bytes) = (self.queue.pending.len(), self.spilled_bytes());
+        tracing::info!(db = %self.db, files, bytes, restarted, "what waits for the replica is on the disk beside the database");
+        Ok(rest.map_or(Outcome::Done { restarted }, Outcome::Grows))
+    }
+
+    /// Captures everything that is committed and writes it to the spill directory. Some: why not all of it.
+    fn spill_all(&mut self, settings: &ReplicateSettings) -> Result<Option<String>, CaptureError> {
+        for _ in 0..SPILL_ROUNDS {
+            if let Some(why) = self.spill(settings)? {
+                return Ok(Some(why));
+            }
+            if !self.capture_more()? {
+                return Ok(None);
+            }
+        }
+        Ok(Some("the app writes faster than the disk takes a copy".to_owned()))
+    }
+
+    /// Captures everything that is committed into memory. Some: why not all of it.
+    fn keep_in_memory(&mut self) -> Result<Option<String>, CaptureError> {
+        while self.memory_bytes() < MEMORY_BYTES {
+            if !self.capture_more()? {
+                return Ok(None);
+            }
+            if self.queue.pending.back().is_some_and(|pending| matches!(pending.segment.content, Content::Pages(..))) {
+                return Ok(Some("a transaction is too large to be kept in memory".to_owned()));
+            }
+        }
+        Ok(Some("memory for what is captured is used up".to_owned()))
+    }
+
+    fn say_over(&mut self, settings: &ReplicateSettings) {
+        if self.tries.over.due("over") {
+            let (wal_bytes, wal_limit) = (self.view().map_or(0, |view| view.wal_len()), settings.wal_limit);
+            tracing::warn!(db = %self.db, wal_bytes, wal_limit, "the WAL has passed wal_limit: it is made smaller");
+        }
+    }
+
+    /// Writes what is pending to the disk, in order, and records it. Some: why not all of it.
+    pub fn spill(&mut self, settings: &ReplicateSettings) -> Result<Option<String>, CaptureError> {
+        let view = self.view();
+        for index in 0..self.queue.pending.len() {
+            let spilled_bytes = self.spilled_bytes();
+            let Some(pending) = self.queue.pending.get_mut(index).filter(|pending| pending.spilled.is_none()) else {
+                continue;
+            };
+            let since_refusal = self.tries.refused.as_ref().map(|(at, _)| at.elapsed());
+            let bytes = pending.segment.content.bytes();
+            match rules::decide(settings, Situation { files: index, spilled_bytes, bytes, since_refusal }) {
+                rules::Verdict::Spill => {}
+                rules::Verdict::Full => return Ok(Some("spill_limit is reached".to_owned())),
+                rules::Verdict::Wait => return Ok(self.tries.refused.as_ref().map(|(_, why)| why.clone())),
+            }
+            if let Err(why) = fits(view.clone(), bytes) {
+                return Ok(Some(why));
+            }
+            match write(&self.db, &pending.segment) {
+                Ok((SpilledFile { path, bytes, .. }, checksum)) => {
+                    let Segment { level, header, .. } = &*pending.segment;
+                    let content = Content::Spilled { path: path.clone(), bytes };
+                    pending.segment = Arc::new(Segment { level: *level, header: header.clone(), content });
+                    pending.spilled = Some(OnDisk { path, bytes, checksum });
+                    self.tries.refused = None;
+                }
+                Err(SegmentError::Spill(error)) => {
+                    self.tries.refused = Some((Instant::now(), error.to_string()));
+                    return Ok(Some(error.to_string()));
+                }
+                Err(error) => return Err(error.into()),
+            }
+            if let Some(why) = self.record_spilled() {
+                return Ok(Some(why));
+            }
+        }
+        Ok(self.record_spilled())
+    }
+
+    /// Some: the record does not say it; then the files do not count, and the WAL is still needed.
+    fn record_spilled(&mut self) -> Option<String> {
+        let (before, end) = (self.acked.spilled, self.spill_end());
+        if before == end {
+            return None;
+        }
+        self.acked.spilled = end;
+        if self.record_sending() {
+            return None;
+        }
+        self.acked.spilled = before;
+        Some("what is spilled cannot be recorded".to_owned())
+    }
+}
+
+fn write(db: &DbPath, segment: &Segment) -> Result<(SpilledFile, FileChecksum), SegmentError> {
+    let mut writer = spill::create(db, segment.header.range.max)?;
+    let checksum = match &segment.content {
+        Content::Encoded(bytes) => {
+            writer.write(bytes)?;
+            Trailer::from_end(bytes)?.file
+        }
+        Content::Pages(pages, _) => {
+            let mut refused = None;
+            let encoded = pages.encode(&segment.header, PIECE_BYTES, |piece| {
+                refused = writer.write(&piece).err();
+                refused.is_none()
+            });
+            match refused {
+                Some(error) => return Err(error.into()),
+                None => encoded?,
+            }
+        }
+        Content::Spilled { .. } => return Err(SegmentError::Abandoned),
+    };
+    Ok((writer.finish()?, checksum))
+}
+
+/// The same for a WAL that nothing needs, because the whole database is to be uploaded.
+pub fn relieve_unneeded(
+    capture: &mut Capture,
+    refusal: &mut Tries,
+    settings: &ReplicateSettings,
+) -> Result<(), CaptureError> {
+    if refusal.due(capture, settings)? { let_go(capture) } else { Ok(()) }
+}
+
+/// Captures and forgets.
+pub fn let_go(capture: &mut Capture) -> Result<(), CaptureError> {
+    for _ in 0..ROUNDS {
+        for _ in 0..SPILL_ROUNDS {
+            if capture.next()?.is_none() {
+                break;
+            }
+        }
+        if capture.checkpoint(Verdict::Locked, |_| Ok(()))? {
+            break;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

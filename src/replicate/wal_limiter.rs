@@ -1,0 +1,100 @@
+//! Keeps the WAL within its limit and the app's checkpoints moving while a session waits for the replica's answer, for the next
+//! upload or for the app. It looks often while the app is active, and not at all once everything is uploaded and copied.
+//! `pressure` ◦ decides what is done.
+
+use super::disk::Disk;
+use super::log_throttle::LogThrottle;
+use super::status::StatusCell;
+use super::task::End;
+use super::upload::pressure::{self, Need};
+use super::upload::spill_writer::Outcome;
+use super::{ReplicateSettings, Target};
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Between two looks: this much while the app is active, up to the other when it has been quiet for long.
+const SHORTEST: Duration = Duration::from_millis(5);
+const LONGEST: Duration = Duration::from_millis(40);
+/// The quiet time is so many times as long as the pause that follows from it.
+const QUIET: u32 = 32;
+/// The same where the wal-index cannot be read.
+const BLIND: Duration = Duration::from_millis(250);
+
+pub struct WalLimiter {
+    disk: Disk,
+    settings: Arc<ReplicateSettings>,
+    status: Arc<StatusCell>,
+    db: String,
+    /// That the WAL grows.
+    throttle: LogThrottle,
+}
+
+impl WalLimiter {
+    pub fn new(disk: &Disk, target: &Target, status: &Arc<StatusCell>) -> WalLimiter {
+        WalLimiter {
+            disk: disk.clone(),
+            settings: Arc::new(target.settings.clone()),
+            status: Arc::clone(status),
+            db: target.db.to_string(),
+            throttle: LogThrottle::default(),
+        }
+    }
+
+    /// Runs a request; meanwhile the WAL is kept within its limit.
+    pub async fn beside<T>(&mut self, request: impl Future<Output = T>) -> Result<T, End> {
+        tokio::select! {
+            answer = request => Ok(answer),
+            end = self.watch() => match end? {},
+        }
+    }
+
+    /// Looks again and again. Ends only when the session must.
+    async fn watch(&mut self) -> Result<Infallible, End> {
+        let mut active = Instant::now();
+        loop {
+            let state = self.disk.wal_state()?;
+            let blind = state.as_ref().is_some_and(|state| state.seen.wal_bytes.is_none() && state.seen.room.is_none());
+            if state.is_some_and(|state| state.calm) {
+                self.status.stirred().await;
+                active = Instant::now();
+            }
+            let pause = if blind { BLIND } else { (active.elapsed() / QUIET).clamp(SHORTEST, LONGEST) };
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = self.status.stirred() => {
+                    active = Instant::now();
+                    tokio::time::sleep(if blind { BLIND } else { SHORTEST }).await;
+                }
+            }
+            self.look().await?;
+        }
+    }
+
+    async fn look(&mut self) -> Result<(), End> {
+        let Some(state) = self.disk.wal_state()? else { return Ok(()) };
+        let need = pressure::decide(&self.settings, state.seen);
+        if need == Need::Nothing {
+            return Ok(());
+        }
+        match self.disk.limit(need, Arc::clone(&self.settings)).await? {
+            Outcome::Nothing | Outcome::Anew(_) => {}
+            Outcome::Done { restarted } => self.status.update(|status| {
+                status.wal_grows = (!restarted).then(|| "a reader keeps the WAL from starting over".to_owned());
+            }),
+            Outcome::Grows(why) => {
+                if self.throttle.due("wal_limit") {
+                    let (wal_bytes, wal_limit) = (self.status.read().wal_bytes, self.settings.wal_limit);
+                    tracing::error!(
+                        db = self.db,
+                        wal_bytes,
+                        wal_limit,
+                        "the WAL grows past wal_limit until the replica is back: {why}"
+                    );
+                }
+                self.status.update(|status| status.wal_grows = Some(why));
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,192 @@
+//! Questions about a replica that need no restore: the plan, the inventory, whether its files are whole. Changes nothing here
+//! or in the replica.
+
+use super::error::{Damage, RestoreError};
+use super::plan::{Choice, choose};
+use super::progress::Progress;
+use super::settings::RestoreSettings;
+use super::source::{Source, SourceError};
+use super::start::{ATTEMPTS, BETWEEN_ATTEMPTS};
+use crate::ltx::{Decoder, FrameDecoder, FrameError};
+use crate::model::{DbChecksum, Moment, Txid};
+use crate::replica::inventory::{self, Inventory};
+use crate::replica::{RemoteFile, Target, Times};
+use crate::store::Store;
+use std::collections::HashMap;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// What a restore of `target` would read, and when the state that it gives was committed.
+pub async fn plan_of(
+    store: &dyn Store,
+    target: Target,
+    settings: &RestoreSettings,
+    progress: &Progress,
+) -> Result<(Choice, Moment), RestoreError> {
+    let source = Source::new(store, settings, progress);
+    retried(&source, async || {
+        let choice = choose(&source, &source.listing_for(target).await?, target).await?;
+        let time = match &choice {
+            Choice::Ltx { time: Some(time), .. } => *time,
+            Choice::Ltx { plan, .. } => {
+                let last = plan.files.get(plan.files.len().saturating_sub(1)..).unwrap_or_default();
+                source.heads(last).await?.first().map_or(Moment(0), |header| Moment(header.timestamp_ms))
+            }
+            Choice::V3 { plan, .. } => plan.time(),
+        };
+        Ok((choice, time))
+    })
+    .await
+}
+
+/// What the replica holds. A file whose header is damaged is among the problems.
+pub async fn inventory(store: &dyn Store, settings: &RestoreSettings) -> Result<Inventory, RestoreError> {
+    let progress = Progress::default();
+    let source = Source::new(store, settings, &progress);
+    retried(&source, async || {
+        let listing = source.listing().await?;
+        let (mut times, mut problems) = (Times::new(), Vec::new());
+        let asked = inventory::dated(&listing);
+        for (file, header) in asked.iter().zip(source.heads_each(&asked).await) {
+            match header {
+                Ok(header) => drop(times.insert(file.key.clone(), header.timestamp_ms)),
+                Err(SourceError::Failed(RestoreError::Damaged { file, damage, .. })) => {
+                    problems.push(format!("{file} is damaged: {damage}"));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        let mut found = inventory::inventory(&listing, &times, now_ms());
+        found.problems.extend(problems);
+        Ok(found)
+    })
+    .await
+}
+
+/// This machine's clock.
+pub(super) fn now_ms() -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(now.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// What `audit` has proven.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Audit {
+    /// Files that are whole: each has its checksum, and says what its name says.
+    pub files: usize,
+    pub bytes: u64,
+    /// Those that say what the whole database's checksum is after them.
+    pub with_db_checksum: usize,
+    /// Key and fault of each that is not.
+    pub damaged: Vec<(String, Damage)>,
+}
+
+/// Reads every file of the replica from its first to its last byte. One that vanishes meanwhile is no fault.
+pub async fn audit(store: &dyn Store, settings: &RestoreSettings, progress: &Progress) -> Result<Audit, RestoreError> {
+    let source = Source::new(store, settings, progress);
+    let listing = source.listing().await?;
+    let old: Vec<RemoteFile> = listing.v3.iter().map(super::v3::as_remote).collect();
+    progress.begin(listing.files.iter().chain(&old).map(|file| file.size).sum());
+    let (mut audit, mut seen) = (Audit::default(), HashMap::new());
+    for file in &listing.files {
+        audit_file(
+            &source,
+            file,
+            &mut audit,
+            |decoder, bytes| ltx(decoder, file, bytes),
+            |decoder: Decoder| {
+                let (header, _) = decoder.finish()?;
+                Ok(header.db_checksum.map(|checksum| (file.range.max, checksum)))
+            },
+            &mut seen,
+        )
+        .await?;
+    }
+    for file in &old {
+        let push = |decoder: &mut FrameDecoder, bytes: &[u8]| {
+            decoder.push(bytes, |_| Ok::<(), FrameError>(())).map_err(Damage::Frame)
+        };
+        audit_file(
+            &source,
+            file,
+            &mut audit,
+            push,
+            |decoder: FrameDecoder| Ok(decoder.finish().map(|()| None)?),
+            &mut seen,
+        )
+        .await?;
+    }
+    Ok(audit)
+}
+
+/// The checksum of the database at a position, as the first file said it.
+type Seen = HashMap<Txid, DbChecksum>;
+
+async fn audit_file<D: Default>(
+    source: &Source<'_>,
+    file: &RemoteFile,
+    audit: &mut Audit,
+    mut push: impl FnMut(&mut D, &[u8]) -> Result<(), Damage>,
+    finish: impl FnOnce(D) -> Result<Option<(Txid, DbChecksum)>, Damage>,
+    seen: &mut Seen,
+) -> Result<(), RestoreError> {
+    let (mut decoder, mut fault) = (D::default(), None);
+    let mut reading = source.read(std::slice::from_ref(file));
+    loop {
+        let fetched = match reading.next().await {
+            Ok(Some(fetched)) => fetched,
+            Ok(None) => break,
+            Err(SourceError::Vanished) => return Ok(()),
+            Err(SourceError::Failed(error)) => return Err(error),
+        };
+        for part in fetched.parts.iter() {
+            if fault.is_none() {
+                fault = push(&mut decoder, part).err();
+            }
+        }
+        // This computes: others on this thread get their turn.
+        tokio::task::yield_now().await;
+    }
+    let finished = match fault {
+        Some(damage) => Err(damage),
+        None => finish(decoder),
+    };
+    let agreed = finished.and_then(|said| match said {
+        Some((txid, got)) => match *seen.entry(txid).or_insert(got) {
+            want if want == got => Ok(true),
+            want => Err(Damage::Checksum { got: got.get(), want: want.get() }),
+        },
+        None => Ok(false),
+    });
+    match agreed {
+        Ok(has_checksum) => {
+            audit.files += 1;
+            audit.bytes += file.size;
+            audit.with_db_checksum += usize::from(has_checksum);
+        }
+        Err(damage) => audit.damaged.push((file.key.clone(), damage)),
+    }
+    Ok(())
+}
+
+fn ltx(decoder: &mut Decoder, file: &RemoteFile, mut bytes: &[u8]) -> Result<(), Damage> {
+    while let Some(event) = decoder.next(&mut bytes)? {
+        if let crate::ltx::Event::Header(header) = event
+            && header.range != file.range
+        {
+            return Err(Damage::Name(header.range));
+        }
+    }
+    Ok(())
+}
+
+/// Tries again when a listed file has vanished meanwhile.
+async fn retried<T>(source: &Source<'_>, attempt: impl AsyncFn() -> Result<T, SourceError>) -> Result<T, RestoreError> {
+    for _ in 0..ATTEMPTS {
+        match attempt().await {
+            Ok(found) => return Ok(found),
+            Err(SourceError::Failed(error)) => return Err(error),
+            Err(SourceError::Vanished) => tokio::time::sleep(BETWEEN_ATTEMPTS).await,
+        }
+    }
+    Err(RestoreError::Vanishing { replica: source.url().to_owned() })
+}

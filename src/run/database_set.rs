@@ -1,0 +1,228 @@
+//! The databases of a run, with the tasks that replicate them: those that were prepared, and those that appear in watched
+//! directories while the app runs. Used on the engine thread.
+
+use super::absent::{self, Absent, AppKind, Schedule};
+use super::discover::{Directory, DirectoryWatch, Refused};
+use super::flush::RunningDatabase;
+use super::locks;
+use super::prepare::{Prepared, room_for};
+use crate::config::{DatabaseSettings, DirectorySettings};
+use crate::model::DbPath;
+use crate::observe::StatusRegistry;
+use crate::replicate::{Conflict, Handle, Replicator, Target};
+use crate::store::Stores;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// How a database is replicated after a restore in place.
+pub enum Resume {
+    /// The restore was refused: its task continues.
+    SameTask(DbPath, Handle),
+    NewTask(Box<Prepared>),
+}
+
+pub struct DatabaseSet {
+    replicator: Replicator,
+    stores: Arc<Stores>,
+    running: Vec<RunningDatabase>,
+    watched: DirectoryWatch,
+    /// Directories without `watch`: a database that appears there is replicated after the next start only.
+    unwatched: DirectoryWatch,
+    directories: Vec<DirectorySettings>,
+    app: AppKind,
+    /// When databases that do not exist are reported next; None: all exist.
+    absence: Option<Schedule>,
+    registry: Arc<StatusRegistry>,
+    /// The status socket of this process.
+    socket: Arc<str>,
+}
+
+impl DatabaseSet {
+    /// Starts to replicate the prepared databases on the current runtime.
+    pub fn start(
+        prepared: Vec<Prepared>,
+        (directories, refused): (&[Directory], Vec<Refused>),
+        stores: Arc<Stores>,
+        conflict: Conflict,
+        (app, registry, socket): (AppKind, Arc<StatusRegistry>, Arc<str>),
+    ) -> DatabaseSet {
+        let known = prepared.iter().map(|one| one.db.as_path());
+        let watched = DirectoryWatch::new(directories, true, known.clone(), &refused);
+        let unwatched = DirectoryWatch::new(directories, false, known, &refused);
+        let directories = directories.iter().map(|directory| directory.settings.clone()).collect();
+        let (replicator, absence) = (Replicator::new(conflict), Some(Schedule::new(Instant::now())));
+        let running = Vec::new();
+        let mut database_set = DatabaseSet {
+            replicator,
+            stores,
+            running,
+            watched,
+            unwatched,
+            directories,
+            app,
+            absence,
+            registry,
+            socket,
+        };
+        prepared.into_iter().for_each(|one| database_set.add(one));
+        database_set
+            .running
+            .extend(refused.into_iter().map(|Refused { db, why }| RunningDatabase::NotReplicated(db, why)));
+        for entry in database_set.empty_directories() {
+            database_set.registry.nothing_matches(&absent::pattern(entry), &entry.each().replica.url);
+        }
+        database_set
+    }
+
+    /// Starts to replicate one database.
+    fn add(&mut self, one: Prepared) {
+        let DatabaseSet { replicator, registry, socket, .. } = self;
+        // Locked again: the directory may not have been there before the restore.
+        let running = if one.left_out {
+            registry.nothing_matches(&one.db, one.store.url());
+            RunningDatabase::EmptyDirectory(one.db)
+        } else if let Err(owned) = locks::lock(&one.db, socket) {
+            let why = owned.to_string();
+            tracing::error!(db = %one.db, "NOT REPLICATED: {why}");
+            registry.not_replicated(&one.db, why.clone());
+            RunningDatabase::NotReplicated(one.db, why)
+        } else if one.replicate {
+            let target = Target { db: one.db.clone(), store: one.store, settings: one.settings, late: false };
+            let (replica, counts) = (target.store.url().to_owned(), target.store.counts());
+            let handle = replicator.start(target, one.hold);
+            registry.replicating(&one.db, &replica, counts, handle.clone());
+            RunningDatabase::Replicated(one.db, handle)
+        } else {
+            let why = "the app was started without the restore of this database";
+            registry.not_replicated(&one.db, why.into());
+            RunningDatabase::NotReplicated(one.db, why.into())
+        };
+        self.running.push(running);
+    }
+
+    /// After a restore in place.
+    pub fn resume(&mut self, resume: Resume) {
+        match resume {
+            Resume::SameTask(db, handle) => self.running.push(RunningDatabase::Replicated(db, handle)),
+            Resume::NewTask(prepared) => self.add(*prepared),
+        }
+    }
+
+    /// Whether the database is replicated.
+    pub fn replicates(&self, db: &str) -> bool {
+        self.running.iter().any(|one| matches!(one, RunningDatabase::Replicated(path, _) if path.to_string() == db))
+    }
+
+    /// Takes the database out of the set, so that it is no longer flushed with the others.
+    pub fn take(&mut self, db: &DbPath) -> Option<Handle> {
+        let at =
+            self.running.iter().position(|one| matches!(one, RunningDatabase::Replicated(path, _) if path == db))?;
+        match self.running.remove(at) {
+            RunningDatabase::Replicated(_, handle) => Some(handle),
+            RunningDatabase::NotReplicated(..) | RunningDatabase::EmptyDirectory(_) => None,
+        }
+    }
+
+    /// Directory entries without a database.
+    fn empty_directories(&self) -> impl Iterator<Item = &DirectorySettings> {
+        let inside =
+            |entry: &DirectorySettings, one: &RunningDatabase| one.db().as_path().parent() == Some(&*entry.dir);
+        self.directories.iter().filter(move |entry| !self.running.iter().any(|one| inside(entry, one)))
+    }
+
+    /// When databases that do not exist must be reported.
+    pub fn absence_report_due(&self) -> Option<Instant> {
+        self.absence.as_ref().map(Schedule::due)
+    }
+
+    /// Reports databases that do not exist, in a task of its own, and those that appeared in directories without `watch`. A
+    /// database that existed in this run is not reported.
+    pub fn report_absent(&mut self) {
+        let Some(schedule) = self.absence.take() else { return };
+        let databases = self.running.iter().filter_map(|one| match one {
+            RunningDatabase::Replicated(db, handle) if handle.status().never_existed() => {
+                Some(Absent::Database { db: db.clone(), replica: handle.replica().to_owned() })
+            }
+            _ => None,
+        });
+        let directories = self.empty_directories().cloned().map(|entry| Absent::Directory(Box::new(entry)));
+        let absent: Vec<Absent> = databases.chain(directories).collect();
+        for late in self.unwatched.poll().databases {
+            let why =
+                "it appeared after the start; set `watch = true` to replicate such databases, or restart litevisor";
+            tracing::warn!(db = %late.path, "NOT REPLICATED: {why}");
+            self.registry.not_replicated(&late.path, why.to_owned());
+        }
+        if absent.is_empty() && !self.unwatched.watches_any() {
+            return;
+        }
+        let missing: BTreeSet<_> = absent.iter().map(Absent::subject).collect();
+        let known = self.running.iter().map(RunningDatabase::db).filter(|db| !missing.contains(db));
+        let known = known.map(|db| db.as_path().to_owned()).collect();
+        let (report_if, next) = schedule.take(Instant::now());
+        self.absence = Some(next);
+        if absent.is_empty() {
+            return;
+        }
+        tokio::spawn(absent::report(absent, self.app, known, report_if, Arc::clone(&self.registry)));
+    }
+
+    /// Whether databases may appear while the app runs.
+    pub fn watches_directories(&self) -> bool {
+        self.watched.watches_any()
+    }
+
+    /// Starts to replicate the databases that have appeared.
+    pub fn poll_directories(&mut self) {
+        let appeared = self.watched.poll();
+        let refused = appeared.refused.into_iter().map(|Refused { db, why }| RunningDatabase::NotReplicated(db, why));
+        let new: Vec<RunningDatabase> =
+            appeared.databases.into_iter().map(|settings| self.start_new(settings)).chain(refused).collect();
+        for new in new {
+            let inside = |entry: &&DirectorySettings| new.db().as_path().parent() == Some(&*entry.dir);
+            if let Some(entry) = self.directories.iter().find(inside) {
+                self.registry.forget(&absent::pattern(entry));
+            }
+            if let RunningDatabase::NotReplicated(db, why) = &new {
+                tracing::error!(%db, "NOT REPLICATED: {why}");
+                self.registry.not_replicated(db, why.clone());
+            }
+            self.running.push(new);
+        }
+    }
+
+    fn start_new(&self, settings: DatabaseSettings) -> RunningDatabase {
+        let DatabaseSettings { path: db, replicate, replica, .. } = settings;
+        if let Err(error) = room_for(self.running.len() + 1) {
+            return RunningDatabase::NotReplicated(db, error.to_string());
+        }
+        if let Err(owned) = locks::lock(&db, &self.socket) {
+            return RunningDatabase::NotReplicated(db, owned.to_string());
+        }
+        let store = match self.stores.open(&replica) {
+            Ok(store) => store,
+            Err(error) => return RunningDatabase::NotReplicated(db, error.to_string()),
+        };
+        tracing::info!(%db, replica = store.url(), "new database found");
+        let target = Target { db: db.clone(), store, settings: replicate, late: true };
+        let (replica, counts) = (target.store.url().to_owned(), target.store.counts());
+        let handle = self.replicator.start(target, None);
+        self.registry.replicating(&db, &replica, counts, handle.clone());
+        RunningDatabase::Replicated(db, handle)
+    }
+
+    /// All databases at this moment, and the directories without one.
+    pub fn all(&mut self) -> Vec<RunningDatabase> {
+        self.poll_directories();
+        let empty = self.empty_directories().map(|entry| RunningDatabase::EmptyDirectory(absent::pattern(entry)));
+        self.running.iter().cloned().chain(empty).collect()
+    }
+
+    /// All databases, for the last flush. New ones are not looked for any more.
+    pub fn stop_watching(&mut self) -> Vec<RunningDatabase> {
+        let all = self.all();
+        self.watched = DirectoryWatch::default();
+        all
+    }
+}

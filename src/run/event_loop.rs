@@ -1,0 +1,402 @@
+//! The event loop of `run`: waits for the next event, and performs the actions that the lifecycle asks for.
+//!
+//! A deadline that has passed comes first, so that many signals cannot delay it; then signals, then reports of the engine.
+
+use super::app_exit::{self, ExitContext, ExitMessage};
+use super::engine::{Command, DatabaseSummary, Report, StartFailure};
+use super::event_sources::{EventSources, OpenError, SourceEvent};
+use super::messages::Reinstalled;
+use super::readiness::Readiness;
+use crate::config::Config;
+use crate::exit;
+use crate::lifecycle::{Action, Event, Rules};
+use crate::model::proof::Restored;
+use crate::model::{Deadline, Restart, Signal};
+use crate::observe::StatusRegistry;
+use crate::observe::restore::{RestoreAnswer, RestoreRequest};
+use crate::supervise::remaining::{Extent, ProcessTree, Remaining, Treatment};
+use crate::supervise::{App, AppSettings, Claimed, Meaning, Sent, memory_events, reap};
+use std::collections::VecDeque;
+use std::time::Instant;
+
+pub(super) struct EventLoop {
+    settings: AppSettings,
+    rules: Rules,
+    sources: EventSources,
+    app: Option<App>,
+    tree: ProcessTree,
+    /// Results of actions, and further events of one poll.
+    pending: VecDeque<Event>,
+    databases: Vec<DatabaseSummary>,
+    app_run: AppRun,
+    /// The restore in place that a client waits for, and its result once it is known.
+    restore_request: Option<(RestoreRequest, Option<RestoreAnswer>)>,
+}
+
+/// What is known of the app since its last start.
+#[derive(Default)]
+struct AppRun {
+    /// Signals that litevisor has sent to the app.
+    sent: Vec<Signal>,
+    stop_sent: Option<(Signal, Instant)>,
+    /// The cgroup's count of OOM kills when the app was started.
+    oom_kills: Option<u64>,
+    /// When the stop was requested.
+    stop_requested: Option<Instant>,
+    /// Polls the app until it answers for the first time.
+    readiness: Option<Readiness>,
+    /// The stop signal went to the app's group, not to its main process alone.
+    group_signalled: bool,
+    /// The log says already that a process cannot be signalled.
+    refusal_logged: bool,
+}
+
+impl AppRun {
+    fn sent(&mut self, signal: Signal) {
+        if !self.sent.contains(&signal) {
+            self.sent.push(signal);
+        }
+    }
+}
+
+impl EventLoop {
+    pub(super) fn open(mut config: Config, claimed: Claimed) -> Result<EventLoop, OpenError> {
+        let settings = config.app.take().filter(|app| !app.command.is_empty()).ok_or(OpenError::NoCommand)?;
+        if !claimed.adopts_orphans {
+            tracing::warn!("this kernel has no subreaper: processes that leave the app's group cannot be waited for");
+        }
+        log_removed_variables(&settings);
+        let rules = super::rules(&config, settings.stop_signal);
+        let sources = EventSources::open(config, settings.user.as_deref(), claimed)?;
+        let tree = ProcessTree::before_the_app();
+        let (pending, databases) = (VecDeque::new(), Vec::new());
+        let (app, app_run, restore_request) = (None, AppRun::default(), None);
+        Ok(EventLoop { settings, rules, sources, app, tree, pending, databases, app_run, restore_request })
+    }
+
+    pub(super) fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
+    pub(super) fn registry(&self) -> &StatusRegistry {
+        &self.sources.status.registry
+    }
+
+    pub(super) fn databases(&self) -> &[DatabaseSummary] {
+        &self.databases
+    }
+
+    /// Waits for the next event.
+    pub(super) fn next(&mut self, deadline: Option<Instant>) -> Event {
+        loop {
+            if let Some(event) = self.pending.pop_front() {
+                return event;
+            }
+            if deadline.is_some_and(|at| at <= Instant::now()) {
+                return self.exit_before_deadline().unwrap_or(Event::Deadline);
+            }
+            if !self.poll_sources() {
+                self.sources.watch.wait(deadline);
+            }
+        }
+    }
+
+    /// After a freeze the app may have exited before the deadline that is noticed only now.
+    fn exit_before_deadline(&mut self) -> Option<Event> {
+        if self.app.is_some() {
+            self.reap();
+        }
+        self.pending.pop_front_if(|event| matches!(event, Event::AppExited(_)))
+    }
+
+    /// Turns one occurrence into pending events. False: nothing has happened.
+    fn poll_sources(&mut self) -> bool {
+        match self.sources.poll(self.settings.stop_signal) {
+            Some(SourceEvent::Signal(Meaning::Stop(signal))) => self.pending.push_back(Event::Stop(signal)),
+            Some(SourceEvent::Signal(Meaning::Forward(signal))) => self.pending.push_back(Event::Other(signal)),
+            Some(SourceEvent::Signal(Meaning::Children)) => self.reap(),
+            Some(SourceEvent::Signal(Meaning::Own)) => {}
+            Some(SourceEvent::Report(report)) => {
+                let events = self.handle_report(report);
+                self.pending.extend(events);
+            }
+            Some(SourceEvent::EngineLost) => self.pending.push_back(Event::EngineLost),
+            None => return false,
+        }
+        true
+    }
+
+    fn reap(&mut self) {
+        let reaped = reap(self.app.as_ref().map(App::pid));
+        if let (Some(exit), Some(app)) = (reaped.app, self.app.take_if(|_| reaped.app.is_some())) {
+            app.return_terminal();
+            self.app_run.readiness = None;
+            let counts = self.app_run.oom_kills.zip(memory_events::oom_kills());
+            let out_of_memory = counts.is_some_and(|(before, now)| now > before);
+            match app_exit::exit_message(exit, ExitContext { sent: &self.app_run.sent, out_of_memory }) {
+                ExitMessage { text, expected: true } => tracing::info!("{text}"),
+                ExitMessage { text, expected: false } => tracing::warn!("{text}"),
+            }
+            self.sources.status.registry.app_ended(exit.to_string());
+            self.pending.push_back(Event::AppExited(exit));
+        }
+        if reaped.others > 0 {
+            self.pending.push_back(Event::OrphansReaped);
+        }
+    }
+
+    fn handle_report(&mut self, report: Report) -> Vec<Event> {
+        match report {
+            Report::Restored(Ok(proof)) => vec![Event::Restored(proof)],
+            Report::Restored(Err(failure)) => vec![start_failed(failure)],
+            Report::RestoreAsked(request) => self.restore_asked(request),
+            Report::Reinstalled(Ok(Reinstalled { answer, .. })) => {
+                self.restore_request.iter_mut().for_each(|(_, answered)| *answered = Some(answer.clone()));
+                vec![Event::Reinstalled]
+            }
+            Report::Reinstalled(Err(failure)) => {
+                let message = failure.clone().reason().map(|(_, why)| why).unwrap_or_default();
+                let answer = RestoreAnswer { code: exit::CONFIG, message: format!("{message}; litevisor ends") };
+                self.restore_request.iter_mut().for_each(|(_, answered)| *answered = Some(answer.clone()));
+                vec![start_failed(failure)]
+            }
+            Report::Flushed(_) => vec![Event::Flushed],
+            Report::Finished(databases) => {
+                let complete = databases.iter().all(|db| db.complete);
+                // The app continued (`on_conflict = "continue"`), or the conflict was noticed in the last flush.
+                let fenced = databases.iter().any(|db| db.fenced).then_some(Event::Fenced);
+                self.databases = databases;
+                fenced.into_iter().chain([Event::Finished { complete }]).collect()
+            }
+            Report::Fenced { database, detail } => {
+                tracing::error!(db = database, "another writer has taken the replica over: {detail}");
+                vec![Event::Fenced]
+            }
+        }
+    }
+
+    /// One restore at a time.
+    fn restore_asked(&mut self, request: RestoreRequest) -> Vec<Event> {
+        if self.restore_request.is_some() {
+            let message = "another restore is running".to_owned();
+            let _ = request.reply.send(RestoreAnswer { code: exit::CONFIG, message });
+            return Vec::new();
+        }
+        self.restore_request = Some((request, None));
+        vec![Event::RestoreAsked]
+    }
+
+    /// Answers the client that waits for a restore; with `otherwise` if the result is not known.
+    fn answer_restore(&mut self, otherwise: &str) {
+        let Some((request, answer)) = self.restore_request.take() else { return };
+        let unknown = || RestoreAnswer { code: exit::CONFIG, message: otherwise.to_owned() };
+        let _ = request.reply.send(answer.unwrap_or_else(unknown));
+    }
+
+    fn reinstall(&mut self, by: Deadline) {
+        let Some((request, _)) = &self.restore_request else {
+            self.pending.push_back(Event::Reinstalled);
+            return;
+        };
+        let (db, target) = (request.db.clone(), request.target);
+        self.request(Command::Reinstall { db, target, by });
+    }
+
+    /// Acts first and logs afterwards.
+    pub(super) fn perform(&mut self, action: Action) {
+        match action {
+            Action::Abandon => {
+                self.sources.send(Command::Abandon);
+            }
+            Action::Start(proof) => self.start(proof),
+            Action::Restart(_over) => self.spawn(),
+            Action::RestartLater { after, restart, limit } => {
+                tracing::warn!("the app is started again in {after:?}: restart {restart} of {limit} in a row");
+            }
+            Action::NoMoreRestarts { limit } => {
+                tracing::error!(
+                    "the app is not started again: it was restarted {limit} times in a row (app.backoff.limit)"
+                );
+            }
+            Action::Flush { by } => {
+                self.app_run.stop_requested = Some(Instant::now());
+                self.request(Command::Flush { by });
+                match &self.restore_request {
+                    Some((RestoreRequest { db, .. }, _)) => {
+                        tracing::warn!(
+                            db,
+                            "restore in place requested: the app is stopped, and started again afterwards"
+                        );
+                    }
+                    None => tracing::info!("stop requested: flushing before the stop signal to the app"),
+                }
+            }
+            Action::StopApp(signal) => self.stop_app(signal),
+            Action::Forward(signal) => self.forward(signal),
+            Action::KillApp => self.kill_app(),
+            Action::EndRemaining(treatment, extent) => self.end_remaining(treatment, extent),
+            Action::Reinstall { by } => self.reinstall(by),
+            Action::AbandonReinstall => {
+                self.sources.send(Command::AbandonReinstall);
+            }
+            Action::RefuseRestore => {
+                self.answer_restore("the app is being started or stopped; try again later");
+            }
+            Action::Finish { quiet, by } => {
+                self.answer_restore("litevisor stops before the restore");
+                self.request(Command::Finish { quiet, by });
+            }
+            Action::FinishUnproven { by } => {
+                self.answer_restore("litevisor stops before the restore");
+                self.request(Command::FinishUnproven { by });
+                tracing::error!(
+                    "a process of the app has not ended after SIGKILL: what it writes from now on is not replicated"
+                );
+            }
+            Action::FinishAgain { by } => {
+                self.request(Command::FinishUnproven { by });
+                tracing::warn!("litevisor was frozen past the end of the last flush: flushing once more");
+            }
+            Action::Note(signal) => tracing::info!("{signal} received and ignored: it has no effect in this phase"),
+        }
+    }
+
+    fn start(&mut self, proof: Restored) {
+        self.sources.send(Command::Replicate(proof));
+        self.tree = ProcessTree::before_the_app();
+        self.spawn();
+    }
+
+    fn spawn(&mut self) {
+        match App::spawn(&self.settings, self.sources.watch.claimed()) {
+            Ok(app) => {
+                self.app_run = AppRun { oom_kills: memory_events::oom_kills(), ..AppRun::default() };
+                app.join(&mut self.tree);
+                self.sources.status.registry.app_started(app.pid());
+                self.app_run.readiness =
+                    Readiness::begin(self.settings.ready.as_ref(), &self.sources.status.registry, app.pid());
+                tracing::info!(pid = app.pid(), "the app is started");
+                if app.lost_directory {
+                    tracing::warn!("the app's working directory was removed: it runs in /");
+                }
+                self.app = Some(app);
+                self.answer_restore("");
+                self.pending.push_back(Event::Spawned);
+            }
+            Err(error) => {
+                self.answer_restore("the app cannot be started");
+                tracing::error!("{error}");
+                self.pending.push_back(Event::NotSpawned(error.not_started()));
+            }
+        }
+        if self.rules.restart.when == Restart::Never {
+            self.sources.watch.release_descriptors();
+        }
+    }
+
+    /// Sends a command that the engine answers. If the engine has ended, `EngineLost` is the answer.
+    fn request(&mut self, command: Command) {
+        if !self.sources.send(command) {
+            self.pending.push_back(Event::EngineLost);
+        }
+    }
+
+    fn stop_app(&mut self, signal: Signal) {
+        let Some(app) = &self.app else { return };
+        let told = app.signal(signal);
+        // To the whole group: a stopped process handles a signal only when it continues.
+        app.signal_group(Signal::CONT);
+        self.app_run.group_signalled = told.group;
+        self.app_run.stop_sent = Some((signal, Instant::now()));
+        match told.sent {
+            Sent::Sent => {
+                self.app_run.sent(signal);
+                tracing::info!("{signal} sent to the app");
+            }
+            Sent::Gone => tracing::debug!("{signal} not sent: the app has ended"),
+            Sent::Refused => log_refused(signal),
+        }
+    }
+
+    fn forward(&mut self, signal: Signal) {
+        let Some(app) = &self.app else { return };
+        // All processes that were stopped together continue together.
+        let sent = if signal == Signal::CONT { app.signal_group(signal) } else { app.signal(signal).sent };
+        match sent {
+            Sent::Sent => {
+                self.app_run.sent(signal);
+                tracing::debug!("{signal} forwarded");
+            }
+            Sent::Gone => {}
+            Sent::Refused => log_refused(signal),
+        }
+    }
+
+    fn kill_app(&mut self) {
+        let already = self.app_run.sent.contains(&Signal::KILL);
+        match self.app.as_ref().map(|app| app.signal_group(Signal::KILL)) {
+            Some(Sent::Sent) => {
+                self.app_run.sent(Signal::KILL);
+                let stop_sent = self.app_run.stop_sent.map(|(signal, at)| (signal, at.elapsed()));
+                let requested = self.app_run.stop_requested.map(|at| at.elapsed()).unwrap_or_default();
+                tracing::warn!("{}", app_exit::kill_message(stop_sent, requested, self.rules.app_timeout, already));
+            }
+            Some(Sent::Refused) => log_refused(Signal::KILL),
+            Some(Sent::Gone) | None => {}
+        }
+    }
+
+    fn end_remaining(&mut self, treatment: Treatment, extent: Extent) {
+        let treatment = match treatment {
+            Treatment::Signal { signal, group_signalled } => {
+                Treatment::Signal { signal, group_signalled: group_signalled && self.app_run.group_signalled }
+            }
+            Treatment::Kill | Treatment::Count => treatment,
+        };
+        match self.tree.treat(treatment, extent) {
+            Remaining::AllExited(quiet) => self.all_exited(Event::AllExited(quiet)),
+            Remaining::AppTreeExited(over) => self.all_exited(Event::AppTreeExited(over)),
+            Remaining::Alive { count, refused } => {
+                tracing::debug!(count, refused, ?treatment, "processes of the app are left");
+                if refused > 0 && !self.app_run.refusal_logged {
+                    self.app_run.refusal_logged = true;
+                    tracing::error!("{refused} processes of the app cannot be signalled: {RIGHTS}");
+                }
+            }
+        }
+    }
+
+    fn all_exited(&mut self, event: Event) {
+        self.sources.watch.claimed().stand_down();
+        self.pending.push_back(event);
+    }
+}
+
+const RIGHTS: &str = "operation not permitted; litevisor needs CAP_KILL, or CAP_SETUID (docker run --cap-add KILL, \
+                      capabilities.add in Kubernetes), or the app's own user";
+
+fn log_refused(signal: Signal) {
+    tracing::error!("{signal} could not be sent to the app: {RIGHTS}");
+}
+
+fn start_failed(failure: StartFailure) -> Event {
+    match failure.reason() {
+        None => Event::Abandoned,
+        Some((reason, why)) => {
+            tracing::error!("the app is not started: {why}");
+            Event::RestoreFailed(reason)
+        }
+    }
+}
+
+/// The app does not get the replicas' credentials. The log names the variables, for apps that need them.
+fn log_removed_variables(settings: &AppSettings) {
+    let names = settings.env_remove.iter().filter(|name| std::env::var_os(name).is_some());
+    let names: Vec<_> = names.map(|name| name.to_string_lossy()).collect();
+    if !names.is_empty() {
+        let names = names.join(", ");
+        tracing::info!(
+            "kept from the app: {names} (the replica's credentials; `pass_credentials = true` under [app] passes them on)"
+        );
+    }
+}

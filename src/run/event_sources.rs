@@ -1,0 +1,123 @@
+//! The sources of events of `run` and `replicate`: signals, and the reports of the engine. Starts the engine and the status
+//! service.
+
+use super::discover;
+use super::engine::{Command, Engine, Report, Wake};
+use super::owners::{Database, OwnersError, owners};
+use super::status_service::{self, StatusService};
+use crate::config::{Config, DatabaseSettings};
+use crate::exit;
+use crate::model::{Signal, threads};
+use crate::supervise::{Claimed, Meaning, Waker, Watch, meaning, reap};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, channel};
+
+pub(super) struct EventSources {
+    pub(super) watch: Watch,
+    engine: Engine,
+    reports: Receiver<Report>,
+    engine_ended: Arc<AtomicBool>,
+    engine_lost: bool,
+    /// Dropped last.
+    pub(super) status: StatusService,
+}
+
+pub(super) enum SourceEvent {
+    Signal(Meaning),
+    Report(Report),
+    /// The engine thread has ended. Reported once.
+    EngineLost,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub(super) enum OpenError {
+    #[error("nothing to run: give a command after `--`, or `command` under [app]")]
+    NoCommand,
+    #[error(transparent)]
+    Owner(#[from] OwnersError),
+    #[error("cannot start: {what}: {}", threads::with_limit(.source))]
+    System { what: &'static str, source: std::io::Error },
+}
+
+impl OpenError {
+    pub(super) fn status(&self) -> u8 {
+        match self {
+            OpenError::NoCommand => exit::USAGE,
+            OpenError::Owner(_) => exit::CONFIG,
+            OpenError::System { .. } => exit::INTERNAL,
+        }
+    }
+}
+
+/// Looks up the owners of the restored files.
+fn databases(settings: Vec<DatabaseSettings>, app_user: Option<&str>) -> Result<Vec<Database>, OpenError> {
+    let one = |settings: DatabaseSettings| {
+        let owners = owners(&settings, app_user)?;
+        Ok(Database { settings, owners })
+    };
+    settings.into_iter().map(one).collect()
+}
+
+/// Wakes the main thread when the engine thread drops it, however that thread ends.
+struct EndNotice {
+    waker: Waker,
+    ended: Arc<AtomicBool>,
+}
+
+impl Drop for EndNotice {
+    fn drop(&mut self) {
+        self.ended.store(true, Ordering::Release);
+        self.waker.wake();
+    }
+}
+
+impl EventSources {
+    /// Starts the engine thread, which begins with the restore.
+    pub(super) fn open(config: Config, app_user: Option<&str>, claimed: Claimed) -> Result<EventSources, OpenError> {
+        let system = |what| move |source| OpenError::System { what, source };
+        let (status, requests) = status_service::open(&config);
+        let watch = Watch::new(claimed).map_err(system("eventfd"))?;
+        let engine_ended = Arc::new(AtomicBool::new(false));
+        let end_notice = EndNotice { waker: watch.waker(), ended: Arc::clone(&engine_ended) };
+        let wake: Wake = Box::new(move || end_notice.waker.wake());
+        let (sender, reports) = channel();
+        let databases = databases(config.databases, app_user)?;
+        let directories = config.directories.into_iter().map(|entry| discover::directory(entry, app_user));
+        let directories = directories.collect::<Result<_, _>>()?;
+        let requests = (Arc::clone(&status.registry), requests, Arc::clone(&status.socket));
+        let engine = Engine::start(databases, directories, config.restore, sender, wake, requests);
+        let engine = engine.map_err(system("engine thread"))?;
+        engine.send(Command::Restore);
+        let (version, pid) = (env!("CARGO_PKG_VERSION"), std::process::id());
+        tracing::info!(version, pid, status = status.addresses, "litevisor starts");
+        // Children that exited before: their SIGCHLD came before the signals were watched.
+        reap(None);
+        Ok(EventSources { watch, engine, reports, engine_ended, engine_lost: false, status })
+    }
+
+    /// The next occurrence, if there is one: signals first.
+    pub(super) fn poll(&mut self, stop_signal: Signal) -> Option<SourceEvent> {
+        if let Some(received) = self.watch.signal() {
+            return Some(SourceEvent::Signal(meaning(received, std::process::id(), stop_signal)));
+        }
+        // Read before the reports: the engine sent its reports before it ended.
+        let ended = self.engine_ended.load(Ordering::Acquire);
+        if let Ok(report) = self.reports.try_recv() {
+            return Some(SourceEvent::Report(report));
+        }
+        if ended && !self.engine_lost {
+            self.engine_lost = true;
+            tracing::error!("the engine has ended unexpectedly: nothing is replicated any more. Restart litevisor");
+            self.status.registry.engine_lost();
+            return Some(SourceEvent::EngineLost);
+        }
+        None
+    }
+
+    /// False: the engine has ended, and no answer will come.
+    pub(super) fn send(&self, command: Command) -> bool {
+        self.engine.send(command);
+        !self.engine_lost
+    }
+}

@@ -1,0 +1,150 @@
+//! Reads the state of a database's WAL without a connection, a lock or a wait: where its last commit ends, how much of it is copied,
+//! whether a checkpoint of another process waits for the hold, how much space the disk has. Uses the wal-index (`-shm`) through the
+//! one descriptor that `files` keeps; several threads may read at the same time.
+//!
+//! The layout is SQLite's ("WAL-Mode File Format", section 2); `hold/tests.rs` compares it with what SQLite says.
+
+use super::files::{self, read_full};
+use crate::model::{DbPath, PageSize};
+use crate::wal::{HEADER, Salts, frame_size};
+use nix::fcntl::{FcntlArg, fcntl};
+use nix::libc;
+use nix::sys::statvfs::statvfs;
+use std::fs::File;
+use std::sync::Arc;
+
+/// SQLite maps the wal-index in regions of this size, and the first one always.
+pub(super) const REGION_BYTES: u64 = 32 << 10;
+/// Bytes of one of the two copies of the wal-index header.
+const INDEX_HEADER: usize = 48;
+/// Where the number of copied frames stands, behind both copies.
+const COPIED_AT: usize = 2 * INDEX_HEADER;
+/// Byte locks on the wal-index.
+const WRITE_LOCK: i64 = 120;
+const CHECKPOINT_LOCK: i64 = 121;
+const FIRST_READ_LOCK: i64 = 123;
+const READ_LOCKS: i64 = 5;
+/// A writer changes one copy of the header after the other.
+const LOOKS: usize = 3;
+
+/// The last commit that readers see.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WalEnd {
+    pub salts: Salts,
+    /// Offset in the WAL behind its last frame; `HEADER` when the WAL has none.
+    pub offset: u64,
+    /// The same of the last frame that is copied into the database file.
+    pub copied: u64,
+    /// Size of the database in pages.
+    pub pages: u32,
+}
+
+/// Room on the file system of the database.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Room {
+    /// Bytes that the app may still use.
+    pub free: u64,
+    /// Bytes that the database file grows by when all of the WAL is copied into it.
+    pub growth: u64,
+    /// Bytes of the database file.
+    pub database: u64,
+}
+
+#[derive(Clone)]
+pub struct WalView {
+    pub(super) path: DbPath,
+    pub(super) page_size: PageSize,
+    pub(super) db: Arc<File>,
+    pub(super) wal: Arc<File>,
+    pub(super) index: Arc<File>,
+}
+
+impl WalView {
+    /// Bytes of the WAL file, used or not.
+    pub fn wal_len(&self) -> u64 {
+        self.wal.metadata().map_or(0, |meta| meta.len())
+    }
+
+    /// None: the wal-index has no sound header (no process has opened the database yet).
+    pub fn end(&self) -> Option<WalEnd> {
+        let mut bytes = [0; COPIED_AT + 4];
+        for _ in 0..LOOKS {
+            if read_full(&self.index, 0, &mut bytes).ok()? < bytes.len() {
+                return None;
+            }
+            let end = parse(&bytes, self.page_size);
+            if end.is_some() {
+                return end;
+            }
+        }
+        None
+    }
+
+    /// Whether another process runs a checkpoint in a mode that waits for readers (FULL, RESTART, TRUNCATE). It holds the
+    /// checkpoint lock and the write lock meanwhile. A PASSIVE one beside a writer of the same process looks alike.
+    pub fn checkpointer_waits(&self) -> bool {
+        match (self.holder(libc::F_GETLK, CHECKPOINT_LOCK), self.holder(libc::F_GETLK, WRITE_LOCK)) {
+            (Some(checkpointer), Some(writer)) => checkpointer == writer,
+            _ => false,
+        }
+    }
+
+    /// Whether the kernel still shows a read lock of this process on the wal-index. False: there is none, or it cannot be
+    /// told from another process's on the same byte.
+    pub fn held_by_us(&self) -> bool {
+        let ours = i32::try_from(std::process::id()).unwrap_or(0);
+        // An open-file-description lock meets this process's own POSIX locks.
+        (0..READ_LOCKS).any(|slot| self.holder(libc::F_OFD_GETLK, FIRST_READ_LOCK + slot) == Some(ours))
+    }
+
+    /// The process whose lock is in the way of an exclusive one on this byte.
+    fn holder(&self, command: libc::c_int, byte: i64) -> Option<libc::pid_t> {
+        let mut lock = libc::flock {
+            l_type: libc::F_WRLCK as libc::c_short,
+            l_whence: libc::SEEK_SET as libc::c_short,
+            l_start: byte,
+            l_len: 1,
+            l_pid: 0,
+        };
+        let asked = match command {
+            libc::F_OFD_GETLK => fcntl(&*self.index, FcntlArg::F_OFD_GETLK(&mut lock)),
+            _ => fcntl(&*self.index, FcntlArg::F_GETLK(&mut lock)),
+        };
+        (asked.is_ok() && lock.l_type != libc::F_UNLCK as libc::c_short).then_some(lock.l_pid)
+    }
+
+    /// None: the file system does not say.
+    #[allow(clippy::useless_conversion, reason = "of another width on some platforms")]
+    pub fn room(&self) -> Option<Room> {
+        let mount = statvfs(self.path.directory()).ok()?;
+        let free = u64::from(mount.blocks_available()).saturating_mul(mount.fragment_size());
+        let database = self.db.metadata().ok()?.len();
+        let pages = self.end().map_or(0, |end| u64::from(end.pages));
+        let growth = (pages * u64::from(self.page_size.get())).saturating_sub(database);
+        Some(Room { free, growth, database })
+    }
+}
+
+/// The descriptor of a wal-index, kept like that of a database file.
+pub(super) fn keep(path: &DbPath) -> Option<(files::FileId, Arc<File>)> {
+    let kept = files::keep(&path.shm()).ok()?;
+    #[cfg(test)]
+    files::note_index(path, kept.0);
+    Some(kept)
+}
+
+/// Numbers are in the machine's byte order, salts as in the WAL.
+fn parse(bytes: &[u8], page_size: PageSize) -> Option<WalEnd> {
+    let (first, rest) = bytes.split_at_checked(INDEX_HEADER)?;
+    let (second, rest) = rest.split_at_checked(INDEX_HEADER)?;
+    let word = |at: usize| <[u8; 4]>::try_from(first.get(at..at + 4)?).ok();
+    let initialised = *first.get(12)? != 0;
+    if first != second || !initialised {
+        return None;
+    }
+    let (frames, copied) = (u32::from_ne_bytes(word(16)?), u32::from_ne_bytes(rest.get(..4)?.try_into().ok()?));
+    let salts = Salts(u32::from_be_bytes(word(32)?), u32::from_be_bytes(word(36)?));
+    let offset = |frames: u32| HEADER + u64::from(frames) * frame_size(page_size);
+    let pages = u32::from_ne_bytes(word(20)?);
+    Some(WalEnd { salts, offset: offset(frames), copied: offset(copied), pages })
+}

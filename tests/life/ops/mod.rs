@@ -1,0 +1,13 @@
+//! A running litevisor asked from outside: `status`, `sync`, `healthcheck`, HTTP, metrics, the socket, the log of a healthy run.
+
+mod absent;
+mod bytes;
+mod clocks;
+mod crowd;
+mod life;
+mod lost;
+mod metrics;
+mod socket;
+mod story;
+mod sync;
+mod words;
