@@ -34,7 +34,8 @@ wait_for() { # SECONDS COMMAND...
   done
 }
 
-logs_say() { podman logs "$name" 2>&1 | grep -q "$1"; }
+# Not through a pipe: a reader that ends first makes the writer fail, and with it the pipe (pipefail).
+logs_say() { grep -q -- "$1" <<<"$(podman logs "$name" 2>&1)"; }
 code() { podman wait "$name"; }
 free_port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
 

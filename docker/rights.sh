@@ -40,7 +40,7 @@ status() { podman inspect -f '{{.State.ExitCode}}' "$name"; }
 fresh_bucket() { bucket=$work/bucket-rights-$number; mkdir -m 1777 "$bucket"; }
 
 # refused PATTERN: checks that nothing was started, and that the log names the capability to add.
-refused() { [ ! -e "$bucket/ack" ] && podman logs "$name" 2>&1 | grep -q -- "$1"; }
+refused() { [ ! -e "$bucket/ack" ] && logs_say "$1"; }
 
 # works TITLE IMAGE OPTIONS...
 works() {

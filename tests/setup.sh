@@ -64,7 +64,7 @@ peer() {
   "$home/bin/pip" install --quiet --disable-pip-version-check "$2" >&2 || fail "pip could not install $2"
   # Some wheels keep their program among the modules.
   if [ -n "${4:-}" ]; then
-    ln -sf "$(find "$home/lib" -name "$4" -type f | head -1)" "$home/bin/$3" && chmod +x "$home/bin/$3"
+    ln -sf "$(find "$home/lib" -name "$4" -type f -print -quit)" "$home/bin/$3" && chmod +x "$home/bin/$3"
   fi
   [ -x "$home/bin/$3" ] || fail "$2 brought no $3"
   printf '%s' "$2" >"$home/.requirement"

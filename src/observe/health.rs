@@ -98,7 +98,7 @@ pub fn problem(view: &DatabaseView) -> Option<String> {
         format!("{what}: {why}")
     });
     let grows = status.wal_grows.as_ref().map(|why| format!("the WAL grows past its limit: {why}"));
-    let maintenance = status.upkeep.problem.as_ref().map(|why| format!("maintenance of the replica: {why}"));
+    let maintenance = status.maintenance.problem.as_ref().map(|why| format!("maintenance of the replica: {why}"));
     let unrestorable = status.unrestorable.as_ref().map(|why| unrestorable(why));
     let all: Vec<String> = [
         fenced,

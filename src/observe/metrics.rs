@@ -61,25 +61,25 @@ const OF_DATABASE: [OfDatabase; 20] = [
         status(view, |status| Some(status.failures))
     }),
     OfDatabase("litevisor_snapshots_total", COUNTER, "Snapshots that were uploaded.", |view, _| {
-        status(view, |status| Some(status.upkeep.snapshots))
+        status(view, |status| Some(status.maintenance.snapshots))
     }),
     OfDatabase("litevisor_last_snapshot_timestamp_seconds", GAUGE, "When a snapshot was uploaded last.", |view, _| {
-        view.status.as_ref()?.upkeep.snapshot_at.map(unix)
+        view.status.as_ref()?.maintenance.snapshot_at.map(unix)
     }),
     OfDatabase("litevisor_compactions_total", COUNTER, "Merged files that were uploaded.", |view, _| {
-        status(view, |status| Some(status.upkeep.merges))
+        status(view, |status| Some(status.maintenance.merges))
     }),
     OfDatabase("litevisor_retention_deleted_files_total", COUNTER, "Files that retention deleted.", |view, _| {
-        status(view, |status| Some(status.upkeep.deleted_files))
+        status(view, |status| Some(status.maintenance.deleted_files))
     }),
     OfDatabase("litevisor_maintenance_sent_bytes_total", COUNTER, "Bytes of snapshots and merged files.", |view, _| {
-        status(view, |status| Some(status.upkeep.bytes))
+        status(view, |status| Some(status.maintenance.bytes))
     }),
     OfDatabase(
         "litevisor_maintenance_failures_total",
         COUNTER,
         "Merges, snapshots, deletions that failed.",
-        |view, _| status(view, |status| Some(status.upkeep.failures)),
+        |view, _| status(view, |status| Some(status.maintenance.failures)),
     ),
     OfDatabase("litevisor_restore_duration_seconds", GAUGE, "What preparing it for the app took.", |view, _| {
         view.restore.as_ref().map(|restore| seconds(restore.took))

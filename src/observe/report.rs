@@ -69,7 +69,7 @@ fn of_status(status: Option<&Status>, now: Instant) -> Value {
 }
 
 fn maintenance(status: &Status) -> Value {
-    let maintenance = &status.upkeep;
+    let maintenance = &status.maintenance;
     json!({
         "snapshots": maintenance.snapshots,
         "last_snapshot": maintenance.snapshot_at.map(time),

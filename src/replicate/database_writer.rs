@@ -2,7 +2,7 @@
 //! The async part is `upload`; everything that reads or writes the disk is in `DatabaseWriter`, which blocks and runs elsewhere.
 
 use super::ReplicateSettings;
-use super::capture::checkpoint::{self, Situation, Verdict};
+use super::capture::checkpoint::{self, CheckpointDecision, Situation};
 use super::capture::segment::SegmentError;
 use super::capture::{Capture, CaptureError, Draft};
 use super::log_throttle::LogThrottle;
@@ -31,7 +31,7 @@ pub(super) struct Pending {
     /// It is in the spill directory.
     pub(super) spilled: Option<OnDisk>,
     /// Of the whole database, from before segments of the WAL can be: nothing is lost with it.
-    pub(super) image: bool,
+    pub(super) full_snapshot: bool,
 }
 
 pub(super) struct OnDisk {
@@ -55,18 +55,18 @@ pub(super) struct Queue {
 impl Queue {
     /// The draft gets the next number, and one file on each of the levels.
     pub(super) fn push(&mut self, draft: Draft, levels: &[Level]) -> Result<(), SegmentError> {
-        let image = draft.pages.whole_database && levels.contains(&Level::SNAPSHOT);
-        self.number(draft, levels, image)
+        let full_snapshot = draft.pages.whole_database && levels.contains(&Level::SNAPSHOT);
+        self.number(draft, levels, full_snapshot)
     }
 
-    fn number(&mut self, draft: Draft, levels: &[Level], image: bool) -> Result<(), SegmentError> {
+    fn number(&mut self, draft: Draft, levels: &[Level], full_snapshot: bool) -> Result<(), SegmentError> {
         let (txid, timestamp_ms) = (self.numbered.next(), self.timestamp());
         for level in levels {
             let min = if *level == Level::SNAPSHOT { Txid::FIRST } else { txid };
             let header = header(&draft, TxidRange { min, max: txid }, timestamp_ms, self);
             let segment = Arc::new(Segment::prepare(*level, header, draft.pages.clone())?);
             let (end, db_checksum) = (position(draft.end), Some(draft.db_checksum));
-            self.pending.push_back(Pending { segment, end, db_checksum, spilled: None, image });
+            self.pending.push_back(Pending { segment, end, db_checksum, spilled: None, full_snapshot });
         }
         self.numbered = txid;
         self.last_timestamp_ms = timestamp_ms;
@@ -78,7 +78,7 @@ impl Queue {
         self.numbered = file.txid();
         let on_disk = OnDisk { path: file.path.clone(), bytes: file.bytes, checksum: file.checksum };
         let (db_checksum, segment) = (file.header.db_checksum, Arc::new(Segment::of_spilled(file)));
-        self.pending.push_back(Pending { segment, end, db_checksum, spilled: Some(on_disk), image: false });
+        self.pending.push_back(Pending { segment, end, db_checksum, spilled: Some(on_disk), full_snapshot: false });
     }
 
     /// The time that is believed, but never at or before the segment before: points in time are found by it.
@@ -143,9 +143,9 @@ impl DatabaseWriter {
         match first {
             First::Nothing => {}
             First::Snapshot(draft) => queue.push(draft, &[Level::SNAPSHOT])?,
-            First::Image { draft, new_page_size: false } => queue.number(draft, &[Level::RAW], true)?,
+            First::FullSnapshot { draft, new_page_size: false } => queue.number(draft, &[Level::RAW], true)?,
             // Restores must start at the new page size at once: the snapshot goes first.
-            First::Image { draft, new_page_size: true } => queue.push(draft, &[Level::SNAPSHOT, Level::RAW])?,
+            First::FullSnapshot { draft, new_page_size: true } => queue.push(draft, &[Level::SNAPSHOT, Level::RAW])?,
         }
         let (last_try, settled, tries) = (Instant::now(), None, Tries::default());
         let [trouble, unrecorded, removed] = std::array::from_fn(|_| LogThrottle::default());
@@ -181,7 +181,7 @@ impl DatabaseWriter {
     /// an open transaction does not count.
     pub fn capture(&mut self, closely: bool) -> Result<bool, CaptureError> {
         if closely {
-            self.capture.look_closely();
+            self.capture.compare_everything();
         }
         match self.capture.missing() {
             None => {}
@@ -192,7 +192,7 @@ impl DatabaseWriter {
                 if missing == Missing::WalForAnother {
                     // What is in the old one alone would be in no file.
                     let DatabaseWriter { capture, queue, .. } = self;
-                    let _ = capture.checkpoint(Verdict::Gentle, |draft| queue.push(draft, &[Level::RAW]));
+                    let _ = capture.checkpoint(CheckpointDecision::Gentle, |draft| queue.push(draft, &[Level::RAW]));
                 }
                 return Err(self.capture.replaced(missing));
             }
@@ -272,7 +272,7 @@ impl DatabaseWriter {
     pub fn record_sending(&mut self) -> bool {
         let Some(next) = self.queue.pending.front() else { return true };
         let sent = next.segment.header.range.max;
-        let (file, wal_sent) = (self.look(), next.end);
+        let (file, wal_sent) = (self.file_times(), next.end);
         // What waited on the disk may be an earlier run's.
         let node_id = next.segment.header.node_id;
         self.record(&LocalState { node_id, sent, wal_sent, file, ..self.acked.clone() })
@@ -315,7 +315,7 @@ impl DatabaseWriter {
 
     /// Checkpoints when it is time to. `quiet`: nothing was written since the last upload.
     pub fn checkpoint(&mut self, settings: &ReplicateSettings, quiet: bool) -> Result<(), CaptureError> {
-        let verdict = checkpoint::decide(
+        let decision = checkpoint::decide(
             settings,
             Situation {
                 wal_bytes: self.capture.wal_bytes(),
@@ -325,8 +325,8 @@ impl DatabaseWriter {
                 since_try: self.last_try.elapsed(),
             },
         );
-        if verdict != Verdict::No {
-            self.checkpoint_as(verdict)?;
+        if decision != CheckpointDecision::No {
+            self.checkpoint_as(decision)?;
         }
         if quiet {
             self.cut_file(checkpoint::locked_from(settings));
@@ -334,12 +334,12 @@ impl DatabaseWriter {
         Ok(())
     }
 
-    /// Checkpoints as hard as `verdict` says.
-    pub fn checkpoint_as(&mut self, verdict: Verdict) -> Result<(), CaptureError> {
+    /// Checkpoints as hard as `decision` says.
+    pub fn checkpoint_as(&mut self, decision: CheckpointDecision) -> Result<(), CaptureError> {
         let begun = Instant::now();
         self.last_try = begun;
         let DatabaseWriter { capture, queue, .. } = self;
-        let settled = match capture.checkpoint(verdict, |draft| queue.push(draft, &[Level::RAW])) {
+        let settled = match capture.checkpoint(decision, |draft| queue.push(draft, &[Level::RAW])) {
             // The next capture sees it too, and knows what to do.
             Err(CaptureError::Broken(_)) => false,
             // A full disk, for one. The hold is where it was, or further; the WAL goes on growing.
@@ -352,7 +352,7 @@ impl DatabaseWriter {
         if settled {
             self.settled = self.capture.cursor();
         }
-        tracing::debug!(db = %self.db, ?verdict, settled, took = ?begun.elapsed(), "checkpoint");
+        tracing::debug!(db = %self.db, ?decision, settled, took = ?begun.elapsed(), "checkpoint");
         Ok(())
     }
 
@@ -370,11 +370,11 @@ impl DatabaseWriter {
 
     /// Records that everything is where it belongs.
     pub fn record_settled(&mut self) {
-        self.record(&LocalState { file: self.look(), ..self.acked.clone() });
+        self.record(&LocalState { file: self.file_times(), ..self.acked.clone() });
     }
 
     /// The database file as it looks now, and whether it is complete without its WAL.
-    fn look(&self) -> Option<FileTimes> {
+    fn file_times(&self) -> Option<FileTimes> {
         let mut look = file_times(&self.db)?;
         // Only after the look: whoever copies more later changes it.
         if self.capture.copied() {

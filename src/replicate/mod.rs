@@ -25,7 +25,7 @@ use crate::lineage::state_file;
 use crate::model::{DbPath, threads};
 use crate::sqlite::{ReadHold, SqliteError, Writers};
 use crate::store::Store;
-use capture::watch::{Bell, Watcher};
+use capture::watch::{Waker, Watcher};
 use mailbox::{Mailbox, Request};
 use status::StatusCell;
 use std::sync::Arc;
@@ -122,8 +122,8 @@ impl Replicator {
     pub fn start(&self, target: Target, hold: Option<ReadHold>) -> Handle {
         let (requests, inbox) = mpsc::unbounded_channel();
         let (status, changed) = (Arc::new(StatusCell::new(&target.db)), Arc::new(Notify::new()));
-        let bell = Bell { changed: Arc::clone(&changed), status: Arc::clone(&status) };
-        self.watcher.add(target.db.clone(), bell);
+        let waker = Waker { changed: Arc::clone(&changed), status: Arc::clone(&status) };
+        self.watcher.add(target.db.clone(), waker);
         let handle = Handle { requests, status: Arc::clone(&status), replica: target.store.url().into() };
         let (mailbox, node_id) = (Mailbox::new(inbox), state_file::new_node_id());
         let (conflict, sure_since) = (self.conflict.clone(), Instant::now());

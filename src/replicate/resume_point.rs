@@ -43,8 +43,8 @@ pub enum First {
     Nothing,
     /// The replica is empty: snapshot 1-1.
     Snapshot(Draft),
-    /// An image of the whole database as the next segment; with a new snapshot when the page size changed.
-    Image {
+    /// A full snapshot as the next segment; with a new snapshot when the page size changed.
+    FullSnapshot {
         draft: Draft,
         new_page_size: bool,
     },
@@ -92,12 +92,12 @@ pub fn find(
     let first = match (decide_session(&found), tip) {
         (Begin::New, _) | (_, None) => {
             set_aside(db, "the replica is empty, and a snapshot of the database begins it anew");
-            First::Snapshot(capture.image()?)
+            First::Snapshot(capture.full_snapshot()?)
         }
         (Begin::Refused(why), Some(tip)) => return Err(foreign(tip, node_id, &why.to_string())),
         (Begin::Ahead, Some(tip)) => {
             set_aside(db, "the replica lost what comes before it");
-            image(db, &mut capture, tip, "the replica lost files that had been uploaded")?
+            full_snapshot(db, &mut capture, tip, "the replica lost files that had been uploaded")?
         }
         (Begin::Continue { sent }, Some(tip)) => {
             let recorded = state.filter(|_| !sent);
@@ -112,7 +112,7 @@ pub fn find(
             let resumed = ours(&capture, tip, place, expected)?;
             let resumed = if replaced { resume::of_another(resumed) } else { resumed };
             match resumed {
-                Resume::FullSnapshot(why) => image(db, &mut capture, tip, why)?,
+                Resume::FullSnapshot(why) => full_snapshot(db, &mut capture, tip, why)?,
                 Resume::From(cursor) => {
                     capture.rewind(cursor);
                     uploaded_at = Some(cursor).filter(|_| waiting.is_empty());
@@ -215,10 +215,10 @@ fn set_aside(db: &DbPath, why: &str) {
     }
 }
 
-fn image(db: &DbPath, capture: &mut Capture, tip: &Tip, why: &str) -> Result<First, ResumeError> {
+fn full_snapshot(db: &DbPath, capture: &mut Capture, tip: &Tip, why: &str) -> Result<First, ResumeError> {
     tracing::warn!(%db, after = %tip.txid, "the whole database is uploaded: {why}");
     let new_page_size = capture.page_size() != tip.first.header.page_size;
-    Ok(First::Image { draft: capture.image()?, new_page_size })
+    Ok(First::FullSnapshot { draft: capture.full_snapshot()?, new_page_size })
 }
 
 /// Litestream's local copies of segments would be merged into a later compaction of its own, over what we write.

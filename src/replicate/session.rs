@@ -1,12 +1,12 @@
 //! One session of a database's task, between two breaks of the chain: find where to go on, then capture, upload and
 //! checkpoint until the end. Never blocks the async thread: disk work runs in `blocking`.
 
-use super::capture::checkpoint::Verdict;
+use super::capture::checkpoint::CheckpointDecision;
 use super::capture::{Capture, CaptureError};
 use super::database_writer::DatabaseWriter;
 use super::disk::Disk;
 use super::log_throttle::LogThrottle;
-use super::maintenance::Upkeep;
+use super::maintenance::Maintenance;
 use super::maintenance::base::{LastAsked, Occasion};
 use super::maintenance::ownership;
 use super::maintenance::pace::machine_ms;
@@ -36,7 +36,7 @@ static SURVEYS: Semaphore = Semaphore::const_new(4);
 impl Task {
     pub(super) async fn session(&mut self, hold: ReadHold) -> Result<End, End> {
         let turn = SURVEYS.acquire().await.ok();
-        let capture = blocking(move || Capture::survey(hold)).await??;
+        let capture = blocking(move || Capture::scan_checksums(hold)).await??;
         drop(turn);
         let disk = Disk::new(capture, &self.status);
         let mut limiter = WalLimiter::new(&disk, &self.target, &self.status);
@@ -50,11 +50,11 @@ impl Task {
         };
         self.begun(uploaded, newest_ms);
         // Ends with the session.
-        let upkeep = Upkeep::start(&self.target, &files, &self.changed, &self.status);
+        let maintenance = Maintenance::start(&self.target, &files, &self.changed, &self.status);
         drop(files);
         self.base_asked = LastAsked::now(self.status.read().uploads);
         tracing::info!(db = %self.target.db, replica = self.target.store.url(), after = %uploaded, "replicating");
-        let mut session = Session { disk, limiter, upkeep, closings: 0 };
+        let mut session = Session { disk, limiter, maintenance, closings: 0 };
         let (mut last_upload, mut behind): (Option<Instant>, bool) = (None, false);
         loop {
             let asked = self.mailbox.asked();
@@ -64,9 +64,9 @@ impl Task {
                 session.limiter.beside(self.mailbox.wait(&Notify::new(), free_at)).await?;
                 continue;
             }
-            self.status.look();
+            self.status.capture_begins();
             let (found, waits) = session.disk.run(move |writer| capture_next(writer, asked > 0)).await??;
-            self.status.looked(waits);
+            self.status.capture_ended(waits);
             if found {
                 last_upload = Some(Instant::now());
             }
@@ -87,7 +87,7 @@ impl Task {
                 if asked > 0 {
                     session.disk.run(DatabaseWriter::record_settled).await?;
                 }
-                self.look_at_base(&session.upkeep, self.mailbox.occasion()).await?;
+                self.check_base(&session.maintenance, self.mailbox.occasion()).await?;
                 match self.answer(&mut session, asked).await? {
                     Answer::Ended => return Ok(End::Closed),
                     Answer::MoreToUpload => continue,
@@ -106,14 +106,14 @@ impl Task {
 
     fn begun(&mut self, uploaded: Txid, newest_ms: i64) {
         self.target.late = false;
-        self.look_at_clocks(newest_ms);
+        self.check_clocks(newest_ms);
         self.status.uploaded(uploaded);
         self.status.update(|status| (status.captured, status.replicating) = (Captured(uploaded), true));
     }
 
     /// Answers those who asked before the last capture, once the replica has everything and can be restored.
     async fn answer(&mut self, session: &mut Session, asked: usize) -> Result<Answer, End> {
-        if !session.upkeep.standing().is_restorable() {
+        if !session.maintenance.standing().is_restorable() {
             return Ok(if self.mailbox.closed() { Answer::Ended } else { Answer::Given });
         }
         let last = asked > 0 && self.mailbox.occasion() == Occasion::Last;
@@ -170,7 +170,7 @@ impl Task {
 
     /// Puts the first pending segment behind `end`, however long it takes.
     async fn upload(&mut self, session: &mut Session, segment: Arc<Segment>, end: Option<Txid>) -> Result<(), End> {
-        let Session { disk, limiter, upkeep, .. } = session;
+        let Session { disk, limiter, maintenance, .. } = session;
         let txid = segment.header.range.max;
         self.status.update(|status| status.captured = Captured(txid));
         let (mut trouble, begun) = (Trouble::default(), Instant::now());
@@ -202,7 +202,7 @@ impl Task {
         if trouble.tries > 0 {
             tracing::info!(db = %self.target.db, %txid, "the replica is back: uploaded after {} tries", trouble.tries + 1);
         }
-        upkeep.arrived(&segment);
+        maintenance.arrived(&segment);
         if let Some(txid) = disk.run(DatabaseWriter::remove_sent).await? {
             self.status.uploaded(txid);
         }
@@ -215,14 +215,14 @@ impl Task {
         let (db, txid, snapshot) = (&self.target.db, segment.header.range.max, segment.level == Level::SNAPSHOT);
         self.status.sent(sent);
         if snapshot {
-            self.status.update(|status| status.upkeep.snapshot(0));
+            self.status.update(|status| status.maintenance.snapshot(0));
             tracing::info!(%db, %txid, bytes = sent, "the snapshot is in the replica");
         }
         tracing::debug!(%db, %txid, bytes = sent, "uploaded");
     }
 
     /// Says what is wrong with the clocks, as far as the store and its newest file tell.
-    fn look_at_clocks(&self, newest_ms: i64) {
+    fn check_clocks(&self, newest_ms: i64) {
         let store_ms = self.target.store.clock().and_then(|clock| clock.now_ms());
         let trouble = clocks::trouble(machine_ms(), store_ms, newest_ms);
         if let Some(trouble) = &trouble {
@@ -266,7 +266,7 @@ impl Task {
 struct Session {
     disk: Disk,
     limiter: WalLimiter,
-    upkeep: Upkeep,
+    maintenance: Maintenance,
     /// Tries to close the WAL at the last flush.
     closings: u32,
 }
@@ -284,10 +284,10 @@ enum Answer {
 impl Session {
     /// Gives the snapshot that is asked for, if it can be had now.
     async fn offer_snapshot(&self) -> Result<(), End> {
-        if self.upkeep.wants_snapshot()
+        if self.maintenance.wants_snapshot()
             && let Some(snapshot) = self.disk.run(DatabaseWriter::snapshot).await??
         {
-            self.upkeep.give(snapshot);
+            self.maintenance.give(snapshot);
         }
         Ok(())
     }
@@ -295,7 +295,7 @@ impl Session {
     /// Copies the WAL into the database, if it is time to. A snapshot on its way reads pages that a checkpoint would replace: it
     /// takes its chances once the WAL is at its limit.
     async fn checkpoint(&self, settings: &ReplicateSettings, quiet: bool) -> Result<(), End> {
-        let (settings, reads_pages) = (settings.clone(), self.upkeep.reads_pages());
+        let (settings, reads_pages) = (settings.clone(), self.maintenance.reads_pages());
         let checkpoint = move |writer: &mut DatabaseWriter| {
             if reads_pages && writer.wal_bytes() < settings.wal_limit {
                 return Ok(());
@@ -310,7 +310,7 @@ impl Session {
     async fn close(&mut self) -> Result<bool, End> {
         self.closings += 1;
         let copied = self.disk.run(|writer| {
-            writer.checkpoint_as(Verdict::Gentle)?;
+            writer.checkpoint_as(CheckpointDecision::Gentle)?;
             let copied = writer.pending().is_none();
             if copied {
                 writer.record_settled();

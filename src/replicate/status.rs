@@ -48,12 +48,12 @@ pub struct Status {
     pub fenced: Option<String>,
     /// It is not another writer, but a history that this late database does not continue.
     pub refused: bool,
-    pub upkeep: UpkeepStatus,
+    pub maintenance: MaintenanceStatus,
 }
 
 /// Merging, snapshots and deletion, in this run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct UpkeepStatus {
+pub struct MaintenanceStatus {
     pub snapshots: u64,
     pub snapshot_at: Option<SystemTime>,
     pub merges: u64,
@@ -65,7 +65,7 @@ pub struct UpkeepStatus {
     pub problem: Option<String>,
 }
 
-impl UpkeepStatus {
+impl MaintenanceStatus {
     /// One more is in the replica. Bytes beside those of commits.
     pub fn snapshot(&mut self, bytes: u64) {
         self.snapshots += 1;
@@ -241,14 +241,14 @@ impl StatusCell {
     }
 
     /// What is committed is about to be looked at: what is written from now on belongs to the next look.
-    pub fn look(&self) {
+    pub fn capture_begins(&self) {
         let mut state = self.state();
         let written = state.status.written_at.take();
         state.looking = state.looking.into_iter().chain(written).min();
     }
 
     /// The look is over. `waits`: there is something that is not in the replica.
-    pub fn looked(&self, waits: bool) {
+    pub fn capture_ended(&self, waits: bool) {
         let mut state = self.state();
         let looking = state.looking.take();
         let since = state.status.waiting_since;
@@ -308,23 +308,23 @@ mod tests {
         pause();
         let first = lag(&cell);
         assert!(first >= Duration::from_millis(2));
-        cell.look();
+        cell.capture_begins();
         assert!(lag(&cell) >= first, "it is being looked at");
         // Committed while the look was under way.
         cell.written();
         let second = Instant::now();
-        cell.looked(true);
+        cell.capture_ended(true);
         assert!(lag(&cell) >= first);
         pause();
         cell.caught_up();
         let left = lag(&cell);
         assert!(left >= Duration::from_millis(2) && left <= second.elapsed() + Duration::from_millis(1), "{left:?}");
-        cell.look();
-        cell.looked(false);
+        cell.capture_begins();
+        cell.capture_ended(false);
         assert_eq!(lag(&cell), Duration::ZERO);
         // Found without anybody having rung.
-        cell.look();
-        cell.looked(true);
+        cell.capture_begins();
+        cell.capture_ended(true);
         pause();
         assert!(lag(&cell) >= Duration::from_millis(2));
         cell.update(|status| status.absent = true);

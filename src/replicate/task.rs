@@ -163,7 +163,7 @@ impl Task {
                     asked_since = None;
                 }
                 Err(error) => {
-                    self.look_at_locks(&mut locked_since).await?;
+                    self.check_locks(&mut locked_since).await?;
                     let locked = matches!(error, SqliteError::Busy { .. } | SqliteError::Writing { .. });
                     if (!locked || begun.elapsed() >= LOCKED) && throttle.due(&error.to_string()) {
                         tracing::warn!(db = %self.target.db, "not replicated yet: {error}");
@@ -189,7 +189,7 @@ impl Task {
     }
 
     /// Notes that the app has locked the whole database, once that is no passing lock.
-    async fn look_at_locks(&mut self, locked_since: &mut Option<Instant>) -> Result<(), End> {
+    async fn check_locks(&mut self, locked_since: &mut Option<Instant>) -> Result<(), End> {
         let db = self.target.db.clone();
         let lock = blocking(move || exclusive::whole_lock(&db)).await?;
         let since = (lock != WholeLock::None).then(|| locked_since.unwrap_or_else(Instant::now));

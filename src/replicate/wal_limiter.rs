@@ -67,11 +67,11 @@ impl WalLimiter {
                     tokio::time::sleep(if blind { BLIND } else { SHORTEST }).await;
                 }
             }
-            self.look().await?;
+            self.poll().await?;
         }
     }
 
-    async fn look(&mut self) -> Result<(), End> {
+    async fn poll(&mut self) -> Result<(), End> {
         let Some(state) = self.disk.wal_state()? else { return Ok(()) };
         let need = pressure::decide(&self.settings, state.seen);
         if need == Need::Nothing {

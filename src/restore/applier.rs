@@ -10,7 +10,7 @@ use crate::model::Txid;
 use crate::replica::RemoteFile;
 use tokio::sync::{mpsc, oneshot};
 
-enum Work {
+enum Job {
     Bytes {
         file: RemoteFile,
         parts: Parts,
@@ -22,7 +22,7 @@ enum Work {
 }
 
 pub struct Applier {
-    work: mpsc::UnboundedSender<Work>,
+    work: mpsc::UnboundedSender<Job>,
     ended: oneshot::Receiver<Result<VerifiedDb, RestoreError>>,
 }
 
@@ -43,21 +43,21 @@ impl Applier {
 
     /// The next bytes of `file`. Does not wait until they are used; an error may be that of earlier ones.
     pub async fn apply(&mut self, file: &RemoteFile, parts: Parts, last: bool) -> Result<(), RestoreError> {
-        self.hand_over(Work::Bytes { file: file.clone(), parts, last }).await
+        self.hand_over(Job::Bytes { file: file.clone(), parts, last }).await
     }
 
     /// The file in hand does not come to its end; the next piece begins another one.
     pub async fn go_on(&mut self, bytes: u64) -> Result<(), RestoreError> {
-        self.hand_over(Work::GoOn(bytes)).await
+        self.hand_over(Job::GoOn(bytes)).await
     }
 
     /// After the last piece: everything is verified and on the disk.
     pub async fn finish(&mut self, txid: Txid) -> Result<VerifiedDb, RestoreError> {
-        self.hand_over(Work::Finish(txid)).await?;
+        self.hand_over(Job::Finish(txid)).await?;
         (&mut self.ended).await.unwrap_or_else(|_| Err(lost()))
     }
 
-    async fn hand_over(&mut self, work: Work) -> Result<(), RestoreError> {
+    async fn hand_over(&mut self, work: Job) -> Result<(), RestoreError> {
         if self.work.send(work).is_ok() {
             return Ok(());
         }
@@ -69,10 +69,10 @@ impl Applier {
 }
 
 /// None: nobody wants it any more.
-fn run(mut assembly: Assembly, mut inbox: mpsc::UnboundedReceiver<Work>) -> Result<Option<VerifiedDb>, RestoreError> {
+fn run(mut assembly: Assembly, mut inbox: mpsc::UnboundedReceiver<Job>) -> Result<Option<VerifiedDb>, RestoreError> {
     while let Some(work) = inbox.blocking_recv() {
         match work {
-            Work::Bytes { file, parts, last } => {
+            Job::Bytes { file, parts, last } => {
                 for part in parts.iter() {
                     assembly.feed(&file, part)?;
                 }
@@ -80,8 +80,8 @@ fn run(mut assembly: Assembly, mut inbox: mpsc::UnboundedReceiver<Work>) -> Resu
                     assembly.end(&file)?;
                 }
             }
-            Work::GoOn(bytes) => assembly.go_on(bytes),
-            Work::Finish(txid) => {
+            Job::GoOn(bytes) => assembly.go_on(bytes),
+            Job::Finish(txid) => {
                 let replica = assembly.replica().to_owned();
                 return verify(assembly.finish()?, &replica, txid).map(Some);
             }

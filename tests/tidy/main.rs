@@ -80,6 +80,11 @@ fn the_tree_names_no_machine_and_no_registry() {
 }
 
 #[test]
+fn scripts_read_pipes_to_their_end() {
+    hold(&["docker", "tests", "examples", "benches"], ".sh", rules::pipes_are_read_to_their_end);
+}
+
+#[test]
 fn duplicates_and_known_advisories_have_reasons() {
     let read = |name: &str| std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).unwrap();
     let wrong = crates::wrong(&read("Cargo.lock"), &read("deny.toml"), &crates::ADVISORIES);
@@ -200,6 +205,14 @@ mod samples {
             assert!(broken(rules::names_no_place, "README.md", &format!("see {word} there")), "{word}");
         }
         assert!(!broken(rules::names_no_place, "README.md", "a crate of the registry"));
+    }
+
+    #[test]
+    fn pipes() {
+        let rule = rules::pipes_are_read_to_their_end;
+        assert!(broken(rule, "docker/a.sh", "set -euo pipefail\npodman logs a | grep -q b"));
+        assert!(broken(rule, "docker/a.sh", "# Sourced by b.sh\nls | head -1"));
+        assert!(!broken(rule, "docker/a.sh", "set -euo pipefail\ngrep -q b <<<\"$(podman logs a)\""));
     }
 
     #[test]

@@ -18,7 +18,7 @@ pub struct Situation {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum CheckpointDecision {
     No,
     /// Copy frames into the database; let the WAL restart if the app happens to be quiet. Takes no lock.
     Gentle,
@@ -37,21 +37,21 @@ pub fn locked_from(settings: &ReplicateSettings) -> u64 {
     settings.checkpoint_bytes.saturating_mul(LOCKED_FROM)
 }
 
-pub fn decide(settings: &ReplicateSettings, now: Situation) -> Verdict {
+pub fn decide(settings: &ReplicateSettings, now: Situation) -> CheckpointDecision {
     let bytes = now.wal_bytes;
     let frames = bytes > crate::wal::HEADER;
     if !frames || now.settled || !now.all_uploaded || now.since_try < PAUSE {
-        return Verdict::No;
+        return CheckpointDecision::No;
     }
     if bytes >= locked_from(settings) {
-        return Verdict::Locked;
+        return CheckpointDecision::Locked;
     }
     // In a quiet moment it costs the app nothing; and a checkpoint of its own (TRUNCATE, RESTART), which would wait for our
     // hold with all writers locked out, goes through once everything is copied.
     if now.quiet || bytes >= settings.checkpoint_bytes || now.since_try >= settings.checkpoint_interval {
-        return Verdict::Gentle;
+        return CheckpointDecision::Gentle;
     }
-    Verdict::No
+    CheckpointDecision::No
 }
 
 #[cfg(test)]
@@ -73,22 +73,22 @@ mod tests {
             since_try: Duration::from_secs(2),
         };
         let minute = Duration::from_secs(60);
-        for (situation, verdict) in [
-            (base, Verdict::Gentle),
-            (Situation { wal_bytes: 999, ..base }, Verdict::No),
-            (Situation { wal_bytes: 999, quiet: true, ..base }, Verdict::Gentle),
-            (Situation { wal_bytes: 32, quiet: true, ..base }, Verdict::No),
-            (Situation { settled: true, quiet: true, ..base }, Verdict::No),
-            (Situation { since_try: Duration::ZERO, quiet: true, ..base }, Verdict::No),
-            (Situation { wal_bytes: 999, since_try: minute, ..base }, Verdict::Gentle),
-            (Situation { wal_bytes: 32, since_try: minute, ..base }, Verdict::No),
-            (Situation { wal_bytes: 7_999, ..base }, Verdict::Gentle),
-            (Situation { wal_bytes: 8_000, ..base }, Verdict::Locked),
-            (Situation { wal_bytes: 8_000, all_uploaded: false, ..base }, Verdict::No),
-            (Situation { wal_bytes: 8_000, settled: true, ..base }, Verdict::No),
-            (Situation { wal_bytes: 8_000, since_try: Duration::ZERO, ..base }, Verdict::No),
+        for (situation, decision) in [
+            (base, CheckpointDecision::Gentle),
+            (Situation { wal_bytes: 999, ..base }, CheckpointDecision::No),
+            (Situation { wal_bytes: 999, quiet: true, ..base }, CheckpointDecision::Gentle),
+            (Situation { wal_bytes: 32, quiet: true, ..base }, CheckpointDecision::No),
+            (Situation { settled: true, quiet: true, ..base }, CheckpointDecision::No),
+            (Situation { since_try: Duration::ZERO, quiet: true, ..base }, CheckpointDecision::No),
+            (Situation { wal_bytes: 999, since_try: minute, ..base }, CheckpointDecision::Gentle),
+            (Situation { wal_bytes: 32, since_try: minute, ..base }, CheckpointDecision::No),
+            (Situation { wal_bytes: 7_999, ..base }, CheckpointDecision::Gentle),
+            (Situation { wal_bytes: 8_000, ..base }, CheckpointDecision::Locked),
+            (Situation { wal_bytes: 8_000, all_uploaded: false, ..base }, CheckpointDecision::No),
+            (Situation { wal_bytes: 8_000, settled: true, ..base }, CheckpointDecision::No),
+            (Situation { wal_bytes: 8_000, since_try: Duration::ZERO, ..base }, CheckpointDecision::No),
         ] {
-            assert_eq!(decide(&settings, situation), verdict, "{situation:?}");
+            assert_eq!(decide(&settings, situation), decision, "{situation:?}");
         }
     }
 }

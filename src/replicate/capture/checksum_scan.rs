@@ -21,7 +21,7 @@ const BETWEEN_LOOKS: Duration = Duration::from_millis(1);
 
 impl Capture {
     /// Looks at the whole database under a hold and stands at its present end.
-    pub fn survey(hold: ReadHold) -> Result<Capture, CaptureError> {
+    pub fn scan_checksums(hold: ReadHold) -> Result<Capture, CaptureError> {
         let mut tail = Tail {
             cursor: None,
             emptied: false,
@@ -43,7 +43,7 @@ impl Capture {
 
     /// An image of the whole database, up to the last commit. When nothing came since the last look, the database need not
     /// be read: its checksums are known, and proven while the image is sent.
-    pub fn image(&mut self) -> Result<Draft, CaptureError> {
+    pub fn full_snapshot(&mut self) -> Result<Draft, CaptureError> {
         if !self.tail.rewound && self.tail.nothing_new(&self.hold)? {
             match self.snapshot() {
                 Ok(None) | Err(CaptureError::Broken(_)) => {}

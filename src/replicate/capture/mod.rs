@@ -18,7 +18,7 @@ use super::upload::WHOLE_BYTES;
 use crate::model::{DbChecksum, PageNo, PageSize};
 use crate::sqlite::{Missing, ReadHold, SqliteError};
 use crate::wal::{Committed, Cursor, CursorState, FrameHeader, Mark, Open, Salts, WalHeader, frame_size, up_to};
-use checkpoint::Verdict;
+use checkpoint::CheckpointDecision;
 use frames::{header, is_there, scan};
 use overwritten::Checked;
 use replaced::{FinishedWal, Replacement};
@@ -183,7 +183,7 @@ impl Capture {
     }
 
     /// The next look takes nothing for granted: it reads an open transaction from its beginning again.
-    pub fn look_closely(&mut self) {
+    pub fn compare_everything(&mut self) {
         self.tail.open = None;
     }
 
@@ -200,20 +200,20 @@ impl Capture {
     }
 
     /// Copies the WAL into the database file, and lets the next writer restart it if that can be had in the way that
-    /// `verdict` allows. True: the WAL may be restarted. `take` gets what is captured on the way; a draft that is too
+    /// `decision` allows. True: the WAL may be restarted. `take` gets what is captured on the way; a draft that is too
     /// large to be encoded by then, and still needs the WAL, ends the try.
     pub fn checkpoint(
         &mut self,
-        verdict: Verdict,
+        decision: CheckpointDecision,
         take: impl FnMut(Draft) -> Result<(), SegmentError>,
     ) -> Result<bool, CaptureError> {
-        self.checkpoint_with(verdict, take, || {})
+        self.checkpoint_with(decision, take, || {})
     }
 
     /// `between`: what tests have happen in the moment between two holds.
     fn checkpoint_with(
         &mut self,
-        verdict: Verdict,
+        decision: CheckpointDecision,
         mut take: impl FnMut(Draft) -> Result<(), SegmentError>,
         mut between: impl FnMut(),
     ) -> Result<bool, CaptureError> {
@@ -223,7 +223,7 @@ impl Capture {
             between();
             tail.nothing_new(hold)
         };
-        let locked = verdict == Verdict::Locked;
+        let locked = decision == CheckpointDecision::Locked;
         // Each round copies and syncs what came during the one before, so that little is left for the moment under the lock.
         for round in 1..=if locked { ROUNDS } else { 1 } {
             let before = tail.cursor.map_or(0, |cursor| cursor.offset);

@@ -55,7 +55,7 @@ pub struct Replacement {
     noticed: Option<u64>,
     finished: Option<FinishedWal>,
     /// What was found at the path, and how it looked then.
-    broken: Option<(Looks, String)>,
+    broken: Option<(Signature, String)>,
 }
 
 impl std::fmt::Debug for Replacement {
@@ -70,10 +70,10 @@ impl std::fmt::Display for Replacement {
     }
 }
 
-type Looks = [Option<(u64, SystemTime)>; 2];
+type Signature = [Option<(u64, SystemTime)>; 2];
 
 /// What a look found.
-enum Found {
+enum FileState {
     /// There is no database at the path, and no process uses the old one. `lost`: the old one was written to after it was
     /// removed.
     Absent {
@@ -104,15 +104,15 @@ impl Replacement {
     }
 
     /// Blocks.
-    fn look(&mut self, db: &DbPath) -> Found {
+    fn inspect(&mut self, db: &DbPath) -> FileState {
         let same = files::is(db.as_path(), &self.old);
         // The last close of the app removes the WAL, if nothing of ours is in its way.
         files::unguard(&self.old);
         if let Some(user) = files::user_of(&self.old).filter(|user| !same || self.is_old(*user)) {
-            return Found::InUse(user);
+            return FileState::InUse(user);
         }
         if !std::fs::metadata(db.as_path()).is_ok_and(|meta| meta.len() > 0) {
-            return Found::Absent { lost: !same && self.was_written() };
+            return FileState::Absent { lost: !same && self.was_written() };
         }
         if let Some(finished) = self.finished.filter(|_| same)
             && files::remove_sides_alone(db, |wal| finished.is(wal)).is_ok_and(|removed| removed)
@@ -120,20 +120,20 @@ impl Replacement {
             tracing::warn!(%db, "removed the -wal of the database that was overwritten: all of it is in the replica");
             self.finished = None;
         }
-        let looks = looks(db);
+        let signature = signature(db);
         if let Some((known, why)) = &self.broken
-            && *known == looks
+            && *known == signature
         {
-            return Found::Broken(why.clone());
+            return FileState::Broken(why.clone());
         }
         match whole(db) {
-            Ok(Found::Broken(why)) | Err(SqliteError::Failed { detail: why, .. }) => {
-                self.broken = Some((looks, why.clone()));
-                Found::Broken(why)
+            Ok(FileState::Broken(why)) | Err(SqliteError::Failed { detail: why, .. }) => {
+                self.broken = Some((signature, why.clone()));
+                FileState::Broken(why)
             }
             Ok(found) => found,
-            Err(SqliteError::NotYet { .. }) => Found::Absent { lost: false },
-            Err(error) => Found::Locked(error.to_string()),
+            Err(SqliteError::NotYet { .. }) => FileState::Absent { lost: false },
+            Err(error) => FileState::Locked(error.to_string()),
         }
     }
 
@@ -149,18 +149,18 @@ impl Replacement {
 }
 
 /// Whether the file at the path is a sound database that nobody is just writing.
-fn whole(db: &DbPath) -> Result<Found, SqliteError> {
+fn whole(db: &DbPath) -> Result<FileState, SqliteError> {
     let hold = ReadHold::take(db, Writers::MayCome)?;
     let before = hold.stamp()?;
     std::thread::sleep(STABLE);
     if let Some(problem) = hold.structure_problem()? {
-        return Ok(Found::Broken(problem));
+        return Ok(FileState::Broken(problem));
     }
     let changes = hold.stamp()? != before || hold.missing().is_some();
-    Ok(if changes { Found::Changing } else { Found::Whole(Box::new(hold)) })
+    Ok(if changes { FileState::Changing } else { FileState::Whole(Box::new(hold)) })
 }
 
-fn looks(db: &DbPath) -> Looks {
+fn signature(db: &DbPath) -> Signature {
     [db.as_path(), &db.wal()].map(|path| {
         let meta = std::fs::metadata(path).ok()?;
         Some((meta.len(), meta.modified().ok()?))
@@ -192,18 +192,18 @@ impl Task {
             asked_since = if asked > 0 { asked_since.or_else(|| Some(Instant::now())) } else { None };
             let db = self.target.db.clone();
             let (returned, found) = blocking(move || {
-                let found = replacement.look(&db);
+                let found = replacement.inspect(&db);
                 (replacement, found)
             })
             .await?;
             replacement = returned;
             let problem = match found {
-                Found::Whole(hold) => {
+                FileState::Whole(hold) => {
                     self.replaced = Some(replacement);
                     self.status.update(|status| (status.absent, status.problem) = (false, None));
                     return Ok(*hold);
                 }
-                Found::Absent { lost: false } => {
+                FileState::Absent { lost: false } => {
                     self.status.update(|status| {
                         (status.absent, status.problem, status.replaced) = (true, None, None);
                         status.written_at = None;
@@ -213,7 +213,7 @@ impl Task {
                     }
                     None
                 }
-                Found::Absent { lost: true } => Some(
+                FileState::Absent { lost: true } => Some(
                     "the database file was removed, and the app has written to it since: those commits are lost"
                         .to_owned(),
                 ),
@@ -250,19 +250,21 @@ impl Task {
     }
 }
 
-fn advice(why: &str, found: &Found) -> String {
+fn advice(why: &str, found: &FileState) -> String {
     match found {
-        Found::InUse(User { pid }) => {
+        FileState::InUse(User { pid }) => {
             let process = pid.map_or_else(|| "a process".to_owned(), |pid| format!("process {pid}"));
             format!("{why}, and {process} still uses what was there before: its commits may be lost. Restart the app")
         }
-        Found::Broken(problem) => format!(
+        FileState::Broken(problem) => format!(
             "{why}, and what is there now is no sound database ({problem}). Stop the app and litevisor, remove the file, its \
              -wal and its -shm, and start: the replica's newest state is restored. To go on from a backup, put it there \
              before the start and see `Restoring a backup by hand` in docs/databases.md"
         ),
-        Found::Locked(error) => format!("{why}, and it cannot be read yet: {error}"),
-        Found::Absent { .. } | Found::Changing | Found::Whole(_) => format!("{why}: waiting until it is whole"),
+        FileState::Locked(error) => format!("{why}, and it cannot be read yet: {error}"),
+        FileState::Absent { .. } | FileState::Changing | FileState::Whole(_) => {
+            format!("{why}: waiting until it is whole")
+        }
     }
 }
 
@@ -292,11 +294,11 @@ mod tests {
     fn every_problem_says_what_to_do() {
         let user = User { pid: Some(7) };
         for (found, part) in [
-            (Found::InUse(user), "process 7 still uses what was there before"),
-            (Found::InUse(User { pid: None }), "Restart the app"),
-            (Found::Broken("x".into()), "Stop the app and litevisor"),
-            (Found::Locked("y".into()), "cannot be read yet: y"),
-            (Found::Changing, "waiting"),
+            (FileState::InUse(user), "process 7 still uses what was there before"),
+            (FileState::InUse(User { pid: None }), "Restart the app"),
+            (FileState::Broken("x".into()), "Stop the app and litevisor"),
+            (FileState::Locked("y".into()), "cannot be read yet: y"),
+            (FileState::Changing, "waiting"),
         ] {
             let text = advice("the file was overwritten", &found);
             assert!(text.starts_with("the file was overwritten") && text.contains(part), "{text}");

@@ -3,7 +3,7 @@
 use super::*;
 use crate::ltx::{Decoder, Event};
 use crate::model::{DbPath, Txid, TxidRange, page_checksum};
-use crate::replicate::capture::checkpoint::Verdict;
+use crate::replicate::capture::checkpoint::CheckpointDecision;
 use crate::sqlite::Writers;
 use proptest::prelude::*;
 use rusqlite::Connection;
@@ -30,10 +30,10 @@ impl World {
              CREATE TABLE t(id INTEGER PRIMARY KEY, x BLOB); INSERT INTO t(x) VALUES (1)"
         ))
         .unwrap();
-        let capture = Capture::survey(ReadHold::take(&path, Writers::None).unwrap()).unwrap();
+        let capture = Capture::scan_checksums(ReadHold::take(&path, Writers::None).unwrap()).unwrap();
         let page_size = capture.page_size().bytes();
         let mut world = World { _dir: dir, path, app, capture: Some(capture), replica: Vec::new(), page_size };
-        let image = world.capture().image().unwrap();
+        let image = world.capture().full_snapshot().unwrap();
         world.apply(&image);
         world
     }
@@ -87,10 +87,10 @@ impl World {
         }
     }
 
-    fn checkpoint(&mut self, verdict: Verdict) -> bool {
+    fn checkpoint(&mut self, decision: CheckpointDecision) -> bool {
         self.catch_up();
         let mut rest = None;
-        let done = self.capture().checkpoint(verdict, |draft| {
+        let done = self.capture().checkpoint(decision, |draft| {
             rest = Some(draft);
             Ok(())
         });
@@ -126,11 +126,11 @@ impl World {
             8 => app.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)"),
             9 => app.execute_batch("VACUUM"),
             10 => {
-                self.checkpoint(Verdict::Gentle);
+                self.checkpoint(CheckpointDecision::Gentle);
                 Ok(())
             }
             _ => {
-                self.checkpoint(Verdict::Locked);
+                self.checkpoint(CheckpointDecision::Locked);
                 Ok(())
             }
         };
@@ -196,8 +196,8 @@ fn the_wal_stays_small_under_checkpoints_of_ours() {
         for _ in 0..20 {
             world.act(0, 3000);
         }
-        let verdict = if round % 2 == 0 { Verdict::Gentle } else { Verdict::Locked };
-        assert!(world.checkpoint(verdict), "nobody is in the way");
+        let decision = if round % 2 == 0 { CheckpointDecision::Gentle } else { CheckpointDecision::Locked };
+        assert!(world.checkpoint(decision), "nobody is in the way");
         longest = longest.max(std::fs::metadata(world.path.wal()).unwrap().len());
     }
     assert!(longest < 60 * 3 * 4120, "{longest}");
@@ -213,7 +213,7 @@ fn a_position_is_found_again_after_a_restart_of_ours() {
     world.act(0, 3000);
     world.capture = None;
     world.act(0, 3000);
-    let mut capture = Capture::survey(ReadHold::take(&world.path, Writers::None).unwrap()).unwrap();
+    let mut capture = Capture::scan_checksums(ReadHold::take(&world.path, Writers::None).unwrap()).unwrap();
     assert_eq!(capture.on_chain(at.salts, at.offset).unwrap(), Some(at));
     assert_eq!(capture.on_chain(at.salts, at.offset + 1).unwrap(), None);
     assert_eq!(capture.on_chain(Salts(1, 1), at.offset).unwrap(), None);
@@ -229,12 +229,12 @@ fn a_file_that_is_the_replicas_state_is_continued_from_the_beginning_of_its_wal(
     for _ in 0..50 {
         world.act(0, 3000);
     }
-    assert!(world.checkpoint(Verdict::Gentle));
+    assert!(world.checkpoint(CheckpointDecision::Gentle));
     let expected = world.capture().db_checksum();
     world.act(0, 300);
     world.act(0, 300);
     world.capture = None;
-    let mut capture = Capture::survey(ReadHold::take(&world.path, Writers::None).unwrap()).unwrap();
+    let mut capture = Capture::scan_checksums(ReadHold::take(&world.path, Writers::None).unwrap()).unwrap();
     assert_ne!(capture.db_checksum(), expected);
     assert_eq!(capture.beginning_after(capture.db_checksum()).unwrap(), None);
     let start = capture.beginning_after(expected).unwrap().unwrap();
@@ -261,7 +261,7 @@ fn what_is_behind_a_found_position_may_be_long() {
     }
     // A page that only the last draft would hold.
     world.app.execute("UPDATE u SET x = 2", []).unwrap();
-    let mut capture = Capture::survey(ReadHold::take(&world.path, Writers::None).unwrap()).unwrap();
+    let mut capture = Capture::scan_checksums(ReadHold::take(&world.path, Writers::None).unwrap()).unwrap();
     assert_eq!(capture.on_chain(at.salts, at.offset).unwrap(), Some(at));
     capture.rewind(at);
     world.capture = Some(capture);
@@ -281,7 +281,7 @@ fn what_is_behind_a_found_position_may_leave_the_wal_before_it_is_captured() {
         world.capture = None;
         world.act(0, 3000);
         world.app.execute_batch("PRAGMA wal_checkpoint(PASSIVE)").unwrap();
-        let mut capture = Capture::survey(ReadHold::take(&world.path, Writers::None).unwrap()).unwrap();
+        let mut capture = Capture::scan_checksums(ReadHold::take(&world.path, Writers::None).unwrap()).unwrap();
         assert_eq!(capture.on_chain(at.salts, at.offset).unwrap(), Some(at));
         capture.rewind(at);
         world.capture = Some(capture);
@@ -300,7 +300,7 @@ fn the_file_is_complete_when_every_captured_frame_is_copied() {
     world.act(0, 3000);
     world.catch_up();
     assert!(!world.capture().copied());
-    assert!(world.checkpoint(Verdict::Gentle));
+    assert!(world.checkpoint(CheckpointDecision::Gentle));
     assert!(world.capture().copied());
     world.act(8, 0);
     assert!(world.capture().copied(), "the WAL is empty");
@@ -318,7 +318,7 @@ fn checkpoints_of_the_app_that_empty_the_wal_lose_nothing_and_cost_no_image() {
     let mut world = World::new(4096);
     for _ in 0..3 {
         world.act(0, 3000);
-        assert!(world.checkpoint(Verdict::Gentle));
+        assert!(world.checkpoint(CheckpointDecision::Gentle));
         for _ in 0..3 {
             world.act(8, 0);
             assert_eq!(std::fs::metadata(world.path.wal()).unwrap().len(), 0);
@@ -335,7 +335,7 @@ fn several_truncating_checkpoints_between_two_looks_are_no_break() {
     let mut world = World::new(4096);
     for times in [1, 2, 5] {
         world.act(0, 3000);
-        assert!(world.checkpoint(Verdict::Gentle));
+        assert!(world.checkpoint(CheckpointDecision::Gentle));
         for _ in 0..times {
             world.act(8, 0);
         }
@@ -387,7 +387,7 @@ fn after_a_break_only_what_changed_is_captured() {
     for _ in 0..50 {
         world.act(0, 3000);
     }
-    assert!(world.checkpoint(Verdict::Gentle));
+    assert!(world.checkpoint(CheckpointDecision::Gentle));
     world.act(8, 0);
     world.act(0, 300);
     world.capture().skip();
@@ -413,14 +413,14 @@ fn the_lock_page_is_in_no_segment() {
     std::os::unix::fs::FileExt::write_all_at(&file, &16383u32.to_be_bytes(), 28).unwrap();
     file.set_len(16383 * 65536).unwrap();
     let lock = PageNo(16385);
-    let mut capture = Capture::survey(ReadHold::take(&path, Writers::None).unwrap()).unwrap();
+    let mut capture = Capture::scan_checksums(ReadHold::take(&path, Writers::None).unwrap()).unwrap();
     let app = Connection::open(path.as_path()).unwrap();
     app.execute_batch("INSERT INTO t VALUES (zeroblob(200000))").unwrap();
     let draft = capture.next().unwrap().unwrap();
     let pages: Vec<u32> = draft.pages.list.iter().map(|entry| entry.page.0).collect();
     assert!(pages.contains(&16384) && pages.contains(&16386) && !pages.contains(&lock.0), "{pages:?}");
     assert!(draft.commit > lock.0, "{}", draft.commit);
-    let image = capture.image().unwrap();
+    let image = capture.full_snapshot().unwrap();
     assert_eq!(image.pages.list.len() as u32, image.commit - 1);
     assert!(image.pages.list.iter().all(|entry| entry.page != lock));
     assert_eq!(image.db_checksum, draft.db_checksum);

@@ -34,20 +34,20 @@ impl AsRawFd for Source {
 
 /// Wakes one database's task.
 #[derive(Clone, Default)]
-pub struct Bell {
+pub struct Waker {
     pub changed: Arc<Notify>,
     pub status: Arc<StatusCell>,
 }
 
-impl Bell {
-    fn ring(&self) {
+impl Waker {
+    fn wake(&self) {
         self.status.written();
         self.changed.notify_one();
     }
 }
 
 enum Request {
-    Add(DbPath, Bell),
+    Add(DbPath, Waker),
     CatchUp(oneshot::Sender<()>),
 }
 
@@ -63,8 +63,8 @@ impl Watcher {
         Watcher(sender)
     }
 
-    pub fn add(&self, db: DbPath, bell: Bell) {
-        let _ = self.0.send(Request::Add(db, bell));
+    pub fn add(&self, db: DbPath, waker: Waker) {
+        let _ = self.0.send(Request::Add(db, waker));
     }
 
     /// Returns once everything is noted that the kernel has reported until now.
@@ -76,13 +76,13 @@ impl Watcher {
 }
 
 /// What a change shows in: size and time of the file and of its WAL.
-type Look = [Option<(u64, SystemTime)>; 2];
+type Stat = [Option<(u64, SystemTime)>; 2];
 
 struct Database {
     path: DbPath,
-    bell: Bell,
+    waker: Waker,
     /// None: not looked at yet. The first look rings: what changed before it rang for nobody.
-    look: Option<Look>,
+    stat: Option<Stat>,
     /// Its directory is not there yet.
     missing: bool,
 }
@@ -97,7 +97,7 @@ enum Part {
 
 #[derive(Default)]
 struct Watch {
-    names: HashMap<(WatchDescriptor, OsString), (Part, Bell)>,
+    names: HashMap<(WatchDescriptor, OsString), (Part, Waker)>,
     databases: Vec<Database>,
 }
 
@@ -113,18 +113,18 @@ async fn run(mut inbox: mpsc::UnboundedReceiver<Request>) {
         tokio::select! {
             added = inbox.recv() => match added {
                 None => return,
-                Some(Request::Add(path, bell)) => {
-                    watch.databases.push(Database { path, bell, look: None, missing: true });
+                Some(Request::Add(path, waker)) => {
+                    watch.databases.push(Database { path, waker, stat: None, missing: true });
                 }
                 Some(Request::CatchUp(done)) => {
                     while let Some(Ok(events)) = source.map(Inotify::read_events) {
-                        watch.ring(events);
+                        watch.wake(events);
                     }
                     let _ = done.send(());
                 }
             },
             events = events(inotify.as_ref()) => {
-                let rang = watch.ring(events);
+                let rang = watch.wake(events);
                 watch.watch_missing(source);
                 if rang {
                     tokio::time::sleep(REST).await;
@@ -152,7 +152,7 @@ async fn events(inotify: Option<&AsyncFd<Source>>) -> Vec<InotifyEvent> {
 
 impl Watch {
     /// Whether there was more than a change of owner or mode.
-    fn ring(&mut self, events: Vec<InotifyEvent>) -> bool {
+    fn wake(&mut self, events: Vec<InotifyEvent>) -> bool {
         let mut rang = false;
         for event in events {
             if event.mask.contains(AddWatchFlags::IN_ATTRIB) {
@@ -163,8 +163,8 @@ impl Watch {
             if event.mask.contains(AddWatchFlags::IN_Q_OVERFLOW) {
                 self.databases.iter().for_each(|database| {
                     // It may be among what was not reported.
-                    database.bell.status.index_created();
-                    database.bell.ring();
+                    database.waker.status.index_created();
+                    database.waker.wake();
                 });
             }
             if event.mask.contains(AddWatchFlags::IN_IGNORED) {
@@ -172,18 +172,18 @@ impl Watch {
                 self.find_missing();
             }
             let created = event.mask.contains(AddWatchFlags::IN_CREATE);
-            let Some((part, bell)) = event.name.and_then(|name| self.names.get(&(event.wd, name))) else { continue };
+            let Some((part, waker)) = event.name.and_then(|name| self.names.get(&(event.wd, name))) else { continue };
             match part {
                 Part::Index if created => {
-                    bell.status.index_created();
-                    bell.changed.notify_one();
+                    waker.status.index_created();
+                    waker.changed.notify_one();
                 }
                 Part::Index => {}
                 Part::Wal if created => {
-                    bell.status.wal_created();
-                    bell.ring();
+                    waker.status.wal_created();
+                    waker.wake();
                 }
-                Part::Wal | Part::Database => bell.ring(),
+                Part::Wal | Part::Database => waker.wake(),
             }
         }
         rang
@@ -193,15 +193,15 @@ impl Watch {
     /// before it opens them, so this does not wait for the database's task.
     fn follow_owner(&self, event: &InotifyEvent) {
         let named = event.name.as_ref().and_then(|name| self.names.get(&(event.wd, name.clone())));
-        let Some((_, bell)) = named.filter(|(part, _)| *part != Part::Index) else { return };
-        let same = |database: &&Database| Arc::ptr_eq(&database.bell.changed, &bell.changed);
+        let Some((_, waker)) = named.filter(|(part, _)| *part != Part::Index) else { return };
+        let same = |database: &&Database| Arc::ptr_eq(&database.waker.changed, &waker.changed);
         self.databases.iter().filter(same).for_each(|database| sqlite::follow_owner(&database.path));
     }
 
     /// Those whose `Notify` nobody would ring.
     fn find_missing(&mut self) {
         for database in &mut self.databases {
-            let own = &database.bell.changed;
+            let own = &database.waker.changed;
             database.missing = !self.names.values().any(|(_, known)| Arc::ptr_eq(&known.changed, own));
         }
     }
@@ -210,7 +210,7 @@ impl Watch {
     fn watch_missing(&mut self, inotify: Option<&Inotify>) {
         let contents = AddWatchFlags::IN_MODIFY | AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO;
         let kinds = contents | AddWatchFlags::IN_ATTRIB;
-        for Database { path, bell, missing, .. } in self.databases.iter_mut().filter(|database| database.missing) {
+        for Database { path, waker, missing, .. } in self.databases.iter_mut().filter(|database| database.missing) {
             let Some(inotify) = inotify else {
                 *missing = false;
                 continue;
@@ -221,13 +221,13 @@ impl Watch {
                         [(Part::Database, path.as_path()), (Part::Wal, &path.wal()), (Part::Index, &path.shm())];
                     for (part, file) in parts {
                         let name = file.file_name().map(OsString::from).unwrap_or_default();
-                        self.names.insert((descriptor, name), (part, bell.clone()));
+                        self.names.insert((descriptor, name), (part, waker.clone()));
                     }
                     if path.shm().exists() {
-                        bell.status.index_created();
+                        waker.status.index_created();
                     }
                     // What was there before the watch rings for nobody.
-                    bell.ring();
+                    waker.wake();
                     sqlite::follow_owner(path);
                     *missing = false;
                 }
@@ -247,10 +247,10 @@ impl Watch {
     async fn tick(&mut self) {
         for some in self.databases.chunks_mut(AT_A_TIME) {
             for database in some {
-                let look = look(&database.path);
-                if database.look != Some(look) {
-                    database.look = Some(look);
-                    database.bell.ring();
+                let stat = stat(&database.path);
+                if database.stat != Some(stat) {
+                    database.stat = Some(stat);
+                    database.waker.wake();
                 }
             }
             tokio::task::yield_now().await;
@@ -259,7 +259,7 @@ impl Watch {
 }
 
 /// Two `stat`s.
-fn look(db: &DbPath) -> Look {
+fn stat(db: &DbPath) -> Stat {
     [db.as_path(), &db.wal()].map(|path| {
         let meta = std::fs::metadata(path).ok()?;
         Some((meta.len(), meta.modified().ok()?))
@@ -295,7 +295,7 @@ mod tests {
         let late = DbPath::new(root.path().join("made/by/the/app/app.db"));
         let notify = Arc::new(Notify::new());
         let watcher = Watcher::start();
-        watcher.add(late.clone(), Bell { changed: Arc::clone(&notify), ..Bell::default() });
+        watcher.add(late.clone(), Waker { changed: Arc::clone(&notify), ..Waker::default() });
         for _ in 0..2 {
             std::fs::create_dir_all(late.directory()).unwrap();
             rings(&notify, &late).await;
@@ -310,16 +310,16 @@ mod tests {
     async fn a_wal_that_is_created_without_a_wal_index_is_noted() {
         let root = tempfile::tempdir().unwrap();
         let db = DbPath::new(root.path().join("odd-wal"));
-        let (bell, watcher) = (Bell::default(), Watcher::start());
-        watcher.add(db.clone(), bell.clone());
-        bell.changed.notified().await;
+        let (waker, watcher) = (Waker::default(), Watcher::start());
+        watcher.add(db.clone(), waker.clone());
+        waker.changed.notified().await;
         let soon = async |file: &std::path::Path, noted: bool| {
             std::fs::write(file, "x").unwrap();
             let give_up = Instant::now() + Duration::from_secs(20);
             loop {
-                let rung = tokio::time::timeout_at(give_up, bell.changed.notified()).await;
+                let rung = tokio::time::timeout_at(give_up, waker.changed.notified()).await;
                 assert!(rung.is_ok(), "nothing rings for {}", file.display());
-                if bell.status.without_index_for().is_some() == noted {
+                if waker.status.without_index_for().is_some() == noted {
                     return;
                 }
             }
@@ -334,14 +334,14 @@ mod tests {
     async fn what_the_kernel_has_reported_is_noted_after_catching_up() {
         let root = tempfile::tempdir().unwrap();
         let db = DbPath::new(root.path().join("app.db"));
-        let (bell, watcher) = (Bell::default(), Watcher::start());
-        watcher.add(db.clone(), bell.clone());
-        bell.changed.notified().await;
+        let (waker, watcher) = (Waker::default(), Watcher::start());
+        watcher.add(db.clone(), waker.clone());
+        waker.changed.notified().await;
         std::fs::write(db.wal(), "x").unwrap();
         std::fs::remove_file(db.wal()).unwrap();
-        assert_eq!(bell.status.without_index_for(), None, "the watcher has not run");
+        assert_eq!(waker.status.without_index_for(), None, "the watcher has not run");
         watcher.catch_up().await;
-        assert!(bell.status.without_index_for().is_some());
+        assert!(waker.status.without_index_for().is_some());
     }
 
     /// A file system that reports nothing: the watcher without inotify.
@@ -351,9 +351,9 @@ mod tests {
         let mut watch = Watch::default();
         for name in ["a.db", "b.db"] {
             let path = DbPath::new(root.path().join(name));
-            watch.databases.push(Database { path, bell: Bell::default(), look: None, missing: false });
+            watch.databases.push(Database { path, waker: Waker::default(), stat: None, missing: false });
         }
-        let changed: Vec<_> = watch.databases.iter().map(|database| Arc::clone(&database.bell.changed)).collect();
+        let changed: Vec<_> = watch.databases.iter().map(|database| Arc::clone(&database.waker.changed)).collect();
         let rung = async |watch: &mut Watch| {
             watch.tick().await;
             let mut rung = Vec::new();

@@ -1,9 +1,9 @@
 //! Whether the replica still holds its base: the snapshot that a restore begins with. A lifecycle rule or an operator may
 //! delete it while every upload succeeds, and then nothing can be restored. Owns the rule for when to ask (`is_due`, pure),
-//! the request itself, and what the session and its upkeep tell each other about the base. Asks for nothing while nothing is
+//! the request itself, and what the session and its maintenance tell each other about the base. Asks for nothing while nothing is
 //! written.
 
-use super::Upkeep;
+use super::Maintenance;
 use super::inventory::File;
 use super::ownership;
 use crate::model::{Deadline, TxidRange};
@@ -70,7 +70,7 @@ pub enum Restorable {
     Emptied,
 }
 
-/// Written by upkeep, read by the session.
+/// Written by maintenance, read by the session.
 pub struct Standing {
     state: Mutex<(Option<File>, Restorable)>,
     /// Wakes the session.
@@ -122,13 +122,13 @@ impl Standing {
 impl Task {
     /// Asks for the base, if that is due. When it is gone the session ends: the next one lists the replica and uploads what is
     /// missing.
-    pub async fn look_at_base(&mut self, upkeep: &Upkeep, occasion: Occasion) -> Result<(), End> {
-        if upkeep.standing().is_emptied() {
+    pub async fn check_base(&mut self, maintenance: &Maintenance, occasion: Occasion) -> Result<(), End> {
+        if maintenance.standing().is_emptied() {
             return Err(End::Again("the replica is empty: everything in it was removed".into()));
         }
         let in_run = self.status.read().uploads;
         let uploads = Uploads { since: in_run.saturating_sub(self.base_asked.uploads), in_run };
-        let Some((level, range)) = upkeep.standing().base() else { return Ok(()) };
+        let Some((level, range)) = maintenance.standing().base() else { return Ok(()) };
         if !is_due(occasion, uploads, self.base_asked.at.elapsed()) {
             return Ok(());
         }
@@ -141,8 +141,8 @@ impl Task {
         let (db, url) = (&self.target.db, self.target.store.url());
         match answer {
             Ok(true) => self.base_asked = LastAsked::now(in_run),
-            // Upkeep has uploaded a newer one meanwhile, and deleted this one.
-            Ok(false) if upkeep.standing().base() != Some((level, range)) => {}
+            // Maintenance has uploaded a newer one meanwhile, and deleted this one.
+            Ok(false) if maintenance.standing().base() != Some((level, range)) => {}
             Ok(false) => {
                 let what =
                     format!("the snapshot {range} (level {}), which every restore begins with, is gone", level.0);

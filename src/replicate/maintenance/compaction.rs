@@ -49,13 +49,13 @@ pub struct Merged {
 }
 
 pub async fn merge(store: &dyn Store, job: &Job, recent: &Recent) -> Result<Merged, Failure> {
-    let mut work = Work::open(store, job, recent).await?;
-    let Step::Head(header) = work.step().await? else { return Err(MergeError::Nothing.into()) };
+    let mut merge = RunningMerge::open(store, job, recent).await?;
+    let Step::Head(header) = merge.step().await? else { return Err(MergeError::Nothing.into()) };
     let key = store.layout().key(job.level, header.range);
-    let bytes: u64 = work.inputs.iter().map(|input| input.size).sum();
+    let bytes: u64 = merge.inputs.iter().map(|input| input.size).sum();
     let by = Deadline::after(3 * TRY + Duration::from_secs(2 * bytes / SLOWEST_BYTES_PER_SECOND));
-    let Step::Piece(first) = work.step().await? else { return Err(MergeError::Nothing.into()) };
-    let (put, size, whole) = match work.step().await? {
+    let Step::Piece(first) = merge.step().await? else { return Err(MergeError::Nothing.into()) };
+    let (put, size, whole) = match merge.step().await? {
         Step::End(_) => {
             let put = store.put_new(&key, Body::Whole(first.clone()), header.timestamp_ms, by).await?;
             (put, first.len() as u64, Some(first))
@@ -63,7 +63,7 @@ pub async fn merge(store: &dyn Store, job: &Job, recent: &Recent) -> Result<Merg
         second => {
             let (sender, receiver) = mpsc::channel(2);
             let put = store.put_new(&key, Body::Stream(receiver), header.timestamp_ms, by);
-            let (put, sent) = tokio::join!(put, work.produce(first, second, sender));
+            let (put, sent) = tokio::join!(put, merge.produce(first, second, sender));
             // What the producer says tells more than that it went away; a reader that went away says it itself.
             let sent = sent?;
             (put?, sent, None)
@@ -87,7 +87,7 @@ async fn is_the_same(store: &dyn Store, key: &str, ours: &Header) -> Result<bool
     }))
 }
 
-struct Work<'a> {
+struct RunningMerge<'a> {
     store: &'a dyn Store,
     inputs: Vec<Input>,
     chunk: u64,
@@ -103,8 +103,8 @@ struct Input {
     at: u64,
 }
 
-impl<'a> Work<'a> {
-    async fn open(store: &'a dyn Store, job: &Job, recent: &Recent) -> Result<Work<'a>, Failure> {
+impl<'a> RunningMerge<'a> {
+    async fn open(store: &'a dyn Store, job: &Job, recent: &Recent) -> Result<RunningMerge<'a>, Failure> {
         let ranges: Vec<_> = job.inputs.iter().map(|file| file.range).collect();
         let mut merge = Box::new(Merge::new(&ranges, PIECE)?);
         let mut inputs = Vec::new();
@@ -120,7 +120,7 @@ impl<'a> Work<'a> {
             inputs.push(Input { range: file.range, key, size, at: 0 });
         }
         let chunk = (AT_HAND / inputs.len().max(1) as u64).clamp(LEAST_CHUNK, MOST_CHUNK);
-        Ok(Work { store, inputs, chunk, merge: Some(merge) })
+        Ok(RunningMerge { store, inputs, chunk, merge: Some(merge) })
     }
 
     /// The merge's next step that is not its wish for more; computes off the async thread.

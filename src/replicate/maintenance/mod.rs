@@ -14,7 +14,7 @@ mod schedule;
 mod snapshot;
 
 use super::Target;
-use super::status::{StatusCell, UpkeepStatus};
+use super::status::{MaintenanceStatus, StatusCell};
 use super::upload::{Content, Segment};
 use crate::model::{Deadline, TxidRange};
 use crate::replica::RemoteFile;
@@ -24,12 +24,12 @@ use base::{Restorable, Standing};
 use bytes::Bytes;
 use compaction::{Failure, Merged};
 use inventory::{File, Inventory};
-use ownership::Sight;
+use ownership::Ownership;
 use pace::{Clock, Pause, Pauses, WEATHER};
 use recent::Recent;
 use retention::{Deletion, Reason};
 use schedule::{Due, Job};
-use snapshot::Desk;
+use snapshot::SnapshotRequest;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{Notify, Semaphore, mpsc};
@@ -54,26 +54,32 @@ pub enum Event {
 }
 
 /// The session's side.
-pub struct Upkeep {
+pub struct Maintenance {
     events: mpsc::UnboundedSender<Event>,
     clock: Clock,
-    desk: Arc<Desk>,
+    request: Arc<SnapshotRequest>,
     standing: Arc<Standing>,
     _task: Ends<()>,
 }
 
-impl Upkeep {
+impl Maintenance {
     /// `changed` wakes the session.
-    pub fn start(target: &Target, listed: &[RemoteFile], changed: &Arc<Notify>, status: &Arc<StatusCell>) -> Upkeep {
+    pub fn start(
+        target: &Target,
+        listed: &[RemoteFile],
+        changed: &Arc<Notify>,
+        status: &Arc<StatusCell>,
+    ) -> Maintenance {
         let (events, inbox) = mpsc::unbounded_channel();
-        let (clock, desk) = (Clock::start(target.store.clock().as_deref()), Arc::new(Desk::new(Arc::clone(changed))));
+        let (clock, request) =
+            (Clock::start(target.store.clock().as_deref()), Arc::new(SnapshotRequest::new(Arc::clone(changed))));
         let standing = Arc::new(Standing::new(Arc::clone(changed)));
-        let keeper = Keeper {
+        let task = MaintenanceTask {
             status: Arc::clone(status),
             standing: Arc::clone(&standing),
-            ..Keeper::new(target, listed, clock, Arc::clone(&desk), (events.clone(), inbox))
+            ..MaintenanceTask::new(target, listed, clock, Arc::clone(&request), (events.clone(), inbox))
         };
-        Upkeep { events, clock, desk, standing, _task: Ends(tokio::spawn(keeper.run())) }
+        Maintenance { events, clock, request, standing, _task: Ends(tokio::spawn(task.run())) }
     }
 
     /// A segment is in the replica.
@@ -89,11 +95,11 @@ impl Upkeep {
 
     /// A snapshot of the uploaded position is wanted.
     pub fn wants_snapshot(&self) -> bool {
-        self.desk.is_waiting()
+        self.request.is_waiting()
     }
 
     pub fn give(&self, snapshot: Segment) {
-        self.desk.give(snapshot);
+        self.request.give(snapshot);
     }
 
     /// What is known of the replica's base.
@@ -103,7 +109,7 @@ impl Upkeep {
 
     /// The pages of a snapshot are being read: the WAL and the database file must keep them.
     pub fn reads_pages(&self) -> bool {
-        self.desk.is_under_way()
+        self.request.is_under_way()
     }
 }
 
@@ -114,14 +120,14 @@ enum Next {
     Wait(Option<i64>),
 }
 
-struct Keeper {
+struct MaintenanceTask {
     target: Target,
     inventory: Inventory,
     recent: Recent,
     clock: Clock,
     inbox: mpsc::UnboundedReceiver<Event>,
     outbox: mpsc::UnboundedSender<Event>,
-    desk: Arc<Desk>,
+    request: Arc<SnapshotRequest>,
     /// When we knew last that the replica is ours alone.
     sure_since_ms: i64,
     /// It has another history now: hands off.
@@ -135,22 +141,22 @@ struct Keeper {
     standing: Arc<Standing>,
 }
 
-impl Keeper {
+impl MaintenanceTask {
     fn new(
         target: &Target,
         listed: &[RemoteFile],
         clock: Clock,
-        desk: Arc<Desk>,
+        request: Arc<SnapshotRequest>,
         events: (mpsc::UnboundedSender<Event>, mpsc::UnboundedReceiver<Event>),
-    ) -> Keeper {
-        Keeper {
+    ) -> MaintenanceTask {
+        MaintenanceTask {
             target: target.clone(),
             inventory: Inventory::of(listed, clock.now_ms()),
             recent: Recent::default(),
             clock,
             outbox: events.0,
             inbox: events.1,
-            desk,
+            request,
             sure_since_ms: clock.now_ms(),
             another: false,
             snapshot: None,
@@ -200,8 +206,8 @@ impl Keeper {
 
     fn next(&self) -> Next {
         let (settings, now) = (&self.target.settings, self.clock.now_ms());
-        if self.another || now < self.pauses.look.until_ms {
-            return Next::Wait(Some(self.pauses.look.until_ms).filter(|_| !self.another));
+        if self.another || now < self.pauses.ownership.until_ms {
+            return Next::Wait(Some(self.pauses.ownership.until_ms).filter(|_| !self.another));
         }
         let due = if self.snapshot.is_some() {
             Due::Never
@@ -236,7 +242,7 @@ impl Keeper {
         match event {
             Event::Arrived(file, bytes) => {
                 // Create-only: nobody had gone on from the position before.
-                (self.sure_since_ms, self.pauses.look) = (file.since_ms, Pause::default());
+                (self.sure_since_ms, self.pauses.ownership) = (file.since_ms, Pause::default());
                 self.inventory.add(file);
                 if let Some(bytes) =
                     bytes.filter(|_| file.level == Level::RAW && !self.target.settings.levels.is_empty())
@@ -249,13 +255,13 @@ impl Keeper {
             }
             Event::Snapshot(Ok(file)) => {
                 (self.snapshot, self.pauses.snapshot) = (None, Pause::default());
-                self.note(|upkeep| upkeep.snapshot(file.size));
+                self.note(|maintenance| maintenance.snapshot(file.size));
                 self.inventory.add(file);
                 self.check().await;
             }
             Event::Snapshot(Err(error)) => {
                 self.snapshot = None;
-                self.note(|upkeep| upkeep.failed(format!("no new snapshot: {error}")));
+                self.note(|maintenance| maintenance.failed(format!("no new snapshot: {error}")));
                 if self.pauses.snapshot.fail(self.clock.now_ms(), true) {
                     tracing::warn!(db = %self.target.db, "no new snapshot yet, {WEATHER} tries: {error}");
                 } else {
@@ -271,11 +277,11 @@ impl Keeper {
         if now.saturating_sub(self.sure_since_ms) < schedule::millis(ownership::sure(&self.target.settings)) {
             return true;
         }
-        let sight = ownership::look(&*self.target.store, &self.inventory, Deadline::after(REQUEST)).await;
+        let ownership = ownership::check(&*self.target.store, &self.inventory, Deadline::after(REQUEST)).await;
         let (db, url) = (&self.target.db, self.target.store.url());
-        match sight {
-            Ok(Sight::Alone) => {}
-            Ok(Sight::Empty) => {
+        match ownership {
+            Ok(Ownership::Ours) => {}
+            Ok(Ownership::Emptied) => {
                 tracing::error!(
                     %db, "{url} is empty, everything in it was removed: a new snapshot is uploaded; find out what deletes there"
                 );
@@ -285,28 +291,30 @@ impl Keeper {
                 self.standing.set_emptied();
                 return false;
             }
-            Ok(Sight::Another(end)) => {
+            Ok(Ownership::Replaced(end)) => {
                 tracing::error!(
                     %db, "{url} no longer holds TXID {end}, our newest file, but others: is another instance writing \
                      there? Nothing is merged or deleted by this one any more"
                 );
                 self.another = true;
-                self.note(|upkeep| upkeep.failed(format!("TXID {end} is gone: another instance may be writing there")));
+                self.note(|maintenance| {
+                    maintenance.failed(format!("TXID {end} is gone: another instance may be writing there"))
+                });
                 return false;
             }
             // Should it be ours, it is about to be known.
-            Ok(Sight::Behind(txid)) => {
-                let speak = self.pauses.look.fail(now, true);
+            Ok(Ownership::Continued(txid)) => {
+                let speak = self.pauses.ownership.fail(now, true);
                 self.say("nothing is merged or deleted for now: another instance may be writing there", &txid, speak);
                 return false;
             }
             Err(error) => {
-                let speak = self.pauses.look.fail(now, error.may_heal());
+                let speak = self.pauses.ownership.fail(now, error.may_heal());
                 self.say("nothing is merged or deleted for now", &error, speak);
                 return false;
             }
         }
-        (self.sure_since_ms, self.pauses.look) = (now, Pause::default());
+        (self.sure_since_ms, self.pauses.ownership) = (now, Pause::default());
         true
     }
 
@@ -336,9 +344,9 @@ impl Keeper {
 
     fn begin_snapshot(&mut self) {
         let (store, db) = (Arc::clone(&self.target.store), self.target.db.clone());
-        let (desk, clock, outbox) = (Arc::clone(&self.desk), self.clock, self.outbox.clone());
+        let (request, clock, outbox) = (Arc::clone(&self.request), self.clock, self.outbox.clone());
         let upload = async move {
-            let done = snapshot::upload(&*store, &db, &desk).await.map(|(range, size)| File {
+            let done = snapshot::upload(&*store, &db, &request).await.map(|(range, size)| File {
                 level: Level::SNAPSHOT,
                 range,
                 size,
@@ -356,9 +364,9 @@ impl Keeper {
         match compaction::merge(&*self.target.store, &job, &self.recent).await {
             Ok(merged) => {
                 self.pauses.merge.over();
-                self.note(|upkeep| {
-                    upkeep.merges += 1;
-                    upkeep.done(merged.size);
+                self.note(|maintenance| {
+                    maintenance.merges += 1;
+                    maintenance.done(merged.size);
                 });
                 tracing::debug!(
                     db = %self.target.db, level = merged.level.0, txids = %merged.range, bytes = merged.size,
@@ -395,7 +403,9 @@ impl Keeper {
             Failure::Gone(range) => self.lost(below, *range).await,
             Failure::Merge(error) => {
                 tracing::warn!(%db, "files of level {} in {url} cannot be merged: {error}", below.0);
-                self.note(|upkeep| upkeep.failed(format!("files of level {} cannot be merged: {error}", below.0)));
+                self.note(|maintenance| {
+                    maintenance.failed(format!("files of level {} cannot be merged: {error}", below.0))
+                });
                 // What is wrong together, without one being damaged, is of no use either.
                 let bad = job.inputs.iter().filter(|file| error.damaged().is_none_or(|range| range == file.range));
                 bad.for_each(|file| self.inventory.mark_damaged(below, file.range));
@@ -433,9 +443,9 @@ impl Keeper {
                 return self.say(hint, &error, speak);
             }
             self.pauses.delete.over();
-            self.note(|upkeep| {
-                upkeep.deleted_files += group.len() as u64;
-                upkeep.done(0);
+            self.note(|maintenance| {
+                maintenance.deleted_files += group.len() as u64;
+                maintenance.done(0);
             });
             for Deletion { level, range, reason } in group {
                 self.inventory.remove(level, range);
@@ -450,12 +460,12 @@ impl Keeper {
         }
     }
 
-    fn note(&self, change: impl FnOnce(&mut UpkeepStatus)) {
-        self.status.update(|status| change(&mut status.upkeep));
+    fn note(&self, change: impl FnOnce(&mut MaintenanceStatus)) {
+        self.status.update(|status| change(&mut status.maintenance));
     }
 
     fn say(&self, what: &str, error: &dyn std::fmt::Display, aloud: bool) {
-        self.note(|upkeep| upkeep.failed(format!("{what}: {error}")));
+        self.note(|maintenance| maintenance.failed(format!("{what}: {error}")));
         if aloud {
             tracing::warn!(db = %self.target.db, "{what}: {error}");
         } else {

@@ -1,4 +1,4 @@
-//! Before upkeep does anything after a quiet time: is the replica still the one that we know? Its inventory would not
+//! Before maintenance does anything after a quiet time: is the replica still the one that we know? Its inventory would not
 //! show another writer, who may have taken the replica over or begun it anew, and rely on what we would merge or delete.
 //! In: our newest file. Out: what two small requests tell about it (rarely a listing). Changes nothing.
 
@@ -17,15 +17,15 @@ use std::time::{Duration, Instant};
 const REQUEST: Duration = Duration::from_secs(20);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Sight {
+pub enum Ownership {
     /// The replica ends where we say.
-    Alone,
+    Ours,
     /// There is a position behind ours: ours on its way, or somebody else's.
-    Behind(Txid),
+    Continued(Txid),
     /// Our newest file is gone, others are there: another history.
-    Another(Txid),
+    Replaced(Txid),
     /// Nothing is there at all.
-    Empty,
+    Emptied,
 }
 
 /// For this long after our last upload nobody else can have the replica in a way that our next one would not meet: whoever
@@ -73,10 +73,10 @@ pub async fn put_next(
 
 /// Whoever goes on from our position creates the raw file behind it, and removes it only after ours: so one of the two
 /// questions tells, whenever it is asked.
-pub async fn look(store: &dyn Store, inventory: &Inventory, by: Deadline) -> Result<Sight, StoreError> {
+pub async fn check(store: &dyn Store, inventory: &Inventory, by: Deadline) -> Result<Ownership, StoreError> {
     let end = inventory.end();
     if there(store, Level::RAW, TxidRange::single(end.next()), by).await? {
-        return Ok(Sight::Behind(end.next()));
+        return Ok(Ownership::Continued(end.next()));
     }
     // A replica whose newest position has no raw file gets one with the next upload.
     let raw = inventory.newest(Level::RAW).filter(|file| file.range.max == end);
@@ -84,9 +84,9 @@ pub async fn look(store: &dyn Store, inventory: &Inventory, by: Deadline) -> Res
         Some(raw) if !there(store, Level::RAW, raw.range, by).await? => {
             let layout = store.layout();
             let listed = Listing::of(layout, &store.list(layout.all_levels(), by).await?);
-            Ok(if listed.files.is_empty() { Sight::Empty } else { Sight::Another(end) })
+            Ok(if listed.files.is_empty() { Ownership::Emptied } else { Ownership::Replaced(end) })
         }
-        _ => Ok(Sight::Alone),
+        _ => Ok(Ownership::Ours),
     }
 }
 

@@ -1,4 +1,4 @@
-//! Upkeep's time: a clock that never jumps, and the pauses after failures. Pure but for reading the clocks.
+//! Maintenance's time: a clock that never jumps, and the pauses after failures. Pure but for reading the clocks.
 
 use super::schedule::{self, Due};
 use crate::replica::clocks;
@@ -51,7 +51,7 @@ pub struct Pause {
 
 #[derive(Default)]
 pub struct Pauses {
-    pub look: Pause,
+    pub ownership: Pause,
     pub merge: Pause,
     pub delete: Pause,
     pub snapshot: Pause,
@@ -72,7 +72,7 @@ impl Pause {
     /// Waits longer each time. True: it is time to speak of it.
     pub fn fail(&mut self, now_ms: i64, heals: bool) -> bool {
         self.tries = self.tries.saturating_add(1);
-        // Upkeep has time: up to a minute between two tries.
+        // Maintenance has time: up to a minute between two tries.
         let span = if heals { retry::pause(self.tries).saturating_mul(12) } else { HOPELESS };
         self.until_ms = now_ms.saturating_add(schedule::millis(span));
         if heals { self.tries == WEATHER } else { self.tries == 1 || self.tries == WEATHER }

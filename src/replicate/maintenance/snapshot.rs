@@ -20,15 +20,15 @@ enum State {
 }
 
 /// Where the session lays down what is asked for.
-pub struct Desk {
+pub struct SnapshotRequest {
     state: Mutex<State>,
     /// Wakes the session.
     changed: Arc<Notify>,
 }
 
-impl Desk {
-    pub fn new(changed: Arc<Notify>) -> Desk {
-        Desk { state: Mutex::new(State::Idle), changed }
+impl SnapshotRequest {
+    pub fn new(changed: Arc<Notify>) -> SnapshotRequest {
+        SnapshotRequest { state: Mutex::new(State::Idle), changed }
     }
 
     pub fn is_waiting(&self) -> bool {
@@ -55,8 +55,8 @@ impl Desk {
     }
 }
 
-/// Clears the desk, however the upload ends.
-struct Clear<'a>(&'a Desk);
+/// Clears the request, however the upload ends.
+struct Clear<'a>(&'a SnapshotRequest);
 
 impl Drop for Clear<'_> {
     fn drop(&mut self) {
@@ -66,12 +66,12 @@ impl Drop for Clear<'_> {
 }
 
 /// Range and bytes (0: not known) of the new snapshot; or why there is none.
-pub async fn upload(store: &dyn Store, db: &DbPath, desk: &Desk) -> Result<(TxidRange, u64), String> {
+pub async fn upload(store: &dyn Store, db: &DbPath, request: &SnapshotRequest) -> Result<(TxidRange, u64), String> {
     let _turn = SNAPSHOTS.acquire().await.map_err(|error| error.to_string())?;
     let (sender, given) = oneshot::channel();
-    let _clear = Clear(desk);
-    *desk.state() = State::Waiting(sender);
-    desk.changed.notify_one();
+    let _clear = Clear(request);
+    *request.state() = State::Waiting(sender);
+    request.changed.notify_one();
     let segment = match tokio::time::timeout(GIVEN, given).await {
         Ok(Ok(segment)) => segment,
         Ok(Err(_)) | Err(_) => return Err("what is committed is not in the replica yet".into()),

@@ -113,7 +113,7 @@ impl Model {
     }
 
     /// Everything that is due; when there may be more.
-    fn upkeep(&mut self) -> Option<i64> {
+    fn maintenance(&mut self) -> Option<i64> {
         loop {
             let settings = &self.settings;
             let snapshot = match schedule::snapshot(&self.inventory, settings.snapshot_interval, self.now) {
@@ -230,15 +230,15 @@ proptest! {
         for (commit, pages, seed, pass, works) in acts {
             model.write(commit, &pages, seed);
             model.now += pass;
-            // Upkeep may have been away for a while.
+            // Maintenance may have been away for a while.
             if works {
-                model.upkeep();
+                model.maintenance();
             }
         }
         // Nobody writes any more: it comes to rest, with little left.
         let puts = model.puts;
         let mut turns = 0;
-        while let Some(next) = model.upkeep() {
+        while let Some(next) = model.maintenance() {
             prop_assert!(next > model.now, "it must wait for something");
             model.now = next;
             turns += 1;
@@ -260,7 +260,7 @@ fn page(content: u8) -> Pages {
 struct Site {
     _directory: tempfile::TempDir,
     store: Arc<Faulty>,
-    upkeep: Upkeep,
+    maintenance: Maintenance,
     state: Pages,
     txid: u64,
 }
@@ -275,8 +275,8 @@ impl Site {
         put(&store, Level::SNAPSHOT, &header(1, 1, 1, 1), &state).await;
         let db = crate::model::DbPath::new(directory.path().join("any.db"));
         let target = Target { db, store: store.clone() as Arc<dyn Store>, settings, late: false };
-        let upkeep = Upkeep::start(&target, &listed(&store).await, &Arc::new(Notify::new()), &Arc::default());
-        Site { _directory: directory, store, upkeep, state, txid: 1 }
+        let maintenance = Maintenance::start(&target, &listed(&store).await, &Arc::new(Notify::new()), &Arc::default());
+        Site { _directory: directory, store, maintenance, state, txid: 1 }
     }
 
     async fn write(&mut self) {
@@ -289,7 +289,7 @@ impl Site {
         self.state.extend(pages.clone());
         let header = header(txid, txid, 1, 1000 + txid as i64);
         let bytes = put(&self.store, Level::RAW, &header, &pages).await;
-        self.upkeep.arrived(&Segment { level: Level::RAW, header, content: content(bytes) });
+        self.maintenance.arrived(&Segment { level: Level::RAW, header, content: content(bytes) });
     }
 
     async fn wait(&self, what: &str, ready: impl Fn(&[RemoteFile]) -> bool) -> Vec<RemoteFile> {
@@ -387,7 +387,7 @@ async fn a_lost_file_and_a_damaged_one_are_covered_by_a_new_snapshot() {
     site.write().await;
     site.write().await;
     site.wait("the first merge", |files| holds(files, 3, 2, 3)).await;
-    assert!(!site.upkeep.wants_snapshot());
+    assert!(!site.maintenance.wants_snapshot());
     // Begun anew from a listing, with a file that went since, and one that is no LTX file any more.
     // The newest one is there: it is the same replica.
     put(&site.store, Level::RAW, &header(5, 5, 1, 1005), &page(5)).await;
@@ -407,9 +407,9 @@ async fn a_lost_file_and_a_damaged_one_are_covered_by_a_new_snapshot() {
         }
         let db = crate::model::DbPath::new(site._directory.path().join("any.db"));
         let target = Target { db, store: site.store.clone() as Arc<dyn Store>, settings: quick(), late: false };
-        let upkeep = Upkeep::start(&target, &listed, &Arc::new(Notify::new()), &Arc::default());
+        let maintenance = Maintenance::start(&target, &listed, &Arc::new(Notify::new()), &Arc::default());
         let end = Instant::now() + Duration::from_secs(30);
-        while !upkeep.wants_snapshot() {
+        while !maintenance.wants_snapshot() {
             assert!(Instant::now() < end, "nobody asks for a snapshot (damaged: {damaged})");
             tokio::time::sleep(Duration::from_millis(10)).await;
         }

@@ -8,7 +8,7 @@ use super::spill_writer::{Outcome, Tries, let_go, relieve_unneeded};
 use super::{Content, Segment};
 use crate::local_state::spill;
 use crate::replicate::ReplicateSettings;
-use crate::replicate::capture::checkpoint::Verdict;
+use crate::replicate::capture::checkpoint::CheckpointDecision;
 use crate::replicate::capture::segment::Spool;
 use crate::replicate::capture::{Aside, Capture, CaptureError};
 use crate::replicate::database_writer::DatabaseWriter;
@@ -109,7 +109,7 @@ impl DatabaseWriter {
             };
         }
         if all {
-            self.checkpoint_as(Verdict::Locked)?;
+            self.checkpoint_as(CheckpointDecision::Locked)?;
         }
         // The app writes faster, or what is captured needs the WAL.
         let large = self.queue.pending.iter().any(|pending| in_wal(&pending.segment));
@@ -155,7 +155,8 @@ impl DatabaseWriter {
     /// Nothing is numbered behind what is on its way, or its number is not known to the record: it is not spilled.
     pub fn unnumbered(&self) -> bool {
         self.queue.pending.iter().any(|pending| {
-            pending.image || matches!(&pending.segment.content, Content::Pages(_, spool) if spool.file().is_some())
+            pending.full_snapshot
+                || matches!(&pending.segment.content, Content::Pages(_, spool) if spool.file().is_some())
         })
     }
 

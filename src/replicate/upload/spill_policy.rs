@@ -37,7 +37,7 @@ pub struct Situation {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum SpillDecision {
     Spill,
     /// There is no room for it: the WAL grows.
     Full,
@@ -50,13 +50,13 @@ const FILES: usize = 16 << 10;
 /// A disk that was full is asked again after this.
 const DISK_AGAIN: Duration = Duration::from_secs(30);
 
-pub fn decide(settings: &ReplicateSettings, now: Situation) -> Verdict {
+pub fn decide(settings: &ReplicateSettings, now: Situation) -> SpillDecision {
     if now.files >= FILES || now.spilled_bytes.saturating_add(now.bytes) > settings.spill_limit {
-        Verdict::Full
+        SpillDecision::Full
     } else if now.since_refusal.is_some_and(|since| since < DISK_AGAIN) {
-        Verdict::Wait
+        SpillDecision::Wait
     } else {
-        Verdict::Spill
+        SpillDecision::Spill
     }
 }
 
@@ -86,17 +86,17 @@ mod tests {
         let base = Situation { files: 2, spilled_bytes: 600, bytes: 400, since_refusal: None };
         let refused = |seconds| Some(Duration::from_secs(seconds));
         for (now, verdict) in [
-            (base, Verdict::Spill),
-            (Situation { bytes: 401, ..base }, Verdict::Full),
-            (Situation { spilled_bytes: u64::MAX, ..base }, Verdict::Full),
-            (Situation { files: FILES, ..base }, Verdict::Full),
-            (Situation { since_refusal: refused(1), ..base }, Verdict::Wait),
-            (Situation { since_refusal: refused(30), ..base }, Verdict::Spill),
-            (Situation { since_refusal: refused(1), bytes: 401, ..base }, Verdict::Full),
+            (base, SpillDecision::Spill),
+            (Situation { bytes: 401, ..base }, SpillDecision::Full),
+            (Situation { spilled_bytes: u64::MAX, ..base }, SpillDecision::Full),
+            (Situation { files: FILES, ..base }, SpillDecision::Full),
+            (Situation { since_refusal: refused(1), ..base }, SpillDecision::Wait),
+            (Situation { since_refusal: refused(30), ..base }, SpillDecision::Spill),
+            (Situation { since_refusal: refused(1), bytes: 401, ..base }, SpillDecision::Full),
         ] {
             assert_eq!(decide(&settings, now), verdict, "{now:?}");
         }
         let never = ReplicateSettings { spill_limit: 0, ..settings };
-        assert_eq!(decide(&never, Situation { spilled_bytes: 0, files: 0, ..base }), Verdict::Full);
+        assert_eq!(decide(&never, Situation { spilled_bytes: 0, files: 0, ..base }), SpillDecision::Full);
     }
 }

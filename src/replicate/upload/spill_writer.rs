@@ -12,7 +12,7 @@ use crate::local_state::spill::{self, SpilledFile};
 use crate::ltx::Trailer;
 use crate::model::{DbPath, FileChecksum};
 use crate::replicate::ReplicateSettings;
-use crate::replicate::capture::checkpoint::Verdict;
+use crate::replicate::capture::checkpoint::CheckpointDecision;
 use crate::replicate::capture::segment::SegmentError;
 use crate::replicate::capture::{Capture, CaptureError};
 use crate::replicate::database_writer::{DatabaseWriter, OnDisk};
@@ -95,7 +95,7 @@ impl DatabaseWriter {
             return Ok(Outcome::Nothing);
         }
         self.say_over(settings);
-        let fleeting = !self.sending && self.queue.pending.iter().any(|pending| pending.image);
+        let fleeting = !self.sending && self.queue.pending.iter().any(|pending| pending.full_snapshot);
         if fleeting || self.sending && !self.copied_out(settings)? {
             let_go(&mut self.capture)?;
             return Ok(Outcome::Anew("the WAL passed its limit before the whole database could be uploaded"));
@@ -125,7 +125,7 @@ impl DatabaseWriter {
     fn restart_after(&mut self, settings: &ReplicateSettings) -> Result<Outcome, CaptureError> {
         let DatabaseWriter { capture, queue, .. } = self;
         self.last_try = Instant::now();
-        let restarted = match capture.checkpoint(Verdict::Locked, |draft| queue.push(draft, &[Level::RAW])) {
+        let restarted = match capture.checkpoint(CheckpointDecision::Locked, |draft| queue.push(draft, &[Level::RAW])) {
             // The next capture sees it too, and knows what to do.
             Err(CaptureError::Broken(_)) => false,
             other => other?,
@@ -183,9 +183,9 @@ impl DatabaseWriter {
             let since_refusal = self.tries.refused.as_ref().map(|(at, _)| at.elapsed());
             let bytes = pending.segment.content.bytes();
             match rules::decide(settings, Situation { files: index, spilled_bytes, bytes, since_refusal }) {
-                rules::Verdict::Spill => {}
-                rules::Verdict::Full => return Ok(Some("spill_limit is reached".to_owned())),
-                rules::Verdict::Wait => return Ok(self.tries.refused.as_ref().map(|(_, why)| why.clone())),
+                rules::SpillDecision::Spill => {}
+                rules::SpillDecision::Full => return Ok(Some("spill_limit is reached".to_owned())),
+                rules::SpillDecision::Wait => return Ok(self.tries.refused.as_ref().map(|(_, why)| why.clone())),
             }
             if let Err(why) = fits(view.clone(), bytes) {
                 return Ok(Some(why));
@@ -266,7 +266,7 @@ pub fn let_go(capture: &mut Capture) -> Result<(), CaptureError> {
                 break;
             }
         }
-        if capture.checkpoint(Verdict::Locked, |_| Ok(()))? {
+        if capture.checkpoint(CheckpointDecision::Locked, |_| Ok(()))? {
             break;
         }
     }

@@ -3,16 +3,16 @@
 use super::*;
 use std::fs;
 
-struct Place {
+struct Site {
     _dir: tempfile::TempDir,
     db: DbPath,
 }
 
-impl Place {
-    fn new() -> Place {
+impl Site {
+    fn new() -> Site {
         let dir = tempfile::tempdir().unwrap();
         let db = DbPath::new(dir.path().join("app.db"));
-        Place { _dir: dir, db }
+        Site { _dir: dir, db }
     }
 
     fn put(&self, path: impl AsRef<Path>, text: &str) {
@@ -43,15 +43,15 @@ fn pairs(files: &[(&str, &str)]) -> Vec<(String, String)> {
 fn cut_off_after_each_step() {
     let mut cuts = 0;
     for cut in 0..20 {
-        let place = Place::new();
-        let db = &place.db;
-        place.put(db.as_path(), "old");
+        let site = Site::new();
+        let db = &site.db;
+        site.put(db.as_path(), "old");
         for side in db.sides() {
-            place.put(side, "old side");
+            site.put(side, "old side");
         }
-        place.put(db.staged(), "new");
-        place.put(DbPath::new(db.staged()).wal(), "of a check");
-        let before: Vec<_> = place.files().into_iter().filter(|(name, _)| !name.contains("staged")).collect();
+        site.put(db.staged(), "new");
+        site.put(DbPath::new(db.staged()).wal(), "of a check");
+        let before: Vec<_> = site.files().into_iter().filter(|(name, _)| !name.contains("staged")).collect();
 
         let mut done = 0;
         while done < cut {
@@ -64,7 +64,7 @@ fn cut_off_after_each_step() {
         let promoted = fs::read_to_string(db.as_path()).is_ok_and(|text| text == "new");
         recover(db, FileAccess::Exclusive).unwrap();
         let expected = if promoted { pairs(&[("app.db", "new")]) } else { before };
-        assert_eq!(place.files(), expected, "cut after {cut}");
+        assert_eq!(site.files(), expected, "cut after {cut}");
         cuts = cuts.max(done);
     }
     assert_eq!(cuts, 9, "three sides, the database, promote, and the drop of four");
@@ -72,47 +72,47 @@ fn cut_off_after_each_step() {
 
 #[test]
 fn orphans_and_empty_files() {
-    let place = Place::new();
-    let db = &place.db;
+    let site = Site::new();
+    let db = &site.db;
     recover(db, FileAccess::Exclusive).unwrap();
-    place.put(db.as_path(), "");
-    place.put(db.wal(), "stale");
+    site.put(db.as_path(), "");
+    site.put(db.wal(), "stale");
     recover(db, FileAccess::Exclusive).unwrap();
-    assert_eq!(place.files(), pairs(&[("app.db", "")]));
+    assert_eq!(site.files(), pairs(&[("app.db", "")]));
 
-    place.put(db.staged(), "new");
-    place.put(db.wal(), "stale");
+    site.put(db.staged(), "new");
+    site.put(db.wal(), "stale");
     assert_eq!(run(db, true, FileAccess::Exclusive).unwrap(), 2);
-    assert_eq!(place.files(), pairs(&[("app.db", "new")]));
+    assert_eq!(site.files(), pairs(&[("app.db", "new")]));
 
-    place.put(db.wal(), "its own");
+    site.put(db.wal(), "its own");
     recover(db, FileAccess::Exclusive).unwrap();
-    assert_eq!(place.files().len(), 2, "a database keeps its own side files");
+    assert_eq!(site.files().len(), 2, "a database keeps its own side files");
 }
 
 #[test]
 fn contradictions_change_nothing_and_name_the_file() {
-    let place = Place::new();
-    let db = &place.db;
+    let site = Site::new();
+    let db = &site.db;
     for path in [db.as_path().to_owned(), db.aside().as_path().to_owned(), db.staged()] {
-        place.put(path, "x");
+        site.put(path, "x");
     }
-    let before = place.files();
+    let before = site.files();
     let error = recover(db, FileAccess::Exclusive).unwrap_err();
     assert!(matches!(error, RestoreError::InTheWay { .. }) && error.to_string().contains("litevisor-aside"), "{error}");
-    assert_eq!(place.files(), before);
+    assert_eq!(site.files(), before);
 }
 
 #[test]
 fn only_regular_files_are_databases() {
-    let place = Place::new();
-    let db = &place.db;
+    let site = Site::new();
+    let db = &site.db;
     std::os::unix::fs::symlink("elsewhere", db.as_path()).unwrap();
     assert!(matches!(recover(db, FileAccess::Exclusive), Err(RestoreError::InTheWay { .. })));
     fs::remove_file(db.as_path()).unwrap();
     fs::create_dir(db.as_path()).unwrap();
     assert!(matches!(recover(db, FileAccess::Exclusive), Err(RestoreError::InTheWay { .. })));
-    let nowhere = DbPath::new(place.db.directory().join("missing/app.db"));
+    let nowhere = DbPath::new(site.db.directory().join("missing/app.db"));
     recover(&nowhere, FileAccess::Exclusive).unwrap();
 }
 
@@ -126,20 +126,20 @@ fn beside_an_app_nothing_is_replaced_moved_or_removed() {
         ("a restore that was cut off at its side files", "old", &[".litevisor-staged", "-wal"]),
         ("a restore that was cut off", "old", &[".litevisor-staged"]),
     ] {
-        let place = Place::new();
-        let db = &place.db;
-        place.put(db.as_path(), live);
+        let site = Site::new();
+        let db = &site.db;
+        site.put(db.as_path(), live);
         for suffix in left {
-            place.put(format!("{}{suffix}", db.as_path().display()), suffix);
+            site.put(format!("{}{suffix}", db.as_path().display()), suffix);
         }
-        let before: Vec<_> = place.files().into_iter().filter(|(name, _)| !name.contains("staged")).collect();
+        let before: Vec<_> = site.files().into_iter().filter(|(name, _)| !name.contains("staged")).collect();
         let done = recover(db, others);
         assert_eq!(done.is_err(), left.contains(&DbPath::ASIDE), "{name}: {done:?}");
-        let after: Vec<_> = place.files().into_iter().filter(|(name, _)| !name.contains("staged")).collect();
+        let after: Vec<_> = site.files().into_iter().filter(|(name, _)| !name.contains("staged")).collect();
         assert_eq!(after, before, "{name}");
         // And nothing verified takes its place.
         if done.is_ok() {
-            place.put(db.staged(), "new");
+            site.put(db.staged(), "new");
             assert!(matches!(run(db, true, others), Err(RestoreError::InTheWay { .. })), "{name}");
             assert_eq!(fs::read_to_string(db.as_path()).unwrap(), live, "{name}");
         }
@@ -148,19 +148,19 @@ fn beside_an_app_nothing_is_replaced_moved_or_removed() {
 
 #[test]
 fn beside_an_app_what_is_missing_appears() {
-    let place = Place::new();
-    let db = &place.db;
-    place.put(db.staged(), "new");
-    place.put(db.wal(), "stale");
+    let site = Site::new();
+    let db = &site.db;
+    site.put(db.staged(), "new");
+    site.put(db.wal(), "stale");
     assert_eq!(run(db, true, FileAccess::Shared).unwrap(), 2);
-    assert_eq!(place.files(), pairs(&[("app.db", "new")]));
+    assert_eq!(site.files(), pairs(&[("app.db", "new")]));
     // The app was faster by a moment.
-    place.put(db.staged(), "newer");
+    site.put(db.staged(), "newer");
     assert!(matches!(
         appear(db, &Dir::open(db.directory()).unwrap(), &db.staged()),
         Err(RestoreError::InTheWay { .. })
     ));
     // A link that was not followed by its unlink.
     recover(db, FileAccess::Shared).unwrap();
-    assert_eq!(place.files(), pairs(&[("app.db", "new")]));
+    assert_eq!(site.files(), pairs(&[("app.db", "new")]));
 }

@@ -46,10 +46,10 @@ fn a_page_that_changes_between_its_checksum_and_its_sending_is_refused() {
         let draft = if in_wal {
             world.capture().next().unwrap().unwrap()
         } else {
-            assert!(world.checkpoint(Verdict::Gentle));
+            assert!(world.checkpoint(CheckpointDecision::Gentle));
             world.act(8, 0);
             world.catch_up();
-            world.capture().image().unwrap()
+            world.capture().full_snapshot().unwrap()
         };
         let entry = *draft.pages.list.last().unwrap();
         let (path, at) = match entry.source {
@@ -74,7 +74,7 @@ fn a_removed_wal_is_read_on_and_copied_into_the_database() {
     std::fs::remove_file(world.path.wal()).unwrap();
     world.act(0, 3000);
     world.agrees();
-    assert!(world.checkpoint(Verdict::Gentle));
+    assert!(world.checkpoint(CheckpointDecision::Gentle));
     assert_eq!(world.replica, std::fs::read(world.path.as_path()).unwrap());
 }
 
@@ -86,10 +86,11 @@ fn a_commit_between_the_two_holds_is_noticed() {
     world.catch_up();
     let app = Connection::open(world.path.as_path()).unwrap();
     let late = || app.execute_batch("INSERT INTO t(x) VALUES ('late')").unwrap();
-    let settled = world.capture().checkpoint_with(Verdict::Gentle, |_| panic!("nothing is left"), late).unwrap();
+    let settled =
+        world.capture().checkpoint_with(CheckpointDecision::Gentle, |_| panic!("nothing is left"), late).unwrap();
     assert!(!settled, "the late commit is not copied, and the WAL may not be called settled");
     world.agrees();
-    assert!(world.checkpoint(Verdict::Gentle));
+    assert!(world.checkpoint(CheckpointDecision::Gentle));
 }
 
 /// A writer was killed between its last frame and the index that makes it visible. The next one writes a shorter

@@ -1,14 +1,14 @@
-//! After a quiet time, and beside another writer: what upkeep does with a replica that may not be its own any more.
+//! After a quiet time, and beside another writer: what maintenance does with a replica that may not be its own any more.
 
 use super::*;
 use crate::replicate::upload::{Content, Segment, Stored};
 
-/// A replica with work waiting: old raw files that are merged, and one that is not. Upkeep knows it as it was listed, and
+/// A replica with work waiting: old raw files that are merged, and one that is not. Maintenance knows it as it was listed, and
 /// has not heard of it for long.
 struct Stale {
     directory: tempfile::TempDir,
     store: Arc<Faulty>,
-    keeper: Keeper,
+    task: MaintenanceTask,
     events: mpsc::UnboundedSender<Event>,
 }
 
@@ -26,11 +26,12 @@ impl Stale {
         let db = crate::model::DbPath::new(directory.path().join("any.db"));
         let target = Target { db, store: store.clone() as Arc<dyn Store>, settings: quick(), late: false };
         let (events, inbox) = mpsc::unbounded_channel();
-        let desk = Arc::new(Desk::new(Arc::new(Notify::new())));
-        let mut keeper = Keeper::new(&target, &listed(&store).await, Clock::start(None), desk, (events.clone(), inbox));
-        keeper.sure_since_ms = i64::MIN;
-        keeper.check().await;
-        Stale { directory, store, keeper, events }
+        let request = Arc::new(SnapshotRequest::new(Arc::new(Notify::new())));
+        let mut task =
+            MaintenanceTask::new(&target, &listed(&store).await, Clock::start(None), request, (events.clone(), inbox));
+        task.sure_since_ms = i64::MIN;
+        task.check().await;
+        Stale { directory, store, task, events }
     }
 
     fn remove(&self, level: Level, min: u64, max: u64) {
@@ -46,14 +47,14 @@ impl Stale {
     async fn keeps_its_hands_off(&mut self) {
         let before = listed(&self.store).await;
         let (puts, deletes) = (self.store.count(Call::PutNew), self.store.count(Call::Delete));
-        self.keeper.work().await;
+        self.task.work().await;
         assert_eq!((self.store.count(Call::PutNew), self.store.count(Call::Delete)), (puts, deletes));
         assert_eq!(listed(&self.store).await, before);
-        assert!(self.keeper.snapshot.is_none());
+        assert!(self.task.snapshot.is_none());
     }
 
     fn arrived(&self, txid: u64) {
-        let (range, since_ms) = (TxidRange::single(Txid(txid)), self.keeper.clock.now_ms());
+        let (range, since_ms) = (TxidRange::single(Txid(txid)), self.task.clock.now_ms());
         self.events
             .send(Event::Arrived(File { level: Level::RAW, range, size: 0, since_ms, damaged: false }, None))
             .unwrap();
@@ -63,7 +64,7 @@ impl Stale {
 #[tokio::test]
 async fn after_a_quiet_time_the_work_is_done_where_nobody_else_writes() {
     let mut site = Stale::new().await;
-    site.keeper.work().await;
+    site.task.work().await;
     let files = listed(&site.store).await;
     assert!(holds(&files, 3, 2, 5), "{files:?}");
     let raw: Vec<_> = files.iter().filter(|file| file.level == Level::RAW).map(|file| file.range.max.0).collect();
@@ -77,7 +78,7 @@ async fn what_another_writer_has_taken_over_is_left_alone() {
     site.keeps_its_hands_off().await;
     // It was ours, on its way.
     site.arrived(6);
-    site.keeper.work().await;
+    site.task.work().await;
     assert!(site.store.count(Call::Delete) > 0);
 
     // The other one has merged what we know, and ours is gone.
@@ -103,8 +104,8 @@ async fn what_another_writer_has_begun_anew_is_left_alone() {
     // Even if we have just uploaded something there: what replaces those files is not there.
     let mut site = Stale::new().await;
     site.remove(Level(1), 2, 4);
-    site.keeper.sure_since_ms = site.keeper.clock.now_ms();
-    site.keeper.pauses.merge.until_ms = i64::MAX;
+    site.task.sure_since_ms = site.task.clock.now_ms();
+    site.task.pauses.merge.until_ms = i64::MAX;
     site.keeps_its_hands_off().await;
     assert!(site.store.count(Call::Get) > 0, "it has asked");
 }
@@ -113,8 +114,8 @@ async fn what_another_writer_has_begun_anew_is_left_alone() {
 async fn a_replica_that_was_emptied_gets_a_snapshot() {
     let mut site = Stale::new().await;
     site.remove_all();
-    site.keeper.work().await;
-    assert!(site.keeper.snapshot.is_some(), "a snapshot is asked for");
+    site.task.work().await;
+    assert!(site.task.snapshot.is_some(), "a snapshot is asked for");
     assert_eq!(site.store.count(Call::Delete), 0);
 }
 
@@ -123,11 +124,11 @@ async fn a_store_that_is_away_is_asked_again_later() {
     let mut site = Stale::new().await;
     site.store.all(Some(Call::Get), Fault::Fail(StoreErrorKind::Unreachable));
     site.keeps_its_hands_off().await;
-    let until = site.keeper.work().await.unwrap();
-    assert!(until <= site.keeper.clock.now_ms() + 60_000);
+    let until = site.task.work().await.unwrap();
+    assert!(until <= site.task.clock.now_ms() + 60_000);
     site.store.heal();
-    site.keeper.pauses.look.until_ms = 0;
-    site.keeper.work().await;
+    site.task.pauses.ownership.until_ms = 0;
+    site.task.work().await;
     assert!(site.store.count(Call::Delete) > 0);
 }
 

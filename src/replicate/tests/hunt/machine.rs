@@ -7,7 +7,7 @@ use super::random::Random;
 use crate::lineage::state_file;
 use crate::local_state::spill;
 use crate::model::{Deadline, Txid};
-use crate::replicate::capture::checkpoint::Verdict;
+use crate::replicate::capture::checkpoint::CheckpointDecision;
 use crate::replicate::capture::{Capture, CaptureError};
 use crate::replicate::database_writer::DatabaseWriter;
 use crate::replicate::resume_point::{self, ResumeError};
@@ -197,7 +197,7 @@ impl Machine {
             None => ReadHold::take(&db, Writers::None).map_err(|error| Halt::Again(error.to_string()))?,
         };
         self.point("held")?;
-        let capture = Capture::survey(hold)?;
+        let capture = Capture::scan_checksums(hold)?;
         self.point("surveyed")?;
         let store = Arc::clone(&self.store);
         let looked = self.ask(resume_point::read_replica(&*store, soon()))?;
@@ -224,21 +224,21 @@ impl Machine {
     }
 
     /// One turn of a session: capture, upload, checkpoint, upload.
-    pub fn turn(&mut self, verdict: Verdict) -> Result<(), Halt> {
+    pub fn turn(&mut self, decision: CheckpointDecision) -> Result<(), Halt> {
         self.point("before the capture")?;
         self.work()?.capture(false)?;
         self.point("captured")?;
         self.upload()?;
         self.point("before the checkpoint")?;
-        if verdict != Verdict::No {
-            self.checkpoint(verdict)?;
+        if decision != CheckpointDecision::No {
+            self.checkpoint(decision)?;
             self.point("checkpointed")?;
         }
         self.upload()
     }
 
     /// A checkpoint, between whose steps the app goes on.
-    fn checkpoint(&mut self, verdict: Verdict) -> Result<(), Halt> {
+    fn checkpoint(&mut self, decision: CheckpointDecision) -> Result<(), Halt> {
         let seed = self.random.next();
         let busy = self.random.percent(self.bustle);
         let others = Rc::new(RefCell::new((self.app.take(), Random::new(seed), Vec::new())));
@@ -252,7 +252,7 @@ impl Machine {
             }
         };
         MEANWHILE.set(Some(Box::new(meanwhile)));
-        let done = self.work().map(|work| work.checkpoint_as(verdict));
+        let done = self.work().map(|work| work.checkpoint_as(decision));
         MEANWHILE.set(None);
         let (app, _, seen) = std::mem::replace(&mut *others.borrow_mut(), (None, Random::new(0), Vec::new()));
         self.app = app;

@@ -7,7 +7,7 @@ use super::judge::Judge;
 use super::machine::{Halt, Machine, Replicator};
 use super::random::Random;
 use crate::model::Txid;
-use crate::replicate::capture::checkpoint::Verdict;
+use crate::replicate::capture::checkpoint::CheckpointDecision;
 use crate::restore::RestoreError;
 use crate::store::Store;
 use crate::store::faulty::Faulty;
@@ -199,7 +199,11 @@ impl World {
     }
 
     fn turn(&mut self, which: usize) {
-        let verdict = self.random.weighted(&[(5, Verdict::No), (4, Verdict::Gentle), (1, Verdict::Locked)]);
+        let decision = self.random.weighted(&[
+            (5, CheckpointDecision::No),
+            (4, CheckpointDecision::Gentle),
+            (1, CheckpointDecision::Locked),
+        ]);
         let machine = &mut self.machines[which];
         let begun = match &machine.replicator {
             Replicator::Off => {
@@ -212,7 +216,7 @@ impl World {
         plan_faults(machine, &mut self.random);
         let starting = begun || matches!(machine.replicator, Replicator::Idle { .. });
         let done = if starting { machine.begin() } else { Ok(()) };
-        let done = done.and_then(|()| if machine.is_replicating() { machine.turn(verdict) } else { Ok(()) });
+        let done = done.and_then(|()| if machine.is_replicating() { machine.turn(decision) } else { Ok(()) });
         self.after(which, done);
     }
 

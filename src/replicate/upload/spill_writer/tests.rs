@@ -35,7 +35,7 @@ impl World {
 
     fn start(&mut self) -> DatabaseWriter {
         self.runs += 1;
-        let capture = Capture::survey(ReadHold::take(&self.db, Writers::None).unwrap()).unwrap();
+        let capture = Capture::scan_checksums(ReadHold::take(&self.db, Writers::None).unwrap()).unwrap();
         let tip = self.replica.last().map(|file| Tip {
             txid: file.header.range.max,
             first: file.clone(),
@@ -99,10 +99,10 @@ impl World {
     fn goes_on(&mut self, point: &str) -> bool {
         self.write(100);
         let mut work = self.start();
-        let images = work.queue.pending.iter().any(|pending| pending.image);
+        let images = work.queue.pending.iter().any(|pending| pending.full_snapshot);
         self.upload_all(&mut work);
         drop(work);
-        let now = Capture::survey(ReadHold::take(&self.db, Writers::None).unwrap()).unwrap();
+        let now = Capture::scan_checksums(ReadHold::take(&self.db, Writers::None).unwrap()).unwrap();
         let last = self.replica.last().unwrap();
         assert_eq!(last.header.db_checksum, Some(now.db_checksum()), "{point}");
         let txids: Vec<u64> = self.replica.iter().map(|file| file.header.range.max.0).collect();
