@@ -152,11 +152,13 @@ fn write(db: &Path, options: &[&str]) -> Result<(), Failure> {
     let mut change = connection.prepare("UPDATE account SET balance = balance + 1 WHERE id = ?1")?;
     let mut add = connection.prepare("INSERT INTO entry (account, body) VALUES (?1, ?2)")?;
     let mut commit = connection.prepare("COMMIT")?;
-    let (mut random, mut latencies) = (Random(now_ns() | 1), Vec::new());
+    let mut random = Random(now_ns() | 1);
+    let mut latencies = Vec::new();
     let begun = Instant::now();
     let mut due = begun;
     for _ in 0..plan.commits {
-        let (account, body) = ((random.next() % ACCOUNTS as u64) as i64, random.bytes(100));
+        let account = (random.next() % ACCOUNTS as u64) as i64;
+        let body = random.bytes(100);
         std::thread::sleep(due.saturating_duration_since(Instant::now()));
         let asked = Instant::now();
         begin.execute([])?;

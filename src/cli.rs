@@ -287,7 +287,8 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Invocation, Pri
 
 impl Run {
     fn checked(self) -> Result<Action, Printed> {
-        let (databases, replicas) = (self.db.len(), self.replica.len());
+        let databases = self.db.len();
+        let replicas = self.replica.len();
         if databases != replicas {
             let message =
                 format!("--db and --replica come in pairs: there are {databases} --db and {replicas} --replica");

@@ -71,7 +71,8 @@ pub fn write_note(db: &DbPath, name: &str, text: &str) -> Result<(), LocalStateE
 
 /// The state directory, made if need be. To be called inside `rights::within`.
 fn open_or_make(db: &DbPath) -> io::Result<(Dir, Option<rights::Acting>)> {
-    let (above, name) = (Dir::open(db.directory())?, name_of(db));
+    let above = Dir::open(db.directory())?;
+    let name = name_of(db);
     match above.make(&name, DIRECTORY_MODE) {
         Ok(()) => made(db, &above, &name)?,
         Err(error) if error.kind() == ErrorKind::AlreadyExists => follow(&above.below(&name)?)?,

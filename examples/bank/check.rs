@@ -51,7 +51,8 @@ fn audit(options: &Options, acked: &BTreeSet<i64>) -> Result<String, String> {
     if total != ledger::total() {
         return Err(format!("the accounts hold {total} instead of {}", ledger::total()));
     }
-    let (count, last) = (one("SELECT count(*) FROM ledger")?, one("SELECT coalesce(max(number), 0) FROM ledger")?);
+    let count = one("SELECT count(*) FROM ledger")?;
+    let last = one("SELECT coalesce(max(number), 0) FROM ledger")?;
     if count != last {
         return Err(format!("the ledger has {count} rows but ends with number {last}"));
     }

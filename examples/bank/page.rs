@@ -71,7 +71,8 @@ fn state(db: &Connection, path: &Path) -> Result<String, String> {
              ORDER BY number DESC LIMIT 8",
         )?;
         let rows = statement.query_map([], |row| {
-            let (payer, payee) = (row.get::<_, String>(1)?, row.get::<_, String>(2)?);
+            let payer: String = row.get(1)?;
+            let payee: String = row.get(2)?;
             Ok(format!("[{},\"{payer}\",\"{payee}\",{}]", row.get::<_, i64>(0)?, row.get::<_, i64>(3)?))
         })?;
         for row in rows {

@@ -17,7 +17,8 @@ pub fn check(file: Option<&Path>, connecting: bool, as_json: bool) -> Result<u8,
     if !problems.is_empty() {
         return Err(CommandError { kind: ErrorKind::Local, messages: problems.into_iter().collect() });
     }
-    let (config, platform) = (&checked.config, &checked.platform);
+    let config = &checked.config;
+    let platform = &checked.platform;
     let warnings: Vec<&String> = checked.warnings.iter().chain(&platform.warning).chain(&platform.refusal).collect();
     let shown = show::show(config);
     if !as_json {

@@ -19,7 +19,8 @@ pub fn list(config: &Config) -> Result<Listed, CommandError> {
     if config.directories.is_empty() {
         return Ok(listed);
     }
-    let (runtime, stores) = (runtime()?, Stores::default());
+    let runtime = runtime()?;
+    let stores = Stores::default();
     for entry in &config.directories {
         let names = runtime.block_on(discover::in_replica(entry, &stores, &config.restore))?;
         if names.is_empty() {

@@ -20,7 +20,8 @@ pub fn import(file: &Path, as_json: bool) -> Result<u8, CommandError> {
     if as_json {
         let config: Value = toml::from_str(&converted.text)
             .map_err(|error| CommandError::new(ErrorKind::Internal, format!("cannot print JSON: {error}")))?;
-        let (text, warnings) = (&converted.text, &converted.warnings);
+        let text = &converted.text;
+        let warnings = &converted.warnings;
         let value = json!({ "toml": text, "config": config, "not_taken_over": warnings, "problems": problems });
         say(&format!("{value:#}\n"));
         return Ok(0);

@@ -20,7 +20,8 @@ pub fn list(file: Option<&Path>, subject: Option<&OsStr>, as_json: bool) -> Resu
 }
 
 async fn list_all(selected: &Selected, as_json: bool) -> u8 {
-    let (mut errors, mut values) = (Vec::new(), Vec::new());
+    let mut errors = Vec::new();
+    let mut values = Vec::new();
     for replica in &selected.replicas {
         let found = match read(replica, &selected.restore).await {
             Ok(found) => found,
@@ -70,16 +71,21 @@ fn text(replica: &NamedReplica, found: &Inventory) -> String {
         ));
     }
     for snapshot in &found.snapshots {
-        let (txid, time, mark) = (snapshot.txid, snapshot.time, in_parentheses(snapshot.mark));
+        let txid = snapshot.txid;
+        let time = snapshot.time;
+        let mark = in_parentheses(snapshot.mark);
         line(format_args!("snapshot    TXID {txid}  {time}{mark}   {} bytes", snapshot.bytes));
     }
     for level in &found.levels {
-        let (number, files, bytes) = (level.level.0, level.files, level.bytes);
+        let number = level.level.0;
+        let files = level.files;
+        let bytes = level.bytes;
         line(format_args!("level {number}     {}   {files} files, {bytes} bytes", level.range));
     }
     for old in &found.generations {
         line(format_args!("Litestream 0.3 generation {}   {} bytes", old.generation, old.bytes));
-        let (snapshots, segments) = (old.snapshots, old.segments);
+        let snapshots = old.snapshots;
+        let segments = old.segments;
         line(format_args!(
             "            {} to {}   {snapshots} snapshots, {segments} WAL segments",
             old.first, old.last

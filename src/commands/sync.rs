@@ -60,7 +60,9 @@ pub(super) fn outcome(reply: &Reply, wanted: Option<&[DbPath]>) -> Outcome {
         };
         return Outcome { done: Vec::new(), wrong: vec![format!("not synced: {told}")], code };
     };
-    let (mut done, mut wrong, mut code) = (Vec::new(), Vec::new(), 0);
+    let mut done = Vec::new();
+    let mut wrong = Vec::new();
+    let mut code = 0;
     let name = |database: &Value| database.get("database").and_then(Value::as_str).map(str::to_owned);
     for missing in wanted.unwrap_or_default() {
         if !databases.iter().any(|database| name(database) == Some(missing.to_string())) {
@@ -76,7 +78,9 @@ pub(super) fn outcome(reply: &Reply, wanted: Option<&[DbPath]>) -> Outcome {
             done.push(format!("{}: uploaded {}", text("database"), text("uploaded")));
             continue;
         }
-        let (db, uploaded, missing) = (text("database"), text("uploaded"), text("missing"));
+        let db = text("database");
+        let uploaded = text("uploaded");
+        let missing = text("missing");
         if flag("absent") {
             wrong.push(format!("{db}: {missing}"));
             code = if code == 0 { exit::NOTHING } else { code };

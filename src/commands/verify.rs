@@ -31,7 +31,8 @@ pub fn verify(file: Option<&Path>, subject: Option<&OsStr>, quick: bool, as_json
 }
 
 async fn verify_all(selected: &Selected, quick: bool, as_json: bool) -> u8 {
-    let (mut errors, mut values) = (Vec::new(), Vec::new());
+    let mut errors = Vec::new();
+    let mut values = Vec::new();
     for replica in &selected.replicas {
         let result = verify_one(replica, &selected.restore, quick).await;
         values.push(value(replica, &result));
@@ -56,7 +57,8 @@ async fn verify_one(replica: &NamedReplica, settings: &RestoreSettings, quick: b
     let scratch = Scratch::make(&scratch_directory(replica));
     let scratch = scratch.map_err(|message| CommandError::new(ErrorKind::Local, message))?;
     let db = scratch.db();
-    let (owners, progress) = (Owners::default(), Progress::default());
+    let owners = Owners::default();
+    let progress = Progress::default();
     let restored = restore_to(db.as_path(), &*store, Target::Latest, settings, &owners, true, &progress).await;
     let restored = restored?;
     let Findings { problems, unknown } = integrity::check(&db, quick).map_err(|error| damaged(error.to_string()))?;

@@ -71,7 +71,8 @@ pub struct Parsed {
 }
 
 pub fn read(section: Key<DatabaseSection>, document: &Document<'_>) -> Option<Parsed> {
-    let (section, location) = (section.value?, section.location?);
+    let location = section.location?;
+    let section = section.value?;
     let path = database_path(&section, &location, document);
     let mode = document.parsed(&section.mode, units::mode);
     let owner = document.parsed(&section.owner, units::user);
@@ -158,7 +159,8 @@ fn file_path(text: &str, environment: Environment<'_>) -> Result<DbPath, String>
 }
 
 pub fn from_pair(path: &Path, url: &str, environment: Environment<'_>) -> Result<Parsed, ConfigError> {
-    let (path_location, url_location) = (Location::option("--db"), Location::option("--replica"));
+    let path_location = Location::option("--db");
+    let url_location = Location::option("--replica");
     let path = path.to_str().ok_or_else(|| "is not valid UTF-8".to_owned());
     let path = path.and_then(|path| file_path(path, environment));
     let settings = DatabaseSettings {

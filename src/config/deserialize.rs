@@ -88,7 +88,8 @@ impl<'d, 't> Value<'d, 't> {
     }
 
     fn read<'de, S: DeserializeSeed<'de>>(self, seed: S) -> Result<S::Value, Error> {
-        let (document, location) = (self.document, self.location.clone());
+        let document = self.document;
+        let location = self.location.clone();
         seed.deserialize(self).map_err(|error| {
             if !error.reported {
                 document.complain(&location, error.message);

@@ -24,7 +24,8 @@ pub fn overlaps(databases: &[Parsed]) -> Vec<(Location, String)> {
 }
 
 fn same_database(earlier: &Parsed, later: &Parsed, found: &mut Vec<(Location, String)>) {
-    let (a, b) = (&earlier.settings, &later.settings);
+    let a = &earlier.settings;
+    let b = &later.settings;
     if a.path == b.path {
         let message = format!("is configured twice: {} ({})", b.path, earlier.path_location.short());
         found.push((later.path_location.clone(), message));
@@ -37,7 +38,8 @@ fn same_database(earlier: &Parsed, later: &Parsed, found: &mut Vec<(Location, St
 }
 
 fn within_directory(earlier: &Parsed, later: &Parsed, found: &mut Vec<(Location, String)>) {
-    let (a, b) = (earlier.settings.path.as_path(), later.settings.path.as_path());
+    let a = earlier.settings.path.as_path();
+    let b = later.settings.path.as_path();
     let both = match (&earlier.directory, &later.directory) {
         (Some(_), Some(_)) => a == b,
         (Some(directory), None) => holds(a, directory, b),
@@ -49,8 +51,10 @@ fn within_directory(earlier: &Parsed, later: &Parsed, found: &mut Vec<(Location,
         let message = format!("overlaps with {} ({line}): a database would be there twice", a.display());
         found.push((later.path_location.clone(), message));
     }
-    let (a, b) = (&earlier.settings.replica, &later.settings.replica);
-    let (from, to) = (Path::new(&a.path), Path::new(&b.path));
+    let a = &earlier.settings.replica;
+    let b = &later.settings.replica;
+    let from = Path::new(&a.path);
+    let to = Path::new(&b.path);
     if a.same_service(b) && (from.starts_with(to) || to.starts_with(from)) {
         let line = earlier.url_location.short();
         let message = format!("overlaps with {} ({line}): give each a prefix of its own", a.url);

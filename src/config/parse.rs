@@ -137,14 +137,16 @@ fn parse_converted(
     // A variable that the configuration gives to the app by its name stays.
     let is_given = |name: &OsString| settings.env.iter().any(|(given, _)| given == name);
     settings.env_remove = secret_variables.iter().filter(|name| !is_given(name)).cloned().collect();
-    let (mut single, mut directories) = (Vec::new(), Vec::new());
+    let mut single = Vec::new();
+    let mut directories = Vec::new();
     for Parsed { settings, directory, .. } in databases {
         match directory {
             None => single.push(settings),
             Some(directory) => directories.push(DirectorySettings::new(directory, settings)),
         }
     }
-    let (app, app_rules) = (has_command.then_some(settings), app.rules);
+    let app_rules = app.rules;
+    let app = has_command.then_some(settings);
     let config = Config { app, app_rules, shutdown, restore, databases: single, directories, log, status };
     Ok(Checked { config, app_user, warnings, secret_variables, platform })
 }

@@ -112,7 +112,9 @@ pub fn report(
     let most = platform.most.map(Duration::from_secs);
     let most = if platform.name == RAILWAY { draining(env) } else { most }.filter(|most| grace > *most);
     let warning = most.map(|most| {
-        let (name, grace, most) = (platform.name, show(grace), show(most));
+        let name = platform.name;
+        let grace = show(grace);
+        let most = show(most);
         format!(
             "shutdown.grace is {grace}, but {name} kills everything {most} after its stop signal: what is not in the \
              replica by then is lost; set it to {most} or less"

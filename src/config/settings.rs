@@ -19,7 +19,8 @@ pub struct AppRules {
 
 impl Default for AppRules {
     fn default() -> Self {
-        let (signals, success) = (SignalMap::default(), SuccessCodes::default());
+        let signals = SignalMap::default();
+        let success = SuccessCodes::default();
         AppRules { signals, success, restart: RestartSettings::DEFAULT }
     }
 }

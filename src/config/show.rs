@@ -91,7 +91,9 @@ fn show_rules(out: &mut Out, rules: &AppRules) {
     let restart = &rules.restart;
     out.word("restart", &restart.when);
     let span = |span| quoted(&show_duration(span));
-    let (window, delay, longest) = (span(restart.window), span(restart.delay), span(restart.delay_max));
+    let window = span(restart.window);
+    let delay = span(restart.delay);
+    let longest = span(restart.delay_max);
     let limit = restart.limit;
     let backoff = format!("{{ limit = {limit}, window = {window}, delay = {delay}, delay_max = {longest} }}");
     out.raw("backoff", &backoff);
@@ -112,7 +114,8 @@ fn show_database(out: &mut Out, database: &DatabaseSettings) {
     out.maybe("mode", database.mode.map(|mode| format!("{mode:04o}")).as_deref());
     out.word("on_restore_failure", &database.on_restore_failure);
     let replicate = &database.replicate;
-    let (bytes, interval) = (show_size(replicate.checkpoint_bytes), show_duration(replicate.checkpoint_interval));
+    let bytes = show_size(replicate.checkpoint_bytes);
+    let interval = show_duration(replicate.checkpoint_interval);
     out.raw("checkpoint", &format!("{{ bytes = {}, interval = {} }}", quoted(&bytes), quoted(&interval)));
     show_maintenance(out, replicate);
     out.section("[database.replica]");

@@ -53,7 +53,8 @@ fn split(
     }
     let app = app_timeout.unwrap_or_else(|| grace.saturating_sub(flush_reserve(grace)));
     if app >= grace {
-        let (app, default) = (show(app), show(grace.saturating_sub(flush_reserve(grace))));
+        let app = show(app);
+        let default = show(grace.saturating_sub(flush_reserve(grace)));
         let grace = show(grace);
         let message = format!(
             "is {app}, but the whole of it, grace, is {grace}: leave time for the last flush (default {default})"

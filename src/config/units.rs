@@ -127,7 +127,8 @@ pub fn signal(text: &str) -> Result<Signal, String> {
 }
 
 fn real_time(name: &str) -> Option<i32> {
-    let (low, high) = (nix::libc::SIGRTMIN(), nix::libc::SIGRTMAX());
+    let low = nix::libc::SIGRTMIN();
+    let high = nix::libc::SIGRTMAX();
     let offset = |text: &str| if text.is_empty() { Some(0) } else { text.get(1..)?.parse::<u8>().ok().map(i32::from) };
     let number = match name.strip_prefix("SIGRTMIN") {
         Some(rest) if rest.is_empty() || rest.starts_with('+') => low + offset(rest)?,

@@ -106,7 +106,8 @@ pub(super) fn flush_unproven(rules: &Rules, ending: Ending, plan: StopPlan, now:
 
 fn flushing(rules: &Rules, ending: Ending, plan: StopPlan, proven: bool, now: Instant) -> (State, Deadline) {
     let budget = plan.budget.flushed_from(rules, now);
-    let (fenced, until) = (plan.fenced, budget.end_at);
+    let fenced = plan.fenced;
+    let until = budget.end_at;
     let flushing = Flushing { ending, fenced, proven, until, attempt: FlushAttempt::First };
     (State::Flushing(flushing), Deadline::at(budget.flush_by))
 }

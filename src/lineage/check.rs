@@ -39,7 +39,8 @@ pub fn check(state: Option<&LocalState>, replica: &str, tip: &Tip) -> LineageChe
     if state.replica != replica {
         return LineageCheck::Unproven(Doubt::OtherReplica(state.replica.clone()));
     }
-    let (acked, txid) = (state.acked, tip.txid);
+    let acked = state.acked;
+    let txid = tip.txid;
     let ours = tip.files().any(|file| file.header.node_id == state.node_id);
     if txid < acked {
         return if ours { LineageCheck::Ahead { acked } } else { LineageCheck::Forked { acked } };

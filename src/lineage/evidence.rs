@@ -99,7 +99,8 @@ impl Evidence {
             return Ok(self);
         };
         if let Some((place, sum)) = place(record, tip, *sent) {
-            let (record_db, db) = (db.clone(), db.clone());
+            let record_db = db.clone();
+            let db = db.clone();
             let recorded = record.file;
             let reading = tokio::task::spawn_blocking(move || {
                 let standing = wal_standing(&db.wal(), place)?;

@@ -73,8 +73,10 @@ fn later(wal: &File, header: &WalHeader, from: Cursor) -> io::Result<Later> {
     let read = |offset, buffer: &mut [u8]| files::read_full(wal, offset, buffer);
     let mut scanner = Scanner::new(header, from, 0);
     walk(header, &mut scanner, read, |_, fed| fed != Fed::End)?;
-    let (end, size) = (scanner.finish().cursor.offset, frame_size(header.page_size));
-    let (mut later, mut frame) = (Later::default(), vec![0; size as usize]);
+    let end = scanner.finish().cursor.offset;
+    let size = frame_size(header.page_size);
+    let mut later = Later::default();
+    let mut frame = vec![0; size as usize];
     for offset in (from.offset..end).step_by(size as usize) {
         files::read_full(wal, offset, &mut frame)?;
         let (Some(head), Some(page)) = (FrameHeader::parse(&frame), frame.get(FRAME_HEADER..)) else { continue };
@@ -95,7 +97,8 @@ fn total(
 ) -> io::Result<Option<DbChecksum>> {
     let mut total = DbChecksum::default();
     let mut buffer = vec![0; READ_BYTES.max(size.bytes())];
-    let (mut page, lock) = (PageNo(1), size.lock_page());
+    let mut page = PageNo(1);
+    let lock = size.lock_page();
     while page.0 <= recorded.commit {
         let got = read(u64::from(page.0 - 1) * u64::from(size.get()), &mut buffer)?;
         // A page behind the end of the file counts as the empty one: no database has such a page.

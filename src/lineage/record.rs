@@ -199,7 +199,8 @@ impl LocalState {
         }
         let number = |field, value: &str| unhex(value).ok_or(StateTextError::Field(field));
         let checksum = |field, value: &str| if value.is_empty() { Ok(None) } else { number(field, value).map(Some) };
-        let (acked, sent) = (Txid(number("acked", &text.acked)?), Txid(number("sent", &text.sent)?));
+        let acked = Txid(number("acked", &text.acked)?);
+        let sent = Txid(number("sent", &text.sent)?);
         if sent < acked {
             return Err(StateTextError::Field("sent"));
         }

@@ -65,8 +65,10 @@ fn verified(found: spill::SpilledFile) -> Result<Spilled, Unfit> {
     let damaged = |problem: String| Unfit::Damaged { path: path.clone(), problem };
     let wrong = |error: LtxError| damaged(error.to_string());
     let mut file = spill::open(&path).map_err(|error| Unfit::Disk(error.to_string()))?;
-    let (mut decoder, mut buffer) = (Decoder::default(), vec![0; READ_BYTES]);
-    let (mut header, mut checksum) = (None, None);
+    let mut decoder = Decoder::default();
+    let mut buffer = vec![0; READ_BYTES];
+    let mut header = None;
+    let mut checksum = None;
     loop {
         let read = file.read(&mut buffer).map_err(|error| damaged(error.to_string()))?;
         if read == 0 {

@@ -37,7 +37,8 @@ pub fn last_frame(path: &Path, raw: &Header) -> io::Result<Option<LastFrame>> {
 /// Where the last frame of `raw` begins; None: the file was not made from a WAL range.
 fn frame_offset(raw: &Header) -> Option<u64> {
     let frame = frame_size(raw.page_size);
-    let (offset, size) = (u64::try_from(raw.wal_offset).ok()?, u64::try_from(raw.wal_size).ok()?);
+    let offset = u64::try_from(raw.wal_offset).ok()?;
+    let size = u64::try_from(raw.wal_size).ok()?;
     let at = offset.checked_add(size)?.checked_sub(frame)?;
     (size >= frame && at.checked_sub(HEADER)?.is_multiple_of(frame)).then_some(at)
 }

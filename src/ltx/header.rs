@@ -110,7 +110,8 @@ impl Header {
         let page_size = fields.u32();
         let page_size = PageSize::new(page_size).ok_or(LtxError::PageSize(page_size))?;
         let commit = fields.u32();
-        let (min, max) = (Txid(fields.u64()), Txid(fields.u64()));
+        let min = Txid(fields.u64());
+        let max = Txid(fields.u64());
         let range =
             TxidRange::new(min, max).ok_or(LtxError::Header { field: "TXIDs", why: "must be 1 <= min <= max" })?;
         let timestamp_ms = fields.i64();

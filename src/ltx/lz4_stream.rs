@@ -181,7 +181,8 @@ impl FrameDecoder {
     }
 
     fn block_size(&mut self, word: u32) -> Result<(), FrameError> {
-        let (stored, size) = (word & BLOCK_STORED != 0, (word & !BLOCK_STORED) as usize);
+        let stored = word & BLOCK_STORED != 0;
+        let size = (word & !BLOCK_STORED) as usize;
         self.expect = match size {
             0 if self.flags & FLG_CONTENT_CHECKSUM != 0 => Expect::ContentChecksum,
             0 => Expect::Nothing,

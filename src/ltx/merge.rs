@@ -125,7 +125,8 @@ impl Merge {
     /// Everything is the last input's, but where the range begins: the merged file leads to the state that the last one
     /// leads to. So is the node id, which names the writer of that state.
     fn merged_header(&self) -> Option<Header> {
-        let (first, last) = (self.inputs.first()?.header.as_ref()?, self.inputs.last()?.header.as_ref()?);
+        let first = self.inputs.first()?.header.as_ref()?;
+        let last = self.inputs.last()?.header.as_ref()?;
         let range = TxidRange { min: first.range.min, max: last.range.max };
         let mut header = Header::new(last.page_size, last.commit, range, last.timestamp_ms);
         (header.node_id, header.db_checksum) = (last.node_id, last.db_checksum);

@@ -24,7 +24,8 @@ impl Trailer {
 
     pub fn decode(bytes: &[u8; BYTES]) -> Result<Trailer, LtxError> {
         let all = u128::from_be_bytes(*bytes);
-        let (post_apply, file) = ((all >> 64) as u64, all as u64);
+        let post_apply = (all >> 64) as u64;
+        let file = all as u64;
         if file & CHECKSUM_FLAG == 0 {
             return Err(LtxError::Trailer { field: "file checksum", why: "missing" });
         }

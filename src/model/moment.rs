@@ -9,7 +9,8 @@ impl Moment {
     /// Of RFC 3339 text with its offset from UTC. What is finer than a millisecond is cut off: no file knows it.
     pub fn parse(text: &str) -> Option<Moment> {
         let time: jiff::Timestamp = text.trim().parse().ok()?;
-        let (ms, rest) = (time.as_millisecond(), time.subsec_nanosecond() % 1_000_000);
+        let ms = time.as_millisecond();
+        let rest = time.subsec_nanosecond() % 1_000_000;
         // Before 1970 the cut goes towards zero, that is forward.
         Some(Moment(if rest < 0 { ms - 1 } else { ms }))
     }

@@ -44,7 +44,8 @@ fn span(text: &str) -> Option<Duration> {
 }
 
 pub(super) fn decoded(text: &str) -> Option<String> {
-    let (mut bytes, mut rest) = (Vec::new(), text.bytes());
+    let mut bytes = Vec::new();
+    let mut rest = text.bytes();
     while let Some(byte) = rest.next() {
         bytes.push(match byte {
             b'%' => {

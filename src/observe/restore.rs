@@ -25,7 +25,8 @@ pub type RestoreRequests = mpsc::UnboundedReceiver<RestoreRequest>;
 
 /// `db=/data/app.db&txid=2f` or `&timestamp=2026-05-04T12:00:00Z`.
 pub fn parse(query: &str) -> Result<(String, Target), String> {
-    let (mut db, mut target) = (None, Target::Latest);
+    let mut db = None;
+    let mut target = Target::Latest;
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         let value = decoded(value).ok_or_else(|| format!("{name} is not percent-encoded UTF-8"))?;

@@ -170,7 +170,8 @@ async fn serve_connection<S>(
     let end = Mutex::new(Instant::now() + CONNECTION_TIMEOUT);
     let set_end = |span: Duration| *end.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now() + span;
     let service = service_fn(|request| {
-        let (handler, asked) = (&handler, &asked);
+        let handler = &handler;
+        let asked = &asked;
         async move {
             if !permitted {
                 return Ok::<_, std::convert::Infallible>(text(StatusCode::FORBIDDEN, "root or litevisor's user\n"));

@@ -140,7 +140,8 @@ impl Peer {
 pub fn peer(stream: &UnixStream) -> io::Result<Peer> {
     let mut credentials = nix::libc::ucred { pid: 0, uid: u32::MAX, gid: u32::MAX };
     let mut length = size_of::<nix::libc::ucred>() as nix::libc::socklen_t;
-    let (level, name) = (nix::libc::SOL_SOCKET, nix::libc::SO_PEERCRED);
+    let level = nix::libc::SOL_SOCKET;
+    let name = nix::libc::SO_PEERCRED;
     let place = std::ptr::from_mut(&mut credentials).cast();
     // SAFETY: `place` and `length` describe a `ucred` of ours, which this option fills; the descriptor is open while `stream` lives.
     let done = unsafe { nix::libc::getsockopt(stream.as_raw_fd(), level, name, place, &mut length) };

@@ -94,7 +94,8 @@ pub fn dated(listing: &Listing) -> Vec<RemoteFile> {
 fn levels(files: &[RemoteFile]) -> Vec<LevelSum> {
     let mut sums: BTreeMap<Level, LevelSum> = BTreeMap::new();
     for file in files {
-        let (level, range) = (file.level, file.range);
+        let level = file.level;
+        let range = file.range;
         let sum = sums.entry(level).or_insert(LevelSum { level, files: 0, bytes: 0, range });
         sum.files += 1;
         sum.bytes += file.size;

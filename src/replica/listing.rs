@@ -40,7 +40,8 @@ impl Listing {
     pub fn of(layout: Layout, objects: &[Object]) -> Listing {
         let files = objects.iter().filter_map(|object| {
             let (level, range) = layout.parse(&object.key)?;
-            let (size, modified_ms) = (object.size, object.modified_ms);
+            let size = object.size;
+            let modified_ms = object.modified_ms;
             Some(RemoteFile { key: object.key.clone(), level, range, size, modified_ms })
         });
         let v3 = objects.iter().filter_map(|object| {

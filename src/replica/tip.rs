@@ -87,7 +87,8 @@ pub async fn read<'a, E>(
     candidates: Vec<RemoteFile>,
     get: impl Fn(String, Option<Range<u64>>) -> Reading<'a, E>,
 ) -> Result<Result<Option<Tip>, Broken>, E> {
-    let (mut found, mut broken) = (Vec::new(), None);
+    let mut found = Vec::new();
+    let mut broken = None;
     let Some(txid) = candidates.first().map(|file| file.range.max) else { return Ok(Ok(None)) };
     let mut readings = Vec::new();
     for file in &candidates {

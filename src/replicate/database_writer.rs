@@ -60,12 +60,14 @@ impl Queue {
     }
 
     fn number(&mut self, draft: Draft, levels: &[Level], full_snapshot: bool) -> Result<(), SegmentError> {
-        let (txid, timestamp_ms) = (self.numbered.next(), self.timestamp());
+        let txid = self.numbered.next();
+        let timestamp_ms = self.timestamp();
         for level in levels {
             let min = if *level == Level::SNAPSHOT { Txid::FIRST } else { txid };
             let header = header(&draft, TxidRange { min, max: txid }, timestamp_ms, self);
             let segment = Arc::new(Segment::prepare(*level, header, draft.pages.clone())?);
-            let (end, db_checksum) = (position(draft.end), Some(draft.db_checksum));
+            let end = position(draft.end);
+            let db_checksum = Some(draft.db_checksum);
             self.pending.push_back(Pending { segment, end, db_checksum, spilled: None, full_snapshot });
         }
         self.numbered = txid;
@@ -77,7 +79,8 @@ impl Queue {
     fn push_spilled(&mut self, file: Spilled, end: WalPosition) {
         self.numbered = file.txid();
         let on_disk = OnDisk { path: file.path.clone(), bytes: file.bytes, checksum: file.checksum };
-        let (db_checksum, segment) = (file.header.db_checksum, Arc::new(Segment::of_spilled(file)));
+        let db_checksum = file.header.db_checksum;
+        let segment = Arc::new(Segment::of_spilled(file));
         self.pending.push_back(Pending { segment, end, db_checksum, spilled: Some(on_disk), full_snapshot: false });
     }
 
@@ -147,7 +150,9 @@ impl DatabaseWriter {
             // Restores must start at the new page size at once: the snapshot goes first.
             First::FullSnapshot { draft, new_page_size: true } => queue.push(draft, &[Level::SNAPSHOT, Level::RAW])?,
         }
-        let (last_try, settled, tries) = (Instant::now(), None, Tries::default());
+        let last_try = Instant::now();
+        let settled = None;
+        let tries = Tries::default();
         let [trouble, unrecorded, removed] = std::array::from_fn(|_| LogThrottle::default());
         let behind = false;
         Ok(DatabaseWriter {
@@ -243,7 +248,8 @@ impl DatabaseWriter {
             draft => draft?,
         };
         let Some(draft) = draft else { return Ok(None) };
-        let (range, timestamp_ms) = (TxidRange { min: Txid::FIRST, max: self.queue.numbered }, self.queue.timestamp());
+        let range = TxidRange { min: Txid::FIRST, max: self.queue.numbered };
+        let timestamp_ms = self.queue.timestamp();
         self.queue.last_timestamp_ms = timestamp_ms;
         let header = header(&draft, range, timestamp_ms, &self.queue);
         Ok(Some(Segment::of_any_size(Level::SNAPSHOT, header, draft.pages)?))
@@ -272,7 +278,8 @@ impl DatabaseWriter {
     pub fn record_sending(&mut self) -> bool {
         let Some(next) = self.queue.pending.front() else { return true };
         let sent = next.segment.header.range.max;
-        let (file, wal_sent) = (self.file_times(), next.end);
+        let file = self.file_times();
+        let wal_sent = next.end;
         // What waited on the disk may be an earlier run's.
         let node_id = next.segment.header.node_id;
         self.record(&LocalState { node_id, sent, wal_sent, file, ..self.acked.clone() })

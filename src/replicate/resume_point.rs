@@ -85,8 +85,10 @@ pub fn find(
     replaced: bool,
 ) -> Result<ResumePoint, ResumeError> {
     let found = evidence::of_file(db, true).with_tip(replica, tip);
-    let (state, tip) = (found.record.as_ref(), found.tip.as_ref());
-    let (mut uploaded_at, mut uploaded_checksum) = (None, None);
+    let state = found.record.as_ref();
+    let tip = found.tip.as_ref();
+    let mut uploaded_at = None;
+    let mut uploaded_checksum = None;
     let mut waiting = Vec::new();
     let mut spill_end = None;
     let first = match (decide_session(&found), tip) {
@@ -178,7 +180,9 @@ fn ours(
         (None, Some(expected)) if expected != capture.db_checksum() => capture.beginning_after(expected)?,
         _ => found,
     };
-    let (page_size, db_checksum, end) = (capture.page_size(), capture.db_checksum(), capture.cursor());
+    let page_size = capture.page_size();
+    let db_checksum = capture.db_checksum();
+    let end = capture.cursor();
     Ok(resume::resume(&LocalDb { page_size, db_checksum, end, found }, tip, expected))
 }
 

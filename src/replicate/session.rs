@@ -128,8 +128,11 @@ impl Task {
 
     /// Where the local file goes on: the replica's newest position and its stamp.
     async fn begin(&mut self, disk: &Disk, tip: Option<Tip>) -> Result<Result<(Txid, i64), ResumeError>, End> {
-        let (db, replica, node_id) = (self.target.db.clone(), self.target.store.url().to_owned(), self.node_id);
-        let (clock, replaced) = (self.target.store.clock(), self.replaced.is_some());
+        let db = self.target.db.clone();
+        let replica = self.target.store.url().to_owned();
+        let node_id = self.node_id;
+        let clock = self.target.store.clock();
+        let replaced = self.replaced.is_some();
         // The app may have closed the database while the hold was being taken.
         self.watcher.catch_up().await;
         self.app_locks_exclusively |= self.status.wal_without_index();
@@ -173,7 +176,8 @@ impl Task {
         let Session { disk, limiter, maintenance, .. } = session;
         let txid = segment.header.range.max;
         self.status.update(|status| status.captured = Captured(txid));
-        let (mut trouble, begun) = (Trouble::default(), Instant::now());
+        let mut trouble = Trouble::default();
+        let begun = Instant::now();
         let sent = loop {
             let store = Arc::clone(&self.target.store);
             // It may have gone to the spill directory meanwhile.
@@ -212,7 +216,9 @@ impl Task {
 
     /// For the status and the log.
     fn tell_upload(&self, segment: &Segment, sent: u64) {
-        let (db, txid, snapshot) = (&self.target.db, segment.header.range.max, segment.level == Level::SNAPSHOT);
+        let db = &self.target.db;
+        let txid = segment.header.range.max;
+        let snapshot = segment.level == Level::SNAPSHOT;
         self.status.sent(sent);
         if snapshot {
             self.status.update(|status| status.maintenance.snapshot(0));
@@ -295,7 +301,8 @@ impl Session {
     /// Copies the WAL into the database, if it is time to. A snapshot on its way reads pages that a checkpoint would replace: it
     /// takes its chances once the WAL is at its limit.
     async fn checkpoint(&self, settings: &ReplicateSettings, quiet: bool) -> Result<(), End> {
-        let (settings, reads_pages) = (settings.clone(), self.maintenance.reads_pages());
+        let settings = settings.clone();
+        let reads_pages = self.maintenance.reads_pages();
         let checkpoint = move |writer: &mut DatabaseWriter| {
             if reads_pages && writer.wal_bytes() < settings.wal_limit {
                 return Ok(());
@@ -357,7 +364,8 @@ async fn watched<T>(target: &Target, streamed: bool, request: impl Future<Output
     tokio::select! {
         done = &mut request => return done,
         () = tokio::time::sleep(SLOW) => {
-            let (url, seconds) = (target.store.url(), SLOW.as_secs());
+            let url = target.store.url();
+            let seconds = SLOW.as_secs();
             if streamed {
                 tracing::info!(db = %target.db, "a large upload to {url} has been running for {seconds} s; it continues");
             } else {

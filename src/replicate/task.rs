@@ -217,7 +217,8 @@ impl Task {
         if !self.app_locks_exclusively || self.mailbox.asked_last() {
             return Ok(false);
         }
-        let (db, since) = (self.target.db.clone(), self.begun);
+        let db = self.target.db.clone();
+        let since = self.begun;
         if blocking(move || exclusive::is_shared(&db, since)).await? {
             if self.status.read().problem.is_some() {
                 tracing::info!(db = %self.target.db, "the app shares the database: its commits are replicated from now on");
@@ -253,7 +254,8 @@ impl Task {
         self.status.update(|status| {
             (status.fenced, status.problem, status.replicating) = (Some(detail.clone()), None, false);
         });
-        let (db, url) = (&self.target.db, self.target.store.url());
+        let db = &self.target.db;
+        let url = self.target.store.url();
         tracing::error!(%db, "another instance writes to {url}: {detail}");
         let goes_on = self.target.settings.on_conflict == OnConflict::Continue;
         if !goes_on {

@@ -84,7 +84,8 @@ impl WalLimiter {
             }),
             Outcome::Grows(why) => {
                 if self.throttle.due("wal_limit") {
-                    let (wal_bytes, wal_limit) = (self.status.read().wal_bytes, self.settings.wal_limit);
+                    let wal_bytes = self.status.read().wal_bytes;
+                    let wal_limit = self.settings.wal_limit;
                     tracing::error!(
                         db = self.db,
                         wal_bytes,

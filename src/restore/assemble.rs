@@ -131,7 +131,8 @@ impl Assembly {
         if file.level != Level::SNAPSHOT && self.not_after.is_some_and(|limit| time > limit) {
             return Err(Damage::Later(time).into());
         }
-        let (want, got) = (self.page_size.get_or_insert(header.page_size).get(), header.page_size.get());
+        let want = self.page_size.get_or_insert(header.page_size).get();
+        let got = header.page_size.get();
         if want != got {
             return Err(Damage::PageSize { got, want }.into());
         }
@@ -140,7 +141,8 @@ impl Assembly {
         }
         self.staged.make_room(database_bytes(header))?;
         if !self.table.grow(header.commit) {
-            let (replica, file) = (self.replica.clone(), file.key.clone());
+            let replica = self.replica.clone();
+            let file = file.key.clone();
             return Err(RestoreError::Memory { replica, file, pages: header.commit }.into());
         }
         Ok(())

@@ -44,7 +44,8 @@ pub async fn inventory(store: &dyn Store, settings: &RestoreSettings) -> Result<
     let source = Source::new(store, settings, &progress);
     retried(&source, async || {
         let listing = source.listing().await?;
-        let (mut times, mut problems) = (Times::new(), Vec::new());
+        let mut times = Times::new();
+        let mut problems = Vec::new();
         let asked = inventory::dated(&listing);
         for (file, header) in asked.iter().zip(source.heads_each(&asked).await) {
             match header {
@@ -86,7 +87,8 @@ pub async fn audit(store: &dyn Store, settings: &RestoreSettings, progress: &Pro
     let listing = source.listing().await?;
     let old: Vec<RemoteFile> = listing.v3.iter().map(super::v3::as_remote).collect();
     progress.begin(listing.files.iter().chain(&old).map(|file| file.size).sum());
-    let (mut audit, mut seen) = (Audit::default(), HashMap::new());
+    let mut audit = Audit::default();
+    let mut seen = HashMap::new();
     for file in &listing.files {
         audit_file(
             &source,
@@ -129,7 +131,8 @@ async fn audit_file<D: Default>(
     finish: impl FnOnce(D) -> Result<Option<(Txid, DbChecksum)>, Damage>,
     seen: &mut Seen,
 ) -> Result<(), RestoreError> {
-    let (mut decoder, mut fault) = (D::default(), None);
+    let mut decoder = D::default();
+    let mut fault = None;
     let mut reading = source.read(std::slice::from_ref(file));
     loop {
         let fetched = match reading.next().await {

@@ -56,7 +56,9 @@ pub async fn fetch(
             for why in passed_over {
                 tracing::warn!(%db, replica, "going back to an older generation of the Litestream 0.3 replica: {why}");
             }
-            let (generation, files, bytes) = (plan.generation, plan.files().count(), plan.bytes());
+            let generation = plan.generation;
+            let files = plan.files().count();
+            let bytes = plan.bytes();
             progress.begin(bytes);
             tracing::info!(%db, replica, %generation, files, bytes, "restoring from Litestream 0.3's format");
             let verified = v3::fetch(db, source, plan, owners).await?;
@@ -74,9 +76,12 @@ async fn fetch_ltx(
     mut plan: Plan,
     progress: &Progress,
 ) -> Result<(VerifiedDb, usize), SourceError> {
-    let (mut files, mut avoided, mut looks) = (files.to_vec(), Vec::new(), 0);
+    let mut files = files.to_vec();
+    let mut avoided = Vec::new();
+    let mut looks = 0;
     let mut doubted = Vec::new();
-    let (mut applier, mut reached) = (begin(db, source, &plan, progress)?, Reached::default());
+    let mut applier = begin(db, source, &plan, progress)?;
+    let mut reached = Reached::default();
     let mut rest = plan.files.clone();
     loop {
         let error = match read(source, &rest, &mut applier, &mut reached, plan.end).await {

@@ -72,7 +72,8 @@ async fn wal_holds_tip(
 
 /// The image of one page in a file; the file is verified as a whole.
 async fn page_image(source: &Source<'_>, file: &RemoteFile, wanted: PageNo) -> Result<Option<Vec<u8>>, SourceError> {
-    let (mut decoder, mut image) = (Decoder::default(), None);
+    let mut decoder = Decoder::default();
+    let mut image = None;
     let damaged = |error: LtxError| RestoreError::Damaged {
         replica: source.url().to_owned(),
         file: file.key.clone(),

@@ -134,8 +134,11 @@ fn move_away(dir: &Dir, path: &Path) -> io::Result<()> {
 }
 
 fn act(db: &DbPath, dir: &Dir, step: Step, access: FileAccess) -> Result<(), RestoreError> {
-    let (live, aside, staged) = (db.as_path().to_owned(), db.aside().as_path().to_owned(), db.staged());
-    let (rename, unlink) = (|from: &Path, to: &Path| rename(dir, from, to), |path: &Path| unlink(dir, path));
+    let live = db.as_path().to_owned();
+    let aside = db.aside().as_path().to_owned();
+    let staged = db.staged();
+    let rename = |from: &Path, to: &Path| rename(dir, from, to);
+    let unlink = |path: &Path| unlink(dir, path);
     match step {
         Step::Done | Step::Refuse(_) => Ok(()),
         Step::SetSideAside(side) => rename(&nth(db, side), &nth(&db.aside(), side)),

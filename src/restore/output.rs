@@ -114,7 +114,8 @@ async fn plan_and_restore(
         (Use::InPlace, ..) => tip(source, &listing).await?,
     };
     let restored = restored_to(&choice, &fetched);
-    let (origin, page_size) = (fetched.verified.origin.clone(), fetched.verified.page_size);
+    let origin = fetched.verified.origin.clone();
+    let page_size = fetched.verified.page_size;
     refuse_open_file(db)?;
     // The record is not about the new file.
     forget_state(db);
@@ -160,7 +161,8 @@ fn record_rollback(db: &DbPath, replica: &str, listing: &Listing, newest: Option
 }
 
 fn restored_to(choice: &Choice, fetched: &Fetched) -> RestoredTo {
-    let (bytes, files) = (fetched.bytes, fetched.files);
+    let bytes = fetched.bytes;
+    let files = fetched.files;
     match (choice, &fetched.verified.origin) {
         (Choice::Ltx { time: asked, coarse, .. }, Origin::Ltx { txid, time, .. }) => RestoredTo {
             txid: *txid,

@@ -78,7 +78,8 @@ fn prepare(db: &DbPath, staged: &File, owners: &Owners) -> Result<(), RestoreErr
 }
 
 fn wanted(owners: &Owners, before: Option<Owner>, directory: Option<Owner>) -> Wanted {
-    let (configured, app) = (owners.configured, owners.app);
+    let configured = owners.configured;
+    let app = owners.app;
     let of = |which: fn(Owner) -> u32| (before.map(which), directory.map(which));
     let ((uid_before, uid_above), (gid_before, gid_above)) = (of(|owner| owner.uid), of(|owner| owner.gid));
     Wanted {
@@ -92,7 +93,8 @@ fn wanted(owners: &Owners, before: Option<Owner>, directory: Option<Owner>) -> W
 fn apply(file: &File, path: &Path, wanted: Wanted, owners: &Owners) -> io::Result<()> {
     let now = file.metadata()?;
     let differs = |wanted: Option<u32>, now: u32| wanted.filter(|wanted| *wanted != now);
-    let (uid, gid) = (differs(wanted.uid, now.uid()), differs(wanted.gid, now.gid()));
+    let uid = differs(wanted.uid, now.uid());
+    let gid = differs(wanted.gid, now.gid());
     if uid.is_some() || gid.is_some() {
         match fchown(file, uid, gid) {
             // Only root may give files away. What nobody asked for by name is not worth a failed start.

@@ -57,7 +57,8 @@ impl Cutter {
         if out > 0 && out + bytes > BUDGET {
             return None;
         }
-        let (file, last) = (self.file, end == size);
+        let file = self.file;
+        let last = end == size;
         (self.file, self.at) = if last { (file + 1, 0) } else { (file, end) };
         Some(Piece { file, range: (start > 0 || !last).then_some(start..end), bytes, last })
     }

@@ -94,7 +94,8 @@ impl Reading<'_, '_> {
         let file = piece.file;
         match done {
             Poll::Ready(Some(Ok(time))) => {
-                let (parts, last) = (arrivals.rest(), piece.last);
+                let parts = arrivals.rest();
+                let last = piece.last;
                 // An object may be longer or shorter than it was when it was listed.
                 self.memory.ask(arrivals.bytes().cast_signed() - piece.bytes.cast_signed());
                 self.cutter.learn(piece.bytes, time);
@@ -111,7 +112,8 @@ impl Reading<'_, '_> {
 
     /// As many requests as are allowed.
     fn start_requests(&mut self) {
-        let (source, files) = (self.source, self.files);
+        let source = self.source;
+        let files = self.files;
         while self.requests.len() < source.settings.parallelism.max(1)
             && let Some(piece) = self.cutter.next(self.memory.out())
             && let Some(file) = files.get(piece.file)
@@ -211,7 +213,8 @@ impl<'a> Source<'a> {
 
     /// Reads `files` one after the other, with several requests on the way.
     pub fn read<'r>(&'r self, files: &'r [RemoteFile]) -> Reading<'r, 'a> {
-        let (memory, requests) = (Arc::default(), FuturesOrdered::new());
+        let memory = Arc::default();
+        let requests = FuturesOrdered::new();
         Reading { source: self, files, cutter: Cutter::new(files), memory, requests, coming: VecDeque::new() }
     }
 
@@ -264,7 +267,8 @@ impl<'a> Source<'a> {
 
     /// The same, and what is wrong with each.
     pub async fn heads_each(&self, files: &[RemoteFile]) -> Vec<Result<Header, SourceError>> {
-        let (mut left, mut requests) = (files.iter(), FuturesOrdered::new());
+        let mut left = files.iter();
+        let mut requests = FuturesOrdered::new();
         let mut headers = Vec::with_capacity(files.len());
         loop {
             while requests.len() < self.settings.parallelism.max(1)

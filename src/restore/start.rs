@@ -220,7 +220,8 @@ fn put_in_place(
     access: FileAccess,
 ) -> Result<Outcome, RestoreError> {
     let Fetched { verified, bytes, files } = fetched;
-    let (origin, page_size) = (verified.origin.clone(), verified.page_size);
+    let origin = verified.origin.clone();
+    let page_size = verified.page_size;
     install::refuse_open_file(db)?;
     // The order matters: the old state never stands beside the new file, nor the new state beside the old one.
     forget_state(db);
@@ -232,7 +233,8 @@ fn put_in_place(
             Ok(Outcome::Restored { txid, bytes, files })
         }
         verify::Origin::V3(last) => {
-            let (generation, of) = (last.name.generation, Moment(last.modified_ms));
+            let generation = last.name.generation;
+            let of = Moment(last.modified_ms);
             tracing::info!(%db, replica, %generation, %of, bytes, files, "restored from Litestream 0.3's format");
             Ok(Outcome::Restored { txid: Txid::NONE, bytes, files })
         }

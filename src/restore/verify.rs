@@ -124,7 +124,9 @@ fn check_header(header: &[u8; 100], page_size: PageSize) -> Result<(), &'static 
 fn check_size(header: &[u8; 100], commit: u32) -> Result<(), &'static str> {
     let field =
         |at: usize| header.get(at..at + 4).and_then(|bytes| bytes.first_chunk()).map(|b| u32::from_be_bytes(*b));
-    let (pages, counter, valid_for) = (field(28), field(24), field(92));
+    let pages = field(28);
+    let counter = field(24);
+    let valid_for = field(92);
     if counter == valid_for && pages != Some(0) && pages != Some(commit) {
         return Err("its first page says another number of pages");
     }

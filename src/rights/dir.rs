@@ -55,7 +55,8 @@ fn seen(stat: &FileStat) -> FileInfo {
         Owner { uid: stat.st_uid, gid: stat.st_gid, mode: stat.st_mode & 0o7777, links: u64::from(stat.st_nlink) };
     let bytes = u64::try_from(stat.st_size).unwrap_or_default();
     #[allow(clippy::useless_conversion, clippy::unnecessary_cast, reason = "of other widths on some platforms")]
-    let (device, inode) = (stat.st_dev as u64, stat.st_ino as u64);
+    let device = stat.st_dev as u64;
+    let inode = stat.st_ino as u64;
     FileInfo { owner, kind, bytes, device, inode }
 }
 
@@ -264,7 +265,8 @@ impl Reference {
     }
 
     pub fn give(&self, uid: u32, gid: u32) -> io::Result<()> {
-        let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
+        let uid = Uid::from_raw(uid);
+        let gid = Gid::from_raw(gid);
         Ok(fchownat(&self.0, "", Some(uid), Some(gid), AtFlags::AT_EMPTY_PATH)?)
     }
 }

@@ -117,7 +117,8 @@ fn switch(rights: Option<&Rights>) -> Result<(), Errno> {
 /// A file system uid other than root's drops the capabilities that override permissions.
 fn lower(rights: &Rights) -> Result<(), Errno> {
     set_groups(&rights.groups)?;
-    let (uid, gid) = (Uid::from_raw(rights.uid), Gid::from_raw(rights.gid));
+    let uid = Uid::from_raw(rights.uid);
+    let gid = Gid::from_raw(rights.gid);
     if set_file_system_ids(uid, gid) {
         stay_dumpable();
         return Ok(());

@@ -97,7 +97,8 @@ fn of_directory(directory: &Path, name: Option<&OsStr>) -> Option<Rights> {
 pub fn lacking(db: &DbPath) -> Option<String> {
     let chosen = chosen(db.directory(), db.as_path().file_name()).filter(|_| are_roots())?;
     let (dir, way) = Dir::walk(db.directory()).ok()?;
-    let (uid, path) = (chosen.uid, db.directory().display());
+    let uid = chosen.uid;
+    let path = db.directory().display();
     let of = |owner: Owner| format!("belongs to uid {} (mode {:04o})", owner.uid, owner.mode & 0o7777);
     if !may_write(&chosen, &way) {
         let of = of(*way.last()?);

@@ -51,7 +51,8 @@ impl DatabaseSet {
         let watched = DirectoryWatch::new(directories, true, known.clone(), &refused);
         let unwatched = DirectoryWatch::new(directories, false, known, &refused);
         let directories = directories.iter().map(|directory| directory.settings.clone()).collect();
-        let (replicator, absence) = (Replicator::new(conflict), Some(Schedule::new(Instant::now())));
+        let replicator = Replicator::new(conflict);
+        let absence = Some(Schedule::new(Instant::now()));
         let running = Vec::new();
         let mut database_set = DatabaseSet {
             replicator,
@@ -89,7 +90,8 @@ impl DatabaseSet {
             RunningDatabase::NotReplicated(one.db, why)
         } else if one.replicate {
             let target = Target { db: one.db.clone(), store: one.store, settings: one.settings, late: false };
-            let (replica, counts) = (target.store.url().to_owned(), target.store.counts());
+            let replica = target.store.url().to_owned();
+            let counts = target.store.counts();
             let handle = replicator.start(target, one.hold);
             registry.replicating(&one.db, &replica, counts, handle.clone());
             RunningDatabase::Replicated(one.db, handle)
@@ -206,7 +208,8 @@ impl DatabaseSet {
         };
         tracing::info!(%db, replica = store.url(), "new database found");
         let target = Target { db: db.clone(), store, settings: replicate, late: true };
-        let (replica, counts) = (target.store.url().to_owned(), target.store.counts());
+        let replica = target.store.url().to_owned();
+        let counts = target.store.counts();
         let handle = self.replicator.start(target, None);
         self.registry.replicating(&db, &replica, counts, handle.clone());
         RunningDatabase::Replicated(db, handle)

@@ -68,7 +68,8 @@ pub async fn in_replica(
     settings: &RestoreSettings,
 ) -> Result<BTreeSet<String>, StoreError> {
     let store = stores.open(&entry.each().replica)?;
-    let (throttle, by) = (LogThrottle::default(), Deadline::after(settings.timeout));
+    let throttle = LogThrottle::default();
+    let by = Deadline::after(settings.timeout);
     let told = |error: &StoreError, _| {
         if throttle.due(State::Failing(error.kind)) {
             tracing::warn!(dir = %entry.dir.display(), "{error}; trying again, for {} s more", by.left().as_secs());
@@ -78,7 +79,8 @@ pub async fn in_replica(
     let (there, ignored): (BTreeSet<_>, BTreeSet<_>) = there.into_iter().partition(|name| entry.takes(name));
     if !ignored.is_empty() {
         let some = ignored.iter().take(5).map(String::as_str).collect::<Vec<_>>().join(", ");
-        let (count, pattern) = (ignored.len(), entry.pattern.text());
+        let count = ignored.len();
+        let pattern = entry.pattern.text();
         tracing::info!(
             replica = store.url(),
             "{count} names in the replica do not match {pattern:?} and are ignored: {some}"

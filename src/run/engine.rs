@@ -15,6 +15,7 @@ use super::status_service::EngineRequests;
 use super::sync;
 use crate::model::threads;
 use crate::observe::StatusRegistry;
+use crate::replicate::Conflict;
 use crate::restore::{FileAccess, RestoreSettings};
 use crate::store::Stores;
 use std::sync::{Arc, mpsc};
@@ -47,7 +48,8 @@ impl Engine {
     ) -> std::io::Result<Engine> {
         let (commands, inbox) = unbounded_channel();
         let reports = Reports { to: reports, wake };
-        let (stores, touched) = (Arc::new(Stores::default()), Arc::default());
+        let stores = Arc::new(Stores::default());
+        let touched = Arc::default();
         let refused = Arc::default();
         let context =
             RunContext { databases, directories, settings: restore, stores, touched, registry, refused, socket };
@@ -94,7 +96,9 @@ async fn serve(
     let mut database_set: Option<DatabaseSet> = None;
     let mut directory_tick = tokio::time::interval(DIRECTORY_INTERVAL);
     directory_tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let (mut flushes, mut syncs, mut reinstalls) = (JoinSet::new(), JoinSet::new(), Reinstalls::default());
+    let mut flushes = JoinSet::new();
+    let mut syncs = JoinSet::new();
+    let mut reinstalls = Reinstalls::default();
     loop {
         tokio::select! {
             command = commands.recv() => match command {
@@ -108,11 +112,7 @@ async fn serve(
                     reports.send(Report::Restored(Err(StartFailure::Abandoned)));
                 }
                 Some(Command::Replicate(_)) => {
-                    let (stores, prepared) = (Arc::clone(&context.stores), std::mem::take(&mut prepared));
-                    let app = if context.settings.access == FileAccess::Exclusive { AppKind::Managed } else { AppKind::External };
-                    let seen = (app, Arc::clone(&context.registry), Arc::clone(&context.socket));
-                    let known = (context.directories.as_slice(), context.refused());
-                    database_set = Some(DatabaseSet::start(prepared, known, stores, conflict.clone(), seen));
+                    database_set = Some(start_databases(&context, std::mem::take(&mut prepared), conflict.clone()));
                 }
                 Some(Command::Reinstall { db, target, by }) => {
                     reinstalls.begin(&context, database_set.as_mut(), db, (target, by));
@@ -151,6 +151,13 @@ async fn serve(
             }
         }
     }
+}
+
+fn start_databases(context: &RunContext, prepared: Vec<Prepared>, conflict: Conflict) -> DatabaseSet {
+    let app = if context.settings.access == FileAccess::Exclusive { AppKind::Managed } else { AppKind::External };
+    let seen = (app, Arc::clone(&context.registry), Arc::clone(&context.socket));
+    let known = (context.directories.as_slice(), context.refused());
+    DatabaseSet::start(prepared, known, Arc::clone(&context.stores), conflict, seen)
 }
 
 /// Waits until `due`, or for ever without it.

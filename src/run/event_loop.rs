@@ -69,8 +69,11 @@ impl EventLoop {
         let rules = super::rules(&config, settings.stop_signal);
         let sources = EventSources::open(config, settings.user.as_deref(), claimed)?;
         let tree = ProcessTree::before_the_app();
-        let (pending, databases) = (VecDeque::new(), Vec::new());
-        let (app, app_run, restore_request) = (None, AppRun::default(), None);
+        let pending = VecDeque::new();
+        let databases = Vec::new();
+        let app = None;
+        let app_run = AppRun::default();
+        let restore_request = None;
         Ok(EventLoop { settings, rules, sources, app, tree, pending, databases, app_run, restore_request })
     }
 
@@ -198,7 +201,8 @@ impl EventLoop {
             self.pending.push_back(Event::Reinstalled);
             return;
         };
-        let (db, target) = (request.db.clone(), request.target);
+        let db = request.db.clone();
+        let target = request.target;
         self.request(Command::Reinstall { db, target, by });
     }
 

@@ -89,7 +89,8 @@ impl EventSources {
         let engine = Engine::start(databases, directories, config.restore, sender, wake, requests);
         let engine = engine.map_err(system("engine thread"))?;
         engine.send(Command::Restore);
-        let (version, pid) = (env!("CARGO_PKG_VERSION"), std::process::id());
+        let version = env!("CARGO_PKG_VERSION");
+        let pid = std::process::id();
         tracing::info!(version, pid, status = status.addresses, "litevisor starts");
         // Children that exited before: their SIGCHLD came before the signals were watched.
         reap(None);

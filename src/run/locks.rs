@@ -57,7 +57,8 @@ fn owner_of_open(db: &DbPath) -> Option<OtherOwner> {
 pub async fn lock_all(databases: Vec<DbPath>, socket: Arc<str>) -> Result<(), StartFailure> {
     let begun = Instant::now();
     loop {
-        let (wanted, socket) = (databases.clone(), Arc::clone(&socket));
+        let wanted = databases.clone();
+        let socket = Arc::clone(&socket);
         let tried = tokio::task::spawn_blocking(move || wanted.iter().try_for_each(|db| lock(db, &socket))).await;
         let owned = match tried {
             Ok(Ok(())) => return Ok(()),

@@ -65,7 +65,8 @@ pub fn run(config: Config, claimed: Claimed) -> u8 {
 
 /// The settings that the lifecycle decides by.
 fn rules(config: &Config, stop_signal: Signal) -> Rules {
-    let (shutdown, app) = (&config.shutdown, &config.app_rules);
+    let shutdown = &config.shutdown;
+    let app = &config.app_rules;
     Rules {
         grace: shutdown.grace,
         app_timeout: shutdown.app_timeout,

@@ -84,7 +84,8 @@ impl RunContext {
 
     /// Undoes unfinished restores: returns the files that were set aside, and removes what was fetched.
     pub async fn abandon(&self) {
-        let (touched, access) = (self.touched(), self.settings.access);
+        let touched = self.touched();
+        let access = self.settings.access;
         let put_back = tokio::task::spawn_blocking(move || {
             for database in &touched {
                 let db = &database.settings.path;
@@ -173,18 +174,23 @@ pub async fn prepare_all(context: RunContext) -> Result<(Vec<Prepared>, Restored
     let count = found.len();
     let mut settings = context.settings.clone();
     settings.parallelism = settings.parallelism.min((REQUESTS / count.clamp(1, AT_ONCE)).max(1));
-    let (mut tasks, turns) = (JoinSet::new(), Arc::new(Semaphore::new(AT_ONCE)));
+    let mut tasks = JoinSet::new();
+    let turns = Arc::new(Semaphore::new(AT_ONCE));
     // Dropped with the last task.
     let shown = Arc::new((Live::start(), Paces::default(), Arc::default()));
     for (index, Discovered { database, on_disk }) in found.into_iter().enumerate() {
-        let (settings, turns, stores) = (settings.clone(), Arc::clone(&turns), Arc::clone(&context.stores));
-        let (registry, shown) = (Arc::clone(&context.registry), Arc::clone(&shown));
+        let settings = settings.clone();
+        let turns = Arc::clone(&turns);
+        let stores = Arc::clone(&context.stores);
+        let registry = Arc::clone(&context.registry);
+        let shown = Arc::clone(&shown);
         tasks.spawn(async move {
             let _turn = turns.acquire().await;
             (index, on_disk, prepare(database, &settings, &stores, &registry, &shown).await)
         });
     }
-    let (mut prepared, mut outcomes) = (Vec::new(), Vec::new());
+    let mut prepared = Vec::new();
+    let mut outcomes = Vec::new();
     while let Some(done) = tasks.join_next().await {
         match done {
             // The bucket has something of this name that is not a replica.
@@ -224,7 +230,8 @@ async fn prepare(
 ) -> Result<(Prepared, Outcome), StartFailure> {
     let DatabaseSettings { path: db, on_restore_failure, replicate, replica, .. } = database.settings;
     let store = stores.open(&replica).map_err(|error| unavailable(&error))?;
-    let (progress, begun) = (Arc::new(Progress::of_several(Arc::clone(&shown.2))), Instant::now());
+    let progress = Arc::new(Progress::of_several(Arc::clone(&shown.2)));
+    let begun = Instant::now();
     registry.restoring(&db, store.url(), store.counts(), Arc::clone(&progress));
     let restoring = restore::prepare(&db, &*store, settings, &database.owners, on_restore_failure, &progress);
     let outcome = with_progress(&db, &progress, shown, restoring).await.map_err(failure)?;
@@ -262,7 +269,8 @@ async fn with_progress<T>(
     work: impl Future<Output = T>,
 ) -> T {
     let mut work = std::pin::pin!(work);
-    let (place, every) = (paces.join(), if live.is_seen() { REDRAW } else { PROGRESS_EVERY });
+    let place = paces.join();
+    let every = if live.is_seen() { REDRAW } else { PROGRESS_EVERY };
     loop {
         tokio::select! {
             done = &mut work => {

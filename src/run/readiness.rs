@@ -30,7 +30,8 @@ impl Readiness {
         let check = check?.clone();
         registry.app_silent(pid, format!("the app does not answer yet ({})", check.text));
         let stopped = Arc::new(AtomicBool::new(false));
-        let (registry, ended) = (Arc::clone(registry), Arc::clone(&stopped));
+        let registry = Arc::clone(registry);
+        let ended = Arc::clone(&stopped);
         let asking = std::thread::Builder::new().name("ready".into()).stack_size(STACK);
         let asking = asking.spawn(move || poll_until_ready(&check, &registry, pid, &ended));
         let thread = asking
@@ -50,7 +51,8 @@ impl Drop for Readiness {
 }
 
 fn poll_until_ready(check: &ReadyCheck, registry: &StatusRegistry, pid: i32, stopped: &AtomicBool) {
-    let (begun, mut pause) = (Instant::now(), FIRST_PAUSE);
+    let begun = Instant::now();
+    let mut pause = FIRST_PAUSE;
     while !stopped.load(Ordering::Acquire) {
         match answers(check) {
             Ok(()) => {
@@ -87,7 +89,8 @@ fn try_one(address: SocketAddr, http: Option<&HttpTarget>) -> io::Result<()> {
         "GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: {agent}\r\nAccept: */*\r\nConnection: close\r\n\r\n"
     );
     stream.write_all(request.as_bytes())?;
-    let (mut line, mut byte) = (Vec::new(), [0]);
+    let mut line = Vec::new();
+    let mut byte = [0];
     while line.len() < 64 && byte != *b"\n" {
         let left = until.saturating_duration_since(Instant::now());
         if left.is_zero() {
@@ -106,7 +109,8 @@ fn try_one(address: SocketAddr, http: Option<&HttpTarget>) -> io::Result<()> {
 fn well(line: &[u8]) -> Result<(), String> {
     let text = String::from_utf8_lossy(line);
     let mut words = text.split_whitespace();
-    let (version, status) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+    let version = words.next().unwrap_or_default();
+    let status = words.next().unwrap_or_default();
     match status.parse::<u16>() {
         Ok(200..=399) if version.starts_with("HTTP/") => Ok(()),
         Ok(status) if version.starts_with("HTTP/") => Err(format!("HTTP status {status}")),

@@ -77,7 +77,8 @@ async fn check_restorable(context: &RunContext, database: &Database, target: Tar
         ));
     }
     let store = context.stores.open(&database.settings.replica).map_err(|error| local(error.to_string()))?;
-    let (settings, runtime) = (context.settings.clone(), tokio::runtime::Handle::current());
+    let settings = context.settings.clone();
+    let runtime = tokio::runtime::Handle::current();
     // The future is not `Send`: it stays on one thread.
     let plan = move || {
         let progress = Progress::default();
@@ -114,7 +115,8 @@ impl Reinstalls {
             .as_ref()
             .zip(database_set)
             .and_then(|(database, database_set)| database_set.take(&database.settings.path));
-        let (context, give_up) = (context.clone(), Arc::clone(&self.give_up));
+        let context = context.clone();
+        let give_up = Arc::clone(&self.give_up);
         self.running.spawn(async move {
             match database.zip(handle) {
                 Some((database, handle)) => {
@@ -192,7 +194,9 @@ enum SwapError {
 
 /// How replication continues, and the answer. The error: the app must not be started.
 async fn reinstall(job: ReinstallJob) -> Result<(Resume, Reinstalled), StartFailure> {
-    let (context, database, handle) = (job.context.clone(), job.database.clone(), job.handle.clone());
+    let context = job.context.clone();
+    let database = job.database.clone();
+    let handle = job.handle.clone();
     let db = database.settings.path.clone();
     let failed = |error: crate::store::StoreError| StartFailure::Local(error.to_string());
     let store = context.stores.open(&database.settings.replica).map_err(failed)?;
@@ -209,7 +213,8 @@ async fn reinstall(job: ReinstallJob) -> Result<(Resume, Reinstalled), StartFail
         Err(SwapError::Stuck) => return Err(StartFailure::Local(format!("replication of {db} does not end"))),
         Err(SwapError::Running(answer)) => (Resume::SameTask(db.clone(), handle), answer),
         Err(SwapError::Ended(answer)) => {
-            let (path, settings) = (db.clone(), database.settings.replicate);
+            let path = db.clone();
+            let settings = database.settings.replicate;
             let hold = tokio::task::spawn_blocking(move || replicate::hold(&path, Writers::None)).await.ok().flatten();
             (
                 Resume::NewTask(Box::new(Prepared {
@@ -248,7 +253,8 @@ async fn swap(job: ReinstallJob, db: &DbPath, store: &dyn Store) -> Result<Resto
     }
     let path = db.clone();
     let _ = tokio::task::spawn_blocking(move || files::let_go(path.as_path())).await;
-    let (settings, progress) = (&context.settings, Progress::default());
+    let settings = &context.settings;
+    let progress = Progress::default();
     let restoring = restore::restore_in_place(db, store, target, settings, &database.owners, true, &progress);
     tokio::select! {
         restored = restoring => return restored.map_err(|error| SwapError::Ended(failed(&error))),

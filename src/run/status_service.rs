@@ -61,7 +61,8 @@ pub struct EngineRequests {
 pub(super) fn open(config: &Config) -> (StatusService, EngineRequests) {
     let (addresses, key) = addresses(config);
     let ((syncs, asked), (restores, to_restore)) = (unbounded_channel(), unbounded_channel());
-    let (registry, listen) = (Arc::new(StatusRegistry::default()), config.status.listen);
+    let registry = Arc::new(StatusRegistry::default());
+    let listen = config.status.listen;
     let bound = match socket::bind(&addresses) {
         Ok(bound) => Some(bound),
         Err(errors) if errors.is_empty() => None,

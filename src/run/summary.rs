@@ -62,7 +62,8 @@ impl Phases {
 
 pub(super) fn log(status: u8, outcome: &Outcome, phases: &Phases, databases: &[DatabaseSummary]) {
     let SummaryMessage { flushed, message, success } = summary_message(outcome, databases);
-    let (app, fenced) = (ending(outcome.ending), outcome.fenced.then_some(true));
+    let app = ending(outcome.ending);
+    let fenced = outcome.fenced.then_some(true);
     let (databases, phases): (Value, Value) = (databases.iter().map(value).collect(), phases.value());
     if success {
         tracing::info!(status, app, flushed, json.databases = %databases, json.phases = %phases, "{message}");

@@ -50,7 +50,8 @@ fn follow(path: &DbPath, db: &File, wal: &File, shm: Option<FileId>) -> io::Resu
     if owner.uid() == 0 {
         return Ok(false);
     }
-    let (uid, gid) = (owner.uid(), owner.gid());
+    let uid = owner.uid();
+    let gid = owner.gid();
     let mut done = false;
     if wal.metadata()?.uid() == 0 {
         rights::own(|| fchown(wal, Some(uid), Some(gid)))?;

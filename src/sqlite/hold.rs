@@ -142,7 +142,8 @@ impl ReadHold {
         files::guard(&db);
         // Read again under the transaction: the app may have made its first tables with another page size meanwhile.
         let page_size = read_header(path, &db)?.page_size;
-        let (wal_path, shm_path) = (path.wal(), path.shm());
+        let wal_path = path.wal();
+        let shm_path = path.shm();
         let gone = |error: std::io::Error| SqliteError::Failed {
             operation: "hold the WAL of",
             subject: path.to_string(),
@@ -192,7 +193,8 @@ impl ReadHold {
     /// What others may look at without the hold. None: there is no wal-index that we may read.
     pub fn view(&self) -> Option<WalView> {
         let index = Arc::clone(self.index.as_ref()?);
-        let (path, page_size) = (self.path.clone(), self.page_size);
+        let path = self.path.clone();
+        let page_size = self.page_size;
         Some(WalView { path, page_size, db: Arc::clone(&self.db), wal: Arc::clone(&self.wal), index })
     }
 
@@ -310,7 +312,8 @@ impl ReadHold {
         }
         let begun = Instant::now();
         let done = self.restart_under_lock(capture_rest);
-        let (micros, restarted) = (begun.elapsed().as_micros(), matches!(done, Ok(true)));
+        let micros = begun.elapsed().as_micros();
+        let restarted = matches!(done, Ok(true));
         tracing::debug!(db = %self.path, micros, restarted, "writers were kept out");
         done
     }

@@ -20,7 +20,8 @@ pub struct FileStamp {
 impl FileStamp {
     pub fn of(file: &File) -> io::Result<FileStamp> {
         let meta = file.metadata()?;
-        let (modified, changed) = ((meta.mtime(), meta.mtime_nsec()), (meta.ctime(), meta.ctime_nsec()));
+        let modified = (meta.mtime(), meta.mtime_nsec());
+        let changed = (meta.ctime(), meta.ctime_nsec());
         Ok(FileStamp { bytes: meta.len(), modified, changed })
     }
 

@@ -185,7 +185,8 @@ impl Store for Faulty {
         Box::pin(async move {
             let met = self.meet(Call::PutNew);
             if let (Some(Fault::Late), Body::Whole(body)) = (met, &body) {
-                let (key, body) = (key.to_owned(), body.clone());
+                let key = key.to_owned();
+                let body = body.clone();
                 self.plan().late.push(Delayed { key, body, timestamp_ms });
             }
             self.suffer(met, by, self.inner.put_new(key, body, timestamp_ms, by)).await

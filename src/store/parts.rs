@@ -90,8 +90,10 @@ where
         let sent = send(number, body);
         async move { Ok::<_, Failure>((number, sent.await?)) }
     };
-    let (mut sending, mut sent) = (FuturesUnordered::new(), Vec::new());
-    let (mut part, mut count) = (Some(first).filter(|first| !first.is_empty()), 0);
+    let mut sending = FuturesUnordered::new();
+    let mut sent = Vec::new();
+    let mut part = Some(first).filter(|first| !first.is_empty());
+    let mut count = 0;
     while let Some(body) = part {
         if count == most {
             return Err(Failure::invalid(too_many));

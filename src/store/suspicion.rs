@@ -81,7 +81,8 @@ fn total(text: &str) -> Option<u64> {
 fn parsed(text: &str) -> Option<(u64, u64, Option<u64>)> {
     let (range, total) = text.trim().strip_prefix("bytes ")?.split_once('/')?;
     let (start, last) = range.split_once('-')?;
-    let (start, end) = (start.trim().parse().ok()?, last.trim().parse::<u64>().ok()?.checked_add(1)?);
+    let start = start.trim().parse().ok()?;
+    let end = last.trim().parse::<u64>().ok()?.checked_add(1)?;
     let total = match total.trim() {
         "*" => None,
         total => Some(total.parse().ok()?),

@@ -136,7 +136,8 @@ fn start(settings: &AppSettings, claimed: &Claimed, directory: Option<CString>) 
         guard.watch_over(pid.as_raw(), user);
     }
 
-    let (sender, signal_to) = (Sender::new(user), settings.signal_to);
+    let sender = Sender::new(user);
+    let signal_to = settings.signal_to;
     let app = App { pid, has_terminal: plan.take_terminal, sender, signal_to, lost_directory: false };
     let mut message = [0; Failure::SIZE];
     match std::fs::File::from(report).read_exact(&mut message) {

@@ -265,7 +265,8 @@ fn mark_limit(mark: u64) {
 
 /// For good: real, effective and saved ids, and the way back is tried.
 fn become_user(identity: &Identity) -> Result<(), Failure> {
-    let (uid, gid) = (identity.uid, identity.gid);
+    let uid = identity.uid;
+    let gid = identity.gid;
     // SAFETY: bare system calls; the group list is live for the call.
     unsafe {
         check_long(Step::Groups, libc::syscall(libc::SYS_setgroups, identity.groups.len(), identity.groups.as_ptr()))?;

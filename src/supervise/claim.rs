@@ -72,11 +72,13 @@ pub fn claim(duty: Duty) -> Result<Claimed, ClaimError> {
     let signals = SignalFd::with_flags(&ours, flags).map_err(failed("signalfd"))?;
     let adopts_orphans = is_init() || prctl::set_child_subreaper(true).is_ok();
     let directory = std::env::current_dir().ok();
-    let (environment, descriptors) = (environ::entries(), descriptors(signals.as_raw_fd()));
+    let environment = environ::entries();
+    let descriptors = descriptors(signals.as_raw_fd());
     let files = getrlimit(Resource::RLIMIT_NOFILE).ok();
     let files = files.map(|(soft, hard)| libc::rlimit { rlim_cur: soft, rlim_max: hard });
     let core = keep_out_of_dumps();
-    let (pipe_ignored, left) = (dispositions::pipe_was_ignored(), Cell::new(false));
+    let pipe_ignored = dispositions::pipe_was_ignored();
+    let left = Cell::new(false);
     let inherited =
         Inherited { mask, child_ignored, pipe_ignored, environment, directory, left, files, core, descriptors };
     let guard = if duty == Duty::App && !is_init() { Guard::start() } else { None };

@@ -51,7 +51,8 @@ pub(super) fn as_user<T>(uid: u32, work: impl FnOnce() -> T) -> T {
     // SAFETY: system calls that take integers, and change this thread and two flags of the process alone.
     unsafe {
         let before = libc::geteuid();
-        let (dumpable, mut parent_death) = (libc::prctl(libc::PR_GET_DUMPABLE), 0);
+        let dumpable = libc::prctl(libc::PR_GET_DUMPABLE);
+        let mut parent_death = 0;
         libc::prctl(libc::PR_GET_PDEATHSIG, &raw mut parent_death);
         if libc::syscall(libc::SYS_setresuid, KEEP, uid, KEEP) != 0 {
             return work();

@@ -142,7 +142,8 @@ fn apart(pipe: RawFd) {
         libc::prctl(libc::PR_SET_NAME, NAME.as_ptr());
         libc::prctl(libc::PR_SET_DUMPABLE, 0);
         // The OOM killer must choose the guard last.
-        let (pipe, most) = (pipe.unsigned_abs(), libc::c_uint::MAX);
+        let pipe = pipe.unsigned_abs();
+        let most = libc::c_uint::MAX;
         if pipe > 0 {
             close_range(0, pipe - 1);
         }

@@ -12,7 +12,8 @@ pub(super) fn is_binary(head: &[u8]) -> bool {
 /// Which machine a program is for, when it is not for this one.
 pub(super) fn foreign_machine(head: &[u8]) -> Option<String> {
     let foreign = machine(head)?;
-    let (own, name) = (machine_number(std::env::consts::ARCH), name(foreign));
+    let own = machine_number(std::env::consts::ARCH);
+    let name = name(foreign);
     (own != Some(foreign)).then(|| name.map_or_else(|| format!("machine {foreign}"), str::to_owned))
 }
 

@@ -35,7 +35,8 @@ pub fn parse(key: &str) -> Option<Name> {
         }
         ("wal", name) => {
             let (index, offset) = name.strip_suffix(".wal.lz4")?.split_once('_')?;
-            let (index, offset) = (hex(index, 8..=8)?, hex(offset, 8..=16)?);
+            let index = hex(index, 8..=8)?;
+            let offset = hex(offset, 8..=16)?;
             Some(Name { generation, index, part: Part::Segment(offset) })
         }
         _ => None,

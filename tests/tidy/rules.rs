@@ -230,7 +230,7 @@ pub fn names_no_place(file: &File) -> Vec<String> {
 
 /// Under `pipefail`, a reader that ends before its writer makes the whole pipe fail, but only sometimes.
 pub fn pipes_are_read_to_their_end(file: &File) -> Vec<String> {
-    let impatient = |line: &&str| ["| grep -q", "| head", "| grep -m"].iter().any(|reader| line.contains(reader));
+    let impatient = |line: &&str| [" | grep -q", " | head", " | grep -m"].iter().any(|reader| line.contains(reader));
     let wrong = file.text.lines().filter(|_| file.text.contains("pipefail") || file.text.starts_with("# Sourced by"));
     wrong.filter(impatient).map(|line| file.wrong(format!("reads a pipe in part: {}", line.trim()))).collect()
 }

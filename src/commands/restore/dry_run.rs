@@ -14,7 +14,8 @@ use std::fmt::Write;
 
 /// One after the other, so that the output about each stays together.
 pub async fn all(jobs: Vec<Job>, settings: &RestoreSettings, empty_is_fine: bool, as_json: bool) -> u8 {
-    let (mut errors, mut values) = (Vec::new(), Vec::new());
+    let mut errors = Vec::new();
+    let mut values = Vec::new();
     for job in jobs {
         match plan(&job, settings).await {
             Ok((choice, time)) if as_json => values.push(value(&job, &choice, time)),
@@ -22,7 +23,8 @@ pub async fn all(jobs: Vec<Job>, settings: &RestoreSettings, empty_is_fine: bool
             // Only a name in the bucket suggested a database.
             Err(error) if error.kind == ErrorKind::Empty && job.found() => {}
             Err(error) => {
-                let (out, replica) = (job.out().display(), &job.replica().url);
+                let out = job.out().display();
+                let replica = &job.replica().url;
                 tracing::error!(replica, "{out} would not be restored: {}", error.message());
                 values.push(report::failed(&job, &error));
                 errors.push(error.kind);

@@ -103,7 +103,8 @@ pub fn from_config(
             Job::To { out: out.clone(), replica: Box::new(database.replica), target: args.target, force: args.force }
         }
         _ => {
-            let (database, user) = (Box::new(database), app_user.clone());
+            let database = Box::new(database);
+            let user = app_user.clone();
             Job::InPlace { database, user, target: args.target, force: args.force, found }
         }
     };

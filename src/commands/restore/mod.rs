@@ -72,7 +72,8 @@ fn run(jobs: Vec<Job>, settings: &RestoreSettings, args: &RestoreOptions) -> Res
             let empty_is_fine = args.if_replica_exists || job.found();
             tasks.spawn_local(run_one(job, settings.clone(), empty_is_fine, Rc::clone(&shown)));
         }
-        let (mut errors, mut values) = (Vec::new(), Vec::new());
+        let mut errors = Vec::new();
+        let mut values = Vec::new();
         while let Some(ended) = tasks.join_next().await {
             match ended {
                 Ok((error, value)) => {
@@ -99,7 +100,8 @@ async fn run_one(
     empty_is_fine: bool,
     shown: Rc<(Live, Paces)>,
 ) -> (Option<ErrorKind>, Value) {
-    let (out, url) = (job.out().display(), &job.replica().url);
+    let out = job.out().display();
+    let url = &job.replica().url;
     if let Err(error) = jobs::refuse_existing(&job).and_then(|()| owner::refuse_owned(&job)) {
         tracing::error!("{}", error.message());
         return (Some(error.kind), report::failed(&job, &error));
@@ -126,7 +128,8 @@ async fn with_progress(
     settings: &RestoreSettings,
     (live, paces): &(Live, Paces),
 ) -> Result<crate::restore::RestoredTo, CommandError> {
-    let (out, url) = (job.out().display(), &job.replica().url);
+    let out = job.out().display();
+    let url = &job.replica().url;
     let progress = Progress::default();
     let mut work = std::pin::pin!(job::restore(job, settings, &progress));
     let place = paces.join();
@@ -141,7 +144,8 @@ async fn with_progress(
                 if live.is_seen() {
                     live.show(paces.set(place, pace));
                 } else {
-                    let (bytes, of) = (pace.done, pace.total);
+                    let bytes = pace.done;
+                    let of = pace.total;
                     tracing::info!(replica = url, bytes, of, "{out}: {}", pace.text());
                 }
             }

@@ -44,7 +44,8 @@ pub fn write(out: &mut TomlWriter, mut table: Table<'_>, top: &Top) {
     write_checkpoint(out, &mut table);
     let mut snapshot = table.table("snapshot");
     let mut of_db = |key: &str| snapshot.as_mut().and_then(|table| table.text(key));
-    let (interval, retention) = (of_db("interval"), of_db("retention"));
+    let interval = of_db("interval");
+    let retention = of_db("retention");
     if let Some(snapshot) = snapshot {
         snapshot.finish();
     }
@@ -133,7 +134,8 @@ fn span(out: &mut TomlWriter, table: &Table<'_>, key: &str, found: &Located<Stri
 
 /// `replica`, or the one in `replicas`.
 fn the_replica<'r>(table: &mut Table<'r>) -> Option<Table<'r>> {
-    let (one, many) = (table.table("replica"), table.tables("replicas"));
+    let one = table.table("replica");
+    let many = table.tables("replicas");
     let complain = |line: usize, message: &str| table.reading.complain(line, &table.name, message);
     let mut all: Vec<Table<'_>> = one.into_iter().chain(many.unwrap_or_default()).collect();
     if let Some(second) = all.get(1) {

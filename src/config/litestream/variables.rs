@@ -20,7 +20,8 @@ pub fn mark(text: &str) -> Result<String, usize> {
     if let Some(at) = text.find([OPEN, CLOSE]) {
         return Err(text.get(..at).unwrap_or_default().matches('\n').count() + 1);
     }
-    let (mut marked, mut rest) = (String::with_capacity(text.len()), text);
+    let mut marked = String::with_capacity(text.len());
+    let mut rest = text;
     while let Some((before, after)) = rest.split_once('$') {
         marked.push_str(before);
         match name(after) {
@@ -53,7 +54,8 @@ fn name(after: &str) -> Option<(&str, &str)> {
 }
 
 pub fn pieces(marked: &str) -> Vec<Piece<'_>> {
-    let (mut found, mut rest) = (Vec::new(), marked);
+    let mut found = Vec::new();
+    let mut rest = marked;
     while let Some((before, after)) = rest.split_once(OPEN) {
         let (name, next) = after.split_once(CLOSE).unwrap_or((after, ""));
         found.extend((!before.is_empty()).then_some(Piece::Text(before)));

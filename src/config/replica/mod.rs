@@ -68,7 +68,8 @@ struct Reading<'d> {
 }
 
 pub fn read(section: Key<ReplicaSection>, document: &Document<'_>) -> Option<ReadReplica> {
-    let (section, location) = (section.value?, section.location?);
+    let location = section.location?;
+    let section = section.value?;
     if !section.url.is_written() {
         document.complain(&location, "has no url: write for example s3://bucket/prefix or file:///directory");
     }
@@ -103,7 +104,8 @@ pub fn read(section: Key<ReplicaSection>, document: &Document<'_>) -> Option<Rea
 
 /// The keys of all stores that speak HTTP.
 fn common(section: &ReplicaSection, reading: &mut Reading<'_>) {
-    let (document, store) = (reading.document, &mut reading.store);
+    let document = reading.document;
+    let store = &mut reading.store;
     document.refuse_twice(&section.endpoint, store.endpoint.is_some());
     document.refuse_twice(&section.part_size, store.part_size.is_some());
     document.refuse_twice(&section.concurrency, store.concurrency.is_some());

@@ -93,7 +93,8 @@ impl Capture {
         if !tail.sums.reserve(tail.commit) {
             return Err(SegmentError::Memory { pages: tail.commit }.into());
         }
-        let (view, step) = (hold.view(), (STEP_BYTES / hold.page_size().bytes()).max(1) as u32);
+        let view = hold.view();
+        let step = (STEP_BYTES / hold.page_size().bytes()).max(1) as u32;
         let mut page = 1;
         while page <= self.tail.commit {
             let next = page.saturating_add(step);

@@ -194,7 +194,8 @@ impl Tail {
         copied: Copied,
         pages: &[PageNo],
     ) -> Result<Option<Option<PageNo>>, CaptureError> {
-        let (size, wal) = (hold.page_size(), header(hold)?);
+        let size = hold.page_size();
+        let wal = header(hold)?;
         // A writer has just started the WAL over.
         if copied.map(|(salts, _)| salts) != wal.map(|header| header.salts) {
             return Ok(None);

@@ -186,7 +186,8 @@ fn started_ticks(stat: &str) -> Option<u64> {
 impl Task {
     /// A hold on what took the place of the database, as soon as that is whole.
     pub async fn proven(&mut self, mut replacement: Replacement) -> Result<ReadHold, End> {
-        let (mut throttle, mut asked_since) = (LogThrottle::default(), None);
+        let mut throttle = LogThrottle::default();
+        let mut asked_since = None;
         loop {
             let asked = self.mailbox.asked();
             asked_since = if asked > 0 { asked_since.or_else(|| Some(Instant::now())) } else { None };
@@ -244,7 +245,8 @@ impl Task {
     pub fn repaired(&mut self) {
         if self.replaced.take().is_some() {
             self.status.update(|status| status.replaced = None);
-            let (db, txid) = (&self.target.db, self.status.read().uploaded.0);
+            let db = &self.target.db;
+            let txid = self.status.read().uploaded.0;
             tracing::info!(%db, %txid, "the database that took the place is whole and in the replica");
         }
     }

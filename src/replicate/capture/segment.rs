@@ -192,7 +192,8 @@ impl Pages {
         batch: &mut Batch,
     ) -> std::io::Result<bool> {
         let Files { page_size, db, wal, .. } = &self.files;
-        let (page, frame) = (page_size.bytes(), frame_size(*page_size) as usize);
+        let page = page_size.bytes();
+        let frame = frame_size(*page_size) as usize;
         let follows = |a: &Entry, b: &Entry| match (source(a), source(b)) {
             (Source::Wal(a), Source::Wal(b)) => b == a + frame as u64,
             (Source::Database, Source::Database) => b.page.0 == a.page.0 + 1,

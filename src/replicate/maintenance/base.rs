@@ -138,7 +138,8 @@ impl Task {
         let Some(answer) = self.mailbox.during(true, asked).await else {
             return if self.mailbox.closed() { Err(End::Closed) } else { Ok(()) };
         };
-        let (db, url) = (&self.target.db, self.target.store.url());
+        let db = &self.target.db;
+        let url = self.target.store.url();
         match answer {
             Ok(true) => self.base_asked = LastAsked::now(in_run),
             // Maintenance has uploaded a newer one meanwhile, and deleted this one.

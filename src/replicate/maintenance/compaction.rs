@@ -69,7 +69,8 @@ pub async fn merge(store: &dyn Store, job: &Job, recent: &Recent) -> Result<Merg
             (put?, sent, None)
         }
     };
-    let (level, range) = (job.level, header.range);
+    let level = job.level;
+    let range = header.range;
     match put {
         Put::Created => Ok(Merged { level, range, size, bytes: whole }),
         Put::Exists if is_the_same(store, &key, &header).await? => Ok(Merged { level, range, size: 0, bytes: None }),
@@ -147,7 +148,8 @@ impl<'a> RunningMerge<'a> {
     /// Sends the merged file's pieces. Bytes sent.
     async fn produce(&mut self, first: Bytes, second: Step, to: mpsc::Sender<Chunk>) -> Result<u64, Failure> {
         let mut sent = 0;
-        let (mut step, mut next) = (Step::Piece(first), Some(second));
+        let mut step = Step::Piece(first);
+        let mut next = Some(second);
         loop {
             let chunk = match step {
                 Step::Piece(bytes) => {

@@ -84,7 +84,9 @@ impl Maintenance {
 
     /// A segment is in the replica.
     pub fn arrived(&self, segment: &Segment) {
-        let (level, range, since_ms) = (segment.level, segment.header.range, self.clock.now_ms());
+        let level = segment.level;
+        let range = segment.header.range;
+        let since_ms = self.clock.now_ms();
         let (size, bytes) = match &segment.content {
             Content::Encoded(bytes) => (bytes.len() as u64, Some(bytes.clone())),
             Content::Spilled { bytes, .. } => (*bytes, None),
@@ -205,7 +207,8 @@ impl MaintenanceTask {
     }
 
     fn next(&self) -> Next {
-        let (settings, now) = (&self.target.settings, self.clock.now_ms());
+        let settings = &self.target.settings;
+        let now = self.clock.now_ms();
         if self.another || now < self.pauses.ownership.until_ms {
             return Next::Wait(Some(self.pauses.ownership.until_ms).filter(|_| !self.another));
         }
@@ -278,7 +281,8 @@ impl MaintenanceTask {
             return true;
         }
         let ownership = ownership::check(&*self.target.store, &self.inventory, Deadline::after(REQUEST)).await;
-        let (db, url) = (&self.target.db, self.target.store.url());
+        let db = &self.target.db;
+        let url = self.target.store.url();
         match ownership {
             Ok(Ownership::Ours) => {}
             Ok(Ownership::Emptied) => {
@@ -320,7 +324,8 @@ impl MaintenanceTask {
 
     /// Something is not there although we know of it: the next look takes nothing for granted.
     async fn lost(&mut self, level: Level, range: TxidRange) {
-        let (db, url) = (&self.target.db, self.target.store.url());
+        let db = &self.target.db;
+        let url = self.target.store.url();
         tracing::warn!(
             %db, "{url} has lost a file of level {}: {range}; does anything but litevisor delete there?", level.0
         );
@@ -343,8 +348,11 @@ impl MaintenanceTask {
     }
 
     fn begin_snapshot(&mut self) {
-        let (store, db) = (Arc::clone(&self.target.store), self.target.db.clone());
-        let (request, clock, outbox) = (Arc::clone(&self.request), self.clock, self.outbox.clone());
+        let store = Arc::clone(&self.target.store);
+        let db = self.target.db.clone();
+        let request = Arc::clone(&self.request);
+        let clock = self.clock;
+        let outbox = self.outbox.clone();
         let upload = async move {
             let done = snapshot::upload(&*store, &db, &request).await.map(|(range, size)| File {
                 level: Level::SNAPSHOT,
@@ -397,7 +405,8 @@ impl MaintenanceTask {
     }
 
     async fn not_merged(&mut self, job: &Job, failure: &Failure) {
-        let (db, url) = (&self.target.db, self.target.store.url());
+        let db = &self.target.db;
+        let url = self.target.store.url();
         let below = Level(job.level.0.saturating_sub(1));
         match failure {
             Failure::Gone(range) => self.lost(below, *range).await,

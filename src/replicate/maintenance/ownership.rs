@@ -62,7 +62,8 @@ pub async fn put_next(
     if !matches!(stored, Stored::Yes(_)) || begun.elapsed() <= sure {
         return Ok(Some(stored));
     }
-    let (layout, range) = (store.layout(), segment.header.range);
+    let layout = store.layout();
+    let range = segment.header.range;
     let listed = Listing::of(layout, &store.list(layout.all_levels(), Deadline::after(REQUEST)).await?);
     if listed.files.iter().all(|file| file.range.max <= range.max) {
         return Ok(Some(stored));

@@ -72,7 +72,8 @@ pub fn expired(inventory: &Inventory, retention: &Retention, now_ms: i64) -> Exp
 
 /// Everything above level 0 that the snapshot at `base` replaces: what a restore can begin with, and the rest.
 fn superseded(inventory: &Inventory, base: Txid) -> (Vec<Deletion>, Vec<Deletion>) {
-    let (mut bases, mut rest) = (Vec::new(), Vec::new());
+    let mut bases = Vec::new();
+    let mut rest = Vec::new();
     for level in (1..=9).map(Level) {
         let newest = inventory.newest(level).map(|file| file.range);
         for file in inventory.level(level).take_while(|file| file.range.max <= base) {

@@ -37,7 +37,8 @@ impl DatabaseWriter {
     }
 
     pub fn standing(&self) -> Standing {
-        let (captured, skipped_bytes) = (self.capture.cursor(), self.capture.skipped_bytes());
+        let captured = self.capture.cursor();
+        let skipped_bytes = self.capture.skipped_bytes();
         Standing { view: self.view(), captured, skipped_bytes, waiting_bytes: self.waiting_bytes() }
     }
 

@@ -125,7 +125,9 @@ pub async fn put(store: &dyn Store, segment: &Segment) -> Result<Stored, UploadE
         Content::Encoded(bytes) => (Body::Whole(bytes.clone()), None),
         Content::Pages(pages, spool) => {
             let (sender, receiver) = mpsc::channel(2);
-            let (pages, spool, header) = (Arc::clone(pages), spool.clone(), segment.header.clone());
+            let pages = Arc::clone(pages);
+            let spool = spool.clone();
+            let header = segment.header.clone();
             let producer = tokio::task::spawn_blocking(move || produce(&pages, &spool, &header, &sender));
             (Body::Stream(receiver), Some(producer))
         }

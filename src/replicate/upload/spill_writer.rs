@@ -134,7 +134,8 @@ impl DatabaseWriter {
             self.settled = self.capture.cursor();
         }
         let rest = if self.unnumbered() { None } else { self.spill(settings)? };
-        let (files, bytes) = (self.queue.pending.len(), self.spilled_bytes());
+        let files = self.queue.pending.len();
+        let bytes = self.spilled_bytes();
         tracing::info!(db = %self.db, files, bytes, restarted, "what waits for the replica is on the disk beside the database");
         Ok(rest.map_or(Outcome::Done { restarted }, Outcome::Grows))
     }
@@ -167,7 +168,8 @@ impl DatabaseWriter {
 
     fn say_over(&mut self, settings: &ReplicateSettings) {
         if self.tries.over.due("over") {
-            let (wal_bytes, wal_limit) = (self.view().map_or(0, |view| view.wal_len()), settings.wal_limit);
+            let wal_bytes = self.view().map_or(0, |view| view.wal_len());
+            let wal_limit = settings.wal_limit;
             tracing::warn!(db = %self.db, wal_bytes, wal_limit, "the WAL has passed wal_limit: it is made smaller");
         }
     }
@@ -213,7 +215,8 @@ impl DatabaseWriter {
 
     /// Some: the record does not say it; then the files do not count, and the WAL is still needed.
     fn record_spilled(&mut self) -> Option<String> {
-        let (before, end) = (self.acked.spilled, self.spill_end());
+        let before = self.acked.spilled;
+        let end = self.spill_end();
         if before == end {
             return None;
         }

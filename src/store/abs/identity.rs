@@ -45,7 +45,8 @@ impl Identity {
         // Kubernetes sets it with a slash, which must not be doubled.
         let authority = env("AZURE_AUTHORITY_HOST").unwrap_or_else(|| AZURE_PUBLIC_CLOUD.to_owned());
         let authority = authority.trim_end_matches('/').to_owned();
-        let (secret, file) = (env("AZURE_CLIENT_SECRET"), env("AZURE_FEDERATED_TOKEN_FILE").map(PathBuf::from));
+        let secret = env("AZURE_CLIENT_SECRET");
+        let file = env("AZURE_FEDERATED_TOKEN_FILE").map(PathBuf::from);
         match (client, tenant, secret, file) {
             (Some(client), Some(tenant), Some(secret), _) => {
                 let authority = address("AZURE_AUTHORITY_HOST", authority)?;

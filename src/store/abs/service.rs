@@ -154,7 +154,8 @@ fn unanswered((kind, detail): (StoreErrorKind, String)) -> Refusal {
 }
 
 async fn refusal(operation: &str, reply: Response, credential: &AzureCredential) -> Refusal {
-    let (status, retry_after) = (reply.status().as_u16(), retry_after(&reply));
+    let status = reply.status().as_u16();
+    let retry_after = retry_after(&reply);
     let code = header(reply.headers(), "x-ms-error-code");
     let skew_s = skew_s(&header(reply.headers(), DATE.as_str()), jiff::Timestamp::now());
     let (kind, hint) = cause::classify(operation, status, &code, Some(credential), skew_s);

@@ -68,7 +68,8 @@ impl Dialect for Directory {
     }
 
     async fn get(&self, _: &Arc<()>, name: &str, mut download: Download<'_>) -> Result<Got, Failure> {
-        let (path, range) = (self.root.join(name), download.range().cloned());
+        let path = self.root.join(name);
+        let range = download.range().cloned();
         download.piece(blocking(move || read_range(&path, range)).await?);
         Ok(Got::Content)
     }

@@ -69,7 +69,8 @@ impl Gs {
 
 /// The reply's text when it is a success, else why not.
 async fn success(operation: &str, reply: Response) -> Result<Bytes, Failure> {
-    let (status, retry_after) = (reply.status(), retry_after(&reply));
+    let status = reply.status();
+    let retry_after = retry_after(&reply);
     let body = body(reply, ANSWER).await?;
     if status.is_success() {
         return Ok(body);
@@ -115,7 +116,8 @@ impl Dialect for Gs {
     }
 
     async fn get(&self, client: &Arc<Client>, name: &str, download: Download<'_>) -> Result<Got, Failure> {
-        let (url, header) = (self.address.content(name), download.header());
+        let url = self.address.content(name);
+        let header = download.header();
         let request = |http: &reqwest::Client| match &header {
             Some(header) => http.get(url.as_str()).header(RANGE, header),
             None => http.get(url.as_str()),

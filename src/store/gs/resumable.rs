@@ -48,7 +48,8 @@ impl Target<'_> {
         }
         let Some(url) = repeat(by, SHORT_TRY, || self.start(timestamp)).await? else { return Ok(Put::Exists) };
         let mut session = Session { client: Arc::clone(self.client), url: Some(url.clone()) };
-        let (mut sum, mut part) = (Sum::new(), first);
+        let mut sum = Sum::new();
+        let mut part = first;
         loop {
             let is_last = source.is_done();
             // If the service ignores the condition of such an upload, this is the last moment to find another object.

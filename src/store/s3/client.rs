@@ -124,7 +124,8 @@ fn has_scheme(endpoint: &str, scheme: &str) -> bool {
 }
 
 fn fixed_credentials(settings: &StoreSettings) -> Option<SharedCredentialsProvider> {
-    let (id, secret) = (settings.s3.access_key_id.as_ref()?, settings.s3.secret_access_key.as_ref()?);
+    let id = settings.s3.access_key_id.as_ref()?;
+    let secret = settings.s3.secret_access_key.as_ref()?;
     let token = settings.s3.session_token.as_ref().map(|token| Secret::reveal(token).to_owned());
     let keys = Credentials::new(id, secret.reveal(), token, None, "litevisor's configuration");
     Some(SharedCredentialsProvider::new(keys))

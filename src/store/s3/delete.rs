@@ -55,7 +55,9 @@ impl S3 {
 
     /// Tries all; returns the first failure.
     async fn delete_one_by_one(&self, service: &Service, names: &[String]) -> Result<(), Failure> {
-        let (mut names, mut deleting, mut result) = (names.iter(), FuturesUnordered::new(), Ok(()));
+        let mut names = names.iter();
+        let mut deleting = FuturesUnordered::new();
+        let mut result = Ok(());
         loop {
             while deleting.len() < AT_ONCE
                 && let Some(name) = names.next()

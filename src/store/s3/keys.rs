@@ -134,7 +134,8 @@ impl Keys {
             *held = Some(Held { keys: keys.clone(), asked: now });
             return Ok(keys);
         };
-        let (refused, files) = (self.refused.load(Ordering::Relaxed), matches!(self.source, Source::Files(_)));
+        let refused = self.refused.load(Ordering::Relaxed);
+        let files = matches!(self.source, Source::Files(_));
         let due = due(now, old.asked, old.keys.expiry(), refused, files);
         if due == Due::No {
             return Ok(old.keys.clone());
@@ -187,7 +188,8 @@ impl ProvideCredentials for Keys {
 
 async fn read(files: Files) -> Provided {
     let reading = tokio::task::spawn_blocking(move || {
-        let (id, secret) = (files.id.read()?, files.secret.read()?);
+        let id = files.id.read()?;
+        let secret = files.secret.read()?;
         let token = files.token.as_ref().map(Part::read).transpose()?;
         Ok(Credentials::new(id, secret, token, None, "litevisor's key files"))
     });

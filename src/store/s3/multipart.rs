@@ -81,7 +81,8 @@ impl Target<'_> {
 
     /// The outer error is worth another try of this, the inner one is not.
     async fn complete_once(&self, id: &str, parts: CompletedMultipartUpload) -> Result<Result<Put, Failure>, Failure> {
-        let (dialect, service) = (self.dialect, self.service);
+        let dialect = self.dialect;
+        let service = self.service;
         // A store that honours the condition of a put may still not know it here.
         if !service.rules.honours_in_parts && dialect.etag_of(service, &self.name).await?.is_some() {
             return Ok(Ok(Put::Exists));

@@ -179,7 +179,9 @@ async fn log_in(
     address: &str,
 ) -> Result<(), Fault> {
     let broken = |error: russh::Error| cause::connection(address, &error);
-    let (user, mut tried, mut takes) = (settings.user.as_str(), Vec::new(), MethodSet::empty());
+    let user = settings.user.as_str();
+    let mut tried = Vec::new();
+    let mut takes = MethodSet::empty();
     if let Some((file, key)) = &identity.key {
         tried.push(format!("the key of {}", file.display()));
         let hash = match key.algorithm() {

@@ -135,7 +135,8 @@ impl Dialect for Sftp {
 
     async fn delete(&self, connection: &Arc<Connection>, names: &[String]) -> Result<(), Failure> {
         let session = connection.session().await?;
-        let (mut names, mut sent) = (names.iter(), VecDeque::new());
+        let mut names = names.iter();
+        let mut sent = VecDeque::new();
         loop {
             while sent.len() < REMOVALS
                 && let Some(name) = names.next()

@@ -137,7 +137,8 @@ impl Temp {
 
     /// Whether a rename replaces a file: renames one new file over another.
     async fn probe(&self) -> bool {
-        let (from, to) = (temp_name(&self.target), temp_name(&self.target));
+        let from = temp_name(&self.target);
+        let to = temp_name(&self.target);
         for path in [&from, &to] {
             let request = Request::Open { path, flags: wire::WRITE_NEW, mode: FILE_MODE };
             if let Ok(handle) = self.session.request(&request).handle().await {
@@ -161,7 +162,8 @@ impl Temp {
     /// Renames the file to its target and replaces a file that is there.
     pub(super) async fn publish_over(mut self) -> Result<(), Fault> {
         self.finish(None).await?;
-        let (from, to) = (self.path.as_str(), self.target.as_str());
+        let from = self.path.as_str();
+        let to = self.target.as_str();
         if self.session.extensions.rename_over {
             self.session.request(&Request::RenameOver { from, to }).done().await?;
         } else if let Err(refused) = self.session.request(&Request::Rename { from, to }).done().await {

@@ -152,7 +152,8 @@ impl Trust {
 
     /// The error is a text for the user.
     pub(super) fn check(&self, key: &PublicKey) -> Result<(), String> {
-        let (at, shown) = (format!("{}:{}", self.host, self.port), fingerprint(key));
+        let at = format!("{}:{}", self.host, self.port);
+        let shown = fingerprint(key);
         let shown = format!("{} {shown}", key.algorithm());
         match &self.expected {
             Some(Expected::Any) => return Ok(()),

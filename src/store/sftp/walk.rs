@@ -33,12 +33,15 @@ pub(super) struct Tree {
 pub(super) async fn walk(session: &Arc<Session>, root: &str, prefix: &str) -> Result<Tree, Fault> {
     let start = prefix.rsplit_once('/').map_or("", |(parents, _)| parents);
     no_link(session, root, start).await?;
-    let (mut todo, mut readers, mut tree) = (vec![start.to_owned()], JoinSet::new(), Tree::default());
+    let mut todo = vec![start.to_owned()];
+    let mut readers = JoinSet::new();
+    let mut tree = Tree::default();
     loop {
         while readers.len() < DIRECTORIES
             && let Some(directory) = todo.pop()
         {
-            let (session, path) = (Arc::clone(session), below(root, &directory));
+            let session = Arc::clone(session);
+            let path = below(root, &directory);
             readers.spawn(async move { read(&session, &path).await.map(|entries| (directory, entries)) });
         }
         let Some(read) = readers.join_next().await else { return Ok(tree) };
@@ -138,7 +141,8 @@ async fn read_directory(session: &Arc<Session>, path: &str) -> Result<Vec<Direct
         Err(fault) if fault.is(wire::ABSENT) => return Ok(Vec::new()),
         opened => Open::new(session, opened?),
     };
-    let (mut entries, mut due) = (Vec::new(), VecDeque::new());
+    let mut entries = Vec::new();
+    let mut due = VecDeque::new();
     loop {
         while due.len() < AHEAD {
             due.push_back(session.request(&Request::ReadDirectory(directory.handle())));

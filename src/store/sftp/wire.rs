@@ -200,7 +200,8 @@ fn names(mut packet: Bytes) -> Option<Vec<DirectoryEntry>> {
     let count = number(&mut packet)?;
     let mut entries = Vec::new();
     for _ in 0..count {
-        let (name, line) = (string(&mut packet)?, string(&mut packet)?);
+        let name = string(&mut packet)?;
+        let line = string(&mut packet)?;
         entries.push(DirectoryEntry { name, line, attributes: attributes(&mut packet)? });
     }
     Some(entries)
