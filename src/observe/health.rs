@@ -21,7 +21,7 @@ pub enum DbState {
     /// Another writer has taken the replica over.
     Fenced,
     /// The database appeared after the start, and the replica holds another history.
-    RefusedRequest,
+    Refused,
     NotReplicated,
 }
 
@@ -35,7 +35,7 @@ impl DbState {
         DbState::Failing,
         DbState::Replaced,
         DbState::Fenced,
-        DbState::RefusedRequest,
+        DbState::Refused,
         DbState::NotReplicated,
     ];
 
@@ -49,7 +49,7 @@ impl DbState {
             DbState::Failing => "failing",
             DbState::Replaced => "replaced",
             DbState::Fenced => "fenced",
-            DbState::RefusedRequest => "refused",
+            DbState::Refused => "refused",
             DbState::NotReplicated => "not_replicated",
         }
     }
@@ -65,7 +65,7 @@ pub fn state(view: &DatabaseView) -> DbState {
         };
     };
     match status {
-        status if status.refused => DbState::RefusedRequest,
+        status if status.refused => DbState::Refused,
         status if status.fenced.is_some() => DbState::Fenced,
         status if status.replaced.is_some() => DbState::Replaced,
         status if status.absent => DbState::Absent,
@@ -164,7 +164,7 @@ pub fn ready_line(snapshot: &Snapshot) -> &'static str {
         let locked = view.status.as_ref().is_some_and(|status| status.locked_by_app);
         locked
             || not_replicated(view).is_some()
-            || matches!(state(view), DbState::RefusedRequest | DbState::NotReplicated)
+            || matches!(state(view), DbState::Refused | DbState::NotReplicated)
     };
     if snapshot.databases.iter().any(without) { "ready, but NOT REPLICATED" } else { "ready" }
 }
@@ -207,7 +207,7 @@ mod tests {
             (view(Status { absent: true, ..Status::default() }), DbState::Absent),
             (view(Status { replaced: text(), problem: text(), ..Status::default() }), DbState::Replaced),
             (view(Status { fenced: text(), problem: text(), ..Status::default() }), DbState::Fenced),
-            (view(Status { fenced: text(), refused: true, ..Status::default() }), DbState::RefusedRequest),
+            (view(Status { fenced: text(), refused: true, ..Status::default() }), DbState::Refused),
         ] {
             assert_eq!(state(&view), expected, "{view:?}");
         }

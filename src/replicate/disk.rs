@@ -1,5 +1,5 @@
 //! The disk side of one database has one owner. A session and the WAL limiter beside its requests share it: their work runs on
-//! threads of the blocking pool, one piece after the other. DatabaseWriter goes on when its caller stops waiting for it; if it cannot
+//! threads of the blocking pool, one piece after the other. A piece runs to its end even if its caller stops waiting; if it cannot
 //! continue then, the next piece returns that end of the session.
 
 use super::ReplicateSettings;

@@ -31,11 +31,11 @@ const SLOW: Duration = Duration::from_secs(5);
 /// Tries to close the WAL at the last flush, each of which uploads what an app that still writes has committed meanwhile.
 const CLOSINGS: u32 = 3;
 /// Databases that are read as a whole at once: many large ones must not keep all threads from the others' commits.
-static SURVEYS: Semaphore = Semaphore::const_new(4);
+static CHECKSUM_SCANS: Semaphore = Semaphore::const_new(4);
 
 impl Task {
     pub(super) async fn session(&mut self, hold: ReadHold) -> Result<End, End> {
-        let turn = SURVEYS.acquire().await.ok();
+        let turn = CHECKSUM_SCANS.acquire().await.ok();
         let capture = blocking(move || Capture::scan_checksums(hold)).await??;
         drop(turn);
         let disk = Disk::new(capture, &self.status);

@@ -6,7 +6,7 @@ use super::disk::Disk;
 use super::log_throttle::LogThrottle;
 use super::status::StatusCell;
 use super::task::End;
-use super::upload::pressure::{self, Need};
+use super::upload::pressure::{self, Need, Seen};
 use super::upload::spill_writer::Outcome;
 use super::{ReplicateSettings, Target};
 use std::convert::Infallible;
@@ -52,8 +52,8 @@ impl WalLimiter {
     /// Looks again and again. Ends only when the session must.
     async fn watch(&mut self) -> Result<Infallible, End> {
         let mut active = Instant::now();
+        let mut state = self.disk.wal_state()?;
         loop {
-            let state = self.disk.wal_state()?;
             let blind = state.as_ref().is_some_and(|state| state.seen.wal_bytes.is_none() && state.seen.room.is_none());
             if state.is_some_and(|state| state.calm) {
                 self.status.stirred().await;
@@ -67,13 +67,15 @@ impl WalLimiter {
                     tokio::time::sleep(if blind { BLIND } else { SHORTEST }).await;
                 }
             }
-            self.poll().await?;
+            state = self.disk.wal_state()?;
+            if let Some(state) = &state {
+                self.relieve(state.seen).await?;
+            }
         }
     }
 
-    async fn poll(&mut self) -> Result<(), End> {
-        let Some(state) = self.disk.wal_state()? else { return Ok(()) };
-        let need = pressure::decide(&self.settings, state.seen);
+    async fn relieve(&mut self, seen: Seen) -> Result<(), End> {
+        let need = pressure::decide(&self.settings, seen);
         if need == Need::Nothing {
             return Ok(());
         }
