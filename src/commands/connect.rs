@@ -5,13 +5,13 @@
 use super::error::{CommandError, ErrorKind};
 use super::setup::runtime;
 use crate::config::Config;
-use crate::model::Deadline;
+use crate::model::{Deadline, Moment};
 use crate::store::{self, Body, Put, Scheme, Store, StoreError, StoreErrorKind, StoreSettings};
 use bytes::Bytes;
 use serde_json::{Value, json};
 use std::fmt::Write;
 use std::hash::{BuildHasher, RandomState};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 /// For one request.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -150,13 +150,13 @@ async fn try_step(store: &dyn Store, step: Step, name: &str) -> Outcome {
     let by = Deadline::after(PATIENCE);
     match step {
         Step::List => store.list_page("", "", by).await.map(|_| "ok").map_err(failed),
-        Step::Create => match store.put_new(name, body(), now_ms(), by).await {
+        Step::Create => match store.put_new(name, body(), Moment::now().0, by).await {
             Ok(Put::Created) => Ok("ok"),
             Ok(Put::Exists) => Err(wrong(store, "reports an object of a name that was never used")),
             Err(error) => Err(failed(error)),
         },
         // A store that replaces the object is usable: it is no failure.
-        Step::CreateAgain => match store.put_new(name, body(), now_ms(), by).await {
+        Step::CreateAgain => match store.put_new(name, body(), Moment::now().0, by).await {
             Ok(Put::Exists) => Ok("refused, as it must be: two writers cannot overwrite each other"),
             Ok(Put::Created) => {
                 Ok("NOT REFUSED: this store ignores conditions, two writers are told apart by chance only")
@@ -182,11 +182,6 @@ async fn try_step(store: &dyn Store, step: Step, name: &str) -> Outcome {
 
 fn body() -> Body {
     Body::Whole(Bytes::from_static(CONTENT.as_bytes()))
-}
-
-fn now_ms() -> i64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or_default()
 }
 
 fn failed(error: StoreError) -> (ErrorKind, String) {

@@ -7,7 +7,7 @@ use crate::observe::say;
 use serde_json::Value;
 use std::fmt::Write;
 use std::path::PathBuf;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 const LIMIT: Duration = Duration::from_secs(5);
 
@@ -15,9 +15,7 @@ pub fn status(config: Option<PathBuf>, socket: Option<PathBuf>, as_json: bool) -
     let reply = Supervisor::find(config, socket)?.request("GET", "/status", LIMIT)?;
     match serde_json::from_str::<Value>(&reply.body) {
         Ok(value) if reply.status == 200 => {
-            let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-            let now_ms = i64::try_from(now.as_millis()).unwrap_or(i64::MAX);
-            say(&if as_json { format!("{value:#}\n") } else { text(&value, now_ms) });
+            say(&if as_json { format!("{value:#}\n") } else { text(&value, Moment::now().0) });
             Ok(0)
         }
         _ => Err(CommandError::new(ErrorKind::Unavailable, reply.body.trim_end())),

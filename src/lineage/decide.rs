@@ -181,7 +181,8 @@ fn alone(local: &Local, replica: Replica) -> Decision {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lineage::record::{FileTimes, LocalState, Origin};
+    use crate::lineage::file_times::FileTimes;
+    use crate::lineage::record::{LocalState, Origin};
     use crate::sqlite::WalStanding;
 
     fn evidence() -> Evidence {

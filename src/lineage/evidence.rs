@@ -6,7 +6,8 @@
 //! older copy that was written into the very same file, without a WAL; beside a WAL, what `file_content` cannot prove.
 
 use super::check::{LineageCheck, check};
-use super::record::{FileTimes, LocalState, Origin, WalPosition};
+use super::file_times::FileTimes;
+use super::record::{LocalState, Origin, WalPosition};
 use super::rollback::{Head, Rollback};
 use super::{file_content, file_times, state_file};
 use crate::ltx::Header;

@@ -18,6 +18,6 @@ pub mod wal_frame;
 pub use check::LineageCheck;
 pub use decide::{Decision, FileAccess, Kept, Refusal, Why, decide, relate};
 pub use evidence::Evidence;
-pub use file_times::file_times;
-pub use record::{FileTimes, LocalState, Origin, SpillEnd, WalPosition};
+pub use file_times::{FileTimes, file_times};
+pub use record::{LocalState, Origin, SpillEnd, WalPosition};
 pub use spilled::Spilled;

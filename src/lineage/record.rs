@@ -4,6 +4,7 @@
 //! A statement of this file is never trusted alone: it says which file of the replica to look for, and that file proves
 //! the rest. So a file that is lost, old or torn costs a restore, never data.
 
+use super::file_times::FileTimes;
 use super::rollback::RollbackMarker;
 use super::v3_marker::V3Marker;
 use crate::model::{DbChecksum, FileChecksum, PageSize, Txid};
@@ -64,16 +65,6 @@ pub struct SpillEnd {
     pub wal: WalPosition,
     /// Of the whole database there; stands in the last file's header, too.
     pub db_checksum: DbChecksum,
-}
-
-/// What tells a database file that went on from one that stayed behind or was replaced: no commit reaches the file without
-/// changing the one time, and nothing that SQLite does changes the other. Nanoseconds since the Unix epoch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FileTimes {
-    /// Last modification; 0: the file was complete without its WAL.
-    pub modified_ns: u64,
-    /// Creation; 0: the file system does not know.
-    pub born_ns: u64,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 //! state, on top of the replica's newest position, instead of restoring the newest one. Pure. The marker says what the newest
 //! position was, and which file was restored: once the replica has grown, or another file is there, it proves nothing.
 
-use super::record::FileTimes;
+use super::file_times::FileTimes;
 use crate::model::{Moment, Txid};
 use crate::replica::{Listing, Tip};
 use serde::{Deserialize, Serialize};

@@ -1,11 +1,18 @@
 //! A point in time as it is in a replica: Unix milliseconds; read and shown as RFC 3339.
 
 use std::fmt;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Moment(pub i64);
 
 impl Moment {
+    /// This machine's wall clock.
+    pub fn now() -> Moment {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Moment(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+    }
+
     /// Of RFC 3339 text with its offset from UTC. What is finer than a millisecond is cut off: no file knows it.
     pub fn parse(text: &str) -> Option<Moment> {
         let time: jiff::Timestamp = text.trim().parse().ok()?;

@@ -162,9 +162,7 @@ pub fn unready(snapshot: &Snapshot, max_lag: Option<Duration>) -> Vec<String> {
 pub fn ready_line(snapshot: &Snapshot) -> &'static str {
     let without = |view: &DatabaseView| {
         let locked = view.status.as_ref().is_some_and(|status| status.locked_by_app);
-        locked
-            || not_replicated(view).is_some()
-            || matches!(state(view), DbState::Refused | DbState::NotReplicated)
+        locked || not_replicated(view).is_some() || matches!(state(view), DbState::Refused | DbState::NotReplicated)
     };
     if snapshot.databases.iter().any(without) { "ready, but NOT REPLICATED" } else { "ready" }
 }

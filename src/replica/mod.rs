@@ -1,6 +1,7 @@
 //! What a replica holds: what a listing means, which files lead to a state or a moment, and what its newest files say of
 //! themselves. Lists, retries and touches nothing.
 
+mod chain;
 pub mod clocks;
 pub mod inventory;
 pub mod listing;
@@ -8,8 +9,9 @@ pub mod moment;
 pub mod plan;
 pub mod tip;
 
+pub use chain::{Plan, PlanError};
 pub use inventory::Inventory;
 pub use listing::{Listing, RemoteFile, Replica};
 pub use moment::{Answer, Dated, Times, plan_at};
-pub use plan::{Plan, PlanError, Target, plan};
+pub use plan::{Target, plan};
 pub use tip::{Tip, TipFile};

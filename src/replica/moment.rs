@@ -4,8 +4,8 @@
 //!
 //! The time of a position is that of the oldest file that ends there: a snapshot is written later than its position.
 
+use super::chain::{Plan, PlanError, beyond, farthest, first_key};
 use super::listing::RemoteFile;
-use super::plan::{Plan, PlanError, beyond, farthest, first_key};
 use crate::model::{Moment, Txid};
 use crate::store::layout::Level;
 use std::collections::{BTreeMap, HashMap};

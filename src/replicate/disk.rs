@@ -5,8 +5,8 @@
 use super::ReplicateSettings;
 use super::capture::Capture;
 use super::database_writer::DatabaseWriter;
+use super::end::{End, blocking};
 use super::status::StatusCell;
-use super::task::{End, blocking};
 use super::upload::limits;
 use super::upload::pressure::{Need, Seen};
 use super::upload::spill_writer::{Outcome, Tries};

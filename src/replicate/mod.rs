@@ -1,12 +1,15 @@
 //! Replication: one task per database and the handle to it. Owns everything from the wake-up to the store's
 //! acknowledgement. Never touches the app, never decides when the program ends.
 
+mod base_check;
 mod capture;
 mod database_writer;
 mod disk;
+mod end;
 mod log_throttle;
 mod mailbox;
 mod maintenance;
+mod replacement;
 mod resume_point;
 mod session;
 mod settings;

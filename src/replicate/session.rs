@@ -2,20 +2,21 @@
 //! checkpoint until the end. Never blocks the async thread: disk work runs in `blocking`.
 
 use super::capture::checkpoint::CheckpointDecision;
+use super::capture::watch::TICK;
 use super::capture::{Capture, CaptureError};
 use super::database_writer::DatabaseWriter;
 use super::disk::Disk;
+use super::end::{End, blocking};
 use super::log_throttle::LogThrottle;
 use super::maintenance::Maintenance;
 use super::maintenance::base::{LastAsked, Occasion};
 use super::maintenance::ownership;
-use super::maintenance::pace::machine_ms;
 use super::resume_point::{self, ResumeError, ResumePoint};
-use super::task::{End, TICK, TURN, Task, blocking};
+use super::task::{TURN, Task};
 use super::upload::{Content, Segment, Stored, UploadError};
 use super::wal_limiter::WalLimiter;
 use super::{ReplicateSettings, Target};
-use crate::model::{Captured, Deadline, Txid};
+use crate::model::{Captured, Deadline, Moment, Txid};
 use crate::replica::{RemoteFile, Tip, clocks};
 use crate::sqlite::ReadHold;
 use crate::store::layout::Level;
@@ -230,7 +231,7 @@ impl Task {
     /// Says what is wrong with the clocks, as far as the store and its newest file tell.
     fn check_clocks(&self, newest_ms: i64) {
         let store_ms = self.target.store.clock().and_then(|clock| clock.now_ms());
-        let trouble = clocks::trouble(machine_ms(), store_ms, newest_ms);
+        let trouble = clocks::trouble(Moment::now().0, store_ms, newest_ms);
         if let Some(trouble) = &trouble {
             tracing::warn!(db = %self.target.db, replica = self.target.store.url(), "{trouble}");
         }

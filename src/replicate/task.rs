@@ -3,13 +3,14 @@
 //! runs in `blocking`.
 
 use super::capture::replaced::Replacement;
-use super::capture::watch::Watcher;
+use super::capture::watch::{TICK, Watcher};
+use super::end::{End, blocking};
 use super::log_throttle::LogThrottle;
 use super::mailbox::Mailbox;
 use super::maintenance::base::LastAsked;
 use super::status::StatusCell;
 use super::{Conflict, OnConflict, Target};
-use crate::model::{Txid, threads};
+use crate::model::Txid;
 use crate::sqlite::exclusive::{self, WholeLock};
 use crate::sqlite::{ReadHold, SqliteError, Writers};
 use crate::store::retry;
@@ -17,8 +18,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::Notify;
 
-/// The files are looked at this often even when nothing reports a change; what waits for its moment is tried as often.
-pub(super) const TICK: Duration = Duration::from_secs(1);
 pub(super) use super::log_throttle::REMIND;
 /// A whole turn (capture, checkpoint) is made this often even if the files look the same.
 pub(super) const TURN: Duration = Duration::from_secs(15);
@@ -55,19 +54,6 @@ pub struct Task {
     /// open when it opens the database.
     pub app_locks_exclusively: bool,
     pub begun: SystemTime,
-}
-
-/// Why a session ended.
-pub(super) enum End {
-    /// The last flush is done, or nobody is left to ask.
-    Closed,
-    Fenced(String),
-    /// A late database whose replica holds another history.
-    Refused(String),
-    /// The database's files are others now, or were overwritten.
-    Replaced(Box<Replacement>),
-    /// Look again at everything, after a pause.
-    Again(String),
 }
 
 impl Task {
@@ -293,9 +279,4 @@ impl Task {
             self.mailbox.pause(LOST).await;
         }
     }
-}
-
-/// Runs disk work off the async thread. A panic in it ends the session, not the program.
-pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, End> {
-    tokio::task::spawn_blocking(work).await.map_err(|error| End::Again(threads::describe_task_failure(&error)))
 }

@@ -3,9 +3,9 @@
 //! `pressure` ◦ decides what is done.
 
 use super::disk::Disk;
+use super::end::End;
 use super::log_throttle::LogThrottle;
 use super::status::StatusCell;
-use super::task::End;
 use super::upload::pressure::{self, Need, Seen};
 use super::upload::spill_writer::Outcome;
 use super::{ReplicateSettings, Target};

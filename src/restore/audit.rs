@@ -5,15 +5,13 @@ use super::error::{Damage, RestoreError};
 use super::plan::{Choice, choose};
 use super::progress::Progress;
 use super::settings::RestoreSettings;
-use super::source::{Source, SourceError};
-use super::start::{ATTEMPTS, BETWEEN_ATTEMPTS};
+use super::source::{ATTEMPTS, BETWEEN_ATTEMPTS, Source, SourceError};
 use crate::ltx::{Decoder, FrameDecoder, FrameError};
 use crate::model::{DbChecksum, Moment, Txid};
 use crate::replica::inventory::{self, Inventory};
 use crate::replica::{RemoteFile, Target, Times};
 use crate::store::Store;
 use std::collections::HashMap;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 /// What a restore of `target` would read, and when the state that it gives was committed.
 pub async fn plan_of(
@@ -56,7 +54,7 @@ pub async fn inventory(store: &dyn Store, settings: &RestoreSettings) -> Result<
                 Err(error) => return Err(error),
             }
         }
-        let mut found = inventory::inventory(&listing, &times, now_ms());
+        let mut found = inventory::inventory(&listing, &times, Moment::now().0);
         found.problems.extend(problems);
         Ok(found)
     })
@@ -64,11 +62,6 @@ pub async fn inventory(store: &dyn Store, settings: &RestoreSettings) -> Result<
 }
 
 /// This machine's clock.
-pub(super) fn now_ms() -> i64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(now.as_millis()).unwrap_or(i64::MAX)
-}
-
 /// What `audit` has proven.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Audit {

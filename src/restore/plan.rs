@@ -1,7 +1,6 @@
 //! From a listing and a target to the files that lead there, in the format (LTX or Litestream 0.3) that has the newer data.
 //! Reads headers where the listing's times are not exact; changes nothing.
 
-use super::audit::now_ms;
 use super::error::RestoreError;
 use super::source::{Source, SourceError};
 use crate::ltx::Header;
@@ -92,7 +91,7 @@ async fn dated(
 /// Near the moment that was asked for: what is restored may not be what had been committed by then.
 fn warn_of_clocks(source: &Source<'_>, files: &[RemoteFile], headers: &[Header]) {
     let wrong = files.iter().zip(headers).find_map(|(file, header)| {
-        let mark = clocks::mark(header.timestamp_ms, file.modified_ms, now_ms());
+        let mark = clocks::mark(header.timestamp_ms, file.modified_ms, Moment::now().0);
         (!mark.is_empty()).then_some((file, Moment(header.timestamp_ms), mark))
     });
     if let Some((file, time, mark)) = wrong {

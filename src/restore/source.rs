@@ -23,6 +23,10 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+/// Files may be merged or expire while they are read; the restore then inspects the replica again, at most this often.
+pub(super) const ATTEMPTS: u32 = 5;
+pub(super) const BETWEEN_ATTEMPTS: Duration = Duration::from_millis(200);
+
 /// Pieces from here on go through buffers that are used again.
 const LONG: u64 = 256 << 10;
 /// Of a piece that is still coming so much is handed over at a time.

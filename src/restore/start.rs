@@ -9,7 +9,7 @@ use super::plan::{Choice, choose};
 use super::progress::Progress;
 use super::scratch;
 use super::settings::{OnRestoreFailure, Owners, RestoreSettings};
-use super::source::{Source, SourceError};
+use super::source::{ATTEMPTS, BETWEEN_ATTEMPTS, Source, SourceError};
 use super::verify;
 use crate::lineage::v3_marker::V3Marker;
 use crate::lineage::{
@@ -22,11 +22,6 @@ use crate::replica::{Target, Tip};
 use crate::rights;
 use crate::sqlite;
 use crate::store::Store;
-use std::time::Duration;
-
-/// Files may be merged or expire while they are read; the restore then inspects the replica again, at most this often.
-pub(super) const ATTEMPTS: u32 = 5;
-pub(super) const BETWEEN_ATTEMPTS: Duration = Duration::from_millis(200);
 
 /// How a database stands when the app may start.
 #[derive(Debug)]

@@ -6,7 +6,7 @@ use super::error::{Damage, RestoreError};
 use super::settings::Owners;
 use super::source::{Source, SourceError};
 use super::staged::check_room;
-use super::verify::{VerifiedDb, verify_v3};
+use super::verify::{V3Assembled, VerifiedDb, verify_v3};
 use super::{owner, staged};
 use crate::ltx::{FrameDecoder, FrameError};
 use crate::model::{DbPath, PageSize, Txid, TxidRange};
@@ -61,13 +61,6 @@ pub(super) fn as_remote(file: &V3File) -> RemoteFile {
         size: file.size,
         modified_ms: file.modified_ms,
     }
-}
-
-/// A complete staged file.
-pub struct V3Assembled {
-    pub db: DbPath,
-    pub file: Arc<File>,
-    pub page_size: PageSize,
 }
 
 struct V3Assembly {

@@ -2,7 +2,6 @@
 
 use super::assemble::Assembled;
 use super::error::{Damage, RestoreError};
-use super::v3::V3Assembled;
 use crate::model::{DB_MAGIC, DbChecksum, DbPath, FileChecksum, Moment, PageSize, Txid};
 use crate::v3::Part;
 use crate::v3::V3File;
@@ -76,6 +75,13 @@ pub fn verify(assembled: Assembled, replica: &str, txid: Txid) -> Result<Verifie
     checked.map_err(|damage| RestoreError::Damaged { replica: replica.to_owned(), file: last_key, damage })?;
     let origin = Origin::Ltx { txid, time: Moment(timestamp_ms), db_checksum, tip, app_locks_exclusively };
     Ok(VerifiedDb { db, file, page_size, origin })
+}
+
+/// A complete file that was staged from a Litestream 0.3 replica.
+pub struct V3Assembled {
+    pub db: DbPath,
+    pub file: Arc<File>,
+    pub page_size: PageSize,
 }
 
 /// The same for one that keeps no checksums: each of its files had its own.

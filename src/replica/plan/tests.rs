@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::model::TxidRange;
-use crate::store::layout::Layout;
+use crate::store::layout::{Layout, Level};
 use std::path::Path;
 
 fn file(level: u8, min: u64, max: u64) -> RemoteFile {

@@ -2,23 +2,16 @@
 //! stands at its path is whole: no process uses the files that were there before, SQLite finds the structure sound, and the
 //! file does not change meanwhile. Then a session uploads it as a whole. Until then the status is red.
 
-use super::CaptureError;
 use crate::model::DbPath;
-use crate::replicate::log_throttle::LogThrottle;
-use crate::replicate::task::{End, Task, blocking};
 use crate::sqlite::files::{self, User};
 use crate::sqlite::{FileStamp, ReadHold, SqliteError, Writers};
 use crate::wal::{Cursor, FRAME_HEADER, FrameHeader, HEADER, WalHeader};
 use std::fs::File;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
-/// Between two looks at the files.
-const LOOK: Duration = Duration::from_millis(250);
 /// A file that does not change for this long is not being written.
 const STABLE: Duration = Duration::from_millis(300);
-/// A flush that is asked for waits this long for the files to become whole.
-const PATIENCE: Duration = Duration::from_secs(3);
 
 /// A WAL that is captured and copied to its end: a file that overwrites the database makes it stale, and SQLite would apply
 /// it to that file when it recovers.
@@ -47,7 +40,7 @@ impl FinishedWal {
 
 /// What was there before, and why the session ended.
 pub struct Replacement {
-    why: String,
+    pub why: String,
     /// The old database file, and its WAL as it was.
     old: Arc<File>,
     wal: (Arc<File>, Option<(u64, i64, i64)>),
@@ -73,7 +66,7 @@ impl std::fmt::Display for Replacement {
 type Signature = [Option<(u64, SystemTime)>; 2];
 
 /// What a look found.
-enum FileState {
+pub enum FileState {
     /// There is no database at the path, and no process uses the old one. `lost`: the old one was written to after it was
     /// removed.
     Absent {
@@ -104,7 +97,7 @@ impl Replacement {
     }
 
     /// Blocks.
-    fn inspect(&mut self, db: &DbPath) -> FileState {
+    pub fn inspect(&mut self, db: &DbPath) -> FileState {
         let same = files::is(db.as_path(), &self.old);
         // The last close of the app removes the WAL, if nothing of ours is in its way.
         files::unguard(&self.old);
@@ -183,76 +176,8 @@ fn started_ticks(stat: &str) -> Option<u64> {
     stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
 }
 
-impl Task {
-    /// A hold on what took the place of the database, as soon as that is whole.
-    pub async fn proven(&mut self, mut replacement: Replacement) -> Result<ReadHold, End> {
-        let mut throttle = LogThrottle::default();
-        let mut asked_since = None;
-        loop {
-            let asked = self.mailbox.asked();
-            asked_since = if asked > 0 { asked_since.or_else(|| Some(Instant::now())) } else { None };
-            let db = self.target.db.clone();
-            let (returned, found) = blocking(move || {
-                let found = replacement.inspect(&db);
-                (replacement, found)
-            })
-            .await?;
-            replacement = returned;
-            let problem = match found {
-                FileState::Whole(hold) => {
-                    self.replaced = Some(replacement);
-                    self.status.update(|status| (status.absent, status.problem) = (false, None));
-                    return Ok(*hold);
-                }
-                FileState::Absent { lost: false } => {
-                    self.status.update(|status| {
-                        (status.absent, status.problem, status.replaced) = (true, None, None);
-                        status.written_at = None;
-                    });
-                    if self.mailbox.answer(asked, &self.status.read()) {
-                        return Err(End::Closed);
-                    }
-                    None
-                }
-                FileState::Absent { lost: true } => Some(
-                    "the database file was removed, and the app has written to it since: those commits are lost"
-                        .to_owned(),
-                ),
-                found => Some(advice(&replacement.why, &found)),
-            };
-            if let Some(problem) = problem {
-                if throttle.due(&problem) {
-                    tracing::error!(db = %self.target.db, "NOT REPLICATED: {problem}");
-                }
-                self.status.update(|status| {
-                    (status.problem, status.absent, status.replicating) = (None, false, false);
-                    status.replaced = Some(problem);
-                });
-                let hopeless = asked_since.is_some_and(|since: Instant| since.elapsed() >= PATIENCE);
-                if self.mailbox.closed() || (hopeless && self.mailbox.refuse(asked)) {
-                    self.replaced = Some(replacement);
-                    return Err(End::Closed);
-                }
-            }
-            if self.mailbox.closed() {
-                return Err(End::Closed);
-            }
-            self.mailbox.wait(&self.changed, Instant::now() + LOOK).await;
-        }
-    }
-
-    /// What is at the path now is in the replica.
-    pub fn repaired(&mut self) {
-        if self.replaced.take().is_some() {
-            self.status.update(|status| status.replaced = None);
-            let db = &self.target.db;
-            let txid = self.status.read().uploaded.0;
-            tracing::info!(%db, %txid, "the database that took the place is whole and in the replica");
-        }
-    }
-}
-
-fn advice(why: &str, found: &FileState) -> String {
+/// What is wrong, and what to do about it.
+pub fn advice(why: &str, found: &FileState) -> String {
     match found {
         FileState::InUse(User { pid }) => {
             let process = pid.map_or_else(|| "a process".to_owned(), |pid| format!("process {pid}"));
@@ -266,15 +191,6 @@ fn advice(why: &str, found: &FileState) -> String {
         FileState::Locked(error) => format!("{why}, and it cannot be read yet: {error}"),
         FileState::Absent { .. } | FileState::Changing | FileState::Whole(_) => {
             format!("{why}: waiting until it is whole")
-        }
-    }
-}
-
-impl From<CaptureError> for End {
-    fn from(error: CaptureError) -> End {
-        match error {
-            CaptureError::Replaced(replacement) => End::Replaced(replacement),
-            error => End::Again(error.to_string()),
         }
     }
 }

@@ -4,7 +4,6 @@
 
 use crate::model::DbPath;
 use crate::replicate::status::StatusCell;
-use crate::replicate::task::TICK;
 use crate::sqlite;
 use nix::errno::Errno;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, InotifyEvent, WatchDescriptor};
@@ -17,6 +16,8 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::Instant;
 
+/// The files are looked at this often even when nothing reports a change; what waits for its moment is tried as often.
+pub const TICK: Duration = Duration::from_secs(1);
 /// After a wake-up the watcher rests, so that an app with thousands of commits a second costs a hundred wake-ups.
 const REST: Duration = Duration::from_millis(10);
 /// A directory that is not there yet is looked for this often.

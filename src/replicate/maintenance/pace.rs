@@ -1,23 +1,19 @@
 //! Maintenance's time: a clock that never jumps, and the pauses after failures. Pure but for reading the clocks.
 
 use super::schedule::{self, Due};
+use crate::model::Moment;
 use crate::replica::clocks;
 use crate::store::{StoreClock, retry};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 /// What will not heal by itself is tried again this often.
 const HOPELESS: Duration = Duration::from_secs(3600);
 /// Failures in a row that are put down to the weather.
 pub const WEATHER: u32 = 3;
 
-/// This machine's clock, Unix milliseconds.
-pub fn machine_ms() -> i64 {
-    schedule::millis(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
-}
-
-/// The same, unless the store says that it is ahead.
+/// This machine's clock in Unix milliseconds, unless the store says that it is ahead.
 pub fn believed_ms(store: Option<&StoreClock>) -> i64 {
-    clocks::believed(machine_ms(), store.and_then(StoreClock::now_ms))
+    clocks::believed(Moment::now().0, store.and_then(StoreClock::now_ms))
 }
 
 /// The believed time at its start, and from then on whatever is done to the wall clock: ages never jump.

@@ -3,10 +3,11 @@
 
 use super::S3;
 use super::service::Service;
+use crate::model::Moment;
 use crate::store::layout::Layout;
 use aws_sdk_s3::types::MultipartUpload;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 /// A part is given up after minutes, so an upload that began a day ago is abandoned; if it is not (a huge file on a slow
 /// line), it starts again. The clocks agree: a store refuses requests whose time is wrong.
@@ -53,7 +54,7 @@ impl Sweep {
                 return tracing::debug!(replica = self.url, "cannot look for uploads that were broken off: {error}");
             }
         };
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_millis() as i64;
+        let now = Moment::now().0;
         let mut gone = 0;
         for upload in reply.uploads().iter().filter(|upload| self.is_left_over(upload, now)) {
             let request = self.client.abort_multipart_upload().bucket(&self.bucket);
