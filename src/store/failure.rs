@@ -1,6 +1,6 @@
 //! Why a dialect could not do what it was asked. `bucket` adds the operation and the subject, which makes it a `StoreError`.
 
-use super::{StoreErrorKind, retry::Repeatable, suspicion};
+use super::{StoreErrorKind, retry::Repeatable};
 use std::time::Duration;
 
 #[derive(Clone, Debug)]
@@ -38,7 +38,7 @@ impl Failure {
 
     /// The answer is not the store's own. `problem`: what is wrong with it.
     pub(super) fn suspicious(problem: &str) -> Failure {
-        Failure::unreachable(suspicion::text(problem))
+        Failure::unreachable(not_the_stores_own(problem))
     }
 
     /// Puts what was tried in front of the detail.
@@ -66,4 +66,9 @@ impl Repeatable for Failure {
     fn retry_after(&self) -> Option<Duration> {
         self.retry_after
     }
+}
+
+/// What to say about an answer that does not come from the store.
+pub(super) fn not_the_stores_own(problem: &str) -> String {
+    format!("{problem}: this is not the store's own answer; check whether a proxy or a login page is in between")
 }

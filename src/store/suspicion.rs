@@ -6,10 +6,6 @@ use super::failure::Failure;
 use super::{Object, StoreErrorKind};
 use std::ops::Range;
 
-pub(super) fn text(problem: &str) -> String {
-    format!("{problem}: this is not the store's own answer; check whether a proxy or a login page is in between")
-}
-
 pub(super) const HTML: &str = "a web page came back";
 pub(super) const NO_ETAG: &str = "the answer has no ETag";
 

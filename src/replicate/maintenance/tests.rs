@@ -357,9 +357,12 @@ async fn small_files_are_merged_without_reading_them_and_a_lost_reply_is_no_harm
     };
     let files = site.wait("everything merged, raw files gone", whole).await;
     assert!(holds(&files, 0, 4, 4), "the newest raw file stays");
-    // One for the head of what was there already, and maybe one to read it; each deletion asks for what replaces it.
+    // One for the head of what was there already, and maybe one to read it; each deletion asks for what replaces it. A slow
+    // machine passes more aligned instants, and so makes more merges.
+    let merges = site.store.count(Call::PutNew) - 3;
     let reads = site.store.count(Call::Get);
-    assert!(reads <= 4 + 3 * site.store.count(Call::Delete), "{reads} reads");
+    let deletes = site.store.count(Call::Delete);
+    assert!(reads <= 1 + merges + 3 * deletes, "{reads} reads, {merges} merges, {deletes} deletions");
     site.assert_restores().await;
 }
 

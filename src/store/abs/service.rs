@@ -4,7 +4,7 @@ use super::address::Account;
 use super::cause;
 use super::credentials::Credentials;
 use crate::store::StoreErrorKind::{self, Invalid, Unreachable};
-use crate::store::failure::Failure;
+use crate::store::failure::{self, Failure};
 use crate::store::http::{Transport, body, date, retry_after, with_hint};
 use crate::store::{StoreClock, StoreSettings, suspicion};
 use bytes::Bytes;
@@ -114,12 +114,15 @@ impl Service {
         if reply.status().is_success() {
             // Every answer of the service's has one of these.
             if !["x-ms-request-id", "x-ms-version"].iter().any(|name| reply.headers().contains_key(*name)) {
-                return Err(unanswered((Unreachable, suspicion::text("the answer has no x-ms-request-id"))));
+                return Err(unanswered((
+                    Unreachable,
+                    failure::not_the_stores_own("the answer has no x-ms-request-id"),
+                )));
             }
             // Whatever we put is created.
             if call.method == Method::PUT && reply.status() != StatusCode::CREATED {
                 let problem = format!("the answer is {}, not 201 Created", reply.status());
-                return Err(unanswered((Unreachable, suspicion::text(&problem))));
+                return Err(unanswered((Unreachable, failure::not_the_stores_own(&problem))));
             }
             return Ok(reply);
         }

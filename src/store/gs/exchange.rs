@@ -4,7 +4,6 @@
 use super::cause::explain_token;
 use super::jwt;
 use super::source::{Account, Source, account};
-use super::token::Token;
 use crate::model::Secret;
 use crate::store::StoreErrorKind;
 use crate::store::failure::Failure;
@@ -13,6 +12,26 @@ use reqwest::header::CONTENT_TYPE;
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
+
+/// Before its end. A metadata server hands out the same token until shortly before that, then another.
+const EARLY: Duration = Duration::from_secs(225);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Token {
+    pub bearer: Secret,
+    pub renew_at: Instant,
+    pub expires_at: Instant,
+}
+
+impl Token {
+    /// `life`: how long it is good from `now` on.
+    pub(super) fn new(bearer: Secret, life: Duration, now: Instant) -> Token {
+        // One that lives only shortly is used for half of its life.
+        let use_for = life.saturating_sub(EARLY).max(life / 2);
+        let at = |span| now.checked_add(span).unwrap_or(now);
+        Token { bearer, renew_at: at(use_for), expires_at: at(life) }
+    }
+}
 
 const NOWHERE: &str = "there are no other credentials: set credentials_file (or GOOGLE_APPLICATION_CREDENTIALS), or run \
                        where the machine has a service account";

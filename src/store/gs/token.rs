@@ -1,34 +1,15 @@
 //! Holds the current token: renews it before it expires and drops it when the service refuses it. A slow renewal does not stop
 //! requests while the old token is valid.
 
-use super::exchange::Exchange;
+use super::exchange::{Exchange, Token};
 use crate::model::Secret;
 use crate::store::failure::Failure;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Before its end. A metadata server hands out the same token until shortly before that, then another.
-const EARLY: Duration = Duration::from_secs(225);
 /// A renewal that is not through by then: the old one is used, and later it is tried again.
 const RENEWAL: Duration = Duration::from_secs(5);
 const NEXT_TRY: Duration = Duration::from_secs(10);
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Token {
-    pub bearer: Secret,
-    renew_at: Instant,
-    expires_at: Instant,
-}
-
-impl Token {
-    /// `life`: how long it is good from `now` on.
-    pub(super) fn new(bearer: Secret, life: Duration, now: Instant) -> Token {
-        // One that lives only shortly is used for half of its life.
-        let use_for = life.saturating_sub(EARLY).max(life / 2);
-        let at = |span| now.checked_add(span).unwrap_or(now);
-        Token { bearer, renew_at: at(use_for), expires_at: at(life) }
-    }
-}
 
 #[derive(Debug, PartialEq, Eq)]
 enum TokenState {

@@ -7,7 +7,7 @@
 
 use super::client::{client, tls};
 use super::{failed, is_timeout};
-use crate::store::failure::Failure;
+use crate::store::failure::{self, Failure};
 use crate::store::suspicion;
 use reqwest::header::{CONTENT_RANGE, CONTENT_TYPE};
 use reqwest::{Method, Request, Response, StatusCode};
@@ -158,10 +158,12 @@ fn checked(reply: Response) -> Result<Response, TransportError> {
     let marked = MARKS.iter().any(|name| reply.headers().contains_key(*name));
     let empty = reply.content_length() == Some(0) || reply.status() == StatusCode::NO_CONTENT;
     if reply.status().is_success() && suspicion::is_html(header(CONTENT_TYPE)) && !marked && !empty {
-        return Err(TransportError::Suspicious(suspicion::text(suspicion::HTML)));
+        return Err(TransportError::Suspicious(failure::not_the_stores_own(suspicion::HTML)));
     }
     if reply.status() == StatusCode::PARTIAL_CONTENT && !reply.headers().contains_key(CONTENT_RANGE) {
-        return Err(TransportError::Suspicious(suspicion::text("a part came back that does not say which")));
+        return Err(TransportError::Suspicious(failure::not_the_stores_own(
+            "a part came back that does not say which",
+        )));
     }
     Ok(reply)
 }

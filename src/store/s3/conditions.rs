@@ -1,7 +1,7 @@
 //! What the store makes of a create's condition (`If-None-Match: *`): known of some providers, else found out by two
 //! conditional puts of a probe object, which is then deleted.
 
-use super::service::Service;
+use super::service::{Conditions, Service};
 use super::{CREATE, S3, cause, stored};
 use crate::store::StoreErrorKind;
 use crate::store::failure::Failure;
@@ -13,22 +13,6 @@ use bytes::Bytes;
 const PROBE: &str = ".litevisor-probe.tmp";
 /// Another writer that probes at the same time may delete our first object before our second put; hardly three times.
 const ROUNDS: u32 = 3;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Conditions {
-    Honoured,
-    /// The put succeeds whether or not the object exists.
-    Ignored,
-    /// Answered with an error.
-    Refused,
-}
-
-impl Conditions {
-    /// The value of `If-None-Match` for a create.
-    pub(super) fn header(self) -> Option<String> {
-        (self != Conditions::Refused).then(|| "*".to_owned())
-    }
-}
 
 /// The result of one conditional put.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

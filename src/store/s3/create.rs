@@ -1,7 +1,8 @@
 //! Creates an object, by one request or in parts. Where the store ignores conditions, looks for the object before and after:
 //! that finds an object that another writer has made earlier or later, but not one in the moment between.
 
-use super::conditions::{Conditions, exists};
+use super::conditions::exists;
+use super::service::Conditions;
 use super::service::Service;
 use super::{CREATE, S3, cause, multipart, stored};
 use crate::model::Deadline;

@@ -2,8 +2,8 @@
 //! limited in length and checked for their end.
 
 use super::key_source_reply::{LastReply, Outcome};
+use crate::store::failure;
 use crate::store::http::{Transport, TransportError, timed_out};
-use crate::store::suspicion;
 use aws_sdk_s3::primitives::SdkBody;
 use aws_smithy_runtime_api::client::http::{
     HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpClient, SharedHttpConnector,
@@ -130,7 +130,7 @@ async fn whole(body: impl hyper::body::Body<Data = Bytes, Error = std::io::Error
     if is_complete(&text) {
         return Ok(text);
     }
-    let error = TransportError::Suspicious(suspicion::text("the answer was cut off"));
+    let error = TransportError::Suspicious(failure::not_the_stores_own("the answer was cut off"));
     Err(ConnectorError::io(error.into()))
 }
 

@@ -1,7 +1,8 @@
 //! One multipart upload, from its creation to a conditional completion. An upload that is not completed is aborted, whatever
 //! ends it: an error, the deadline, or a caller that drops the call.
 
-use super::conditions::{Conditions, exists};
+use super::conditions::exists;
+use super::service::Conditions;
 use super::service::Service;
 use super::{CREATE, S3, cause, stored};
 use crate::model::Deadline;

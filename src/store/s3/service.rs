@@ -1,11 +1,27 @@
 //! What the stores of one service and set of keys share: the SDK's client, the provider's rules, and what requests have shown
 //! about the service.
 
-use super::conditions::Conditions;
 use super::provider::Rules;
 use aws_sdk_s3::Client;
 use std::sync::atomic::AtomicBool;
 use tokio::sync::OnceCell;
+
+/// How the service treats the condition of a create (`If-None-Match: *`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Conditions {
+    Honoured,
+    /// The put succeeds whether or not the object exists.
+    Ignored,
+    /// Answered with an error.
+    Refused,
+}
+
+impl Conditions {
+    /// The value of `If-None-Match` for a create.
+    pub(super) fn header(self) -> Option<String> {
+        (self != Conditions::Refused).then(|| "*".to_owned())
+    }
+}
 
 pub(in crate::store) struct Service {
     pub(super) client: Client,
