@@ -9,7 +9,7 @@ use super::log_throttle::LogThrottle;
 use super::maintenance::pace::believed_ms;
 use super::resume_point::{First, ResumePoint};
 use super::upload::Segment;
-use super::upload::spill_writer::Tries;
+use super::upload::attempts::Tries;
 use crate::lineage::{FileTimes, LocalState, Origin, SpillEnd, Spilled, WalPosition, file_times, state_file};
 use crate::local_state::spill;
 use crate::ltx::Header;

@@ -7,9 +7,8 @@ use super::capture::Capture;
 use super::database_writer::DatabaseWriter;
 use super::end::{End, blocking};
 use super::status::StatusCell;
-use super::upload::limits;
+use super::upload::attempts::{self, Outcome, Tries};
 use super::upload::pressure::{Need, Seen};
-use super::upload::spill_writer::{Outcome, Tries};
 use std::sync::{Arc, Mutex, TryLockError};
 
 #[derive(Clone)]
@@ -76,7 +75,7 @@ impl Disk {
     pub async fn limit(&self, need: Need, settings: Arc<ReplicateSettings>) -> Result<Outcome, End> {
         let limited = self.locked(move |state| {
             let done = match &mut state.side {
-                Side::Scanned(capture, tries) => limits::of_scanned(capture, tries, need, &settings),
+                Side::Scanned(capture, tries) => attempts::of_scanned(capture, tries, need, &settings),
                 Side::Replicating(writer) => writer.act(need, &settings),
                 Side::Closed => Ok(Outcome::Nothing),
             };
@@ -102,10 +101,10 @@ impl Disk {
         }
         Ok(match &state.side {
             Side::Scanned(capture, tries) => {
-                Some(WalState { seen: limits::seen(capture.view().as_ref(), tries), calm: false })
+                Some(WalState { seen: attempts::seen(capture.view().as_ref(), tries), calm: false })
             }
             Side::Replicating(writer) => Some(WalState {
-                seen: limits::seen(writer.view().as_ref(), &writer.tries),
+                seen: attempts::seen(writer.view().as_ref(), &writer.tries),
                 calm: writer.pending().is_none() && writer.settled(),
             }),
             Side::Closed => None,

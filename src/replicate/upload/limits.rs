@@ -3,14 +3,14 @@
 //!
 //! What cannot be captured in time is not lost: the database is compared later, and what changed becomes one segment.
 
-use super::pressure::{self, Need, Seen};
-use super::spill_writer::{Outcome, Tries, let_go, relieve_unneeded};
+use super::attempts::{COPY_RESERVE, Outcome};
+use super::pressure::Need;
 use super::{Content, Segment};
 use crate::local_state::spill;
 use crate::replicate::ReplicateSettings;
 use crate::replicate::capture::checkpoint::CheckpointDecision;
 use crate::replicate::capture::segment::Spool;
-use crate::replicate::capture::{Aside, Capture, CaptureError};
+use crate::replicate::capture::{Aside, CaptureError};
 use crate::replicate::database_writer::DatabaseWriter;
 use crate::replicate::status::Standing;
 use crate::sqlite::{Room, SqliteError, WalView};
@@ -22,8 +22,6 @@ use std::time::{Duration, Instant};
 /// Encoded segments in memory, when they cannot be written to the disk.
 const MEMORY_BYTES: u64 = 32 << 20;
 const PIECE_BYTES: usize = 1 << 20;
-/// Room that a copy of a segment leaves to the app.
-const COPY_RESERVE: u64 = 16 << 20;
 /// How long a checkpoint is waited upon at most, and the time between two looks at it.
 const ASIDE: Duration = Duration::from_secs(2);
 const BETWEEN_LOOKS: Duration = Duration::from_millis(1);
@@ -228,49 +226,7 @@ impl DatabaseWriter {
     }
 }
 
-/// What the WAL of a database needs whose replica was not read yet: nothing can be numbered, and nothing is lost, because the
-/// whole of it is compared later.
-pub fn of_scanned(
-    capture: &mut Capture,
-    tries: &mut Tries,
-    need: Need,
-    settings: &ReplicateSettings,
-) -> Result<Outcome, CaptureError> {
-    let Some(view) = capture.view() else { return Ok(Outcome::Nothing) };
-    match need {
-        Need::Nothing => {}
-        Need::Shrink => relieve_unneeded(capture, tries, settings)?,
-        Need::MakeRoom => let_go(capture)?,
-        Need::StepAside => capture.give_way(&view)?,
-    }
-    if need != Need::StepAside {
-        tries.tried(&view);
-    }
-    Ok(Outcome::Nothing)
-}
-
-/// What `pressure` decides by.
-pub fn seen(view: Option<&WalView>, tries: &Tries) -> Seen {
-    Seen {
-        waits: view.is_some_and(WalView::checkpointer_waits),
-        wal_bytes: view.and_then(WalView::end).map(|end| end.offset),
-        room: view.and_then(WalView::room),
-        since_try: tries.tried.map(|at| at.elapsed()),
-        tried_bytes: tries.tried_bytes,
-    }
-}
-
 /// Its pages are still read from the WAL and the database.
 fn in_wal(segment: &Segment) -> bool {
     matches!(&segment.content, Content::Pages(_, spool) if spool.file().is_none())
-}
-
-/// Whether a file of so many bytes may be written without taking the app's room.
-pub fn fits(view: Option<WalView>, bytes: u64) -> Result<(), String> {
-    let Some(room) = view.as_ref().and_then(WalView::room) else { return Ok(()) };
-    let left = room.free.saturating_sub(room.growth);
-    if left >= bytes.saturating_add(COPY_RESERVE) || pressure::scarce(room, 0).is_none() {
-        return Ok(());
-    }
-    Err(format!("the disk is nearly full: {} bytes are free, the segment has {bytes}", room.free))
 }

@@ -1,6 +1,7 @@
 //! One create-only put of one segment, and the question that "exists already" asks: is it ours (a reply was lost), or
 //! another writer's? Never overwrites, never retries: that is the task's.
 
+pub mod attempts;
 pub mod limits;
 pub mod pressure;
 mod spill_policy;

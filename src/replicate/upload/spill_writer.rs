@@ -5,78 +5,26 @@
 //! The record is the commit point: a file counts once the record says so, and only then is the WAL let go of. A kill before
 //! costs nothing, the WAL has it all; a kill after is continued from the files.
 
-use super::limits::fits;
-use super::spill_policy::{self as rules, Pressure, Situation};
+use super::attempts::{Outcome, SPILL_ROUNDS, fits, let_go};
+use super::spill_policy::{self as rules, Situation};
 use super::{Content, Segment};
 use crate::local_state::spill::{self, SpilledFile};
 use crate::ltx::Trailer;
 use crate::model::{DbPath, FileChecksum};
 use crate::replicate::ReplicateSettings;
+use crate::replicate::capture::CaptureError;
 use crate::replicate::capture::checkpoint::CheckpointDecision;
 use crate::replicate::capture::segment::SegmentError;
-use crate::replicate::capture::{Capture, CaptureError};
 use crate::replicate::database_writer::{DatabaseWriter, OnDisk};
-use crate::replicate::log_throttle::LogThrottle;
-use crate::sqlite::WalView;
 use crate::store::layout::Level;
 use std::sync::Arc;
 use std::time::Instant;
 
 const PIECE_BYTES: usize = 1 << 20;
-/// Segments that are spilled in one go.
-const SPILL_ROUNDS: usize = 64;
 /// Encoded segments in memory behind one that cannot be spilled.
 const MEMORY_BYTES: u64 = 32 << 20;
 /// Times `wal_limit` at which a WAL that cannot be spilled is started over without being captured.
 const HARD_LIMIT: u64 = 2;
-/// Times that a WAL nobody needs any more is copied while the app writes on.
-const ROUNDS: usize = 8;
-
-/// What a try to relieve the WAL came to.
-#[derive(Debug)]
-pub enum Outcome {
-    /// It was not time.
-    Nothing,
-    /// Everything captured is on the disk; `restarted`: the WAL starts over with the next commit.
-    Done { restarted: bool },
-    /// There is no room for what is captured: the WAL grows.
-    Grows(String),
-    /// What was to be uploaded is no longer as it was: that has to be looked at again. Why.
-    Anew(&'static str),
-}
-
-/// When the WAL was relieved last, and when the disk refused a file.
-#[derive(Default)]
-pub struct Tries {
-    pub tried: Option<Instant>,
-    /// Bytes of the WAL after that.
-    pub tried_bytes: u64,
-    refused: Option<(Instant, String)>,
-    /// That the WAL has passed its limit, and that the disk is nearly full.
-    over: LogThrottle,
-    pub scarce: LogThrottle,
-}
-
-impl Tries {
-    fn due(&mut self, capture: &Capture, settings: &ReplicateSettings) -> Result<bool, CaptureError> {
-        let limit = settings.wal_limit;
-        let over = capture.reaches(limit)?;
-        let over_again = over && capture.reaches(capture.wal_bytes().saturating_add(limit))?;
-        let since_try = self.tried.map(|at| at.elapsed());
-        let due = rules::due(Pressure { over, over_again, since_try });
-        if due {
-            self.tried = Some(Instant::now());
-        }
-        Ok(due)
-    }
-
-    /// Something was done about the size of the WAL.
-    pub fn tried(&mut self, view: &WalView) {
-        // A WAL that is all copied starts from its beginning with the next commit.
-        let left = view.end().filter(|end| end.copied < end.offset);
-        (self.tried, self.tried_bytes) = (Some(Instant::now()), left.map_or(0, |end| end.offset));
-    }
-}
 
 impl DatabaseWriter {
     /// Bytes in the spill directory.
@@ -250,30 +198,6 @@ fn write(db: &DbPath, segment: &Segment) -> Result<(SpilledFile, FileChecksum), 
         Content::Spilled { .. } => return Err(SegmentError::Abandoned),
     };
     Ok((writer.finish()?, checksum))
-}
-
-/// The same for a WAL that nothing needs, because the whole database is to be uploaded.
-pub fn relieve_unneeded(
-    capture: &mut Capture,
-    refusal: &mut Tries,
-    settings: &ReplicateSettings,
-) -> Result<(), CaptureError> {
-    if refusal.due(capture, settings)? { let_go(capture) } else { Ok(()) }
-}
-
-/// Captures and forgets.
-pub fn let_go(capture: &mut Capture) -> Result<(), CaptureError> {
-    for _ in 0..ROUNDS {
-        for _ in 0..SPILL_ROUNDS {
-            if capture.next()?.is_none() {
-                break;
-            }
-        }
-        if capture.checkpoint(CheckpointDecision::Locked, |_| Ok(()))? {
-            break;
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]

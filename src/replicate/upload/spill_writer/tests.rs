@@ -4,6 +4,7 @@ use super::*;
 use crate::lineage::state_file;
 use crate::model::Txid;
 use crate::replica::{Tip, TipFile};
+use crate::replicate::capture::Capture;
 use crate::replicate::resume_point;
 use crate::replicate::upload;
 use crate::sqlite::{ReadHold, Writers};

@@ -1,0 +1,130 @@
+//! Attempts to keep a WAL within its limit: when the last one was, what it came to, and what is possible before the replica
+//! was read.
+
+use super::pressure::{self, Need, Seen};
+use super::spill_policy::{self as rules, Pressure};
+use crate::replicate::ReplicateSettings;
+use crate::replicate::capture::checkpoint::CheckpointDecision;
+use crate::replicate::capture::{Capture, CaptureError};
+use crate::replicate::log_throttle::LogThrottle;
+use crate::sqlite::WalView;
+use std::time::Instant;
+
+/// Segments that are spilled in one go.
+pub const SPILL_ROUNDS: usize = 64;
+/// Times that a WAL nobody needs any more is copied while the app writes on.
+const ROUNDS: usize = 8;
+/// Room that a copy of a segment leaves to the app.
+pub const COPY_RESERVE: u64 = 16 << 20;
+
+/// What a try to relieve the WAL came to.
+#[derive(Debug)]
+pub enum Outcome {
+    /// It was not time.
+    Nothing,
+    /// Everything captured is on the disk; `restarted`: the WAL starts over with the next commit.
+    Done { restarted: bool },
+    /// There is no room for what is captured: the WAL grows.
+    Grows(String),
+    /// What was to be uploaded is no longer as it was: that has to be looked at again. Why.
+    Anew(&'static str),
+}
+
+/// When the WAL was relieved last, and when the disk refused a file.
+#[derive(Default)]
+pub struct Tries {
+    pub tried: Option<Instant>,
+    /// Bytes of the WAL after that.
+    pub tried_bytes: u64,
+    pub refused: Option<(Instant, String)>,
+    /// That the WAL has passed its limit, and that the disk is nearly full.
+    pub over: LogThrottle,
+    pub scarce: LogThrottle,
+}
+
+impl Tries {
+    pub fn due(&mut self, capture: &Capture, settings: &ReplicateSettings) -> Result<bool, CaptureError> {
+        let limit = settings.wal_limit;
+        let over = capture.reaches(limit)?;
+        let over_again = over && capture.reaches(capture.wal_bytes().saturating_add(limit))?;
+        let since_try = self.tried.map(|at| at.elapsed());
+        let due = rules::due(Pressure { over, over_again, since_try });
+        if due {
+            self.tried = Some(Instant::now());
+        }
+        Ok(due)
+    }
+
+    /// Something was done about the size of the WAL.
+    pub fn tried(&mut self, view: &WalView) {
+        // A WAL that is all copied starts from its beginning with the next commit.
+        let left = view.end().filter(|end| end.copied < end.offset);
+        (self.tried, self.tried_bytes) = (Some(Instant::now()), left.map_or(0, |end| end.offset));
+    }
+}
+
+/// What the WAL of a database needs whose replica was not read yet: nothing can be numbered, and nothing is lost, because the
+/// whole of it is compared later.
+pub fn of_scanned(
+    capture: &mut Capture,
+    tries: &mut Tries,
+    need: Need,
+    settings: &ReplicateSettings,
+) -> Result<Outcome, CaptureError> {
+    let Some(view) = capture.view() else { return Ok(Outcome::Nothing) };
+    match need {
+        Need::Nothing => {}
+        Need::Shrink => relieve_unneeded(capture, tries, settings)?,
+        Need::MakeRoom => let_go(capture)?,
+        Need::StepAside => capture.give_way(&view)?,
+    }
+    if need != Need::StepAside {
+        tries.tried(&view);
+    }
+    Ok(Outcome::Nothing)
+}
+
+/// What `pressure` decides by.
+pub fn seen(view: Option<&WalView>, tries: &Tries) -> Seen {
+    Seen {
+        waits: view.is_some_and(WalView::checkpointer_waits),
+        wal_bytes: view.and_then(WalView::end).map(|end| end.offset),
+        room: view.and_then(WalView::room),
+        since_try: tries.tried.map(|at| at.elapsed()),
+        tried_bytes: tries.tried_bytes,
+    }
+}
+
+/// For a WAL that nothing needs, because the whole database is to be uploaded.
+pub fn relieve_unneeded(
+    capture: &mut Capture,
+    refusal: &mut Tries,
+    settings: &ReplicateSettings,
+) -> Result<(), CaptureError> {
+    if refusal.due(capture, settings)? { let_go(capture) } else { Ok(()) }
+}
+
+/// Captures and forgets.
+pub fn let_go(capture: &mut Capture) -> Result<(), CaptureError> {
+    for _ in 0..ROUNDS {
+        for _ in 0..SPILL_ROUNDS {
+            if capture.next()?.is_none() {
+                break;
+            }
+        }
+        if capture.checkpoint(CheckpointDecision::Locked, |_| Ok(()))? {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Whether a file of so many bytes may be written without taking the app's room.
+pub fn fits(view: Option<WalView>, bytes: u64) -> Result<(), String> {
+    let Some(room) = view.as_ref().and_then(WalView::room) else { return Ok(()) };
+    let left = room.free.saturating_sub(room.growth);
+    if left >= bytes.saturating_add(COPY_RESERVE) || pressure::scarce(room, 0).is_none() {
+        return Ok(());
+    }
+    Err(format!("the disk is nearly full: {} bytes are free, the segment has {bytes}", room.free))
+}
