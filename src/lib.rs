@@ -75,6 +75,8 @@ pub mod testing {
         }
     }
     pub mod store {
+        #[cfg(feature = "s3")]
+        pub use crate::store::plain_http_client;
         pub use crate::store::{
             AbsSettings, Body, Chunk, Object, Page, Put, S3Settings, Scheme, SftpSettings, Store, StoreError,
             StoreErrorKind, StoreFuture, StoreSettings, Stores, open,

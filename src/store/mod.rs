@@ -2,6 +2,9 @@
 //! each dialect knows how its service is asked. Calls are not repeated here: callers do that, through `retry`. Only `layout`
 //! knows the names of LTX files.
 
+// Some of it is for remote stores only.
+#![cfg_attr(not(feature = "http"), allow(dead_code, unused_imports))]
+
 #[cfg(feature = "azure")]
 mod abs;
 mod bucket;
@@ -45,6 +48,8 @@ pub use clock::StoreClock;
 pub use counts::{CallResult, Counts, Operation};
 pub use error::{StoreError, StoreErrorKind};
 pub use open::{Stores, open};
+#[cfg(feature = "s3")]
+pub use s3::http_client::plain_http_client;
 pub use settings::{AbsSettings, KeyFiles, S3Settings, Scheme, SftpSettings, StoreSettings};
 use std::future::Future;
 use std::ops::Range;

@@ -12,20 +12,8 @@ use std::process::Command;
 
 fn on_moto(name: &str) -> Site {
     let endpoint = moto::shared().endpoint();
-    let address = endpoint.clone();
-    block_on(async move {
-        use aws_sdk_s3::config::{BehaviorVersion, Credentials, Region};
-        let config = aws_sdk_s3::Config::builder()
-            .behavior_version(BehaviorVersion::latest())
-            .region(Region::new(seaweed::REGION))
-            .credentials_provider(Credentials::new(ACCESS_KEY, SECRET_KEY, None, None, "test"))
-            .http_client(aws_smithy_http_client::Builder::new().build_http())
-            .endpoint_url(address)
-            .force_path_style(true)
-            .build();
-        // One that is there already is fine.
-        let _ = aws_sdk_s3::Client::from_conf(config).create_bucket().bucket("interop").send().await;
-    });
+    // One that is there already is fine.
+    let _ = block_on(seaweed::sdk_client(&endpoint).create_bucket().bucket("interop").send());
     at(&endpoint, "interop", name)
 }
 

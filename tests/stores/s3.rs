@@ -3,7 +3,7 @@
 
 use super::tiny::{Habit, Tiny};
 use crate::suite::{soon, whole};
-use crate::support::seaweed::{REGION, SECRET_KEY, Seaweed};
+use crate::support::seaweed::{Seaweed, sdk_client};
 use crate::support::{moto, s3rver, seaweed};
 use litevisor::testing::model::Secret;
 use litevisor::testing::store::{self, Body, Put, Store, StoreErrorKind, StoreSettings};
@@ -22,24 +22,9 @@ fn fresh(name: &str) -> String {
     format!("{name}/{}", NUMBER.fetch_add(1, Ordering::Relaxed))
 }
 
-/// The SDK itself, for what our own store does not show.
-fn client(endpoint: &str) -> aws_sdk_s3::Client {
-    use aws_sdk_s3::config::{BehaviorVersion, Credentials, Region, RequestChecksumCalculation};
-    let config = aws_sdk_s3::Config::builder()
-        .behavior_version(BehaviorVersion::latest())
-        .region(Region::new(REGION))
-        .credentials_provider(Credentials::new(seaweed::ACCESS_KEY, SECRET_KEY, None, None, "test"))
-        .http_client(aws_smithy_http_client::Builder::new().build_http())
-        .endpoint_url(endpoint)
-        .force_path_style(true)
-        .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
-        .build();
-    aws_sdk_s3::Client::from_conf(config)
-}
-
 fn moto_settings(path: &str) -> StoreSettings {
     let endpoint = moto::shared().endpoint();
-    let client = client(&endpoint);
+    let client = sdk_client(&endpoint);
     // One that is there already is fine.
     let _ = seaweed::block_on(async { client.create_bucket().bucket(BUCKET).send().await });
     Seaweed::settings_for(&endpoint, BUCKET, path)
@@ -51,7 +36,7 @@ fn s3rver_settings(path: &str) -> StoreSettings {
 
 /// Every key of a bucket, also what our own listings leave out.
 async fn everything(endpoint: &str, bucket: &str, prefix: &str) -> Vec<String> {
-    let reply = client(endpoint).list_objects_v2().bucket(bucket).prefix(prefix).send().await.unwrap();
+    let reply = sdk_client(endpoint).list_objects_v2().bucket(bucket).prefix(prefix).send().await.unwrap();
     reply.contents().iter().map(|object| object.key().unwrap().to_owned()).collect()
 }
 
@@ -112,7 +97,7 @@ async fn storage_class_and_kms_key_arrive() {
     store.put_new("0000/a.ltx", whole("x"), 0, soon()).await.unwrap();
     store.put_new("0009/b.ltx", Body::Whole(vec![7; 9 << 20].into()), 0, soon()).await.unwrap();
     for key in ["0000/a.ltx", "0009/b.ltx"] {
-        let client = client(&moto::shared().endpoint());
+        let client = sdk_client(&moto::shared().endpoint());
         let head = client.head_object().bucket(BUCKET).key(format!("{path}/{key}")).send().await.unwrap();
         assert_eq!(head.storage_class().map(|class| class.as_str()), Some("STANDARD_IA"), "{key}");
         assert_eq!(head.server_side_encryption().map(|kind| kind.as_str()), Some("aws:kms"), "{key}");
@@ -126,7 +111,7 @@ async fn storage_class_and_kms_key_arrive() {
 async fn uploads_that_a_killed_run_left_open_are_removed() {
     let path = fresh("sweep");
     let settings = moto_settings(&path);
-    let client = client(&moto::shared().endpoint());
+    let client = sdk_client(&moto::shared().endpoint());
     let begin = async |key: String| client.create_multipart_upload().bucket(BUCKET).key(key).send().await.unwrap();
     let ltx = "0009/0000000000000001-0000000000000002.ltx";
     begin(format!("{path}/{ltx}")).await;

@@ -3,7 +3,9 @@
 
 #![allow(dead_code)]
 
+use futures_util::FutureExt;
 use litevisor::testing::model::Secret;
+use litevisor::testing::store::plain_http_client;
 use litevisor::testing::store::{S3Settings, Scheme, StoreSettings};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
@@ -21,6 +23,24 @@ use std::time::{Duration, Instant};
 pub const ACCESS_KEY: &str = "litevisor-test";
 pub const SECRET_KEY: &str = "litevisor-test-secret";
 pub const REGION: &str = "us-east-1";
+
+/// The SDK over plain http, for what our own store does not show.
+pub fn sdk_client(endpoint: &str) -> aws_sdk_s3::Client {
+    use aws_sdk_s3::config::retry::RetryConfig;
+    use aws_sdk_s3::config::{BehaviorVersion, Credentials, Region, RequestChecksumCalculation};
+    let http = plain_http_client().now_or_never().expect("nothing to wait for").expect("a client");
+    let config = aws_sdk_s3::Config::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .region(Region::new(REGION))
+        .credentials_provider(Credentials::new(ACCESS_KEY, SECRET_KEY, None, None, "test"))
+        .http_client(http)
+        .endpoint_url(endpoint)
+        .force_path_style(true)
+        .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
+        .retry_config(RetryConfig::disabled())
+        .build();
+    aws_sdk_s3::Client::from_conf(config)
+}
 
 /// Slow machines, cold caches.
 const READY_LIMIT: Duration = Duration::from_secs(60);
@@ -108,19 +128,7 @@ impl Seaweed {
 
     /// The SDK itself, for what our own store does not show (metadata, open uploads).
     pub fn client(&self) -> aws_sdk_s3::Client {
-        use aws_sdk_s3::config::retry::RetryConfig;
-        use aws_sdk_s3::config::{BehaviorVersion, Credentials, Region, RequestChecksumCalculation};
-        let config = aws_sdk_s3::Config::builder()
-            .behavior_version(BehaviorVersion::latest())
-            .region(Region::new(REGION))
-            .credentials_provider(Credentials::new(ACCESS_KEY, SECRET_KEY, None, None, "test"))
-            .http_client(aws_smithy_http_client::Builder::new().build_http())
-            .endpoint_url(self.endpoint())
-            .force_path_style(true)
-            .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
-            .retry_config(RetryConfig::disabled())
-            .build();
-        aws_sdk_s3::Client::from_conf(config)
+        sdk_client(&self.endpoint())
     }
 
     /// Creates a bucket; one that is there already is fine.

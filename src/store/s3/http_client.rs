@@ -30,6 +30,11 @@ pub(super) struct SdkHttpClient {
     limit: Option<Duration>,
 }
 
+/// For programs that look at a bucket beside the store: plain http, over the same transport.
+pub async fn plain_http_client() -> Result<SharedHttpClient, String> {
+    Ok(SdkHttpClient::to_store(Arc::new(Transport::new(None, true).await?)))
+}
+
 impl SdkHttpClient {
     pub(super) fn to_store(transport: Arc<Transport>) -> SharedHttpClient {
         SharedHttpClient::new(SdkHttpClient { transport, local: None, last_reply: None, limit: None })

@@ -68,6 +68,7 @@ impl Intercept for ReadClock {
 mod tests {
     use super::super::provider;
     use super::*;
+    use crate::store::plain_http_client;
     use aws_sdk_s3::config::{BehaviorVersion, Credentials, Region};
     use std::io::{Read, Write};
 
@@ -86,7 +87,7 @@ mod tests {
             .behavior_version(BehaviorVersion::latest())
             .region(Region::new("auto"))
             .credentials_provider(Credentials::new("id", "secret", None, None, "test"))
-            .http_client(aws_smithy_http_client::Builder::new().build_http())
+            .http_client(plain_http_client().await.unwrap())
             .endpoint_url(format!("http://{address}"))
             .force_path_style(true)
             .interceptor(SpellHeaders::new(&provider::rules(Some(endpoint), "b")))

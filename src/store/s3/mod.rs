@@ -6,7 +6,7 @@ mod conditions;
 mod create;
 mod delete;
 mod encryption;
-mod http_client;
+pub mod http_client;
 mod interceptors;
 mod key_source_reply;
 mod keys;
