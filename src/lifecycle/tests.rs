@@ -81,7 +81,7 @@ const TABLE: [(&str, &str, &str, &str); 73] = [
     ("flush", "finished", "done", ""),
     ("flush", "unfinished", "done", ""),
     ("flush", "lost", "done", ""),
-    // The app is to be started again once nobody is left.
+    // The app is to be started again once no process is left.
     ("clear-again", "stop", "clear", "kill-rest"),
     ("clear-again", "other", "clear", "note"),
     ("clear-again", "orphans", "clear", "look-life"),
@@ -353,7 +353,7 @@ proptest! {
             for action in &run.done[before..] {
                 let starts = matches!(*action, "start" | "restart");
                 prop_assert!(!starts || asked_to_stop.is_none(), "started after a stop signal");
-                prop_assert!(!starts || (quiet && !alive), "started while somebody of the last life is there");
+                prop_assert!(!starts || (quiet && !alive), "started while a process of the last life is there");
                 alive |= starts;
                 quiet &= !starts;
                 started += usize::from(starts);
@@ -374,7 +374,7 @@ proptest! {
         prop_assert!(run.outcome().is_some(), "{:?}", run.state);
     }
 
-    /// From the first stop signal to the end within the grace, whoever answers or does not.
+    /// From the first stop signal to the end within the grace, whatever answers or does not.
     #[test]
     fn a_stop_ends_within_the_grace(script in prop::collection::vec((0..EVENTS.len(), 0u64..3_000), 0..40)) {
         let mut run = Run::new();

@@ -121,7 +121,7 @@ mod tests {
             // The upload never arrived.
             (5, 6, 5, &[(OURS, 1)], same.clone()),
             (5, 6, 5, &[(0, 99)], same),
-            // Somebody went on; or we did, and this is an old disk.
+            // Another writer went on; or we did, and this is an old disk.
             (5, 5, 6, &[(8, 1)], behind(5, 6)),
             (5, 5, 6, &[(OURS, 1)], behind(5, 6)),
             (5, 6, 7, &[(8, 1)], behind(5, 7)),

@@ -56,7 +56,7 @@ pub enum FileAccess {
     Shared,
 }
 
-/// A state in which going on would lose somebody's data silently.
+/// A state in which going on would lose data silently.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     #[error(

@@ -16,7 +16,7 @@ impl Quiet {
     }
 }
 
-/// Nobody of the app's last life is left, so that the next one may begin. Others may be there, who entered from outside
+/// No process of the app's last life is left, so that the next one may begin. Others may be there, who entered from outside
 /// (`docker exec`). Made by `supervise` alone.
 #[derive(Debug)]
 pub struct AppTreeExited(());

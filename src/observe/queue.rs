@@ -294,7 +294,7 @@ mod tests {
         for _ in 0..1000 {
             queue.push(line.clone());
         }
-        // Nobody has read a byte: the pipe is full, the queue is full, and we are here.
+        // No byte was read: the pipe is full, the queue is full, and we are here.
         let mut first = vec![0; 4096];
         reader.read_exact(&mut first).unwrap();
         assert!(first == line.as_bytes(), "the oldest line comes first");

@@ -241,7 +241,7 @@ mod tests {
             assert!(matches!(error(&at(&directory, name)), SocketError::InTheWay(_)), "{name}");
         }
         assert_eq!(std::fs::read_to_string(&file).unwrap(), "x");
-        // Somebody answers there without our lock.
+        // A process answers there without our lock.
         let _foreign = UnixListener::bind(directory.path().join("foreign")).unwrap();
         assert!(matches!(error(&at(&directory, "foreign")), SocketError::InUse(_)));
         let long = at(&directory, &"x".repeat(120));

@@ -68,7 +68,7 @@ impl Applier {
     }
 }
 
-/// None: nobody wants it any more.
+/// None: the caller does not want it any more.
 fn run(mut assembly: Assembly, mut inbox: mpsc::UnboundedReceiver<Job>) -> Result<Option<VerifiedDb>, RestoreError> {
     while let Some(work) = inbox.blocking_recv() {
         match work {

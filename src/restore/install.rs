@@ -191,7 +191,7 @@ fn in_use(db: &DbPath) -> RestoreError {
     RestoreError::InTheWay { path: db.as_path().to_owned(), problem }
 }
 
-/// A directory of that name is nobody's database: it is kept, elsewhere.
+/// A directory of that name is not a database: it is kept, elsewhere.
 fn unlink(dir: &Dir, path: &Path) -> Result<(), RestoreError> {
     let removed = match dir.remove(name(path)) {
         Err(error) if error.kind() == ErrorKind::IsADirectory => move_away(dir, path),

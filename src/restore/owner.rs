@@ -97,9 +97,9 @@ fn apply(file: &File, path: &Path, wanted: Wanted, owners: &Owners) -> io::Resul
     let gid = differs(wanted.gid, now.gid());
     if uid.is_some() || gid.is_some() {
         match fchown(file, uid, gid) {
-            // Only root may give files away. What nobody asked for by name is not worth a failed start.
+            // Only root may give files away. An owner that was not configured is not worth a failed start.
             Err(error) if error.kind() == ErrorKind::PermissionDenied && !owners.configured.names_somebody() => {
-                // A group that is not one of ours hinders nobody: the owner is right.
+                // A group that is not one of ours does no harm: the owner is right.
                 if uid.is_some() {
                     tracing::warn!(file = %path.display(), "keeps the user of litevisor as its owner: {error}");
                 }

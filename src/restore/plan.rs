@@ -52,7 +52,7 @@ pub async fn choose(source: &Source<'_>, listing: &Listing, target: Target) -> R
     let chosen = match (target, listing.replica()) {
         (_, Replica::Empty) => Err(RestoreError::NothingThere { replica: replica.to_owned() }),
         (Target::Latest, Replica::V3) => v3_choice(&listing.v3, None).map_err(|error| of_v3(replica, error)),
-        // TXIDs are the newer format's: whoever names one means that.
+        // TXIDs are the newer format's: a TXID selects that format.
         (Target::Txid(_), _) if listing.files.is_empty() => {
             Err(RestoreError::NothingThere { replica: format!("{replica} (Litestream 0.3 counts no TXIDs)") })
         }

@@ -58,7 +58,7 @@ impl Drop for Scratch {
     }
 }
 
-/// With the rights for the directory that it is in: whoever owns that could have put something else in its place.
+/// With the rights for the directory that it is in: its owner could have put something else in its place.
 fn remove(path: &Path) -> io::Result<()> {
     let under = path.parent().unwrap_or(Path::new("/"));
     rights::within_directory(under, None, || fs::remove_dir_all(path))

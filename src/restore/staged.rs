@@ -18,7 +18,7 @@ const RUN: usize = 256 << 10;
 /// time in which a signal has to wait for the kernel.
 const SYNC_EVERY: u64 = 32 << 20;
 
-/// Nobody else reads it before it has the owner and the mode of the database to be.
+/// No other user reads it before it has the owner and the mode of the database to be.
 const MODE: u32 = 0o600;
 
 /// Makes a file beside the database anew, with the rights of its owner.
@@ -41,7 +41,7 @@ pub struct Staged {
 }
 
 impl Staged {
-    /// Empty. A staged file that is there already is another one: whoever may still write to it does no harm.
+    /// Empty. A staged file that is there already is another one: a process that still writes to it does no harm.
     pub fn create(db: &DbPath) -> Result<Staged, RestoreError> {
         let path = db.staged();
         Ok(Staged {
@@ -135,7 +135,7 @@ fn usable_bytes(file: &File) -> io::Result<u64> {
     Ok(free_bytes(file)?.saturating_add(occupied))
 }
 
-/// For whoever is not privileged.
+/// For a process that is not privileged.
 fn free_bytes(file: &File) -> io::Result<u64> {
     let found = nix::sys::statvfs::fstatvfs(file)?;
     // Some network and overlay file systems do not say.
@@ -164,7 +164,7 @@ impl Syncer {
         Ok(Syncer { turns, thread })
     }
 
-    /// An error is told once, to whoever asked first: it must not get lost.
+    /// An error is returned once, to the first caller: it must not get lost.
     fn finish(self) -> io::Result<()> {
         drop(self.turns);
         self.thread.join().unwrap_or_else(|_| Err(io::Error::other("the thread that syncs has ended")))

@@ -32,7 +32,7 @@ pub enum Step {
     DropSide(Side),
     DropAsideSide(Side),
     DropAside,
-    /// The files contradict each other: somebody else moved them.
+    /// The files contradict each other: another program moved them.
     Refuse(Contradiction),
 }
 

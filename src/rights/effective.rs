@@ -111,7 +111,7 @@ mod tests {
         let own = owner(10, 11, 0o700);
         for (what, chosen, way, db, expected) in [
             ("the app's own directory", Some(&app), to(own), None, Some(10)),
-            ("whoever owns the file there", Some(&app), to(own), Some(owner(0, 0, 0o600)), Some(10)),
+            ("the owner of the file there", Some(&app), to(own), Some(owner(0, 0, 0o600)), Some(10)),
             ("shared with a group", Some(&app), to(owner(0, 11, 0o770)), None, Some(10)),
             ("open to all", Some(&app), to(owner(0, 0, 0o1777)), None, Some(10)),
             ("root's", Some(&app), to(root), None, None),
@@ -119,12 +119,12 @@ mod tests {
             ("another user's", Some(&app), to(owner(20, 20, 0o755)), None, Some(20)),
             ("out of the app's reach", Some(&app), vec![root, owner(0, 0, 0o700), own], None, None),
             ("the app is root", Some(&rights(0, 0)), to(own), None, None),
-            ("nobody is named", None, to(own), None, Some(10)),
-            ("nobody is named, the file is root's", None, to(own), Some(owner(0, 0, 0o644)), None),
+            ("no user is named", None, to(own), None, Some(10)),
+            ("no user is named, the file is root's", None, to(own), Some(owner(0, 0, 0o644)), None),
             ("a second name", None, to(own), Some(Owner { links: 2, ..owner(0, 0, 0o644) }), Some(10)),
-            ("nobody is named, open to all", None, to(owner(0, 0, 0o777)), Some(owner(10, 11, 0o644)), Some(10)),
-            ("nobody is named, root's", None, to(root), Some(owner(10, 11, 0o644)), None),
-            ("nobody is named, out of reach", None, vec![root, owner(0, 0, 0o700), own], None, None),
+            ("no user is named, open to all", None, to(owner(0, 0, 0o777)), Some(owner(10, 11, 0o644)), Some(10)),
+            ("no user is named, root's", None, to(root), Some(owner(10, 11, 0o644)), None),
+            ("no user is named, out of reach", None, vec![root, owner(0, 0, 0o700), own], None, None),
             ("another user's file", None, to(own), Some(owner(20, 20, 0o644)), Some(10)),
         ] {
             assert_eq!(rights_in(chosen, &way, db).map(|rights| rights.uid), expected, "{what}");

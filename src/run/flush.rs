@@ -156,7 +156,7 @@ mod tests {
         assert_eq!((late.complete, late.captured.as_str()), (false, "0000000000000008"));
         let fenced = Status { fenced: Some("node 9".into()), ..status };
         let refused = summary(&db, &Status { refused: true, ..fenced.clone() }, true);
-        assert!(!refused.complete && !refused.fenced, "nobody has taken it over");
+        assert!(!refused.complete && !refused.fenced, "no writer has taken it over");
         let fenced = summary(&db, &fenced, true);
         assert!(!fenced.complete && fenced.fenced && !done.fenced);
         assert_eq!(summary(&db, &Status::default(), true).uploaded, "none");

@@ -5,7 +5,7 @@ pub enum SqliteError {
     /// The file is missing, empty, or has no header yet: the app has not made its database.
     #[error("database {subject} does not exist yet")]
     NotYet { subject: String },
-    /// Nobody can write to it, and neither can we.
+    /// No process can write to it.
     #[error(
         "cannot {operation} database {subject}: it is on a read-only file system, where nothing can be written to it"
     )]

@@ -71,7 +71,7 @@ pub enum Kind {
     Other,
 }
 
-/// Looks into a file that may become a database of ours: it is not kept for that. Whoever has a connection keeps its file
+/// Looks into a file that may become a database of ours: it is not kept for that. A connection has kept its file
 /// since before, and the list of those is locked here: no lock of a connection can get lost by the closing.
 pub fn kind(path: &Path) -> io::Result<Kind> {
     let kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
@@ -99,7 +99,7 @@ pub fn kind(path: &Path) -> io::Result<Kind> {
 const OWNER: i64 = 0x4000_4c56;
 
 /// A second safety: an open-file-description lock on SQLite's SHARED range survives the accident that this file exists
-/// to prevent, and keeps other processes from deleting the WAL. On the last byte only: whoever wants the range for himself
+/// to prevent, and keeps other processes from deleting the WAL. On the last byte only: a process that wants the range for itself
 /// meets it there, and on the others `used_by_others` does not meet ourselves. Failing to get it is no error.
 /// A lock on `OWNER` tells another litevisor that this database is replicated: it lasts as long as the file, even if the lock file is
 /// deleted (`local_state::lock`).
@@ -270,7 +270,7 @@ pub fn let_go(path: &Path) {
 }
 
 /// For tests that live many lives in one process: `file` as it is when the process that kept it has died. Its second lock
-/// goes; it is closed when nobody has it open any more.
+/// goes; it is closed when no connection has it open any more.
 #[cfg(test)]
 pub fn died(id: FileId, still_open: bool) {
     let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
@@ -296,7 +296,7 @@ pub(super) fn note_index(path: &crate::model::DbPath, id: FileId) {
     }
 }
 
-/// The same as `died` for every wal-index that the database at `path` has had, when nobody has it open any more.
+/// The same as `died` for every wal-index that the database at `path` has had, when no connection has it open any more.
 #[cfg(test)]
 pub fn indexes_died(path: &crate::model::DbPath) {
     let mut indexes = INDEXES.lock().unwrap_or_else(PoisonError::into_inner);

@@ -59,7 +59,7 @@ impl std::fmt::Display for Missing {
             Missing::Database => "the database file was replaced or removed",
             Missing::DatabaseWithoutWal => {
                 "the database file was replaced or removed, but its -wal was left there: SQLite applies it to the file that \
-                 takes the place and may destroy that; whoever replaces a database must remove -wal and -shm, too"
+                 takes the place and may destroy that. When you replace a database, remove its -wal and -shm, too"
             }
             Missing::Wal => "its -wal file was removed while it was in use",
             Missing::WalForAnother => "its -wal file was replaced",
@@ -134,7 +134,7 @@ impl ReadHold {
         if db.metadata().is_ok_and(|meta| meta.nlink() > 1) {
             tracing::warn!(
                 db = %path,
-                "the file has a second name (a hard link): whoever writes to it under that name destroys it"
+                "the file has a second name (a hard link): a write under that name destroys the database"
             );
         }
         let free = Link::open(path)?;

@@ -57,7 +57,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use tokio::sync::mpsc;
 
-const PRODUCER_GONE: &str = "the content ended early: whoever produced it failed; nothing was stored";
+const PRODUCER_GONE: &str = "the content ended early because its producer failed; nothing was stored";
 
 /// Gets the pieces of an object's content, in order.
 pub type Take<'a> = &'a (dyn Fn(Bytes) + Send + Sync);

@@ -14,7 +14,7 @@ unsafe extern "C" {
 
 /// Byte for byte, also entries that are not UTF-8 or hold no `=`.
 pub(super) fn entries() -> Vec<CString> {
-    // SAFETY: no other thread exists, so nobody changes the environment; each is a live C string.
+    // SAFETY: no other thread exists that could change the environment; each is a live C string.
     all().into_iter().map(|slot| unsafe { CStr::from_ptr(*slot) }.to_owned()).collect()
 }
 
@@ -35,7 +35,7 @@ fn all() -> Vec<*mut *mut c_char> {
 /// Moves the variables of these names away from the memory that the kernel shows, and wipes that memory.
 pub(super) fn hide(names: &[OsString]) {
     for slot in all() {
-        // SAFETY: a live C string, which nobody else reads or writes now.
+        // SAFETY: a live C string, which no other thread reads or writes now.
         let entry = unsafe { CStr::from_ptr(*slot) };
         if names.iter().any(|name| is_named(entry, name)) {
             let copy = entry.to_owned().into_raw();

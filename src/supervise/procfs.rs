@@ -232,7 +232,7 @@ mod tests {
             process(12, 11, 11), // its helper
             process(13, 10, 13), // a daemon in its own session, adopted
             process(14, 13, 13),
-            process(20, 5, 20), // somebody else's
+            process(20, 5, 20), // of another parent
             process(21, 1, 11), // in the app's group, not our descendant
         ];
         assert_eq!(pids(&tree(&all, me, Scope::Descendants, Some(11), &none)), [11, 12, 13, 14, 21]);
@@ -284,14 +284,14 @@ mod tests {
         use TreeState::{Empty, Hidden, Visible};
         let word = |childless, alone, group| KernelView { childless, alone, group };
         let (empty, children) = (word(true, true, false), word(false, false, false));
-        // As PID 1: somebody has entered from outside.
+        // As PID 1: a process has entered from outside.
         let entered = word(true, false, false);
         let group = word(false, false, true);
         for (scope, extent, before, now, shown, expected) in [
             (Descendants, AllWriters, empty, empty, Some(0), Empty),
             (Descendants, AllWriters, empty, empty, None, Empty),
             (Descendants, AllWriters, empty, children, Some(2), Visible),
-            // hidepid: the kernel knows of a child, /proc of nobody.
+            // hidepid: the kernel knows of a child, /proc shows none.
             (Descendants, AllWriters, empty, children, Some(0), Hidden),
             (Descendants, AllWriters, empty, children, None, Hidden),
             // A `tee` that was there before the app.

@@ -36,7 +36,7 @@ pub struct Committed {
     pub commit: u32,
     /// Behind the last transaction.
     pub cursor: Cursor,
-    /// The first frame of the last transaction: where the next one begins if nobody could see this one. None: there is no
+    /// The first frame of the last transaction: where the next one begins if no reader could see this one. None: there is no
     /// transaction.
     pub last: Option<Mark>,
 }

@@ -170,7 +170,7 @@ dbs:
     let many = &directories[0];
     assert_eq!((many.dir.as_path(), many.pattern.text(), many.watch), (Path::new("/root/tenants"), "*.sqlite", true));
     assert_eq!(many.each().replica.url, "file:///backup/tenants");
-    // What somebody may rely on is said, the rest is in comments only.
+    // What a user may rely on is logged, the rest is in comments only.
     let message = checked.warnings.join("\n");
     for key in ["heartbeat-url (line 14)", "mcp-addr (line 3)"] {
         assert!(message.contains(key), "{message}");

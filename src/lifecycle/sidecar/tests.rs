@@ -78,7 +78,7 @@ fn a_stop_flushes_at_once_and_ends_after_a_calm_second() {
 fn what_keeps_it_waiting() {
     let now = Instant::now();
     for (what, flushed) in [
-        ("somebody has it open", Flushed { in_use: true, ..QUIET }),
+        ("a process has it open", Flushed { in_use: true, ..QUIET }),
         ("something was committed", Flushed { bytes: 8, ..QUIET }),
         ("not everything is uploaded", Flushed { complete: false, ..QUIET }),
     ] {

@@ -68,7 +68,7 @@ fn without_replication_nothing_is_started_again() {
     }
 }
 
-/// Whoever entered from outside stays for the next life, and must go before the last flush.
+/// A process that entered from outside stays for the next life, and must go before the last flush.
 #[test]
 fn a_stop_in_between_ends_everybody() {
     let mut run = Run::with(always());

@@ -140,7 +140,7 @@ fn forward_from_any_state_on_the_way_loses_nothing() {
     }
 }
 
-/// All 512 combinations, also those that only somebody else could make: there is always an end, no rename overwrites
+/// All 512 combinations, also those that only another program could make: there is always an end, no rename overwrites
 /// anything, and no database file is unlinked while it is the only one.
 #[test]
 fn every_combination_comes_to_an_end_or_is_refused() {

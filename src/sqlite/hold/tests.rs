@@ -237,7 +237,7 @@ fn a_checkpoint_that_waits_for_the_hold_is_seen() {
     other.wait().unwrap();
 }
 
-/// `truncate` empties a WAL that is copied, and never one with a commit that nobody captured, whoever comes in between.
+/// `truncate` empties a WAL that is copied, and never one with a commit that was not captured, whatever comes in between.
 #[test]
 fn emptying_the_wal_loses_no_commit() {
     let case = Case::new();
@@ -255,7 +255,7 @@ fn emptying_the_wal_loses_no_commit() {
     assert!(hold.let_restart(|_| Answer::Ok(true)).unwrap());
     let reader = Connection::open(case.path.as_path()).unwrap();
     reader.execute_batch("BEGIN; SELECT count(*) FROM t").unwrap();
-    assert!(hold.truncate().unwrap(), "a reader of the database file alone is in nobody's way");
+    assert!(hold.truncate().unwrap(), "a reader of the database file alone is not in the way");
     assert_eq!(hold.wal_len().unwrap(), 0);
     let rows: i64 = reader.query_row("SELECT count(*) FROM t", [], |row| row.get(0)).unwrap();
     assert_eq!(rows, 51);
@@ -264,5 +264,5 @@ fn emptying_the_wal_loses_no_commit() {
     case.app.execute_batch("BEGIN IMMEDIATE").unwrap();
     let begun = Instant::now();
     assert!(!hold.truncate().unwrap(), "a writer is at work");
-    assert!(begun.elapsed() < Duration::from_millis(100), "it waits for nobody");
+    assert!(begun.elapsed() < Duration::from_millis(100), "it does not wait");
 }

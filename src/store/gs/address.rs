@@ -69,8 +69,8 @@ impl Address {
         format!("{}/upload/storage/v1/b/{}/o?uploadType={way}{condition}&fields={fields}", self.base, self.bucket)
     }
 
-    /// An upload's own URL. The service may answer with another of Google's hosts; whoever configured an endpoint wants
-    /// everything to go there, and an emulator may not know its own name.
+    /// An upload's own URL. The service may answer with another of Google's hosts; a configured endpoint gets
+    /// every request, and an emulator may not know its own name.
     pub(super) fn session(&self, location: &str) -> Option<String> {
         let (host, path) = match location.split_once("://") {
             Some((_, rest)) => rest.split_at(rest.find('/')?),

@@ -47,7 +47,7 @@ impl S3 {
         }
         match self.etag_of(service, name).await? {
             Some(there) => Ok(if there == created { Put::Created } else { Put::Exists }),
-            None => Err(Failure::unreachable("it was there and is gone: somebody else writes or deletes here")),
+            None => Err(Failure::unreachable("it was there and is gone: another program writes or deletes here")),
         }
     }
 

@@ -51,7 +51,7 @@ impl Sftp {
         }
         let put = temp.publish_new(unix_seconds(object.timestamp_ms)).await?;
         for path in self.stale.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
-            // Nobody waits for the answer: the next listing finds what is left.
+            // No caller waits for the answer: the next listing finds what is left.
             drop(session.request(&Request::Remove(&path)));
         }
         Ok(put)

@@ -160,8 +160,8 @@ impl Trust {
             Some(Expected::Pinned(pins)) if pins.iter().any(|pin| pin.is(key)) => return Ok(()),
             Some(Expected::Pinned(_)) => {
                 return Err(format!(
-                    "THE HOST KEY OF {at} IS NOT THE ONE THAT host_key SAYS: it shows {shown}. Somebody may stand in \
-                     between, or the server has got a new key; nothing was sent. If the new key is right, write it in \
+                    "THE HOST KEY OF {at} IS NOT THE ONE THAT host_key SAYS: it shows {shown}. Another host may \
+                     answer in its place, or the server has got a new key; nothing was sent. If the new key is right, write it in \
                      host_key"
                 ));
             }
@@ -182,7 +182,7 @@ impl Trust {
             return Ok(());
         }
         Err(format!(
-            "THE HOST KEY OF {at} HAS CHANGED: it shows {shown}, and {first} has another. Somebody may stand in between, \
+            "THE HOST KEY OF {at} HAS CHANGED: it shows {shown}, and {first} has another. Another host may answer in its place, \
              or the server was installed anew; nothing was sent. If the change is right, replace that line \
              (ssh-keygen -R removes it, ssh-keyscan shows the new one)"
         ))

@@ -63,7 +63,7 @@ fn scan_from(bytes: &[u8], cursor: Option<Cursor>) -> (Committed, usize) {
 #[test]
 fn keeps_the_newest_version_of_each_page_of_whole_transactions() {
     for big_endian in [false, true] {
-        let wal = Wal::new(Salts(1, 2), big_endian).frame(1, 0, 1).frame(2, 2, 2).frame(2, 2, 3).frame(1, 0, 4); // no commit: belongs to nobody yet
+        let wal = Wal::new(Salts(1, 2), big_endian).frame(1, 0, 1).frame(2, 2, 2).frame(2, 2, 3).frame(1, 0, 4); // no commit: belongs to no transaction yet
         let (committed, fed) = wal.scan();
         assert_eq!(fed, 4);
         let size = (PAGE + FRAME_HEADER) as u64;
