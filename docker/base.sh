@@ -61,8 +61,8 @@ if [ ! -e "$cache/base-python.tar" ]; then
 fi
 
 # LITEVISOR names the binary for the images: the static one, built as in docker/Dockerfile. Without LITEVISOR it is the debug
-# build, which runs in the base image but not in an empty image. BUILT=yes: target/debug is up to date, and another cargo has its lock.
-[ "${BUILT:-}" = yes ] || cargo build --locked --quiet --bin litevisor --example bank
+# build, which runs in the base image but not in an empty image.
+cargo build --locked --quiet --bin litevisor --example bank
 mkdir "$work/image"
 cp "${LITEVISOR:-target/debug/litevisor}" "$work/image/litevisor"
 strip "$work/image/litevisor" 2>/dev/null || true
