@@ -21,6 +21,7 @@ mod replica;
 mod v3;
 
 // 3: the three lives
+mod gate;
 mod replicate;
 mod restore;
 pub mod supervise;

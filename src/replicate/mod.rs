@@ -6,7 +6,6 @@ mod capture;
 mod database_writer;
 mod disk;
 mod end;
-mod log_throttle;
 mod mailbox;
 mod maintenance;
 mod replacement;

@@ -2,8 +2,8 @@
 
 use super::capture::replaced::{FileState, Replacement, advice};
 use super::end::{End, blocking};
-use super::log_throttle::LogThrottle;
 use super::task::Task;
+use crate::model::log_throttle::LogThrottle;
 use crate::sqlite::ReadHold;
 use std::time::{Duration, Instant};
 

@@ -5,12 +5,12 @@
 use super::capture::replaced::Replacement;
 use super::capture::watch::{TICK, Watcher};
 use super::end::{End, blocking};
-use super::log_throttle::LogThrottle;
 use super::mailbox::Mailbox;
 use super::maintenance::base::LastAsked;
 use super::status::StatusCell;
 use super::{Conflict, OnConflict, Target};
 use crate::model::Txid;
+use crate::model::log_throttle::LogThrottle;
 use crate::sqlite::exclusive::{self, WholeLock};
 use crate::sqlite::{ReadHold, SqliteError, Writers};
 use crate::store::retry;
@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::Notify;
 
-pub(super) use super::log_throttle::REMIND;
+pub(super) use crate::model::log_throttle::REMIND;
 /// A whole turn (capture, checkpoint) is made this often even if the files look the same.
 pub(super) const TURN: Duration = Duration::from_secs(15);
 pub(super) const BREAK_PAUSE: Duration = Duration::from_millis(500);

@@ -4,11 +4,11 @@
 
 use super::disk::Disk;
 use super::end::End;
-use super::log_throttle::LogThrottle;
 use super::status::StatusCell;
 use super::upload::attempts::Outcome;
 use super::upload::pressure::{self, Need, Seen};
 use super::{ReplicateSettings, Target};
+use crate::model::log_throttle::LogThrottle;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, Instant};

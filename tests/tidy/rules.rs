@@ -14,7 +14,7 @@ const ROWS: [&[&str]; 9] = [
     &["v3"],
     &["replica"],
     &["lineage"],
-    &["restore", "replicate", "supervise"],
+    &["restore", "replicate", "supervise", "gate"],
     &["run", "lifecycle", "exit", "config", "observe"],
     &["main", "cli", "commands"],
 ];

@@ -3,10 +3,10 @@
 
 use super::pressure::{self, Need, Seen};
 use super::spill_policy::{self as rules, Pressure};
+use crate::model::log_throttle::LogThrottle;
 use crate::replicate::ReplicateSettings;
 use crate::replicate::capture::checkpoint::CheckpointDecision;
 use crate::replicate::capture::{Capture, CaptureError};
-use crate::replicate::log_throttle::LogThrottle;
 use crate::sqlite::WalView;
 use std::time::Instant;
 

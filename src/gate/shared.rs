@@ -1,0 +1,157 @@
+//! What the connections of one gate share: the ledger, the requests for uploads, and what was logged.
+
+use super::decide::{Prospect, Reason};
+use super::settings::{GateSettings, OnFailure};
+use super::statistics::Statistics;
+use crate::model::log_throttle::LogThrottle;
+use crate::model::{Durability, DurabilityLedger, Fenced, Ticket};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Between two looks for databases of which nothing can be proven.
+const UNPROVABLE_INTERVAL: Duration = Duration::from_secs(1);
+
+pub type Uploaded = Pin<Box<dyn Future<Output = Result<(), Fenced>> + Send>>;
+
+pub struct Shared {
+    pub settings: GateSettings,
+    pub statistics: Arc<Statistics>,
+    ledger: Arc<dyn DurabilityLedger>,
+    /// Bytes were sent without a proof (`on_failure = "pass"`), and nothing was proven since.
+    lapsed: AtomicBool,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// When the gate last requested an upload.
+    requested: Option<Instant>,
+    /// The next request waits for `min_interval`.
+    scheduled: bool,
+    closings: LogThrottle,
+    unprovable: LogThrottle,
+    unprovable_read: Option<Instant>,
+}
+
+impl Shared {
+    pub fn new(settings: GateSettings, ledger: Arc<dyn DurabilityLedger>) -> Arc<Shared> {
+        let (listen, app) = (settings.listen.to_string(), settings.app.to_string());
+        let statistics = Arc::new(Statistics::new(listen, app, Arc::clone(&ledger)));
+        let (lapsed, state) = (AtomicBool::new(false), Mutex::default());
+        Arc::new(Shared { settings, statistics, ledger, lapsed, state })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Looks at every database, after bytes were read from the app. A ticket: they must be held, and the upload is requested.
+    pub fn look(self: &Arc<Self>) -> Option<Ticket> {
+        match self.ledger.look() {
+            Durability::Durable => {
+                self.proven();
+                None
+            }
+            Durability::Pending(ticket) => {
+                self.request_upload();
+                self.log_unprovable();
+                Some(ticket)
+            }
+        }
+    }
+
+    pub fn uploaded(&self, ticket: Ticket) -> Uploaded {
+        let ledger = Arc::clone(&self.ledger);
+        Box::pin(async move { ledger.uploaded(ticket).await })
+    }
+
+    pub fn prospect(&self) -> Prospect {
+        if self.lapsed.load(Relaxed) { Prospect::Lapsed } else { Prospect::Open }
+    }
+
+    /// At most once in `min_interval`; a request that comes sooner is made when the interval has passed.
+    fn request_upload(self: &Arc<Self>) {
+        let interval = self.settings.min_interval;
+        if interval.is_zero() {
+            return self.ledger.request_upload();
+        }
+        let mut state = self.state();
+        let due = state.requested.map(|last| last + interval).filter(|due| *due > Instant::now());
+        let Some(due) = due else {
+            state.requested = Some(Instant::now());
+            return self.ledger.request_upload();
+        };
+        if !std::mem::replace(&mut state.scheduled, true) {
+            let shared = Arc::clone(self);
+            tokio::spawn(async move {
+                tokio::time::sleep_until(due.into()).await;
+                {
+                    let mut state = shared.state();
+                    (state.scheduled, state.requested) = (false, Some(Instant::now()));
+                }
+                shared.ledger.request_upload();
+            });
+        }
+    }
+
+    /// Bytes are sent without a proof. Until this ticket's is there, others do not wait for theirs.
+    pub fn lapse(self: &Arc<Self>, ticket: Ticket) {
+        self.statistics.passed_unproven();
+        if !self.lapsed.swap(true, Relaxed) {
+            let (listen, timeout) = (&self.settings.listen, self.settings.timeout);
+            tracing::error!(
+                gate = %listen,
+                "ANSWERS ARE SENT BEFORE THEY ARE DURABLE: the replica has not confirmed the commits within {timeout:?}"
+            );
+            let shared = Arc::clone(self);
+            tokio::spawn(async move {
+                if shared.uploaded(ticket).await.is_ok() {
+                    shared.proven();
+                }
+            });
+        }
+    }
+
+    fn proven(&self) {
+        if self.lapsed.load(Relaxed) && self.lapsed.swap(false, Relaxed) {
+            tracing::info!(gate = %self.settings.listen, "answers wait for the replica again");
+        }
+    }
+
+    pub fn closed(&self, reason: Reason, connections: usize) {
+        self.statistics.closed(reason, connections);
+        if connections > 0 && self.state().closings.due(reason.name()) {
+            tracing::warn!(gate = %self.settings.listen, reason = reason.name(), "connection closed: {}", self.why(reason));
+        }
+    }
+
+    fn why(&self, reason: Reason) -> String {
+        let GateSettings { app, timeout, on_failure, .. } = &self.settings;
+        match (reason, on_failure) {
+            (Reason::Timeout, OnFailure::Close | OnFailure::Pass) => {
+                format!("its answer is not durable after {timeout:?}, and was not sent")
+            }
+            (Reason::Fenced, _) => "another writer has the replica".to_owned(),
+            (Reason::Unflushed, _) => "its answer is not durable after the last flush, and was not sent".to_owned(),
+            (Reason::Unreachable, _) => format!("the app does not accept connections on {app}"),
+            (Reason::Failed, _) => "internal error".to_owned(),
+        }
+    }
+
+    /// Nothing that is held can be proven until this ends: the log says so once.
+    fn log_unprovable(&self) {
+        let mut state = self.state();
+        if state.unprovable_read.is_some_and(|at| at.elapsed() < UNPROVABLE_INTERVAL) {
+            return;
+        }
+        state.unprovable_read = Some(Instant::now());
+        for (db, why) in self.ledger.unprovable() {
+            if state.unprovable.due(&format!("{db}: {why}")) {
+                let gate = &self.settings.listen;
+                tracing::warn!(db, %gate, "the gate cannot prove that this database is in the replica: {why}");
+            }
+        }
+    }
+}
