@@ -24,6 +24,8 @@ pub enum Action {
     Run {
         /// `--db PATH --replica URL`, in order.
         pairs: Vec<(PathBuf, String)>,
+        /// `--gate LISTEN=APP`, in order.
+        gates: Vec<String>,
         command: Vec<OsString>,
     },
     /// Without an app.
@@ -142,6 +144,9 @@ struct Run {
     /// Its replica: s3://bucket/prefix or file:///directory
     #[arg(long, value_name = "URL")]
     replica: Vec<String>,
+    /// Hold the app's answers until they are durable (:80=3000)
+    #[arg(long, value_name = "LISTEN=APP")]
+    gate: Vec<String>,
     /// The app and its arguments; replaces the configured command
     #[arg(value_name = "CMD", trailing_var_arg = true, allow_hyphen_values = false)]
     command: Vec<OsString>,
@@ -294,7 +299,8 @@ impl Run {
                 format!("--db and --replica come in pairs: there are {databases} --db and {replicas} --replica");
             return Err(usage(&message, "run"));
         }
-        Ok(Action::Run { pairs: self.db.into_iter().zip(self.replica).collect(), command: self.command })
+        let pairs = self.db.into_iter().zip(self.replica).collect();
+        Ok(Action::Run { pairs, gates: self.gate, command: self.command })
     }
 }
 

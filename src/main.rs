@@ -25,8 +25,9 @@ fn main() -> ExitCode {
 fn dispatch(Invocation { config, action }: Invocation) -> Result<u8, CommandError> {
     let file = config.as_deref();
     match action {
-        Action::Run { pairs, command } => {
-            let (checked, claimed) = claimed(file, &Additions { command, pairs }, Purpose::Run, Duty::App)?;
+        Action::Run { pairs, gates, command } => {
+            let additions = Additions { command, pairs, gates };
+            let (checked, claimed) = claimed(file, &additions, Purpose::Run, Duty::App)?;
             Ok(run::run(checked.config, claimed))
         }
         Action::Replicate { once } => {

@@ -9,7 +9,7 @@ fn read(line: &str) -> Result<Invocation, Printed> {
 
 fn run(config: Option<&str>, pairs: &[(&str, &str)], command: &[&str]) -> Invocation {
     let pairs = pairs.iter().map(|(db, replica)| (PathBuf::from(db), (*replica).to_owned())).collect();
-    let action = Action::Run { pairs, command: command.iter().map(OsString::from).collect() };
+    let action = Action::Run { pairs, gates: Vec::new(), command: command.iter().map(OsString::from).collect() };
     Invocation { config: config.map(PathBuf::from), action }
 }
 
@@ -37,6 +37,13 @@ fn run_takes_options_anywhere_before_the_command() {
     ] {
         assert_eq!(read(line), Ok(expected), "{line}");
     }
+}
+
+#[test]
+fn gates_are_given_one_by_one() {
+    let action = read("run --gate :8080=3000 --db a --gate unix:/s=3001 --replica ra -- app --gate x").unwrap().action;
+    let Action::Run { gates, command, .. } = action else { panic!("run") };
+    assert_eq!((gates, command.len()), (vec![":8080=3000".to_owned(), "unix:/s=3001".to_owned()], 3));
 }
 
 #[test]

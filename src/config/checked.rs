@@ -3,6 +3,7 @@
 use super::directory::DirectorySettings;
 use super::platform::PlatformReport;
 use super::settings::{AppRules, DatabaseSettings, LogSettings, ShutdownSettings, StatusSettings};
+use crate::gate::GateSettings;
 use crate::restore::RestoreSettings;
 use crate::supervise::AppSettings;
 use std::ffi::OsString;
@@ -18,6 +19,9 @@ pub struct Config {
     pub databases: Vec<DatabaseSettings>,
     /// Directories of databases.
     pub directories: Vec<DirectorySettings>,
+    pub gates: Vec<GateSettings>,
+    /// The `PORT` of an app behind a gate; None: what litevisor's environment has.
+    pub app_port: Option<u16>,
     pub log: LogSettings,
     pub status: StatusSettings,
 }

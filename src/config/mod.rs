@@ -4,7 +4,7 @@
 //! every problem with its file, line and key. Pure but for `load`, which finds the file; files of secrets are read
 //! through `Environment`. Never prints a secret.
 //!
-//! Imports go down this list: `show` and `load`; `parse`; the sections (`app`, `shutdown`, `database`, `replica`, `status`) and
+//! Imports go down this list: `show` and `load`; `parse`; the sections (`app`, `shutdown`, `database`, `replica`, `gate`, `status`) and
 //! `overlap`; `values` (types of keys) and `deserialize` (TOML as a serde format with locations); `document`; the rules of
 //! single values (`units`, `url`, `ready`, `expand`, `nearest`, `platform`). `litestream` turns a litestream.yml into our text.
 
@@ -16,6 +16,7 @@ mod directory;
 mod document;
 mod environment;
 mod expand;
+mod gate;
 pub mod litestream;
 pub mod load;
 pub mod nearest;

@@ -6,6 +6,7 @@ use super::database::{self, DatabaseSection, Parsed};
 use super::directory::DirectorySettings;
 use super::document::{Document, Origin};
 use super::environment::Environment;
+use super::gate::{self, GateSection, ParsedGate};
 use super::litestream::{self, Converted};
 use super::overlap::overlaps;
 use super::platform;
@@ -41,6 +42,8 @@ pub struct Additions {
     pub command: Vec<OsString>,
     /// `--db PATH --replica URL`, in order.
     pub pairs: Vec<(PathBuf, String)>,
+    /// `--gate LISTEN=APP`, in order.
+    pub gates: Vec<String>,
 }
 
 /// supervisor.toml. A new section is a field here, with a struct of its keys.
@@ -51,6 +54,7 @@ struct File {
     shutdown: Key<ShutdownSection>,
     restore: Key<RestoreSection>,
     database: Key<Tables<DatabaseSection>>,
+    gate: Key<Tables<GateSection>>,
     log: Key<LogSection>,
     status: Key<StatusSection>,
 }
@@ -101,7 +105,7 @@ fn parse_converted(
 ) -> Result<Checked, ConfigError> {
     let (text, name) = file.unwrap_or(("", Path::new("")));
     let (document, root) = Document::parse(text, name, origins, environment)?;
-    let File { app, shutdown, restore, database, log, status } = document.read(&root);
+    let File { app, shutdown, restore, database, gate, log, status } = document.read(&root);
     let app = app::read(app.or(AppSection::default()), &additions.command, &document);
     let platform = platform::recognise(environment.variable);
     let default_grace = platform::default_grace(platform, environment.variable);
@@ -109,6 +113,8 @@ fn parse_converted(
     let restore = restore_settings(restore.or(RestoreSection::default()));
     let sections = database.value.into_iter().flat_map(|tables| tables.0);
     let mut databases: Vec<Parsed> = sections.filter_map(|section| database::read(section, &document)).collect();
+    let sections = gate.value.into_iter().flat_map(|tables| tables.0);
+    let mut gates: Vec<ParsedGate> = sections.filter_map(|section| gate::read(section, &document)).collect();
     let LogSection { level, format } = log.or(LogSection::default());
     let log = LogSettings { level: level.or(LogLevel::default()), format: format.or(LogFormat::default()) };
     let status = status::read(status.or(StatusSection::default()), &document);
@@ -120,7 +126,14 @@ fn parse_converted(
             Err(error) => problems.extend(error.problems),
         }
     }
-    for (location, message) in overlaps(&databases) {
+    for text in &additions.gates {
+        match gate::from_option(text, environment) {
+            Ok(parsed) => gates.push(parsed),
+            Err(error) => problems.extend(error.problems),
+        }
+    }
+    let of_gates = gate::problems(&gates, status.listen, !databases.is_empty());
+    for (location, message) in overlaps(&databases).into_iter().chain(of_gates) {
         document.complain(&location, message);
     }
     problems.extend(document.into_problems());
@@ -137,6 +150,9 @@ fn parse_converted(
     // A variable that the configuration gives to the app by its name stays.
     let is_given = |name: &OsString| settings.env.iter().any(|(given, _)| given == name);
     settings.env_remove = secret_variables.iter().filter(|name| !is_given(name)).cloned().collect();
+    let sets_port = settings.env.iter().any(|(name, _)| name == "PORT");
+    let app_port = gate::app_port(&gates, environment.text("PORT").as_deref()).filter(|_| !sets_port);
+    let gates = gates.into_iter().map(|parsed| parsed.settings).collect();
     let mut single = Vec::new();
     let mut directories = Vec::new();
     for Parsed { settings, directory, .. } in databases {
@@ -147,7 +163,8 @@ fn parse_converted(
     }
     let app_rules = app.rules;
     let app = has_command.then_some(settings);
-    let config = Config { app, app_rules, shutdown, restore, databases: single, directories, log, status };
+    let config =
+        Config { app, app_rules, shutdown, restore, databases: single, directories, gates, app_port, log, status };
     Ok(Checked { config, app_user, warnings, secret_variables, platform })
 }
 

@@ -11,8 +11,7 @@ pub fn check(text: &str) -> Result<ReadyCheck, String> {
     let (addresses, http) = if let Some(rest) = text.strip_prefix("tcp:") {
         // Two slashes as in a URL mean the same.
         let rest = rest.strip_prefix("//").unwrap_or(rest);
-        let address = if rest.contains(':') { rest.to_owned() } else { format!("localhost:{rest}") };
-        (addresses(&address).map_err(|why| bad(&why))?, None)
+        (addresses_of_port(rest).map_err(|why| bad(&why))?, None)
     } else if let Some(rest) = text.strip_prefix("http://") {
         let (host, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
         if host.contains('@') {
@@ -35,6 +34,11 @@ pub fn check(text: &str) -> Result<ReadyCheck, String> {
 /// Not the colons inside of `[::1]`.
 fn ends_with_port(host: &str) -> bool {
     host.rsplit(']').next().is_some_and(|rest| rest.contains(':'))
+}
+
+/// Of `3000` (on this machine) or `10.0.0.7:3000`.
+pub fn addresses_of_port(text: &str) -> Result<Vec<SocketAddr>, String> {
+    if text.contains(':') { addresses(text) } else { addresses(&format!("localhost:{text}")) }
 }
 
 fn addresses(address: &str) -> Result<Vec<SocketAddr>, String> {

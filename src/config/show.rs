@@ -6,6 +6,7 @@ use super::checked::Config;
 use super::settings::{AppRules, DatabaseSettings, SocketChoice, StatusSettings};
 use super::toml_text::quoted;
 use super::units::{show_duration, show_size};
+use crate::gate::GateSettings;
 use crate::model::Signal;
 use crate::replicate::{ReplicateSettings, Retention};
 use crate::store::StoreSettings;
@@ -22,6 +23,9 @@ pub fn show(config: &Config) -> String {
     if let Some(app) = &config.app {
         show_app(&mut out, app);
         show_rules(&mut out, &config.app_rules);
+        if let Some(port) = config.app_port {
+            let _ = writeln!(out.text, "# the app's PORT: {port}");
+        }
     }
     out.section("[shutdown]");
     out.text("grace", &show_duration(config.shutdown.grace));
@@ -42,6 +46,7 @@ pub fn show(config: &Config) -> String {
         out.raw("watch", &directory.watch.to_string());
         show_database(&mut out, directory.each());
     }
+    config.gates.iter().for_each(|gate| show_gate(&mut out, gate));
     out.section("[log]");
     out.word("level", &config.log.level);
     out.word("format", &config.log.format);
@@ -61,6 +66,21 @@ fn show_status(out: &mut Out, status: &StatusSettings) {
     match &status.token_file {
         Some(file) => out.text("token_file", &file.to_string_lossy()),
         None => out.maybe("token", status.token.as_ref().map(|_| HIDDEN)),
+    }
+}
+
+fn show_gate(out: &mut Out, gate: &GateSettings) {
+    out.section("[[gate]]");
+    out.text("listen", &gate.listen.to_string());
+    out.text("app", &gate.app.to_string());
+    out.word("accept", &gate.accept);
+    out.text("timeout", &show_duration(gate.timeout));
+    out.word("on_failure", &gate.on_failure);
+    out.text("min_interval", &show_duration(gate.min_interval));
+    out.raw("max_connections", &gate.max_connections.to_string());
+    out.raw("proxy_protocol", &gate.proxy_protocol.to_string());
+    if let Some(set_port) = gate.set_port {
+        out.raw("set_port", &set_port.to_string());
     }
 }
 

@@ -40,7 +40,7 @@ pub fn read(section: StatusSection, document: &Document<'_>) -> StatusSettings {
     }
 }
 
-fn listen(text: &str) -> Result<SocketAddr, String> {
+pub fn listen(text: &str) -> Result<SocketAddr, String> {
     let form = "write an address with its port, for example \"127.0.0.1:9090\", or \":9090\" for all addresses";
     let local = |port: &str, ip: IpAddr| port.parse().map(|port| SocketAddr::new(ip, port)).ok();
     let parsed = match text.split_once(':') {

@@ -6,13 +6,18 @@ use super::{problems, read};
 const REFERENCE: &str = include_str!("../../../docs/configuration.md");
 
 /// A heading of the page, and the configuration around its rows.
-const SECTIONS: [(&str, &str, &str); 8] = [
+const SECTIONS: [(&str, &str, &str); 9] = [
     ("`[app]`", "[app]\ncommand = [\"x\"]\n", ""),
     ("`[shutdown]`", "[shutdown]\n", ""),
     ("`[restore]`", "[restore]\n", ""),
     ("`[[database]]`", "[[database]]\npath = \"/d/a.db\"\n", "[database.replica]\nurl = \"/r\"\n"),
     ("`[[database]]` with `dir`", "[[database]]\ndir = \"/d\"\n", "[database.replica]\nurl = \"/r\"\n"),
     ("`[database.replica]`", "[[database]]\npath = \"/d/a.db\"\n[database.replica]\nurl = \"/r\"\n", ""),
+    (
+        "`[[gate]]`",
+        "[[gate]]\nlisten = \":8080\"\napp = \"3000\"\n",
+        "[[database]]\npath = \"/d/a.db\"\n[database.replica]\nurl = \"/r\"\n",
+    ),
     ("`[status]`", "[status]\n", ""),
     ("`[log]`", "[log]\n", ""),
 ];
