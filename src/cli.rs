@@ -144,7 +144,7 @@ struct Run {
     /// Its replica: s3://bucket/prefix or file:///directory
     #[arg(long, value_name = "URL")]
     replica: Vec<String>,
-    /// Hold the app's answers until they are durable (:80=3000)
+    /// Hold the answers until they are durable (:80=3000)
     #[arg(long, value_name = "LISTEN=APP")]
     gate: Vec<String>,
     /// The app and its arguments; replaces the configured command

@@ -40,6 +40,8 @@ fn text(value: &Value, now_ms: i64) -> String {
         (None, None) => "not started".to_owned(),
     };
     let _ = writeln!(out, "\napp: {app}, {} restarts", number("/app/restarts"));
+    let gates = at("/gates").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    gates.iter().for_each(|gate| show_gate(&mut out, gate));
     let databases = at("/databases").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     if !databases.is_empty() {
         let rows: Vec<_> = databases.iter().map(|database| row(database, now_ms)).collect();
@@ -52,6 +54,36 @@ fn text(value: &Value, now_ms: i64) -> String {
         }
     }
     out
+}
+
+/// `gate [::]:8080 to localhost:3000: 12 connections; 4 KiB held, the oldest for 0.2 s; closed: 3 timeout`.
+fn show_gate(out: &mut String, gate: &Value) {
+    let word = |key: &str| gate.get(key).and_then(Value::as_str);
+    let number = |key: &str| gate.get(key).and_then(Value::as_u64).unwrap_or(0);
+    let (listen, app) = (word("listen").unwrap_or("?"), word("app").unwrap_or("?"));
+    let _ = write!(out, "gate {listen} to {app}: ");
+    let _ = match word("reason") {
+        Some(why) => write!(out, "CLOSED: {why}"),
+        None => write!(out, "{} connections", number("connections")),
+    };
+    if let Some(oldest) = gate.get("oldest_held_seconds").and_then(Value::as_f64) {
+        let _ = write!(out, "; {} held, the oldest for {oldest:.1} s", size(number("held_bytes")));
+    }
+    let closed = gate.get("closed").and_then(Value::as_object).into_iter().flatten();
+    let closed = closed.filter_map(|(reason, count)| Some((reason, count.as_u64().filter(|count| *count > 0)?)));
+    let closed: Vec<String> = closed.map(|(reason, count)| format!("{count} {}", reason.replace('_', " "))).collect();
+    if !closed.is_empty() {
+        let _ = write!(out, "; closed: {}", closed.join(", "));
+    }
+    if number("unproven") > 0 {
+        let _ = write!(out, "; sent unproven: {}", number("unproven"));
+    }
+    out.push('\n');
+    let unprovable = gate.get("unprovable").and_then(Value::as_array).into_iter().flatten();
+    for one in unprovable {
+        let word = |key: &str| one.get(key).and_then(Value::as_str).unwrap_or("?");
+        let _ = writeln!(out, "{}: its answers are held: {}", word("database"), word("reason"));
+    }
 }
 
 const HEAD: [&str; 7] = ["DATABASE", "STATE", "COMMITTED", "UPLOADED", "BEHIND", "WAL", "LAST UPLOAD"];
@@ -155,6 +187,29 @@ DATABASE      STATE           COMMITTED  UPLOADED  BEHIND         WAL      LAST 
 /data/d.db: not replicated: there is no database
 ";
         assert_eq!(text(&value, now), expected);
+    }
+
+    #[test]
+    fn gates() {
+        let told = |gate: Value| {
+            let mut out = String::new();
+            show_gate(&mut out, &gate);
+            out
+        };
+        let quiet =
+            json!({ "listen": "[::]:80", "app": "localhost:3000", "connections": 2, "closed": { "timeout": 0 } });
+        assert_eq!(told(quiet), "gate [::]:80 to localhost:3000: 2 connections\n");
+        let busy = json!({
+            "listen": "unix:/g", "app": "unix:/a", "connections": 3, "held_bytes": 4096, "oldest_held_seconds": 0.21,
+            "closed": { "app_unreachable": 2, "timeout": 5 }, "unproven": 1,
+            "unprovable": [{ "database": "/data/a.db", "reason": "it has a rollback journal" }],
+        });
+        let expected = "gate unix:/g to unix:/a: 3 connections; 4 KiB held, the oldest for 0.2 s; closed: 2 app \
+                        unreachable, 5 timeout; sent unproven: 1\n\
+                        /data/a.db: its answers are held: it has a rollback journal\n";
+        assert_eq!(told(busy), expected);
+        let shut = json!({ "listen": "[::]:80", "app": "localhost:3000", "reason": "another writer has the replica" });
+        assert_eq!(told(shut), "gate [::]:80 to localhost:3000: CLOSED: another writer has the replica\n");
     }
 
     #[test]

@@ -140,6 +140,10 @@ pub fn unready(snapshot: &Snapshot, max_lag: Option<Duration>) -> Vec<String> {
     if snapshot.engine_lost {
         say("the engine has ended: nothing is replicated any more");
     }
+    let open = snapshot.phase == Phase::Running;
+    for gate in snapshot.gates.iter().filter(|_| open) {
+        gate.shut.iter().for_each(|why| say(&format!("gate {}: {why}", gate.listen)));
+    }
     for view in &snapshot.databases {
         let db = &view.db;
         match (state(view), max_lag) {
@@ -170,7 +174,13 @@ pub fn ready_line(snapshot: &Snapshot) -> &'static str {
 /// Problems that do not make the program unready.
 pub fn notes(snapshot: &Snapshot) -> Vec<String> {
     let told = |view: &DatabaseView| problem(view).map(|problem| format!("{}: {problem}", view.db));
-    snapshot.databases.iter().filter_map(told).collect()
+    let unprovable = snapshot.gates.iter().flat_map(|gate| &gate.unprovable);
+    let unprovable = unprovable.map(|(db, why)| format!("{db}: its answers are held: {why}"));
+    let mut notes: Vec<String> = snapshot.databases.iter().filter_map(told).chain(unprovable).collect();
+    // Two gates look at the same databases.
+    notes.sort();
+    notes.dedup();
+    notes
 }
 
 pub fn lag(view: &DatabaseView, now: Instant) -> Duration {

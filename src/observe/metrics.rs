@@ -1,5 +1,7 @@
 //! A `Snapshot` as Prometheus' text format, 0.0.4: pure. Every series of a database has the label `db`, its path.
 
+mod gate;
+
 use super::health::{self, DbState};
 use super::status_registry::{DatabaseView, Phase, Snapshot};
 use crate::replicate::Status;
@@ -114,6 +116,7 @@ pub fn text(snapshot: &Snapshot, max_lag: Option<Duration>) -> String {
     });
     let help = "Operations on the replica's store, by how they ended.";
     text.family("litevisor_store_requests_total", COUNTER, help, requests);
+    gate::of_gates(&mut text, &snapshot.gates);
     text.0
 }
 
@@ -146,7 +149,8 @@ fn flag(value: bool) -> String {
     u8::from(value).to_string()
 }
 
-type Sample<'a> = (Vec<(&'a str, &'a str)>, String);
+type Labels<'a> = Vec<(&'a str, &'a str)>;
+type Sample<'a> = (Labels<'a>, String);
 
 struct Text(String);
 
@@ -157,14 +161,14 @@ impl Text {
         if samples.peek().is_none() {
             return;
         }
-        let text = &mut self.0;
-        let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}");
-        for (labels, value) in samples {
-            let labels: Vec<String> =
-                labels.iter().map(|(name, value)| format!("{name}=\"{}\"", escaped(value))).collect();
-            let labels = if labels.is_empty() { String::new() } else { format!("{{{}}}", labels.join(",")) };
-            let _ = writeln!(text, "{name}{labels} {value}");
-        }
+        let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}");
+        samples.for_each(|(labels, value)| self.sample(name, &labels, &value));
+    }
+
+    fn sample(&mut self, name: &str, labels: &Labels<'_>, value: &str) {
+        let labels: Vec<String> = labels.iter().map(|(name, value)| format!("{name}=\"{}\"", escaped(value))).collect();
+        let labels = if labels.is_empty() { String::new() } else { format!("{{{}}}", labels.join(",")) };
+        let _ = writeln!(self.0, "{name}{labels} {value}");
     }
 }
 
@@ -200,7 +204,8 @@ mod tests {
             ],
             ..DatabaseView::default()
         };
-        Snapshot { phase: Phase::Running, databases: vec![view], ..StatusRegistry::default().snapshot() }
+        let gates = vec![gate::tests::view()];
+        Snapshot { phase: Phase::Running, databases: vec![view], gates, ..StatusRegistry::default().snapshot() }
     }
 
     #[test]
@@ -240,6 +245,9 @@ mod tests {
                 assert!(text.contains(&format!("# HELP {name} ")), "{name}");
             } else if !line.starts_with('#') {
                 let name = line.split(['{', ' ']).next().unwrap();
+                let parts = ["_bucket", "_sum", "_count"].iter().filter_map(|part| name.strip_suffix(part));
+                let histogram = parts.filter(|name| families.last() == Some(&(name, "histogram"))).last();
+                let name = histogram.unwrap_or(name);
                 assert_eq!(families.last().map(|(name, _)| *name), Some(name), "{line}");
                 assert!(line.rsplit_once(' ').unwrap().1.parse::<f64>().is_ok(), "{line}");
             }

@@ -3,6 +3,7 @@
 use super::health;
 use super::status_registry::{DatabaseView, Snapshot};
 use super::sync::Synced;
+use crate::gate::GateView;
 use crate::model::{Moment, Txid};
 use crate::replicate::Status;
 use serde_json::{Value, json};
@@ -25,6 +26,25 @@ pub fn status(snapshot: &Snapshot, max_lag: Option<Duration>) -> Value {
             "ended": app.ended,
         },
         "databases": snapshot.databases.iter().map(|view| database(view, snapshot.now)).collect::<Vec<_>>(),
+        "gates": snapshot.gates.iter().map(gate).collect::<Vec<_>>(),
+    })
+}
+
+fn gate(gate: &GateView) -> Value {
+    let closed = gate.closed.iter().map(|(reason, count)| (reason.name().to_owned(), Value::from(*count)));
+    let unprovable = gate.unprovable.iter().map(|(db, why)| json!({ "database": db, "reason": why }));
+    json!({
+        "listen": gate.listen,
+        "app": gate.app,
+        "open": gate.shut.is_none(),
+        "reason": gate.shut,
+        "connections": gate.connections,
+        "accepted": gate.accepted,
+        "held_bytes": gate.held_bytes,
+        "oldest_held_seconds": gate.oldest.map(round),
+        "unproven": gate.unproven,
+        "closed": closed.collect::<serde_json::Map<_, _>>(),
+        "unprovable": unprovable.collect::<Vec<_>>(),
     })
 }
 

@@ -1,5 +1,6 @@
 //! The state of the run: the main thread and the engine write it, the status thread reads it as a `Snapshot`.
 
+use crate::gate::{GateView, Statistics};
 use crate::model::DbPath;
 use crate::replicate::{Handle, Status};
 use crate::restore::{Pace, Progress};
@@ -94,6 +95,7 @@ struct Facts {
     engine_lost: bool,
     pre_sync: Option<Duration>,
     databases: BTreeMap<DbPath, Entry>,
+    gates: Vec<Arc<Statistics>>,
 }
 
 pub struct StatusRegistry {
@@ -112,6 +114,7 @@ pub struct Snapshot {
     /// How long the flush before the stop signal to the app took.
     pub pre_sync: Option<Duration>,
     pub databases: Vec<DatabaseView>,
+    pub gates: Vec<GateView>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -140,6 +143,7 @@ impl Default for StatusRegistry {
             engine_lost: false,
             pre_sync: None,
             databases: BTreeMap::new(),
+            gates: Vec::new(),
         };
         StatusRegistry { started: SystemTime::now(), facts: Mutex::new(facts) }
     }
@@ -158,6 +162,10 @@ impl StatusRegistry {
             }
             (facts.phase, facts.since) = (phase, Instant::now());
         }
+    }
+
+    pub fn set_gates(&self, gates: Vec<Arc<Statistics>>) {
+        self.facts().gates = gates;
     }
 
     pub fn app_started(&self, pid: i32) {
@@ -232,6 +240,8 @@ impl StatusRegistry {
     }
 
     pub fn snapshot(&self) -> Snapshot {
+        let gates = self.facts().gates.clone();
+        let gates = gates.iter().map(|gate| gate.view()).collect();
         let facts = self.facts();
         Snapshot {
             now: Instant::now(),
@@ -241,6 +251,7 @@ impl StatusRegistry {
             engine_lost: facts.engine_lost,
             pre_sync: facts.pre_sync,
             databases: facts.databases.iter().map(|(db, entry)| view(db, entry)).collect(),
+            gates,
         }
     }
 }

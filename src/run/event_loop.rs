@@ -5,10 +5,12 @@
 use super::app_exit::{self, ExitContext, ExitMessage};
 use super::engine::{Command, DatabaseSummary, Report, StartFailure};
 use super::event_sources::{EventSources, OpenError, SourceEvent};
+use super::gate;
 use super::messages::Reinstalled;
 use super::readiness::Readiness;
 use crate::config::Config;
 use crate::exit;
+use crate::gate::Gates;
 use crate::lifecycle::{Action, Event, Rules};
 use crate::model::proof::Restored;
 use crate::model::{Deadline, Restart, Signal};
@@ -23,6 +25,9 @@ pub(super) struct EventLoop {
     settings: AppSettings,
     rules: Rules,
     sources: EventSources,
+    gates: Gates,
+    /// Until when the last flush has time.
+    flush_by: Option<Deadline>,
     app: Option<App>,
     tree: ProcessTree,
     /// Results of actions, and further events of one poll.
@@ -61,24 +66,40 @@ impl AppRun {
 
 impl EventLoop {
     pub(super) fn open(mut config: Config, claimed: Claimed) -> Result<EventLoop, OpenError> {
-        let settings = config.app.take().filter(|app| !app.command.is_empty()).ok_or(OpenError::NoCommand)?;
+        let mut settings = config.app.take().filter(|app| !app.command.is_empty()).ok_or(OpenError::NoCommand)?;
+        settings.env.extend(config.app_port.map(|port| ("PORT".into(), port.to_string().into())));
         if !claimed.adopts_orphans {
             tracing::warn!("this kernel has no subreaper: processes that leave the app's group cannot be waited for");
         }
         log_removed_variables(&settings);
         let rules = super::rules(&config, settings.stop_signal);
+        let gated = gate::settings(&mut config);
         let sources = EventSources::open(config, settings.user.as_deref(), claimed)?;
+        let gates = gate::open(gated, &sources.status.registry)
+            .map_err(|source| OpenError::System { what: "gate thread", source })?;
         let tree = ProcessTree::before_the_app();
-        let pending = VecDeque::new();
-        let databases = Vec::new();
-        let app = None;
-        let app_run = AppRun::default();
-        let restore_request = None;
-        Ok(EventLoop { settings, rules, sources, app, tree, pending, databases, app_run, restore_request })
+        Ok(EventLoop {
+            settings,
+            rules,
+            sources,
+            gates,
+            flush_by: None,
+            app: None,
+            tree,
+            pending: VecDeque::new(),
+            databases: Vec::new(),
+            app_run: AppRun::default(),
+            restore_request: None,
+        })
     }
 
     pub(super) fn rules(&self) -> &Rules {
         &self.rules
+    }
+
+    /// The last flush has ended.
+    pub(super) fn finish_gates(&self, complete: bool) {
+        gate::finish(&self.gates, complete, self.flush_by);
     }
 
     pub(super) fn registry(&self) -> &StatusRegistry {
@@ -168,10 +189,14 @@ impl EventLoop {
                 let complete = databases.iter().all(|db| db.complete);
                 // The app continued (`on_conflict = "continue"`), or the conflict was noticed in the last flush.
                 let fenced = databases.iter().any(|db| db.fenced).then_some(Event::Fenced);
+                if fenced.is_some() {
+                    self.gates.fenced();
+                }
                 self.databases = databases;
                 fenced.into_iter().chain([Event::Finished { complete }]).collect()
             }
             Report::Fenced { database, detail } => {
+                self.gates.fenced();
                 tracing::error!(db = database, "another writer has taken the replica over: {detail}");
                 vec![Event::Fenced]
             }
@@ -248,21 +273,28 @@ impl EventLoop {
             }
             Action::Finish { quiet, by } => {
                 self.answer_restore("litevisor stops before the restore");
-                self.request(Command::Finish { quiet, by });
+                self.begin_last_flush(Command::Finish { quiet, by }, by);
             }
             Action::FinishUnproven { by } => {
                 self.answer_restore("litevisor stops before the restore");
-                self.request(Command::FinishUnproven { by });
+                self.begin_last_flush(Command::FinishUnproven { by }, by);
                 tracing::error!(
                     "a process of the app has not ended after SIGKILL: what it writes from now on is not replicated"
                 );
             }
             Action::FinishAgain { by } => {
-                self.request(Command::FinishUnproven { by });
+                self.begin_last_flush(Command::FinishUnproven { by }, by);
                 tracing::warn!("litevisor was frozen past the end of the last flush: flushing once more");
             }
             Action::Note(signal) => tracing::info!("{signal} received and ignored: it has no effect in this phase"),
         }
+    }
+
+    /// What the gates hold waits for this flush; they accept no further connections.
+    fn begin_last_flush(&mut self, command: Command, by: Deadline) {
+        self.flush_by = Some(by);
+        self.gates.flushing();
+        self.request(command);
     }
 
     fn start(&mut self, proof: Restored) {
@@ -279,6 +311,7 @@ impl EventLoop {
                 self.sources.status.registry.app_started(app.pid());
                 self.app_run.readiness =
                     Readiness::begin(self.settings.ready.as_ref(), &self.sources.status.registry, app.pid());
+                self.gates.app_started();
                 tracing::info!(pid = app.pid(), "the app is started");
                 if app.lost_directory {
                     tracing::warn!("the app's working directory was removed: it runs in /");

@@ -11,6 +11,7 @@ pub mod engine;
 mod event_loop;
 mod event_sources;
 mod flush;
+mod gate;
 pub mod locks;
 mod messages;
 pub mod owners;
@@ -47,6 +48,7 @@ pub fn run(config: Config, claimed: Claimed) -> u8 {
     let mut state = State::Restoring;
     loop {
         if let State::Done(outcome) = state {
+            event_loop.finish_gates(outcome.complete && !outcome.fenced);
             let status = exit::code(outcome.ending, outcome.complete, outcome.fenced, &rules.success);
             summary::log(status, &outcome, &phases, event_loop.databases());
             return status;

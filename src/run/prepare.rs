@@ -158,6 +158,13 @@ pub fn room_for(databases: usize) -> Result<(), DescriptorError> {
     descriptors::room_for(DESCRIPTORS_BESIDE + DESCRIPTORS * databases as u64)
 }
 
+/// How many connections of gates fit beside them. Each takes two descriptors.
+pub fn room_for_connections(databases: usize, wanted: usize) -> usize {
+    let needed = DESCRIPTORS_BESIDE + DESCRIPTORS * databases as u64;
+    let room = descriptors::room_beside(needed, wanted.saturating_mul(2) as u64);
+    usize::try_from(room / 2).unwrap_or(usize::MAX)
+}
+
 fn too_few(databases: usize, error: &DescriptorError) -> StartFailure {
     StartFailure::Local(format!("for {databases} databases {error}"))
 }

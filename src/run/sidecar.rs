@@ -32,6 +32,9 @@ pub fn replicate(checked: Checked, task: Task, claimed: Claimed) -> u8 {
         Task::Follow => true,
         Task::Once => false,
     };
+    if !config.gates.is_empty() {
+        tracing::warn!("[[gate]] has no effect here: only `litevisor run` opens gates");
+    }
     let stop_signal = config.app.take().map_or(Signal::TERM, |app| app.stop_signal);
     let rules = super::rules(&config, stop_signal);
     let opened = EventSources::open(config, app_user.as_deref(), claimed);

@@ -28,9 +28,24 @@ pub fn room_for(needed: u64) -> Result<(), DescriptorError> {
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard).map_err(|source| DescriptorError::Failed { hard, source })
 }
 
+/// How many of `wanted` descriptors there is room for beside those that are needed.
+pub fn room_beside(needed: u64, wanted: u64) -> u64 {
+    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return wanted };
+    let raise = soft < needed.saturating_add(wanted) && setrlimit(Resource::RLIMIT_NOFILE, hard, hard).is_ok();
+    let limit = if raise { hard } else { soft };
+    wanted.min(limit.saturating_sub(needed))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_wanted_comes_after_what_is_needed() {
+        let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+        assert_eq!(room_beside(hard - 4, 10), 4);
+        assert_eq!((room_beside(10, 4), room_beside(hard, 1), room_beside(u64::MAX, 1)), (4, 0, 0));
+    }
 
     #[test]
     fn more_than_the_hard_limit_is_named() {
