@@ -138,7 +138,7 @@ enum Commands {
                   126 and 127 when the command cannot be executed or found.\n\n\
                   Example:\n  litevisor run --db /data/app.db --replica s3://bucket/app -- /usr/bin/app")]
 struct Run {
-    /// Database file, one for each --replica, in the same order
+    /// Database file, one for each --replica, in order
     #[arg(long, value_name = "PATH")]
     db: Vec<PathBuf>,
     /// Its replica: s3://bucket/prefix or file:///directory
