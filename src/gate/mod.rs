@@ -26,7 +26,6 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-pub use decide::Reason;
 pub use settings::{Accept, AppAddress, GateSettings, ListenAddress, OnFailure};
 pub use statistics::{BOUNDS_MS, GateView, Statistics};
 

@@ -44,7 +44,8 @@ pub struct GateView {
     pub time: Duration,
     /// How often bytes were sent without a proof.
     pub unproven: u64,
-    pub closed: Vec<(Reason, u64)>,
+    /// Connections that the gate closed, by the name of the reason.
+    pub closed: Vec<(&'static str, u64)>,
     pub shut: Option<String>,
     /// Databases of which nothing can be proven, and why.
     pub unprovable: Vec<(String, String)>,
@@ -87,7 +88,11 @@ impl Statistics {
             times: self.times.iter().map(|count| count.load(Relaxed)).collect(),
             time: Duration::from_millis(self.time_ms.load(Relaxed)),
             unproven: self.unproven.load(Relaxed),
-            closed: Reason::ALL.into_iter().zip(self.closed.iter().map(|count| count.load(Relaxed))).collect(),
+            closed: Reason::ALL
+                .map(Reason::name)
+                .into_iter()
+                .zip(self.closed.iter().map(|count| count.load(Relaxed)))
+                .collect(),
             shut: self.shut().clone(),
             unprovable: self.ledger.unprovable(),
         }

@@ -31,7 +31,7 @@ pub fn status(snapshot: &Snapshot, max_lag: Option<Duration>) -> Value {
 }
 
 fn gate(gate: &GateView) -> Value {
-    let closed = gate.closed.iter().map(|(reason, count)| (reason.name().to_owned(), Value::from(*count)));
+    let closed = gate.closed.iter().map(|(reason, count)| ((*reason).to_owned(), Value::from(*count)));
     let unprovable = gate.unprovable.iter().map(|(db, why)| json!({ "database": db, "reason": why }));
     json!({
         "listen": gate.listen,

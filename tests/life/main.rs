@@ -8,6 +8,7 @@ mod container;
 mod demo;
 mod end;
 mod fence;
+mod gate;
 mod kept;
 mod ops;
 mod owner;

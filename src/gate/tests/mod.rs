@@ -5,6 +5,7 @@ mod holding;
 mod life;
 mod model;
 
+use super::decide::Reason;
 use super::*;
 use crate::model::{Durability, Fenced, Ticket};
 use std::io::{ErrorKind, Read, Write};
@@ -143,7 +144,7 @@ impl World {
     }
 
     fn closed(&self, reason: Reason) -> u64 {
-        self.view().closed.into_iter().find(|(known, _)| *known == reason).unwrap().1
+        self.view().closed.into_iter().find(|(known, _)| *known == reason.name()).unwrap().1
     }
 
     fn until_closed(&self, reason: Reason, count: u64) {
