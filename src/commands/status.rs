@@ -60,8 +60,7 @@ fn text(value: &Value, now_ms: i64) -> String {
 fn show_gate(out: &mut String, gate: &Value) {
     let word = |key: &str| gate.get(key).and_then(Value::as_str);
     let number = |key: &str| gate.get(key).and_then(Value::as_u64).unwrap_or(0);
-    let (listen, app) = (word("listen").unwrap_or("?"), word("app").unwrap_or("?"));
-    let _ = write!(out, "gate {listen} to {app}: ");
+    let _ = write!(out, "gate {} to {}: ", word("listen").unwrap_or("?"), word("app").unwrap_or("?"));
     let _ = match word("reason") {
         Some(why) => write!(out, "CLOSED: {why}"),
         None => write!(out, "{} connections", number("connections")),

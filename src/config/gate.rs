@@ -39,7 +39,8 @@ pub struct ParsedGate {
 }
 
 pub fn read(section: Key<GateSection>, document: &Document<'_>) -> Option<ParsedGate> {
-    let (section, location) = (section.value?, section.location?);
+    let location = section.location?;
+    let section = section.value?;
     for (key, name, example) in [(&section.listen, "listen", ":8080"), (&section.app, "app", "127.0.0.1:3000")] {
         if !key.is_written() {
             document.complain(&location, format!("has no {name}: add one, for example {name} = \"{example}\""));

@@ -177,7 +177,7 @@ impl Connection {
             if self.held.is_empty() && self.answer_state != AnswerState::Open {
                 return self.end_answer(cx);
             }
-            let room = self.held.room().min(buffer.len());
+            let room = self.held.room(self.shared.statistics.held_bytes()).min(buffer.len());
             if self.answer_state != AnswerState::Open || room == 0 {
                 return None;
             }

@@ -9,6 +9,9 @@ use std::time::Instant;
 
 /// While anything is held, the app is read until this many bytes wait.
 pub const LIMIT: usize = 256 << 10;
+/// When this many bytes are held on all connections together, each may hold `LEAST`.
+const TOTAL: u64 = 64 << 20;
+const LEAST: usize = 4 << 10;
 /// So are this many marks: small chunks must not cost more memory than large ones.
 const MARKS: usize = 1024;
 
@@ -85,12 +88,14 @@ impl Held {
         self.bytes.is_empty() && self.marks.is_empty()
     }
 
-    /// How many bytes may be read from the app. A client that does not read gets no queue here: it has the kernel's.
-    pub fn room(&self) -> usize {
+    /// How many bytes may be read from the app, when `all` bytes are held on all connections. A client that does not read
+    /// gets no queue here: it has the kernel's.
+    pub fn room(&self, all: u64) -> usize {
+        let limit = if all < TOTAL { LIMIT } else { LEAST };
         match (self.marks.len(), self.bytes.len()) {
-            (0, 0) => LIMIT,
+            (0, 0) => limit,
             (0, _) | (MARKS.., _) => 0,
-            (_, waiting) => LIMIT.saturating_sub(waiting),
+            (_, waiting) => limit.saturating_sub(waiting),
         }
     }
 }
@@ -115,7 +120,8 @@ mod tests {
 
     #[test]
     fn bytes_leave_in_order_as_far_as_they_are_proven() {
-        let (mut held, now) = (Held::default(), Instant::now());
+        let mut held = Held::default();
+        let now = Instant::now();
         held.passed(100);
         held.push(b"abc", None, now);
         held.push(b"def", Some(Ticket(1)), now);
@@ -130,23 +136,25 @@ mod tests {
         assert_eq!((held.withheld(), take(&mut held)), (0, "jkl".into()));
         assert!(!held.is_empty(), "the end is held, too");
         held.release_first();
-        assert!(held.is_empty() && held.room() == LIMIT);
+        assert!(held.is_empty() && held.room(0) == LIMIT);
     }
 
     #[test]
     fn what_waits_is_limited() {
-        let (mut held, now) = (Held::default(), Instant::now());
+        let mut held = Held::default();
+        let now = Instant::now();
         held.push(&[0; 1000], None, now);
-        assert_eq!(held.room(), 0, "only the client is slow");
+        assert_eq!(held.room(0), 0, "only the client is slow");
         held.written(1000);
         held.push(&[0; 1000], Some(Ticket(1)), now);
-        assert_eq!(held.room(), LIMIT - 1000);
+        assert_eq!(held.room(TOTAL - 1), LIMIT - 1000);
+        assert_eq!(held.room(TOTAL), LEAST - 1000);
         held.push(&vec![0; LIMIT - 1000], None, now);
-        assert_eq!(held.room(), 0);
+        assert_eq!((held.room(0), held.room(TOTAL)), (0, 0));
         let mut held = Held::default();
         (0..MARKS).for_each(|_| held.push(b"x", Some(Ticket(1)), now));
-        assert_eq!(held.room(), 0);
+        assert_eq!(held.room(0), 0);
         held.release_first();
-        assert!(held.room() > 0);
+        assert!(held.room(0) > 0);
     }
 }

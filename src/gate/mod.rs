@@ -122,13 +122,14 @@ impl Gates {
 
 async fn serve_all(gates: Vec<Arc<Shared>>, life: &watch::Receiver<Life>) {
     let mut serving = JoinSet::new();
-    for gate in &gates {
-        serving.spawn(serve::serve(Arc::clone(gate), life.clone()));
-    }
+    let start = |gate: &Arc<Shared>| serving.spawn(serve::serve(Arc::clone(gate), life.clone())).id();
+    let tasks: Vec<_> = gates.iter().map(start).collect();
     while let Some(ended) = serving.join_next().await {
-        if ended.is_err() {
-            // The panic itself is in the log, and its gate is closed: which one is not known here.
-            tracing::error!("a gate has ended unexpectedly: its port is closed. Restart litevisor");
+        // The panic itself is in the log.
+        let Err(error) = ended else { continue };
+        for (gate, _) in gates.iter().zip(&tasks).filter(|(_, task)| **task == error.id()) {
+            gate.statistics.set_shut(Some("internal error".into()));
+            tracing::error!(gate = %gate.settings.listen, "the gate has ended unexpectedly. Restart litevisor");
         }
     }
 }

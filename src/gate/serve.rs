@@ -55,7 +55,8 @@ pub async fn serve(shared: Arc<Shared>, mut life: watch::Receiver<Life>) {
 async fn wait_for_app(shared: &Arc<Shared>, life: &mut watch::Receiver<Life>) -> bool {
     let app = &shared.settings.app;
     shared.statistics.set_shut(Some(format!("the app does not accept connections on {app} yet")));
-    let (mut begun, mut pause) = (None, FIRST_PAUSE);
+    let mut begun = None;
+    let mut pause = FIRST_PAUSE;
     loop {
         let now = *life.borrow_and_update();
         if now.is_ending() {
@@ -93,7 +94,8 @@ async fn connect(shared: &Shared) -> io::Result<Stream> {
 
 /// Tries again until the address can be bound.
 async fn open(shared: &Arc<Shared>, life: &mut watch::Receiver<Life>) -> Option<Listener> {
-    let (gate, mut failed) = (&shared.settings.listen, false);
+    let gate = &shared.settings.listen;
+    let mut failed = false;
     loop {
         if life.borrow_and_update().is_ending() {
             return None;

@@ -37,9 +37,11 @@ struct State {
 
 impl Shared {
     pub fn new(settings: GateSettings, ledger: Arc<dyn DurabilityLedger>) -> Arc<Shared> {
-        let (listen, app) = (settings.listen.to_string(), settings.app.to_string());
+        let listen = settings.listen.to_string();
+        let app = settings.app.to_string();
         let statistics = Arc::new(Statistics::new(listen, app, Arc::clone(&ledger)));
-        let (lapsed, state) = (AtomicBool::new(false), Mutex::default());
+        let lapsed = AtomicBool::new(false);
+        let state = Mutex::default();
         Arc::new(Shared { settings, statistics, ledger, lapsed, state })
     }
 
@@ -100,7 +102,8 @@ impl Shared {
     pub fn lapse(self: &Arc<Self>, ticket: Ticket) {
         self.statistics.passed_unproven();
         if !self.lapsed.swap(true, Relaxed) {
-            let (listen, timeout) = (&self.settings.listen, self.settings.timeout);
+            let listen = &self.settings.listen;
+            let timeout = self.settings.timeout;
             tracing::error!(
                 gate = %listen,
                 "ANSWERS ARE SENT BEFORE THEY ARE DURABLE: the replica has not confirmed the commits within {timeout:?}"

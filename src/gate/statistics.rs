@@ -98,6 +98,10 @@ impl Statistics {
         }
     }
 
+    pub(super) fn held_bytes(&self) -> u64 {
+        self.held_bytes.load(Relaxed)
+    }
+
     /// None: it accepts connections.
     pub(super) fn set_shut(&self, why: Option<String>) {
         *self.shut() = why;

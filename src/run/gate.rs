@@ -37,7 +37,8 @@ fn limit(gates: &mut [GateSettings], wanted: usize, room: usize) {
     for gate in gates.iter_mut().filter(|_| room < wanted) {
         let share = (gate.max_connections as u128 * room as u128 / wanted as u128).max(1);
         let share = usize::try_from(share).unwrap_or(usize::MAX);
-        let (listen, most) = (&gate.listen, gate.max_connections);
+        let listen = &gate.listen;
+        let most = gate.max_connections;
         tracing::warn!(
             gate = %listen,
             "the gate takes {share} connections at once, not {most}: the limit of open files allows no more (docker run \

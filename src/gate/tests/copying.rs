@@ -5,7 +5,8 @@ use crate::model::Crc64;
 
 /// Sends a stream that is known by its seed, and ends it.
 fn send(mut stream: impl Write, mut seed: u64, bytes: usize) -> u64 {
-    let (mut sum, mut left) = (Crc64::default(), bytes);
+    let mut sum = Crc64::default();
+    let mut left = bytes;
     while left > 0 {
         // xorshift: chunks of all sizes.
         seed ^= seed << 13;
@@ -20,7 +21,9 @@ fn send(mut stream: impl Write, mut seed: u64, bytes: usize) -> u64 {
 }
 
 fn receive(mut stream: impl Read) -> (u64, usize) {
-    let (mut sum, mut bytes, mut buffer) = (Crc64::default(), 0, vec![0; 100_000]);
+    let mut sum = Crc64::default();
+    let mut bytes = 0;
+    let mut buffer = vec![0; 100_000];
     loop {
         match stream.read(&mut buffer).unwrap() {
             0 => return (sum.value(), bytes),
@@ -49,8 +52,10 @@ fn a_large_upload_and_a_large_download_at_once() {
         let stream = stream.try_clone().unwrap();
         std::thread::spawn(move || receive(stream))
     };
-    let (up, down) = (sending(&client, 7), sending(&app, 9));
-    let (up_end, down_end) = (receiving(&app), receiving(&client));
+    let up = sending(&client, 7);
+    let down = sending(&app, 9);
+    let up_end = receiving(&app);
+    let down_end = receiving(&client);
     // Commits come and go meanwhile.
     for _ in 0..50 {
         world.ledger.commit();
@@ -117,7 +122,8 @@ fn an_app_that_refuses_the_request_is_still_heard() {
 fn sockets_of_the_file_system() {
     use std::os::unix::net::{UnixListener, UnixStream};
     let dir = tempfile::tempdir().unwrap();
-    let (gate, app) = (dir.path().join("gate"), dir.path().join("app"));
+    let gate = dir.path().join("gate");
+    let app = dir.path().join("app");
     // Left over by a process that was killed.
     drop(UnixListener::bind(&gate).unwrap());
     let listener = UnixListener::bind(&app).unwrap();

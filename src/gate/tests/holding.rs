@@ -61,7 +61,8 @@ fn the_look_comes_after_the_read() {
     let world = World::begin(|_| {});
     let (mut client, mut app) = world.connection();
     // Right after a look that finds nothing, the app commits and answers. A gate that reads now sends that answer.
-    let (ledger, mut answering) = (Arc::clone(&world.ledger), app.try_clone().unwrap());
+    let ledger = Arc::clone(&world.ledger);
+    let mut answering = app.try_clone().unwrap();
     *world.ledger.after_look.lock().unwrap() = Some(Box::new(move || {
         ledger.commit();
         answering.write_all(b"saved").unwrap();
@@ -245,7 +246,8 @@ fn a_panic_of_the_ledger_closes_the_gate() {
             Vec::new()
         }
     }
-    let (app, gate) = (TcpListener::bind("127.0.0.1:0").unwrap(), free_address());
+    let app = TcpListener::bind("127.0.0.1:0").unwrap();
+    let gate = free_address();
     let broken: Arc<dyn DurabilityLedger> = Arc::new(Broken);
     let gates = Gates::start(vec![settings(gate, app.local_addr().unwrap())], &broken).unwrap();
     gates.app_started();

@@ -12,7 +12,8 @@ fn refused(address: SocketAddr) -> bool {
 
 #[test]
 fn the_port_opens_when_the_app_accepts() {
-    let (address, gate) = (free_address(), free_address());
+    let address = free_address();
+    let gate = free_address();
     let (ledger, gates) = start(settings(gate, address));
     let app = TcpListener::bind("127.0.0.1:0").unwrap();
     let mut world = World { ledger, gates, app, gate };
@@ -30,7 +31,8 @@ fn the_port_opens_when_the_app_accepts() {
 
 #[test]
 fn an_early_gate_lets_its_connections_wait_for_the_app() {
-    let (address, gate) = (free_address(), free_address());
+    let address = free_address();
+    let gate = free_address();
     let (ledger, gates) = start(GateSettings { accept: Accept::Early, ..settings(gate, address) });
     let app = TcpListener::bind("127.0.0.1:0").unwrap();
     let mut world = World { ledger, gates, app, gate };
@@ -71,7 +73,8 @@ fn an_app_that_is_started_again_keeps_the_port() {
 #[test]
 fn connections_are_limited() {
     let world = World::begin(|settings| settings.max_connections = 2);
-    let (first, second) = (world.connection(), world.connection());
+    let first = world.connection();
+    let second = world.connection();
     let mut third = world.client();
     third.write_all(b"third").unwrap();
     world.until("two are in", |view| view.connections == 2);
@@ -154,7 +157,8 @@ fn idle_connections_cost_little() {
 
 #[test]
 fn a_port_that_is_taken_is_tried_again() {
-    let (app, taken) = (TcpListener::bind("127.0.0.1:0").unwrap(), TcpListener::bind("127.0.0.1:0").unwrap());
+    let app = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let gate = taken.local_addr().unwrap();
     let (ledger, gates) = start(settings(gate, app.local_addr().unwrap()));
     gates.app_started();

@@ -102,7 +102,8 @@ fn settings(gate: SocketAddr, app: SocketAddr) -> GateSettings {
 impl World {
     /// The app runs, and the gate is open.
     fn begin(change: impl FnOnce(&mut GateSettings)) -> World {
-        let (app, gate) = (TcpListener::bind("127.0.0.1:0").unwrap(), free_address());
+        let app = TcpListener::bind("127.0.0.1:0").unwrap();
+        let gate = free_address();
         let mut settings = settings(gate, app.local_addr().unwrap());
         change(&mut settings);
         let waits = settings.accept == Accept::Ready;

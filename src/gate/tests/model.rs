@@ -63,7 +63,8 @@ impl Model {
             }
         }
         let told = if self.closed { &[][..] } else { self.held.writable() };
-        let (newest, count) = (told.iter().max().copied().unwrap_or(0), told.len());
+        let newest = told.iter().max().copied().unwrap_or(0);
+        let count = told.len();
         self.held.written(count);
         newest
     }
@@ -71,7 +72,8 @@ impl Model {
 
 /// Whether a client is told of a commit that is not in the replica.
 fn lies(seed: u64, order: Order) -> bool {
-    let (mut model, mut random) = (Model::default(), seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+    let mut model = Model::default();
+    let mut random = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     for _ in 0..200 {
         random ^= random << 13;
         random ^= random >> 7;

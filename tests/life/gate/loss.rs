@@ -25,9 +25,11 @@ struct Load {
 impl Load {
     fn begin(gated: &Gated, round: u64) -> Load {
         static NEXT: AtomicUsize = AtomicUsize::new(0);
-        let (acknowledged, stopped) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicBool::new(false)));
+        let acknowledged = Arc::new(Mutex::new(Vec::new()));
+        let stopped = Arc::new(AtomicBool::new(false));
         let write = |mut client: Client| {
-            let (acknowledged, stopped) = (Arc::clone(&acknowledged), Arc::clone(&stopped));
+            let acknowledged = Arc::clone(&acknowledged);
+            let stopped = Arc::clone(&stopped);
             std::thread::spawn(move || {
                 while !stopped.load(SeqCst) {
                     let key = format!("{round}-{}", NEXT.fetch_add(1, SeqCst));
@@ -59,7 +61,8 @@ impl Load {
 /// How many acknowledged writes are missing after this many rounds, and how many there were.
 fn lost(gated: &Gated, rounds: u64) -> (usize, usize) {
     let mut seed = number("LITEVISOR_GATE_SEED").unwrap_or(1).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let (mut told, mut missing): (Vec<String>, usize) = (Vec::new(), 0);
+    let mut told: Vec<String> = Vec::new();
+    let mut missing: usize = 0;
     for round in 0..=rounds {
         let mut run = gated.run();
         let mut client = gated.client();

@@ -23,7 +23,9 @@ struct Gated {
 impl Gated {
     /// `keys`: further keys of [[gate]].
     fn new(mut site: Site, keys: &str) -> Gated {
-        let (port, app, status) = (free_port(), free_port(), free_port());
+        let port = free_port();
+        let app = free_port();
+        let status = free_port();
         let socket = site.path("litevisor.sock");
         site.settings += &format!(
             "[status]\nsocket = {socket:?}\nlisten = \"127.0.0.1:{status}\"\n[[gate]]\nlisten = \"127.0.0.1:{port}\"\n\
@@ -46,7 +48,8 @@ impl Gated {
 
     /// The server ends with this status when it is told to stop.
     fn run_with(&self, status: u8) -> Litevisor {
-        let (server, db) = (repository().join("tests/life/gate/server.py"), self.site.db());
+        let server = repository().join("tests/life/gate/server.py");
+        let db = self.site.db();
         let words = ["python3", "-S", server.to_str().unwrap(), db.to_str().unwrap(), &status.to_string()];
         self.site.run(&words)
     }

@@ -23,7 +23,8 @@ fn closed(gated: &Gated, reason: &str) -> u64 {
 fn a_silent_store_lets_neither_a_write_nor_a_read_out() {
     let (gated, road) = Gated::on_a_road("gate-silent", "");
     let mut run = gated.run();
-    let (mut writer, mut reader) = (gated.client(), gated.client());
+    let mut writer = gated.client();
+    let mut reader = gated.client();
     assert_eq!(writer.ask("put a").as_deref(), Some("ok a"));
     assert_eq!(reader.ask("get a").as_deref(), Some("yes"));
     road.set(Mood::Silent);
