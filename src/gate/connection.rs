@@ -108,7 +108,7 @@ impl Connection {
         ended.map_or(Poll::Pending, Poll::Ready)
     }
 
-    /// When the app is gone, nobody waits for what the client still sends.
+    /// When the app is gone, what the client still sends has no receiver.
     fn complete(&self, life: Life) -> Option<Ended> {
         let request_over = self.request_state != RequestState::Open && self.request.is_empty();
         let over = self.answer_state == AnswerState::Complete && (request_over || life.is_ending());
@@ -247,16 +247,14 @@ impl Connection {
                 limit: Box::pin(tokio::time::sleep_until((mark.since + timeout).into())),
             })),
         };
-        let (proof, prospect) = match life {
-            Life::Over(Over { complete: true, .. }) => (Proof::Durable, Prospect::Over),
-            life => {
-                let proof = match waiting.uploaded.as_mut().poll(cx) {
-                    Poll::Ready(Ok(())) => Proof::Durable,
-                    Poll::Ready(Err(_)) => Proof::Fenced,
-                    Poll::Pending => Proof::Missing,
-                };
-                (proof, if matches!(life, Life::Over(_)) { Prospect::Over } else { self.shared.prospect() })
-            }
+        let proof = match waiting.uploaded.as_mut().poll(cx) {
+            Poll::Ready(Ok(())) => Proof::Durable,
+            Poll::Ready(Err(_)) => Proof::Fenced,
+            Poll::Pending => Proof::Missing,
+        };
+        let prospect = match life {
+            Life::Over(Over { complete: false, .. }) => Prospect::Over,
+            _ => self.shared.prospect(),
         };
         let timed_out = waiting.limit.as_mut().poll(cx).is_ready();
         let held = if timed_out { timeout } else { mark.since.elapsed() };

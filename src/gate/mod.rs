@@ -69,21 +69,23 @@ pub struct Gates {
 const LAST: Duration = Duration::from_millis(100);
 
 impl Gates {
-    /// Starts the thread. Without gates there is none.
+    pub fn none() -> Gates {
+        Gates { life: watch::Sender::new(Life::Preparing), ended: channel().1, statistics: Vec::new() }
+    }
+
+    /// Starts the thread.
     pub fn start(settings: Vec<GateSettings>, ledger: &Arc<dyn DurabilityLedger>) -> std::io::Result<Gates> {
         let (life, seen) = watch::channel(Life::Preparing);
         let (alive, ended) = channel();
         let gates: Vec<_> = settings.into_iter().map(|gate| Shared::new(gate, Arc::clone(ledger))).collect();
         let statistics = gates.iter().map(|gate| Arc::clone(&gate.statistics)).collect();
-        if !gates.is_empty() {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            std::thread::Builder::new().name("gate".into()).spawn(move || {
-                runtime.block_on(serve_all(gates, &seen));
-                // Resets the connections that are left, before the main thread may end the process.
-                drop(runtime);
-                drop::<Sender<()>>(alive);
-            })?;
-        }
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        std::thread::Builder::new().name("gate".into()).spawn(move || {
+            runtime.block_on(serve_all(gates, &seen));
+            // Resets the connections that are left, before the main thread may end the process.
+            drop(runtime);
+            drop::<Sender<()>>(alive);
+        })?;
         Ok(Gates { life, ended, statistics })
     }
 

@@ -74,8 +74,9 @@ impl EventLoop {
         log_removed_variables(&settings);
         let rules = super::rules(&config, settings.stop_signal);
         let gated = gate::settings(&mut config);
+        let ledger = (!gated.is_empty()).then(gate::ledger);
         let sources = EventSources::open(config, settings.user.as_deref(), claimed)?;
-        let gates = gate::open(gated, &sources.status.registry)
+        let gates = gate::open(gated, ledger, &sources.status.registry)
             .map_err(|source| OpenError::System { what: "gate thread", source })?;
         let tree = ProcessTree::before_the_app();
         Ok(EventLoop {

@@ -25,9 +25,14 @@ pub(super) fn settings(config: &mut Config) -> Vec<GateSettings> {
     settings
 }
 
-/// Starts the gates' thread.
-pub(super) fn open(settings: Vec<GateSettings>, registry: &StatusRegistry) -> std::io::Result<Gates> {
-    let gates = Gates::start(settings, &ledger())?;
+/// Starts the gates' thread. Without a gate there is neither a thread nor a ledger.
+pub(super) fn open(
+    settings: Vec<GateSettings>,
+    ledger: Option<Arc<dyn DurabilityLedger>>,
+    registry: &StatusRegistry,
+) -> std::io::Result<Gates> {
+    let Some(ledger) = ledger else { return Ok(Gates::none()) };
+    let gates = Gates::start(settings, &ledger)?;
     registry.set_gates(gates.statistics().to_vec());
     Ok(gates)
 }
@@ -39,7 +44,7 @@ fn limit(gates: &mut [GateSettings], wanted: usize, room: usize) {
         let share = usize::try_from(share).unwrap_or(usize::MAX);
         let listen = &gate.listen;
         let most = gate.max_connections;
-        tracing::warn!(
+        tracing::info!(
             gate = %listen,
             "the gate takes {share} connections at once, not {most}: the limit of open files allows no more (docker run \
              --ulimit nofile=, LimitNOFILE= in systemd)"
@@ -56,7 +61,7 @@ pub(super) fn finish(gates: &Gates, complete: bool, flush_by: Option<Deadline>) 
 }
 
 // SEAM: to be replaced by replication's ledger.
-fn ledger() -> Arc<dyn DurabilityLedger> {
+pub(super) fn ledger() -> Arc<dyn DurabilityLedger> {
     Arc::new(NothingProven)
 }
 

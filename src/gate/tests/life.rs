@@ -60,7 +60,7 @@ fn an_app_that_is_started_again_keeps_the_port() {
     drop(app);
     drop(std::mem::replace(&mut world.app, TcpListener::bind("127.0.0.1:0").unwrap()));
     ends(&mut client);
-    // As without a gate: nobody is there.
+    // As without a gate: no process listens.
     is_reset(&mut world.client());
     world.until_closed(Reason::Unreachable, 1);
     world.app = TcpListener::bind(address).unwrap();
@@ -102,9 +102,10 @@ fn the_last_answer_leaves_after_the_last_flush() {
     world.until("the port is closed", |view| view.shut.is_some());
     assert!(refused(world.gate));
     nothing_comes(&mut client);
+    world.ledger.upload();
     let begun = Instant::now();
     world.gates.finish(true, Deadline::after(LIMIT));
-    assert!(begun.elapsed() < Duration::from_secs(5), "nobody is waited for: {:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(5), "it does not wait for the idle client: {:?}", begun.elapsed());
     assert_eq!(read(&mut client, 12), "the last one");
     ends(&mut client);
     ends(&mut idle);

@@ -112,7 +112,7 @@ fn the_port_opens_after_the_restore_and_after_the_app() {
     let begun = Instant::now();
     let mut client = gated.client();
     assert!(begun.elapsed() > Duration::from_millis(300), "the restore takes two answers of the store");
-    assert_eq!(client.ask("get nothing").as_deref(), Some("no"), "whoever gets in gets an answer");
+    assert_eq!(client.ask("get nothing").as_deref(), Some("no"), "a client that gets in gets an answer");
     assert_eq!(run.stop().code, 0, "{}", run.log_text());
 }
 
@@ -130,7 +130,7 @@ fn an_early_port_lets_clients_wait_for_the_restore() {
 
 /// Of two writers on one replica, the one that loses has acknowledged nothing that is missing.
 #[test]
-fn whoever_loses_the_replica_has_promised_nothing() {
+fn the_writer_that_loses_the_replica_has_acknowledged_nothing_that_is_missing() {
     let first = Gated::new(Site::in_s3("gate-fence"), "");
     let mut second = Gated::new(Site::in_s3("gate-fence"), "");
     second.site.replica = first.site.replica.clone();
