@@ -18,7 +18,7 @@ use tokio::task::{JoinError, JoinSet};
 
 /// Between two tries to connect to the app. The first ones follow each other closely, so that a fast app is reached at once.
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
-const PAUSE: Duration = Duration::from_secs(1);
+const PAUSE: Duration = Duration::from_millis(200);
 /// To connect to the app takes at most this long: its queue may be full.
 const CONNECT: Duration = Duration::from_secs(10);
 /// An app that does not accept for this long is mentioned in the log.

@@ -37,13 +37,15 @@ fn receive(mut stream: impl Read) -> (u64, usize) {
 
 #[test]
 fn a_large_upload_and_a_large_download_at_once() {
-    const BYTES: usize = 64 << 20;
+    // LITEVISOR_GATE_MIB=1024: a longer one.
+    let mib = std::env::var("LITEVISOR_GATE_MIB").ok().and_then(|mib| mib.parse().ok());
+    let bytes = mib.unwrap_or(64_usize) << 20;
     let world = World::begin(|_| {});
     let (client, app) = world.connection();
     let sending = |stream: &TcpStream, seed| {
         let stream = stream.try_clone().unwrap();
         std::thread::spawn(move || {
-            let sum = send(&stream, seed, BYTES);
+            let sum = send(&stream, seed, bytes);
             stream.shutdown(std::net::Shutdown::Write).unwrap();
             sum
         })
@@ -62,8 +64,8 @@ fn a_large_upload_and_a_large_download_at_once() {
         std::thread::yield_now();
         world.ledger.upload();
     }
-    assert_eq!(up_end.join().unwrap(), (up.join().unwrap(), BYTES));
-    assert_eq!(down_end.join().unwrap(), (down.join().unwrap(), BYTES));
+    assert_eq!(up_end.join().unwrap(), (up.join().unwrap(), bytes));
+    assert_eq!(down_end.join().unwrap(), (down.join().unwrap(), bytes));
     world.until("the connection has ended", |view| view.connections == 0);
 }
 

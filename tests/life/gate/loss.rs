@@ -91,7 +91,7 @@ fn lost(gated: &Gated, rounds: u64) -> (usize, usize) {
 
 #[test]
 fn what_a_client_was_told_survives_everything() {
-    let rounds = number("LITEVISOR_GATE_ROUNDS").unwrap_or(20);
+    let rounds = number("LITEVISOR_GATE_ROUNDS").unwrap_or(50);
     let (missing, told) = lost(&Gated::new(Site::in_s3("gate-loss"), ""), rounds);
     assert_eq!(missing, 0, "of {told} acknowledged writes in {rounds} rounds");
 }
