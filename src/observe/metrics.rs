@@ -246,8 +246,8 @@ mod tests {
             } else if !line.starts_with('#') {
                 let name = line.split(['{', ' ']).next().unwrap();
                 let parts = ["_bucket", "_sum", "_count"].iter().filter_map(|part| name.strip_suffix(part));
-                let histogram = parts.filter(|name| families.last() == Some(&(name, "histogram"))).last();
-                let name = histogram.unwrap_or(name);
+                let mut histograms = parts.filter(|name| families.last() == Some(&(name, "histogram")));
+                let name = histograms.next().unwrap_or(name);
                 assert_eq!(families.last().map(|(name, _)| *name), Some(name), "{line}");
                 assert!(line.rsplit_once(' ').unwrap().1.parse::<f64>().is_ok(), "{line}");
             }

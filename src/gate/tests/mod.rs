@@ -183,7 +183,6 @@ fn is_reset(stream: &mut impl Read) {
 
 /// As a process that is killed with bytes unread.
 fn reset(stream: TcpStream) {
-    let stream = std::net::TcpStream::from(stream);
     stream.set_nonblocking(true).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async { tokio::net::TcpStream::from_std(stream).unwrap().set_zero_linger().unwrap() });
