@@ -67,11 +67,12 @@ struct Client {
 impl Client {
     fn new(stream: TcpStream) -> Client {
         stream.set_read_timeout(Some(SOON)).unwrap();
+        stream.set_nodelay(true).unwrap();
         Client { stream: BufReader::new(stream) }
     }
 
     fn send(&mut self, line: &str) {
-        writeln!(self.stream.get_mut(), "{line}").unwrap();
+        self.stream.get_mut().write_all(format!("{line}\n").as_bytes()).unwrap();
     }
 
     /// None: the connection has ended without an answer.
@@ -82,7 +83,7 @@ impl Client {
     }
 
     fn ask(&mut self, line: &str) -> Option<String> {
-        writeln!(self.stream.get_mut(), "{line}").ok()?;
+        self.stream.get_mut().write_all(format!("{line}\n").as_bytes()).ok()?;
         self.answer()
     }
 
