@@ -2,8 +2,8 @@
 
 use super::document::Document;
 use super::environment::Environment;
-use super::problem::{ConfigError, Location};
-use super::values::{Count, DAY, HOUR, Key, Span};
+use super::problem::Location;
+use super::values::{Count, DAY, HOUR, Key, Span, Tables};
 use super::{ready, status};
 use crate::gate::{Accept, AppAddress, GateSettings, ListenAddress, OnFailure};
 use serde::Deserialize;
@@ -38,7 +38,14 @@ pub struct ParsedGate {
     set_port_location: Location,
 }
 
-pub fn read(section: Key<GateSection>, document: &Document<'_>) -> Option<ParsedGate> {
+/// `[[gate]]`, then `--gate LISTEN=APP` of the command line.
+pub fn read_all(tables: Key<Tables<GateSection>>, options: &[String], document: &Document<'_>) -> Vec<ParsedGate> {
+    let sections = tables.value.into_iter().flat_map(|tables| tables.0);
+    let of_file = sections.filter_map(|section| read(section, document));
+    of_file.chain(options.iter().filter_map(|text| from_option(text, document))).collect()
+}
+
+fn read(section: Key<GateSection>, document: &Document<'_>) -> Option<ParsedGate> {
     let location = section.location?;
     let section = section.value?;
     for (key, name, example) in [(&section.listen, "listen", ":8080"), (&section.app, "app", "127.0.0.1:3000")] {
@@ -66,19 +73,18 @@ pub fn read(section: Key<GateSection>, document: &Document<'_>) -> Option<Parsed
     })
 }
 
-/// `LISTEN=APP` of the command line.
-pub fn from_option(text: &str, environment: Environment<'_>) -> Result<ParsedGate, ConfigError> {
+fn from_option(text: &str, document: &Document<'_>) -> Option<ParsedGate> {
     let location = Location::option("--gate");
-    let fail = |message: String| ConfigError::single(location.clone(), message);
-    let (from, to) = text
-        .split_once('=')
-        .ok_or_else(|| fail(format!("is no gate (\"{text}\"): write LISTEN=APP, for example :8080=3000")))?;
-    let settings = GateSettings::new(
-        listen(from, environment).map_err(|message| fail(format!("LISTEN {message}")))?,
-        app(to, environment).map_err(|message| fail(format!("APP {message}")))?,
-    );
+    let complain = |message: String| document.complain(&location, message);
+    let Some((from, to)) = text.split_once('=') else {
+        complain(format!("is no gate (\"{text}\"): write LISTEN=APP, for example :8080=3000"));
+        return None;
+    };
+    let listen = listen(from, document.environment).map_err(|message| complain(format!("LISTEN {message}")));
+    let app = app(to, document.environment).map_err(|message| complain(format!("APP {message}")));
+    let settings = GateSettings::new(listen.ok()?, app.ok()?);
     let [listen_location, app_location, set_port_location] = [(); 3].map(|()| location.clone());
-    Ok(ParsedGate { settings, location, listen_location, app_location, set_port_location })
+    Some(ParsedGate { settings, location, listen_location, app_location, set_port_location })
 }
 
 fn listen(text: &str, environment: Environment<'_>) -> Result<ListenAddress, String> {

@@ -6,7 +6,7 @@ use super::database::{self, DatabaseSection, Parsed};
 use super::directory::DirectorySettings;
 use super::document::{Document, Origin};
 use super::environment::Environment;
-use super::gate::{self, GateSection, ParsedGate};
+use super::gate::{self, GateSection};
 use super::litestream::{self, Converted};
 use super::overlap::overlaps;
 use super::platform;
@@ -113,8 +113,7 @@ fn parse_converted(
     let restore = restore_settings(restore.or(RestoreSection::default()));
     let sections = database.value.into_iter().flat_map(|tables| tables.0);
     let mut databases: Vec<Parsed> = sections.filter_map(|section| database::read(section, &document)).collect();
-    let sections = gate.value.into_iter().flat_map(|tables| tables.0);
-    let mut gates: Vec<ParsedGate> = sections.filter_map(|section| gate::read(section, &document)).collect();
+    let gates = gate::read_all(gate, &additions.gates, &document);
     let LogSection { level, format } = log.or(LogSection::default());
     let log = LogSettings { level: level.or(LogLevel::default()), format: format.or(LogFormat::default()) };
     let status = status::read(status.or(StatusSection::default()), &document);
@@ -123,12 +122,6 @@ fn parse_converted(
     for (path, url) in &additions.pairs {
         match database::from_pair(path, url, environment) {
             Ok(parsed) => databases.push(parsed),
-            Err(error) => problems.extend(error.problems),
-        }
-    }
-    for text in &additions.gates {
-        match gate::from_option(text, environment) {
-            Ok(parsed) => gates.push(parsed),
             Err(error) => problems.extend(error.problems),
         }
     }
