@@ -3,6 +3,7 @@
 pub mod checksum;
 pub mod db_path;
 pub mod deadline;
+pub mod durability;
 pub mod ending;
 pub mod moment;
 pub mod page;
@@ -17,6 +18,7 @@ pub mod txid;
 pub use checksum::{Crc64, DbChecksum, FileChecksum, page_checksum};
 pub use db_path::{DbPath, NameProblem, name_problem};
 pub use deadline::Deadline;
+pub use durability::{Durability, DurabilityLedger, Fenced, Ticket};
 pub use ending::{Ending, NotStarted};
 pub use moment::Moment;
 pub use page::{DB_MAGIC, PageNo, PageSize};

@@ -67,7 +67,7 @@ impl EventLoop {
         }
         log_removed_variables(&settings);
         let rules = super::rules(&config, settings.stop_signal);
-        let sources = EventSources::open(config, settings.user.as_deref(), claimed)?;
+        let sources = EventSources::open(config, settings.user.as_deref(), claimed, None)?;
         let tree = ProcessTree::before_the_app();
         let pending = VecDeque::new();
         let databases = Vec::new();
