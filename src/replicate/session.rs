@@ -58,8 +58,8 @@ impl Task {
         let mut session = Session { disk, limiter, maintenance, closings: 0 };
         let (mut last_upload, mut behind): (Option<Instant>, bool) = (None, false);
         loop {
-            let (asked, upload_now) = (self.mailbox.asked(), self.mailbox.upload_now());
-            let at_once = asked > 0 || upload_now;
+            let asked = self.mailbox.asked();
+            let at_once = self.mailbox.upload_now() || asked > 0;
             // Under steady writing uploads are spaced; after a quiet time the first one goes out at once.
             let free_at = last_upload.map_or_else(Instant::now, |at| at + self.target.settings.sync_interval);
             if !at_once && !behind && Instant::now() < free_at && !self.mailbox.closed() {
@@ -138,7 +138,8 @@ impl Task {
         // The app may have closed the database while the hold was being taken.
         self.watcher.catch_up().await;
         self.app_locks_exclusively |= self.status.wal_without_index();
-        let (app_locks_exclusively, ledger) = (self.app_locks_exclusively, self.ledger.clone());
+        let app_locks_exclusively = self.app_locks_exclusively;
+        let ledger = self.ledger.clone();
         let make = move |capture| {
             resume_point::refuse_exhausted(tip.as_ref())?;
             let found = resume_point::find(&db, &replica, node_id, capture, tip, replaced)?;
@@ -349,8 +350,12 @@ struct WriterState {
 
 impl WriterState {
     fn of(writer: &DatabaseWriter) -> WriterState {
-        let (behind, pending) = (writer.behind, writer.pending().is_some());
-        WriterState { behind, pending, settled: writer.settled(), awaited: writer.is_awaited() }
+        WriterState {
+            behind: writer.behind,
+            pending: writer.pending().is_some(),
+            settled: writer.settled(),
+            awaited: writer.is_awaited(),
+        }
     }
 }
 

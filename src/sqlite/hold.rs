@@ -192,7 +192,8 @@ impl ReadHold {
 
     /// The files that are held, by their paths.
     pub fn named(&self) -> Named {
-        let (db, wal) = (self.path.as_path().to_owned(), self.path.wal());
+        let db = self.path.as_path().to_owned();
+        let wal = self.path.wal();
         Named::new([(db, Some(self.db_id)), (wal, Some(self.wal_id)), (self.path.shm(), self.shm_id)])
     }
 

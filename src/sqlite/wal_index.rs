@@ -46,7 +46,8 @@ unsafe impl Send for IndexMap {}
 impl IndexMap {
     /// `index`: the descriptor that `files` keeps.
     pub fn new(index: &Arc<File>) -> io::Result<IndexMap> {
-        let (null, fd) = (std::ptr::null_mut(), index.as_raw_fd());
+        let null = std::ptr::null_mut();
+        let fd = index.as_raw_fd();
         // SAFETY: a new mapping, at an address that the kernel chooses.
         let address = unsafe { libc::mmap(null, COPIED_AT, libc::PROT_READ, libc::MAP_SHARED, fd, 0) };
         if address == libc::MAP_FAILED {
@@ -92,7 +93,8 @@ impl HeaderReader {
         let mut places = [libc::iovec { iov_base: std::ptr::null_mut(), iov_len: COPIED_AT }; AT_ONCE];
         let mut count = 0;
         for (place, map) in places.iter_mut().zip(maps) {
-            (place.iov_base, count) = (map.address, count + 1);
+            place.iov_base = map.address;
+            count += 1;
             if self.memory.is_none() {
                 let mut bytes = [0; COPIED_AT];
                 let got = super::files::read_full(&map.file, 0, &mut bytes).unwrap_or(0);

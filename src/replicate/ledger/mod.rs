@@ -108,8 +108,10 @@ impl Ledger {
         let mut inner = self.inner();
         let database = inner.database(db, State::Unknown);
         if let Some(entry) = inner.databases.get_mut(database) {
-            let (mailbox, status) = (mailbox.downgrade(), Arc::clone(status));
-            (entry.refused, entry.task) = (None, Some(TaskSide { mailbox, status, asked: false }));
+            let mailbox = mailbox.downgrade();
+            let status = Arc::clone(status);
+            entry.refused = None;
+            entry.task = Some(TaskSide { mailbox, status, asked: false });
         }
         LedgerEntry { ledger: Arc::clone(self), database }
     }
@@ -208,9 +210,10 @@ impl Inner {
         let known = self.databases.iter().position(|entry| entry.db == *db);
         let database = known.unwrap_or(self.databases.len());
         if known.is_none() {
-            let (wal, journal) = (db.wal(), db.journal());
-            let (refused, session, task, at) = (None, None, None, None);
-            self.databases.push(Database { db: db.clone(), wal, journal, refused, session, task, at });
+            let wal = db.wal();
+            let journal = db.journal();
+            let db = db.clone();
+            self.databases.push(Database { db, wal, journal, refused: None, session: None, task: None, at: None });
         }
         self.book.enter(database, state);
         database
@@ -227,7 +230,8 @@ impl Inner {
         let Inner { databases, changes, reader, headers, .. } = self;
         changes.drain(|suspect| match suspect {
             Suspect::All => databases.iter_mut().flat_map(|entry| &mut entry.session).for_each(|session| {
-                (session.watched, session.suspect) = (false, true);
+                session.watched = false;
+                session.suspect = true;
             }),
             Suspect::One(database) => {
                 let session = databases.get_mut(database).and_then(|entry| entry.session.as_mut());
@@ -286,7 +290,8 @@ impl Now<'_> {
         let status = known.task.as_ref().map(|task| task.status.read());
         let said =
             status.and_then(|status| status.fenced.or(status.replaced).or(status.problem).or(status.unrestorable));
-        let (state, refused) = (entry.state.clone(), known.refused.clone());
+        let state = entry.state.clone();
+        let refused = known.refused.clone();
         let or = |otherwise: &str| Some(said.unwrap_or_else(|| otherwise.to_owned()));
         match state {
             State::NotReplicated => Some(refused.unwrap_or_default()),

@@ -64,8 +64,11 @@ mod tests {
     fn what_a_header_says_about_what_is_uploaded() {
         let at =
             |first: u32, offset: u64| Cursor { offset, salts: Salts(first, first ^ 9), sums: Sums(1, offset as u32) };
-        let (to, other_wal) = (at(7, 500), Cursor { salts: Salts(7, 1), ..at(7, 500) });
-        let (yes, hold, no) = (Reach::Uploaded, Reach::UploadedUnderHold, Reach::Open);
+        let to = at(7, 500);
+        let other_wal = Cursor { salts: Salts(7, 1), ..at(7, 500) };
+        let yes = Reach::Uploaded;
+        let hold = Reach::UploadedUnderHold;
+        let no = Reach::Open;
         let overwritten = Cursor { sums: Sums(2, 2), ..to };
         // The header's end, what is uploaded; the result: read before the capture or after it, with all that is captured uploaded or not.
         for (end, to, [before_all, after_all, before, after]) in [

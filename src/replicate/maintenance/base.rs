@@ -84,7 +84,8 @@ impl Standing {
     /// The session may wait for this before it answers a flush.
     pub fn set(&self, base: Option<File>, restorable: Restorable) {
         let mut state = self.state();
-        let (news, is_restorable) = (state.1 != restorable, restorable == Restorable::Yes);
+        let news = state.1 != restorable;
+        let is_restorable = restorable == Restorable::Yes;
         *state = (base, restorable);
         drop(state);
         if news {

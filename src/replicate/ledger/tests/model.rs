@@ -89,7 +89,8 @@ impl Database {
         let index = File::options().read(true).write(true).open(db.shm()).unwrap();
         let (mailbox, task) = mpsc::unbounded_channel();
         let entry = ledger.enter(&db, &Arc::new(StatusCell::default()), &mailbox);
-        let (file, shown) = (Place::default(), Place::default());
+        let file = Place::default();
+        let shown = Place::default();
         let mut database = Database {
             db,
             index,
@@ -195,7 +196,8 @@ impl Database {
     }
 
     fn capture(&mut self, at_most: usize) {
-        let (shown, committed) = (self.shown.clone(), self.committed.clone());
+        let shown = self.shown.clone();
+        let committed = self.committed.clone();
         let Some(session) = &mut self.session else { return };
         if !session.pending.is_empty() {
             return;
@@ -209,7 +211,8 @@ impl Database {
             && marks.into_iter().any(|at| captured.frames.get(at) != self.file.frames.get(at));
         if overwritten || session.skipped {
             // The whole database is compared, as readers see it.
-            (session.skipped, session.captured) = (false, shown.clone());
+            session.skipped = false;
+            session.captured = shown.clone();
             session.pending.push((committed, shown));
             return;
         }
@@ -422,7 +425,8 @@ proptest! {
 /// The first writer is killed between its frames and its header, and they are uploaded; the second one's transaction is shorter.
 #[test]
 fn a_commit_over_what_a_killed_writer_left_is_open() {
-    let (mut world, on) = (World::new(), |step| Act::On(0, step));
+    let mut world = World::new();
+    let on = |step| Act::On(0, step);
     world.databases[1].begin_session();
     world.act(Act::On(1, Step::Turn), 0);
     let left = [Step::Begin, Step::Turn, Step::Write(2), Step::KillWriter, Step::Capture(9)];

@@ -75,10 +75,12 @@ impl Site {
     /// Uploads are an hour apart, unless somebody asks.
     fn new() -> Site {
         let dir = tempfile::tempdir().unwrap();
-        let (db, replica) = (DbPath::new(dir.path().join("app.db")), dir.path().join("replica").display().to_string());
+        let db = DbPath::new(dir.path().join("app.db"));
+        let replica = dir.path().join("replica").display().to_string();
         let settings = StoreSettings::new(Scheme::File, format!("file://{replica}"), String::new(), replica);
         let store = Arc::new(Faulty::new(crate::store::open(&settings).unwrap()));
-        let (ledger, (conflict, _)) = (Ledger::new(), tokio::sync::mpsc::unbounded_channel());
+        let ledger = Ledger::new();
+        let (conflict, _) = tokio::sync::mpsc::unbounded_channel();
         let replicator = Replicator::new(conflict, Some(Arc::clone(&ledger)));
         Site { dir, db, store, ledger, replicator }
     }
@@ -200,7 +202,8 @@ async fn a_checkpoint_is_proven_anew() {
 async fn asks_are_shared_and_cost_nothing_beside_the_upload() {
     let (site, _handle, mut app) = Site::with_app().await;
     let others = || [Call::Get, Call::List, Call::Delete].map(|call| site.store.count(call));
-    let (before, puts) = (others(), site.store.count(Call::PutNew));
+    let before = others();
+    let puts = site.store.count(Call::PutNew);
     for _ in 0..20 {
         app.insert();
         let ticket = site.pending();
@@ -294,7 +297,8 @@ async fn a_database_that_appears_in_a_directory_is_open_at_once() {
     assert!(site.is_durable(), "there is no such directory");
     elsewhere("mkdir", &[&directory]);
     assert!(site.is_durable());
-    let (one, text) = (DbPath::new(directory.join("one.db")), directory.join("text.db"));
+    let one = DbPath::new(directory.join("one.db"));
+    let text = directory.join("text.db");
     elsewhere("touch", &[&directory.join("notes.txt"), one.as_path()]);
     elsewhere("cp", &["/etc/passwd".as_ref(), &text]);
     assert!(site.is_durable(), "neither is a database");
@@ -330,10 +334,13 @@ async fn another_writer_ends_all_waiting() {
 #[tokio::test]
 async fn many_threads_ask() {
     let (site, _handle, mut app) = Site::with_app().await;
-    let (committed, done) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+    let committed = Arc::new(AtomicBool::new(false));
+    let done = Arc::new(AtomicBool::new(false));
     let threads: Vec<_> = (0..4)
         .map(|_| {
-            let (ledger, committed, done) = (Arc::clone(&site.ledger), Arc::clone(&committed), Arc::clone(&done));
+            let ledger = Arc::clone(&site.ledger);
+            let committed = Arc::clone(&committed);
+            let done = Arc::clone(&done);
             std::thread::spawn(move || {
                 let mut looks = 0;
                 while !done.load(Ordering::SeqCst) {

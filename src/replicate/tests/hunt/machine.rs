@@ -211,7 +211,8 @@ impl Machine {
         let hold = ReadHold::take(&self.disk.db, Writers::None).ok();
         self.say(format_args!("the replicator starts, held: {}", hold.is_some()));
         self.replicator = Replicator::Idle { node_id: state_file::new_node_id(), hold };
-        let (ledger, (mailbox, _)) = (Ledger::new(), tokio::sync::mpsc::unbounded_channel());
+        let ledger = Ledger::new();
+        let (mailbox, _) = tokio::sync::mpsc::unbounded_channel();
         let entry = ledger.enter(&self.disk.db, &Arc::default(), &mailbox);
         ledger.complete();
         self.ledger = Some((ledger, entry));
