@@ -85,10 +85,10 @@ impl Book {
 
     /// The last flush is complete: nothing is committed any more.
     pub fn close(&mut self, database: usize) {
-        if let Some(entry) = self.entries.get_mut(database).filter(|entry| entry.restorable) {
-            if let State::Proven(header) = entry.state {
-                entry.state = State::Closed(header);
-            }
+        if let Some(entry) = self.entries.get_mut(database).filter(|entry| entry.restorable)
+            && let State::Proven(header) = entry.state
+        {
+            entry.state = State::Closed(header);
         }
     }
 
