@@ -5,6 +5,7 @@ use super::ReplicateSettings;
 use super::capture::checkpoint::{self, CheckpointDecision, Situation};
 use super::capture::segment::SegmentError;
 use super::capture::{Capture, CaptureError, Draft};
+use super::ledger::{LedgerEntry, Proof};
 use super::maintenance::pace::believed_ms;
 use super::resume_point::{First, ResumePoint};
 use super::upload::Segment;
@@ -17,7 +18,8 @@ use crate::model::{DbChecksum, DbPath, FileChecksum, Txid, TxidRange};
 use crate::sqlite::{Missing, SqliteError, files};
 use crate::store::StoreClock;
 use crate::store::layout::Level;
-use crate::wal::Cursor;
+use crate::wal::format::Sums;
+use crate::wal::{Cursor, Salts};
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -48,6 +50,8 @@ pub(super) struct Queue {
     numbered: Txid,
     pub(super) last_timestamp_ms: i64,
     clock: Option<Arc<StoreClock>>,
+    /// Where the last one that was queued ends.
+    end: Option<Cursor>,
     /// In the order in which they must arrive; those in the spill directory come first.
     pub(super) pending: VecDeque<Pending>,
 }
@@ -71,6 +75,7 @@ impl Queue {
             self.pending.push_back(Pending { segment, end, db_checksum, spilled: None, full_snapshot });
         }
         self.numbered = txid;
+        self.end = draft.end;
         self.last_timestamp_ms = timestamp_ms;
         Ok(())
     }
@@ -109,6 +114,8 @@ pub struct DatabaseWriter {
     pub(super) trouble: LogThrottle,
     unrecorded: LogThrottle,
     removed: LogThrottle,
+    /// None: nobody asks what is uploaded, or it cannot be proven.
+    proof: Option<Proof>,
 }
 
 impl DatabaseWriter {
@@ -136,6 +143,7 @@ impl DatabaseWriter {
             numbered: uploaded,
             last_timestamp_ms,
             clock,
+            end: capture.cursor(),
             pending: VecDeque::new(),
         };
         for file in anchor.spilled {
@@ -169,7 +177,32 @@ impl DatabaseWriter {
             trouble,
             unrecorded,
             removed,
+            proof: None,
         })
+    }
+
+    /// Tells the ledger from now on what is uploaded.
+    pub fn prove_to(&mut self, ledger: LedgerEntry) {
+        let DatabaseWriter { db, capture, .. } = self;
+        match capture.view().map(|view| view.map()) {
+            Some(Ok(map)) => self.proof = Some(Proof::begin(ledger, map, capture.named(), capture.page_size())),
+            Some(Err(error)) => tracing::warn!(%db, "what is uploaded cannot be proven: {error}"),
+            None => tracing::warn!(%db, "what is uploaded cannot be proven: its -shm cannot be read"),
+        }
+    }
+
+    /// Tells the ledger what is uploaded now.
+    pub fn prove(&mut self) {
+        let Some(proof) = &mut self.proof else { return };
+        let sent = self.queue.pending.is_empty();
+        let to = if sent { self.queue.end } else { cursor(self.acked.wal) };
+        let all = sent && self.queue.end == self.capture.cursor() && self.capture.is_guarded();
+        proof.update(to, all, || self.capture.in_force());
+    }
+
+    /// Whether somebody waits for what `prove` could not prove.
+    pub fn is_awaited(&self) -> bool {
+        self.proof.as_ref().is_some_and(Proof::is_open)
     }
 
     /// The newest raw file of the replica, if its newest position has one.
@@ -207,7 +240,11 @@ impl DatabaseWriter {
         if self.behind {
             return Ok(true);
         }
-        self.capture_more()
+        if let Some(proof) = &mut self.proof {
+            proof.before_capture();
+        }
+        // After an error nothing is known until the next session.
+        self.capture_more().inspect_err(|_| self.proof = None)
     }
 
     /// Captures one draft, whatever is on its way. False: there is nothing.
@@ -290,6 +327,7 @@ impl DatabaseWriter {
         let Pending { segment, end, db_checksum, spilled, .. } = self.queue.pending.pop_front()?;
         let txid = segment.header.range.max;
         self.sending = false;
+        self.proof.iter_mut().for_each(Proof::arrived);
         self.needs_level_0 = segment.level != Level::RAW;
         self.acked = LocalState {
             node_id: segment.header.node_id,
@@ -366,6 +404,9 @@ impl DatabaseWriter {
     /// Lets go of the database, and removes its WAL if that is copied to its end and no other process has it open.
     pub fn close(mut self) {
         let finished = self.capture.finished_wal();
+        if let Some(proof) = self.proof.take() {
+            proof.close();
+        }
         let db = self.db;
         drop(self.capture);
         let Some(finished) = finished else { return };
@@ -441,4 +482,10 @@ fn position(cursor: Option<Cursor>) -> WalPosition {
         offset: cursor.offset,
         checksum: [cursor.sums.0, cursor.sums.1],
     })
+}
+
+/// The other way.
+fn cursor(position: WalPosition) -> Option<Cursor> {
+    let WalPosition { salt1, salt2, offset, checksum: [first, second] } = position;
+    (offset != 0).then_some(Cursor { offset, salts: Salts(salt1, salt2), sums: Sums(first, second) })
 }

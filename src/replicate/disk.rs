@@ -134,7 +134,8 @@ impl Disk {
                 return (Err(end), None);
             }
             let done = work(&mut state);
-            let Side::Replicating(writer) = &state.side else { return (done, None) };
+            let Side::Replicating(writer) = &mut state.side else { return (done, None) };
+            writer.prove();
             (done, Some((writer.standing(), writer.spilled_bytes())))
         })
         .await?;

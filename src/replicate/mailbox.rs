@@ -6,6 +6,12 @@ use super::status::Status;
 use std::time::{Duration, Instant};
 use tokio::sync::{Notify, mpsc, oneshot};
 
+pub enum Message {
+    Flush(Request),
+    /// What is committed is to be uploaded at once, not at the next `sync_interval`. It stops and answers nothing.
+    UploadNow,
+}
+
 pub struct Request {
     /// No one writes any more: answer, then end.
     pub last: bool,
@@ -15,8 +21,9 @@ pub struct Request {
 }
 
 pub struct Mailbox {
-    inbox: mpsc::UnboundedReceiver<Request>,
+    inbox: mpsc::UnboundedReceiver<Message>,
     waiting: Vec<Request>,
+    upload_now: bool,
     closed: bool,
     /// How many of those that wait are counted for an answer.
     counted: usize,
@@ -28,13 +35,16 @@ const STUCK: Duration = Duration::from_secs(2);
 /// What is asked patiently leaves a pause at least this long.
 const SHORTEST: Duration = Duration::from_secs(1);
 
-fn is_patient(request: Option<&Request>) -> bool {
-    request.is_some_and(|request| request.patient)
+fn is_patient(message: Option<&Message>) -> bool {
+    message.is_some_and(|message| match message {
+        Message::Flush(request) => request.patient,
+        Message::UploadNow => true,
+    })
 }
 
 impl Mailbox {
-    pub fn new(inbox: mpsc::UnboundedReceiver<Request>) -> Mailbox {
-        Mailbox { inbox, waiting: Vec::new(), closed: false, counted: 0 }
+    pub fn new(inbox: mpsc::UnboundedReceiver<Message>) -> Mailbox {
+        Mailbox { inbox, waiting: Vec::new(), upload_now: false, closed: false, counted: 0 }
     }
 
     /// Nobody can ask any more: the handle is gone.
@@ -49,13 +59,18 @@ impl Mailbox {
 
     /// Requests that came before now.
     pub fn asked(&mut self) -> usize {
-        while let Ok(request) = self.inbox.try_recv() {
-            self.waiting.push(request);
+        while let Ok(message) = self.inbox.try_recv() {
+            self.take(Some(message));
         }
         self.counted = 0;
         self.forget_gone();
         self.counted = self.waiting.len();
         self.counted
+    }
+
+    /// Whether an upload was asked for since the last call.
+    pub fn upload_now(&mut self) -> bool {
+        std::mem::take(&mut self.upload_now)
     }
 
     /// What those that are counted wait for.
@@ -94,7 +109,7 @@ impl Mailbox {
     pub async fn wait(&mut self, changed: &Notify, until: Instant) {
         tokio::select! {
             () = changed.notified() => {}
-            request = self.inbox.recv(), if !self.closed => self.take(request),
+            message = self.inbox.recv(), if !self.closed => self.take(message),
             () = tokio::time::sleep_until(until.into()) => {}
         }
     }
@@ -106,9 +121,9 @@ impl Mailbox {
         loop {
             tokio::select! {
                 done = &mut work => return Some(done),
-                request = self.inbox.recv(), if !self.closed => {
-                    let patient = is_patient(request.as_ref());
-                    self.take(request);
+                message = self.inbox.recv(), if !self.closed => {
+                    let patient = is_patient(message.as_ref());
+                    self.take(message);
                     if self.closed || (may_stop && !patient && begun.elapsed() > STUCK) {
                         return None;
                     }
@@ -123,18 +138,19 @@ impl Mailbox {
         let mut end = begun + span;
         loop {
             tokio::select! {
-                request = self.inbox.recv(), if !self.closed => {
-                    end = if is_patient(request.as_ref()) { end.min(begun + SHORTEST) } else { begun };
-                    self.take(request);
+                message = self.inbox.recv(), if !self.closed => {
+                    end = if is_patient(message.as_ref()) { end.min(begun + SHORTEST) } else { begun };
+                    self.take(message);
                 }
                 () = tokio::time::sleep_until(end.into()) => return,
             }
         }
     }
 
-    fn take(&mut self, request: Option<Request>) {
-        match request {
-            Some(request) => {
+    fn take(&mut self, message: Option<Message>) {
+        match message {
+            Some(Message::UploadNow) => self.upload_now = true,
+            Some(Message::Flush(request)) => {
                 self.forget_gone();
                 self.waiting.push(request);
             }
@@ -157,14 +173,14 @@ impl Mailbox {
 mod tests {
     use super::*;
 
-    fn mailbox() -> (mpsc::UnboundedSender<Request>, Mailbox) {
+    fn mailbox() -> (mpsc::UnboundedSender<Message>, Mailbox) {
         let (sender, inbox) = mpsc::unbounded_channel();
         (sender, Mailbox::new(inbox))
     }
 
-    fn ask(to: &mpsc::UnboundedSender<Request>, patient: bool) -> oneshot::Receiver<Status> {
+    fn ask(to: &mpsc::UnboundedSender<Message>, patient: bool) -> oneshot::Receiver<Status> {
         let (reply, answer) = oneshot::channel();
-        to.send(Request { last: false, patient, reply }).unwrap();
+        to.send(Message::Flush(Request { last: false, patient, reply })).unwrap();
         answer
     }
 
@@ -181,8 +197,8 @@ mod tests {
             drop(ask(&sender, true));
         }
         for _ in 0..101 {
-            let request = mailbox.inbox.recv().await;
-            mailbox.take(request);
+            let message = mailbox.inbox.recv().await;
+            mailbox.take(message);
         }
         assert!(mailbox.waiting.len() <= 3, "{}", mailbox.waiting.len());
         mailbox.answer(1, &Status::default());

@@ -6,6 +6,7 @@ mod capture;
 mod database_writer;
 mod disk;
 mod end;
+mod ledger;
 mod mailbox;
 mod maintenance;
 mod replacement;
@@ -20,6 +21,7 @@ mod tests;
 mod upload;
 mod wal_limiter;
 
+pub use ledger::Ledger;
 pub use settings::{OnConflict, ReplicateSettings, Retention};
 pub use status::Status;
 
@@ -28,7 +30,7 @@ use crate::model::{DbPath, threads};
 use crate::sqlite::{ReadHold, SqliteError, Writers};
 use crate::store::Store;
 use capture::watch::{Waker, Watcher};
-use mailbox::{Mailbox, Request};
+use mailbox::{Mailbox, Message, Request};
 use status::StatusCell;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -52,7 +54,7 @@ pub type Conflict = mpsc::UnboundedSender<(DbPath, String)>;
 /// The way to one database's task. Dropping it ends the task without a last flush.
 #[derive(Clone)]
 pub struct Handle {
-    requests: mpsc::UnboundedSender<Request>,
+    requests: mpsc::UnboundedSender<Message>,
     status: Arc<StatusCell>,
     replica: Arc<str>,
 }
@@ -71,7 +73,7 @@ impl Handle {
 
     async fn request(&self, last: bool, patient: bool) -> Option<Status> {
         let (reply, answer) = oneshot::channel();
-        self.requests.send(Request { last, patient, reply }).ok()?;
+        self.requests.send(Message::Flush(Request { last, patient, reply })).ok()?;
         answer.await.ok()
     }
 
@@ -113,12 +115,14 @@ fn recorded_exclusive(db: &DbPath) -> bool {
 pub struct Replicator {
     watcher: Watcher,
     conflict: Conflict,
+    /// None: nobody asks what is uploaded.
+    ledger: Option<Arc<Ledger>>,
 }
 
 impl Replicator {
     /// On the current runtime.
-    pub fn new(conflict: Conflict) -> Replicator {
-        Replicator { watcher: Watcher::start(), conflict }
+    pub fn new(conflict: Conflict, ledger: Option<Arc<Ledger>>) -> Replicator {
+        Replicator { watcher: Watcher::start(), conflict, ledger }
     }
 
     pub fn start(&self, target: Target, hold: Option<ReadHold>) -> Handle {
@@ -126,6 +130,7 @@ impl Replicator {
         let (status, changed) = (Arc::new(StatusCell::new(&target.db)), Arc::new(Notify::new()));
         let waker = Waker { changed: Arc::clone(&changed), status: Arc::clone(&status) };
         self.watcher.add(target.db.clone(), waker);
+        let ledger = self.ledger.as_ref().map(|ledger| ledger.enter(&target.db, &status, &requests));
         let handle = Handle { requests, status: Arc::clone(&status), replica: target.store.url().into() };
         let (mailbox, node_id) = (Mailbox::new(inbox), state_file::new_node_id());
         let (conflict, sure_since) = (self.conflict.clone(), Instant::now());
@@ -143,6 +148,7 @@ impl Replicator {
             sure_since,
             base_asked,
             replaced: None,
+            ledger,
             app_locks_exclusively,
             begun,
         };

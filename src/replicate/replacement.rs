@@ -2,6 +2,7 @@
 
 use super::capture::replaced::{FileState, Replacement, advice};
 use super::end::{End, blocking};
+use super::ledger::LedgerEntry;
 use super::task::Task;
 use crate::model::log_throttle::LogThrottle;
 use crate::sqlite::ReadHold;
@@ -34,6 +35,7 @@ impl Task {
                     return Ok(*hold);
                 }
                 FileState::Absent { lost: false } => {
+                    self.ledger.iter().for_each(LedgerEntry::absent);
                     self.status.update(|status| {
                         (status.absent, status.problem, status.replaced) = (true, None, None);
                         status.written_at = None;
@@ -50,6 +52,7 @@ impl Task {
                 found => Some(advice(&replacement.why, &found)),
             };
             if let Some(problem) = problem {
+                self.ledger.iter().for_each(LedgerEntry::unknown);
                 if throttle.due(&problem) {
                     tracing::error!(db = %self.target.db, "NOT REPLICATED: {problem}");
                 }

@@ -51,7 +51,7 @@ impl Task {
         };
         self.begun(uploaded, newest_ms);
         // Ends with the session.
-        let maintenance = Maintenance::start(&self.target, &files, &self.changed, &self.status);
+        let maintenance = Maintenance::start(&self.target, &files, &self.changed, &self.status, self.ledger.clone());
         drop(files);
         self.base_asked = LastAsked::now(self.status.read().uploads);
         tracing::info!(db = %self.target.db, replica = self.target.store.url(), after = %uploaded, "replicating");
@@ -59,14 +59,15 @@ impl Task {
         let (mut last_upload, mut behind): (Option<Instant>, bool) = (None, false);
         loop {
             let asked = self.mailbox.asked();
+            let at_once = self.mailbox.upload_now() || asked > 0;
             // Under steady writing uploads are spaced; after a quiet time the first one goes out at once.
             let free_at = last_upload.map_or_else(Instant::now, |at| at + self.target.settings.sync_interval);
-            if asked == 0 && !behind && Instant::now() < free_at && !self.mailbox.closed() {
+            if !at_once && !behind && Instant::now() < free_at && !self.mailbox.closed() {
                 session.limiter.beside(self.mailbox.wait(&Notify::new(), free_at)).await?;
                 continue;
             }
             self.status.capture_begins();
-            let (found, waits) = session.disk.run(move |writer| capture_next(writer, asked > 0)).await??;
+            let (found, waits) = session.disk.run(move |writer| capture_next(writer, at_once)).await??;
             self.status.capture_ended(waits);
             if found {
                 last_upload = Some(Instant::now());
@@ -99,7 +100,7 @@ impl Task {
                 continue;
             }
             // What changed while the capture ran has rung.
-            let pause = if state.settled { TURN } else { TICK };
+            let pause = if state.settled && !state.awaited { TURN } else { TICK };
             let changed = Arc::clone(&self.changed);
             session.limiter.beside(self.mailbox.wait(&changed, Instant::now() + pause)).await?;
         }
@@ -138,12 +139,17 @@ impl Task {
         self.watcher.catch_up().await;
         self.app_locks_exclusively |= self.status.wal_without_index();
         let app_locks_exclusively = self.app_locks_exclusively;
+        let ledger = self.ledger.clone();
         let make = move |capture| {
             resume_point::refuse_exhausted(tip.as_ref())?;
             let found = resume_point::find(&db, &replica, node_id, capture, tip, replaced)?;
             let point = ResumePoint { clock, app_locks_exclusively, ..found };
             let begun = (point.uploaded, point.last_timestamp_ms);
-            Ok((DatabaseWriter::new(db, replica, point)?, begun))
+            let mut writer = DatabaseWriter::new(db, replica, point)?;
+            if let Some(ledger) = ledger {
+                writer.prove_to(ledger);
+            }
+            Ok((writer, begun))
         };
         disk.begin(make).await
     }
@@ -173,7 +179,7 @@ impl Task {
     }
 
     /// Puts the first pending segment behind `end`, however long it takes.
-    async fn upload(&mut self, session: &mut Session, segment: Arc<Segment>, end: Option<Txid>) -> Result<(), End> {
+    async fn upload(&mut self, session: &mut Session, mut segment: Arc<Segment>, end: Option<Txid>) -> Result<(), End> {
         let Session { disk, limiter, maintenance, .. } = session;
         let txid = segment.header.range.max;
         self.status.update(|status| status.captured = Captured(txid));
@@ -181,8 +187,6 @@ impl Task {
         let begun = Instant::now();
         let sent = loop {
             let store = Arc::clone(&self.target.store);
-            // It may have gone to the spill directory meanwhile.
-            let segment = disk.run(|writer| writer.pending()).await?.unwrap_or_else(|| Arc::clone(&segment));
             let streamed = self.streams(&segment);
             let sure = ownership::sure(&self.target.settings);
             let unsure = end.filter(|_| self.sure_since.elapsed() > sure);
@@ -202,6 +206,8 @@ impl Task {
                 Some(Err(UploadError::Segment(error))) => return Err(End::Again(error.to_string())),
                 Some(Err(UploadError::Store(error))) => self.stumble(limiter, &mut trouble, &error).await?,
             }
+            // It may have gone to the spill directory meanwhile.
+            segment = disk.run(|writer| writer.pending()).await?.unwrap_or(segment);
         };
         self.sure_since = Instant::now();
         if trouble.tries > 0 {
@@ -338,17 +344,24 @@ struct WriterState {
     behind: bool,
     pending: bool,
     settled: bool,
+    /// Somebody waits for the proof that everything is uploaded.
+    awaited: bool,
 }
 
 impl WriterState {
     fn of(writer: &DatabaseWriter) -> WriterState {
-        WriterState { behind: writer.behind, pending: writer.pending().is_some(), settled: writer.settled() }
+        WriterState {
+            behind: writer.behind,
+            pending: writer.pending().is_some(),
+            settled: writer.settled(),
+            awaited: writer.is_awaited(),
+        }
     }
 }
 
 /// Whether something was found, and whether something waits to be sent.
-fn capture_next(writer: &mut DatabaseWriter, asked: bool) -> Result<(bool, bool), CaptureError> {
-    let found = writer.capture(asked)?;
+fn capture_next(writer: &mut DatabaseWriter, closely: bool) -> Result<(bool, bool), CaptureError> {
+    let found = writer.capture(closely)?;
     Ok((found, writer.pending().is_some()))
 }
 

@@ -5,6 +5,7 @@
 use super::capture::replaced::Replacement;
 use super::capture::watch::{TICK, Watcher};
 use super::end::{End, blocking};
+use super::ledger::LedgerEntry;
 use super::mailbox::Mailbox;
 use super::maintenance::base::LastAsked;
 use super::status::StatusCell;
@@ -48,6 +49,8 @@ pub struct Task {
     /// When the replica was last seen to end where we say.
     pub sure_since: Instant,
     pub base_asked: LastAsked,
+    /// None: nobody asks what is uploaded.
+    pub ledger: Option<LedgerEntry>,
     /// What is at the path took the place of what was replicated; the whole of it is not in the replica yet.
     pub replaced: Option<Replacement>,
     /// The app locks the whole database (`PRAGMA locking_mode = EXCLUSIVE`), or did in its last life: no connection of ours may be
@@ -135,14 +138,7 @@ impl Task {
                     return Ok(hold);
                 }
                 Err(error @ (SqliteError::NotYet { .. } | SqliteError::ReadOnly { .. })) => {
-                    let absent = matches!(error, SqliteError::NotYet { .. });
-                    if !absent && throttle.due(&error.to_string()) {
-                        tracing::warn!(db = %self.target.db, "not replicated: {error}");
-                    }
-                    let problem = (!absent).then(|| error.to_string());
-                    self.status.update(|status| {
-                        (status.absent, status.problem, status.written_at) = (absent, problem, None);
-                    });
+                    self.note_missing(&error, &mut throttle);
                     if self.mailbox.answer(asked, &self.status.read()) {
                         return Err(End::Closed);
                     }
@@ -172,6 +168,18 @@ impl Task {
             };
             self.mailbox.wait(&self.changed, Instant::now() + pause).await;
         }
+    }
+
+    /// There is no database yet, or none that can be written.
+    fn note_missing(&self, error: &SqliteError, throttle: &mut LogThrottle) {
+        let absent = matches!(error, SqliteError::NotYet { .. });
+        if absent {
+            self.ledger.iter().for_each(LedgerEntry::absent);
+        } else if throttle.due(&error.to_string()) {
+            tracing::warn!(db = %self.target.db, "not replicated: {error}");
+        }
+        let problem = (!absent).then(|| error.to_string());
+        self.status.update(|status| (status.absent, status.problem, status.written_at) = (absent, problem, None));
     }
 
     /// Notes that the app has locked the whole database, once that is no passing lock.
@@ -240,6 +248,7 @@ impl Task {
         self.status.update(|status| {
             (status.fenced, status.problem, status.replicating) = (Some(detail.clone()), None, false);
         });
+        self.ledger.iter().for_each(LedgerEntry::fenced);
         let db = &self.target.db;
         let url = self.target.store.url();
         tracing::error!(%db, "another instance writes to {url}: {detail}");
@@ -259,6 +268,7 @@ impl Task {
              The next start would restore that history in its place: move one of the two"
         );
         let told = format!("{replica} holds another history, which it does not continue: {detail}");
+        self.ledger.iter().for_each(|ledger| ledger.refused(&told));
         self.status.update(|status| (status.fenced, status.refused, status.replicating) = (Some(told), true, false));
         self.stand_aside(Some("its replica holds another history")).await;
     }

@@ -9,7 +9,7 @@ use super::prepare::{Prepared, room_for};
 use crate::config::{DatabaseSettings, DirectorySettings};
 use crate::model::DbPath;
 use crate::observe::StatusRegistry;
-use crate::replicate::{Conflict, Handle, Replicator, Target};
+use crate::replicate::{Conflict, Handle, Ledger, Replicator, Target};
 use crate::store::Stores;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -36,6 +36,7 @@ pub struct DatabaseSet {
     registry: Arc<StatusRegistry>,
     /// The status socket of this process.
     socket: Arc<str>,
+    ledger: Option<Arc<Ledger>>,
 }
 
 impl DatabaseSet {
@@ -46,12 +47,13 @@ impl DatabaseSet {
         stores: Arc<Stores>,
         conflict: Conflict,
         (app, registry, socket): (AppKind, Arc<StatusRegistry>, Arc<str>),
+        ledger: Option<Arc<Ledger>>,
     ) -> DatabaseSet {
         let known = prepared.iter().map(|one| one.db.as_path());
         let watched = DirectoryWatch::new(directories, true, known.clone(), &refused);
         let unwatched = DirectoryWatch::new(directories, false, known, &refused);
         let directories = directories.iter().map(|directory| directory.settings.clone()).collect();
-        let replicator = Replicator::new(conflict);
+        let replicator = Replicator::new(conflict, ledger.clone());
         let absence = Some(Schedule::new(Instant::now()));
         let running = Vec::new();
         let mut database_set = DatabaseSet {
@@ -65,11 +67,19 @@ impl DatabaseSet {
             absence,
             registry,
             socket,
+            ledger,
         };
         prepared.into_iter().for_each(|one| database_set.add(one));
-        database_set
-            .running
-            .extend(refused.into_iter().map(|Refused { db, why }| RunningDatabase::NotReplicated(db, why)));
+        for Refused { db, why } in refused {
+            database_set.push(RunningDatabase::NotReplicated(db, why));
+        }
+        if let Some(ledger) = &database_set.ledger {
+            for entry in database_set.directories.iter().cloned() {
+                let dir = entry.dir.clone();
+                ledger.watch_directory(dir, Box::new(move |name| entry.takes(&name.to_string_lossy())));
+            }
+            ledger.complete();
+        }
         for entry in database_set.empty_directories() {
             database_set.registry.nothing_matches(&absent::pattern(entry), &entry.each().replica.url);
         }
@@ -100,13 +110,24 @@ impl DatabaseSet {
             registry.not_replicated(&one.db, why.into());
             RunningDatabase::NotReplicated(one.db, why.into())
         };
+        self.push(running);
+    }
+
+    fn push(&mut self, running: RunningDatabase) {
+        if let Some(ledger) = &self.ledger {
+            match &running {
+                RunningDatabase::Replicated(..) => {}
+                RunningDatabase::NotReplicated(db, why) => ledger.refuse(db, why),
+                RunningDatabase::EmptyDirectory(db) => ledger.leave_out(db),
+            }
+        }
         self.running.push(running);
     }
 
     /// After a restore in place.
     pub fn resume(&mut self, resume: Resume) {
         match resume {
-            Resume::SameTask(db, handle) => self.running.push(RunningDatabase::Replicated(db, handle)),
+            Resume::SameTask(db, handle) => self.push(RunningDatabase::Replicated(db, handle)),
             Resume::NewTask(prepared) => self.add(*prepared),
         }
     }
@@ -155,6 +176,7 @@ impl DatabaseSet {
                 "it appeared after the start; set `watch = true` to replicate such databases, or restart litevisor";
             tracing::warn!(db = %late.path, "NOT REPLICATED: {why}");
             self.registry.not_replicated(&late.path, why.to_owned());
+            self.ledger.iter().for_each(|ledger| ledger.refuse(&late.path, why));
         }
         if absent.is_empty() && !self.unwatched.watches_any() {
             return;
@@ -190,8 +212,10 @@ impl DatabaseSet {
                 tracing::error!(%db, "NOT REPLICATED: {why}");
                 self.registry.not_replicated(db, why.clone());
             }
-            self.running.push(new);
+            self.push(new);
         }
+        // A file that had appeared may be gone, or may be no database.
+        self.ledger.iter().for_each(|ledger| ledger.poll());
     }
 
     fn start_new(&self, settings: DatabaseSettings) -> RunningDatabase {

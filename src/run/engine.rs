@@ -15,7 +15,7 @@ use super::status_service::EngineRequests;
 use super::sync;
 use crate::model::threads;
 use crate::observe::StatusRegistry;
-use crate::replicate::Conflict;
+use crate::replicate::{Conflict, Ledger};
 use crate::restore::{FileAccess, RestoreSettings};
 use crate::store::Stores;
 use std::sync::{Arc, mpsc};
@@ -45,14 +45,24 @@ impl Engine {
         reports: mpsc::Sender<Report>,
         wake: Wake,
         (registry, requests, socket): (Arc<StatusRegistry>, EngineRequests, Arc<str>),
+        ledger: Option<Arc<Ledger>>,
     ) -> std::io::Result<Engine> {
         let (commands, inbox) = unbounded_channel();
         let reports = Reports { to: reports, wake };
         let stores = Arc::new(Stores::default());
         let touched = Arc::default();
         let refused = Arc::default();
-        let context =
-            RunContext { databases, directories, settings: restore, stores, touched, registry, refused, socket };
+        let context = RunContext {
+            databases,
+            directories,
+            settings: restore,
+            stores,
+            touched,
+            registry,
+            refused,
+            socket,
+            ledger,
+        };
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .max_blocking_threads(BLOCKING_THREADS)
@@ -157,7 +167,7 @@ fn start_databases(context: &RunContext, prepared: Vec<Prepared>, conflict: Conf
     let app = if context.settings.access == FileAccess::Exclusive { AppKind::Managed } else { AppKind::External };
     let seen = (app, Arc::clone(&context.registry), Arc::clone(&context.socket));
     let known = (context.directories.as_slice(), context.refused());
-    DatabaseSet::start(prepared, known, Arc::clone(&context.stores), conflict, seen)
+    DatabaseSet::start(prepared, known, Arc::clone(&context.stores), conflict, seen, context.ledger.clone())
 }
 
 /// Waits until `due`, or for ever without it.

@@ -16,6 +16,7 @@ use crate::model::proof::Restored;
 use crate::model::{Deadline, Restart, Signal};
 use crate::observe::StatusRegistry;
 use crate::observe::restore::{RestoreAnswer, RestoreRequest};
+use crate::replicate::Ledger;
 use crate::supervise::remaining::{Extent, ProcessTree, Remaining, Treatment};
 use crate::supervise::{App, AppSettings, Claimed, Meaning, Sent, memory_events, reap};
 use std::collections::VecDeque;
@@ -74,8 +75,8 @@ impl EventLoop {
         log_removed_variables(&settings);
         let rules = super::rules(&config, settings.stop_signal);
         let gated = gate::settings(&mut config);
-        let ledger = (!gated.is_empty()).then(gate::ledger);
-        let sources = EventSources::open(config, settings.user.as_deref(), claimed)?;
+        let ledger = (!gated.is_empty()).then(Ledger::new);
+        let sources = EventSources::open(config, settings.user.as_deref(), claimed, ledger.clone())?;
         let gates = gate::open(gated, ledger, &sources.status.registry)
             .map_err(|source| OpenError::System { what: "gate thread", source })?;
         let tree = ProcessTree::before_the_app();

@@ -8,6 +8,7 @@ use super::status_service::{self, StatusService};
 use crate::config::{Config, DatabaseSettings};
 use crate::exit;
 use crate::model::{Signal, threads};
+use crate::replicate::Ledger;
 use crate::supervise::{Claimed, Meaning, Waker, Watch, meaning, reap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -73,8 +74,13 @@ impl Drop for EndNotice {
 }
 
 impl EventSources {
-    /// Starts the engine thread, which begins with the restore.
-    pub(super) fn open(config: Config, app_user: Option<&str>, claimed: Claimed) -> Result<EventSources, OpenError> {
+    /// Starts the engine thread, which begins with the restore. `ledger`: None without a gate.
+    pub(super) fn open(
+        config: Config,
+        app_user: Option<&str>,
+        claimed: Claimed,
+        ledger: Option<Arc<Ledger>>,
+    ) -> Result<EventSources, OpenError> {
         let system = |what| move |source| OpenError::System { what, source };
         let (status, requests) = status_service::open(&config);
         let watch = Watch::new(claimed).map_err(system("eventfd"))?;
@@ -86,7 +92,7 @@ impl EventSources {
         let directories = config.directories.into_iter().map(|entry| discover::directory(entry, app_user));
         let directories = directories.collect::<Result<_, _>>()?;
         let requests = (Arc::clone(&status.registry), requests, Arc::clone(&status.socket));
-        let engine = Engine::start(databases, directories, config.restore, sender, wake, requests);
+        let engine = Engine::start(databases, directories, config.restore, sender, wake, requests, ledger);
         let engine = engine.map_err(system("engine thread"))?;
         engine.send(Command::Restore);
         let version = env!("CARGO_PKG_VERSION");

@@ -3,9 +3,9 @@
 use super::prepare::room_for_connections;
 use crate::config::Config;
 use crate::gate::{GateSettings, Gates};
-use crate::model::{Deadline, Durability, DurabilityLedger, Fenced, Ticket};
+use crate::model::{Deadline, DurabilityLedger};
 use crate::observe::StatusRegistry;
-use std::pin::Pin;
+use crate::replicate::Ledger;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,10 +28,11 @@ pub(super) fn settings(config: &mut Config) -> Vec<GateSettings> {
 /// Starts the gates' thread. Without a gate there is neither a thread nor a ledger.
 pub(super) fn open(
     settings: Vec<GateSettings>,
-    ledger: Option<Arc<dyn DurabilityLedger>>,
+    ledger: Option<Arc<Ledger>>,
     registry: &StatusRegistry,
 ) -> std::io::Result<Gates> {
     let Some(ledger) = ledger else { return Ok(Gates::none()) };
+    let ledger: Arc<dyn DurabilityLedger> = ledger;
     let gates = Gates::start(settings, &ledger)?;
     registry.set_gates(gates.statistics().to_vec());
     Ok(gates)
@@ -58,29 +59,6 @@ pub(super) fn finish(gates: &Gates, complete: bool, flush_by: Option<Deadline>) 
     let by = Deadline::after(LAST_ANSWERS);
     let by = flush_by.map_or(by, |flush_by| flush_by.max(Deadline::after(LEAST)).min(by));
     gates.finish(complete, by);
-}
-
-// SEAM: to be replaced by replication's ledger.
-pub(super) fn ledger() -> Arc<dyn DurabilityLedger> {
-    Arc::new(NothingProven)
-}
-
-struct NothingProven;
-
-impl DurabilityLedger for NothingProven {
-    fn look(&self) -> Durability {
-        Durability::Pending(Ticket(0))
-    }
-
-    fn request_upload(&self) {}
-
-    fn uploaded(&self, _: Ticket) -> Pin<Box<dyn Future<Output = Result<(), Fenced>> + Send + '_>> {
-        Box::pin(std::future::pending())
-    }
-
-    fn unprovable(&self) -> Vec<(String, String)> {
-        vec![("all databases".into(), "replication has no ledger yet".into())]
-    }
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use crate::model::{DbPath, threads};
 use crate::observe::live::REDRAW;
 use crate::observe::status_registry::Restore;
 use crate::observe::{Live, StatusRegistry};
-use crate::replicate::{self, ReplicateSettings};
+use crate::replicate::{self, Ledger, ReplicateSettings};
 use crate::restore::log_throttle::State;
 use crate::restore::{
     self, FileAccess, LogThrottle, OnRestoreFailure, Outcome, Paces, Progress, RestoreError, RestoreErrorKind,
@@ -71,6 +71,8 @@ pub struct RunContext {
     pub socket: Arc<str>,
     /// Databases of the directories that cannot be replicated under their names.
     pub refused: Arc<Mutex<Vec<Refused>>>,
+    /// None: nobody asks what is uploaded.
+    pub ledger: Option<Arc<Ledger>>,
 }
 
 impl RunContext {

@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Identity of a file: device and inode.
@@ -250,6 +250,28 @@ fn range(kind: libc::c_int, first: i64, length: i64) -> libc::flock {
         l_start: first,
         l_len: length,
         l_pid: 0,
+    }
+}
+
+/// Whether there is no file, or one of 0 bytes.
+pub fn is_empty(path: &Path) -> bool {
+    match std::fs::symlink_metadata(path) {
+        Ok(meta) => meta.len() == 0,
+        Err(error) => error.kind() == io::ErrorKind::NotFound,
+    }
+}
+
+/// Paths, and the files that they named once.
+pub struct Named(Vec<(PathBuf, Option<FileId>)>);
+
+impl Named {
+    pub fn new(files: impl IntoIterator<Item = (PathBuf, Option<FileId>)>) -> Named {
+        Named(files.into_iter().collect())
+    }
+
+    /// Whether each path still names the same file.
+    pub fn unchanged(&self) -> bool {
+        self.0.iter().all(|(path, id)| identity(path).is_ok_and(|now| now == *id))
     }
 }
 

@@ -9,7 +9,7 @@
 
 use super::connection::{Link, with_patience};
 use super::error::SqliteError;
-use super::files::{self, FileId, read_full};
+use super::files::{self, FileId, Named, read_full};
 use super::follow;
 use super::stamp::FileStamp;
 use super::wal_view::{self, WalView};
@@ -188,6 +188,13 @@ impl ReadHold {
         }
         let begun = std::fs::metadata(self.path.wal()).is_ok_and(|meta| meta.len() > 0);
         Some(if begun { Missing::WalForAnother } else { Missing::Wal })
+    }
+
+    /// The files that are held, by their paths.
+    pub fn named(&self) -> Named {
+        let db = self.path.as_path().to_owned();
+        let wal = self.path.wal();
+        Named::new([(db, Some(self.db_id)), (wal, Some(self.wal_id)), (self.path.shm(), self.shm_id)])
     }
 
     /// What others may look at without the hold. None: there is no wal-index that we may read.

@@ -10,6 +10,7 @@ pub mod hold;
 pub mod integrity;
 mod stamp;
 pub mod users;
+pub mod wal_index;
 pub mod wal_standing;
 pub mod wal_view;
 

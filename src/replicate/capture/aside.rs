@@ -3,6 +3,7 @@
 
 use super::{BETWEEN_ROUNDS, Capture, CaptureError, Draft, ROUNDS};
 use crate::replicate::capture::segment::SegmentError;
+use crate::sqlite::files::Named;
 use crate::sqlite::{ReadHold, SqliteError, WalView};
 
 /// How far the hold got out of the way.
@@ -21,6 +22,22 @@ impl Capture {
     /// None: the wal-index cannot be read.
     pub fn view(&self) -> Option<WalView> {
         self.hold.view()
+    }
+
+    /// The files that are held, by their paths.
+    pub fn named(&self) -> Named {
+        self.hold.named()
+    }
+
+    /// Whether the kernel shows that the hold is in force.
+    pub fn in_force(&self) -> bool {
+        self.hold.in_force()
+    }
+
+    /// Whether the hold guards everything behind the cursor: nothing was skipped, and the cursor was not put back to where it stood
+    /// before the hold was taken.
+    pub fn is_guarded(&self) -> bool {
+        self.tail.skipped.is_none() && !self.tail.rewound
     }
 
     /// Bytes of the WAL that were let go of without being captured, since the last comparison.

@@ -5,6 +5,7 @@
 
 use super::inventory::File;
 use crate::model::TxidRange;
+use crate::replicate::ledger::LedgerEntry;
 use crate::store::layout::Level;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -68,11 +69,12 @@ pub struct Standing {
     state: Mutex<(Option<File>, Restorable)>,
     /// Wakes the session.
     changed: Arc<Notify>,
+    ledger: Option<LedgerEntry>,
 }
 
 impl Standing {
-    pub fn new(changed: Arc<Notify>) -> Standing {
-        Standing { state: Mutex::default(), changed }
+    pub fn new(changed: Arc<Notify>, ledger: Option<LedgerEntry>) -> Standing {
+        Standing { state: Mutex::default(), changed, ledger }
     }
 
     fn state(&self) -> MutexGuard<'_, (Option<File>, Restorable)> {
@@ -83,9 +85,11 @@ impl Standing {
     pub fn set(&self, base: Option<File>, restorable: Restorable) {
         let mut state = self.state();
         let news = state.1 != restorable;
+        let is_restorable = restorable == Restorable::Yes;
         *state = (base, restorable);
         drop(state);
         if news {
+            self.ledger.iter().for_each(|ledger| ledger.restorable(is_restorable));
             self.changed.notify_one();
         }
     }
@@ -135,7 +139,7 @@ mod tests {
     #[tokio::test]
     async fn whoever_waits_is_woken_when_it_can_be_restored() {
         let changed = Arc::new(Notify::new());
-        let standing = Standing::new(Arc::clone(&changed));
+        let standing = Standing::new(Arc::clone(&changed), None);
         assert!(!standing.is_restorable(), "nothing is known yet");
         standing.set(None, Restorable::No("a gap".into()));
         changed.notified().await;

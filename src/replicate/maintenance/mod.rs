@@ -14,6 +14,7 @@ mod schedule;
 mod snapshot;
 
 use super::Target;
+use super::ledger::LedgerEntry;
 use super::status::{MaintenanceStatus, StatusCell};
 use super::upload::{Content, Segment};
 use crate::model::{Deadline, TxidRange};
@@ -69,11 +70,12 @@ impl Maintenance {
         listed: &[RemoteFile],
         changed: &Arc<Notify>,
         status: &Arc<StatusCell>,
+        ledger: Option<LedgerEntry>,
     ) -> Maintenance {
         let (events, inbox) = mpsc::unbounded_channel();
         let (clock, request) =
             (Clock::start(target.store.clock().as_deref()), Arc::new(SnapshotRequest::new(Arc::clone(changed))));
-        let standing = Arc::new(Standing::new(Arc::clone(changed)));
+        let standing = Arc::new(Standing::new(Arc::clone(changed), ledger));
         let task = MaintenanceTask {
             status: Arc::clone(status),
             standing: Arc::clone(&standing),
@@ -165,7 +167,7 @@ impl MaintenanceTask {
             broken: None,
             pauses: Pauses::default(),
             status: Arc::default(),
-            standing: Arc::new(Standing::new(Arc::default())),
+            standing: Arc::new(Standing::new(Arc::default(), None)),
         }
     }
 

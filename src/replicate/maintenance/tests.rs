@@ -275,7 +275,8 @@ impl Site {
         put(&store, Level::SNAPSHOT, &header(1, 1, 1, 1), &state).await;
         let db = crate::model::DbPath::new(directory.path().join("any.db"));
         let target = Target { db, store: store.clone() as Arc<dyn Store>, settings, late: false };
-        let maintenance = Maintenance::start(&target, &listed(&store).await, &Arc::new(Notify::new()), &Arc::default());
+        let maintenance =
+            Maintenance::start(&target, &listed(&store).await, &Arc::new(Notify::new()), &Arc::default(), None);
         Site { _directory: directory, store, maintenance, state, txid: 1 }
     }
 
@@ -410,7 +411,7 @@ async fn a_lost_file_and_a_damaged_one_are_covered_by_a_new_snapshot() {
         }
         let db = crate::model::DbPath::new(site._directory.path().join("any.db"));
         let target = Target { db, store: site.store.clone() as Arc<dyn Store>, settings: quick(), late: false };
-        let maintenance = Maintenance::start(&target, &listed, &Arc::new(Notify::new()), &Arc::default());
+        let maintenance = Maintenance::start(&target, &listed, &Arc::new(Notify::new()), &Arc::default(), None);
         let end = Instant::now() + Duration::from_secs(30);
         while !maintenance.wants_snapshot() {
             assert!(Instant::now() < end, "nobody asks for a snapshot (damaged: {damaged})");

@@ -51,6 +51,15 @@ impl Judge {
 
     /// After a step of `actor`: whatever is new in the replica is what the actor has had, in the order in which it had it.
     pub fn look(&mut self, actor: &mut Machine, random: &mut Random) {
+        self.record(actor, random);
+        for (txid, committed) in actor.claims.drain(..) {
+            if let Some((state, _)) = self.recorded.get(&txid) {
+                assert_eq!(*state, committed, "the ledger says that all is uploaded, and TXID {txid} is another state");
+            }
+        }
+    }
+
+    fn record(&mut self, actor: &mut Machine, random: &mut Random) {
         self.ever.extend(&actor.history);
         if std::mem::replace(&mut self.seen, self.bucket.changes()) == self.bucket.changes() {
             return;

@@ -6,10 +6,11 @@ use super::disk::{Disk, State};
 use super::random::Random;
 use crate::lineage::state_file;
 use crate::local_state::spill;
-use crate::model::{Deadline, Txid};
+use crate::model::{Deadline, Durability, DurabilityLedger, Txid};
 use crate::replicate::capture::checkpoint::CheckpointDecision;
 use crate::replicate::capture::{Capture, CaptureError};
 use crate::replicate::database_writer::DatabaseWriter;
+use crate::replicate::ledger::{Ledger, LedgerEntry};
 use crate::replicate::resume_point::{self, ResumeError};
 use crate::replicate::upload::{self, Stored, UploadError};
 use crate::restore::{self, OnRestoreFailure, Outcome, Owners, Progress, RestoreError, RestoreSettings};
@@ -87,6 +88,10 @@ pub struct Machine {
     pub came_from: Txid,
     /// What the replica has confirmed to this machine.
     pub acked: Txid,
+    /// Of the replicator's process.
+    pub ledger: Option<(Arc<Ledger>, LedgerEntry)>,
+    /// When the ledger said that everything is uploaded: what the replica had confirmed, and what was committed.
+    pub claims: Vec<(Txid, State)>,
     /// Points to pass before the one to die at.
     pub fate: Option<u32>,
     /// How often the app goes on at a point, in percent.
@@ -143,6 +148,7 @@ impl Machine {
 
     /// A place between two of the real parts.
     fn point(&mut self, name: &'static str) -> Result<(), Halt> {
+        self.prove();
         self.see();
         match &mut self.fate {
             Some(0) => {
@@ -157,6 +163,26 @@ impl Machine {
             self.app_acts();
         }
         Ok(())
+    }
+
+    /// As after each piece of a session's work.
+    fn prove(&mut self) {
+        let Replicator::On { work, .. } = &mut self.replicator else { return };
+        work.prove();
+        if let Some(state) = self.history.last().filter(|_| self.is_durable()) {
+            self.claims.push((self.acked, *state));
+        }
+    }
+
+    pub fn is_durable(&self) -> bool {
+        self.ledger.as_ref().is_some_and(|(ledger, _)| ledger.look() == Durability::Durable)
+    }
+
+    /// A piece of work on the disk, which may end the session: until then the ledger knows of it.
+    fn piece<T>(&mut self, work: impl FnOnce(&mut DatabaseWriter) -> T) -> Result<T, Halt> {
+        let done = work(self.work()?);
+        self.prove();
+        Ok(done)
     }
 
     /// A request; the machine may die in it.
@@ -185,6 +211,11 @@ impl Machine {
         let hold = ReadHold::take(&self.disk.db, Writers::None).ok();
         self.say(format_args!("the replicator starts, held: {}", hold.is_some()));
         self.replicator = Replicator::Idle { node_id: state_file::new_node_id(), hold };
+        let ledger = Ledger::new();
+        let (mailbox, _) = tokio::sync::mpsc::unbounded_channel();
+        let entry = ledger.enter(&self.disk.db, &Arc::default(), &mailbox);
+        ledger.complete();
+        self.ledger = Some((ledger, entry));
         self.see();
     }
 
@@ -210,7 +241,11 @@ impl Machine {
         })?;
         self.point("anchored")?;
         self.acked = anchor.uploaded;
-        let work = DatabaseWriter::new(db, store.url().to_owned(), anchor)?;
+        let mut work = DatabaseWriter::new(db, store.url().to_owned(), anchor)?;
+        if let Some((_, entry)) = &self.ledger {
+            work.prove_to(entry.clone());
+            entry.restorable(true);
+        }
         self.say(format_args!("a session begins after {}", self.acked));
         self.replicator = Replicator::On { node_id, work: Box::new(work) };
         Ok(())
@@ -226,7 +261,7 @@ impl Machine {
     /// One turn of a session: capture, upload, checkpoint, upload.
     pub fn turn(&mut self, decision: CheckpointDecision) -> Result<(), Halt> {
         self.point("before the capture")?;
-        self.work()?.capture(false)?;
+        self.piece(|work| work.capture(false))??;
         self.point("captured")?;
         self.upload()?;
         self.point("before the checkpoint")?;
@@ -252,7 +287,11 @@ impl Machine {
             }
         };
         MEANWHILE.set(Some(Box::new(meanwhile)));
-        let done = self.work().map(|work| work.checkpoint_as(decision));
+        let done = self.work().map(|work| {
+            let done = work.checkpoint_as(decision);
+            work.prove();
+            done
+        });
         MEANWHILE.set(None);
         let (app, _, seen) = std::mem::replace(&mut *others.borrow_mut(), (None, Random::new(0), Vec::new()));
         self.app = app;
@@ -269,7 +308,7 @@ impl Machine {
     pub fn flush(&mut self) -> Result<(), Halt> {
         loop {
             self.point("before the capture")?;
-            self.work()?.capture(true)?;
+            self.piece(|work| work.capture(true))??;
             self.point("captured")?;
             self.upload()?;
             if !self.work()?.behind {
@@ -322,6 +361,7 @@ impl Machine {
     /// The replicator's process ends: whatever it held is gone, and what it had under way arrives now or never.
     pub fn kill_replicator(&mut self) {
         self.replicator = Replicator::Off;
+        self.ledger = None;
         drop(self.runtime.block_on(self.store.deliver(soon())));
         state_file::end_of_process(&self.disk.db);
         self.disk.replicator_died(self.app.is_some());

@@ -85,6 +85,8 @@ impl World {
             hurt: false,
             prepared: false,
             came_from: Txid::NONE,
+            ledger: None,
+            claims: Vec::new(),
             fate: None,
             bustle: [0, 10, 40][seed as usize % 3],
         };
@@ -123,6 +125,8 @@ impl World {
             }
             if machine.history.is_empty() || self.flush(which, false) {
                 let machine = &mut self.machines[which];
+                let proven = machine.is_durable() || !machine.is_replicating();
+                assert!(proven, "everything is in the replica, and the ledger does not know it");
                 machine.close_app();
                 machine.kill_replicator();
                 return self.judge.look(&mut self.machines[which], &mut self.random);
