@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Between two looks for databases of which nothing can be proven.
-const UNPROVABLE_INTERVAL: Duration = Duration::from_secs(1);
+/// A database of which nothing can be proven for this long is mentioned in the log. Each is one at the start.
+const UNPROVABLE_AFTER: Duration = Duration::from_secs(1);
 
 pub type Uploaded = Pin<Box<dyn Future<Output = Result<(), Fenced>> + Send>>;
 
@@ -32,7 +32,8 @@ struct State {
     scheduled: bool,
     closings: LogThrottle,
     unprovable: LogThrottle,
-    unprovable_read: Option<Instant>,
+    /// In a moment it is known whether it lasts.
+    unprovable_awaited: bool,
 }
 
 impl Shared {
@@ -143,18 +144,23 @@ impl Shared {
         }
     }
 
-    /// Nothing that is held can be proven until this ends: the log says so once.
-    fn log_unprovable(&self) {
-        let mut state = self.state();
-        if state.unprovable_read.is_some_and(|at| at.elapsed() < UNPROVABLE_INTERVAL) {
+    /// Nothing that is held can be proven until this ends: the log says so when it lasts.
+    fn log_unprovable(self: &Arc<Self>) {
+        if std::mem::replace(&mut self.state().unprovable_awaited, true) {
             return;
         }
-        state.unprovable_read = Some(Instant::now());
-        for (db, why) in self.ledger.unprovable() {
-            if state.unprovable.due(&format!("{db}: {why}")) {
-                let gate = &self.settings.listen;
-                tracing::warn!(db, %gate, "the gate cannot prove that this database is in the replica: {why}");
+        let shared = Arc::clone(self);
+        tokio::spawn(async move {
+            tokio::time::sleep(UNPROVABLE_AFTER).await;
+            let found: Vec<String> =
+                shared.ledger.unprovable().into_iter().map(|(db, why)| format!("{db}: {why}")).collect();
+            let mut state = shared.state();
+            state.unprovable_awaited = false;
+            let text = found.join("; ");
+            if !found.is_empty() && state.unprovable.due(&text) {
+                let gate = &shared.settings.listen;
+                tracing::warn!(%gate, "answers are held: the gate cannot prove what is in the replica: {text}");
             }
-        }
+        });
     }
 }
