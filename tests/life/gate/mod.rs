@@ -9,8 +9,10 @@ use crate::support::litevisor::Litevisor;
 use crate::support::seaweed::Seaweed;
 use crate::support::site::Site;
 use crate::support::{SOON, repository, wait_for};
+use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
+use std::sync::Mutex;
 
 /// A site with a gate on `port`.
 struct Gated {
@@ -23,9 +25,9 @@ struct Gated {
 impl Gated {
     /// `keys`: further keys of [[gate]].
     fn new(mut site: Site, keys: &str) -> Gated {
-        let port = free_port();
-        let app = free_port();
-        let status = free_port();
+        let port = own_port();
+        let app = own_port();
+        let status = own_port();
         let socket = site.path("litevisor.sock");
         site.settings += &format!(
             "[status]\nsocket = {socket:?}\nlisten = \"127.0.0.1:{status}\"\n[[gate]]\nlisten = \"127.0.0.1:{port}\"\n\
@@ -57,6 +59,12 @@ impl Gated {
     fn client(&self) -> Client {
         Client::new(wait_for("the gate to open", SOON, || TcpStream::connect(("127.0.0.1", self.port)).ok()))
     }
+}
+
+/// A port that no other site of these tests has.
+fn own_port() -> u16 {
+    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+    wait_for("a port of its own", SOON, || Some(free_port()).filter(|port| GIVEN.lock().unwrap().insert(*port)))
 }
 
 /// A client that waits for each answer.
