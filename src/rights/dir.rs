@@ -55,9 +55,8 @@ fn seen(stat: &FileStat) -> FileInfo {
         Owner { uid: stat.st_uid, gid: stat.st_gid, mode: stat.st_mode & 0o7777, links: u64::from(stat.st_nlink) };
     let bytes = u64::try_from(stat.st_size).unwrap_or_default();
     #[allow(clippy::useless_conversion, clippy::unnecessary_cast, reason = "of other widths on some platforms")]
-    let device = stat.st_dev as u64;
-    let inode = stat.st_ino as u64;
-    FileInfo { owner, kind, bytes, device, inode }
+    let identity = (stat.st_dev as u64, stat.st_ino as u64);
+    FileInfo { owner, kind, bytes, device: identity.0, inode: identity.1 }
 }
 
 fn no_file() -> io::Error {

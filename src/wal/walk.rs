@@ -16,8 +16,7 @@ pub fn walk<E>(
 ) -> Result<(), E> {
     let frame = frame_size(header.page_size);
     // The first look is small: most often there is nothing, or one small transaction.
-    let mut frames = 1;
-    let mut buffer = Vec::new();
+    let (mut frames, mut buffer) = (1, Vec::new());
     loop {
         buffer.resize((frames * frame) as usize, 0);
         let got = read(scanner.offset(), &mut buffer)?;
