@@ -99,6 +99,8 @@ fn by_tip(evidence: &Evidence, check: &LineageCheck) -> Relation {
         // The rollback was accepted and recorded; its snapshot is not in the replica yet.
         (LineageCheck::Ours { sent: false }, Some(Rollback::OtherFile)) => unproven(OTHER_FILE),
         (LineageCheck::Ours { .. }, _) => evidence.denied().map_or(Relation::ByRecord(check.clone()), unproven),
+        // A file that lost its WAL may still be newer than a replica that lost its end.
+        (LineageCheck::Ahead { .. }, _) => evidence.replaced().map_or(Relation::ByRecord(check.clone()), unproven),
         (LineageCheck::Unproven(_), Some(Rollback::Valid)) => Relation::RolledBack,
         (LineageCheck::Unproven(_), _) if evidence.wal_holds_tip.is_some() => Relation::ByWal,
         (LineageCheck::Unproven(_), Some(Rollback::OtherFile)) => unproven(OTHER_FILE),
@@ -181,6 +183,7 @@ fn alone(local: &Local, replica: Replica) -> Decision {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::lineage::file_content::Content;
     use crate::lineage::file_times::FileTimes;
     use crate::lineage::record::{LocalState, Origin};
     use crate::sqlite::WalStanding;
@@ -194,7 +197,7 @@ mod tests {
             tip: None,
             check: None,
             wal: None,
-            overwritten: false,
+            content: None,
             rollback: None,
             v3_marker: false,
             v3_shadow: false,
@@ -252,10 +255,13 @@ mod tests {
             assert_eq!(relate(&Evidence { present: false, ..evidence }), Local::Absent);
         }
         assert_eq!(relate(&evidence()), Local::Present(None));
-        let overwritten =
-            Evidence { check: Some(ours), record: Some(record()), wal: reached, overwritten: true, ..evidence() };
-        let denied = overwritten.denied().unwrap();
-        assert_eq!(relate(&overwritten), Local::Present(Some(content(denied))));
+        for check in [ours, ahead] {
+            let (wal, another) = (reached, Some(Content::Another));
+            let overwritten =
+                Evidence { check: Some(check), record: Some(record()), wal, content: another, ..evidence() };
+            let denied = overwritten.denied().unwrap();
+            assert_eq!(relate(&overwritten), Local::Present(Some(content(denied))));
+        }
     }
 
     #[test]

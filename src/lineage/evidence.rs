@@ -2,14 +2,16 @@
 //! position. Reads; changes nothing. `decide` judges it.
 //!
 //! A record may be right about the replica and wrong about the file: its WAL was lost (a power cut, a copy of the database
-//! alone), or another file is in its place. Such a file must not become the replica's head (`denied`). Not detected: an
-//! older copy that was written into the very same file, without a WAL; beside a WAL, what `file_content` cannot prove.
+//! alone), or another file is in its place. Such a file must not become the replica's head (`denied`). A file that was created
+//! after the record (renamed over the recorded one, or copied with its directory) must hold the recorded content. Not detected:
+//! an older copy that was written into the very same file, without a WAL; beside a WAL, what `file_content` cannot prove.
 
 use super::check::{LineageCheck, check};
+use super::file_content::{self, Content};
 use super::file_times::FileTimes;
 use super::record::{LocalState, Origin, WalPosition};
 use super::rollback::{Head, Rollback};
-use super::{file_content, file_times, state_file};
+use super::{file_times, state_file};
 use crate::ltx::Header;
 use crate::model::{DbChecksum, DbPath};
 use crate::replica::{Listing, Replica, Tip};
@@ -35,8 +37,8 @@ pub struct Evidence {
     pub check: Option<LineageCheck>,
     /// Where the WAL stands to the recorded place; None: no place is recorded.
     pub wal: Option<WalStanding>,
-    /// The WAL has the recorded place, but the file beside it is proven to be another one.
-    pub overwritten: bool,
+    /// What the file beside a WAL that has the recorded place holds; None: it is not needed, or not known.
+    pub content: Option<Content>,
     /// What the marker of a rollback says; None: the record is about another replica, or has another origin.
     pub rollback: Option<Rollback>,
     /// The file continues the newest state of a Litestream 0.3 replica: by the record's origin, or by that program's copies
@@ -61,7 +63,7 @@ pub fn of_file(db: &DbPath, present: bool) -> Evidence {
         tip: None,
         check: None,
         wal: None,
-        overwritten: false,
+        content: None,
         rollback: None,
         v3_marker: false,
         v3_shadow: false,
@@ -93,27 +95,29 @@ impl Evidence {
         Ok(self)
     }
 
-    /// Where the WAL stands to what the record says. Reads on another thread: the WAL may be large.
+    /// Where the WAL stands to what the record says, and what the file beside it holds. Reads on another thread: both may be large.
     pub async fn with_wal(mut self, db: &DbPath) -> io::Result<Evidence> {
-        let (Some(LineageCheck::Ours { sent }), Some(record), Some(tip)) = (&self.check, &self.record, &self.tip)
-        else {
-            return Ok(self);
+        let (Some(record), Some(tip)) = (&self.record, &self.tip) else { return Ok(self) };
+        let sent = match self.check {
+            Some(LineageCheck::Ours { sent }) => sent,
+            Some(LineageCheck::Ahead { .. }) => false,
+            _ => return Ok(self),
         };
-        if let Some((place, sum)) = place(record, tip, *sent) {
-            let record_db = db.clone();
-            let db = db.clone();
-            let recorded = record.file;
-            let reading = tokio::task::spawn_blocking(move || {
-                let standing = wal_standing(&db.wal(), place)?;
-                let unchanged = recorded.is_some() && recorded == file_times(&db);
-                let sum = sum.filter(|_| standing == WalStanding::Reached && !unchanged);
-                let overwritten = sum.map_or(Ok(false), |sum| file_content::is_another(&db, place, sum))?;
-                Ok::<_, io::Error>((Some(standing), overwritten))
-            });
-            (self.wal, self.overwritten) = reading.await.unwrap_or(Ok((None, false)))?;
-            // After the WAL: an app that closes the database writes to the file before the WAL goes.
-            self.file = file_times(&record_db);
-        }
+        let Some((place, sum)) = place(record, tip, sent) else { return Ok(self) };
+        let recorded = record.file;
+        (self.wal, self.content) = blocking(db, move |db| {
+            let (standing, found) = (wal_standing(&db.wal(), place)?, file_times(db));
+            let asked = standing == WalStanding::Reached && (recorded.is_none() || recorded != found);
+            let most = if is_another_file(recorded, found) { u64::MAX } else { file_content::MOST_BYTES };
+            let content = match sum.filter(|_| asked) {
+                Some(sum) => Some(file_content::compare(db, place, sum, most)?),
+                None => None,
+            };
+            Ok((Some(standing), content))
+        })
+        .await?;
+        // After the WAL: an app that closes the database writes to the file before the WAL goes.
+        self.file = file_times(db);
         Ok(self)
     }
 
@@ -126,18 +130,42 @@ impl Evidence {
 
     /// Why the file's own content denies what the record says; None: it does not.
     pub fn denied(&self) -> Option<&'static str> {
-        if self.overwritten {
-            return Some(OVERWRITTEN);
-        }
-        denied(self.wal, self.record.as_ref()?.file, self.file)
+        self.replaced().or_else(|| lost_wal(self.wal, self.record.as_ref()?.file, self.file))
+    }
+
+    /// Why the file is not the recorded one; None: nothing says so.
+    pub fn replaced(&self) -> Option<&'static str> {
+        replaced(self.wal, self.content, is_another_file(self.record.as_ref()?.file, self.file))
+    }
+
+    /// The record of a file that was created after it, and holds what it says: later starts know the file by its creation.
+    pub fn record_of_copy(&self) -> Option<LocalState> {
+        let record = self.record.as_ref().filter(|record| is_another_file(record.file, self.file))?;
+        Some(LocalState { file: self.file, ..record.clone() })
     }
 }
 
-/// Whether the WAL holds the whole chain up to where `raw` ends.
-pub async fn wal_holds(db: DbPath, raw: &Header) -> io::Result<bool> {
+/// Whether the local files hold what a raw file states: the WAL the whole chain up to its end, and the database no other content.
+pub async fn holds(db: &DbPath, raw: &Header) -> io::Result<bool> {
     let Some(place) = of_raw(raw) else { return Ok(false) };
-    let reading = tokio::task::spawn_blocking(move || Ok(wal_standing(&db.wal(), place)? == WalStanding::Reached));
-    reading.await.unwrap_or(Ok(false))
+    let sum = raw.db_checksum;
+    blocking(db, move |db| {
+        if wal_standing(&db.wal(), place)? != WalStanding::Reached {
+            return Ok(false);
+        }
+        let compare = |sum| file_content::compare(db, place, sum, file_content::MOST_BYTES);
+        Ok(sum.map(compare).transpose()? != Some(Content::Another))
+    })
+    .await
+}
+
+/// Work that fails to run at all proves nothing.
+async fn blocking<T: Default + Send + 'static>(
+    db: &DbPath,
+    read: impl FnOnce(&DbPath) -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    let db = db.clone();
+    tokio::task::spawn_blocking(move || read(&db)).await.unwrap_or_else(|_| Ok(T::default()))
 }
 
 fn of_raw(raw: &Header) -> Option<WalPlace> {
@@ -162,27 +190,34 @@ fn place(state: &LocalState, tip: &Tip, sent: bool) -> Option<(WalPlace, Option<
     if sent { arrived().or_else(acked) } else { acked() }
 }
 
-/// Why a file is not the recorded one, or has lost its WAL. Pure.
-fn denied(
+/// Created after the record: renamed over the recorded file, or a copy of it on another disk. Pure.
+fn is_another_file(recorded: Option<FileTimes>, found: Option<FileTimes>) -> bool {
+    matches!((recorded, found), (Some(recorded), Some(found))
+        if recorded.born_ns != 0 && found.born_ns != 0 && recorded.born_ns != found.born_ns)
+}
+
+/// Why a file is not the recorded one. Pure. `another`: it was created after the record.
+fn replaced(standing: Option<WalStanding>, content: Option<Content>, another: bool) -> Option<&'static str> {
+    match (standing, content) {
+        (Some(WalStanding::Reached), Some(Content::Another)) => Some(OVERWRITTEN),
+        // A copy of the directory on another disk.
+        (Some(WalStanding::Reached), Some(Content::Recorded | Content::Later)) => None,
+        _ => another.then_some("another file was put in its place"),
+    }
+}
+
+/// Why a file has lost the WAL that it had. Pure.
+fn lost_wal(
     standing: Option<WalStanding>,
     recorded: Option<FileTimes>,
     found: Option<FileTimes>,
 ) -> Option<&'static str> {
     match (standing, recorded, found) {
         (Some(WalStanding::Short), _, _) => Some("its WAL ends before what it had uploaded"),
-        (Some(WalStanding::Another | WalStanding::Gone), Some(recorded), Some(found))
-            if recorded.born_ns != 0 && found.born_ns != 0 && recorded.born_ns != found.born_ns =>
-        {
-            Some("another file was put in its place, without the WAL that it had")
-        }
         (Some(WalStanding::Gone), Some(recorded), Some(found)) if recorded.modified_ns == found.modified_ns => {
             Some("its WAL is gone, and with it what it had uploaded")
         }
-        (
-            Some(WalStanding::Reached | WalStanding::Restarted | WalStanding::Another | WalStanding::Gone) | None,
-            _,
-            _,
-        ) => None,
+        _ => None,
     }
 }
 
@@ -192,30 +227,49 @@ mod tests {
 
     #[test]
     fn what_denies_the_record() {
+        use WalStanding::{Another, Gone, Reached, Restarted, Short};
         let look = |modified_ns, born_ns| Some(FileTimes { modified_ns, born_ns });
         let recorded = look(1000, 7);
-        for (standing, recorded, found, denies) in [
-            (Some(WalStanding::Reached), recorded, look(1000, 7), false),
-            (Some(WalStanding::Reached), recorded, look(1000, 8), false),
-            (Some(WalStanding::Short), None, look(2000, 7), true),
-            (Some(WalStanding::Restarted), recorded, look(1000, 8), false),
+        let (same, later) = (Some(Content::Recorded), Some(Content::Later));
+        let (other, unknown) = (Some(Content::Another), Some(Content::Unknown));
+        for (standing, content, recorded, found, denies) in [
+            (Some(Reached), None, recorded, look(1000, 7), false),
+            (Some(Reached), same, recorded, look(2000, 7), false),
+            (Some(Reached), unknown, recorded, look(2000, 7), false),
+            (Some(Reached), other, recorded, look(2000, 7), true),
+            // Another file, beside the WAL of the recorded one: only its content says that it is a copy.
+            (Some(Reached), same, recorded, look(1000, 8), false),
+            (Some(Reached), later, recorded, look(1000, 8), false),
+            (Some(Reached), unknown, recorded, look(1000, 8), true),
+            (Some(Reached), None, recorded, look(1000, 8), true),
+            (Some(Reached), other, recorded, look(1000, 8), true),
+            (Some(Short), None, None, look(2000, 7), true),
+            (Some(Restarted), None, recorded, look(1000, 7), false),
+            (Some(Restarted), None, recorded, look(1000, 8), true),
             // Written to, checkpointed and closed while nothing replicated it.
-            (Some(WalStanding::Gone), recorded, look(2000, 7), false),
+            (Some(Gone), None, recorded, look(2000, 7), false),
             // The WAL was removed; an older copy, or another database.
-            (Some(WalStanding::Gone), recorded, look(1000, 7), true),
-            (Some(WalStanding::Another), recorded, look(1000, 7), false),
-            (Some(WalStanding::Another), recorded, look(1000, 8), true),
-            (Some(WalStanding::Gone), recorded, look(2000, 8), true),
+            (Some(Gone), None, recorded, look(1000, 7), true),
+            (Some(Another), None, recorded, look(1000, 7), false),
+            (Some(Another), None, recorded, look(1000, 8), true),
+            (Some(Gone), None, recorded, look(2000, 8), true),
             // The file was complete when it was recorded.
-            (Some(WalStanding::Gone), look(0, 7), look(1000, 7), false),
-            (Some(WalStanding::Gone), look(0, 7), look(1000, 8), true),
+            (Some(Gone), None, look(0, 7), look(1000, 7), false),
+            (Some(Gone), None, look(0, 7), look(1000, 8), true),
             // The file system keeps no such time; nothing is known.
-            (Some(WalStanding::Gone), look(1000, 0), look(2000, 8), false),
-            (Some(WalStanding::Gone), recorded, look(2000, 0), false),
-            (Some(WalStanding::Gone), None, look(1000, 7), false),
-            (None, recorded, look(1000, 8), false),
+            (Some(Gone), None, look(1000, 0), look(2000, 8), false),
+            (Some(Gone), None, recorded, look(2000, 0), false),
+            (Some(Gone), None, None, look(1000, 7), false),
+            // No place in a WAL is recorded: a restored file, or one that was uploaded as a whole.
+            (None, None, recorded, look(2000, 7), false),
+            (None, None, look(0, 7), look(1000, 8), true),
+            (None, None, look(0, 0), look(1000, 8), false),
+            (None, None, None, look(1000, 8), false),
         ] {
-            assert_eq!(denied(standing, recorded, found).is_some(), denies, "{standing:?} {recorded:?} {found:?}");
+            let record = LocalState { file: recorded, ..LocalState::without_position("r", 1, Origin::Restored) };
+            let db = DbPath::new("/nowhere");
+            let evidence = Evidence { record: Some(record), file: found, wal: standing, content, ..of_file(&db, true) };
+            assert_eq!(evidence.denied().is_some(), denies, "{standing:?} {content:?} {recorded:?} {found:?}");
         }
     }
 }

@@ -63,11 +63,14 @@ async fn wal_holds_tip(
     let wal = db.wal();
     let Some(frame) = last_frame(&wal, &raw.header).map_err(RestoreError::io("read", &wal))? else { return Ok(None) };
     let Some(file) = listing.files.iter().find(|file| file.key == raw.key) else { return Ok(None) };
-    if !evidence::wal_holds(db.clone(), &raw.header).await.map_err(RestoreError::io("read", &wal))? {
+    if !evidence::holds(db, &raw.header).await.map_err(RestoreError::io("read", &wal))? {
         return Ok(None);
     }
     let image = page_image(source, file, frame.page).await?;
-    Ok((image.as_ref() == Some(&frame.image)).then(|| adopt(source.url(), tip.txid, raw, &frame)))
+    Ok((image.as_ref() == Some(&frame.image)).then(|| {
+        let adopted = adopt(source.url(), tip.txid, raw, &frame);
+        LocalState { file: evidence.file, ..adopted }
+    }))
 }
 
 /// The image of one page in a file; the file is verified as a whole.

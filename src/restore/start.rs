@@ -13,7 +13,7 @@ use super::source::{ATTEMPTS, BETWEEN_ATTEMPTS, Source, SourceError};
 use super::verify;
 use crate::lineage::v3_marker::V3Marker;
 use crate::lineage::{
-    Decision, Evidence, FileAccess, Kept, LocalState, Origin, Why, decide, file_times, relate, state_file,
+    Decision, Evidence, FileAccess, FileTimes, Kept, LocalState, Origin, Why, decide, file_times, relate, state_file,
 };
 use crate::local_state::spill;
 use crate::model::proof::Restored;
@@ -139,7 +139,7 @@ async fn inspect_and_act(
             if let Some(tip) = beneath {
                 let record = evidence.record.as_ref().filter(|_| why == Kept::RolledBack);
                 let origin = record.map_or(Origin::Continued, |record| record.origin.clone());
-                record_state(db, &on_top_of(&tip, source.url(), origin));
+                record_state(db, &on_top_of(db, &tip, source.url(), origin));
             }
             Ok(keep(db, source.url(), why, &evidence)?)
         }
@@ -201,8 +201,13 @@ fn keep(db: &DbPath, replica: &str, why: Kept, evidence: &Evidence) -> Result<Ou
             tracing::warn!(%db, replica, "keeping the local file: the replica has lost its newest files");
         }
     }
-    if let Some(state) = evidence.wal_holds_tip.as_ref().filter(|_| why == Kept::ByWal) {
-        record_state(db, state);
+    let record = match why {
+        Kept::ByWal => evidence.wal_holds_tip.clone(),
+        Kept::ByRecord | Kept::Ahead => evidence.record_of_copy(),
+        _ => None,
+    };
+    if let Some(state) = record {
+        record_state(db, &state);
     }
     Ok(Outcome::KeptLocal { why })
 }
@@ -254,11 +259,12 @@ pub(super) fn record_origin(
             page_size,
             db_checksum: Some(*db_checksum),
             app_locks_exclusively: *app_locks_exclusively,
+            file: complete(db),
             ..none(Origin::Restored)
         },
         verify::Origin::V3(last) => {
             let origin = Origin::V3(V3Marker::new(last, file_times(db)));
-            beneath.map_or_else(|| none(origin.clone()), |tip| on_top_of(tip, replica, origin.clone()))
+            beneath.map_or_else(|| none(origin.clone()), |tip| on_top_of(db, tip, replica, origin.clone()))
         }
     };
     record_state(db, &state);
@@ -266,14 +272,20 @@ pub(super) fn record_origin(
 
 /// The record of a file that has another content than the replica's newest position, and becomes the next one: known by the
 /// newest file, without a checksum of the database, and at no place in a WAL.
-fn on_top_of(tip: &Tip, replica: &str, origin: Origin) -> LocalState {
+fn on_top_of(db: &DbPath, tip: &Tip, replica: &str, origin: Origin) -> LocalState {
     LocalState {
         acked: tip.txid,
         sent: tip.txid,
         tip_checksum: Some(tip.first.checksum),
         page_size: tip.first.header.page_size,
+        file: complete(db),
         ..LocalState::without_position(replica, state_file::new_node_id(), origin)
     }
+}
+
+/// A later file in its place is known by its creation. The file needs no WAL.
+fn complete(db: &DbPath) -> Option<FileTimes> {
+    file_times(db).map(|file| FileTimes { modified_ns: 0, ..file })
 }
 
 /// A record that cannot be written is valid in this run all the same; the next start on this disk has to find another

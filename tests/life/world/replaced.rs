@@ -341,3 +341,31 @@ fn another_file_is_moved_there_between_two_runs() {
         assert!(content(&site.db()) == wanted, "{log}");
     }
 }
+
+/// The same for a file that was restored, and from which nothing has been uploaded since; also after a kill.
+#[test]
+fn another_file_is_moved_in_the_place_of_a_restored_one() {
+    for killed in [false, true] {
+        let site = Site::in_directory();
+        make(&site.db(), "wal", 4096, 20);
+        let run = replicating(&site);
+        stopped(run, &site, "the first run");
+        let wanted = content(&site.db());
+        site.wipe();
+        let mut run = running(&site);
+        if killed {
+            run.kill_everything();
+        } else {
+            run.stop();
+        }
+        for side in &sides(&site.db())[1..] {
+            let _ = std::fs::remove_file(side);
+        }
+        let other = site.disk().join("other.db");
+        make(&other, "delete", 4096, 60);
+        std::fs::rename(&other, site.db()).unwrap();
+        let log = stopped(running(&site), &site, "the last run");
+        assert!(log.contains("another file was put in its place"), "{log}");
+        assert!(content(&site.db()) == wanted, "{log}");
+    }
+}

@@ -1,6 +1,7 @@
 //! One machine's disk: the database, what lies beside it, and what a kill, a power cut or a loss makes of it.
 
 use super::random::Random;
+use crate::lineage::{file_times, state_file};
 use crate::model::DbPath;
 use crate::sqlite::files;
 use nix::sys::stat::{UtimensatFlags, utimensat};
@@ -25,6 +26,19 @@ impl State {
         image.hash(&mut hasher);
         State(hasher.finish())
     }
+}
+
+/// How another content gets into the place of the database.
+#[derive(Clone, Copy, Debug)]
+pub struct Replacing {
+    pub renamed: bool,
+    pub wal_left: bool,
+}
+
+/// A WAL that has the recorded place.
+pub struct RecordedWal {
+    /// It ends there.
+    pub is_whole: bool,
 }
 
 pub struct Disk {
@@ -93,7 +107,8 @@ impl Disk {
         fs::write(copy.as_path(), bytes).unwrap();
         fs::write(copy.wal(), wal).unwrap();
         let mut eyes = rusqlite::Connection::open(copy.as_path()).unwrap();
-        let state = State::of(&eyes.serialize("main").unwrap());
+        // A WAL beside a file that it does not belong to may make no database.
+        let state = eyes.serialize("main").map_or_else(|_| State::of(b"damaged"), |image| State::of(&image));
         drop(eyes);
         fs::remove_dir_all(&look).unwrap();
         Some(state)
@@ -140,6 +155,40 @@ impl Disk {
         };
         fs::write(self.record(), &then).unwrap();
         then != now
+    }
+
+    /// Another file takes the place of the database, by a rename, or its bytes are written over it. Nobody has it open.
+    pub fn replace(&mut self, bytes: &[u8], by: Replacing) {
+        self.forget_descriptors();
+        if !by.wal_left {
+            self.db.sides().iter().for_each(|side| drop(fs::remove_file(side)));
+        }
+        let path = self.db.as_path();
+        if by.renamed {
+            let new = DbPath::new(self.dir.join("new.db"));
+            let born = |db: &DbPath| file_times(db).map(|file| file.born_ns);
+            // The clock of a file system has ticks.
+            loop {
+                fs::write(new.as_path(), bytes).unwrap();
+                if born(&new) != born(&self.db) {
+                    break;
+                }
+                fs::remove_file(new.as_path()).unwrap();
+            }
+            fs::rename(new.as_path(), path).unwrap();
+        } else {
+            fs::write(path, bytes).unwrap();
+        }
+        self.settle();
+    }
+
+    /// The WAL, if the record says that it ends at what is in the replica or about to be. None: it holds something else.
+    pub fn recorded_wal(&self) -> Option<RecordedWal> {
+        let place = state_file::load(&self.db).ok()??.wal;
+        let wal = fs::read(self.db.wal()).ok()?;
+        let salts = [place.salt1.to_be_bytes(), place.salt2.to_be_bytes()].concat();
+        let reached = wal.get(16..24)? == salts && place.offset > 32 && wal.len() as u64 >= place.offset;
+        reached.then_some(RecordedWal { is_whole: wal.len() as u64 == place.offset })
     }
 
     /// Another, empty disk.

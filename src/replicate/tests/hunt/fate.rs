@@ -1,6 +1,6 @@
 //! What goes wrong, by dice; and what a start must make of a disk.
 
-use super::disk::State;
+use super::disk::{Replacing, State};
 use super::machine::Machine;
 use super::random::Random;
 use crate::model::Txid;
@@ -63,13 +63,76 @@ pub fn lose(machine: &mut Machine) -> bool {
     machine.kill_everything();
     machine.disk.lost();
     (machine.prepared, machine.hurt, machine.came_from, machine.position) = (false, false, Txid::NONE, 0);
+    (machine.copy, machine.replaced) = (None, None);
     machine.history.clear();
     machine.say("the disk is lost");
     false
 }
 
+/// Between two lives another database, or an older copy, is put in the place of the database. A WAL is left beside it only
+/// where the record can say what the file must hold.
+pub fn replace(machine: &mut Machine, random: &mut Random) {
+    if machine.replaced.is_some() || machine.disk.state().is_none() {
+        return;
+    }
+    machine.kill_everything();
+    let wal = machine.disk.recorded_wal().filter(|_| !machine.hurt);
+    let renamed = random.percent(60);
+    let wal_left = random.percent(50) && wal.is_some_and(|wal| renamed || wal.is_whole);
+    let by = Replacing { renamed, wal_left };
+    let copy = machine.copy.clone().filter(|_| random.percent(50));
+    let what = if copy.is_some() { "an older copy" } else { "another database" };
+    let bytes = copy.unwrap_or_else(|| another_database(random));
+    machine.disk.replace(&bytes, by);
+    machine.say(format_args!("{what} takes the place: {by:?}"));
+    machine.replaced = Some(by);
+}
+
+/// Its pages look random: the checksum of a database is linear, and may not see that many pages change alike.
+fn another_database(random: &mut Random) -> Vec<u8> {
+    let mut link = rusqlite::Connection::open_in_memory().unwrap();
+    let (page_size, bytes) = (random.pick(&[512, 1024, 4096]), random.between(1, 9000) as usize);
+    link.execute_batch(&format!("PRAGMA page_size={page_size}; CREATE TABLE t(id INTEGER PRIMARY KEY, x BLOB)"))
+        .unwrap();
+    let content: Vec<u8> = (0..bytes).map(|_| random.next() as u8).collect();
+    link.execute("INSERT INTO t(x) VALUES (?1)", [content]).unwrap();
+    link.serialize("main").unwrap().to_vec()
+}
+
+/// What a start must make of a file that took the place of the database. What is kept becomes the replica's next position:
+/// only a file that still holds what was recorded, or, as documented, a content that was written over the recorded file
+/// without a WAL.
+fn judge_replaced(machine: &mut Machine, outcome: &Outcome, by: Replacing, tip: Option<(Txid, State, char)>) {
+    let now = machine.disk.state();
+    match (outcome, tip) {
+        (Outcome::KeptLocal { .. }, tip) => {
+            let at = machine.history.iter().rposition(|had| Some(*had) == now);
+            let promised = tip.is_none() || !by.renamed && !by.wal_left;
+            assert!(promised || by.wal_left && at.is_some(), "{by:?} becomes the head silently");
+            let Some(now) = now else { panic!("kept, and there is nothing") };
+            if by.wal_left
+                && let Some(at) = at
+            {
+                machine.history.truncate(at + 1);
+            } else {
+                // From now on it descends from what the replica holds.
+                (machine.history, machine.position) = (tip.map(|tip| tip.1).into_iter().chain([now]).collect(), 0);
+            }
+        }
+        (Outcome::Restored { txid, .. }, Some((end, state, _))) => {
+            assert_eq!((*txid, now), (end, Some(state)), "restored to the replica's end");
+            (machine.history, machine.position, machine.came_from) = (vec![state], 0, end);
+        }
+        other => panic!("{other:?}"),
+    }
+    (machine.prepared, machine.hurt) = (true, false);
+}
+
 /// What was there, what the replica holds, and what the start made of it.
 pub fn judge_start(machine: &mut Machine, outcome: &Outcome, local: Option<State>, tip: Option<(Txid, State, char)>) {
+    if let Some(by) = machine.replaced.take() {
+        return judge_replaced(machine, outcome, by, tip);
+    }
     let now = machine.disk.state();
     let at = local.and_then(|local| machine.history.iter().rposition(|had| *had == local));
     assert!(local.is_none() || at.is_some(), "SQLite recovers to a state that was committed");

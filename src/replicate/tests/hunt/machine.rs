@@ -2,7 +2,7 @@
 //! `session` drive them. Between any two of them lies a named point: there the app may go on, or the machine may die.
 
 use super::app::App;
-use super::disk::{Disk, State};
+use super::disk::{Disk, Replacing, State};
 use super::random::Random;
 use crate::lineage::state_file;
 use crate::local_state::spill;
@@ -82,6 +82,10 @@ pub struct Machine {
     pub position: usize,
     /// A power cut has cost the record, or a hand has been at the replica.
     pub hurt: bool,
+    /// A copy of the database, made by hand.
+    pub copy: Option<Vec<u8>>,
+    /// How another content got into the place of the database since the last start.
+    pub replaced: Option<Replacing>,
     /// A start has once been gone through with this disk.
     pub prepared: bool,
     /// The position that was last restored here.

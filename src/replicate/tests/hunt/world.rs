@@ -1,8 +1,9 @@
 //! One life by seed: machines, a bucket, and steps of all kinds; after each the judge looks.
 
+use super::app::App;
 use super::bucket::Bucket;
 use super::disk::Disk;
-use super::fate::{default_file, judge_start, lose, plan_faults, plan_for_prepare};
+use super::fate::{default_file, judge_start, lose, plan_faults, plan_for_prepare, replace};
 use super::judge::Judge;
 use super::machine::{Halt, Machine, Replicator};
 use super::random::Random;
@@ -40,11 +41,13 @@ enum Step {
     KillAll,
     PowerCut,
     LoseDisk,
+    Copy,
+    Replace,
     Deliver,
     CutReplica,
 }
 
-const STEPS: [(u64, Step); 13] = [
+const STEPS: [(u64, Step); 15] = [
     (34, Step::App),
     (30, Step::Turn),
     (9, Step::Flush),
@@ -56,6 +59,8 @@ const STEPS: [(u64, Step); 13] = [
     (5, Step::KillAll),
     (3, Step::PowerCut),
     (2, Step::LoseDisk),
+    (3, Step::Copy),
+    (4, Step::Replace),
     (3, Step::Deliver),
     (1, Step::CutReplica),
 ];
@@ -83,6 +88,8 @@ impl World {
             position: 0,
             acked: Txid::NONE,
             hurt: false,
+            copy: None,
+            replaced: None,
             prepared: false,
             came_from: Txid::NONE,
             ledger: None,
@@ -138,7 +145,9 @@ impl World {
     fn step(&mut self, which: usize) {
         let step = self.random.weighted(&STEPS);
         let machine = &mut self.machines[which];
-        if !machine.is_up() && !matches!(step, Step::PowerCut | Step::LoseDisk | Step::Deliver | Step::CutReplica) {
+        if !machine.is_up()
+            && !matches!(step, Step::PowerCut | Step::LoseDisk | Step::Replace | Step::Deliver | Step::CutReplica)
+        {
             self.start(which, true);
             return self.judge.look(&mut self.machines[which], &mut self.random);
         }
@@ -159,6 +168,8 @@ impl World {
             Step::KillAll => machine.kill_everything(),
             Step::PowerCut => self.power_cut(which),
             Step::LoseDisk => self.lose_disk(which),
+            Step::Copy => machine.copy = machine.app.as_mut().map(App::image).or(machine.copy.take()),
+            Step::Replace => replace(machine, &mut self.random),
             Step::Deliver => drop(machine.runtime.block_on(machine.store.deliver(super::machine::soon()))),
             Step::CutReplica => self.cut_replica(),
         }
