@@ -67,6 +67,7 @@ impl Task {
                 continue;
             }
             self.status.capture_begins();
+            self.note_refused(&session).await?;
             let (found, waits) = session.disk.run(move |writer| capture_next(writer, at_once)).await??;
             self.status.capture_ended(waits);
             if found {
@@ -106,6 +107,19 @@ impl Task {
         }
     }
 
+    /// At the last flush: the app has ended, and was kept out of its database: the replica says so to the next start, on whatever disk.
+    async fn note_refused(&mut self, session: &Session) -> Result<(), End> {
+        if !self.mailbox.asked_last() {
+            return Ok(());
+        }
+        self.watcher.catch_up().await;
+        self.app_locks_exclusively |= self.status.was_refused();
+        if self.app_locks_exclusively {
+            session.disk.run(DatabaseWriter::note_exclusive).await??;
+        }
+        Ok(())
+    }
+
     fn begun(&mut self, uploaded: Txid, newest_ms: i64) {
         self.target.late = false;
         self.check_clocks(newest_ms);
@@ -137,6 +151,7 @@ impl Task {
         let replaced = self.replaced.is_some();
         // The app may have closed the database while the hold was being taken.
         self.watcher.catch_up().await;
+        self.status.forget_refused();
         self.app_locks_exclusively |= self.status.wal_without_index();
         let app_locks_exclusively = self.app_locks_exclusively;
         let ledger = self.ledger.clone();

@@ -134,11 +134,15 @@ fn uncaptured(end: Option<(Salts, u64)>, captured: Option<(Salts, u64)>) -> u64 
     }
 }
 
+/// A process that opens the database so often without its `-shm` is an app that is refused, and started again and again.
+const REFUSED_TIMES: u32 = 3;
+
 #[derive(Default)]
 pub struct StatusCell {
     state: Mutex<State>,
     /// The files were written.
     stirred: Notify,
+    shut_out: Notify,
 }
 
 #[derive(Default)]
@@ -153,6 +157,20 @@ struct State {
     index_created: bool,
     /// A second `-wal` was created, and no `-shm` between the two.
     wal_without_index: bool,
+    refused: Refused,
+}
+
+/// Signs of an app that wants to lock the whole database (`locking_mode = EXCLUSIVE`) while a session has it open.
+#[derive(Default)]
+struct Refused {
+    /// The app has committed beside the session.
+    shares: bool,
+    /// A process has opened the database, and none the `-shm` since.
+    opened: bool,
+    /// How often one closed it again like that, since the WAL was last written to.
+    times: u32,
+    /// Its locks say so.
+    waits: bool,
 }
 
 impl StatusCell {
@@ -200,6 +218,58 @@ impl StatusCell {
     /// Whether an app with `locking_mode = EXCLUSIVE` has closed the database: the `-wal` that followed is another one.
     pub fn wal_without_index(&self) -> bool {
         self.state().wal_without_index
+    }
+
+    /// A session begins: what was opened and closed before was ours.
+    pub fn forget_refused(&self) {
+        self.state().refused = Refused::default();
+    }
+
+    pub fn database_opened(&self) {
+        self.state().refused.opened = true;
+    }
+
+    pub fn index_opened(&self) {
+        self.state().refused.opened = false;
+    }
+
+    /// A process that could write has closed the database. `shared`: another one uses the `-shm`.
+    pub fn database_closed(&self, shared: bool) {
+        let refused = &mut self.state().refused;
+        refused.times += u32::from(std::mem::take(&mut refused.opened) && !shared);
+        if refused.times >= REFUSED_TIMES {
+            self.shut_out.notify_one();
+        }
+    }
+
+    /// An app that commits beside our connection shares the database.
+    pub fn wal_written(&self) {
+        let refused = &mut self.state().refused;
+        (refused.shares, refused.times) = (true, 0);
+    }
+
+    /// What the locks say; to be told once a second.
+    pub fn looked_at_locks(&self, shut_out: bool) {
+        if std::mem::replace(&mut self.state().refused.waits, shut_out) && shut_out {
+            self.shut_out.notify_one();
+        }
+    }
+
+    /// Whether the app was refused, and has never committed beside the session.
+    pub fn was_refused(&self) -> bool {
+        let Refused { shares, times, .. } = self.state().refused;
+        times > 0 && !shares
+    }
+
+    /// Until the app cannot open the database because a session has it open.
+    pub async fn shut_out(&self) {
+        loop {
+            self.shut_out.notified().await;
+            let Refused { times, waits, .. } = self.state().refused;
+            if waits || times >= REFUSED_TIMES {
+                return;
+            }
+        }
     }
 
     /// Where the capture stands now. None: no session knows.
