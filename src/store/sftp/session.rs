@@ -236,55 +236,47 @@ impl State {
 }
 
 impl PendingReply {
-    /// Any reply but a refusal.
-    async fn reply(self) -> Result<Reply, Fault> {
-        match self.reply.await {
-            Ok(Reply::Status { code, message }) if code != wire::OK => Err(Fault::Refused { code, message }),
-            Ok(reply) => Ok(reply),
-            Err(_) => Err(self.shared.lock().ended.clone().unwrap_or_else(|| Fault::lost("the connection ended"))),
-        }
+    /// A reply of the kind that is wanted. After one that shows that the connection is of no use, nobody uses it again.
+    async fn take<T>(self, wanted: impl FnOnce(Reply) -> Option<T>) -> Result<T, Fault> {
+        let useless = match self.reply.await {
+            Ok(Reply::Status { code: wire::NO_CONNECTION | wire::CONNECTION_LOST, message }) => {
+                Fault::lost(format!("the server has lost its own connection: \"{message}\""))
+            }
+            Ok(Reply::Status { code, message }) if code != wire::OK => return Err(Fault::Refused { code, message }),
+            Ok(reply) => match wanted(reply) {
+                Some(wanted) => return Ok(wanted),
+                None => NOT_ASKED,
+            },
+            Err(_) => {
+                return Err(self.shared.lock().ended.clone().unwrap_or_else(|| Fault::lost("the connection ended")));
+            }
+        };
+        self.shared.end(useless.clone());
+        Err(useless)
     }
 
     pub(super) async fn done(self) -> Result<(), Fault> {
-        match self.reply().await? {
-            Reply::Status { .. } => Ok(()),
-            _ => Err(NOT_ASKED),
-        }
+        self.take(|reply| matches!(reply, Reply::Status { .. }).then_some(())).await
     }
 
     pub(super) async fn handle(self) -> Result<Bytes, Fault> {
-        match self.reply().await? {
-            Reply::Handle(handle) => Ok(handle),
-            _ => Err(NOT_ASKED),
-        }
+        self.take(|reply| if let Reply::Handle(handle) = reply { Some(handle) } else { None }).await
     }
 
     pub(super) async fn data(self) -> Result<Bytes, Fault> {
-        match self.reply().await? {
-            Reply::Data(data) => Ok(data),
-            _ => Err(NOT_ASKED),
-        }
+        self.take(|reply| if let Reply::Data(data) = reply { Some(data) } else { None }).await
     }
 
     pub(super) async fn attributes(self) -> Result<Attributes, Fault> {
-        match self.reply().await? {
-            Reply::Attributes(attributes) => Ok(attributes),
-            _ => Err(NOT_ASKED),
-        }
+        self.take(|reply| if let Reply::Attributes(attributes) = reply { Some(attributes) } else { None }).await
     }
 
     pub(super) async fn names(self) -> Result<Vec<DirectoryEntry>, Fault> {
-        match self.reply().await? {
-            Reply::Names(names) => Ok(names),
-            _ => Err(NOT_ASKED),
-        }
+        self.take(|reply| if let Reply::Names(names) = reply { Some(names) } else { None }).await
     }
 
     pub(super) async fn extended(self) -> Result<Bytes, Fault> {
-        match self.reply().await? {
-            Reply::Extended(bytes) => Ok(bytes),
-            _ => Err(NOT_ASKED),
-        }
+        self.take(|reply| if let Reply::Extended(bytes) = reply { Some(bytes) } else { None }).await
     }
 }
 

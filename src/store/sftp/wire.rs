@@ -18,6 +18,8 @@ pub(super) const END: u32 = 1;
 pub(super) const ABSENT: u32 = 2;
 pub(super) const FORBIDDEN: u32 = 3;
 pub(super) const FAILURE: u32 = 4;
+pub(super) const NO_CONNECTION: u32 = 6;
+pub(super) const CONNECTION_LOST: u32 = 7;
 pub(super) const UNSUPPORTED: u32 = 8;
 
 const HAS_SIZE: u32 = 0x01;

@@ -6,7 +6,7 @@ use crate::support::net::{self, Mode};
 use crate::support::sshd::{Guest, KINDS, Sshd};
 use bytes::Bytes;
 use litevisor::testing::model::Deadline;
-use litevisor::testing::store::{self, Body, Chunk, Put, Store, StoreErrorKind, StoreSettings};
+use litevisor::testing::store::{self, Body, Chunk, Put, Store, StoreError, StoreErrorKind, StoreSettings};
 use nix::sys::signal::Signal;
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
@@ -17,18 +17,23 @@ async fn again<'a, T>(ask: impl FnMut(Deadline) -> store::StoreFuture<'a, T>) ->
     store::retry::run(soon(), Duration::from_secs(10), |_, _| {}, ask).await.unwrap()
 }
 
+const CALLS: u32 = 5;
+
+async fn call(number: u32, store: &Arc<dyn Store>, by: Deadline) -> Result<(), StoreError> {
+    match number {
+        0 => store.list("", by).await.map(drop),
+        1 => store.get("a", None, by).await.map(drop),
+        2 => store.put_new("a", whole("x"), 0, by).await.map(drop),
+        3 => store.put("a", Bytes::new(), by).await,
+        _ => store.delete(&["a".to_owned()], by).await,
+    }
+}
+
 /// Runs every kind of call; each must end by the deadline with this kind.
 async fn every_call_fails(store: &Arc<dyn Store>, span: Duration, kind: StoreErrorKind) {
-    for call in 0..5 {
+    for number in 0..CALLS {
         let (by, started) = (Deadline::after(span), Instant::now());
-        let error = match call {
-            0 => store.list("", by).await.err(),
-            1 => store.get("a", None, by).await.err(),
-            2 => store.put_new("a", whole("x"), 0, by).await.err(),
-            3 => store.put("a", Bytes::new(), by).await.err(),
-            _ => store.delete(&["a".to_owned()], by).await.err(),
-        };
-        let error = error.unwrap();
+        let error = call(number, store, by).await.unwrap_err();
         assert_eq!(error.kind, kind, "{error}");
         assert!(started.elapsed() < span + Duration::from_millis(500), "{error} took {:?}", started.elapsed());
     }
@@ -124,6 +129,77 @@ async fn a_peer_that_falls_silent_is_left() {
     assert!(started.elapsed() < Duration::from_secs(30), "{:?}", started.elapsed());
     assert_eq!(proxy.connections(), 2);
 }
+
+/// A connection that ends while it is idle, in the middle of a call, or without a word.
+#[tokio::test]
+async fn every_call_connects_anew_after_a_break() {
+    let server = Sshd::start();
+    let proxy = net::delaying_proxy(format!("127.0.0.1:{}", server.port()).parse().unwrap(), Duration::ZERO);
+    for number in 0..CALLS {
+        let store = open(&at(&server.settings(&format!("anew-{number}")), proxy.address.port()));
+        let works = async || {
+            let tried = |by| -> store::StoreFuture<'_, ()> { Box::pin(call(number, &store, by)) };
+            store::retry::run(soon(), Duration::from_secs(2), |_, _| {}, tried).await.unwrap();
+        };
+        store.put_new("a", whole("x"), 0, soon()).await.unwrap();
+        server.cut();
+        works().await;
+        store.put("a", Bytes::new(), soon()).await.unwrap();
+        server.signal_connections(Signal::SIGSTOP);
+        let cut = async {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            server.cut();
+        };
+        let (answer, ()) = tokio::join!(call(number, &store, soon()), cut);
+        assert_eq!(answer.unwrap_err().kind, StoreErrorKind::Unreachable, "{number}");
+        works().await;
+        store.put("a", Bytes::new(), soon()).await.unwrap();
+        proxy.set(Mode::BlackHole);
+        let error = call(number, &store, Deadline::after(Duration::from_millis(300))).await.unwrap_err();
+        assert_eq!(error.kind, StoreErrorKind::TimedOut, "{error}");
+        proxy.set(Mode::Pass);
+        works().await;
+    }
+}
+
+/// A gateway whose own connection is lost says so to every request, and keeps ours open.
+#[tokio::test]
+async fn a_server_that_says_that_its_connection_is_lost_is_left() {
+    let directory = tempfile::tempdir().unwrap();
+    let (script, mark) = (directory.path().join("gateway.py"), directory.path().join("mark"));
+    std::fs::write(&script, GATEWAY).unwrap();
+    let options = format!("Subsystem sftp /usr/bin/env python3 {} {}\n", script.display(), mark.display());
+    let server = Sshd::with(&options, &KINDS);
+    for number in 0..CALLS {
+        let _ = std::fs::remove_file(&mark);
+        let store = open(&server.settings("gateway"));
+        std::fs::create_dir_all(server.data("gateway")).unwrap();
+        std::fs::write(server.data("gateway/a"), "x").unwrap();
+        let error = call(number, &store, soon()).await.unwrap_err();
+        assert_eq!(error.kind, StoreErrorKind::Unreachable, "{error}");
+        call(number, &store, soon()).await.unwrap();
+    }
+}
+
+/// The first connection has lost what is behind it (`SSH_FX_NO_CONNECTION`), later ones are OpenSSH's.
+const GATEWAY: &str = r#"
+import os, struct, sys
+if os.path.exists(sys.argv[1]):
+    for server in ["/usr/lib/openssh/sftp-server", "/usr/libexec/openssh/sftp-server", "/usr/lib/ssh/sftp-server"]:
+        if os.path.exists(server):
+            os.execv(server, [server])
+open(sys.argv[1], "w").close()
+read, write = sys.stdin.buffer, sys.stdout.buffer
+while True:
+    length = read.read(4)
+    if len(length) < 4:
+        break
+    packet = read.read(struct.unpack(">I", length)[0])
+    text = struct.pack(">I", 0)
+    answer = b"" + struct.pack(">I", 3) if packet[0] == 1 else b"e" + packet[1:5] + struct.pack(">I", 6) + text + text
+    write.write(struct.pack(">I", len(answer)) + answer)
+    write.flush()
+"#;
 
 #[tokio::test]
 async fn a_server_that_stops_for_a_while_is_waited_for() {
