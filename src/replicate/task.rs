@@ -28,9 +28,12 @@ pub(super) const BREAK_PAUSE: Duration = Duration::from_millis(500);
 const LOST: Duration = Duration::from_secs(5 * 60);
 /// A lock that is in the way for longer is spoken of.
 const LOCKED: Duration = Duration::from_secs(3);
-/// An app that writes in a rollback journal mode without a pause for this long is past its first start: waiting longer would
-/// leave it unreplicated. Each try to switch the database takes one lock without waiting for it.
-const FIRST_START: Duration = Duration::from_secs(10);
+/// An app that writes in a rollback journal mode without a pause for this long uses a shorter one to be switched.
+const FIRST_START: Duration = Duration::from_secs(60);
+const SHORT_PAUSE: Duration = Duration::from_millis(500);
+/// One that never pauses for that long is past every first start. It would be unreplicated for ever, so the switch takes its lock
+/// in a single try, without waiting for it, although the app may meet it.
+const NO_PAUSE: Duration = Duration::from_secs(300);
 /// An app that shares a database creates its `-shm` after the `-wal` within this time.
 const INDEX_FOLLOWS: Duration = Duration::from_millis(200);
 /// Whoever asks for a flush of a database that we cannot open waits this long: nothing that we do opens it.
@@ -131,8 +134,7 @@ impl Task {
                 asked_since.get_or_insert_with(Instant::now);
             }
             let db = self.target.db.clone();
-            let settled = self.mailbox.asked_last() || begun.elapsed() >= FIRST_START;
-            let writers = if settled { Writers::None } else { Writers::MayCome };
+            let writers = writers(begun.elapsed(), self.mailbox.asked_last());
             let mut hopeless = false;
             match blocking(move || ReadHold::take(&db, writers)).await? {
                 Ok(hold) => {
@@ -152,7 +154,7 @@ impl Task {
                     if (!locked || begun.elapsed() >= LOCKED) && throttle.due(&error.to_string()) {
                         tracing::warn!(db = %self.target.db, "not replicated yet: {error}");
                     }
-                    self.status.update(|status| status.problem = Some(error.to_string()));
+                    self.status.update(|status| (status.absent, status.problem) = (false, Some(error.to_string())));
                     hopeless = !locked && asked_since.is_some_and(|since: Instant| since.elapsed() >= HOPELESS);
                 }
             }
@@ -308,6 +310,33 @@ impl Task {
                 tracing::error!(%db, "the app goes on WITHOUT replication ({why}): what it writes is on this disk only");
             }
             self.mailbox.pause(LOST).await;
+        }
+    }
+}
+
+/// Who may write to a database that is not in WAL mode, so long after the first look. Pure. `last`: the app has ended.
+fn writers(age: Duration, last: bool) -> Writers {
+    match age {
+        _ if last => Writers::None,
+        _ if age < FIRST_START => Writers::MAY_COME,
+        _ if age < NO_PAUSE => Writers::MayCome { quiet: SHORT_PAUSE },
+        _ => Writers::None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_app_that_starts_is_switched_in_a_pause() {
+        for (age, last, expected) in [
+            (Duration::ZERO, false, Writers::MAY_COME),
+            (FIRST_START, false, Writers::MayCome { quiet: SHORT_PAUSE }),
+            (NO_PAUSE, false, Writers::None),
+            (Duration::ZERO, true, Writers::None),
+        ] {
+            assert_eq!(writers(age, last), expected, "{age:?}");
         }
     }
 }

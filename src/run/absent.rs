@@ -194,11 +194,12 @@ fn suspects(absent: &Absent, open: &BTreeSet<PathBuf>, known: &BTreeSet<PathBuf>
             beside.insert(database_of(&path));
         }
     }
-    Suspects {
-        open: open.difference(known).cloned().collect(),
-        beside: beside.difference(known).cloned().collect(),
-        directory: there,
-    }
+    // It may have been created meanwhile.
+    let subject = absent.subject();
+    let others = |found: &BTreeSet<PathBuf>| {
+        found.difference(known).filter(|path| path.as_path() != subject.as_path()).cloned().collect()
+    };
+    Suspects { open: others(open), beside: others(&beside), directory: there }
 }
 
 /// The suspects for each absent database. Blocks.

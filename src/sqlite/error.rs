@@ -12,7 +12,8 @@ pub enum SqliteError {
     ReadOnly { operation: &'static str, subject: String },
     /// It is not in WAL mode, and was written to a moment ago.
     #[error(
-        "database {subject} is just being written in a rollback journal mode: it is switched to WAL mode once that is over"
+        "database {subject} is being written in a rollback journal mode: it is switched to WAL mode once the app pauses for \
+         two seconds, or has ended (with PRAGMA journal_mode = wal the app need not pause)"
     )]
     Writing { subject: String },
     /// Another connection is in the way; it may be gone at the next try.

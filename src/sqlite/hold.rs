@@ -72,21 +72,23 @@ impl std::fmt::Display for Missing {
 /// Who may be about to write to a database that is not in WAL mode yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Writers {
-    /// The app is not started, has ended, or is past its first start.
+    /// The app is not started, or has ended.
     None,
-    /// An app that may not wait for any lock: none is taken before the file has been quiet.
-    MayCome,
+    /// An app that may not wait for any lock: none is taken before the file has been quiet for so long.
+    MayCome { quiet: Duration },
 }
 
-/// A file in rollback mode that was not written to for this long is not just being made.
-const QUIET: Duration = Duration::from_secs(2);
+impl Writers {
+    /// A file in rollback mode that was not written to for this long is not just being made.
+    pub const MAY_COME: Writers = Writers::MayCome { quiet: Duration::from_secs(2) };
+}
 
-/// Whether no process has written to a database in rollback mode for a while.
-fn is_quiet(path: &DbPath, db: &File) -> bool {
+/// Whether no process has written to a database in rollback mode for so long.
+fn is_quiet(path: &DbPath, db: &File, quiet: Duration) -> bool {
     let journal = std::fs::metadata(path.journal()).is_ok_and(|meta| meta.len() > 0);
     let written = db.metadata().and_then(|meta| meta.modified());
     let age = written.ok().and_then(|at| SystemTime::now().duration_since(at).ok());
-    !journal && age.is_some_and(|age| age >= QUIET)
+    !journal && age.is_some_and(|age| age >= quiet)
 }
 
 pub struct ReadHold {
@@ -120,7 +122,10 @@ impl ReadHold {
         let (db_id, db) = files::keep(path.as_path()).map_err(|error| SqliteError::io("open", path, &error))?;
         let rollback_mode = read_header(path, &db)?.rollback_mode;
         // Before the first statement: each takes a SHARED lock, which blocks a commit in rollback mode.
-        if rollback_mode && writers == Writers::MayCome && !is_quiet(path, &db) {
+        if rollback_mode
+            && let Writers::MayCome { quiet } = writers
+            && !is_quiet(path, &db, quiet)
+        {
             return Err(SqliteError::Writing { subject: path.to_string() });
         }
         let mut holder = Link::open(path)?;

@@ -53,6 +53,16 @@ fn a_sidecar_restores_what_is_missing_and_follows() {
     }
 }
 
+/// For as long as a database in a rollback mode must be quiet before it is switched, and a little longer.
+fn pauses(app: &Process, over: impl Fn() -> bool) {
+    kill(app.pid(), Signal::SIGSTOP).unwrap();
+    let end = Instant::now() + Duration::from_secs(4);
+    while !over() && Instant::now() < end {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    kill(app.pid(), Signal::SIGCONT).unwrap();
+}
+
 /// As in Cloud Run: the stop signal goes to all containers at once, and the app's last writes come after it.
 #[test]
 fn a_stop_waits_for_an_app_that_is_stopped_at_the_same_time() {
@@ -62,6 +72,9 @@ fn a_stop_waits_for_an_app_that_is_stopped_at_the_same_time() {
         sidecar.wait_for_log("an empty start", SOON, |line| line.contains("starting empty"));
         let mut app = app(&site, &["--rate", "100", "--journal", journal, "--on-term", "write-more"]);
         site.wait_for_acks(20);
+        while journal == "delete" && !sidecar.log_text().contains("\"replicating\"") {
+            pauses(&app, || sidecar.log_text().contains("\"replicating\""));
+        }
         wait_until_replicating(&sidecar);
         sidecar.signal(Signal::SIGTERM);
         let at_signal = site.acked();

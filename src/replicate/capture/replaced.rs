@@ -143,7 +143,7 @@ impl Replacement {
 
 /// Whether the file at the path is a sound database that nobody is just writing.
 fn whole(db: &DbPath) -> Result<FileState, SqliteError> {
-    let hold = ReadHold::take(db, Writers::MayCome)?;
+    let hold = ReadHold::take(db, Writers::MAY_COME)?;
     let before = hold.stamp()?;
     std::thread::sleep(STABLE);
     if let Some(problem) = hold.structure_problem()? {

@@ -3,6 +3,7 @@
 
 use super::*;
 use crate::support::litevisor::As;
+use std::time::Duration;
 
 const STARTS: u32 = 10;
 
@@ -53,4 +54,38 @@ fn of_python_without_a_timeout() {
         std::fs::write(&file, script).unwrap();
         format!("python3 {} {} {}", file.display(), site.db().display(), schema.display())
     });
+}
+
+/// However long it takes: as long as it writes, nothing of ours locks the file, and no warning calls it absent.
+#[test]
+fn of_one_that_loads_its_schema_for_longer_than_ten_seconds() {
+    let site = Site::in_directory();
+    let script = "import sqlite3, sys, time\nc = sqlite3.connect(sys.argv[1], timeout=0, isolation_level=None)\n\
+                  c.execute('CREATE TABLE t(x)')\nend = time.monotonic() + 13\n\
+                  while time.monotonic() < end:\n  c.execute('INSERT INTO t VALUES (1)')\n  time.sleep(0.05)\n\
+                  sys.exit(c.execute('PRAGMA journal_mode').fetchone() != ('delete',))";
+    let mut run = site.run(&["python3", "-c", script, site.db().to_str().unwrap()]);
+    let ended = run.wait(Duration::from_secs(60));
+    let log = run.log_text();
+    assert_eq!(ended.code, 0, "{log}");
+    assert!(log.contains("not replicated yet") && !log.contains("there is no database"), "{log}");
+    agrees(&site, "a slow start");
+}
+
+/// The sidecar is there before the app, and its disk is empty.
+#[test]
+fn beside_a_sidecar() {
+    for _ in 0..starts() {
+        let site = Site::in_directory();
+        let schema_file = site.path("schema.sql");
+        std::fs::write(&schema_file, schema()).unwrap();
+        let mut sidecar = Litevisor::replicate(As::Process, &site.config(), &[]);
+        sidecar.wait_for_log("the start", SOON, |line| line.contains("starting empty"));
+        let mut app = std::process::Command::new("sqlite3");
+        let loaded =
+            app.arg("-bail").arg(site.db()).stdin(std::fs::File::open(&schema_file).unwrap()).output().unwrap();
+        assert!(loaded.status.success(), "{}\n{}", String::from_utf8_lossy(&loaded.stderr), sidecar.log_text());
+        assert_eq!(sidecar.stop().code, 0, "{}", sidecar.log_text());
+        agrees(&site, "beside a sidecar");
+    }
 }
