@@ -5,6 +5,7 @@ mod disk;
 mod exclusive;
 mod first_start;
 mod replaced;
+mod tenants;
 
 use crate::support::litevisor::Litevisor;
 use crate::support::site::Site;

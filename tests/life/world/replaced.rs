@@ -369,3 +369,21 @@ fn another_file_is_moved_in_the_place_of_a_restored_one() {
         assert!(content(&site.db()) == wanted, "{log}");
     }
 }
+
+/// A sidecar replaces no file: it refuses to start.
+#[test]
+fn a_sidecar_refuses_what_took_the_place_of_a_restored_file() {
+    let site = Site::in_directory();
+    make(&site.db(), "wal", 4096, 20);
+    stopped(replicating(&site), &site, "the first run");
+    site.wipe();
+    running(&site).stop();
+    let other = site.disk().join("other.db");
+    make(&other, "delete", 4096, 60);
+    std::fs::rename(&other, site.db()).unwrap();
+    let before = site.replica.newest_txid();
+    let mut sidecar = Litevisor::replicate(As::Process, &site.config(), &[]);
+    assert_eq!(sidecar.wait(SOON).code, 65, "{}", sidecar.log_text());
+    assert!(sidecar.log_text().contains("another file was put in its place"), "{}", sidecar.log_text());
+    assert_eq!((content(&site.db()).len(), site.replica.newest_txid()), (60, before));
+}
