@@ -165,6 +165,8 @@ struct State {
 struct Refused {
     /// The app has committed beside the session.
     shares: bool,
+    /// A process may have the database open.
+    open: bool,
     /// A process has opened the database, and none the `-shm` since.
     opened: bool,
     /// How often one closed it again like that, since the WAL was last written to.
@@ -222,11 +224,12 @@ impl StatusCell {
 
     /// A session begins: what was opened and closed before was ours.
     pub fn forget_refused(&self) {
-        self.state().refused = Refused::default();
+        self.state().refused = Refused { open: true, ..Refused::default() };
     }
 
     pub fn database_opened(&self) {
-        self.state().refused.opened = true;
+        let refused = &mut self.state().refused;
+        (refused.open, refused.opened) = (true, true);
     }
 
     pub fn index_opened(&self) {
@@ -248,9 +251,15 @@ impl StatusCell {
         (refused.shares, refused.times) = (true, 0);
     }
 
-    /// What the locks say; to be told once a second.
-    pub fn looked_at_locks(&self, shut_out: bool) {
-        if std::mem::replace(&mut self.state().refused.waits, shut_out) && shut_out {
+    /// To be called once a second. `shut_out`: what the locks say; None: no process has the database open.
+    pub fn look_at_locks(&self, shut_out: impl FnOnce() -> Option<bool>) {
+        let refused = &mut self.state().refused;
+        if !refused.open {
+            return;
+        }
+        let found = shut_out();
+        refused.open = found.is_some();
+        if std::mem::replace(&mut refused.waits, found == Some(true)) && refused.waits {
             self.shut_out.notify_one();
         }
     }

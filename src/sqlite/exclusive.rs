@@ -29,8 +29,8 @@ pub fn whole_lock(db: &DbPath) -> WholeLock {
 }
 
 /// Whether another process wants to lock the whole database and cannot, because a connection of ours is open. For a moment that is
-/// also so while a process opens or closes its last connection.
-pub fn is_shut_out(db: &DbPath) -> bool {
+/// also so while a process opens or closes its last connection. None: no process has the database open.
+pub fn is_shut_out(db: &DbPath) -> Option<bool> {
     files::wanted_whole_by_another(db.as_path(), &db.shm())
 }
 

@@ -144,14 +144,17 @@ pub fn index_used_by_another(index: &File) -> bool {
 }
 
 /// Whether another process wants the whole database at `path`, which a connection of ours keeps from it: it has the lock of one
-/// that is about to exclude readers, or has opened the database without the wal-index. Only where both files are kept.
-pub fn wanted_whole_by_another(path: &Path, index: &Path) -> bool {
-    let (Some(db), Some(index)) = (kept(path), kept(index)) else { return false };
+/// that is about to exclude readers, or has opened the database without the wal-index. None: no process has it open, or one of
+/// the files is not kept.
+pub fn wanted_whole_by_another(path: &Path, index: &Path) -> Option<bool> {
+    let (db, index) = (kept(path)?, kept(index)?);
     let held = |mut lock: libc::flock| {
         fcntl(&*db, FcntlArg::F_GETLK(&mut lock)).is_ok() && lock.l_type != libc::F_UNLCK as libc::c_short
     };
-    let opened = || held(shared_range(libc::F_WRLCK, 0, SHARED_SIZE - 1));
-    held(range(libc::F_WRLCK, PENDING, 1)) || opened() && !index_used_by_another(&index)
+    if held(range(libc::F_WRLCK, PENDING, 1)) {
+        return Some(true);
+    }
+    held(shared_range(libc::F_WRLCK, 0, SHARED_SIZE - 1)).then(|| !index_used_by_another(&index))
 }
 
 /// Takes the lock of `guard` on SQLite's range back, if the file at `path` is kept.
