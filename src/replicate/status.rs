@@ -252,7 +252,7 @@ impl StatusCell {
     }
 
     /// To be called once a second. `shut_out`: what the locks say; None: no process has the database open.
-    pub fn look_at_locks(&self, shut_out: impl FnOnce() -> Option<bool>) {
+    pub fn check_locks(&self, shut_out: impl FnOnce() -> Option<bool>) {
         let refused = &mut self.state().refused;
         if !refused.open {
             return;

@@ -268,7 +268,7 @@ impl Watch {
     async fn tick(&mut self) {
         for some in self.databases.chunks_mut(AT_A_TIME) {
             for database in some {
-                database.waker.status.look_at_locks(|| sqlite::exclusive::is_shut_out(&database.path));
+                database.waker.status.check_locks(|| sqlite::exclusive::is_shut_out(&database.path));
                 let stat = stat(&database.path);
                 if database.stat != Some(stat) {
                     database.stat = Some(stat);
