@@ -107,6 +107,10 @@ impl Site {
             replica.toml(),
             self.replica_settings
         );
+        // One that has just been started may be reading it.
+        if std::fs::read_to_string(&path).is_ok_and(|before| before == text) {
+            return path;
+        }
         std::fs::write(&path, text).unwrap();
         path
     }
