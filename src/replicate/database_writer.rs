@@ -276,9 +276,8 @@ impl DatabaseWriter {
 
     /// The app locks the whole database: a segment without pages says so, if no other one will.
     pub fn note_exclusive(&mut self) -> Result<(), CaptureError> {
-        let noted = std::mem::replace(&mut self.queue.app_locks_exclusively, true);
         self.acked.app_locks_exclusively = true;
-        if !noted && !self.capture_more()? {
+        if !std::mem::replace(&mut self.queue.app_locks_exclusively, true) && !self.capture_more()? {
             self.queue.push(self.capture.empty(), &[Level::RAW])?;
         }
         Ok(())

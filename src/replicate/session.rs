@@ -66,8 +66,7 @@ impl Task {
                 session.limiter.beside(self.mailbox.wait(&Notify::new(), free_at)).await?;
                 continue;
             }
-            self.status.capture_begins();
-            self.note_refused(&session).await?;
+            self.begin_capture(&session).await?;
             let (found, waits) = session.disk.run(move |writer| capture_next(writer, at_once)).await??;
             self.status.capture_ended(waits);
             if found {
@@ -107,8 +106,10 @@ impl Task {
         }
     }
 
-    /// At the last flush: the app has ended, and was kept out of its database: the replica says so to the next start, on whatever disk.
-    async fn note_refused(&mut self, session: &Session) -> Result<(), End> {
+    /// At the last flush the app has ended. If it was kept out of its database, the replica says so to the next start, on
+    /// whatever disk.
+    async fn begin_capture(&mut self, session: &Session) -> Result<(), End> {
+        self.status.capture_begins();
         if !self.mailbox.asked_last() {
             return Ok(());
         }
