@@ -3,97 +3,23 @@
 
 use super::ReplicateSettings;
 use super::capture::checkpoint::{self, CheckpointDecision, Situation};
-use super::capture::segment::SegmentError;
-use super::capture::{Capture, CaptureError, Draft};
+use super::capture::{Capture, CaptureError};
 use super::ledger::{LedgerEntry, Proof};
-use super::maintenance::pace::believed_ms;
 use super::resume_point::{First, ResumePoint};
+use super::send_queue::{Pending, Queue, cursor, end_of, header, position};
 use super::upload::Segment;
 use super::upload::attempts::Tries;
-use crate::lineage::{FileTimes, LocalState, Origin, SpillEnd, Spilled, WalPosition, file_times, state_file};
+use crate::lineage::{FileTimes, LocalState, Origin, SpillEnd, WalPosition, file_times, state_file};
 use crate::local_state::spill;
-use crate::ltx::Header;
 use crate::model::log_throttle::LogThrottle;
-use crate::model::{DbChecksum, DbPath, FileChecksum, Txid, TxidRange};
+use crate::model::{DbPath, Txid, TxidRange};
 use crate::sqlite::{Missing, SqliteError, files};
-use crate::store::StoreClock;
 use crate::store::layout::Level;
-use crate::wal::format::Sums;
-use crate::wal::{Cursor, Salts};
+use crate::wal::Cursor;
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
-
-/// A segment on its way, and where the database stands once it has arrived.
-pub(super) struct Pending {
-    pub(super) segment: Arc<Segment>,
-    pub(super) end: WalPosition,
-    pub(super) db_checksum: Option<DbChecksum>,
-    /// It is in the spill directory.
-    pub(super) spilled: Option<OnDisk>,
-    /// Of the whole database, from before segments of the WAL can be: nothing is lost with it.
-    pub(super) full_snapshot: bool,
-}
-
-pub(super) struct OnDisk {
-    pub(super) path: PathBuf,
-    pub(super) bytes: u64,
-    pub(super) checksum: FileChecksum,
-}
-
-/// Numbers drafts and queues them.
-pub(super) struct Queue {
-    node_id: u64,
-    app_locks_exclusively: bool,
-    /// Last number given to a segment.
-    numbered: Txid,
-    pub(super) last_timestamp_ms: i64,
-    clock: Option<Arc<StoreClock>>,
-    /// Where the last one that was queued ends.
-    end: Option<Cursor>,
-    /// In the order in which they must arrive; those in the spill directory come first.
-    pub(super) pending: VecDeque<Pending>,
-}
-
-impl Queue {
-    /// The draft gets the next number, and one file on each of the levels.
-    pub(super) fn push(&mut self, draft: Draft, levels: &[Level]) -> Result<(), SegmentError> {
-        let full_snapshot = draft.pages.whole_database && levels.contains(&Level::SNAPSHOT);
-        self.number(draft, levels, full_snapshot)
-    }
-
-    fn number(&mut self, draft: Draft, levels: &[Level], full_snapshot: bool) -> Result<(), SegmentError> {
-        let txid = self.numbered.next();
-        let timestamp_ms = self.timestamp();
-        for level in levels {
-            let min = if *level == Level::SNAPSHOT { Txid::FIRST } else { txid };
-            let header = header(&draft, TxidRange { min, max: txid }, timestamp_ms, self);
-            let segment = Arc::new(Segment::prepare(*level, header, draft.pages.clone())?);
-            let end = position(draft.end);
-            let db_checksum = Some(draft.db_checksum);
-            self.pending.push_back(Pending { segment, end, db_checksum, spilled: None, full_snapshot });
-        }
-        self.numbered = txid;
-        self.end = draft.end;
-        self.last_timestamp_ms = timestamp_ms;
-        Ok(())
-    }
-
-    /// Written by an earlier session, under the number that it got then.
-    fn push_spilled(&mut self, file: Spilled, end: WalPosition) {
-        self.numbered = file.txid();
-        let on_disk = OnDisk { path: file.path.clone(), bytes: file.bytes, checksum: file.checksum };
-        let db_checksum = file.header.db_checksum;
-        let segment = Arc::new(Segment::of_spilled(file));
-        self.pending.push_back(Pending { segment, end, db_checksum, spilled: Some(on_disk), full_snapshot: false });
-    }
-
-    /// The time that is believed, but never at or before the segment before: points in time are found by it.
-    fn timestamp(&self) -> i64 {
-        believed_ms(self.clock.as_deref()).max(self.last_timestamp_ms.saturating_add(1))
-    }
-}
 
 /// Everything of a session that touches the disk.
 pub struct DatabaseWriter {
@@ -461,40 +387,4 @@ impl DatabaseWriter {
         let last = self.queue.pending.iter().rev().find(|pending| pending.spilled.is_some())?;
         Some(SpillEnd { txid: last.segment.header.range.max, wal: last.end, db_checksum: last.db_checksum? })
     }
-}
-
-fn header(draft: &Draft, range: TxidRange, timestamp_ms: i64, by: &Queue) -> Header {
-    let mut header = Header::new(draft.pages.files.page_size, draft.commit, range, timestamp_ms);
-    (header.node_id, header.app_locks_exclusively) = (by.node_id, by.app_locks_exclusively);
-    header.db_checksum = Some(draft.db_checksum);
-    // What was not made from a WAL range says 32 and 0: 0 would make Litestream's sync fail for ever.
-    header.wal_offset = crate::wal::HEADER as i64;
-    if let Some(range) = draft.wal {
-        header.wal_offset = i64::try_from(range.offset).unwrap_or(i64::MAX);
-        header.wal_size = i64::try_from(range.size).unwrap_or(0);
-        (header.salt1, header.salt2) = (range.salts.0, range.salts.1);
-    }
-    header
-}
-
-/// Where a file's range of the WAL ends, if it has one. The WAL's checksum there is not known.
-fn end_of(header: &Header) -> WalPosition {
-    let end = header.wal_offset.saturating_add(header.wal_size);
-    let offset = if header.wal_size > 0 { u64::try_from(end).unwrap_or(0) } else { 0 };
-    WalPosition { salt1: header.salt1, salt2: header.salt2, offset, checksum: [0; 2] }
-}
-
-fn position(cursor: Option<Cursor>) -> WalPosition {
-    cursor.map_or_else(WalPosition::default, |cursor| WalPosition {
-        salt1: cursor.salts.0,
-        salt2: cursor.salts.1,
-        offset: cursor.offset,
-        checksum: [cursor.sums.0, cursor.sums.1],
-    })
-}
-
-/// The other way.
-fn cursor(position: WalPosition) -> Option<Cursor> {
-    let WalPosition { salt1, salt2, offset, checksum: [first, second] } = position;
-    (offset != 0).then_some(Cursor { offset, salts: Salts(salt1, salt2), sums: Sums(first, second) })
 }

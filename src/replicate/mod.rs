@@ -11,6 +11,7 @@ mod mailbox;
 mod maintenance;
 mod replacement;
 mod resume_point;
+mod send_queue;
 mod session;
 mod settings;
 mod status;

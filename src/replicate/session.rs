@@ -36,26 +36,7 @@ static CHECKSUM_SCANS: Semaphore = Semaphore::const_new(4);
 
 impl Task {
     pub(super) async fn session(&mut self, hold: ReadHold) -> Result<End, End> {
-        let turn = CHECKSUM_SCANS.acquire().await.ok();
-        let capture = blocking(move || Capture::scan_checksums(hold)).await??;
-        drop(turn);
-        let disk = Disk::new(capture, &self.status);
-        let mut limiter = WalLimiter::new(&disk, &self.target, &self.status);
-        let (files, tip) = self.read_replica(&mut limiter).await?;
-        let (uploaded, newest_ms) = match self.begin(&disk, tip).await? {
-            Ok(begun) => begun,
-            Err(ResumeError::Foreign(why)) if self.target.late => return Ok(End::Refused(why)),
-            Err(ResumeError::Foreign(why)) => return Ok(End::Fenced(why)),
-            Err(ResumeError::Capture(error)) => return Err(error.into()),
-            Err(error) => return Err(End::Again(error.to_string())),
-        };
-        self.begun(uploaded, newest_ms);
-        // Ends with the session.
-        let maintenance = Maintenance::start(&self.target, &files, &self.changed, &self.status, self.ledger.clone());
-        drop(files);
-        self.base_asked = LastAsked::now(self.status.read().uploads);
-        tracing::info!(db = %self.target.db, replica = self.target.store.url(), after = %uploaded, "replicating");
-        let mut session = Session { disk, limiter, maintenance, closings: 0 };
+        let mut session = self.open_session(hold).await?;
         let (mut last_upload, mut behind): (Option<Instant>, bool) = (None, false);
         loop {
             let asked = self.mailbox.asked();
@@ -119,6 +100,30 @@ impl Task {
             session.disk.run(DatabaseWriter::note_exclusive).await??;
         }
         Ok(())
+    }
+
+    /// Scans the database, reads the replica, and decides where to continue.
+    async fn open_session(&mut self, hold: ReadHold) -> Result<Session, End> {
+        let turn = CHECKSUM_SCANS.acquire().await.ok();
+        let capture = blocking(move || Capture::scan_checksums(hold)).await??;
+        drop(turn);
+        let disk = Disk::new(capture, &self.status);
+        let mut limiter = WalLimiter::new(&disk, &self.target, &self.status);
+        let (files, tip) = self.read_replica(&mut limiter).await?;
+        let (uploaded, newest_ms) = match self.begin(&disk, tip).await? {
+            Ok(begun) => begun,
+            Err(ResumeError::Foreign(why)) if self.target.late => return Err(End::Refused(why)),
+            Err(ResumeError::Foreign(why)) => return Err(End::Fenced(why)),
+            Err(ResumeError::Capture(error)) => return Err(error.into()),
+            Err(error) => return Err(End::Again(error.to_string())),
+        };
+        self.begun(uploaded, newest_ms);
+        // Ends with the session.
+        let maintenance = Maintenance::start(&self.target, &files, &self.changed, &self.status, self.ledger.clone());
+        drop(files);
+        self.base_asked = LastAsked::now(self.status.read().uploads);
+        tracing::info!(db = %self.target.db, replica = self.target.store.url(), after = %uploaded, "replicating");
+        Ok(Session { disk, limiter, maintenance, closings: 0 })
     }
 
     fn begun(&mut self, uploaded: Txid, newest_ms: i64) {
