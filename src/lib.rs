@@ -59,15 +59,12 @@ pub mod testing {
     }
     pub mod model {
         pub use crate::model::{
-            Crc64, DbChecksum, DbPath, Deadline, Durability, DurabilityLedger, Moment, PageNo, PageSize, Secret,
-            Signal, Txid, TxidRange, page_checksum,
+            Crc64, DbChecksum, DbPath, Deadline, Moment, PageNo, PageSize, Secret, Signal, Txid, TxidRange,
+            page_checksum,
         };
     }
     pub mod replica {
         pub use crate::replica::{Listing, Target, plan};
-    }
-    pub mod replicate {
-        pub use crate::replicate::Ledger;
     }
     pub mod restore {
         pub use crate::restore::{
