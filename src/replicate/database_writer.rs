@@ -200,15 +200,6 @@ impl DatabaseWriter {
         Ok(true)
     }
 
-    /// The app locks the whole database: a segment without pages says so, if no other one will.
-    pub fn note_exclusive(&mut self) -> Result<(), CaptureError> {
-        self.acked.app_locks_exclusively = true;
-        if !std::mem::replace(&mut self.queue.app_locks_exclusively, true) && !self.capture_more()? {
-            self.queue.push(self.capture.empty(), &[Level::RAW])?;
-        }
-        Ok(())
-    }
-
     /// The whole database at the newest position of the replica, if that is where it stands.
     pub fn snapshot(&mut self) -> Result<Option<Segment>, CaptureError> {
         if self.behind || !self.queue.pending.is_empty() || self.queue.numbered == Txid::NONE {

@@ -11,8 +11,6 @@ pub enum End {
     Fenced(String),
     /// A late database whose replica holds another history.
     Refused(String),
-    /// The app wants to lock the whole database, and our connections keep it out.
-    ShutOut,
     /// The database's files are others now, or were overwritten.
     Replaced(Box<Replacement>),
     /// Look again at everything, after a pause.

@@ -47,7 +47,7 @@ impl Task {
                 session.limiter.beside(self.mailbox.wait(&Notify::new(), free_at)).await?;
                 continue;
             }
-            self.begin_capture(&session).await?;
+            self.status.capture_begins();
             let (found, waits) = session.disk.run(move |writer| capture_next(writer, at_once)).await??;
             self.status.capture_ended(waits);
             if found {
@@ -85,21 +85,6 @@ impl Task {
             let changed = Arc::clone(&self.changed);
             session.limiter.beside(self.mailbox.wait(&changed, Instant::now() + pause)).await?;
         }
-    }
-
-    /// At the last flush the app has ended. If it was kept out of its database, the replica says so to the next start, on
-    /// whatever disk.
-    async fn begin_capture(&mut self, session: &Session) -> Result<(), End> {
-        self.status.capture_begins();
-        if !self.mailbox.asked_last() {
-            return Ok(());
-        }
-        self.watcher.catch_up().await;
-        self.app_locks_exclusively |= self.status.was_refused();
-        if self.app_locks_exclusively {
-            session.disk.run(DatabaseWriter::note_exclusive).await??;
-        }
-        Ok(())
     }
 
     /// Scans the database, reads the replica, and decides where to continue.
@@ -157,7 +142,6 @@ impl Task {
         let replaced = self.replaced.is_some();
         // The app may have closed the database while the hold was being taken.
         self.watcher.catch_up().await;
-        self.status.forget_refused();
         self.app_locks_exclusively |= self.status.wal_without_index();
         let app_locks_exclusively = self.app_locks_exclusively;
         let ledger = self.ledger.clone();

@@ -134,15 +134,11 @@ fn uncaptured(end: Option<(Salts, u64)>, captured: Option<(Salts, u64)>) -> u64 
     }
 }
 
-/// A process that opens the database so often without its `-shm` is an app that is refused, and started again and again.
-const REFUSED_TIMES: u32 = 3;
-
 #[derive(Default)]
 pub struct StatusCell {
     state: Mutex<State>,
     /// The files were written.
     stirred: Notify,
-    shut_out: Notify,
 }
 
 #[derive(Default)]
@@ -157,22 +153,6 @@ struct State {
     index_created: bool,
     /// A second `-wal` was created, and no `-shm` between the two.
     wal_without_index: bool,
-    refused: Refused,
-}
-
-/// Signs of an app that wants to lock the whole database (`locking_mode = EXCLUSIVE`) while a session has it open.
-#[derive(Default)]
-struct Refused {
-    /// The app has committed beside the session.
-    shares: bool,
-    /// A process may have the database open.
-    open: bool,
-    /// A process has opened the database, and none the `-shm` since.
-    opened: bool,
-    /// How often one closed it again like that, since the WAL was last written to.
-    times: u32,
-    /// Its locks say so.
-    waits: bool,
 }
 
 impl StatusCell {
@@ -220,65 +200,6 @@ impl StatusCell {
     /// Whether an app with `locking_mode = EXCLUSIVE` has closed the database: the `-wal` that followed is another one.
     pub fn wal_without_index(&self) -> bool {
         self.state().wal_without_index
-    }
-
-    /// A session begins: what was opened and closed before was ours.
-    pub fn forget_refused(&self) {
-        self.state().refused = Refused { open: true, ..Refused::default() };
-    }
-
-    pub fn database_opened(&self) {
-        let refused = &mut self.state().refused;
-        (refused.open, refused.opened) = (true, true);
-    }
-
-    pub fn index_opened(&self) {
-        self.state().refused.opened = false;
-    }
-
-    /// A process that could write has closed the database. `shared`: another one uses the `-shm`.
-    pub fn database_closed(&self, shared: bool) {
-        let refused = &mut self.state().refused;
-        refused.times += u32::from(std::mem::take(&mut refused.opened) && !shared);
-        if refused.times >= REFUSED_TIMES {
-            self.shut_out.notify_one();
-        }
-    }
-
-    /// An app that commits beside our connection shares the database.
-    pub fn wal_written(&self) {
-        let refused = &mut self.state().refused;
-        (refused.shares, refused.times) = (true, 0);
-    }
-
-    /// To be called once a second. `shut_out`: what the locks say; None: no process has the database open.
-    pub fn check_locks(&self, shut_out: impl FnOnce() -> Option<bool>) {
-        let refused = &mut self.state().refused;
-        if !refused.open {
-            return;
-        }
-        let found = shut_out();
-        refused.open = found.is_some();
-        if std::mem::replace(&mut refused.waits, found == Some(true)) && refused.waits {
-            self.shut_out.notify_one();
-        }
-    }
-
-    /// Whether the app was refused, and has never committed beside the session.
-    pub fn was_refused(&self) -> bool {
-        let Refused { shares, times, .. } = self.state().refused;
-        times > 0 && !shares
-    }
-
-    /// Until the app cannot open the database because a session has it open.
-    pub async fn shut_out(&self) {
-        loop {
-            self.shut_out.notified().await;
-            let Refused { times, waits, .. } = self.state().refused;
-            if waits || times >= REFUSED_TIMES {
-                return;
-            }
-        }
     }
 
     /// Where the capture stands now. None: no session knows.

@@ -10,7 +10,6 @@ use super::mailbox::Mailbox;
 use super::maintenance::base::LastAsked;
 use super::status::StatusCell;
 use super::{Conflict, OnConflict, Target};
-use crate::lineage::{LocalState, state_file};
 use crate::model::Txid;
 use crate::model::log_throttle::LogThrottle;
 use crate::sqlite::exclusive::{self, WholeLock};
@@ -82,7 +81,6 @@ impl Task {
                     });
                     self.replaced = Some(*replacement);
                 }
-                End::ShutOut => self.gives_way().await,
                 End::Again(reason) => {
                     // What keeps failing is tried, and spoken of, more and more rarely.
                     breaks = if begun.elapsed() > REMIND { 1 } else { breaks + 1 };
@@ -184,25 +182,6 @@ impl Task {
         }
         let problem = (!absent).then(|| error.to_string());
         self.status.update(|status| (status.absent, status.problem, status.written_at) = (absent, problem, None));
-    }
-
-    /// Lets the app have the database: no connection of ours is open from now on, also at the next start.
-    async fn gives_way(&mut self) {
-        tracing::warn!(
-            db = %self.target.db,
-            "replication pauses: the app cannot open the database beside litevisor (PRAGMA locking_mode = EXCLUSIVE)"
-        );
-        self.app_locks_exclusively = true;
-        self.status.update(|status| (status.replicating, status.locked_by_app) = (false, true));
-        let db = self.target.db.clone();
-        let recorded = blocking(move || {
-            exclusive::make_way(&db);
-            let state = state_file::load(&db)?;
-            state.map_or(Ok(()), |state| state_file::store(&db, &LocalState { app_locks_exclusively: true, ..state }))
-        });
-        if let Ok(Err(error)) = recorded.await {
-            tracing::warn!(db = %self.target.db, "{error}");
-        }
     }
 
     /// Notes that the app has locked the whole database, once that is no passing lock.

@@ -41,12 +41,10 @@ impl WalLimiter {
         }
     }
 
-    /// Runs a request; meanwhile the WAL is kept within its limit. Ends when the session keeps the app out of its database.
+    /// Runs a request; meanwhile the WAL is kept within its limit.
     pub async fn beside<T>(&mut self, request: impl Future<Output = T>) -> Result<T, End> {
-        let status = Arc::clone(&self.status);
         tokio::select! {
             answer = request => Ok(answer),
-            () = status.shut_out() => Err(End::ShutOut),
             end = self.watch() => match end? {},
         }
     }

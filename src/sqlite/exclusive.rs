@@ -28,22 +28,6 @@ pub fn whole_lock(db: &DbPath) -> WholeLock {
     if there(&db.wal()) && !there(&db.shm()) { WholeLock::Exclusive } else { WholeLock::Some }
 }
 
-/// Whether another process wants to lock the whole database and cannot, because a connection of ours is open. For a moment that is
-/// also so while a process opens or closes its last connection. None: no process has the database open.
-pub fn is_shut_out(db: &DbPath) -> Option<bool> {
-    files::wanted_whole_by_another(db.as_path(), &db.shm())
-}
-
-/// Lets other processes lock the whole database, once no connection of ours is open.
-pub fn make_way(db: &DbPath) {
-    files::unguard_kept(db.as_path());
-}
-
-/// Whether another process uses the wal-index, while a session has the database open.
-pub fn is_used(db: &DbPath) -> bool {
-    files::kept_index_used_by_another(&db.shm())
-}
-
 /// Whether another process shares the database: it uses the wal-index, has written to the WAL after `since`, and has not locked the
 /// whole database for that. (An app that sets the pragma after its first statement has the wal-index, and locks before it
 /// writes.) litevisor must have no connection open: its locks on the wal-index would be lost.

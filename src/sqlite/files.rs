@@ -132,47 +132,12 @@ pub fn locked_whole_by_another(path: &Path) -> bool {
         && lock.l_type != libc::F_UNLCK as libc::c_short
 }
 
-/// `PENDING_BYTE`: a process that wants the database for itself keeps new readers out.
-const PENDING: i64 = 0x4000_0000;
-
 /// The byte of a `-shm` on which each process that uses it has a lock (`UNIX_SHM_DMS`).
 const INDEX_IN_USE: i64 = 128;
 
 pub fn index_used_by_another(index: &File) -> bool {
     let mut lock = range(libc::F_WRLCK, INDEX_IN_USE, 1);
     fcntl(index, FcntlArg::F_GETLK(&mut lock)).is_ok() && lock.l_type != libc::F_UNLCK as libc::c_short
-}
-
-/// Whether another process wants the whole database at `path`, which a connection of ours keeps from it: it has the lock of one
-/// that is about to exclude readers, or has opened the database without the wal-index. None: no process has it open, or one of
-/// the files is not kept.
-pub fn wanted_whole_by_another(path: &Path, index: &Path) -> Option<bool> {
-    let (db, index) = (kept(path)?, kept(index)?);
-    let held = |mut lock: libc::flock| {
-        fcntl(&*db, FcntlArg::F_GETLK(&mut lock)).is_ok() && lock.l_type != libc::F_UNLCK as libc::c_short
-    };
-    if held(range(libc::F_WRLCK, PENDING, 1)) {
-        return Some(true);
-    }
-    held(shared_range(libc::F_WRLCK, 0, SHARED_SIZE - 1)).then(|| !index_used_by_another(&index))
-}
-
-/// Takes the lock of `guard` on SQLite's range back, if the file at `path` is kept.
-pub fn unguard_kept(path: &Path) {
-    if let Some(file) = kept(path) {
-        unguard(&file);
-    }
-}
-
-/// What is kept of the file at `path`.
-fn kept(path: &Path) -> Option<Arc<File>> {
-    let id = identity(path).ok()??;
-    KEPT.lock().unwrap_or_else(PoisonError::into_inner).as_ref()?.get(&id).map(Arc::clone)
-}
-
-/// Whether another process uses the wal-index at `path`, which is kept.
-pub fn kept_index_used_by_another(path: &Path) -> bool {
-    kept(path).is_some_and(|index| index_used_by_another(&index))
 }
 
 /// Tests the file at `path`: through the kept descriptor, else through one that is closed again. False: no file.

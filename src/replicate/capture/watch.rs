@@ -174,21 +174,6 @@ impl Watch {
             }
             let created = event.mask.contains(AddWatchFlags::IN_CREATE);
             let Some((part, waker)) = event.name.and_then(|name| self.names.get(&(event.wd, name))) else { continue };
-            if event.mask.intersects(AddWatchFlags::IN_OPEN | AddWatchFlags::IN_CLOSE_WRITE) {
-                let opened = event.mask.contains(AddWatchFlags::IN_OPEN);
-                match part {
-                    Part::Database if opened => waker.status.database_opened(),
-                    Part::Database => {
-                        let same = |database: &&Database| Arc::ptr_eq(&database.waker.changed, &waker.changed);
-                        let found = self.databases.iter().find(same);
-                        let shared = found.is_some_and(|found| sqlite::exclusive::is_used(&found.path));
-                        waker.status.database_closed(shared);
-                    }
-                    Part::Index if opened => waker.status.index_opened(),
-                    Part::Index | Part::Wal => {}
-                }
-                continue;
-            }
             match part {
                 Part::Index if created => {
                     waker.status.index_created();
@@ -199,12 +184,7 @@ impl Watch {
                     waker.status.wal_created();
                     waker.wake();
                 }
-                Part::Wal | Part::Database => {
-                    if *part == Part::Wal {
-                        waker.status.wal_written();
-                    }
-                    waker.wake();
-                }
+                Part::Wal | Part::Database => waker.wake(),
             }
         }
         rang
@@ -230,7 +210,7 @@ impl Watch {
     /// Watches the directories that have come meanwhile. Those that cannot be watched are left to the tick.
     fn watch_missing(&mut self, inotify: Option<&Inotify>) {
         let contents = AddWatchFlags::IN_MODIFY | AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO;
-        let kinds = contents | AddWatchFlags::IN_ATTRIB | AddWatchFlags::IN_OPEN | AddWatchFlags::IN_CLOSE_WRITE;
+        let kinds = contents | AddWatchFlags::IN_ATTRIB;
         for Database { path, waker, missing, .. } in self.databases.iter_mut().filter(|database| database.missing) {
             let Some(inotify) = inotify else {
                 *missing = false;
@@ -264,11 +244,10 @@ impl Watch {
         }
     }
 
-    /// Rings for every database that does not look as it did, and looks for an app that cannot open it.
+    /// Rings for every database that does not look as it did.
     async fn tick(&mut self) {
         for some in self.databases.chunks_mut(AT_A_TIME) {
             for database in some {
-                database.waker.status.check_locks(|| sqlite::exclusive::is_shut_out(&database.path));
                 let stat = stat(&database.path);
                 if database.stat != Some(stat) {
                     database.stat = Some(stat);
