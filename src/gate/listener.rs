@@ -2,6 +2,7 @@
 
 use super::settings::ListenAddress;
 use super::stream::Stream;
+use crate::rights;
 use std::fs::Permissions;
 use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -58,9 +59,14 @@ impl Listener {
 impl Drop for Listener {
     fn drop(&mut self) {
         if let Listener::Unix(_, path) = self {
-            let _ = std::fs::remove_file(path);
+            let _ = as_owner(path, || std::fs::remove_file(&*path));
         }
     }
+}
+
+/// The name may be in a directory of the app, which may put something else there at any time: its rights are enough for that.
+fn as_owner<T>(path: &Path, work: impl FnOnce() -> T) -> T {
+    rights::within_directory(path.parent().unwrap_or(Path::new("/")), None, work)
 }
 
 fn bind_tcp(address: SocketAddr) -> io::Result<Listener> {
@@ -73,16 +79,16 @@ fn bind_tcp(address: SocketAddr) -> io::Result<Listener> {
 }
 
 async fn bind_unix(path: &Path) -> io::Result<Listener> {
-    let listener = match UnixListener::bind(path) {
-        Err(error) if error.kind() == ErrorKind::AddrInUse && is_left_over(path).await => {
+    let listener = match as_owner(path, || UnixListener::bind(path)) {
+        Err(error) if error.kind() == ErrorKind::AddrInUse && is_left_over(path).await => as_owner(path, || {
             std::fs::remove_file(path)?;
-            UnixListener::bind(path)?
-        }
+            UnixListener::bind(path)
+        })?,
         bound => bound?,
     };
     let listener = Listener::Unix(listener, path.to_owned());
     // As on a port, every user may connect; the directory can say otherwise.
-    std::fs::set_permissions(path, Permissions::from_mode(0o666))?;
+    as_owner(path, || std::fs::set_permissions(path, Permissions::from_mode(0o666)))?;
     Ok(listener)
 }
 
@@ -91,4 +97,41 @@ async fn is_left_over(path: &Path) -> bool {
     let is_socket = std::fs::symlink_metadata(path).is_ok_and(|meta| meta.file_type().is_socket());
     let connected = tokio::net::UnixStream::connect(path).await;
     is_socket && connected.is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::{MetadataExt, chown, lchown, symlink};
+
+    /// Only root can lead itself astray.
+    #[tokio::test]
+    async fn what_the_owner_of_the_directory_may_not_do_is_not_done_for_it() {
+        if !nix::unistd::geteuid().is_root() {
+            return;
+        }
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::set_permissions(directory.path(), Permissions::from_mode(0o755)).unwrap();
+        let data = directory.path().join("data");
+        let theirs = data.join("theirs");
+        let others = directory.path().join("others");
+        for path in [&data, &theirs, &others] {
+            std::fs::create_dir(path).unwrap();
+        }
+        for path in [&data, &theirs] {
+            chown(path, Some(4242), Some(4242)).unwrap();
+        }
+        let socket = theirs.join("gate.sock");
+        let file = others.join("gate.sock");
+        std::fs::write(&file, "another service's").unwrap();
+        let listener = Listener::bind(&ListenAddress::Unix(socket.clone())).await.unwrap();
+        let made = std::fs::metadata(&socket).unwrap();
+        assert_eq!((made.uid(), made.mode() & 0o777), (4242, 0o666));
+        // The app's user exchanges the directory for a link.
+        std::fs::rename(&theirs, data.join("old")).unwrap();
+        symlink(&others, &theirs).unwrap();
+        lchown(&theirs, Some(4242), Some(4242)).unwrap();
+        drop(listener);
+        assert!(file.exists(), "removed by root");
+    }
 }

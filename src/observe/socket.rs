@@ -5,11 +5,13 @@
 //! answers, are never removed.
 
 use super::address::Address;
-use std::fs::{File, OpenOptions, Permissions, TryLockError};
+use nix::fcntl::AT_FDCWD;
+use nix::sys::stat::{FchmodatFlags, Mode, fchmodat};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind};
 use std::os::fd::AsRawFd;
 use std::os::linux::net::SocketAddrExt;
-use std::os::unix::fs::{FileTypeExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -79,7 +81,9 @@ fn bind_one(address: &Address) -> Result<Bound, SocketError> {
             clear(path, address)?;
             let listener = UnixListener::bind(path).map_err(failed)?;
             let own = Own { path: path.clone(), _lock: lock };
-            std::fs::set_permissions(path, Permissions::from_mode(0o600)).map_err(failed)?;
+            // By the name alone: what was put in its place may be a link.
+            let own_only = Mode::S_IRUSR | Mode::S_IWUSR;
+            fchmodat(AT_FDCWD, path, own_only, FchmodatFlags::NoFollowSymlink).map_err(|errno| failed(errno.into()))?;
             (listener, Some(own))
         }
         Address::Abstract(name) => {
@@ -176,6 +180,7 @@ pub fn connect(address: &Address, limit: Duration) -> io::Result<UnixStream> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::PermissionsExt;
 
     fn at(directory: &tempfile::TempDir, name: &str) -> Address {
         Address::Path(directory.path().join(name))
