@@ -36,7 +36,9 @@ fn flushed(ending: Ending, success: &SuccessCodes) -> u8 {
     match ending {
         Ending::App(exit) => success.status(exit),
         Ending::Stopped(signal) => crate::model::AppExit::Signal(signal).status(),
-        Ending::NoApp => 0,
+        Ending::NoApp | Ending::Retired => 0,
+        // Not even an app that stopped with success was one.
+        Ending::NeverReady(exit) => success.status(exit).max(1),
         Ending::Unkillable => UNFLUSHED,
         Ending::NotStarted(reason) => match reason {
             NotStarted::Damaged => DAMAGED,
@@ -57,7 +59,7 @@ mod tests {
     use crate::model::{AppExit, Signal};
 
     /// ending, status when flushed. Unflushed is 74 and fenced 75 in every row.
-    const TABLE: [(Ending, u8); 16] = [
+    const TABLE: [(Ending, u8); 19] = [
         (Ending::App(AppExit::Code(0)), 0),
         (Ending::App(AppExit::Code(1)), 1),
         (Ending::App(AppExit::Code(255)), 255),
@@ -66,6 +68,9 @@ mod tests {
         (Ending::App(AppExit::Signal(Signal(37))), 165),
         (Ending::Stopped(Signal(2)), 130),
         (Ending::NoApp, 0),
+        (Ending::Retired, 0),
+        (Ending::NeverReady(AppExit::Code(0)), 1),
+        (Ending::NeverReady(AppExit::Signal(Signal(9))), 137),
         (Ending::Unkillable, 74),
         (Ending::NotStarted(NotStarted::Damaged), 65),
         (Ending::NotStarted(NotStarted::Unavailable), 69),

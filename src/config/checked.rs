@@ -4,6 +4,7 @@ use super::directory::DirectorySettings;
 use super::platform::PlatformReport;
 use super::settings::{AppRules, DatabaseSettings, LogSettings, ShutdownSettings, StatusSettings};
 use crate::gate::GateSettings;
+use crate::handover::HandoverSettings;
 use crate::restore::RestoreSettings;
 use crate::supervise::AppSettings;
 use std::ffi::OsString;
@@ -22,6 +23,8 @@ pub struct Config {
     pub gates: Vec<GateSettings>,
     /// The `PORT` of an app behind a gate; None: what litevisor's environment has.
     pub app_port: Option<u16>,
+    /// None: the hand-over is off.
+    pub handover: Option<HandoverSettings>,
     pub log: LogSettings,
     pub status: StatusSettings,
 }

@@ -17,6 +17,7 @@ mod document;
 mod environment;
 mod expand;
 mod gate;
+mod handover;
 pub mod litestream;
 pub mod load;
 pub mod nearest;

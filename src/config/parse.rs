@@ -7,6 +7,7 @@ use super::directory::DirectorySettings;
 use super::document::{Document, Origin};
 use super::environment::Environment;
 use super::gate::{self, GateSection};
+use super::handover::{self, HandoverSection};
 use super::litestream::{self, Converted};
 use super::overlap::overlaps;
 use super::platform;
@@ -55,6 +56,7 @@ struct File {
     restore: Key<RestoreSection>,
     database: Key<Tables<DatabaseSection>>,
     gate: Key<Tables<GateSection>>,
+    handover: Key<HandoverSection>,
     log: Key<LogSection>,
     status: Key<StatusSection>,
 }
@@ -105,7 +107,7 @@ fn parse_converted(
 ) -> Result<Checked, ConfigError> {
     let (text, name) = file.unwrap_or(("", Path::new("")));
     let (document, root) = Document::parse(text, name, origins, environment)?;
-    let File { app, shutdown, restore, database, gate, log, status } = document.read(&root);
+    let File { app, shutdown, restore, database, gate, handover, log, status } = document.read(&root);
     let app = app::read(app.or(AppSection::default()), &additions.command, &document);
     let platform = platform::recognise(environment.variable);
     let default_grace = platform::default_grace(platform, environment.variable);
@@ -125,6 +127,7 @@ fn parse_converted(
             Err(error) => problems.extend(error.problems),
         }
     }
+    let handover = handover::read(handover.or(HandoverSection::default()), !databases.is_empty(), &document);
     let of_gates = gate::problems(&gates, status.listen, !databases.is_empty());
     for (location, message) in overlaps(&databases).into_iter().chain(of_gates) {
         document.complain(&location, message);
@@ -156,8 +159,19 @@ fn parse_converted(
     }
     let app_rules = app.rules;
     let app = has_command.then_some(settings);
-    let config =
-        Config { app, app_rules, shutdown, restore, databases: single, directories, gates, app_port, log, status };
+    let config = Config {
+        app,
+        app_rules,
+        shutdown,
+        restore,
+        databases: single,
+        directories,
+        gates,
+        app_port,
+        handover,
+        log,
+        status,
+    };
     Ok(Checked { config, app_user, warnings, secret_variables, platform })
 }
 

@@ -3,10 +3,12 @@
 //! Written by hand: a serializer knows no comments, no `$$`, and puts each inner table into a section of its own.
 
 use super::checked::Config;
+use super::handover::NEVER;
 use super::settings::{AppRules, DatabaseSettings, SocketChoice, StatusSettings};
 use super::toml_text::quoted;
 use super::units::{show_duration, show_size};
 use crate::gate::GateSettings;
+use crate::handover::HandoverSettings;
 use crate::model::Signal;
 use crate::replicate::{ReplicateSettings, Retention};
 use crate::store::StoreSettings;
@@ -47,6 +49,7 @@ pub fn show(config: &Config) -> String {
         show_database(&mut out, directory.each());
     }
     config.gates.iter().for_each(|gate| show_gate(&mut out, gate));
+    show_handover(&mut out, config.handover.as_ref());
     out.section("[log]");
     out.word("level", &config.log.level);
     out.word("format", &config.log.format);
@@ -67,6 +70,15 @@ fn show_status(out: &mut Out, status: &StatusSettings) {
         Some(file) => out.text("token_file", &file.to_string_lossy()),
         None => out.maybe("token", status.token.as_ref().map(|_| HIDDEN)),
     }
+}
+
+fn show_handover(out: &mut Out, handover: Option<&HandoverSettings>) {
+    out.section("[handover]");
+    out.raw("enabled", &handover.is_some().to_string());
+    let Some(HandoverSettings { wait, poll, trial }) = handover else { return };
+    out.text("wait", &show_duration(*wait));
+    out.text("poll", &poll.map_or_else(|| NEVER.to_owned(), show_duration));
+    out.text("trial", &show_duration(*trial));
 }
 
 fn show_gate(out: &mut Out, gate: &GateSettings) {

@@ -2,8 +2,10 @@
 //! A restore in place is in `reinstall`.
 
 use super::budget::{Budget, CHECK_INTERVAL, FROZEN, least_flush};
-use super::enter::{Step, app_exited_plan, app_gone, flush, flush_unproven, reinstall, stop_plan, wait_for_restart};
-use super::events::{Action, Event};
+use super::enter::{
+    Step, app_exited_plan, app_gone, flush, flush_unproven, reinstall, retire, stop_plan, wait_for_restart,
+};
+use super::events::{Action, Event, HandOver};
 use super::rules::Rules;
 use super::state::{Backoff, Clearing, FlushAttempt, Flushing, Outcome, Starting, State, StopCause, Then};
 use crate::model::{AppExit, Deadline, Ending};
@@ -32,10 +34,13 @@ impl Clearing {
 
 pub(super) fn clearing(rules: &Rules, mut clearing: Clearing, event: Event, now: Instant) -> Step {
     match event {
-        Event::Stop(_) => {
+        Event::Stop(signal) => {
             clearing.plan.budget = clearing.plan.budget.sooner(Budget::split(rules, now));
             clearing.kill_at = now;
             clearing.then = Then::End;
+            if let StopCause::HandOver = clearing.plan.cause {
+                clearing.plan.cause = StopCause::Signal(signal);
+            }
             clearing.check(rules, now)
         }
         Event::OrphansReaped => clearing.check(rules, now),
@@ -68,7 +73,14 @@ pub(super) fn clearing(rules: &Rules, mut clearing: Clearing, event: Event, now:
             clearing.then = Then::End;
             (State::Clearing(clearing), vec![])
         }
+        Event::HandOver(HandOver::Asked) if clearing.then != Then::End => {
+            clearing.then = Then::End;
+            clearing.plan = stop_plan(rules, StopCause::HandOver, now);
+            (State::Clearing(clearing), vec![])
+        }
         Event::AppExited(_)
+        | Event::AppReady
+        | Event::HandOver(_)
         | Event::Restored(_)
         | Event::RestoreFailed(_)
         | Event::Abandoned
@@ -85,15 +97,18 @@ pub(super) fn backoff(rules: &Rules, backoff: Backoff, event: Event, now: Instan
     let end = |plan| app_gone(rules, Ending::App(backoff.exit), plan, false, now);
     match event {
         Event::Deadline => (
-            State::Starting(Starting { stop: None, history: backoff.history }),
+            State::Starting(Starting { stop: None, history: backoff.history, trial: false }),
             vec![Action::Restart(backoff.tree_exited)],
         ),
         Event::Stop(signal) => end(stop_plan(rules, StopCause::Signal(signal), now)),
         Event::Fenced => end(stop_plan(rules, StopCause::Fenced, now)),
+        Event::HandOver(HandOver::Asked) => end(stop_plan(rules, StopCause::HandOver, now)),
         Event::EngineLost => end(app_exited_plan(rules, now)),
         Event::Other(signal) => (State::Backoff(backoff), vec![Action::Note(signal)]),
         Event::RestoreAsked => reinstall(Ending::App(backoff.exit), backoff.tree_exited, &app_exited_plan(rules, now)),
         Event::AppExited(_)
+        | Event::AppReady
+        | Event::HandOver(_)
         | Event::OrphansReaped
         | Event::AllExited(_)
         | Event::AppTreeExited(_)
@@ -111,6 +126,9 @@ pub(super) fn backoff(rules: &Rules, backoff: Backoff, event: Event, now: Instan
 impl Flushing {
     fn done(self, complete: bool) -> Step {
         let complete = complete && self.proven;
+        if self.retire && complete && !self.fenced {
+            return retire(complete);
+        }
         (State::Done(Outcome { ending: self.ending, complete, fenced: self.fenced }), vec![])
     }
 }
@@ -132,6 +150,7 @@ pub(super) fn flushing(rules: &Rules, mut flushing: Flushing, event: Event, now:
         // The end of a flush that a stop began is the earlier one already.
         Event::Stop(signal) => {
             flushing.until = flushing.until.min(Budget::split(rules, now).end_at);
+            flushing.retire = false;
             (State::Flushing(flushing), vec![Action::Note(signal)])
         }
         Event::Other(signal) => (State::Flushing(flushing), vec![Action::Note(signal)]),
@@ -146,6 +165,8 @@ pub(super) fn flushing(rules: &Rules, mut flushing: Flushing, event: Event, now:
             (State::Flushing(flushing), vec![])
         }
         Event::OrphansReaped
+        | Event::AppReady
+        | Event::HandOver(_)
         | Event::AllExited(_)
         | Event::AppTreeExited(_)
         | Event::Restored(_)
@@ -161,6 +182,11 @@ pub(super) fn flushing(rules: &Rules, mut flushing: Flushing, event: Event, now:
 fn late_exit(ending: Ending, exit: AppExit) -> Ending {
     match ending {
         Ending::Unkillable => Ending::App(exit),
-        Ending::App(_) | Ending::NotStarted(_) | Ending::Stopped(_) | Ending::NoApp => ending,
+        Ending::App(_)
+        | Ending::NotStarted(_)
+        | Ending::Stopped(_)
+        | Ending::NoApp
+        | Ending::NeverReady(_)
+        | Ending::Retired => ending,
     }
 }

@@ -8,7 +8,7 @@ use super::state::{
     Backoff, Clearing, FlushAttempt, Flushing, Outcome, Reinstalling, State, StopCause, StopPlan, Stopping, Then,
 };
 use crate::model::proof::{AppTreeExited, Quiet};
-use crate::model::{AppExit, Deadline, Ending, NotStarted, Signal};
+use crate::model::{AppExit, Deadline, Ending, NotStarted, ReleaseReason, Signal};
 use crate::supervise::remaining::{Extent, Treatment};
 use std::time::Instant;
 
@@ -25,16 +25,30 @@ impl Then {
 }
 
 pub(super) fn stop_plan(rules: &Rules, cause: StopCause, now: Instant) -> StopPlan {
-    StopPlan { cause, fenced: cause == StopCause::Fenced, budget: Budget::split(rules, now) }
+    let release = match cause {
+        StopCause::HandOver => ReleaseReason::HandedOver,
+        StopCause::NeverReady => ReleaseReason::FailedStart,
+        StopCause::Signal(_) | StopCause::Fenced | StopCause::Restore | StopCause::AppEnded => ReleaseReason::Stopped,
+    };
+    StopPlan { cause, fenced: cause == StopCause::Fenced, release, budget: Budget::split(rules, now) }
+}
+
+impl StopPlan {
+    pub(super) fn failed_start_if(self, failed: bool) -> StopPlan {
+        if failed { StopPlan { release: ReleaseReason::FailedStart, ..self } } else { self }
+    }
 }
 
 /// The plan after an exit that nothing requested.
 pub(super) fn app_exited_plan(rules: &Rules, now: Instant) -> StopPlan {
-    StopPlan { cause: StopCause::AppEnded, fenced: false, budget: Budget::unhurried(rules, now) }
+    StopPlan { budget: Budget::unhurried(rules, now), ..stop_plan(rules, StopCause::AppEnded, now) }
 }
 
 pub(super) fn begin_stop(rules: &Rules, cause: StopCause, now: Instant) -> Step {
-    let plan = stop_plan(rules, cause, now);
+    pre_sync_begins(stop_plan(rules, cause, now))
+}
+
+pub(super) fn pre_sync_begins(plan: StopPlan) -> Step {
     (State::PreSync(plan), vec![Action::Flush { by: Deadline::at(plan.budget.pre_sync_by) }])
 }
 
@@ -42,7 +56,9 @@ pub(super) fn signal_app(rules: &Rules, mut plan: StopPlan, now: Instant) -> Ste
     plan.budget = plan.budget.signalled_at(now);
     let signal = match plan.cause {
         StopCause::Signal(received) => rules.stop_signal_for(received),
-        StopCause::Fenced | StopCause::Restore | StopCause::AppEnded => rules.own_stop_signal(),
+        StopCause::Fenced | StopCause::Restore | StopCause::HandOver | StopCause::NeverReady | StopCause::AppEnded => {
+            rules.own_stop_signal()
+        }
     };
     (State::Stopping(Stopping { plan, killed: false }), vec![Action::StopApp(signal)])
 }
@@ -91,12 +107,15 @@ pub(super) fn wait_for_restart(
 /// `plan`: of the stop before it; its last flush must end by then.
 pub(super) fn reinstall(ending: Ending, tree_exited: AppTreeExited, plan: &StopPlan) -> Step {
     let by = Deadline::at(plan.budget.flush_by);
-    (State::Reinstalling(Reinstalling { ending, tree_exited, stop: None }), vec![Action::Reinstall { by }])
+    (
+        State::Reinstalling(Reinstalling { ending, tree_exited, stop: None, asked: false }),
+        vec![Action::Reinstall { by }],
+    )
 }
 
 pub(super) fn flush(rules: &Rules, ending: Ending, plan: StopPlan, quiet: Quiet, now: Instant) -> Step {
     let (state, by) = flushing(rules, ending, plan, true, now);
-    (state, vec![Action::Finish { quiet, by }])
+    (state, vec![Action::Finish { quiet, by, release: plan.release }])
 }
 
 pub(super) fn flush_unproven(rules: &Rules, ending: Ending, plan: StopPlan, now: Instant) -> Step {
@@ -108,8 +127,14 @@ fn flushing(rules: &Rules, ending: Ending, plan: StopPlan, proven: bool, now: In
     let budget = plan.budget.flushed_from(rules, now);
     let fenced = plan.fenced;
     let until = budget.end_at;
-    let flushing = Flushing { ending, fenced, proven, until, attempt: FlushAttempt::First };
+    let retire = plan.cause == StopCause::HandOver;
+    let flushing = Flushing { ending, fenced, proven, retire, until, attempt: FlushAttempt::First };
     (State::Flushing(flushing), Deadline::at(budget.flush_by))
+}
+
+/// The replica was handed over. `complete`: everything that clients wait for is in it.
+pub(super) fn retire(complete: bool) -> Step {
+    (State::Retired, vec![Action::Retire { complete }])
 }
 
 /// The end of a run that wrote nothing: there is nothing to flush.

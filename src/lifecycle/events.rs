@@ -1,7 +1,7 @@
 //! What the lifecycle is told (`Event`) and what it asks for (`Action`).
 
 use crate::model::proof::{AppTreeExited, Quiet, Restored};
-use crate::model::{AppExit, Deadline, NotStarted, Signal};
+use crate::model::{AppExit, Deadline, NotStarted, ReleaseReason, Signal};
 use crate::supervise::remaining::{Extent, Treatment};
 use std::time::Duration;
 
@@ -39,6 +39,27 @@ pub enum Event {
     Fenced,
     /// The engine thread has ended.
     EngineLost,
+    /// The app has answered for the first time since its start (`[app] ready`, or the app's port behind a gate).
+    AppReady,
+    HandOver(HandOver),
+}
+
+/// What happens to the ownership of the replica.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HandOver {
+    /// Another instance owns the replica. It was asked to hand it over.
+    Waiting,
+    /// The replica is this instance's. What it has grown by is applied to the databases; `Restored` follows.
+    CatchingUp {
+        /// The previous owner is still there and can start its app again.
+        trial: bool,
+    },
+    /// Before the app was started, the replica was released to an instance that came later.
+    PassedOn,
+    /// Another instance asks for the replica.
+    Asked,
+    /// The instance that got the replica has released it after a failed start.
+    SuccessorFailed,
 }
 
 #[derive(Debug)]
@@ -79,9 +100,11 @@ pub enum Action {
     /// Treat the other processes; answered by `AllExited` or `AppTreeExited` when none is left.
     EndRemaining(Treatment, Extent),
     /// The last flush, with the proof that no process can write.
+    /// If it is complete, the ownership of the replica is released with this reason.
     Finish {
         quiet: Quiet,
         by: Deadline,
+        release: ReleaseReason,
     },
     FinishUnproven {
         by: Deadline,
@@ -90,6 +113,14 @@ pub enum Action {
     FinishAgain {
         by: Deadline,
     },
+    /// The replica was handed over: the clients get their last answers, and no new connections are accepted.
+    Retire {
+        complete: bool,
+    },
+    /// Take the replica back: answered by `Restored` or `RestoreFailed`.
+    Resume,
+    /// Log that the app has not answered within the trial.
+    NeverReady,
     /// Log a signal that has no effect in this state.
     Note(Signal),
 }

@@ -10,6 +10,7 @@ mod before_exit;
 mod budget;
 mod enter;
 mod events;
+mod hand_over;
 mod reinstall;
 mod restart;
 mod rules;
@@ -19,7 +20,7 @@ mod step;
 #[cfg(test)]
 mod tests;
 
-pub use events::{Action, Event};
+pub use events::{Action, Event, HandOver};
 pub use rules::Rules;
 pub use state::{Outcome, State};
 pub use step::step;

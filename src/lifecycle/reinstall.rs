@@ -1,7 +1,7 @@
 //! A restore in place that was requested while the app ran, after the app's process tree has exited.
 
 use super::enter::{Step, app_exited_plan, app_gone, stop_plan};
-use super::events::{Action, Event};
+use super::events::{Action, Event, HandOver};
 use super::restart::RestartHistory;
 use super::rules::Rules;
 use super::state::{Reinstalling, Starting, State, StopCause, StopPlan};
@@ -29,7 +29,8 @@ pub(super) fn reinstalling(rules: &Rules, mut state: Reinstalling, event: Event,
             app_gone(rules, state.ending, plan, false, now)
         }
         Event::Reinstalled => {
-            let starting = Starting { stop: None, history: RestartHistory::first(now) };
+            let stop = state.asked.then_some(StopCause::HandOver);
+            let starting = Starting { stop, history: RestartHistory::first(now), trial: false };
             (State::Starting(starting), vec![Action::Restart(state.tree_exited)])
         }
         Event::RestoreFailed(reason) => {
@@ -52,7 +53,13 @@ pub(super) fn reinstalling(rules: &Rules, mut state: Reinstalling, event: Event,
         },
         Event::Other(signal) => state.unchanged(vec![Action::Note(signal)]),
         Event::RestoreAsked => state.unchanged(vec![Action::RefuseRestore]),
+        Event::HandOver(HandOver::Asked) => {
+            state.asked = true;
+            state.unchanged(vec![])
+        }
         Event::Deadline
+        | Event::AppReady
+        | Event::HandOver(_)
         | Event::AppExited(_)
         | Event::OrphansReaped
         | Event::AllExited(_)

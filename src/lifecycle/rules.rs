@@ -13,6 +13,10 @@ pub struct Rules {
     pub signals: SignalMap,
     pub restart: RestartSettings,
     pub success: SuccessCodes,
+    /// How long after a hand-over a failure of the app gives the replica back to the previous owner.
+    pub trial: Duration,
+    /// Something notices when the app answers: `[app] ready`, or a gate.
+    pub notices_ready: bool,
 }
 
 impl Rules {

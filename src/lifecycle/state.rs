@@ -3,17 +3,21 @@
 use super::budget::Budget;
 use super::restart::{PlannedRestart, RestartHistory};
 use crate::model::proof::AppTreeExited;
-use crate::model::{AppExit, Ending, Signal};
+use crate::model::{AppExit, Ending, ReleaseReason, Signal};
 use std::time::Instant;
 
 #[derive(Debug)]
 pub enum State {
     Restoring,
+    /// Another instance owns the replica and was asked to hand it over.
+    Waiting,
+    /// The replica is this instance's again or at last; the databases are brought to its newest position.
+    CatchingUp(CatchingUp),
     /// A stop signal came (or the replica was taken over) during the restore: the engine undoes it.
     Abandoning(Abandoning),
     /// The app is being spawned; the result is the next event. A stop signal that comes first is remembered.
     Starting(Starting),
-    Running(RestartHistory),
+    Running(Running),
     /// Stop requested: what is committed is flushed before the app gets the stop signal.
     PreSync(StopPlan),
     /// The app has got the stop signal.
@@ -27,7 +31,15 @@ pub enum State {
     /// Then the app is started again; after a stop signal everything is flushed instead.
     Reinstalling(Reinstalling),
     Flushing(Flushing),
+    /// The replica was handed over. litevisor stays until a stop signal comes (a platform would start an ended instance
+    /// again), or until the next instance's start has failed.
+    Retired,
     Done(Outcome),
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct CatchingUp {
+    pub trial: bool,
 }
 
 #[derive(Debug)]
@@ -38,8 +50,24 @@ pub struct Abandoning {
 
 #[derive(Debug)]
 pub struct Starting {
-    pub stop: Option<Signal>,
+    pub stop: Option<StopCause>,
     pub history: RestartHistory,
+    /// The start follows a hand-over.
+    pub trial: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Running {
+    pub history: RestartHistory,
+    pub trial: Option<Trial>,
+}
+
+/// The time after a hand-over in which the previous owner takes over again if the app fails.
+#[derive(Clone, Copy, Debug)]
+pub struct Trial {
+    pub until: Instant,
+    /// The app has answered, or nothing is configured that would notice.
+    pub ready: bool,
 }
 
 #[derive(Debug)]
@@ -72,6 +100,8 @@ pub struct Reinstalling {
     pub tree_exited: AppTreeExited,
     /// A stop was requested meanwhile.
     pub stop: Option<StopPlan>,
+    /// Another instance has asked for the replica meanwhile.
+    pub asked: bool,
 }
 
 #[derive(Debug)]
@@ -80,6 +110,8 @@ pub struct Flushing {
     pub fenced: bool,
     /// All processes had exited when the flush began.
     pub proven: bool,
+    /// The replica is handed over, and no stop signal has come.
+    pub retire: bool,
     pub until: Instant,
     pub attempt: FlushAttempt,
 }
@@ -108,6 +140,7 @@ pub enum Then {
 pub struct StopPlan {
     pub cause: StopCause,
     pub fenced: bool,
+    pub release: ReleaseReason,
     pub budget: Budget,
 }
 
@@ -118,6 +151,10 @@ pub enum StopCause {
     Fenced,
     /// A client asked for a restore in place: the app is started again afterwards.
     Restore,
+    /// Another instance asked for the replica.
+    HandOver,
+    /// The app did not answer within the trial after a hand-over.
+    NeverReady,
     /// The app exited by itself, or could not be executed.
     AppEnded,
 }
@@ -135,6 +172,8 @@ impl State {
     pub fn name(&self) -> &'static str {
         match self {
             State::Restoring => "restore",
+            State::Waiting => "wait",
+            State::CatchingUp(_) => "catch-up",
             State::Abandoning(_) => "abandon",
             State::Starting(_) => "start",
             State::Running(_) => "run",
@@ -144,6 +183,7 @@ impl State {
             State::Backoff(_) => "back-off",
             State::Reinstalling(_) => "reinstall",
             State::Flushing(_) => "flush",
+            State::Retired => "retired",
             State::Done(_) => "done",
         }
     }
@@ -151,7 +191,13 @@ impl State {
     /// When `Event::Deadline` is due. None: only another event ends this state.
     pub fn deadline(&self) -> Option<Instant> {
         match self {
-            State::Restoring | State::Starting(_) | State::Running(_) | State::Done(_) => None,
+            State::Restoring
+            | State::Waiting
+            | State::CatchingUp(_)
+            | State::Starting(_)
+            | State::Retired
+            | State::Done(_) => None,
+            State::Running(running) => running.trial.map(|trial| trial.until),
             State::Abandoning(Abandoning { until, .. })
             | State::Backoff(Backoff { until, .. })
             | State::Flushing(Flushing { until, .. }) => Some(*until),

@@ -2,9 +2,10 @@
 //! app's exit, `after_exit` and `reinstall` those that follow.
 
 use super::after_exit::{backoff, clearing, flushing};
-use super::before_exit::{abandoning, pre_sync, restoring, running, starting, stopping};
+use super::before_exit::{abandoning, pre_sync, preparing, running, starting, stopping};
 use super::enter::Step;
 use super::events::{Action, Event};
+use super::hand_over::retired;
 use super::reinstall::reinstalling;
 use super::rules::Rules;
 use super::state::State;
@@ -13,16 +14,17 @@ use std::time::Instant;
 /// The caller reads `now` once, after the event.
 pub fn step(rules: &Rules, state: State, event: Event, now: Instant) -> Step {
     match state {
-        State::Restoring => restoring(rules, event, now),
+        State::Restoring | State::Waiting | State::CatchingUp(_) => preparing(rules, state, event, now),
         State::Abandoning(state) => abandoning(state, &event),
         State::Starting(state) => starting(rules, state, event, now),
-        State::Running(history) => running(rules, history, event, now),
+        State::Running(state) => running(rules, state, event, now),
         State::PreSync(plan) => pre_sync(rules, plan, event, now),
         State::Stopping(state) => stopping(rules, state, event, now),
         State::Clearing(state) => clearing(rules, state, event, now),
         State::Backoff(state) => backoff(rules, state, event, now),
         State::Flushing(state) => flushing(rules, state, event, now),
         State::Reinstalling(state) => reinstalling(rules, state, event, now),
+        State::Retired => retired(event),
         State::Done(outcome) => {
             let refuse = matches!(event, Event::RestoreAsked).then_some(Action::RefuseRestore);
             (State::Done(outcome), refuse.into_iter().collect())

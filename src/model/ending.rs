@@ -12,8 +12,23 @@ pub enum Ending {
     Stopped(Signal),
     /// A run without an app (`litevisor replicate`) that ended regularly.
     NoApp,
+    /// The app ran, but did not answer within the trial after a hand-over, and was stopped.
+    NeverReady(AppExit),
+    /// The replica was handed over to another instance, then a stop signal came.
+    Retired,
     /// The app outlived SIGKILL and the budget (a process in uninterruptible sleep).
     Unkillable,
+}
+
+/// How an instance's ownership of the replica ended. Its release says so to the next owner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReleaseReason {
+    /// A stop signal, or the app's own end.
+    Stopped,
+    /// The next instance asked for the replica.
+    HandedOver,
+    /// The app failed soon after a hand-over: the previous owner may start its app again.
+    FailedStart,
 }
 
 /// Why the app was not started.

@@ -20,7 +20,7 @@ pub use checksum::{Crc64, DbChecksum, FileChecksum, page_checksum};
 pub use db_path::{DbPath, NameProblem, name_problem};
 pub use deadline::Deadline;
 pub use durability::{Durability, DurabilityLedger, Fenced, Ticket};
-pub use ending::{Ending, NotStarted};
+pub use ending::{Ending, NotStarted, ReleaseReason};
 pub use moment::Moment;
 pub use page::{DB_MAGIC, PageNo, PageSize};
 pub use position::{Captured, Uploaded};

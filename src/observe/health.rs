@@ -132,6 +132,9 @@ pub fn unready(snapshot: &Snapshot, max_lag: Option<Duration>) -> Vec<String> {
     match snapshot.phase {
         Phase::Running => snapshot.app.silent.iter().for_each(|why| say(why)),
         Phase::Restoring => say("restoring: the app is not started yet"),
+        Phase::Waiting => say("waiting: another instance owns the replica and was asked to hand it over"),
+        Phase::CatchingUp => say("catching up with the replica: the app is not started yet"),
+        Phase::Retired => say("retired: the replica was handed over to another instance"),
         Phase::Starting => say("the app is being started"),
         Phase::Backoff => say("the app has ended and is about to be started again"),
         Phase::Clearing => say("the app has ended"),

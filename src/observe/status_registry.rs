@@ -13,6 +13,8 @@ use std::time::{Duration, Instant, SystemTime};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
     Restoring,
+    Waiting,
+    CatchingUp,
     Abandoning,
     Starting,
     Running,
@@ -21,12 +23,15 @@ pub enum Phase {
     Clearing,
     Backoff,
     Flushing,
+    Retired,
     Done,
 }
 
 impl Phase {
-    pub const ALL: [Phase; 10] = [
+    pub const ALL: [Phase; 13] = [
         Phase::Restoring,
+        Phase::Waiting,
+        Phase::CatchingUp,
         Phase::Abandoning,
         Phase::Starting,
         Phase::Running,
@@ -35,12 +40,15 @@ impl Phase {
         Phase::Clearing,
         Phase::Backoff,
         Phase::Flushing,
+        Phase::Retired,
         Phase::Done,
     ];
 
     pub fn name(self) -> &'static str {
         match self {
             Phase::Restoring => "restoring",
+            Phase::Waiting => "waiting",
+            Phase::CatchingUp => "catching_up",
             Phase::Abandoning => "abandoning",
             Phase::Starting => "starting",
             Phase::Running => "running",
@@ -49,6 +57,7 @@ impl Phase {
             Phase::Clearing => "clearing",
             Phase::Backoff => "back_off",
             Phase::Flushing => "flushing",
+            Phase::Retired => "retired",
             Phase::Done => "done",
         }
     }

@@ -127,6 +127,7 @@ async fn serve(
                 Some(Command::Reinstall { db, target, by }) => {
                     reinstalls.begin(&context, database_set.as_mut(), db, (target, by));
                 }
+                Some(Command::Resume) => {}
                 Some(Command::AbandonReinstall) => reinstalls.give_up(),
                 Some(Command::Flush { by }) => {
                     flushes.spawn(flush_all(database_set.as_mut().map(DatabaseSet::all).unwrap_or_default(), by, FlushKind::Stop));

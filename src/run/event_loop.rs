@@ -10,7 +10,7 @@ use super::messages::Reinstalled;
 use super::readiness::Readiness;
 use crate::config::Config;
 use crate::exit;
-use crate::gate::Gates;
+use crate::gate::{GateSettings, Gates};
 use crate::lifecycle::{Action, Event, Rules};
 use crate::model::proof::Restored;
 use crate::model::{Deadline, Restart, Signal};
@@ -20,12 +20,16 @@ use crate::replicate::Ledger;
 use crate::supervise::remaining::{Extent, ProcessTree, Remaining, Treatment};
 use crate::supervise::{App, AppSettings, Claimed, Meaning, Sent, memory_events, reap};
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Instant;
 
 pub(super) struct EventLoop {
     settings: AppSettings,
     rules: Rules,
     sources: EventSources,
+    gate_settings: Vec<GateSettings>,
+    /// None without a gate.
+    ledger: Option<Arc<Ledger>>,
     gates: Gates,
     /// Until when the last flush has time.
     flush_by: Option<Deadline>,
@@ -73,17 +77,22 @@ impl EventLoop {
             tracing::warn!("this kernel has no subreaper: processes that leave the app's group cannot be waited for");
         }
         log_removed_variables(&settings);
-        let rules = super::rules(&config, settings.stop_signal);
-        let gated = gate::settings(&mut config);
-        let ledger = (!gated.is_empty()).then(Ledger::new);
+        let gate_settings = gate::settings(&mut config);
+        if config.handover.is_some() {
+            settings.ready = settings.ready.take().or_else(|| gate::ready_check(&gate_settings));
+        }
+        let rules = super::rules(&config, settings.stop_signal, settings.ready.is_some());
+        let ledger = (!gate_settings.is_empty()).then(Ledger::new);
         let sources = EventSources::open(config, settings.user.as_deref(), claimed, ledger.clone())?;
-        let gates = gate::open(gated, ledger, &sources.status.registry)
+        let gates = gate::open(gate_settings.clone(), ledger.clone(), &sources.status.registry)
             .map_err(|source| OpenError::System { what: "gate thread", source })?;
         let tree = ProcessTree::before_the_app();
         Ok(EventLoop {
             settings,
             rules,
             sources,
+            gate_settings,
+            ledger,
             gates,
             flush_by: None,
             app: None,
@@ -147,6 +156,9 @@ impl EventLoop {
                 self.pending.extend(events);
             }
             Some(SourceEvent::EngineLost) => self.pending.push_back(Event::EngineLost),
+            None if self.app_run.readiness.take_if(|readiness| readiness.has_answer()).is_some() => {
+                self.pending.push_back(Event::AppReady);
+            }
             None => return false,
         }
         true
@@ -187,6 +199,7 @@ impl EventLoop {
                 vec![start_failed(failure)]
             }
             Report::Flushed(_) => vec![Event::Flushed],
+            Report::HandOver(happened) => vec![Event::HandOver(happened)],
             Report::Finished(databases) => {
                 let complete = databases.iter().all(|db| db.complete);
                 // The app continued (`on_conflict = "continue"`), or the conflict was noticed in the last flush.
@@ -273,9 +286,9 @@ impl EventLoop {
             Action::RefuseRestore => {
                 self.answer_restore("the app is being started or stopped; try again later");
             }
-            Action::Finish { quiet, by } => {
+            Action::Finish { quiet, by, release } => {
                 self.answer_restore("litevisor stops before the restore");
-                self.begin_last_flush(Command::Finish { quiet, by }, by);
+                self.begin_last_flush(Command::Finish { quiet, by, release }, by);
             }
             Action::FinishUnproven { by } => {
                 self.answer_restore("litevisor stops before the restore");
@@ -288,8 +301,34 @@ impl EventLoop {
                 self.begin_last_flush(Command::FinishUnproven { by }, by);
                 tracing::warn!("litevisor was frozen past the end of the last flush: flushing once more");
             }
+            Action::Retire { complete } => {
+                self.finish_gates(complete);
+                self.gates = Gates::none();
+                tracing::warn!(
+                    "the replica was handed over: the app does not run here any more. litevisor stays until it is stopped"
+                );
+            }
+            Action::Resume => self.resume(),
+            Action::NeverReady => {
+                let trial = self.rules.trial;
+                tracing::error!(
+                    "the app has not answered within {trial:?} of the hand-over (handover.trial): it is stopped, and the \
+                     previous instance may start its app again"
+                );
+            }
             Action::Note(signal) => tracing::info!("{signal} received and ignored: it has no effect in this phase"),
         }
+    }
+
+    /// The gates were closed at the hand-over: they are opened anew.
+    fn resume(&mut self) {
+        tracing::warn!("the next instance has failed: the replica is taken back, and the app is started again");
+        self.flush_by = None;
+        match gate::open(self.gate_settings.clone(), self.ledger.clone(), &self.sources.status.registry) {
+            Ok(gates) => self.gates = gates,
+            Err(error) => tracing::error!("the gates cannot be opened again: {error}. Restart litevisor"),
+        }
+        self.request(Command::Resume);
     }
 
     /// What the gates hold waits for this flush; they accept no further connections.
@@ -311,8 +350,9 @@ impl EventLoop {
                 self.app_run = AppRun { oom_kills: memory_events::oom_kills(), ..AppRun::default() };
                 app.join(&mut self.tree);
                 self.sources.status.registry.app_started(app.pid());
+                let waker = self.sources.watch.waker();
                 self.app_run.readiness =
-                    Readiness::begin(self.settings.ready.as_ref(), &self.sources.status.registry, app.pid());
+                    Readiness::begin(self.settings.ready.as_ref(), &self.sources.status.registry, app.pid(), waker);
                 self.gates.app_started();
                 tracing::info!(pid = app.pid(), "the app is started");
                 if app.lost_directory {

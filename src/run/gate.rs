@@ -2,10 +2,11 @@
 
 use super::prepare::room_for_connections;
 use crate::config::Config;
-use crate::gate::{GateSettings, Gates};
+use crate::gate::{AppAddress, GateSettings, Gates};
 use crate::model::{Deadline, DurabilityLedger};
 use crate::observe::StatusRegistry;
 use crate::replicate::Ledger;
+use crate::supervise::ReadyCheck;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,6 +37,16 @@ pub(super) fn open(
     let gates = Gates::start(settings, &ledger)?;
     registry.set_gates(gates.statistics().to_vec());
     Ok(gates)
+}
+
+/// Whether the app behind a gate answers, where nothing else is configured. None: no app has a TCP port.
+pub(super) fn ready_check(settings: &[GateSettings]) -> Option<ReadyCheck> {
+    settings.iter().find_map(|gate| match &gate.app {
+        AppAddress::Tcp(addresses) => {
+            Some(ReadyCheck { text: format!("tcp:{}", gate.app), addresses: addresses.clone(), http: None })
+        }
+        AppAddress::Unix(_) => None,
+    })
 }
 
 /// Divides the connections that there is room for.

@@ -1,8 +1,9 @@
 //! The messages between the main thread and the engine thread.
 
+use crate::lifecycle::HandOver;
 use crate::lifecycle::sidecar::Flushed;
 use crate::model::proof::{Quiet, Restored};
-use crate::model::{DbPath, Deadline, NotStarted};
+use crate::model::{DbPath, Deadline, NotStarted, ReleaseReason};
 use crate::observe::restore::{RestoreAnswer, RestoreRequest};
 use crate::replica::Target;
 
@@ -26,14 +27,18 @@ pub enum Command {
         by: Deadline,
     },
     /// The last flush: no process can write any more. Answered by `Finished`.
+    /// If it is complete, the ownership of the replica is released with this reason.
     Finish {
         quiet: Quiet,
         by: Deadline,
+        release: ReleaseReason,
     },
     /// The last flush without the proof that no process writes. Answered by `Finished`.
     FinishUnproven {
         by: Deadline,
     },
+    /// Take the replica back after a hand-over; answered by `Restored`.
+    Resume,
 }
 
 #[derive(Debug)]
@@ -45,6 +50,7 @@ pub enum Report {
     Reinstalled(Result<Reinstalled, StartFailure>),
     Flushed(Flushed),
     Finished(Vec<DatabaseSummary>),
+    HandOver(HandOver),
     /// Another writer has taken this replica over: its replication has stopped for good.
     Fenced {
         database: String,

@@ -66,7 +66,8 @@ pub fn run(config: Config, claimed: Claimed) -> u8 {
 }
 
 /// The settings that the lifecycle decides by.
-fn rules(config: &Config, stop_signal: Signal) -> Rules {
+/// `notices_ready`: something notices when the app answers.
+fn rules(config: &Config, stop_signal: Signal, notices_ready: bool) -> Rules {
     let shutdown = &config.shutdown;
     let app = &config.app_rules;
     Rules {
@@ -77,5 +78,7 @@ fn rules(config: &Config, stop_signal: Signal) -> Rules {
         signals: app.signals.clone(),
         restart: app.restart,
         success: app.success.clone(),
+        trial: config.handover.as_ref().map(|handover| handover.trial).unwrap_or_default(),
+        notices_ready,
     }
 }

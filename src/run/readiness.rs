@@ -2,7 +2,7 @@
 //! goes to the status registry and the log.
 
 use crate::observe::StatusRegistry;
-use crate::supervise::{HttpTarget, ReadyCheck};
+use crate::supervise::{HttpTarget, ReadyCheck, Waker};
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
@@ -21,25 +21,44 @@ const STACK: usize = 128 << 10;
 /// Ends the polling when it is dropped.
 pub(super) struct Readiness {
     stopped: Arc<AtomicBool>,
+    answered: Arc<AtomicBool>,
     thread: std::thread::Thread,
 }
 
 impl Readiness {
-    /// For the app's process with this pid. Without a check the app counts as ready.
-    pub(super) fn begin(check: Option<&ReadyCheck>, registry: &Arc<StatusRegistry>, pid: i32) -> Option<Readiness> {
+    /// For the app's process with this pid. Without a check the app counts as ready. The waker wakes the main thread once the app
+    /// has answered.
+    pub(super) fn begin(
+        check: Option<&ReadyCheck>,
+        registry: &Arc<StatusRegistry>,
+        pid: i32,
+        waker: Waker,
+    ) -> Option<Readiness> {
         let check = check?.clone();
         registry.app_silent(pid, format!("the app does not answer yet ({})", check.text));
         let stopped = Arc::new(AtomicBool::new(false));
         let registry = Arc::clone(registry);
         let ended = Arc::clone(&stopped);
+        let answered = Arc::new(AtomicBool::new(false));
+        let answer = Arc::clone(&answered);
         let asking = std::thread::Builder::new().name("ready".into()).stack_size(STACK);
-        let asking = asking.spawn(move || poll_until_ready(&check, &registry, pid, &ended));
+        let asking = asking.spawn(move || {
+            if poll_until_ready(&check, &registry, pid, &ended) {
+                answer.store(true, Ordering::Release);
+                waker.wake();
+            }
+        });
         let thread = asking
             .inspect_err(|error| tracing::error!("readiness is not checked: cannot start a thread: {error}"))
             .ok()?
             .thread()
             .clone();
-        Some(Readiness { stopped, thread })
+        Some(Readiness { stopped, answered, thread })
+    }
+
+    /// The app has answered; the polling has ended.
+    pub(super) fn has_answer(&self) -> bool {
+        self.answered.load(Ordering::Acquire)
     }
 }
 
@@ -50,7 +69,8 @@ impl Drop for Readiness {
     }
 }
 
-fn poll_until_ready(check: &ReadyCheck, registry: &StatusRegistry, pid: i32, stopped: &AtomicBool) {
+/// True: the app has answered.
+fn poll_until_ready(check: &ReadyCheck, registry: &StatusRegistry, pid: i32, stopped: &AtomicBool) -> bool {
     let begun = Instant::now();
     let mut pause = FIRST_PAUSE;
     while !stopped.load(Ordering::Acquire) {
@@ -59,13 +79,14 @@ fn poll_until_ready(check: &ReadyCheck, registry: &StatusRegistry, pid: i32, sto
                 registry.app_answers(pid);
                 let after = begun.elapsed().as_millis();
                 tracing::info!("the app answers ({}) after {after} ms", check.text);
-                return;
+                return true;
             }
             Err(why) => registry.app_silent(pid, format!("the app does not answer yet ({}): {why}", check.text)),
         }
         std::thread::park_timeout(pause);
         pause = (pause * 2).min(PAUSE);
     }
+    false
 }
 
 fn answers(check: &ReadyCheck) -> io::Result<()> {

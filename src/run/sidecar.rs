@@ -35,8 +35,11 @@ pub fn replicate(checked: Checked, task: Task, claimed: Claimed) -> u8 {
     if !config.gates.is_empty() {
         tracing::warn!("[[gate]] has no effect here: only `litevisor run` opens gates");
     }
+    if config.handover.take().is_some() {
+        tracing::warn!("[handover] has no effect here: only `litevisor run` starts and stops the app");
+    }
     let stop_signal = config.app.take().map_or(Signal::TERM, |app| app.stop_signal);
-    let rules = super::rules(&config, stop_signal);
+    let rules = super::rules(&config, stop_signal, false);
     let opened = EventSources::open(config, app_user.as_deref(), claimed, None);
     let sources = match opened {
         Ok(sources) => sources,
@@ -110,8 +113,8 @@ impl Sidecar {
         match report {
             Report::Restored(Ok(proof)) => self.pending.push_back(Event::Prepared(proof)),
             Report::Restored(Err(failure)) => self.pending.push_back(not_prepared(failure)),
-            // The engine refuses restores in place: there is no app that it could stop.
-            Report::RestoreAsked(_) | Report::Reinstalled(_) => {}
+            // The engine refuses restores in place, and hands nothing over: there is no app that it could stop.
+            Report::RestoreAsked(_) | Report::Reinstalled(_) | Report::HandOver(_) => {}
             Report::Flushed(flushed) => self.pending.push_back(Event::Flushed(flushed)),
             Report::Finished(databases) => {
                 let complete = databases.iter().all(|db| db.complete);

@@ -96,6 +96,9 @@ pub(super) fn open(config: &Config) -> (StatusService, EngineRequests) {
 pub(super) fn phase(state: &State) -> Phase {
     match state {
         State::Restoring | State::Reinstalling(_) => Phase::Restoring,
+        State::Waiting => Phase::Waiting,
+        State::CatchingUp(_) => Phase::CatchingUp,
+        State::Retired => Phase::Retired,
         State::Abandoning(_) => Phase::Abandoning,
         State::Starting(_) => Phase::Starting,
         State::Running(_) => Phase::Running,

@@ -3,7 +3,8 @@
 use super::super::budget::{CHECK_INTERVAL, REST_GRACE};
 use super::super::restart::PlannedRestart;
 use super::super::state::{
-    Abandoning, Backoff, Clearing, FlushAttempt, Flushing, Reinstalling, Starting, Stopping, Then,
+    Abandoning, Backoff, CatchingUp, Clearing, FlushAttempt, Flushing, Reinstalling, Running, Starting, Stopping, Then,
+    Trial,
 };
 use super::*;
 use crate::supervise::remaining::{Extent, Treatment};
@@ -17,8 +18,15 @@ pub(super) fn state(name: &str, now: Instant) -> State {
         "abandon" => {
             State::Abandoning(Abandoning { ending: Ending::Stopped(Signal::INT), until: now + CHECK_INTERVAL })
         }
-        "start" => State::Starting(Starting { stop: None, history: RestartHistory::first(now) }),
-        "run" => State::Running(RestartHistory::first(now)),
+        "wait" => State::Waiting,
+        "catch-up" => State::CatchingUp(CatchingUp { trial: true }),
+        "start" => State::Starting(Starting { stop: None, history: RestartHistory::first(now), trial: false }),
+        "run" => State::Running(Running { history: RestartHistory::first(now), trial: None }),
+        "trial" => {
+            // Its end is due.
+            let trial = Some(Trial { until: now, ready: false });
+            State::Running(Running { history: RestartHistory::first(now), trial })
+        }
         "pre-sync" => State::PreSync(plan),
         "stop" => State::Stopping(Stopping { plan, killed: false }),
         "clear" | "clear-again" | "clear-restore" => {
@@ -43,14 +51,19 @@ pub(super) fn state(name: &str, now: Instant) -> State {
             history: RestartHistory::first(now),
             until: now + CHECK_INTERVAL,
         }),
-        "flush" => {
-            let (until, attempt) = (plan.budget.end_at, FlushAttempt::First);
-            State::Flushing(Flushing { ending, fenced: false, proven: true, until, attempt })
+        "flush" | "flush-hand-over" => {
+            let until = plan.budget.end_at;
+            let retire = name == "flush-hand-over";
+            let attempt = FlushAttempt::First;
+            State::Flushing(Flushing { ending, fenced: false, proven: true, retire, until, attempt })
         }
-        "reinstall" => State::Reinstalling(Reinstalling { ending, tree_exited: AppTreeExited::attest(), stop: None }),
-        "reinstall-stopped" => {
-            State::Reinstalling(Reinstalling { ending, tree_exited: AppTreeExited::attest(), stop: Some(plan) })
-        }
+        "retired" => State::Retired,
+        "reinstall" | "reinstall-stopped" => State::Reinstalling(Reinstalling {
+            ending,
+            tree_exited: AppTreeExited::attest(),
+            stop: (name == "reinstall-stopped").then_some(plan),
+            asked: false,
+        }),
         "done" => State::Done(Outcome { ending, complete: true, fenced: false }),
         other => panic!("no state {other}"),
     }
@@ -77,11 +90,18 @@ pub(super) fn event(name: &str) -> Event {
         "lost" => Event::EngineLost,
         "asked" => Event::RestoreAsked,
         "reinstalled" => Event::Reinstalled,
+        "ready" => Event::AppReady,
+        "waiting" => Event::HandOver(HandOver::Waiting),
+        "catching-up" => Event::HandOver(HandOver::CatchingUp { trial: false }),
+        "catching-up-trial" => Event::HandOver(HandOver::CatchingUp { trial: true }),
+        "passed-on" => Event::HandOver(HandOver::PassedOn),
+        "claimed" => Event::HandOver(HandOver::Asked),
+        "successor-failed" => Event::HandOver(HandOver::SuccessorFailed),
         other => panic!("no event {other}"),
     }
 }
 
-pub(super) const EVENTS: [&str; 19] = [
+pub(super) const EVENTS: [&str; 26] = [
     "stop",
     "other",
     "exited",
@@ -101,6 +121,13 @@ pub(super) const EVENTS: [&str; 19] = [
     "lost",
     "asked",
     "reinstalled",
+    "ready",
+    "waiting",
+    "catching-up",
+    "catching-up-trial",
+    "passed-on",
+    "claimed",
+    "successor-failed",
 ];
 
 pub(super) fn action(action: &Action) -> &'static str {
@@ -122,7 +149,12 @@ pub(super) fn action(action: &Action) -> &'static str {
         Action::EndRemaining(Treatment::Signal { .. }, Extent::AppTree) => "ask-life",
         Action::EndRemaining(Treatment::Kill, Extent::AppTree) => "kill-life",
         Action::EndRemaining(Treatment::Count, Extent::AppTree) => "look-life",
-        Action::Finish { .. } => "finish",
+        Action::Finish { release: ReleaseReason::Stopped, .. } => "finish",
+        Action::Finish { release: ReleaseReason::HandedOver, .. } => "finish-handed-over",
+        Action::Finish { release: ReleaseReason::FailedStart, .. } => "finish-failed",
+        Action::Retire { .. } => "retire",
+        Action::Resume => "resume",
+        Action::NeverReady => "never-ready",
         Action::FinishUnproven { .. } => "finish-unproven",
         Action::FinishAgain { .. } => "finish-again",
         Action::Reinstall { .. } => "reinstall",

@@ -1,0 +1,21 @@
+//! The settings of the hand-over.
+
+use std::time::Duration;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HandoverSettings {
+    /// An owner that does not release the replica within this time is fenced.
+    pub wait: Duration,
+    /// Between two looks for a request, or for an answer to one. None: an owner looks at its stop alone.
+    pub poll: Option<Duration>,
+    /// A failure of the app within this time after a hand-over gives the replica back to the previous owner.
+    pub trial: Duration,
+}
+
+impl HandoverSettings {
+    pub const DEFAULT: HandoverSettings = HandoverSettings {
+        wait: Duration::from_secs(10),
+        poll: Some(Duration::from_secs(2)),
+        trial: Duration::from_secs(60),
+    };
+}

@@ -1,0 +1,35 @@
+//! The replica was handed over to another instance. Waiting for it, before the app's first start, is in `before_exit`.
+
+use super::enter::Step;
+use super::events::{Action, Event, HandOver};
+use super::state::{CatchingUp, Outcome, State};
+use crate::model::Ending;
+
+/// Nothing but a stop signal ends it, and only the failed start of the next instance starts the app again.
+pub(super) fn retired(event: Event) -> Step {
+    match event {
+        Event::Stop(_) => (State::Done(Outcome { ending: Ending::Retired, complete: true, fenced: false }), vec![]),
+        Event::HandOver(HandOver::SuccessorFailed) => {
+            (State::CatchingUp(CatchingUp { trial: false }), vec![Action::Resume])
+        }
+        Event::Other(signal) => (State::Retired, vec![Action::Note(signal)]),
+        Event::RestoreAsked => (State::Retired, vec![Action::RefuseRestore]),
+        Event::HandOver(_)
+        | Event::AppExited(_)
+        | Event::AppReady
+        | Event::OrphansReaped
+        | Event::AllExited(_)
+        | Event::AppTreeExited(_)
+        | Event::Deadline
+        | Event::Restored(_)
+        | Event::RestoreFailed(_)
+        | Event::Abandoned
+        | Event::Reinstalled
+        | Event::Spawned
+        | Event::NotSpawned(_)
+        | Event::Flushed
+        | Event::Finished { .. }
+        | Event::Fenced
+        | Event::EngineLost => (State::Retired, vec![]),
+    }
+}
