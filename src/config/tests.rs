@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 mod gate;
+mod handover;
 mod problems;
 mod reference;
 

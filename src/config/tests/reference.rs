@@ -6,7 +6,7 @@ use super::{problems, read};
 const REFERENCE: &str = include_str!("../../../docs/configuration.md");
 
 /// A heading of the page, and the configuration around its rows.
-const SECTIONS: [(&str, &str, &str); 9] = [
+const SECTIONS: [(&str, &str, &str); 10] = [
     ("`[app]`", "[app]\ncommand = [\"x\"]\n", ""),
     ("`[shutdown]`", "[shutdown]\n", ""),
     ("`[restore]`", "[restore]\n", ""),
@@ -18,6 +18,7 @@ const SECTIONS: [(&str, &str, &str); 9] = [
         "[[gate]]\nlisten = \":8080\"\napp = \"3000\"\n",
         "[[database]]\npath = \"/d/a.db\"\n[database.replica]\nurl = \"/r\"\n",
     ),
+    ("`[handover]`", "[handover]\n", ""),
     ("`[status]`", "[status]\n", ""),
     ("`[log]`", "[log]\n", ""),
 ];
