@@ -33,8 +33,9 @@ impl Platform {
 /// * ECS: `stopTimeout` 30 s; on Fargate at most 120 s (task definition parameters).
 /// * Azure Container Apps: `terminationGracePeriodSeconds` 30 s, at most 600 s (template reference).
 /// * Kubernetes: `terminationGracePeriodSeconds` 30 s (pod lifecycle); preStop runs inside of it.
+/// * Render: `maxShutdownDelaySeconds` 30 s, at most 300 s (Blueprint reference); RENDER is set for every service.
 /// * systemd: `TimeoutStopSec` 90 s (systemd-system.conf); INVOCATION_ID is set for every unit (systemd.exec).
-const PLATFORMS: [Platform; 10] = [
+const PLATFORMS: [Platform; 11] = [
     platform(RAILWAY, &["RAILWAY_SERVICE_ID"], 10, None, None),
     platform("Fly.io", &["FLY_APP_NAME"], 5, Some(300), Some("SIGINT")),
     platform("Knative", &["K_SERVICE", "KUBERNETES_SERVICE_HOST"], 10, None, None),
@@ -42,6 +43,7 @@ const PLATFORMS: [Platform; 10] = [
     platform("Cloud Run job", &["CLOUD_RUN_JOB"], 10, Some(10), None),
     platform("Cloud Run worker pool", &["CLOUD_RUN_WORKER_POOL"], 10, Some(10), None),
     platform("ECS", &["ECS_CONTAINER_METADATA_URI_V4"], 30, None, None),
+    platform("Render", &["RENDER"], 30, Some(300), None),
     platform("Azure Container Apps", &["CONTAINER_APP_NAME"], 30, Some(600), None),
     platform("Kubernetes", &["KUBERNETES_SERVICE_HOST"], 30, None, None),
     platform("systemd", &["INVOCATION_ID"], 90, None, None),
@@ -66,6 +68,18 @@ const fn platform(
 
 pub fn recognise(env: &dyn Fn(&str) -> Option<OsString>) -> Option<&'static Platform> {
     PLATFORMS.iter().find(|platform| platform.variables.iter().all(|name| env(name).is_some()))
+}
+
+/// The platform's name of what was deployed: all instances of one deploy have the same.
+///
+/// * Cloud Run and Knative: K_REVISION. Azure Container Apps: CONTAINER_APP_REVISION. Railway: RAILWAY_DEPLOYMENT_ID. Render:
+///   RENDER_GIT_COMMIT. Fly.io: FLY_IMAGE_REF. Kubernetes and ECS tell their containers no such name.
+const REVISIONS: [&str; 5] =
+    ["K_REVISION", "CONTAINER_APP_REVISION", "RAILWAY_DEPLOYMENT_ID", "RENDER_GIT_COMMIT", "FLY_IMAGE_REF"];
+
+pub fn revision(env: &dyn Fn(&str) -> Option<OsString>) -> Option<String> {
+    let value = REVISIONS.iter().find_map(|name| env(name))?;
+    value.into_string().ok().filter(|value| !value.is_empty())
 }
 
 /// The default of `shutdown.grace`.
@@ -156,6 +170,8 @@ mod tests {
             (vec!["KUBERNETES_SERVICE_HOST"], Some("Kubernetes"), 30),
             (vec!["KUBERNETES_SERVICE_HOST", "K_SERVICE"], Some("Knative"), 10),
             (vec!["KUBERNETES_SERVICE_HOST", "CONTAINER_APP_NAME"], Some("Azure Container Apps"), 30),
+            (vec!["RENDER"], Some("Render"), 30),
+            (vec!["RENDER", "KUBERNETES_SERVICE_HOST"], Some("Render"), 30),
             (vec!["INVOCATION_ID"], Some("systemd"), 90),
             (vec!["INVOCATION_ID", "KUBERNETES_SERVICE_HOST"], Some("Kubernetes"), 30),
         ] {
@@ -163,6 +179,19 @@ mod tests {
             let found = recognise(&env);
             assert_eq!(found.map(|found| found.name), name, "{set:?}");
             assert_eq!(default_grace(found, &env), Duration::from_secs(seconds), "{set:?}");
+        }
+    }
+
+    #[test]
+    fn the_name_of_a_deploy() {
+        for (name, value, expected) in [
+            ("K_REVISION", "grafana-00007-abc", Some("grafana-00007-abc")),
+            ("FLY_IMAGE_REF", "app@sha256:1", Some("app@sha256:1")),
+            ("K_REVISION", "", None),
+            ("HOSTNAME", "x", None),
+        ] {
+            let env = |asked: &str| (asked == name).then(|| OsString::from(value));
+            assert_eq!(revision(&env).as_deref(), expected, "{name}");
         }
     }
 
