@@ -40,6 +40,11 @@ fn text(value: &Value, now_ms: i64) -> String {
         (None, None) => "not started".to_owned(),
     };
     let _ = writeln!(out, "\napp: {app}, {} restarts", number("/app/restarts"));
+    if let Some(state) = at("/handover/state").and_then(Value::as_str) {
+        let epoch =
+            at("/handover/epoch").and_then(Value::as_u64).map_or(String::new(), |epoch| format!(", epoch {epoch}"));
+        let _ = writeln!(out, "hand-over: {state}{epoch}: {}", word("/handover/detail"));
+    }
     let gates = at("/gates").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     gates.iter().for_each(|gate| show_gate(&mut out, gate));
     let databases = at("/databases").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();

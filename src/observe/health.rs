@@ -125,6 +125,10 @@ pub fn alive(snapshot: &Snapshot) -> bool {
     !snapshot.engine_lost
 }
 
+fn ownership(snapshot: &Snapshot) -> &str {
+    snapshot.handover.as_ref().map_or("another instance owns the replica", |handover| &handover.detail)
+}
+
 /// Why the app should get no traffic. Empty: it is ready.
 pub fn unready(snapshot: &Snapshot, max_lag: Option<Duration>) -> Vec<String> {
     let mut reasons = Vec::new();
@@ -132,9 +136,9 @@ pub fn unready(snapshot: &Snapshot, max_lag: Option<Duration>) -> Vec<String> {
     match snapshot.phase {
         Phase::Running => snapshot.app.silent.iter().for_each(|why| say(why)),
         Phase::Restoring => say("restoring: the app is not started yet"),
-        Phase::Waiting => say("waiting: another instance owns the replica and was asked to hand it over"),
+        Phase::Waiting => say(&format!("waiting: {}", ownership(snapshot))),
         Phase::CatchingUp => say("catching up with the replica: the app is not started yet"),
-        Phase::Retired => say("retired: the replica was handed over to another instance"),
+        Phase::Retired => say(&format!("retired: {}", ownership(snapshot))),
         Phase::Starting => say("the app is being started"),
         Phase::Backoff => say("the app has ended and is about to be started again"),
         Phase::Clearing => say("the app has ended"),

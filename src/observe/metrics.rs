@@ -138,6 +138,13 @@ fn of_program(text: &mut Text, snapshot: &Snapshot, max_lag: Option<Duration>) {
     one("litevisor_app_restarts_total", COUNTER, help, Some(app.restarts.to_string()));
     let help = "What the flush before the app was told to stop took.";
     one("litevisor_pre_sync_duration_seconds", GAUGE, help, snapshot.pre_sync.map(seconds));
+    let epoch = snapshot.handover.as_ref().and_then(|handover| handover.epoch);
+    one(
+        "litevisor_handover_epoch",
+        GAUGE,
+        "The epoch that this instance has claimed.",
+        epoch.map(|epoch| epoch.to_string()),
+    );
     let version = vec![("version", env!("CARGO_PKG_VERSION"))];
     text.family("litevisor_build_info", GAUGE, "Always 1.", [(version, "1".to_owned())].into_iter());
     let phases = Phase::ALL.into_iter();

@@ -5,6 +5,7 @@
 pub mod address;
 pub mod client;
 pub mod format;
+pub mod handover;
 mod health;
 mod http;
 pub mod layer;

@@ -1,8 +1,8 @@
 //! The JSON of `status` and of the answers to a sync. Pure.
 
-use super::health;
 use super::status_registry::{DatabaseView, Snapshot};
 use super::sync::Synced;
+use super::{handover, health};
 use crate::gate::GateView;
 use crate::model::{Moment, Txid};
 use crate::replicate::Status;
@@ -27,6 +27,7 @@ pub fn status(snapshot: &Snapshot, max_lag: Option<Duration>) -> Value {
         },
         "databases": snapshot.databases.iter().map(|view| database(view, snapshot.now)).collect::<Vec<_>>(),
         "gates": snapshot.gates.iter().map(gate).collect::<Vec<_>>(),
+        "handover": snapshot.handover.as_ref().map(handover::report),
     })
 }
 

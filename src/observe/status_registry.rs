@@ -1,5 +1,6 @@
 //! The state of the run: the main thread and the engine write it, the status thread reads it as a `Snapshot`.
 
+use super::handover::HandoverView;
 use crate::gate::{GateView, Statistics};
 use crate::model::DbPath;
 use crate::replicate::{Handle, Status};
@@ -105,6 +106,7 @@ struct Facts {
     pre_sync: Option<Duration>,
     databases: BTreeMap<DbPath, Entry>,
     gates: Vec<Arc<Statistics>>,
+    handover: Option<HandoverView>,
 }
 
 pub struct StatusRegistry {
@@ -124,6 +126,8 @@ pub struct Snapshot {
     pub pre_sync: Option<Duration>,
     pub databases: Vec<DatabaseView>,
     pub gates: Vec<GateView>,
+    /// None: the hand-over is off.
+    pub handover: Option<HandoverView>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -153,6 +157,7 @@ impl Default for StatusRegistry {
             pre_sync: None,
             databases: BTreeMap::new(),
             gates: Vec::new(),
+            handover: None,
         };
         StatusRegistry { started: SystemTime::now(), facts: Mutex::new(facts) }
     }
@@ -175,6 +180,10 @@ impl StatusRegistry {
 
     pub fn set_gates(&self, gates: Vec<Arc<Statistics>>) {
         self.facts().gates = gates;
+    }
+
+    pub fn set_handover(&self, view: HandoverView) {
+        self.facts().handover = Some(view);
     }
 
     pub fn app_started(&self, pid: i32) {
@@ -261,6 +270,7 @@ impl StatusRegistry {
             pre_sync: facts.pre_sync,
             databases: facts.databases.iter().map(|(db, entry)| view(db, entry)).collect(),
             gates,
+            handover: facts.handover.clone(),
         }
     }
 }
