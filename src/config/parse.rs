@@ -13,7 +13,7 @@ use super::overlap::overlaps;
 use super::platform;
 use super::problem::{ConfigError, Location};
 use super::replica::credential_variables;
-use super::settings::{LogFormat, LogLevel, LogSettings, StatusSettings};
+use super::settings::{DatabaseSettings, LogFormat, LogLevel, LogSettings, StatusSettings};
 use super::shutdown::{self, ShutdownSection};
 use super::status::{self, StatusSection};
 use super::values::{Count, DAY, Key, Span, Tables};
@@ -149,14 +149,7 @@ fn parse_converted(
     let sets_port = settings.env.iter().any(|(name, _)| name == "PORT");
     let app_port = gate::app_port(&gates, environment.text("PORT").as_deref()).filter(|_| !sets_port);
     let gates = gates.into_iter().map(|parsed| parsed.settings).collect();
-    let mut single = Vec::new();
-    let mut directories = Vec::new();
-    for Parsed { settings, directory, .. } in databases {
-        match directory {
-            None => single.push(settings),
-            Some(directory) => directories.push(DirectorySettings::new(directory, settings)),
-        }
-    }
+    let (single, directories) = by_kind(databases);
     let app_rules = app.rules;
     let app = has_command.then_some(settings);
     let config = Config {
@@ -173,6 +166,19 @@ fn parse_converted(
         status,
     };
     Ok(Checked { config, app_user, warnings, secret_variables, platform })
+}
+
+/// Databases, and directories of databases.
+fn by_kind(parsed: Vec<Parsed>) -> (Vec<DatabaseSettings>, Vec<DirectorySettings>) {
+    let mut single = Vec::new();
+    let mut directories = Vec::new();
+    for Parsed { settings, directory, .. } in parsed {
+        match directory {
+            None => single.push(settings),
+            Some(directory) => directories.push(DirectorySettings::new(directory, settings)),
+        }
+    }
+    (single, directories)
 }
 
 /// The variables that carry credentials to litevisor. Without a replica of that kind, the usual names are the app's own.

@@ -301,13 +301,7 @@ impl EventLoop {
                 self.begin_last_flush(Command::FinishUnproven { by }, by);
                 tracing::warn!("litevisor was frozen past the end of the last flush: flushing once more");
             }
-            Action::Retire { complete } => {
-                self.finish_gates(complete);
-                self.gates = Gates::none();
-                tracing::warn!(
-                    "the replica was handed over: the app does not run here any more. litevisor stays until it is stopped"
-                );
-            }
+            Action::Retire { complete } => self.retire(complete),
             Action::Resume => self.resume(),
             Action::NeverReady => {
                 let trial = self.rules.trial;
@@ -318,6 +312,14 @@ impl EventLoop {
             }
             Action::Note(signal) => tracing::info!("{signal} received and ignored: it has no effect in this phase"),
         }
+    }
+
+    fn retire(&mut self, complete: bool) {
+        self.finish_gates(complete);
+        self.gates = Gates::none();
+        tracing::warn!(
+            "the replica was handed over: the app does not run here any more. litevisor stays until it is stopped"
+        );
     }
 
     /// The gates were closed at the hand-over: they are opened anew.

@@ -1,6 +1,7 @@
 //! Style as a test: the rules of the house, held over the whole tree; and for each rule a sample that breaks it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+mod circles;
 mod crates;
 mod rules;
 mod source;
@@ -42,6 +43,12 @@ fn hold(directories: &[&str], extension: &str, rule: impl Fn(&File) -> Vec<Strin
 #[test]
 fn imports_go_down_the_table_only() {
     hold(&["src"], ".rs", rules::imports_go_down);
+}
+
+#[test]
+fn no_imports_run_in_a_circle() {
+    let wrong = circles::circles(&files(&tree("src", ".rs")));
+    assert!(wrong.is_empty(), "\n{}\n", wrong.join("\n"));
 }
 
 #[test]
@@ -92,9 +99,9 @@ fn duplicates_and_known_advisories_have_reasons() {
 }
 
 mod samples {
-    use super::crates;
     use super::rules::{self, File};
     use super::source;
+    use super::{circles, crates};
 
     fn broken(rule: impl Fn(&File) -> Vec<String>, path: &str, text: &str) -> bool {
         !rule(&File { path, text }).is_empty()
@@ -196,6 +203,24 @@ mod samples {
             let with_dead =
                 [file("src/lib.rs", "pub mod a;\n// mod c;"), file("src/a/mod.rs", "mod b;"), file(path, "")];
             assert_eq!(rules::nothing_is_dead(&with_dead).len(), 1, "{path}");
+        }
+    }
+
+    #[test]
+    fn circles_of_imports() {
+        let file = |path, text| File { path, text };
+        for (a, b, mod_file, circle) in [
+            ("use super::b::B;", "use super::a::A;", "", true),
+            ("use crate::x::b::{B, C};", "use crate::{x::a::A, y};", "", true),
+            ("use super::b::B;", "use std::fmt;", "", false),
+            ("use super::b::B;", "", "use a::A;", false),
+            ("use super::X;", "", "pub struct X;\nuse a::A;", false),
+            ("use super::X;", "use super::a::A;", "pub use b::X;\nmod a;", true),
+            ("use super::X;", "", "pub use b::X;\nmod a;", false),
+            ("use super::b::B;", "#[cfg(test)]\nmod tests {\n    use super::super::a::A;\n}", "", false),
+        ] {
+            let files = [file("src/x/a.rs", a), file("src/x/b.rs", b), file("src/x/mod.rs", mod_file)];
+            assert_eq!(!circles::circles(&files).is_empty(), circle, "{a} | {b} | {mod_file}");
         }
     }
 
