@@ -6,22 +6,25 @@
 use super::absent::AppKind;
 use super::database_set::DatabaseSet;
 use super::discover::Directory;
-use super::flush::{FlushKind, flush_all};
+use super::flush::{FlushKind, FlushResult, flush_all};
 pub use super::messages::{Command, DatabaseSummary, Report, StartFailure, Wake};
 use super::owners::Database;
 use super::prepare::{Prepared, RunContext, prepare_all};
 use super::reinstall::Reinstalls;
 use super::status_service::EngineRequests;
 use super::sync;
+use crate::model::proof::Restored;
 use crate::model::threads;
 use crate::observe::StatusRegistry;
+use crate::observe::restore::RestoreRequest;
+use crate::observe::sync::SyncRequest;
 use crate::replicate::{Conflict, Ledger};
 use crate::restore::{FileAccess, RestoreSettings};
 use crate::store::Stores;
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 
 /// Threads for the disk work of all databases. More would only queue at the disk.
 const BLOCKING_THREADS: usize = 16;
@@ -101,65 +104,109 @@ async fn serve(
     reports: &Reports,
 ) {
     let (conflict, mut conflicts) = unbounded_channel();
-    let mut preparing = JoinSet::new();
-    let mut prepared: Vec<Prepared> = Vec::new();
-    let mut database_set: Option<DatabaseSet> = None;
     let mut directory_tick = tokio::time::interval(DIRECTORY_INTERVAL);
     directory_tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut flushes = JoinSet::new();
-    let mut syncs = JoinSet::new();
-    let mut reinstalls = Reinstalls::default();
+    let mut serving = Serving {
+        context,
+        reports,
+        conflict,
+        preparing: JoinSet::new(),
+        prepared: Vec::new(),
+        database_set: None,
+        flushes: JoinSet::new(),
+        syncs: JoinSet::new(),
+        reinstalls: Reinstalls::default(),
+    };
     loop {
         tokio::select! {
             command = commands.recv() => match command {
                 None => return,
-                Some(Command::Restore) => {
-                    preparing.spawn(prepare_all(context.clone()));
-                }
-                Some(Command::Abandon) => {
-                    preparing.shutdown().await;
-                    context.abandon().await;
-                    reports.send(Report::Restored(Err(StartFailure::Abandoned)));
-                }
-                Some(Command::Replicate(_)) => {
-                    database_set = Some(start_databases(&context, std::mem::take(&mut prepared), conflict.clone()));
-                }
-                Some(Command::Reinstall { db, target, by }) => {
-                    reinstalls.begin(&context, database_set.as_mut(), db, (target, by));
-                }
-                Some(Command::Resume) => {}
-                Some(Command::AbandonReinstall) => reinstalls.give_up(),
-                Some(Command::Flush { by }) => {
-                    flushes.spawn(flush_all(database_set.as_mut().map(DatabaseSet::all).unwrap_or_default(), by, FlushKind::Stop));
-                }
-                Some(Command::Finish { by, .. } | Command::FinishUnproven { by }) => {
-                    flushes.spawn(flush_all(database_set.as_mut().map(DatabaseSet::stop_watching).unwrap_or_default(), by, FlushKind::Last));
-                }
+                Some(command) => serving.perform(command).await,
             },
-            Some(request) = requests.syncs.recv() => sync::begin(database_set.as_mut(), request, &mut syncs),
-            Some(request) = requests.restores.recv() => reinstalls.check(&context, database_set.as_ref(), request),
-            Some(next) = reinstalls.next() => reports.send(next.report(database_set.as_mut())),
-            _ = directory_tick.tick(), if database_set.as_ref().is_some_and(DatabaseSet::watches_directories) => {
-                database_set.iter_mut().for_each(DatabaseSet::poll_directories);
+            Some(request) = requests.syncs.recv() => serving.sync(request),
+            Some(request) = requests.restores.recv() => serving.check_restore(request),
+            Some(next) = serving.reinstalls.next() => reports.send(next.report(serving.database_set.as_mut())),
+            _ = directory_tick.tick(), if serving.database_set.as_ref().is_some_and(DatabaseSet::watches_directories) => {
+                serving.database_set.iter_mut().for_each(DatabaseSet::poll_directories);
             }
-            () = sleep_until(database_set.as_ref().and_then(DatabaseSet::absence_report_due)) => {
-                database_set.iter_mut().for_each(DatabaseSet::report_absent);
+            () = sleep_until(serving.database_set.as_ref().and_then(DatabaseSet::absence_report_due)) => {
+                serving.database_set.iter_mut().for_each(DatabaseSet::report_absent);
             }
-            Some(done) = preparing.join_next() => {
-                let result = done.unwrap_or_else(|error| Err(StartFailure::Local(threads::describe_task_failure(&error))));
-                reports.send(Report::Restored(result.map(|(ready, restored)| {
-                    prepared = ready;
-                    restored
-                })));
-            }
-            Some(done) = flushes.join_next() => match done {
-                Ok(done) if done.last => reports.send(Report::Finished(done.summaries)),
-                Ok(done) => reports.send(Report::Flushed(done.check_in_use())),
-                Err(error) => tracing::error!("a flush ended early: {}", threads::describe_task_failure(&error)),
-            },
+            Some(done) = serving.preparing.join_next() => serving.prepared(done),
+            Some(done) = serving.flushes.join_next() => serving.flushed(done),
             Some((database, detail)) = conflicts.recv() => {
                 reports.send(Report::Fenced { database: format!("{database}"), detail });
             }
+        }
+    }
+}
+
+/// What the engine is doing.
+struct Serving<'a> {
+    context: RunContext,
+    reports: &'a Reports,
+    conflict: Conflict,
+    preparing: JoinSet<Result<(Vec<Prepared>, Restored), StartFailure>>,
+    /// Ready for the app, and not replicated yet.
+    prepared: Vec<Prepared>,
+    database_set: Option<DatabaseSet>,
+    flushes: JoinSet<FlushResult>,
+    syncs: JoinSet<()>,
+    reinstalls: Reinstalls,
+}
+
+impl Serving<'_> {
+    async fn perform(&mut self, command: Command) {
+        match command {
+            Command::Restore => {
+                self.preparing.spawn(prepare_all(self.context.clone()));
+            }
+            Command::Abandon => {
+                self.preparing.shutdown().await;
+                self.context.abandon().await;
+                self.reports.send(Report::Restored(Err(StartFailure::Abandoned)));
+            }
+            Command::Replicate(_) => {
+                let prepared = std::mem::take(&mut self.prepared);
+                self.database_set = Some(start_databases(&self.context, prepared, self.conflict.clone()));
+            }
+            Command::Reinstall { db, target, by } => {
+                self.reinstalls.begin(&self.context, self.database_set.as_mut(), db, (target, by));
+            }
+            Command::Resume => {}
+            Command::AbandonReinstall => self.reinstalls.give_up(),
+            Command::Flush { by } => {
+                let all = self.database_set.as_mut().map(DatabaseSet::all).unwrap_or_default();
+                self.flushes.spawn(flush_all(all, by, FlushKind::Stop));
+            }
+            Command::Finish { by, .. } | Command::FinishUnproven { by } => {
+                let all = self.database_set.as_mut().map(DatabaseSet::stop_watching).unwrap_or_default();
+                self.flushes.spawn(flush_all(all, by, FlushKind::Last));
+            }
+        }
+    }
+
+    fn sync(&mut self, request: SyncRequest) {
+        sync::begin(self.database_set.as_mut(), request, &mut self.syncs);
+    }
+
+    fn check_restore(&mut self, request: RestoreRequest) {
+        self.reinstalls.check(&self.context, self.database_set.as_ref(), request);
+    }
+
+    fn prepared(&mut self, done: Result<Result<(Vec<Prepared>, Restored), StartFailure>, JoinError>) {
+        let result = done.unwrap_or_else(|error| Err(StartFailure::Local(threads::describe_task_failure(&error))));
+        self.reports.send(Report::Restored(result.map(|(ready, restored)| {
+            self.prepared = ready;
+            restored
+        })));
+    }
+
+    fn flushed(&mut self, done: Result<FlushResult, JoinError>) {
+        match done {
+            Ok(done) if done.last => self.reports.send(Report::Finished(done.summaries)),
+            Ok(done) => self.reports.send(Report::Flushed(done.check_in_use())),
+            Err(error) => tracing::error!("a flush ended early: {}", threads::describe_task_failure(&error)),
         }
     }
 }
