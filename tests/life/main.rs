@@ -9,6 +9,7 @@ mod demo;
 mod end;
 mod fence;
 mod gate;
+mod handover;
 mod kept;
 mod ops;
 mod owner;
