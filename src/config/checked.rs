@@ -23,6 +23,8 @@ pub struct Config {
     pub gates: Vec<GateSettings>,
     /// The `PORT` of an app behind a gate; None: what litevisor's environment has.
     pub app_port: Option<u16>,
+    /// The platform's name of what was deployed.
+    pub revision: Option<String>,
     /// None: the hand-over is off.
     pub handover: Option<HandoverSettings>,
     pub log: LogSettings,

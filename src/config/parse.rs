@@ -161,6 +161,7 @@ fn parse_converted(
         directories,
         gates,
         app_port,
+        revision: platform::revision(environment.variable),
         handover,
         log,
         status,

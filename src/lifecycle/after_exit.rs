@@ -143,8 +143,9 @@ pub(super) fn flushing(rules: &Rules, mut flushing: Flushing, event: Event, now:
         Event::Finished { complete } => flushing.done(complete),
         Event::Deadline if flushing.attempt == FlushAttempt::First && now >= flushing.until + FROZEN => {
             let (by, until) = least_flush(rules, now);
+            let release = flushing.release;
             (flushing.attempt, flushing.until) = (FlushAttempt::Second, until);
-            (State::Flushing(flushing), vec![Action::FinishAgain { by: Deadline::at(by) }])
+            (State::Flushing(flushing), vec![Action::FinishAgain { by: Deadline::at(by), release }])
         }
         Event::Deadline | Event::EngineLost => flushing.done(false),
         // The end of a flush that a stop began is the earlier one already.

@@ -120,7 +120,7 @@ pub(super) fn flush(rules: &Rules, ending: Ending, plan: StopPlan, quiet: Quiet,
 
 pub(super) fn flush_unproven(rules: &Rules, ending: Ending, plan: StopPlan, now: Instant) -> Step {
     let (state, by) = flushing(rules, ending, plan, false, now);
-    (state, vec![Action::FinishUnproven { by }])
+    (state, vec![Action::FinishUnproven { by, release: plan.release }])
 }
 
 fn flushing(rules: &Rules, ending: Ending, plan: StopPlan, proven: bool, now: Instant) -> (State, Deadline) {
@@ -128,7 +128,8 @@ fn flushing(rules: &Rules, ending: Ending, plan: StopPlan, proven: bool, now: In
     let fenced = plan.fenced;
     let until = budget.end_at;
     let retire = plan.cause == StopCause::HandOver;
-    let flushing = Flushing { ending, fenced, proven, retire, until, attempt: FlushAttempt::First };
+    let release = plan.release;
+    let flushing = Flushing { ending, fenced, proven, retire, release, until, attempt: FlushAttempt::First };
     (State::Flushing(flushing), Deadline::at(budget.flush_by))
 }
 

@@ -108,10 +108,12 @@ pub enum Action {
     },
     FinishUnproven {
         by: Deadline,
+        release: ReleaseReason,
     },
     /// The last flush once more, because this process was frozen past its end.
     FinishAgain {
         by: Deadline,
+        release: ReleaseReason,
     },
     /// The replica was handed over: the clients get their last answers, and no new connections are accepted.
     Retire {

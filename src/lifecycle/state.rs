@@ -112,6 +112,7 @@ pub struct Flushing {
     pub proven: bool,
     /// The replica is handed over, and no stop signal has come.
     pub retire: bool,
+    pub release: ReleaseReason,
     pub until: Instant,
     pub attempt: FlushAttempt,
 }

@@ -86,9 +86,8 @@ pub fn remove(db: &DbPath) -> Result<(), StateFileError> {
     Ok(removed?)
 }
 
-/// Forgets what this run has recorded, as the end of the process does: only the file is left.
-#[cfg(test)]
-pub fn end_of_process(db: &DbPath) {
+/// Forgets what this run has recorded, as the end of the process does: only the file is left. Another process may write it next.
+pub fn forget(db: &DbPath) {
     recorded().remove(db);
 }
 
@@ -134,10 +133,10 @@ mod tests {
         state.sent = Txid(2);
         store(&db, &state).unwrap();
         assert_eq!(load(&db).unwrap(), Some(state.clone()));
-        end_of_process(&db);
+        forget(&db);
         assert_eq!(load(&db).unwrap(), Some(state));
         fs::write(path_of(&db), "{").unwrap();
-        end_of_process(&db);
+        forget(&db);
         assert!(matches!(load(&db), Err(StateFileError::Text { .. })));
         remove(&db).unwrap();
         assert!(load(&db).unwrap().is_none());
@@ -157,7 +156,7 @@ mod tests {
         fs::remove_dir_all(db.state_dir()).unwrap();
         assert_eq!(load(&db).unwrap(), Some(second));
         store(&db, &first).unwrap();
-        end_of_process(&db);
+        forget(&db);
         assert_eq!(load(&db).unwrap(), Some(first));
         remove(&db).unwrap();
         assert!(load(&db).unwrap().is_none());

@@ -7,13 +7,19 @@ use super::flush::RunningDatabase;
 use super::locks;
 use super::prepare::{Prepared, room_for};
 use crate::config::{DatabaseSettings, DirectorySettings};
+use crate::lineage::state_file;
+use crate::local_state::lock;
 use crate::model::DbPath;
 use crate::observe::StatusRegistry;
 use crate::replicate::{Conflict, Handle, Ledger, Replicator, Target};
+use crate::sqlite::files;
 use crate::store::Stores;
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// A task that has done its last flush has this long to close its connections.
+pub const CLOSING: Duration = Duration::from_secs(10);
 
 /// How a database is replicated after a restore in place.
 pub enum Resume {
@@ -244,6 +250,24 @@ impl DatabaseSet {
         self.poll_directories();
         let empty = self.empty_directories().map(|entry| RunningDatabase::EmptyDirectory(absent::pattern(entry)));
         self.running.iter().cloned().chain(empty).collect()
+    }
+
+    /// After the last flush of an instance that may start its app again: nothing of this process is left on the disk.
+    pub async fn close(self) {
+        for one in &self.running {
+            let RunningDatabase::Replicated(db, handle) = one else { continue };
+            if tokio::time::timeout(CLOSING, handle.ended()).await.is_err() {
+                tracing::error!(%db, "replication does not end: the database stays locked by this process");
+                continue;
+            }
+            let db = db.clone();
+            let closing = move || {
+                files::let_go(db.as_path());
+                state_file::forget(&db);
+                lock::release(&db);
+            };
+            let _ = tokio::task::spawn_blocking(closing).await;
+        }
     }
 
     /// All databases, for the last flush. New ones are not looked for any more.

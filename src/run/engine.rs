@@ -9,12 +9,14 @@ use super::discover::Directory;
 use super::flush::{FlushKind, FlushResult, flush_all};
 pub use super::messages::{Command, DatabaseSummary, Report, StartFailure, Wake};
 use super::owners::Database;
+use super::ownership::{self, Ownership, OwnershipSettings, Step};
 use super::prepare::{Prepared, RunContext, prepare_all};
 use super::reinstall::Reinstalls;
 use super::status_service::EngineRequests;
 use super::sync;
+use crate::handover::task;
 use crate::model::proof::Restored;
-use crate::model::threads;
+use crate::model::{Deadline, ReleaseReason, threads};
 use crate::observe::StatusRegistry;
 use crate::observe::restore::RestoreRequest;
 use crate::observe::sync::SyncRequest;
@@ -32,6 +34,8 @@ const BLOCKING_THREADS: usize = 16;
 const THREAD_LIFE: Duration = Duration::from_secs(5);
 /// An unoptimised build needs about 2 MiB for the futures of an upload to S3. Only the pages that are used cost memory.
 const STACK: usize = 8 << 20;
+/// For what a killed run has left on the disk.
+const LEFT_OVER: Duration = Duration::from_secs(60);
 /// How often watched directories are polled.
 const DIRECTORY_INTERVAL: Duration = Duration::from_millis(500);
 
@@ -49,6 +53,7 @@ impl Engine {
         wake: Wake,
         (registry, requests, socket): (Arc<StatusRegistry>, EngineRequests, Arc<str>),
         ledger: Option<Arc<Ledger>>,
+        ownership: Option<OwnershipSettings>,
     ) -> std::io::Result<Engine> {
         let (commands, inbox) = unbounded_channel();
         let reports = Reports { to: reports, wake };
@@ -72,7 +77,7 @@ impl Engine {
             .thread_keep_alive(THREAD_LIFE)
             .build()?;
         std::thread::Builder::new().name("engine".into()).stack_size(STACK).spawn(move || {
-            runtime.block_on(serve(context, inbox, requests, &reports));
+            runtime.block_on(serve(context, ownership, inbox, requests, &reports));
             // Disk or network calls that hang must not keep the thread.
             runtime.shutdown_background();
         })?;
@@ -99,6 +104,7 @@ impl Reports {
 
 async fn serve(
     context: RunContext,
+    ownership: Option<OwnershipSettings>,
     mut commands: UnboundedReceiver<Command>,
     mut requests: EngineRequests,
     reports: &Reports,
@@ -107,6 +113,7 @@ async fn serve(
     let mut directory_tick = tokio::time::interval(DIRECTORY_INTERVAL);
     directory_tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut serving = Serving {
+        ownership: Ownership::new(ownership, Arc::clone(&context.registry)),
         context,
         reports,
         conflict,
@@ -118,6 +125,7 @@ async fn serve(
         reinstalls: Reinstalls::default(),
     };
     loop {
+        let release_due = serving.ownership.release_due();
         tokio::select! {
             command = commands.recv() => match command {
                 None => return,
@@ -132,13 +140,30 @@ async fn serve(
             () = sleep_until(serving.database_set.as_ref().and_then(DatabaseSet::absence_report_due)) => {
                 serving.database_set.iter_mut().for_each(DatabaseSet::report_absent);
             }
-            Some(done) = serving.preparing.join_next() => serving.prepared(done),
+            Some(done) = serving.preparing.join_next() => serving.prepared(done).await,
             Some(done) = serving.flushes.join_next() => serving.flushed(done),
+            happened = serving.ownership.next() => serving.handed_over(happened),
+            () = sleep_until(release_due) => serving.release_overdue(),
             Some((database, detail)) = conflicts.recv() => {
+                serving.ownership.fenced();
                 reports.send(Report::Fenced { database: format!("{database}"), detail });
             }
         }
     }
+}
+
+/// The last flush, as it was requested.
+struct LastFlush {
+    by: Deadline,
+    /// None: there was no app.
+    release: Option<ReleaseReason>,
+    /// No process can write any more.
+    proven: bool,
+}
+
+struct Flushed {
+    result: FlushResult,
+    last: Option<LastFlush>,
 }
 
 /// What the engine is doing.
@@ -146,11 +171,12 @@ struct Serving<'a> {
     context: RunContext,
     reports: &'a Reports,
     conflict: Conflict,
+    ownership: Ownership,
     preparing: JoinSet<Result<(Vec<Prepared>, Restored), StartFailure>>,
     /// Ready for the app, and not replicated yet.
     prepared: Vec<Prepared>,
     database_set: Option<DatabaseSet>,
-    flushes: JoinSet<FlushResult>,
+    flushes: JoinSet<Flushed>,
     syncs: JoinSet<()>,
     reinstalls: Reinstalls,
 }
@@ -158,11 +184,10 @@ struct Serving<'a> {
 impl Serving<'_> {
     async fn perform(&mut self, command: Command) {
         match command {
-            Command::Restore => {
-                self.preparing.spawn(prepare_all(self.context.clone()));
-            }
+            Command::Restore => self.prepare(),
             Command::Abandon => {
                 self.preparing.shutdown().await;
+                self.ownership.withdraw().await;
                 self.context.abandon().await;
                 self.reports.send(Report::Restored(Err(StartFailure::Abandoned)));
             }
@@ -173,17 +198,47 @@ impl Serving<'_> {
             Command::Reinstall { db, target, by } => {
                 self.reinstalls.begin(&self.context, self.database_set.as_mut(), db, (target, by));
             }
-            Command::Resume => {}
+            Command::Resume => {
+                self.ownership.resume();
+                self.prepare();
+            }
             Command::AbandonReinstall => self.reinstalls.give_up(),
             Command::Flush { by } => {
                 let all = self.database_set.as_mut().map(DatabaseSet::all).unwrap_or_default();
-                self.flushes.spawn(flush_all(all, by, FlushKind::Stop));
+                let flushing = flush_all(all, by, FlushKind::Stop);
+                self.flushes.spawn(async move { Flushed { result: flushing.await, last: None } });
             }
-            Command::Finish { by, .. } | Command::FinishUnproven { by } => {
-                let all = self.database_set.as_mut().map(DatabaseSet::stop_watching).unwrap_or_default();
-                self.flushes.spawn(flush_all(all, by, FlushKind::Last));
+            Command::Finish { by, release, .. } => {
+                self.flush_last(LastFlush { by, release: Some(release), proven: true })
+            }
+            Command::FinishUnproven { by, release } => {
+                self.flush_last(LastFlush { by, release: Some(release), proven: false })
             }
         }
+    }
+
+    /// Also the first time: whether the store can have owner records.
+    fn prepare(&mut self) {
+        let context = self.context.clone();
+        let ownership = self.ownership.unchecked();
+        self.preparing.spawn(async move {
+            if let Some(settings) = ownership {
+                ownership::check(context.clone(), &settings, context.settings.timeout).await?;
+            }
+            prepare_all(context).await
+        });
+    }
+
+    fn flush_last(&mut self, last: LastFlush) {
+        let all = self.database_set.as_mut().map(DatabaseSet::stop_watching).unwrap_or_default();
+        let closed = self.ownership.resumes_later(last.release).then(|| self.database_set.take()).flatten();
+        self.flushes.spawn(async move {
+            let result = flush_all(all, last.by, FlushKind::Last).await;
+            if let Some(database_set) = closed {
+                database_set.close().await;
+            }
+            Flushed { result, last: Some(last) }
+        });
     }
 
     fn sync(&mut self, request: SyncRequest) {
@@ -194,18 +249,57 @@ impl Serving<'_> {
         self.reinstalls.check(&self.context, self.database_set.as_ref(), request);
     }
 
-    fn prepared(&mut self, done: Result<Result<(Vec<Prepared>, Restored), StartFailure>, JoinError>) {
+    async fn prepared(&mut self, done: Result<Result<(Vec<Prepared>, Restored), StartFailure>, JoinError>) {
         let result = done.unwrap_or_else(|error| Err(StartFailure::Local(threads::describe_task_failure(&error))));
-        self.reports.send(Report::Restored(result.map(|(ready, restored)| {
-            self.prepared = ready;
-            restored
-        })));
+        let step = match result {
+            Ok((ready, proof)) => self.ownership.prepared(&self.context, ready, proof),
+            Err(StartFailure::Busy(why)) if self.ownership.may_wait() => {
+                tracing::info!("{why}. Asking it for the replica (handover.enabled)");
+                self.ownership.busy(&self.context)
+            }
+            Err(failure) => {
+                self.ownership.give_back().await;
+                Some(Step::Report(Report::Restored(Err(failure))))
+            }
+        };
+        step.into_iter().for_each(|step| self.take(step));
     }
 
-    fn flushed(&mut self, done: Result<FlushResult, JoinError>) {
+    fn handed_over(&mut self, happened: task::Report) {
+        self.ownership.handle(happened).into_iter().for_each(|step| self.take(step));
+    }
+
+    fn release_overdue(&mut self) {
+        tracing::warn!("hand-over: the release could not be written in time; the next instance waits (handover.wait)");
+        self.ownership.finished().into_iter().for_each(|step| self.take(step));
+    }
+
+    fn take(&mut self, step: Step) {
+        match step {
+            Step::Report(report) => self.reports.send(report),
+            Step::Prepare => self.prepare(),
+            Step::Start(ready, proof) => {
+                self.prepared = ready;
+                self.reports.send(Report::Restored(Ok(proof)));
+            }
+            Step::FlushLeftOver(ready) => {
+                self.database_set = Some(start_databases(&self.context, ready, self.conflict.clone()));
+                self.flush_last(LastFlush { by: Deadline::after(LEFT_OVER), release: None, proven: true });
+            }
+            Step::Finished(summaries) => self.reports.send(Report::Finished(summaries)),
+        }
+    }
+
+    fn flushed(&mut self, done: Result<Flushed, JoinError>) {
         match done {
-            Ok(done) if done.last => self.reports.send(Report::Finished(done.summaries)),
-            Ok(done) => self.reports.send(Report::Flushed(done.check_in_use())),
+            Ok(Flushed { result, last: Some(LastFlush { release: None, .. }) }) => {
+                self.ownership.left_over_flushed(&result.summaries);
+            }
+            Ok(Flushed { result, last: Some(LastFlush { by, release: Some(release), proven }) }) => {
+                let finished = self.ownership.flushed(result.summaries, release, (proven, by));
+                finished.into_iter().for_each(|summaries| self.reports.send(Report::Finished(summaries)));
+            }
+            Ok(Flushed { result, last: None }) => self.reports.send(Report::Flushed(result.check_in_use())),
             Err(error) => tracing::error!("a flush ended early: {}", threads::describe_task_failure(&error)),
         }
     }

@@ -290,15 +290,15 @@ impl EventLoop {
                 self.answer_restore("litevisor stops before the restore");
                 self.begin_last_flush(Command::Finish { quiet, by, release }, by);
             }
-            Action::FinishUnproven { by } => {
+            Action::FinishUnproven { by, release } => {
                 self.answer_restore("litevisor stops before the restore");
-                self.begin_last_flush(Command::FinishUnproven { by }, by);
+                self.begin_last_flush(Command::FinishUnproven { by, release }, by);
                 tracing::error!(
                     "a process of the app has not ended after SIGKILL: what it writes from now on is not replicated"
                 );
             }
-            Action::FinishAgain { by } => {
-                self.begin_last_flush(Command::FinishUnproven { by }, by);
+            Action::FinishAgain { by, release } => {
+                self.begin_last_flush(Command::FinishUnproven { by, release }, by);
                 tracing::warn!("litevisor was frozen past the end of the last flush: flushing once more");
             }
             Action::Retire { complete } => self.retire(complete),

@@ -4,6 +4,7 @@
 use super::discover;
 use super::engine::{Command, Engine, Report, Wake};
 use super::owners::{Database, OwnersError, owners};
+use super::ownership::OwnershipSettings;
 use super::status_service::{self, StatusService};
 use crate::config::{Config, DatabaseSettings};
 use crate::exit;
@@ -88,11 +89,12 @@ impl EventSources {
         let end_notice = EndNotice { waker: watch.waker(), ended: Arc::clone(&engine_ended) };
         let wake: Wake = Box::new(move || end_notice.waker.wake());
         let (sender, reports) = channel();
+        let ownership = OwnershipSettings::of(&config, ledger.is_some());
         let databases = databases(config.databases, app_user)?;
         let directories = config.directories.into_iter().map(|entry| discover::directory(entry, app_user));
         let directories = directories.collect::<Result<_, _>>()?;
         let requests = (Arc::clone(&status.registry), requests, Arc::clone(&status.socket));
-        let engine = Engine::start(databases, directories, config.restore, sender, wake, requests, ledger);
+        let engine = Engine::start(databases, directories, config.restore, sender, wake, requests, ledger, ownership);
         let engine = engine.map_err(system("engine thread"))?;
         engine.send(Command::Restore);
         let version = env!("CARGO_PKG_VERSION");

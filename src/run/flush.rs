@@ -68,16 +68,11 @@ pub async fn flush_all(running: Vec<RunningDatabase>, by: Deadline, kind: FlushK
     let mut done: Vec<_> = flushing.join_all().await;
     done.sort_by_key(|(index, _)| *index);
     let stuck = done.iter().any(|(_, (summary, hindered))| *hindered && !summary.complete);
-    FlushResult {
-        last: kind == FlushKind::Last,
-        stuck,
-        summaries: done.into_iter().map(|(_, (summary, _))| summary).collect(),
-    }
+    FlushResult { stuck, summaries: done.into_iter().map(|(_, (summary, _))| summary).collect() }
 }
 
 /// The result of a flush of all databases.
 pub struct FlushResult {
-    pub last: bool,
     stuck: bool,
     pub summaries: Vec<DatabaseSummary>,
 }

@@ -67,7 +67,7 @@ pub async fn lock_all(databases: Vec<DbPath>, socket: Arc<str>) -> Result<(), St
         };
         if begun.elapsed() >= WAIT {
             databases.iter().for_each(lock::release);
-            return Err(StartFailure::Local(refusal(&owned)));
+            return Err(StartFailure::Busy(refusal(&owned)));
         }
         tokio::time::sleep(BETWEEN_TRIES).await;
     }

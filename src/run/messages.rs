@@ -36,6 +36,7 @@ pub enum Command {
     /// The last flush without the proof that no process writes. Answered by `Finished`.
     FinishUnproven {
         by: Deadline,
+        release: ReleaseReason,
     },
     /// Take the replica back after a hand-over; answered by `Restored`.
     Resume,
@@ -74,6 +75,8 @@ pub enum StartFailure {
     Unavailable(String),
     /// Exit 66: none of the databases to upload exists.
     Nothing(String),
+    /// Exit 78: another litevisor on this machine has a database.
+    Busy(String),
     /// Exit 78: something local prevents it (unknown owner, missing directory, contradictory leftover files).
     Local(String),
     /// A stop signal came during the restore.
@@ -87,7 +90,7 @@ impl StartFailure {
             StartFailure::Damaged(why) => (NotStarted::Damaged, why),
             StartFailure::Unavailable(why) => (NotStarted::Unavailable, why),
             StartFailure::Nothing(why) => (NotStarted::Nothing, why),
-            StartFailure::Local(why) => (NotStarted::Local, why),
+            StartFailure::Local(why) | StartFailure::Busy(why) => (NotStarted::Local, why),
             StartFailure::Abandoned => return None,
         })
     }

@@ -15,6 +15,7 @@ mod gate;
 pub mod locks;
 mod messages;
 pub mod owners;
+mod ownership;
 pub mod prepare;
 mod readiness;
 mod reinstall;

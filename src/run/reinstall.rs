@@ -2,7 +2,7 @@
 //! after the app's process tree has exited: the last flush of this database, the restore, and the preparation for the app. If the
 //! restore fails, the previous file stays in place.
 
-use super::database_set::{DatabaseSet, Resume};
+use super::database_set::{CLOSING, DatabaseSet, Resume};
 use super::discover::Directory;
 use super::flush::{FlushKind, RunningDatabase, flush_all};
 use super::messages::{Reinstalled, Report, StartFailure};
@@ -17,12 +17,8 @@ use crate::restore::{self, FileAccess, Progress, RestoreError, RestoreErrorKind,
 use crate::sqlite::{Writers, files};
 use crate::store::Store;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
-
-/// A task that has done its last flush has this long to close its connections.
-const CLOSING: Duration = Duration::from_secs(10);
 
 fn exit_code(kind: RestoreErrorKind) -> u8 {
     match kind {

@@ -8,7 +8,7 @@ use crate::config::Checked;
 use crate::exit;
 use crate::lifecycle::Rules;
 use crate::lifecycle::sidecar::{Action, Event, Notice, State, Task, step};
-use crate::model::{Signal, SuccessCodes};
+use crate::model::{ReleaseReason, Signal, SuccessCodes};
 use crate::restore::FileAccess;
 use crate::supervise::{Claimed, Meaning, reap};
 use std::collections::VecDeque;
@@ -138,7 +138,7 @@ impl Sidecar {
             Action::Replicate(proof) => self.send(Command::Replicate(proof)),
             Action::Flush { by } => self.send(Command::Flush { by }),
             // litevisor does not start the app, so it cannot prove that no process writes.
-            Action::Finish { by } => self.send(Command::FinishUnproven { by }),
+            Action::Finish { by } => self.send(Command::FinishUnproven { by, release: ReleaseReason::Stopped }),
             Action::Log(Notice::Stopping(signal)) => {
                 tracing::info!("{signal} received: flushing until no other process has a database open");
             }

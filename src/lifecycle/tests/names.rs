@@ -55,7 +55,15 @@ pub(super) fn state(name: &str, now: Instant) -> State {
             let until = plan.budget.end_at;
             let retire = name == "flush-hand-over";
             let attempt = FlushAttempt::First;
-            State::Flushing(Flushing { ending, fenced: false, proven: true, retire, until, attempt })
+            State::Flushing(Flushing {
+                ending,
+                fenced: false,
+                proven: true,
+                retire,
+                release: ReleaseReason::Stopped,
+                until,
+                attempt,
+            })
         }
         "retired" => State::Retired,
         "reinstall" | "reinstall-stopped" => State::Reinstalling(Reinstalling {

@@ -75,14 +75,14 @@ fn the_markers_go_once_the_state_file_says_the_origin() {
     let begun = LocalState { sent: Txid(10), origin: Origin::Continued, ..state.clone() };
     state_file::store(&db, &begun).unwrap();
     assert!(!db.state_dir().join(ROLLED_BACK).exists());
-    state_file::end_of_process(&db);
+    state_file::forget(&db);
     assert_eq!(state_file::load(&db).unwrap().unwrap().origin, state.origin);
     // A marker that a kill has left is not read any more.
     fs::write(db.state_dir().join(FROM_V3), RESTORED_0_3).unwrap();
     let arrived = LocalState { acked: Txid(10), ..begun };
     state_file::store(&db, &arrived).unwrap();
     fs::write(db.state_dir().join(ROLLED_BACK), ON_PURPOSE).unwrap();
-    state_file::end_of_process(&db);
+    state_file::forget(&db);
     assert_eq!(state_file::load(&db).unwrap().unwrap().origin, Origin::Continued);
     state_file::remove(&db).unwrap();
     assert!(state_file::load(&db).unwrap().is_none());

@@ -367,7 +367,7 @@ impl Machine {
         self.replicator = Replicator::Off;
         self.ledger = None;
         drop(self.runtime.block_on(self.store.deliver(soon())));
-        state_file::end_of_process(&self.disk.db);
+        state_file::forget(&self.disk.db);
         self.disk.replicator_died(self.app.is_some());
     }
 

@@ -1,0 +1,371 @@
+//! The engine's part of the hand-over: stands between the task that asks the store (`handover::task`) and the engine, which restores,
+//! replicates and flushes. Without `[handover]` every start and every end goes on at once.
+
+use super::messages::{DatabaseSummary, Report, StartFailure};
+use super::prepare::{Prepared, RunContext};
+use crate::config::Config;
+use crate::handover::HandoverSettings;
+use crate::handover::client::{Client, HandoverError};
+use crate::handover::describe;
+use crate::handover::protocol::{Identity, Phase, Rules};
+use crate::handover::record::{End, Instance, Position, Positions, Reason};
+use crate::handover::task::{self, Command, Fenced, Task};
+use crate::lifecycle::HandOver;
+use crate::lineage::state_file;
+use crate::model::proof::Restored;
+use crate::model::{DbPath, Deadline, ReleaseReason};
+use crate::observe::StatusRegistry;
+use crate::observe::handover::HandoverView;
+use crate::store::{Store, StoreErrorKind, StoreSettings};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc::{Sender, UnboundedReceiver, channel, unbounded_channel};
+
+/// Commands that the task has not taken yet.
+const COMMANDS: usize = 16;
+/// For the release of an instance that has not started its app.
+const WITHDRAW: Duration = Duration::from_millis(600);
+/// After a restore that failed the platform is in no hurry.
+const GIVE_BACK: Duration = Duration::from_secs(5);
+
+/// What the hand-over of one run needs.
+#[derive(Clone, Debug)]
+pub struct OwnershipSettings {
+    pub handover: HandoverSettings,
+    /// Where the owner records are: beside the replica of the first database, or below that of the first directory.
+    pub records: StoreSettings,
+    /// The platform's name of what was deployed.
+    pub revision: Option<String>,
+    pub gated: bool,
+    /// The stop's, as configured.
+    pub grace: Duration,
+}
+
+impl OwnershipSettings {
+    /// None: the hand-over is off.
+    pub fn of(config: &Config, gated: bool) -> Option<OwnershipSettings> {
+        let of_directory = || config.directories.first().map(|entry| &entry.each().replica);
+        let records = config.databases.first().map(|database| &database.replica).or_else(of_directory)?;
+        Some(OwnershipSettings {
+            handover: config.handover.clone()?,
+            records: records.clone(),
+            revision: config.revision.clone(),
+            gated,
+            grace: config.shutdown.grace,
+        })
+    }
+}
+
+/// What the engine must do now.
+pub enum Step {
+    Report(Report),
+    /// Prepare all databases once more: the replica may have grown.
+    Prepare,
+    /// Everything is prepared, and the replica is this instance's.
+    Start(Vec<Prepared>, Restored),
+    /// There is no app: upload what a killed run has left on the disk.
+    FlushLeftOver(Vec<Prepared>),
+    /// The end of the last flush.
+    Finished(Vec<DatabaseSummary>),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// Nothing was claimed yet.
+    Begin,
+    Asking,
+    CatchingUp,
+    Owner,
+    /// The last flush.
+    Ending,
+    Retired,
+}
+
+struct LastFlush {
+    summaries: Vec<DatabaseSummary>,
+    by: Deadline,
+}
+
+/// None of `settings`: the hand-over is off, and nothing else here is used.
+pub struct Ownership {
+    settings: Option<OwnershipSettings>,
+    registry: Arc<StatusRegistry>,
+    stage: Stage,
+    /// The previous owner was asked, and can start its app again.
+    trial: bool,
+    /// Another writer has taken a replica over: what the task asks for then is happening already.
+    fenced: bool,
+    commands: Option<Sender<Command>>,
+    happened: Option<UnboundedReceiver<task::Report>>,
+    ready: Option<(Vec<Prepared>, Restored)>,
+    /// A killed run has left something on the disk that must be uploaded without an app.
+    left_over: bool,
+    last_flush: Option<LastFlush>,
+}
+
+impl Ownership {
+    pub fn new(settings: Option<OwnershipSettings>, registry: Arc<StatusRegistry>) -> Ownership {
+        Ownership {
+            settings,
+            registry,
+            stage: Stage::Begin,
+            trial: false,
+            fenced: false,
+            commands: None,
+            happened: None,
+            ready: None,
+            left_over: false,
+            last_flush: None,
+        }
+    }
+
+    /// The next report of the task; pending for ever without one.
+    pub async fn next(&mut self) -> task::Report {
+        match &mut self.happened {
+            Some(happened) => match happened.recv().await {
+                Some(report) => report,
+                None => std::future::pending().await,
+            },
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Until when the release of the last flush is waited for.
+    pub fn release_due(&self) -> Option<Instant> {
+        self.last_flush.as_ref().map(|flush| flush.by.instant())
+    }
+
+    fn send(&self, command: Command) {
+        if let Some(commands) = &self.commands
+            && commands.try_send(command).is_err()
+        {
+            tracing::error!("hand-over: its task has ended unexpectedly. Restart litevisor");
+        }
+    }
+
+    /// All databases are prepared: for the first time, or after the replica was released. What must not be open while this instance
+    /// waits is closed.
+    pub fn prepared(&mut self, context: &RunContext, ready: Vec<Prepared>, proof: Restored) -> Option<Step> {
+        let Some(settings) = self.settings.clone() else { return Some(Step::Start(ready, proof)) };
+        if self.stage == Stage::Begin {
+            let databases = ready.iter().map(|one| (one.db.clone(), Arc::clone(&one.store))).collect();
+            return self.begin(context, &settings, databases).err().map(failed);
+        }
+        if std::mem::take(&mut self.left_over) {
+            return Some(Step::FlushLeftOver(ready));
+        }
+        self.ready = Some((ready, proof));
+        self.send(Command::CaughtUp);
+        None
+    }
+
+    /// The databases belong to a litevisor on this machine: it is asked like any other.
+    pub fn busy(&mut self, context: &RunContext) -> Option<Step> {
+        let settings = self.settings.clone()?;
+        let opened = context.databases.iter().map(|database| {
+            let settings = &database.settings;
+            context.stores.open(&settings.replica).map(|store| (settings.path.clone(), store))
+        });
+        let databases = opened.collect::<Result<_, _>>().map_err(|error| StartFailure::Local(error.to_string()));
+        let begun = databases.and_then(|databases| self.begin(context, &settings, databases));
+        Some(begun.err().map_or(Step::Report(Report::HandOver(HandOver::Waiting)), failed))
+    }
+
+    /// The settings, until the store is known to be able to have owner records.
+    pub fn unchecked(&self) -> Option<OwnershipSettings> {
+        self.settings.clone().filter(|_| self.stage == Stage::Begin)
+    }
+
+    /// Whether a database that is locked on this machine may be waited for.
+    pub fn may_wait(&self) -> bool {
+        self.settings.is_some() && self.stage == Stage::Begin
+    }
+
+    fn begin(
+        &mut self,
+        context: &RunContext,
+        settings: &OwnershipSettings,
+        databases: Vec<(DbPath, Arc<dyn Store>)>,
+    ) -> Result<(), StartFailure> {
+        let OwnershipSettings { handover, records, revision, gated, grace } = settings.clone();
+        let store = context.stores.open(&records).map_err(|error| StartFailure::Local(error.to_string()))?;
+        let names: Vec<DbPath> = databases.iter().map(|(db, _)| db.clone()).collect();
+        let node_id = state_file::new_node_id();
+        let instance = Instance { id: format!("{node_id:016x}"), host: host(), revision };
+        let version = env!("CARGO_PKG_VERSION").to_owned();
+        let (commands, inbox) = channel(COMMANDS);
+        let (told, happened) = unbounded_channel();
+        let task = Task {
+            client: Client::new(store),
+            who: Identity { instance, positions: positions(&names), gated, version },
+            node_id,
+            rules: Rules { wait: Some(handover.wait), poll: handover.poll, trial: handover.trial, grace },
+            beside: names.first().cloned(),
+            databases: databases.into_iter().map(|(db, store)| Fenced { name: db.to_string(), store }).collect(),
+            reports: Box::new(move |report| {
+                let _ = told.send(report);
+            }),
+        };
+        tokio::spawn(task::run(task, inbox));
+        (self.commands, self.happened, self.stage) = (Some(commands), Some(happened), Stage::Asking);
+        Ok(())
+    }
+
+    /// What a report of the task means for the engine.
+    pub fn handle(&mut self, report: task::Report) -> Vec<Step> {
+        let hand_over = |happened| Step::Report(Report::HandOver(happened));
+        match report {
+            task::Report::Phase { phase, epoch } => {
+                let epoch = epoch.map(|epoch| epoch.get());
+                let (state, detail) = (describe::name(&phase), describe::sentence(&phase));
+                self.registry.set_handover(HandoverView { epoch, state, detail });
+                self.entered(&phase)
+            }
+            task::Report::CatchUp { .. } if self.stage == Stage::Retired => vec![hand_over(HandOver::SuccessorFailed)],
+            task::Report::CatchUp { .. } => {
+                self.stage = Stage::CatchingUp;
+                vec![hand_over(HandOver::CatchingUp { trial: self.trial }), Step::Prepare]
+            }
+            task::Report::Start { .. } => {
+                self.stage = Stage::Owner;
+                self.ready.take().map(|(ready, proof)| Step::Start(ready, proof)).into_iter().collect()
+            }
+            task::Report::StopApp if self.stage == Stage::Owner && !self.fenced => vec![hand_over(HandOver::Asked)],
+            task::Report::StopApp => Vec::new(),
+            task::Report::Flush => {
+                self.left_over = true;
+                vec![Step::Prepare]
+            }
+            task::Report::Finished(_) => self.finished(),
+        }
+    }
+
+    fn entered(&mut self, phase: &Phase) -> Vec<Step> {
+        let hand_over = |happened| vec![Step::Report(Report::HandOver(happened))];
+        match phase {
+            Phase::Claiming { claim, .. } => self.trial = claim.reason == Reason::Takeover,
+            Phase::Fencing => self.trial = false,
+            Phase::Waiting { .. } | Phase::HeldOff { .. } if self.stage == Stage::Asking => {
+                return hand_over(HandOver::Waiting);
+            }
+            Phase::Retired { .. } if self.stage == Stage::Ending => {
+                let finished = self.finished();
+                self.stage = Stage::Retired;
+                return finished;
+            }
+            Phase::Retired { .. } if self.stage != Stage::Retired => {
+                self.stage = Stage::Retired;
+                self.ready = None;
+                return hand_over(HandOver::PassedOn);
+            }
+            _ => {}
+        }
+        Vec::new()
+    }
+
+    /// The release is written, or will not come.
+    pub fn finished(&mut self) -> Vec<Step> {
+        self.last_flush.take().map(|flush| Step::Finished(flush.summaries)).into_iter().collect()
+    }
+
+    /// Whether this instance hands the replica over and stays.
+    pub fn resumes_later(&self, release: Option<ReleaseReason>) -> bool {
+        self.settings.is_some() && matches!(release, None | Some(ReleaseReason::HandedOver))
+    }
+
+    /// The last flush has ended; `proven`: no process could write any more. None: the release follows.
+    pub fn flushed(
+        &mut self,
+        summaries: Vec<DatabaseSummary>,
+        release: ReleaseReason,
+        (proven, by): (bool, Deadline),
+    ) -> Option<Vec<DatabaseSummary>> {
+        if self.commands.is_none() || self.stage != Stage::Owner {
+            return Some(summaries);
+        }
+        self.stage = Stage::Ending;
+        match release {
+            ReleaseReason::FailedStart => self.send(Command::StartFailed),
+            ReleaseReason::Stopped => self.send(Command::Stop),
+            ReleaseReason::HandedOver => {}
+        }
+        let complete = proven && summaries.iter().all(|db| db.complete);
+        let names: Vec<DbPath> = summaries.iter().map(|db| DbPath::new(&db.database)).collect();
+        self.send(Command::Flushed(if complete { End::At(positions(&names)) } else { End::Unproven }));
+        self.last_flush = Some(LastFlush { summaries, by });
+        None
+    }
+
+    /// The databases that a killed run had left are uploaded.
+    pub fn left_over_flushed(&self, summaries: &[DatabaseSummary]) {
+        let names: Vec<DbPath> = summaries.iter().map(|db| DbPath::new(&db.database)).collect();
+        let complete = summaries.iter().all(|db| db.complete);
+        self.send(Command::Flushed(if complete { End::At(positions(&names)) } else { End::Unproven }));
+    }
+
+    pub fn fenced(&mut self) {
+        self.fenced = true;
+        self.send(Command::Fenced);
+    }
+
+    /// The app is not started: gives the claim back, within the time of an abandoned restore.
+    pub async fn withdraw(&mut self) {
+        self.end(WITHDRAW).await;
+    }
+
+    /// The same after a restore that failed.
+    pub async fn give_back(&mut self) {
+        self.end(GIVE_BACK).await;
+    }
+
+    async fn end(&mut self, within: Duration) {
+        if self.commands.is_none() {
+            return;
+        }
+        self.send(Command::Stop);
+        let over = async { while !matches!(self.next().await, task::Report::Finished(_)) {} };
+        if tokio::time::timeout(within, over).await.is_err() {
+            tracing::warn!(
+                "hand-over: the claim could not be released in time; the next instance waits (handover.wait)"
+            );
+        }
+        (self.commands, self.happened) = (None, None);
+    }
+
+    /// The app is started again after the next instance has failed.
+    pub fn resume(&mut self) {
+        self.stage = Stage::CatchingUp;
+        self.trial = false;
+    }
+}
+
+fn failed(failure: StartFailure) -> Step {
+    Step::Report(Report::Restored(Err(failure)))
+}
+
+/// Refuses a store that does not say which of two instances came first.
+pub async fn check(context: RunContext, settings: &OwnershipSettings, timeout: Duration) -> Result<(), StartFailure> {
+    let store = context.stores.open(&settings.records).map_err(|error| StartFailure::Local(error.to_string()))?;
+    let checked = Client::new(store).check(Deadline::after(timeout)).await;
+    checked.map_err(|error| match &error {
+        HandoverError::Store(store) if store.kind != StoreErrorKind::Invalid => {
+            StartFailure::Unavailable(error.to_string())
+        }
+        _ => StartFailure::Local(error.to_string()),
+    })
+}
+
+/// Where the databases are, as their state files say.
+fn positions(databases: &[DbPath]) -> Positions {
+    let position = |db: &DbPath| {
+        let state = state_file::load(db).ok().flatten()?;
+        Some((db.to_string(), Position { txid: state.acked, checksum: state.db_checksum }))
+    };
+    databases.iter().filter_map(position).collect()
+}
+
+fn host() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let name = name.trim();
+    if name.is_empty() { "unknown".to_owned() } else { name.to_owned() }
+}
