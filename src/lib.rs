@@ -22,6 +22,7 @@ mod v3;
 
 // 3: the three lives
 mod gate;
+mod handover;
 mod replicate;
 mod restore;
 pub mod supervise;

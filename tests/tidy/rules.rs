@@ -14,7 +14,7 @@ const ROWS: [&[&str]; 9] = [
     &["v3"],
     &["replica"],
     &["lineage"],
-    &["restore", "replicate", "supervise", "gate"],
+    &["restore", "replicate", "supervise", "gate", "handover"],
     &["run", "lifecycle", "exit", "config", "observe"],
     &["main", "cli", "commands"],
 ];
