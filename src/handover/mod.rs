@@ -5,4 +5,5 @@
 //! its predecessor on the data path: it takes the next TXID, and every later upload of the predecessor is refused.
 
 pub mod owner;
+pub mod protocol;
 pub mod record;
