@@ -82,6 +82,8 @@ pub enum How {
     FailedResume,
     /// It never started its app.
     Withdrawn,
+    /// It was stopped within its trial: the deploy was called off.
+    Cancelled,
     /// Another instance has taken its place on the data path.
     Fenced,
     /// A later version's word.
@@ -264,6 +266,11 @@ impl Claim {
 }
 
 impl Release {
+    /// The deploy did not stand its trial: the one before it serves again.
+    pub fn is_undone(&self) -> bool {
+        matches!(self.how, How::FailedStart | How::Withdrawn | How::Cancelled)
+    }
+
     pub fn to_text(&self) -> Result<String, RecordError> {
         let (end, positions) = match &self.end {
             End::At(positions) => ("at", positions_text(positions)),

@@ -13,7 +13,10 @@ enum Start {
     Continue { wait_for: Option<Epoch> },
     /// This machine's last run was asked, and its deploy is the same: it is not a newer one, and asks nobody.
     Superseded(Life),
+    /// Until the one that serves again is gone.
     HoldOff,
+    /// Until somebody has answered the failed start, or had the time to.
+    HoldOffBriefly,
 }
 
 impl Protocol {
@@ -53,7 +56,14 @@ impl Protocol {
                 let from = wait_for.unwrap_or(newest);
                 self.claim((newest.next(), reason, None), (Some(from), wait_for), now, actions);
             }
-            Start::HoldOff => self.enter(Phase::HeldOff { newest }, now),
+            Start::HoldOff => self.enter(Phase::HeldOff { newest, until: None }, now),
+            Start::HoldOffBriefly if self.unanswered == Some(newest) => {
+                self.claim((newest.next(), reason, None), (Some(newest), Some(newest)), now, actions);
+            }
+            Start::HoldOffBriefly => {
+                let until = now.checked_add(self.rules.wait.unwrap_or_default());
+                self.enter(Phase::HeldOff { newest, until }, now);
+            }
             Start::Superseded(life) => self.retire_at_birth(life, newest, now, actions),
         }
     }
@@ -137,6 +147,14 @@ impl Protocol {
 
     fn watched(&mut self, watched: Watched, now: Now, actions: &mut Vec<Action>) {
         match self.phase {
+            Phase::HeldOff { newest, until: Some(until) } => {
+                if now >= until {
+                    self.unanswered = Some(newest);
+                }
+                if watched.claimed || now >= until {
+                    self.enter(Phase::Looking, now);
+                }
+            }
             Phase::HeldOff { .. } if watched.claimed || watched.release.is_some() => self.enter(Phase::Looking, now),
             Phase::Waiting { predecessor, until, answered } => {
                 self.waited((predecessor, until, answered), watched, now, actions);
@@ -234,7 +252,7 @@ impl Protocol {
             return self.enter(Phase::Retired { newest, cursor: newest }, now);
         }
         let Some(release) = watched.release else { return };
-        if !matches!(release.how, How::FailedStart | How::Withdrawn) {
+        if !release.is_undone() {
             return;
         }
         match (release.from, self.home) {
@@ -261,14 +279,20 @@ fn start(seen: &Seen, last: Option<&LastLife>, me: &Instance) -> Start {
             let owned = last.home.is_some() && (last.home == Some(life.epoch) || last.home == life.from);
             return Start::Continue { wait_for: life.from.filter(|_| !owned) };
         }
-        let is_decided = match release {
-            None => false,
-            Some(release) => !matches!(release.how, How::FailedStart | How::Withdrawn),
-        };
+        let is_decided = release.as_ref().is_some_and(|release| !release.is_undone());
         let earlier = last.confirmed.as_ref().filter(|life| life.epoch < claim.epoch && !is_decided);
         if let Some(life) = earlier.filter(|life| life.instance.is_same_deploy(me)) {
             return Start::Superseded(life.clone());
         }
+    }
+    let own = |instance: &Instance| {
+        let confirmed = last.and_then(|last| last.confirmed.as_ref());
+        confirmed.is_some_and(|life| life.instance.id == instance.id) || instance.is_same_deploy(me)
+    };
+    if let Some(Release { how: How::FailedStart, from: Some(_), instance, .. }) = release
+        && own(instance)
+    {
+        return Start::HoldOffBriefly;
     }
     let failed = claim.failed.as_ref().filter(|_| claim.reason == Reason::Resume);
     if release.is_none() && failed.is_some_and(|failed| failed.is_same_deploy(me)) {

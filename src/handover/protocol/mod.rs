@@ -64,9 +64,11 @@ pub struct Life {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Phase {
     Looking,
-    /// This deploy has failed before, and its predecessor serves again: it waits until that one is gone.
+    /// This deploy has failed to start: its predecessor gets the time to serve again, and is asked for nothing while it does.
     HeldOff {
         newest: Epoch,
+        /// None: until the predecessor is gone.
+        until: Option<Now>,
     },
     Claiming {
         claim: Claim,
@@ -200,10 +202,15 @@ pub struct Watched {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
     /// Ask the store; what comes of it is `Event::Answered` with this number.
-    Ask { serial: u64, request: Request },
+    Ask {
+        serial: u64,
+        request: Request,
+    },
     /// Bring the local files to the newest position, or keep what continues it; then `CaughtUp`. This state (None: it is not known) is
     /// behind or at that position.
-    CatchUp { to: Option<Positions> },
+    CatchUp {
+        to: Option<Positions>,
+    },
     /// To be on the disk before the next action.
     Remember(LastLife),
     Start,
@@ -236,6 +243,8 @@ pub struct Protocol {
     answered: bool,
     /// A stop signal came while a claim was on its way.
     stopped: bool,
+    /// Nobody has answered the failed start of this epoch in time.
+    unanswered: Option<Epoch>,
     serial: u64,
     /// The request that is on its way.
     pending: Option<u64>,
@@ -258,6 +267,7 @@ impl Protocol {
             asked: false,
             answered: false,
             stopped: false,
+            unanswered: None,
             serial: 0,
             pending: None,
             next_at: Some(Duration::ZERO),
@@ -320,7 +330,7 @@ impl Protocol {
         let asked = Watch { claim_of: self.mine.map(Epoch::next), ..Watch::default() };
         Some(match &self.phase {
             Phase::Looking => Request::Look,
-            Phase::HeldOff { newest } => {
+            Phase::HeldOff { newest, .. } => {
                 Request::Watch(Watch { release_of: Some(*newest), answer_of: None, claim_of: Some(newest.next()) })
             }
             Phase::Claiming { claim, .. } => Request::Claim(claim.clone()),
@@ -409,7 +419,11 @@ impl Protocol {
             Phase::Waiting { .. } | Phase::Fencing | Phase::CatchingUp { .. } | Phase::Confirming => {
                 self.withdraw(end, now);
             }
-            Phase::Owner { .. } => self.enter(Phase::Stopping { how: How::Stopped, then: end }, now),
+            Phase::Owner { trial_until } => {
+                let cancelled = now < *trial_until && self.reason != Reason::Resume;
+                let how = if cancelled { How::Cancelled } else { How::Stopped };
+                self.enter(Phase::Stopping { how, then: end }, now);
+            }
             Phase::Stopping { then, .. } | Phase::Releasing { then, .. } => {
                 if !matches!(then, Then::End(_)) {
                     *then = end;

@@ -83,10 +83,11 @@ impl Bucket {
 
     pub fn answer(&mut self, request: &Request, writer: u64) -> Reply {
         match request {
-            Request::Look => Reply::Looked(self.claims.last_key_value().map(|(epoch, claim)| Seen {
-                claim: claim.clone(),
-                release: self.releases.get(epoch).cloned(),
-            })),
+            Request::Look => Reply::Looked(
+                self.claims
+                    .last_key_value()
+                    .map(|(epoch, claim)| Seen { claim: claim.clone(), release: self.releases.get(epoch).cloned() }),
+            ),
             Request::Watch(Watch { release_of, answer_of, claim_of }) => Reply::Watched(Watched {
                 release: release_of.and_then(|epoch| self.releases.get(&epoch).cloned()),
                 answer: answer_of.and_then(|epoch| self.answers.get(&epoch).cloned()),

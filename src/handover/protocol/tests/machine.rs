@@ -50,10 +50,17 @@ pub struct Machine {
 }
 
 impl Machine {
-    pub fn new(instance: Instance, deploy: usize, disk: usize, born: u64, last: Option<LastLife>) -> Machine {
+    pub fn new(
+        instance: Instance,
+        (deploy, disk): (usize, usize),
+        born: u64,
+        poll: bool,
+        last: Option<LastLife>,
+    ) -> Machine {
+        let poll = RULES.poll.filter(|_| poll);
         let who = Identity { instance, positions: Positions::new(), gated: true, version: "test".into() };
         Machine {
-            protocol: Protocol::new(who, RULES, last),
+            protocol: Protocol::new(who, Rules { poll, ..RULES }, last),
             deploy,
             disk,
             born,
@@ -77,6 +84,14 @@ impl World {
         let actions = machine.protocol.step(event, now);
         let wake = machine.protocol.wakes_at();
         if before != std::mem::discriminant(machine.protocol.phase()) {
+            let born = before == std::mem::discriminant(&Phase::Looking);
+            match machine.protocol.phase() {
+                Phase::HeldOff { .. } => self.count("held off"),
+                Phase::Judging => self.count("judged"),
+                Phase::Retired { .. } | Phase::Stopping { .. } if born => self.count("superseded"),
+                _ => {}
+            }
+            let machine = &self.machines[who];
             let phase = format!("i{who} {:?}", machine.protocol.phase());
             self.tell(phase.chars().take(150).collect());
         }
@@ -251,6 +266,9 @@ impl World {
                 disk.wal.retain(|commit| !segment.commits.contains(commit));
                 self.acked.extend(&segment.commits);
                 self.last_ack = self.now;
+                if !self.polls {
+                    self.step(who, Event::Look);
+                }
                 self.upload(who);
                 self.flushed(who);
             }

@@ -4,13 +4,13 @@
 
 use super::bucket::Broken;
 use super::world::{Happening, World};
+use std::collections::BTreeMap;
 
 fn variable(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
 }
 
-/// The number of steps of the protocol.
-fn live(seed: u64, broken: Broken) -> u64 {
+fn live(seed: u64, broken: Broken) -> World {
     let mut world = World::new(seed, broken);
     let chaos = world.random.between(60_000, 600_000);
     let first = world.deploy(false);
@@ -21,7 +21,7 @@ fn live(seed: u64, broken: Broken) -> u64 {
     world.run(4_000 + chaos);
     world.check_history();
     calm(&mut world);
-    world.steps
+    world
 }
 
 /// The faults end: a good deploy serves in the end, and after a bad one the good one serves again.
@@ -31,7 +31,8 @@ fn calm(world: &mut World) {
     for machine in &mut world.machines {
         machine.frozen_until = machine.frozen_until.min(world.now);
     }
-    let bad: Vec<usize> = world.alive().into_iter().filter(|id| world.deploys[world.machines[*id].deploy].bad).collect();
+    let bad: Vec<usize> =
+        world.alive().into_iter().filter(|id| world.deploys[world.machines[*id].deploy].bad).collect();
     bad.into_iter().for_each(|id| world.terminate(id));
     world.run(world.now + 100_000);
     world.restarts = true;
@@ -64,22 +65,80 @@ fn one_serves(world: &World, deploy: usize) {
     }
 }
 
+/// The first seed that breaks a rule, and the rule.
+fn hunt(seeds: u64, broken: Broken, mut lived: impl FnMut(World)) -> Option<(u64, String)> {
+    (0..seeds).find_map(|seed| match std::panic::catch_unwind(|| live(seed, broken)) {
+        Ok(world) => {
+            lived(world);
+            None
+        }
+        Err(told) => {
+            let text = told.downcast_ref::<String>().cloned().unwrap_or_default();
+            Some((seed, text.lines().next().unwrap_or_default().to_owned()))
+        }
+    })
+}
+
 #[test]
 fn one_writer_through_every_schedule() {
     if let Some(seed) = variable("LITEVISOR_HANDOVER_SEED") {
-        live(seed, Broken::default());
+        let world = live(seed, Broken::default());
+        eprintln!("{}", world.story.join("\n"));
         return;
     }
     let seeds = variable("LITEVISOR_HANDOVER_SEEDS").unwrap_or(400);
-    let mut steps = 0;
-    for seed in 0..seeds {
-        let lived = std::panic::catch_unwind(|| live(seed, Broken::default()));
-        match lived {
-            Ok(lived) => steps += lived,
-            Err(_) => panic!("LITEVISOR_HANDOVER_SEED={seed} lives it again"),
+    let (mut steps, mut counts) = (0, BTreeMap::new());
+    let failed = hunt(seeds, Broken::default(), |world| {
+        steps += world.steps;
+        for (what, count) in world.counts {
+            *counts.entry(what).or_insert(0) += count;
+        }
+    });
+    if let Some((seed, why)) = failed {
+        panic!("{why}: LITEVISOR_HANDOVER_SEED={seed} lives it again");
+    }
+    eprintln!("{seeds} seeds, {steps} steps: {counts:?}");
+    for what in HAPPENS {
+        assert!(counts.contains_key(what), "no schedule had this: {what}");
+    }
+}
+
+/// What the schedules have to contain: a model that never gets there proves nothing.
+const HAPPENS: [&str; 14] = [
+    "starts",
+    "takeovers",
+    "resumes",
+    "fences",
+    "withdrawn",
+    "withdrawn behind a fence",
+    "failed starts",
+    "failed resumes",
+    "cancelled",
+    "fenced",
+    "handed over",
+    "held off",
+    "judged",
+    "superseded",
+];
+
+#[test]
+fn the_model_finds_a_broken_rule() {
+    let none = Broken::default();
+    for (name, broken, expected) in [
+        ("a claim overwrites", Broken { claims_overwrite: true, ..none }, "instance"),
+        ("a start before the release", Broken { start_before_release: true, ..none }, "two instances may write"),
+        ("a takeover without a fence", Broken { no_fence: true, ..none }, "two instances may write"),
+        ("a release before the flush", Broken { release_before_flush: true, ..none }, "two instances may write"),
+        ("two resume", Broken { resume_twice: true, ..none }, "resumes in the place"),
+    ] {
+        match hunt(200, broken, |_| {}) {
+            Some((seed, why)) => {
+                eprintln!("{name}: seed {seed}: {why}");
+                assert!(why.contains(expected), "{name}: {why}");
+            }
+            None => panic!("not found: {name}"),
         }
     }
-    eprintln!("{seeds} seeds, {steps} steps");
 }
 
 /// Of the instances that start together, the last to claim serves, and the others stand by.
@@ -88,7 +147,9 @@ fn of_many_that_start_at_once_one_serves() {
     for (seed, count) in [(1, 2), (2, 3), (3, 10), (4, 10)] {
         let mut world = World::new(seed, Broken::default());
         let deploy = world.deploy(false);
-        (0..count).for_each(|_| drop(world.start(deploy, None)));
+        for _ in 0..count {
+            world.start(deploy, None);
+        }
         world.run(120_000);
         one_serves(&world, deploy);
         assert_eq!(world.alive().len(), count);

@@ -1,11 +1,12 @@
 //! The world of the model: one bucket, machines that die, freeze and come back, a network that loses and delays, and a platform that
 //! starts and stops instances. After every event the rules are checked.
 
-use super::bucket::{Broken, Bucket, Segment};
+use super::bucket::{Broken, Bucket, Segment, at};
 use super::machine::{App, Disk, Machine};
 use super::random::Random;
-use crate::handover::protocol::{Event, Outcome, Reply, Request};
-use crate::handover::record::Instance;
+use crate::handover::owner::Epoch;
+use crate::handover::protocol::{Event, Outcome, Phase, Reply, Request};
+use crate::handover::record::{Claim, End, How, Instance, Reason, Release};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A request has failed after this long, in milliseconds.
@@ -14,11 +15,25 @@ pub const GRACE: u64 = 30_000;
 
 pub enum Happening {
     Wake,
-    Arrives { serial: u64, request: Request, replies_at: Option<u64> },
-    Replied { serial: u64, reply: Reply },
-    PutArrives { txid: u64, segment: Segment, replies_at: Option<u64> },
+    Arrives {
+        serial: u64,
+        request: Request,
+        replies_at: Option<u64>,
+    },
+    Replied {
+        serial: u64,
+        reply: Reply,
+    },
+    PutArrives {
+        txid: u64,
+        segment: Segment,
+        replies_at: Option<u64>,
+    },
     /// None: it has failed.
-    PutReplied { txid: u64, there: Option<Segment> },
+    PutReplied {
+        txid: u64,
+        there: Option<Segment>,
+    },
     Commit,
     AppFails,
     AppStopped,
@@ -27,7 +42,10 @@ pub enum Happening {
     UploadAgain,
     /// The platform's grace is over.
     Killed,
-    Restart { deploy: usize, disk: Option<usize> },
+    Restart {
+        deploy: usize,
+        disk: Option<usize>,
+    },
     Chaos,
 }
 
@@ -51,6 +69,10 @@ pub struct World {
     pub commits: u64,
     pub last_ack: u64,
     pub faults: bool,
+    /// False: owners look only when something was uploaded.
+    pub polls: bool,
+    /// How often what happened.
+    pub counts: BTreeMap<&'static str, u64>,
     /// Ended instances are started again by the platform.
     pub restarts: bool,
 }
@@ -72,6 +94,8 @@ impl World {
             commits: 0,
             last_ack: 0,
             faults: false,
+            polls: !seed.is_multiple_of(4),
+            counts: BTreeMap::new(),
             restarts: true,
         }
     }
@@ -83,6 +107,10 @@ impl World {
     pub fn fail(&self, why: &str) -> ! {
         let from = self.story.len().saturating_sub(400);
         panic!("{why}\n{}", self.story[from..].join("\n"));
+    }
+
+    pub fn count(&mut self, what: &'static str) {
+        *self.counts.entry(what).or_default() += 1;
     }
 
     pub fn at(&mut self, after: u64, who: usize, what: Happening) {
@@ -108,7 +136,7 @@ impl World {
         let instance = Instance { id: format!("i{id}"), host: format!("h{disk}"), revision };
         self.disks[disk].user = Some(id);
         self.disks[disk].writers.insert(id as u64);
-        let machine = Machine::new(instance, deploy, disk, self.now, self.disks[disk].last.clone());
+        let machine = Machine::new(instance, (deploy, disk), self.now, self.polls, self.disks[disk].last.clone());
         self.machines.push(machine);
         let bad = if self.deploys[deploy].bad { " bad" } else { "" };
         self.tell(format!("i{id} starts:{bad} deploy {deploy}, disk {disk}"));
@@ -179,6 +207,7 @@ impl World {
             Happening::Arrives { serial, request, replies_at } => {
                 self.record(who, &request);
                 let reply = self.bucket.answer(&request, who as u64);
+                let reply = self.spoil(who, reply);
                 if let Some(at) = replies_at {
                     self.at(at.saturating_sub(self.now), who, Happening::Replied { serial, reply });
                 }
@@ -211,22 +240,86 @@ impl World {
         }
     }
 
+    /// Breaks a rule of the protocol through what the instance is told.
+    fn spoil(&mut self, who: usize, reply: Reply) -> Reply {
+        let (broken, phase) = (self.bucket.broken, self.machines[who].protocol.phase());
+        let Reply::Watched(mut watched) = reply else { return reply };
+        match phase {
+            Phase::Waiting { predecessor, .. } if broken.start_before_release && watched.release.is_none() => {
+                let instance = self.bucket.claims[predecessor].instance.clone();
+                let end = End::At(at(self.bucket.tip()));
+                let (epoch, from) = (*predecessor, None);
+                watched.release = Some(Release { epoch, instance, how: How::Stopped, end, from, time_ms: 0 });
+            }
+            Phase::Retired { .. } if broken.resume_twice => {
+                watched.claimed = false;
+                let home = self.machines[who].protocol.home;
+                if let Some(release) = &mut watched.release {
+                    release.from = home;
+                }
+            }
+            _ => {}
+        }
+        Reply::Watched(watched)
+    }
+
+    /// The one that resumes is the one that the failed epochs took over from.
+    fn check_resume(&self, who: usize, claim: &Claim) {
+        let mut epoch = claim.epoch.get() - 1;
+        let mut answered = 0;
+        while let Some(release) = Epoch::new(epoch).and_then(|epoch| self.bucket.releases.get(&epoch)) {
+            if !release.is_undone() {
+                break;
+            }
+            answered += 1;
+            epoch = release.from.map_or(0, Epoch::get);
+        }
+        let home = self.machines[who].protocol.home.map_or(0, Epoch::get);
+        if answered == 0
+            || epoch != home && !self.bucket.releases.get(&Epoch::new(home).unwrap()).is_some_and(Release::is_undone)
+        {
+            self.fail(&format!("i{who} resumes in the place of the owner of epoch {epoch}"));
+        }
+    }
+
     /// What the bucket is about to get, for the story and for the rules about releases.
     fn record(&mut self, who: usize, request: &Request) {
         match request {
             Request::Claim(claim) if !self.bucket.claims.contains_key(&claim.epoch) => {
                 self.tell(format!("i{who} claims epoch {} ({:?})", claim.epoch.get(), claim.reason));
+                self.count(match claim.reason {
+                    Reason::Resume => "resumes",
+                    Reason::Takeover => "takeovers",
+                    Reason::Start => "starts",
+                });
+                if claim.reason == Reason::Resume {
+                    self.check_resume(who, claim);
+                }
             }
             Request::Release(release) if !self.bucket.releases.contains_key(&release.epoch) => {
                 let (how, end, epoch) = (release.how, &release.end, release.epoch.get());
                 let text = format!("i{who} releases epoch {epoch}: {how:?} {end:?} from {:?}", release.from);
                 self.tell(text);
+                self.count(match (how, &release.end) {
+                    (How::Withdrawn, End::Untouched) => "withdrawn",
+                    (How::Withdrawn, _) => "withdrawn behind a fence",
+                    (How::FailedStart, _) => "failed starts",
+                    (How::FailedResume, _) => "failed resumes",
+                    (How::Cancelled, _) => "cancelled",
+                    (How::Fenced, _) => "fenced",
+                    (How::HandedOver, _) => "handed over",
+                    (_, End::Unproven) => "unproven",
+                    _ => "stopped",
+                });
                 let owner = self.bucket.claims.get(&release.epoch).map(|claim| &claim.instance);
                 if owner.is_none_or(|owner| self.disk_of(&owner.id) != Some(self.machines[who].disk)) {
                     self.fail("a release of another instance's epoch");
                 }
             }
-            Request::Fence => self.tell(format!("i{who} fences at {}", self.bucket.tip() + 1)),
+            Request::Fence => {
+                self.tell(format!("i{who} fences at {}", self.bucket.tip() + 1));
+                self.count("fences");
+            }
             _ => {}
         }
     }
