@@ -64,19 +64,28 @@ impl Protocol {
                 let until = now.checked_add(self.rules.wait.unwrap_or_default());
                 self.enter(Phase::HeldOff { newest, until }, now);
             }
-            Start::Superseded(life) => self.retire_at_birth(life, newest, now, actions),
+            Start::Superseded(life) => self.retire_at_birth(&life, newest, now),
         }
     }
 
     /// A run that was killed after it was asked, and starts again: it goes on as the one that was asked.
-    fn retire_at_birth(&mut self, life: Life, newest: Epoch, now: Now, actions: &mut Vec<Action>) {
+    fn retire_at_birth(&mut self, life: &Life, newest: Epoch, now: Now) {
         self.mine = Some(life.epoch);
         self.from = life.from;
         self.home = self.last.as_ref().and_then(|last| last.home);
         (self.asked, self.answered) = (true, false);
         if life.released {
             self.enter(Phase::Retired { newest, cursor: newest }, now);
-        } else if self.home == Some(life.epoch) {
+        } else {
+            self.enter(Phase::Recalling { newest }, now);
+        }
+    }
+
+    fn recalled(&mut self, released: bool, newest: Epoch, now: Now, actions: &mut Vec<Action>) {
+        if released {
+            actions.push(self.remember(true));
+            self.enter(Phase::Retired { newest, cursor: newest }, now);
+        } else if self.home.is_some() && self.home == self.mine {
             self.enter(Phase::Stopping { how: How::HandedOver, then: Then::Retire }, now);
             actions.push(Action::Flush);
         } else {
@@ -159,6 +168,7 @@ impl Protocol {
             Phase::Waiting { predecessor, until, answered } => {
                 self.waited((predecessor, until, answered), watched, now, actions);
             }
+            Phase::Recalling { newest } => self.recalled(watched.release.is_some(), newest, now, actions),
             Phase::CatchingUp { .. } | Phase::Confirming if watched.claimed => {
                 self.asked = true;
                 self.withdraw(Then::Retire, now);

@@ -85,6 +85,10 @@ pub enum Phase {
         /// None: to the newest position.
         to: Option<Positions>,
     },
+    /// The last run on this machine was asked: had it released?
+    Recalling {
+        newest: Epoch,
+    },
     /// The last look before the start.
     Confirming,
     Owner {
@@ -338,6 +342,7 @@ impl Protocol {
                 Request::Watch(Watch { release_of: Some(*predecessor), answer_of: Some(*predecessor), ..asked })
             }
             Phase::Fencing => Request::Fence,
+            Phase::Recalling { .. } => Request::Watch(Watch { release_of: self.mine, ..Watch::default() }),
             Phase::CatchingUp { .. } | Phase::Confirming | Phase::Owner { .. } | Phase::Judging => {
                 Request::Watch(asked)
             }
@@ -412,7 +417,10 @@ impl Protocol {
     fn stop(&mut self, now: Now, actions: &mut Vec<Action>) {
         let end = Then::End(Outcome::Stopped);
         match &mut self.phase {
-            Phase::Looking | Phase::HeldOff { .. } | Phase::Retired { .. } | Phase::Judging => {
+            Phase::Looking | Phase::HeldOff { .. } | Phase::Recalling { .. } => {
+                self.done(Outcome::Stopped, now, actions);
+            }
+            Phase::Retired { .. } | Phase::Judging => {
                 self.done(Outcome::Stopped, now, actions);
             }
             Phase::Claiming { .. } => self.stopped = true,

@@ -88,7 +88,7 @@ impl World {
             match machine.protocol.phase() {
                 Phase::HeldOff { .. } => self.count("held off"),
                 Phase::Judging => self.count("judged"),
-                Phase::Retired { .. } | Phase::Stopping { .. } if born => self.count("superseded"),
+                Phase::Retired { .. } | Phase::Recalling { .. } if born => self.count("superseded"),
                 _ => {}
             }
             let machine = &self.machines[who];

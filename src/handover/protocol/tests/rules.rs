@@ -356,12 +356,17 @@ fn a_killed_owner_that_was_asked_does_not_take_its_place_back() {
     let last =
         |released| Some(LastLife { confirmed: Some(life("a", 4, released)), tentative: None, home: Some(epoch(4)) });
     let mut story = Story::new("again", last(false));
-    story.looked(claim_of(5, "new"), None);
+    story.looked(claim_of(5, "new"), None).watched(None, false);
     assert_eq!(story.did(), [Action::Flush]);
     story.reply(Reply::Written).event(Event::Flushed(End::At(at(9))));
     assert_eq!(story.release(), (How::HandedOver, &End::At(at(9)), Some(3)));
     story.reply(Reply::Written);
     assert!(matches!(story.phase(), Phase::Retired { .. }));
+    // The reply to its release was lost.
+    let mut story = Story::new("again", last(false));
+    story.looked(claim_of(5, "new"), None);
+    story.watched(Some(release_of(4, "a", How::FailedStart, End::At(at(9)), Some(3))), false);
+    assert_eq!((story.did(), story.phase()), (vec![], &Phase::Retired { newest: epoch(5), cursor: epoch(5) }));
     let mut story = Story::new("again", last(true));
     story.looked(claim_of(5, "new"), None);
     assert_eq!(*story.phase(), Phase::Retired { newest: epoch(5), cursor: epoch(5) });
