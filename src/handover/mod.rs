@@ -4,6 +4,11 @@
 //! Every object is created once and never changed, so no clock, no renewal and no expiry is needed. Who takes over by force fences
 //! its predecessor on the data path: it takes the next TXID, and every later upload of the predecessor is refused.
 
+pub mod client;
+pub mod describe;
+pub mod fence;
+pub mod last_life;
 pub mod owner;
 pub mod protocol;
 pub mod record;
+pub mod task;

@@ -5,6 +5,7 @@
 //! * `owner/<epoch>.released.json`: the owner of the epoch writes no more.
 
 use crate::store::Object;
+use serde::{Deserialize, Serialize};
 use std::fmt;
 
 pub const PREFIX: &str = "owner/";
@@ -12,7 +13,8 @@ pub const PREFIX: &str = "owner/";
 const LAST: u64 = i64::MAX.cast_unsigned();
 
 /// Counts the owners of a replica; the first is 1.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
 pub struct Epoch(u64);
 
 impl Epoch {
@@ -36,6 +38,20 @@ impl Epoch {
     pub fn from_name(text: &str) -> Option<Epoch> {
         let hex = text.len() == 16 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
         if hex { Epoch::new(u64::from_str_radix(text, 16).ok()?) } else { None }
+    }
+}
+
+impl From<Epoch> for String {
+    fn from(epoch: Epoch) -> String {
+        epoch.to_string()
+    }
+}
+
+impl TryFrom<String> for Epoch {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Epoch, &'static str> {
+        Epoch::from_name(&text).ok_or("an epoch has 16 hex digits")
     }
 }
 

@@ -222,6 +222,12 @@ impl Protocol {
             }
             Some(Release { end: End::Untouched, from: None, .. }) => self.catch_up(None, now, actions),
             None => {
+                if let Some(life) = self.own_before(predecessor) {
+                    return match life.from.filter(|_| self.home_before() != Some(predecessor)) {
+                        None => self.catch_up(None, now, actions),
+                        Some(before) => self.enter(Phase::Waiting { predecessor: before, until, answered }, now),
+                    };
+                }
                 let until = match &watched.answer {
                     Some(answer) if !answered => until.map(|until| {
                         let wait = self.rules.wait.unwrap_or_default();
@@ -236,6 +242,15 @@ impl Protocol {
                 self.phase = Phase::Waiting { predecessor, until, answered };
             }
         }
+    }
+
+    /// The run before this one on this machine: it is over.
+    fn own_before(&self, epoch: Epoch) -> Option<&Life> {
+        self.last.as_ref().and_then(|last| last.confirmed.as_ref()).filter(|life| life.epoch == epoch)
+    }
+
+    fn home_before(&self) -> Option<Epoch> {
+        self.last.as_ref().and_then(|last| last.home)
     }
 
     fn released(&mut self, now: Now, actions: &mut Vec<Action>) {

@@ -11,6 +11,7 @@ mod answers;
 
 use super::owner::Epoch;
 use super::record::{Answer, Claim, End, How, Instance, Positions, Reason, Release};
+use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
 /// Of this process's monotonic clock.
@@ -42,7 +43,7 @@ pub struct Identity {
 }
 
 /// What this machine's disk says of its last run.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LastLife {
     /// The last epoch that was claimed.
     pub confirmed: Option<Life>,
@@ -53,7 +54,7 @@ pub struct LastLife {
 }
 
 /// One epoch, as its claimer knows it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Life {
     pub instance: Instance,
     pub epoch: Epoch,
@@ -417,10 +418,11 @@ impl Protocol {
     fn stop(&mut self, now: Now, actions: &mut Vec<Action>) {
         let end = Then::End(Outcome::Stopped);
         match &mut self.phase {
-            Phase::Looking | Phase::HeldOff { .. } | Phase::Recalling { .. } => {
-                self.done(Outcome::Stopped, now, actions);
-            }
-            Phase::Retired { .. } | Phase::Judging => {
+            Phase::Looking
+            | Phase::HeldOff { .. }
+            | Phase::Recalling { .. }
+            | Phase::Retired { .. }
+            | Phase::Judging => {
                 self.done(Outcome::Stopped, now, actions);
             }
             Phase::Claiming { .. } => self.stopped = true,

@@ -160,7 +160,9 @@ impl World {
         let machine = &self.machines[who];
         let disk = &mut self.disks[machine.disk];
         while let Some(next) = self.bucket.segment(disk.txid + 1).filter(|next| disk.writers.contains(&next.writer)) {
-            if !next.commits.iter().all(|commit| disk.wal.contains(commit)) || next.base != disk.state {
+            // A fence ends what this disk has not uploaded, also its own fence.
+            if next.is_fence || !next.commits.iter().all(|commit| disk.wal.contains(commit)) || next.base != disk.state
+            {
                 break;
             }
             disk.wal.retain(|commit| !next.commits.contains(commit));

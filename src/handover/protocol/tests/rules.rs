@@ -351,6 +351,22 @@ fn the_last_life_on_this_machine_costs_no_wait() {
     }
 }
 
+/// The one that asked has withdrawn meanwhile. The platform does not name revisions.
+#[test]
+fn the_walk_back_to_the_last_life_on_this_machine_costs_no_wait_either() {
+    for (home, waits) in [(Some(epoch(4)), false), (None, true)] {
+        let mut confirmed = life("a", 4, false);
+        confirmed.instance.revision = None;
+        let mut story = Story::new("again", Some(LastLife { confirmed: Some(confirmed), tentative: None, home }));
+        let withdrawn = release_of(5, "b", How::Withdrawn, End::Untouched, Some(4));
+        story.looked(claim_of(5, "b"), None).claimed().watched(Some(withdrawn), false).watched(None, false);
+        assert_eq!(story.did() == [Action::CatchUp { to: None }], !waits);
+        if waits {
+            assert!(matches!(story.phase(), Phase::Waiting { predecessor, .. } if *predecessor == epoch(3)));
+        }
+    }
+}
+
 #[test]
 fn a_killed_owner_that_was_asked_does_not_take_its_place_back() {
     let last =
