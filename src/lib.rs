@@ -45,6 +45,14 @@ pub mod testing {
     pub mod config {
         pub use crate::config::{Additions, Environment, Purpose, parse, replica_from_url, show};
     }
+    pub mod handover {
+        pub use crate::handover::client::Client;
+        pub use crate::handover::fence::fence;
+        pub use crate::handover::owner::Epoch;
+        pub use crate::handover::protocol::{Identity, Outcome, Phase, Rules, Seen, Watch, Watched};
+        pub use crate::handover::record::{Answer, Claim, End, How, Instance, Position, Positions, Reason, Release};
+        pub use crate::handover::task::{Command, Fenced, Report, Task, run};
+    }
     pub mod lineage {
         pub mod record {
             pub use crate::lineage::record::LocalState;

@@ -73,6 +73,11 @@ pub(super) trait Dialect: Sized + Send + Sync + 'static {
         by: Deadline,
     ) -> impl Future<Output = Result<Put, Failure>> + Send;
 
+    /// Whether `create` is decided by the service, and not by a look before it.
+    fn creates_exclusively(&self, _: &Arc<Self::Client>) -> impl Future<Output = Result<bool, Failure>> + Send {
+        async { Ok(true) }
+    }
+
     /// Creates or replaces the object.
     fn put(
         &self,
@@ -172,6 +177,7 @@ impl<D: Dialect> Bucket<D> {
 const LIST: (Operation, &str) = (Operation::List, "list");
 const GET: (Operation, &str) = (Operation::Get, "get");
 const CREATE: (Operation, &str) = (Operation::Put, "create");
+const PROBE: (Operation, &str) = (Operation::Put, "probe the conditions of");
 const PUT: (Operation, &str) = (Operation::Put, "put");
 const DELETE: (Operation, &str) = (Operation::Delete, "delete in");
 
@@ -329,6 +335,11 @@ impl<D: Dialect> Store for Bucket<D> {
 
     fn clock(&self) -> Option<Arc<StoreClock>> {
         Some(Arc::clone(&self.link.clock))
+    }
+
+    fn creates_exclusively<'a>(&'a self, by: Deadline) -> StoreFuture<'a, bool> {
+        let ask = async { self.dialect.creates_exclusively(self.client().await?).await };
+        Box::pin(self.call(PROBE, "", by, self.link.with_permit(ask), ok))
     }
 
     fn list<'a>(&'a self, prefix: &'a str, by: Deadline) -> StoreFuture<'a, Vec<Object>> {

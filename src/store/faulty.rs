@@ -169,6 +169,10 @@ impl Store for Faulty {
         self.inner.layout()
     }
 
+    fn creates_exclusively<'a>(&'a self, by: Deadline) -> StoreFuture<'a, bool> {
+        self.inner.creates_exclusively(by)
+    }
+
     fn list<'a>(&'a self, prefix: &'a str, by: Deadline) -> StoreFuture<'a, Vec<Object>> {
         Box::pin(self.disturb(Call::List, by, self.inner.list(prefix, by)))
     }

@@ -122,6 +122,11 @@ pub trait Store: Send + Sync {
         None
     }
 
+    /// Whether exactly one of two creates of the same name at the same moment succeeds. Asks the store where that is not known.
+    fn creates_exclusively<'a>(&'a self, _: Deadline) -> StoreFuture<'a, bool> {
+        Box::pin(async { Ok(true) })
+    }
+
     /// Every object whose key begins with `prefix` (a `/`-separated path prefix, or "" for all), any order, all pages.
     fn list<'a>(&'a self, prefix: &'a str, by: Deadline) -> StoreFuture<'a, Vec<Object>>;
 

@@ -9,6 +9,7 @@ mod common;
 mod credentials;
 #[cfg(feature = "gcs")]
 mod gs;
+mod handover;
 #[cfg(feature = "s3")]
 mod s3;
 #[cfg(feature = "sftp")]

@@ -42,7 +42,12 @@ async fn everything(endpoint: &str, bucket: &str, prefix: &str) -> Vec<String> {
 
 /// Without conditional writes nobody can promise that one of several creators at once wins (what can be told apart is tried
 /// below); and s3rver 3.7.1 lists no common prefixes whose objects lie deeper than one name.
-const BEYOND_S3RVER: [&str; 2] = ["one_of_sixteen_creators_wins", "the_names_under_the_root_are_told"];
+const BEYOND_S3RVER: [&str; 4] = [
+    "one_of_sixteen_creators_wins",
+    "the_names_under_the_root_are_told",
+    "a_store_that_decides_is_accepted",
+    "of_sixteen_claims_one_wins",
+];
 
 mod on_moto {
     macro_rules! run {
@@ -71,6 +76,11 @@ mod on_s3rver {
         };
     }
     crate::suite::every_check!(run);
+}
+
+#[tokio::test]
+async fn a_store_that_ignores_conditions_is_refused_for_a_hand_over() {
+    crate::handover::it_is_refused(open(&s3rver_settings(&fresh("refused")))).await;
 }
 
 #[tokio::test]

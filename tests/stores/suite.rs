@@ -37,10 +37,21 @@ macro_rules! every_check {
             a_silent_producer_is_held_to_the_deadline,
             a_deadline_in_the_past_is_refused,
             keys_stay_inside_the_root,
+            a_store_that_decides_is_accepted,
+            of_sixteen_claims_one_wins,
+            an_owner_sees_that_it_is_asked,
+            a_release_is_written_once,
+            a_claim_whose_reply_was_lost_is_ours,
+            the_newest_claim_is_found,
         );
     };
 }
 pub(crate) use every_check;
+
+pub use crate::handover::{
+    a_claim_whose_reply_was_lost_is_ours, a_release_is_written_once, a_store_that_decides_is_accepted,
+    an_owner_sees_that_it_is_asked, of_sixteen_claims_one_wins, the_newest_claim_is_found,
+};
 
 const MS: i64 = 1_795_327_279_453;
 

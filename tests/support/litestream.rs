@@ -37,6 +37,16 @@ pub fn restore(replica: &Replica, out: &Path) -> Result<(), String> {
     restore_by(VERSION, &config(directory.path(), replica, &db), &db, out)
 }
 
+/// What `litestream ltx` lists. Err is what it said.
+pub fn ltx(replica: &Replica) -> Result<String, String> {
+    let directory = tempfile::tempdir().unwrap();
+    let db = directory.path().join("any.db");
+    let config = config(directory.path(), replica, &db);
+    let output = command(VERSION).arg("ltx").arg("-config").arg(config).arg(db).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    if output.status.success() { Ok(said) } else { Err(said) }
+}
+
 fn restore_by(version: &str, config: &Path, db: &Path, out: &Path) -> Result<(), String> {
     for side in ["", "-wal", "-shm"] {
         let _ = std::fs::remove_file(format!("{}{side}", out.display()));

@@ -128,6 +128,10 @@ impl Dialect for S3 {
         self.create_new(service, object, by).await
     }
 
+    async fn creates_exclusively(&self, service: &Arc<Service>) -> Result<bool, Failure> {
+        Ok(self.conditions(service).await? == service::Conditions::Honoured)
+    }
+
     async fn put(&self, service: &Arc<Service>, name: &str, content: Bytes) -> Result<(), Failure> {
         let reply =
             self.put_request(service, name, content).send().await.map_err(|error| self.explain("put", &error))?;

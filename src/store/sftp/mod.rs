@@ -129,6 +129,11 @@ impl Dialect for Sftp {
         Ok(self.create_new(&connection.session().await?, object).await?)
     }
 
+    /// A server without hard links may replace a file by a rename.
+    async fn creates_exclusively(&self, connection: &Arc<Connection>) -> Result<bool, Failure> {
+        Ok(connection.session().await?.extensions.link)
+    }
+
     async fn put(&self, connection: &Arc<Connection>, name: &str, content: Bytes) -> Result<(), Failure> {
         Ok(self.replace(&connection.session().await?, name, &content).await?)
     }

@@ -1,0 +1,65 @@
+//! The phases in words, for the log, `status` and `/readyz`: pure. Each says what this instance does, why, and what ends it.
+
+use super::protocol::{Outcome, Phase};
+use super::record::How;
+
+/// A name for metrics and scripts.
+pub fn name(phase: &Phase) -> &'static str {
+    match phase {
+        Phase::Looking => "looking",
+        Phase::HeldOff { .. } => "held-off",
+        Phase::Claiming { .. } => "claiming",
+        Phase::Waiting { .. } => "waiting",
+        Phase::Fencing => "fencing",
+        Phase::CatchingUp { .. } | Phase::Confirming => "catching-up",
+        Phase::Recalling { .. } => "recalling",
+        Phase::Owner { .. } => "owner",
+        Phase::Stopping { .. } => "stopping",
+        Phase::Releasing { .. } => "releasing",
+        Phase::Judging => "judging",
+        Phase::Retired { .. } => "retired",
+        Phase::Done(_) => "done",
+    }
+}
+
+pub fn sentence(phase: &Phase) -> String {
+    match phase {
+        Phase::Looking => "reading from the replica which instance owns it".into(),
+        Phase::HeldOff { newest, until: None } => format!(
+            "this revision has failed to start before, and the revision before it serves again (epoch {newest}): deploy a \
+             corrected revision; this instance starts if that one ends"
+        ),
+        Phase::HeldOff { newest, .. } => {
+            format!(
+                "this revision has just failed to start (epoch {newest}): waiting for the revision before it to serve again"
+            )
+        }
+        Phase::Claiming { claim, .. } => format!("claiming the replica as epoch {}", claim.epoch),
+        Phase::Waiting { predecessor, answered: false, .. } => {
+            format!("waiting until the instance of epoch {predecessor} releases the replica")
+        }
+        Phase::Waiting { predecessor, .. } => {
+            format!("waiting: the instance of epoch {predecessor} is stopping its app and uploads its last commits")
+        }
+        Phase::Fencing => "the instance before this one does not answer: fencing it".into(),
+        Phase::CatchingUp { .. } => "applying what the replica has grown by".into(),
+        Phase::Confirming => "looking for newer instances once more before the start".into(),
+        Phase::Recalling { .. } => "the last run on this machine was asked to hand over: reading whether it did".into(),
+        Phase::Owner { .. } => "this instance owns the replica".into(),
+        Phase::Stopping { how: How::HandedOver, .. } => {
+            "a newer instance asks for the replica: stopping the app and uploading its last commits".into()
+        }
+        Phase::Stopping { how: How::Fenced, .. } => {
+            "another instance has taken the replica over: stopping the app".into()
+        }
+        Phase::Stopping { .. } => "the app ends: uploading its last commits".into(),
+        Phase::Releasing { release, .. } => format!("writing that epoch {} is over", release.epoch),
+        Phase::Judging => "looking for the instance that has taken the replica over".into(),
+        Phase::Retired { newest, .. } => format!(
+            "handed over to a newer instance (epoch {newest}): this one serves no requests, and starts again only if that one fails \
+             to start; it ends with SIGTERM"
+        ),
+        Phase::Done(Outcome::Fenced) => "another writer without hand-over has taken the replica over".into(),
+        Phase::Done(_) => "the hand-over has ended".into(),
+    }
+}

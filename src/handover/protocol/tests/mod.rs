@@ -1,0 +1,8 @@
+//! The protocol: each rule in a short story (`rules`), and whole lives by seed (`model`).
+
+mod bucket;
+mod machine;
+mod model;
+mod random;
+mod rules;
+mod world;
