@@ -1,0 +1,1 @@
+//! Copies that follow a replica which the real `replicate` writes.
