@@ -7,6 +7,7 @@
 
 use super::connection::Link;
 use super::error::SqliteError;
+use super::files;
 use crate::model::{DbPath, PageNo, PageSize};
 use rusqlite::{Statement, ffi, params};
 use std::ffi::{c_char, c_uint, c_void};
@@ -39,6 +40,8 @@ extern "C" fn vacuum_nothing(_: *mut c_void, _: *const c_char, _: c_uint, _: c_u
 impl Pages {
     /// The database must be in WAL mode.
     pub fn open(path: &DbPath) -> Result<Pages, SqliteError> {
+        // No descriptor of this process may be closed as long as the connection lives.
+        files::keep(path.as_path()).map_err(|error| SqliteError::io("open", path, &error))?;
         let link = Link::open(path)?;
         let failed = |error| SqliteError::sql("open", path, &error);
         let (mode, size) = {

@@ -2,6 +2,7 @@
 //! so that a file that holds pages of two positions is never used; the step is then made again, or the database is restored anew.
 
 use super::error::{Anew, FollowError};
+use super::fault;
 use super::spool::Spooled;
 use super::stand::{Record, Scan, Stand, locate, stated};
 use super::step::Exchange;
@@ -69,9 +70,12 @@ impl InPlace {
             db_checksum: expected.map_or(0, |sum| sum.get()),
             file_checksum: step.trailer.file.0,
         };
+        fault::point(&db)?;
         record.begin(stand, None, mark)?;
         let again = stand.torn.replace(torn).is_some();
+        fault::point(&db)?;
         write(&db, &file, step)?;
+        fault::point(&db)?;
         self.stamp = stamp(&db, &file)?;
         let found = match expected {
             Some(expected) if !again => expected,
@@ -143,7 +147,7 @@ fn put_fields(db: &DbPath, file: &File, size: PageSize, fields: Option<CommitFie
 fn exchange(db: &DbPath, file: &File, stand: &Stand, step: &Spooled) -> Result<DbChecksum, FollowError> {
     let mut exchange = Exchange::new(stand, step);
     let mut old = vec![0; stand.page_size.bytes()];
-    let mut read = |page: PageNo, old: &mut Vec<u8>| {
+    let read = |page: PageNo, old: &mut Vec<u8>| {
         let read = file.read_exact_at(old, stand.page_size.offset_of(page));
         read.map_err(RestoreError::io("read", db.as_path()))
     };
@@ -165,7 +169,10 @@ fn exchange(db: &DbPath, file: &File, stand: &Stand, step: &Spooled) -> Result<D
 fn write(db: &DbPath, file: &File, step: &Spooled) -> Result<(), RestoreError> {
     let size = step.header.page_size;
     let io = |operation| RestoreError::io(operation, db.as_path());
-    step.pages(|page, data| file.write_all_at(data, size.offset_of(page)).map_err(io("write")))?;
+    step.pages(|page, data| {
+        file.write_all_at(data, size.offset_of(page)).map_err(io("write"))?;
+        fault::point(db)
+    })?;
     file.set_len(u64::from(step.header.commit) * u64::from(size.get())).map_err(io("resize"))?;
     file.sync_all().map_err(io("sync"))
 }

@@ -4,6 +4,7 @@
 
 mod copy;
 mod error;
+mod fault;
 mod in_place;
 mod next;
 mod spool;

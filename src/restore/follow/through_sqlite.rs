@@ -2,6 +2,7 @@
 //! step before the commit, so that after a kill the copy's content tells which of the two positions it has.
 
 use super::error::{Anew, FollowError};
+use super::fault;
 use super::spool::Spooled;
 use super::stand::{Record, Scan, Stand, locate};
 use super::step::Exchange;
@@ -63,10 +64,13 @@ impl ThroughSqlite {
             db_checksum: db_checksum.get(),
             file_checksum: step.trailer.file.0,
         };
+        fault::point(&record.db)?;
         record.begin(stand, self.fields, mark)?;
+        fault::point(&record.db)?;
         transaction.commit().map_err(failed)?;
         *stand = Stand::after(&step.header, &step.trailer, db_checksum);
         self.fields = fields;
+        fault::point(&record.db)?;
         self.written += step.header.page_size.bytes() as u64 * u64::from(step.header.commit).min(step.length / 14 + 1);
         Ok(())
     }

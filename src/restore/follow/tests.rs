@@ -1,1 +1,0 @@
-//! Copies that follow a replica which the real `replicate` writes.
