@@ -183,7 +183,7 @@ impl Link {
         self.conn.execute_batch(sql).map_err(|error| SqliteError::sql(operation, &self.path, &error))
     }
 
-    fn pragma(&self, operation: &'static str, body: &str) -> Result<(), SqliteError> {
+    pub(super) fn pragma(&self, operation: &'static str, body: &str) -> Result<(), SqliteError> {
         let _acting = self.acting();
         let each = |_: &rusqlite::Row<'_>| Ok(());
         let sql = format!("PRAGMA {body}");

@@ -1,6 +1,6 @@
 //! Files of the replica that are merged, deleted or replaced while a copy follows it; and copies that another program has touched.
 
-use super::site::{Site, WAYS, eager, killed, poll, soon};
+use super::site::{Python, Site, WAYS, eager, killed, poll, soon};
 use super::*;
 use crate::store::layout::Layout;
 use crate::store::{Body, Object, Put, StoreFuture};
@@ -274,10 +274,20 @@ async fn readers_of_a_copy() {
     let end = site.commit(GROWS).await;
     assert_eq!(poll(&mut follower).await.position, end);
     site.assert_same(&copy, Way::ThroughSqlite, end).await;
-    drop(follower);
-    other.query_row("SELECT count(*) FROM t", [], |_| Ok(())).unwrap();
+    drop((follower, other));
+    killed(&copy);
+    let reads = Python::start(
+        "import sqlite3, sys\nc = sqlite3.connect(sys.argv[1])\nc.execute('SELECT count(*) FROM t').fetchall()\n\
+                               print('x', flush=True)\nsys.stdin.read()",
+        &copy,
+    );
     let told = site.try_follow(&copy, Way::InPlace).await.err().unwrap().to_string();
-    assert!(told.contains("is open in another process") || told.contains("locked"), "{told}");
+    assert!(told.contains("is open in another process (PID"), "{told}");
+    reads.end();
+    let mut follower = site.follow(&copy, Way::InPlace).await;
+    let end = site.commit(GROWS).await;
+    assert_eq!(poll(&mut follower).await.position, end);
+    site.assert_same(&copy, Way::InPlace, end).await;
     site.stop().await;
 }
 

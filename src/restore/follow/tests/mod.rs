@@ -1,7 +1,9 @@
 //! Copies that follow a replica which the real `replicate` writes, compared with restores of the same positions.
 
+mod big;
 mod crash;
 mod gone;
+mod readers;
 mod site;
 
 use super::*;

@@ -9,6 +9,7 @@ use crate::restore::{OnRestoreFailure, Outcome, Owners, Progress, RestoreError, 
 use crate::sqlite::files;
 use crate::store::{self, Scheme, Store, StoreSettings};
 use rusqlite::Connection;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -138,17 +139,6 @@ impl Site {
         assert_eq!(differs, None, "{way:?}: block of 512 bytes");
     }
 
-    /// Keys of the replica's files.
-    pub fn files(&self) -> Vec<PathBuf> {
-        let mut found = Vec::new();
-        for level in 0..=9 {
-            let Ok(entries) = std::fs::read_dir(self.replica().join(format!("ltx/{level}"))) else { continue };
-            found.extend(entries.map(|entry| entry.unwrap().path()));
-        }
-        found.sort();
-        found
-    }
-
     pub fn raw(&self, txid: Txid) -> PathBuf {
         self.replica().join(format!("ltx/0/{txid}-{txid}.ltx"))
     }
@@ -195,4 +185,27 @@ pub fn eager(settings: &ReplicateSettings) -> ReplicateSettings {
     let ms = Duration::from_millis;
     let retention = Some(Retention { snapshots: ms(60_000), raw: ms(1) });
     ReplicateSettings { levels: vec![ms(200), ms(1000)], retention, ..settings.clone() }
+}
+
+/// Another process that reads a copy. It says a line when it is ready, and ends when its input does.
+pub struct Python(std::process::Child);
+
+impl Python {
+    pub fn start(script: &str, copy: &DbPath) -> Python {
+        use std::process::{Command, Stdio};
+        let mut command = Command::new("python3");
+        command.arg("-c").arg(script).arg(copy.as_path()).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        child.stdout.as_mut().unwrap().read_exact(&mut [0; 2]).unwrap();
+        Python(child)
+    }
+
+    /// What it says at its end.
+    pub fn end(mut self) -> String {
+        drop(self.0.stdin.take());
+        let mut said = String::new();
+        self.0.stdout.take().unwrap().read_to_string(&mut said).unwrap();
+        assert!(self.0.wait().unwrap().success(), "{said}");
+        said
+    }
 }
