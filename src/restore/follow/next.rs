@@ -69,3 +69,84 @@ pub fn prove(stand: &Stand, tip: Option<&Tip>) -> Result<Option<String>, Anew> {
         (None, None) => Ok(None),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ltx::Header;
+    use crate::model::{DbChecksum, FileChecksum, PageSize, TxidRange};
+    use crate::store::layout::Level;
+
+    fn file(level: u8, min: u64, max: u64) -> RemoteFile {
+        let range = TxidRange::new(Txid(min), Txid(max)).unwrap();
+        RemoteFile { key: format!("{level}/{range}"), level: Level(level), range, size: 100, modified_ms: 0 }
+    }
+
+    fn stand(torn: Option<u64>) -> Stand {
+        Stand {
+            txid: Txid(5),
+            db_checksum: DbChecksum::from_header(1 << 63 | 5).unwrap(),
+            file_checksum: Some(FileChecksum(55)),
+            page_size: PageSize::SMALLEST,
+            pages: 3,
+            time: None,
+            app_locks_exclusively: false,
+            torn: torn.map(Txid),
+        }
+    }
+
+    #[test]
+    fn what_is_listed_and_what_is_done() {
+        let (own, six, eight, merged) = (file(0, 5, 5), file(0, 6, 6), file(0, 8, 8), file(1, 4, 8));
+        let apply = |files: &[&RemoteFile]| Ok(Next::Apply(files.iter().map(|file| (*file).clone()).collect()));
+        let gap = Err(Anew::Gap { from: Txid(5), beyond: eight.key.clone() });
+        let behind = |end| Err(Anew::Behind { end: Txid(end), txid: Txid(5) });
+        let torn = Err(Anew::Content { txid: Txid(5) });
+        for (files, torn_to, all, expected) in [
+            (vec![&own], None, false, Ok(Next::Done)),
+            (vec![&own, &six], None, false, apply(&[&six])),
+            (vec![&own, &six], Some(6), false, apply(&[&six])),
+            (vec![], None, false, Ok(Next::ListAll)),
+            (vec![&own, &eight], None, false, Ok(Next::ListAll)),
+            (vec![&own, &eight, &merged], None, true, apply(&[&merged])),
+            (vec![&own, &eight], None, true, gap),
+            (vec![], None, true, behind(0)),
+            // The raw files that tore it are gone, and so is what they led to.
+            (vec![&own], Some(6), false, Ok(Next::ListAll)),
+            (vec![&own], Some(6), true, torn),
+        ] {
+            let listed: Vec<RemoteFile> = files.into_iter().cloned().collect();
+            assert_eq!(next(&listed, &stand(torn_to), None, all), expected, "{listed:?} {torn_to:?} {all}");
+        }
+    }
+
+    #[test]
+    fn whose_the_position_is() {
+        let tip = |files: &[(u64, Option<u64>)]| {
+            let mut files = files.iter().map(|(checksum, db_checksum)| {
+                let mut header = Header::new(PageSize::SMALLEST, 3, TxidRange::single(Txid(5)), 0);
+                header.db_checksum = db_checksum.map(|sum| DbChecksum::from_header(1 << 63 | sum).unwrap());
+                TipFile { key: checksum.to_string(), level: Level(0), header, checksum: FileChecksum(*checksum) }
+            });
+            Tip { txid: Txid(5), first: files.next().unwrap(), others: files.collect() }
+        };
+        let other = |file: &str| Err(Anew::OtherHistory { file: file.into(), txid: Txid(5) });
+        let proven = |file: &str| Ok(Some(file.to_owned()));
+        for (files, expected) in [
+            (vec![(55, Some(5))], proven("55")),
+            (vec![(55, None)], proven("55")),
+            // Merged, by litevisor: another file, the same database.
+            (vec![(66, Some(5))], proven("66")),
+            (vec![(66, None), (55, None)], proven("55")),
+            // Merged by Litestream.
+            (vec![(66, None)], Ok(None)),
+            (vec![(66, Some(6))], other("66")),
+            (vec![(55, Some(5)), (66, Some(6))], other("66")),
+        ] {
+            assert_eq!(prove(&stand(None), Some(&tip(&files))), expected, "{files:?}");
+        }
+        assert_eq!(prove(&stand(None), None), Ok(None));
+        // The checksum of a torn file is not known.
+        assert_eq!(prove(&stand(Some(6)), Some(&tip(&[(55, Some(6))]))), proven("55"));
+    }
+}

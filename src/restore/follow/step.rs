@@ -59,13 +59,18 @@ impl Exchange {
         self.new += u32::from(page.0 > self.before);
     }
 
+    /// How many of the pages behind the old end have not come.
+    fn missing(&self) -> u32 {
+        let grown = self.after.saturating_sub(self.before);
+        let lock = (self.before.saturating_add(1)..=self.after).contains(&self.lock.0);
+        grown.saturating_sub(u32::from(lock)).saturating_sub(self.new)
+    }
+
     /// The checksum after the step, if every page is there and the file says the same.
     pub fn finish(self, stand: &Stand, step: &Spooled) -> Result<DbChecksum, Anew> {
-        let grown = self.after.saturating_sub(self.before);
-        let lock = u32::from((self.before + 1..=self.after).contains(&self.lock.0));
-        if self.new != grown - lock {
-            let problem =
-                format!("{} of its {grown} new pages are in no file", grown - lock - self.new.min(grown - lock));
+        let missing = self.missing();
+        if missing > 0 {
+            let problem = format!("{missing} of its new pages are in no file");
             return Err(Anew::Damaged { file: step.file.key.clone(), problem });
         }
         match stated(&step.header, &step.trailer) {
@@ -74,5 +79,55 @@ impl Exchange {
             }
             _ => Ok(self.total),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::PageSize;
+
+    fn exchange(before: u32, after: u32) -> Exchange {
+        let lock = PageSize::new(65536).unwrap().lock_page();
+        assert_eq!(lock, PageNo(16385));
+        Exchange { total: DbChecksum::default(), before, after, lock, new: 0 }
+    }
+
+    #[test]
+    fn the_lock_page_is_in_no_file() {
+        let grows = exchange(16383, 16387);
+        assert_eq!(grows.cut().count(), 0);
+        assert!(grows.had(PageNo(16383)) && !grows.had(PageNo(16384)));
+        let shrinks = exchange(16387, 16383);
+        assert_eq!(shrinks.cut().map(|page| page.0).collect::<Vec<_>>(), [16384, 16386, 16387]);
+        assert!(shrinks.had(PageNo(16387)) && !shrinks.had(PageNo(16385)));
+        for (before, after, new, missing) in [
+            (16383, 16387, 3, 0),
+            (16383, 16387, 2, 1),
+            (16384, 16385, 0, 0),
+            (16385, 16386, 1, 0),
+            (1, 4, 3, 0),
+            (1, 4, 0, 3),
+            (4, 1, 0, 0),
+        ] {
+            assert_eq!(Exchange { new, ..exchange(before, after) }.missing(), missing, "{before} {after} {new}");
+        }
+    }
+
+    #[test]
+    fn a_page_counts_once() {
+        let mut exchange = exchange(2, 3);
+        let page = |number, fill: u8| (PageNo(number), [fill; 512]);
+        for (page, data) in [page(1, 1), page(2, 2)] {
+            exchange.add(page, &data);
+        }
+        let before = exchange.total;
+        exchange.remove(PageNo(2), &[2; 512]);
+        exchange.add(PageNo(2), &[5; 512]);
+        exchange.remove(PageNo(2), &[5; 512]);
+        exchange.add(PageNo(2), &[2; 512]);
+        assert_eq!((exchange.total, exchange.new), (before, 0));
+        exchange.add(PageNo(3), &[2; 512]);
+        assert_eq!(exchange.new, 1);
     }
 }
