@@ -83,6 +83,9 @@ pub mod testing {
         pub mod error {
             pub use crate::restore::error::Damage;
         }
+        pub mod follow {
+            pub use crate::restore::follow::{Anew, FollowError, Followed, Follower, Way};
+        }
     }
     pub mod store {
         #[cfg(feature = "s3")]

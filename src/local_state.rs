@@ -1,5 +1,5 @@
 //! The directory beside a database (`.NAME-litevisor`): small files that are replaced atomically, the lock, and the spill directory.
-//! Every access has the rights of the directory's owner. The files are not synced to disk: after a power failure a file may be old
+//! Every access has the rights of the directory's owner. Most files are not synced to disk: after a power failure a file may be old
 //! or missing, which costs a restore and no data.
 
 pub mod litestream;
@@ -58,13 +58,28 @@ fn open(db: &DbPath) -> io::Result<(Dir, Option<rights::Acting>)> {
 
 /// Replaces a file of the state directory in one step; creates the directory.
 pub fn write_note(db: &DbPath, name: &str, text: &str) -> Result<(), LocalStateError> {
+    replace(db, name, text, false)
+}
+
+/// The same, for a file that must be there after a power failure.
+pub fn write_note_durably(db: &DbPath, name: &str, text: &str) -> Result<(), LocalStateError> {
+    replace(db, name, text, true)
+}
+
+fn replace(db: &DbPath, name: &str, text: &str, durably: bool) -> Result<(), LocalStateError> {
     let new = format!("{name}.tmp");
     let write = || {
         let (dir, _acting) = open_or_make(db)?;
         // Nothing that the app's user left there is followed.
         let mut file = dir.create_anew(new.as_ref(), FILE_MODE)?;
         file.write_all(text.as_bytes())?;
-        dir.rename(new.as_ref(), name.as_ref())
+        if !durably {
+            return dir.rename(new.as_ref(), name.as_ref());
+        }
+        file.sync_all()?;
+        dir.rename(new.as_ref(), name.as_ref())?;
+        dir.sync()?;
+        Dir::open(db.directory())?.sync()
     };
     rights::within(db, write).map_err(failed("replace", &db.state_dir().join(name)))
 }

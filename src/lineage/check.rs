@@ -28,8 +28,15 @@ pub enum Doubt {
     Behind { acked: Txid, tip: Txid },
     #[error("the replica's newest file (TXID {tip}) was written by another")]
     ForeignTip { tip: Txid },
+    #[error("it was being brought from TXID {from} to {to} when that was interrupted: it holds pages of both")]
+    Torn { from: Txid, to: Txid },
     #[error("{0}")]
     Content(&'static str),
+}
+
+/// The file is of no position, whatever its replica holds.
+pub fn torn(state: &LocalState) -> Option<Doubt> {
+    state.torn().map(|to| Doubt::Torn { from: state.acked, to })
 }
 
 pub fn check(state: Option<&LocalState>, replica: &str, tip: &Tip) -> LineageCheck {
@@ -38,6 +45,9 @@ pub fn check(state: Option<&LocalState>, replica: &str, tip: &Tip) -> LineageChe
     };
     if state.replica != replica {
         return LineageCheck::Unproven(Doubt::OtherReplica(state.replica.clone()));
+    }
+    if let Some(doubt) = torn(state) {
+        return LineageCheck::Unproven(doubt);
     }
     let acked = state.acked;
     let txid = tip.txid;

@@ -13,6 +13,8 @@ pub enum Local {
     Absent,
     /// With what is known of its relation to the replica; None where the replica holds nothing to compare with.
     Present(Option<Relation>),
+    /// Present, and of no position: it must not be used, whatever the replica holds.
+    Torn(Doubt),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,6 +71,11 @@ pub enum Refusal {
          restore --force` decide, or move the file, or the replica, away"
     )]
     InUse(Doubt),
+    #[error(
+        "it holds nothing, and the local file cannot be used: {0}. Bring the replica back, or remove the local file to start with \
+         an empty database"
+    )]
+    TornAlone(Doubt),
 }
 
 /// Why the replica's state is taken.
@@ -84,8 +91,10 @@ const OUTDATED: &str = "an older state was restored on purpose, but the replica 
 
 /// How the local file relates to the replica, from all evidence.
 pub fn relate(evidence: &Evidence) -> Local {
+    let torn = evidence.torn();
     match (evidence.present, evidence.replica) {
         (false, _) => Local::Absent,
+        (true, _) if torn.is_some() => torn.map_or(Local::Absent, Local::Torn),
         (true, Replica::Empty) => Local::Present(None),
         (true, Replica::V3) if evidence.rollback == Some(Rollback::Valid) => Local::Present(Some(Relation::RolledBack)),
         (true, Replica::V3) => Local::Present((evidence.v3_marker || evidence.v3_shadow).then_some(Relation::FromV3)),
@@ -142,14 +151,18 @@ pub enum NoSession {
 /// is compared with the record under the hold (`resume`), so only what the record proves has a say here.
 pub fn decide_session(evidence: &Evidence) -> Begin {
     let relation = evidence.check.clone().map(Relation::ByRecord);
-    match (decide(&Local::Present(relation), evidence.replica, FileAccess::Shared), &evidence.check) {
+    let torn = evidence.torn();
+    let local = torn.map_or(Local::Present(relation), Local::Torn);
+    match (decide(&local, evidence.replica, FileAccess::Shared), &evidence.check) {
         (Decision::KeepLocal(Kept::ReplicaEmpty), _) => Begin::New,
         (Decision::KeepLocal(Kept::Ahead), _) => Begin::Ahead,
         (Decision::KeepLocal(_), Some(LineageCheck::Ours { sent })) => Begin::Continue { sent: *sent },
         (Decision::Refuse(Refusal::Forked { acked, .. }), _) => Begin::Refused(NoSession::Forked(acked)),
-        (Decision::Refuse(Refusal::InUse(doubt)) | Decision::Restore(Why::Instead(doubt)), _) => {
-            Begin::Refused(NoSession::Unproven(doubt))
-        }
+        (
+            Decision::Refuse(Refusal::InUse(doubt) | Refusal::TornAlone(doubt))
+            | Decision::Restore(Why::Instead(doubt)),
+            _,
+        ) => Begin::Refused(NoSession::Unproven(doubt)),
         (Decision::KeepLocal(_) | Decision::Restore(Why::NoLocalFile) | Decision::StartEmpty, _) => {
             Begin::Refused(NoSession::Unproven(Doubt::NoState))
         }
@@ -158,6 +171,8 @@ pub fn decide_session(evidence: &Evidence) -> Begin {
 
 fn alone(local: &Local, replica: Replica) -> Decision {
     match (local, replica) {
+        (Local::Torn(doubt), Replica::Empty) => Decision::Refuse(Refusal::TornAlone(doubt.clone())),
+        (Local::Torn(doubt), _) => Decision::Restore(Why::Instead(doubt.clone())),
         (Local::Present(Some(Relation::RolledBack)), Replica::V3) => Decision::KeepLocal(Kept::RolledBack),
         (Local::Present(Some(Relation::FromV3)), Replica::V3) => Decision::KeepLocal(Kept::FromV3),
         (Local::Present(_), Replica::V3) => Decision::Restore(Why::Instead(Doubt::NoState)),
@@ -186,6 +201,7 @@ mod tests {
     use crate::lineage::file_content::Content;
     use crate::lineage::file_times::FileTimes;
     use crate::lineage::record::{LocalState, Origin};
+    use crate::lineage::{FollowMark, FollowStep};
     use crate::sqlite::WalStanding;
 
     fn evidence() -> Evidence {
@@ -208,6 +224,13 @@ mod tests {
     fn record() -> LocalState {
         let file = Some(FileTimes { modified_ns: 5, born_ns: 6 });
         LocalState { file, ..LocalState::without_position("r", 7, Origin::Continued) }
+    }
+
+    fn torn_record() -> LocalState {
+        let step =
+            FollowStep { txid: 6, in_place: true, commit_fields: None, db_checksum: 1 << 63, file_checksum: 1 << 63 };
+        let origin = Origin::Following(FollowMark { step: Some(step), commit_fields: None });
+        LocalState { origin, acked: Txid(4), sent: Txid(4), ..record() }
     }
 
     #[test]
@@ -255,6 +278,18 @@ mod tests {
             assert_eq!(relate(&Evidence { present: false, ..evidence }), Local::Absent);
         }
         assert_eq!(relate(&evidence()), Local::Present(None));
+        let torn = torn_record();
+        let doubt = Doubt::Torn { from: Txid(4), to: Txid(6) };
+        for replica in [Replica::Ends(Txid(4)), Replica::Empty, Replica::V3] {
+            let wal_holds_tip = Some(record());
+            let found = Evidence { check: Some(ours.clone()), record: Some(torn.clone()), replica, ..evidence() };
+            assert_eq!(relate(&found), Local::Torn(doubt.clone()), "{replica:?}");
+            assert_eq!(decide_session(&found), Begin::Refused(NoSession::Unproven(doubt.clone())), "{replica:?}");
+            // Another file has been put in its place since.
+            let file = Some(FileTimes { modified_ns: 5, born_ns: 99 });
+            let other = Evidence { file, wal_holds_tip, ..found };
+            assert_ne!(relate(&other), Local::Torn(doubt.clone()), "{replica:?}");
+        }
         for check in [ours, ahead] {
             let (wal, another) = (reached, Some(Content::Another));
             let overwritten =
@@ -307,7 +342,11 @@ mod tests {
         let recorded = |descent| Local::Present(Some(Relation::ByRecord(descent)));
         let from_old = Local::Present(Some(Relation::FromV3));
         let behind = Doubt::Behind { acked: Txid(2), tip: Txid(4) };
+        let torn = Doubt::Torn { from: Txid(2), to: Txid(4) };
         for (local, replica, decision) in [
+            (Local::Torn(torn.clone()), Replica::Empty, Decision::Refuse(Refusal::TornAlone(torn.clone()))),
+            (Local::Torn(torn.clone()), Replica::V3, Decision::Restore(Why::Instead(torn.clone()))),
+            (Local::Torn(torn.clone()), ends, Decision::Restore(Why::Instead(torn))),
             (Local::Absent, Replica::Empty, Decision::StartEmpty),
             (Local::Absent, Replica::V3, Decision::Restore(Why::NoLocalFile)),
             (Local::Absent, ends, Decision::Restore(Why::NoLocalFile)),

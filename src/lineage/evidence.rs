@@ -6,7 +6,7 @@
 //! after the record (renamed over the recorded one, or copied with its directory) must hold the recorded content. Not detected:
 //! an older copy that was written into the very same file, without a WAL; beside a WAL, what `file_content` cannot prove.
 
-use super::check::{LineageCheck, check};
+use super::check::{self, Doubt, LineageCheck, check};
 use super::file_content::{self, Content};
 use super::file_times::FileTimes;
 use super::record::{LocalState, Origin, WalPosition};
@@ -126,6 +126,12 @@ impl Evidence {
             Origin::RolledBack(ref marker) => Some(marker.judge(head, self.file)),
             _ => None,
         }
+    }
+
+    /// Why the file is of no position: a step of `restore/follow` was interrupted. None: it is, or another file is in its place.
+    pub fn torn(&self) -> Option<Doubt> {
+        let record = self.record.as_ref().filter(|record| !is_another_file(record.file, self.file))?;
+        check::torn(record)
     }
 
     /// Why the file's own content denies what the record says; None: it does not.

@@ -5,6 +5,7 @@
 //! the rest. So a file that is lost, old or torn costs a restore, never data.
 
 use super::file_times::FileTimes;
+use super::following::FollowMark;
 use super::rollback::RollbackMarker;
 use super::v3_marker::V3Marker;
 use crate::model::{DbChecksum, FileChecksum, PageSize, Txid};
@@ -54,6 +55,8 @@ pub enum Origin {
     RolledBack(RollbackMarker),
     /// Restored from a Litestream 0.3 replica.
     V3(V3Marker),
+    /// Restored from the replica, and kept up with it. A file that is exactly at the recorded position is `Restored`.
+    Following(FollowMark),
 }
 
 /// Where the segments in the spill directory end. The WAL may have been started over since: what is behind `acked` is then
@@ -137,6 +140,14 @@ impl LocalState {
             spilled: None,
             origin,
             app_locks_exclusively: false,
+        }
+    }
+
+    /// The position whose pages may be in the file in part (`FollowMark::torn`).
+    pub fn torn(&self) -> Option<Txid> {
+        match &self.origin {
+            Origin::Following(mark) => mark.torn(),
+            _ => None,
         }
     }
 
@@ -261,6 +272,7 @@ fn unhex(text: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::lineage::following::{CommitFields, FollowStep};
     use crate::lineage::rollback::Head;
 
     fn state() -> LocalState {
@@ -299,8 +311,13 @@ mod tests {
         };
         let v3_rollback = RollbackMarker { head: Head::V3 { key: "k".into() }, ..rollback.clone() };
         let v3 = V3Marker { key: "k".into(), born_ns: u64::MAX };
-        let origins =
-            [Origin::Continued, Origin::RolledBack(rollback), Origin::RolledBack(v3_rollback), Origin::V3(v3)];
+        let fields = Some(CommitFields { change_counter: [1, 2, 3, 255], version: [9; 8] });
+        let step =
+            FollowStep { txid: 9, in_place: true, commit_fields: fields, db_checksum: u64::MAX, file_checksum: 1 };
+        let following = Origin::Following(FollowMark { step: Some(step), commit_fields: fields });
+        let apart = Origin::Following(FollowMark::default());
+        let rolled_back = [Origin::RolledBack(rollback), Origin::RolledBack(v3_rollback)];
+        let origins = [Origin::Continued, Origin::V3(v3), following, apart].into_iter().chain(rolled_back);
         let of_origin = |origin| LocalState { origin, ..state() };
         for state in [state(), unknown].into_iter().chain(origins.map(of_origin)) {
             let text = state.to_text().unwrap();

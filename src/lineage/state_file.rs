@@ -61,21 +61,32 @@ fn legacy_alone(db: &DbPath) -> Option<LocalState> {
 /// Replaces the record in one step; creates the directory. If the file cannot be written, this run uses the new record all
 /// the same. The origin stays until a position of the file is confirmed.
 pub fn store(db: &DbPath, state: &LocalState) -> Result<(), StateFileError> {
+    replace(db, state, local_state::write_note)
+}
+
+/// The same, and the record is there after a power failure.
+pub fn store_durably(db: &DbPath, state: &LocalState) -> Result<(), StateFileError> {
+    replace(db, state, local_state::write_note_durably)
+}
+
+type WriteNote = fn(&DbPath, &str, &str) -> Result<(), LocalStateError>;
+
+fn replace(db: &DbPath, state: &LocalState, write_note: WriteNote) -> Result<(), StateFileError> {
     let before = recorded().get(db).cloned();
     let first = before.is_none();
     let before = before.or_else(|| load(db).unwrap_or_default());
     let state = before.map_or_else(|| state.clone(), |before| state.clone().with_origin_of(&before));
     recorded().insert(db.clone(), state.clone());
-    write(db, &state)?;
+    write(db, &state, write_note)?;
     if first && let Err(error) = legacy::remove(db) {
         tracing::debug!(%db, "{error}");
     }
     Ok(())
 }
 
-fn write(db: &DbPath, state: &LocalState) -> Result<(), StateFileError> {
+fn write(db: &DbPath, state: &LocalState, write_note: WriteNote) -> Result<(), StateFileError> {
     let text = state.to_text().map_err(|source| StateFileError::Text { path: path_of(db), source })?;
-    Ok(local_state::write_note(db, NAME, &text)?)
+    Ok(write_note(db, NAME, &text)?)
 }
 
 /// Removes the record, for a database file that is about to be replaced.

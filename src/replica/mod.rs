@@ -6,6 +6,7 @@ pub mod clocks;
 pub mod inventory;
 pub mod listing;
 pub mod moment;
+pub mod onward;
 pub mod plan;
 pub mod tip;
 
@@ -13,5 +14,6 @@ pub use chain::{Plan, PlanError};
 pub use inventory::Inventory;
 pub use listing::{Listing, RemoteFile, Replica};
 pub use moment::{Answer, Dated, Times, plan_at};
+pub use onward::{Onward, onward};
 pub use plan::{Target, plan};
 pub use tip::{Tip, TipFile};

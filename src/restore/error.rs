@@ -1,6 +1,8 @@
 //! The errors of a restore. Callers branch on `kind`; the text says what failed on which file, and what to do.
 
 use crate::lineage::Refusal;
+use crate::lineage::state_file::StateFileError;
+use crate::local_state::LocalStateError;
 use crate::ltx::{FrameError, LtxError};
 use crate::model::{Moment, TxidRange};
 use crate::replica::PlanError;
@@ -54,6 +56,12 @@ pub enum RestoreError {
     NoSpace { path: PathBuf, needs: u64, has: u64 },
     #[error("not enough memory for the checksums of the {pages} pages that {file} in {replica} says the database has")]
     Memory { replica: String, file: String, pages: u32 },
+    #[error(transparent)]
+    State { source: StateFileError },
+    #[error(transparent)]
+    LocalState { source: LocalStateError },
+    #[error("{source}")]
+    Copy { source: SqliteError },
     #[error("the local file could not be replicated: {source}")]
     Unusable { source: SqliteError },
     #[error(
@@ -105,6 +113,9 @@ impl RestoreError {
             RestoreError::Io { .. }
             | RestoreError::NoSpace { .. }
             | RestoreError::Memory { .. }
+            | RestoreError::State { .. }
+            | RestoreError::LocalState { .. }
+            | RestoreError::Copy { .. }
             | RestoreError::Unusable { .. }
             | RestoreError::InUse { .. }
             | RestoreError::InTheWay { .. } => RestoreErrorKind::Local,

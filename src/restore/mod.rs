@@ -7,6 +7,7 @@ mod assemble;
 mod audit;
 pub mod error;
 mod fetch;
+pub mod follow;
 mod inspect;
 mod install;
 pub mod log_throttle;

@@ -158,17 +158,31 @@ impl<'a> Source<'a> {
         }
     }
 
+    /// The raw files that end at `from` or later. One request, if there are not many.
+    pub(super) async fn raw_from(&self, from: Txid) -> Result<Listing, RestoreError> {
+        match self.raw_objects(from).await {
+            Ok(objects) => Ok(Listing::of(self.store.layout(), &objects)),
+            Err(source) => Err(RestoreError::Unavailable { source }),
+        }
+    }
+
+    async fn raw_objects(&self, from: Txid) -> Result<Vec<Object>, StoreError> {
+        let layout = self.store.layout();
+        let before = Txid(from.0.saturating_sub(1));
+        let after = TxidRange::new(before, before).map_or_else(String::new, |range| layout.key(Level::RAW, range));
+        self.all_behind(&layout.level(Level::RAW), after).await
+    }
+
     async fn objects(&self, newest: bool) -> Result<Vec<Object>, StoreError> {
         let first = self.patiently(|by| self.store.list_page("", "", by)).await?;
         if !first.more {
             return Ok(first.objects);
         }
         let layout = self.store.layout();
-        let raw = layout.level(Level::RAW);
         let levels = (1..=Level::SNAPSHOT.0).map(|level| layout.level(Level(level)));
         let mut prefixes: Vec<String> = levels.chain([V3_PREFIX.to_owned()]).collect();
         if !newest {
-            prefixes.push(raw.clone());
+            prefixes.push(layout.level(Level::RAW));
         }
         let mut objects = self.all_below(&prefixes).await?;
         if newest {
@@ -176,9 +190,7 @@ impl<'a> Source<'a> {
             // stand only in it. Without an end all are needed, be it to name the gap.
             let files = Listing::of(layout, &objects).files;
             let end = plan(&files, Target::Latest).map_or(0, |plan| plan.end.0);
-            let before = Txid(end.saturating_sub(1));
-            let after = TxidRange::new(before, before).map_or_else(String::new, |range| layout.key(Level::RAW, range));
-            objects.extend(self.all_behind(&raw, after).await?);
+            objects.extend(self.raw_objects(Txid(end)).await?);
         }
         Ok(objects)
     }

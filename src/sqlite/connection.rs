@@ -151,8 +151,12 @@ impl Link {
         Ok((frames, copied))
     }
 
-    fn acting(&self) -> Acting {
+    pub(super) fn acting(&self) -> Acting {
         rights::act(self.rights.as_ref())
+    }
+
+    pub(super) fn connection(&self) -> &Connection {
+        &self.conn
     }
 
     /// What is wrong with the structure of the database as this connection sees it; None: nothing. Reads every page.
@@ -174,12 +178,12 @@ impl Link {
         }
     }
 
-    fn run(&self, operation: &'static str, sql: &str) -> Result<(), SqliteError> {
+    pub(super) fn run(&self, operation: &'static str, sql: &str) -> Result<(), SqliteError> {
         let _acting = self.acting();
         self.conn.execute_batch(sql).map_err(|error| SqliteError::sql(operation, &self.path, &error))
     }
 
-    fn pragma(&self, operation: &'static str, body: &str) -> Result<(), SqliteError> {
+    pub(super) fn pragma(&self, operation: &'static str, body: &str) -> Result<(), SqliteError> {
         let _acting = self.acting();
         let each = |_: &rusqlite::Row<'_>| Ok(());
         let sql = format!("PRAGMA {body}");

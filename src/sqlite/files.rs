@@ -198,16 +198,22 @@ pub fn remove_sides_alone(db: &DbPath, finished: impl FnOnce(&File) -> bool) -> 
 }
 
 fn remove_sides_locked(db: &DbPath, finished: impl FnOnce(&File) -> bool) -> io::Result<bool> {
-    let (id, file) = keep(db.as_path())?;
-    unguard(&file);
+    let Some(writable) = lock_all(db.as_path())? else { return Ok(false) };
+    let meta = writable.metadata()?;
+    remove_sides(db, FileId(meta.dev(), meta.ino()), &writable, finished)
+}
+
+/// Opens the database for writing with all of SQLite's locks; None: another connection has one of them. This process must have
+/// no connection to the database.
+pub(super) fn lock_all(path: &Path) -> io::Result<Option<File>> {
+    let (_, kept) = keep(path)?;
+    unguard(&kept);
     // A write lock needs a descriptor for writing, and goes with it.
     let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_CLOEXEC;
-    let writable = File::options().read(true).write(true).custom_flags(flags).open(db.as_path())?;
+    let writable = File::options().read(true).write(true).custom_flags(flags).open(path)?;
     let all = range(libc::F_WRLCK, LOCKS_FIRST, LOCKS_SIZE);
-    if !is(db.as_path(), &writable) || fcntl(&writable, FcntlArg::F_OFD_SETLK(&all)).is_err() {
-        return Ok(false);
-    }
-    remove_sides(db, id, &writable, finished)
+    let locked = is(path, &writable) && fcntl(&writable, FcntlArg::F_OFD_SETLK(&all)).is_ok();
+    Ok(locked.then_some(writable))
 }
 
 fn remove_sides(db: &DbPath, id: FileId, file: &File, finished: impl FnOnce(&File) -> bool) -> io::Result<bool> {

@@ -1,6 +1,7 @@
 //! The only user of rusqlite: litevisor's connections, the hold on the WAL, checkpoints, and the rule about descriptors (`files`).
 //! It writes no row and no table to a user's database, and does not decide when to checkpoint.
 
+pub mod alone;
 mod connection;
 pub mod error;
 pub mod exclusive;
@@ -8,6 +9,7 @@ pub mod files;
 mod follow;
 pub mod hold;
 pub mod integrity;
+pub mod pages;
 mod stamp;
 pub mod users;
 pub mod wal_index;

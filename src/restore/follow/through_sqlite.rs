@@ -1,0 +1,172 @@
+//! A copy that readers in other processes have open: each file of the replica becomes one transaction of SQLite. The record names the
+//! step before the commit, so that after a kill the copy's content tells which of the two positions it has.
+
+use super::error::{Anew, FollowError};
+use super::fault;
+use super::spool::Spooled;
+use super::stand::{Record, Scan, Stand, locate};
+use super::step::Exchange;
+use crate::lineage::{CommitFields, FollowMark, FollowStep};
+use crate::model::{DbChecksum, PageNo};
+use crate::restore::RestoreError;
+use crate::sqlite::SqliteError;
+use crate::sqlite::pages::{Pages, Transaction};
+
+/// The WAL is copied into the database from this size on.
+const CHECKPOINT_BYTES: u64 = 4 << 20;
+
+pub struct ThroughSqlite {
+    pages: Pages,
+    /// What the replica's first page has.
+    fields: Option<CommitFields>,
+    /// Changes when another process writes.
+    version: u32,
+    /// Bytes that were written since the last checkpoint.
+    written: u64,
+}
+
+/// A transaction that waits for its commit.
+struct Written {
+    db_checksum: DbChecksum,
+    fields: Option<CommitFields>,
+}
+
+impl ThroughSqlite {
+    /// Reads the whole copy: it must be what the record says.
+    pub fn open(record: &Record, stand: Stand, mark: &FollowMark) -> Result<(ThroughSqlite, Stand), FollowError> {
+        let recorded = stand.txid;
+        if stand.torn.is_some() {
+            return Err(Anew::Content { txid: recorded }.into());
+        }
+        let pages = Pages::open(&record.db).map_err(failed)?;
+        let version = pages.data_version().map_err(failed)?;
+        let found = locate(&scan(&pages)?, &stand, mark);
+        let Some((stand, fields)) = found.filter(|_| pages.page_size() == stand.page_size) else {
+            return Err(Anew::Content { txid: recorded }.into());
+        };
+        if stand.txid != recorded {
+            record.end(&stand, fields)?;
+        }
+        Ok((ThroughSqlite { pages, fields, version, written: 0 }, stand))
+    }
+
+    pub fn apply(&mut self, record: &Record, stand: &mut Stand, step: &Spooled) -> Result<(), FollowError> {
+        self.prove_untouched(stand)?;
+        let mut transaction = self.pages.begin().map_err(failed)?;
+        if self.pages.data_version().map_err(failed)? != self.version {
+            return Err(RestoreError::Copy { source: raced(record) }.into());
+        }
+        let Written { db_checksum, fields } = write(&mut transaction, stand, step, self.fields)?;
+        let mark = FollowStep {
+            txid: step.header.range.max.0,
+            in_place: false,
+            commit_fields: fields,
+            db_checksum: db_checksum.get(),
+            file_checksum: step.trailer.file.0,
+        };
+        fault::point(&record.db)?;
+        record.begin(stand, self.fields, mark)?;
+        fault::point(&record.db)?;
+        transaction.commit().map_err(failed)?;
+        *stand = Stand::after(&step.header, &step.trailer, db_checksum);
+        self.fields = fields;
+        fault::point(&record.db)?;
+        self.written += step.header.page_size.bytes() as u64 * u64::from(step.header.commit).min(step.length / 14 + 1);
+        Ok(())
+    }
+
+    /// The record of what was applied. The step that it had before tells the same after a kill.
+    pub fn end(&mut self, record: &Record, stand: &Stand) {
+        if let Err(error) = record.end(stand, self.fields) {
+            tracing::warn!(db = %record.db, "{error}");
+        }
+        if self.written >= CHECKPOINT_BYTES {
+            match self.pages.checkpoint() {
+                // Readers may keep the rest from being copied: it is tried again after the next step.
+                Ok((frames, copied)) => self.written = if frames == copied { 0 } else { CHECKPOINT_BYTES },
+                Err(error) => tracing::debug!(db = %record.db, "{error}"),
+            }
+        }
+    }
+
+    pub fn structure_problem(&self) -> Result<Option<String>, RestoreError> {
+        self.pages.structure_problem().map_err(failed)
+    }
+
+    /// Another process may have restarted the WAL, and must not have written.
+    fn prove_untouched(&mut self, stand: &Stand) -> Result<(), FollowError> {
+        let version = self.pages.data_version().map_err(failed)?;
+        if version == self.version {
+            return Ok(());
+        }
+        if scan(&self.pages)?.total(self.fields) != stand.db_checksum {
+            return Err(Anew::Touched { txid: stand.txid }.into());
+        }
+        self.version = self.pages.data_version().map_err(failed)?;
+        Ok(())
+    }
+}
+
+fn failed(source: SqliteError) -> RestoreError {
+    RestoreError::Copy { source }
+}
+
+fn raced(record: &Record) -> SqliteError {
+    SqliteError::Busy { operation: "write pages of", subject: record.db.to_string() }
+}
+
+fn scan(pages: &Pages) -> Result<Scan, RestoreError> {
+    let mut scan = Scan::default();
+    let lock = pages.page_size().lock_page();
+    pages.each(|page, data| scan.add(page, data, lock)).map_err(failed)?;
+    Ok(scan)
+}
+
+/// Writes all pages, the first one last, and the new end. `fields`: what the replica's first page had before.
+fn write(
+    transaction: &mut Transaction<'_>,
+    stand: &Stand,
+    step: &Spooled,
+    fields: Option<CommitFields>,
+) -> Result<Written, FollowError> {
+    let mut exchange = Exchange::new(stand, step);
+    let mut first: Option<Vec<u8>> = None;
+    let mut old = Vec::new();
+    let mut remove = |transaction: &mut Transaction<'_>, exchange: &mut Exchange, page: PageNo| {
+        transaction.read(page, &mut old).map_err(failed)?;
+        if page == PageNo(1) {
+            fields.iter().for_each(|fields| fields.put(&mut old));
+        }
+        exchange.remove(page, &old);
+        Ok::<(), RestoreError>(())
+    };
+    step.pages(|page, data| {
+        if exchange.had(page) {
+            remove(transaction, &mut exchange, page)?;
+        }
+        exchange.add(page, data);
+        if page == PageNo(1) {
+            first = Some(data.to_vec());
+            return Ok(());
+        }
+        transaction.write(page, data).map_err(failed)
+    })?;
+    for page in exchange.cut() {
+        remove(transaction, &mut exchange, page)?;
+    }
+    let db_checksum = exchange.finish(stand, step)?;
+    let commit = step.header.commit;
+    if !says_size(first.as_deref(), commit, stand.pages) {
+        return Err(Anew::OldHeader { file: step.file.key.clone() }.into());
+    }
+    transaction.finish(first.as_deref(), (commit < stand.pages).then_some(commit)).map_err(failed)?;
+    Ok(Written { db_checksum, fields: first.as_deref().and_then(CommitFields::of).or(fields) })
+}
+
+/// SQLite makes the size in the first page the one that counts. Only programs older than 2010 leave another one there.
+fn says_size(first: Option<&[u8]>, commit: u32, before: u32) -> bool {
+    match first {
+        Some(page) => page.get(28..32) == Some(&commit.to_be_bytes()),
+        None => commit == before,
+    }
+}
