@@ -47,9 +47,14 @@ def requests(stage, proxies, with_many):
     seconds = stage.size("5", "0.2")
     for connections in ("1", "64"):
         direct = None
-        for subject, (proxy, _) in proxies.items():
+        for subject, (proxy, pid) in proxies.items():
             stage.say(f"gate: requests, {connections} connections, {subject.name}")
+            used = procfs.cpu([pid()]) if pid else 0
             found = told(stage, "ask", proxy, "get", connections, seconds)
+            if pid:
+                used = procfs.cpu([pid()]) - used
+                title = f"CPU of the proxy for a request, connections: {connections}"
+                stage.report.add(title, subject, used / found["answers"] * 1e6, "µs", "", PEERS)
             stage.report.add(f"requests/s, connections: {connections}", subject, found["rate"], "/s", "0.95 of nginx", PEERS)
             if connections == "64":
                 continue
