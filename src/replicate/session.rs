@@ -274,7 +274,7 @@ impl Task {
         });
         trouble.tries = trouble.tries.saturating_add(1);
         // Credentials may be renewed and buckets made while we run; to ask all the time would not help.
-        let pause = retry::pause_after(error, trouble.tries, self.mailbox.hurried());
+        let pause = retry::pause_after(error, trouble.tries, self.urgency());
         limiter.beside(self.mailbox.pause(pause)).await?;
         if self.mailbox.closed() { Err(End::Closed) } else { Ok(()) }
     }

@@ -14,7 +14,7 @@ use crate::model::Txid;
 use crate::model::log_throttle::LogThrottle;
 use crate::sqlite::exclusive::{self, WholeLock};
 use crate::sqlite::{ReadHold, SqliteError, Writers};
-use crate::store::retry;
+use crate::store::retry::{self, Urgency};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::Notify;
@@ -89,9 +89,20 @@ impl Task {
                         (status.problem, status.replicating) = (Some(reason), false);
                         status.failures += 1;
                     });
-                    self.mailbox.pause(retry::pause(breaks)).await;
+                    self.mailbox.pause(retry::pause(breaks, self.urgency())).await;
                 }
             }
+        }
+    }
+
+    /// What waits for the replica.
+    pub(super) fn urgency(&self) -> Urgency {
+        if self.mailbox.hurried() {
+            Urgency::LastFlush
+        } else if self.ledger.as_ref().is_some_and(LedgerEntry::is_open) {
+            Urgency::Answers
+        } else {
+            Urgency::Nothing
         }
     }
 

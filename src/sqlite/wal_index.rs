@@ -1,5 +1,5 @@
 //! Reads the wal-index headers of many databases at once: each first page of a `-shm` is mapped, and one system call copies
-//! all headers through a file in memory. 100 databases cost 2 µs so, and 32 µs with a `pread` each. The mapping is never read by
+//! all headers through a file in memory. 100 databases cost 2 µs so, and 32 µs with a `pread` each; a few are read one by one. The mapping is never read by
 //! the program itself: a `-shm` that is truncated is an error of the call, not a SIGBUS. Takes no lock and opens no file.
 
 use super::wal_view::{COPIED_AT, INDEX_HEADER, position};
@@ -14,6 +14,8 @@ use std::sync::Arc;
 
 /// Databases in one call: a kernel takes 1024.
 const AT_ONCE: usize = 128;
+/// Up to so many, a `pread` each takes less time than the two calls for all.
+const FEW: usize = 2;
 
 /// The header that readers see. It changes with each commit, with each restart of the WAL and when the WAL is emptied or recovered;
 /// not with a checkpoint that only copies frames. Two equal ones mean that nothing was committed in between.
@@ -55,6 +57,12 @@ impl IndexMap {
         }
         Ok(IndexMap { address, file: Arc::clone(index) })
     }
+
+    fn header(&self) -> Option<IndexHeader> {
+        let mut bytes = [0; COPIED_AT];
+        let got = super::files::read_full(&self.file, 0, &mut bytes).unwrap_or(0);
+        IndexHeader::parse(bytes.get(..got)?)
+    }
 }
 
 impl Drop for IndexMap {
@@ -81,41 +89,47 @@ impl HeaderReader {
     }
 
     /// One header for each map, in their order.
-    pub fn read<'a>(&mut self, maps: impl Iterator<Item = &'a IndexMap>, headers: &mut Vec<Option<IndexHeader>>) {
+    pub fn read<'a>(
+        &mut self,
+        maps: impl Iterator<Item = &'a IndexMap> + Clone,
+        headers: &mut Vec<Option<IndexHeader>>,
+    ) {
         headers.clear();
+        let Some(memory) = self.memory.as_ref().filter(|_| maps.clone().nth(FEW).is_some()) else {
+            return headers.extend(maps.map(IndexMap::header));
+        };
         let mut maps = maps.peekable();
         while maps.peek().is_some() {
-            self.read_some(maps.by_ref().take(AT_ONCE), headers);
+            read_at_once(memory, &mut self.bytes, maps.by_ref().take(AT_ONCE), headers);
         }
     }
+}
 
-    fn read_some<'a>(&mut self, maps: impl Iterator<Item = &'a IndexMap>, headers: &mut Vec<Option<IndexHeader>>) {
-        let mut places = [libc::iovec { iov_base: std::ptr::null_mut(), iov_len: COPIED_AT }; AT_ONCE];
-        let mut count = 0;
-        for (place, map) in places.iter_mut().zip(maps) {
-            place.iov_base = map.address;
-            count += 1;
-            if self.memory.is_none() {
-                let mut bytes = [0; COPIED_AT];
-                let got = super::files::read_full(&map.file, 0, &mut bytes).unwrap_or(0);
-                headers.push(IndexHeader::parse(bytes.get(..got).unwrap_or_default()));
-            }
+fn read_at_once<'a>(
+    memory: &File,
+    bytes: &mut Vec<u8>,
+    maps: impl Iterator<Item = &'a IndexMap>,
+    headers: &mut Vec<Option<IndexHeader>>,
+) {
+    let mut places = [libc::iovec { iov_base: std::ptr::null_mut(), iov_len: COPIED_AT }; AT_ONCE];
+    let mut count = 0;
+    for (place, map) in places.iter_mut().zip(maps) {
+        place.iov_base = map.address;
+        count += 1;
+    }
+    bytes.resize(AT_ONCE * COPIED_AT, 0);
+    let mut places = places.get(..count).unwrap_or_default();
+    while !places.is_empty() {
+        let length = libc::c_int::try_from(places.len()).unwrap_or(0);
+        // SAFETY: the kernel reads the mappings, which live as long as the maps. One that has lost its file ends the call.
+        let copied = unsafe { libc::pwritev(memory.as_raw_fd(), places.as_ptr(), length, 0) };
+        let whole = usize::try_from(copied).unwrap_or(0) / COPIED_AT;
+        let bytes = bytes.get_mut(..whole * COPIED_AT).unwrap_or_default();
+        let read = memory.read_exact_at(bytes, 0).is_ok();
+        headers.extend(bytes.chunks(COPIED_AT).map(|bytes| IndexHeader::parse(bytes).filter(|_| read)));
+        if whole < places.len() {
+            headers.push(None);
         }
-        let Some(memory) = &self.memory else { return };
-        self.bytes.resize(AT_ONCE * COPIED_AT, 0);
-        let mut places = places.get(..count).unwrap_or_default();
-        while !places.is_empty() {
-            let length = libc::c_int::try_from(places.len()).unwrap_or(0);
-            // SAFETY: the kernel reads the mappings, which live as long as the maps. One that has lost its file ends the call.
-            let copied = unsafe { libc::pwritev(memory.as_raw_fd(), places.as_ptr(), length, 0) };
-            let whole = usize::try_from(copied).unwrap_or(0) / COPIED_AT;
-            let bytes = self.bytes.get_mut(..whole * COPIED_AT).unwrap_or_default();
-            let read = memory.read_exact_at(bytes, 0).is_ok();
-            headers.extend(bytes.chunks(COPIED_AT).map(|bytes| IndexHeader::parse(bytes).filter(|_| read)));
-            if whole < places.len() {
-                headers.push(None);
-            }
-            places = places.get(whole + 1..).unwrap_or_default();
-        }
+        places = places.get(whole + 1..).unwrap_or_default();
     }
 }

@@ -15,6 +15,18 @@ const STUBBORN: u32 = 6;
 const LONGEST_ASKED: Duration = Duration::from_secs(60);
 /// At the last flush no pause is longer.
 const HURRIED: Duration = Duration::from_millis(500);
+/// While answers wait, a pause after an error that may heal by itself is no longer.
+const AWAITED: Duration = Duration::from_secs(1);
+
+/// What waits for the result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Urgency {
+    Nothing,
+    /// Answers that the gate holds.
+    Answers,
+    /// The app's stop.
+    LastFlush,
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RetryDecision {
@@ -51,20 +63,24 @@ fn growing(attempt: u32, jitter: f64) -> Duration {
 }
 
 /// The wait after try number `attempt` (from 1) of work that is never given up.
-pub fn pause(attempt: u32) -> Duration {
-    growing(attempt, random())
+pub fn pause(attempt: u32, urgency: Urgency) -> Duration {
+    pause_of(growing(attempt, random()), true, None, urgency)
 }
 
-/// The same after this error. `hurried`: the last flush waits for the result. What does not heal by itself is
-/// not asked for all the time, and a store that asks for more time gets it, but a minute is enough.
-pub fn pause_after(error: &StoreError, attempt: u32, hurried: bool) -> Duration {
-    pause_of(pause(attempt), error.kind.may_heal(), error.retry_after, hurried)
+/// The same after this error. What does not heal by itself is not asked for all the time, and a store that asks for more time
+/// gets it, but a minute is enough.
+pub fn pause_after(error: &StoreError, attempt: u32, urgency: Urgency) -> Duration {
+    pause_of(growing(attempt, random()), error.kind.may_heal(), error.retry_after, urgency)
 }
 
-fn pause_of(pause: Duration, heals: bool, asked: Option<Duration>, hurried: bool) -> Duration {
-    let pause = if heals { pause } else { pause * STUBBORN };
+fn pause_of(pause: Duration, heals: bool, asked: Option<Duration>, urgency: Urgency) -> Duration {
+    let pause = match (heals, urgency) {
+        (true, Urgency::Answers) => pause.min(AWAITED),
+        (true, Urgency::Nothing | Urgency::LastFlush) | (false, Urgency::Answers) => pause,
+        (false, Urgency::Nothing | Urgency::LastFlush) => pause * STUBBORN,
+    };
     let pause = pause.max(asked.unwrap_or_default().min(LONGEST_ASKED));
-    if hurried { pause.min(HURRIED) } else { pause }
+    if urgency == Urgency::LastFlush { pause.min(HURRIED) } else { pause }
 }
 
 /// An error that says whether another try makes sense.
@@ -182,16 +198,21 @@ mod tests {
     }
 
     #[test]
-    fn pauses_are_short_when_somebody_waits_for_the_last_flush() {
-        for (pause, heals, asked, hurried, expected) in [
-            (1000, true, None, false, 1000),
-            (1000, false, None, false, 6000),
-            (1000, true, Some(20), false, 20_000),
-            (1000, true, Some(3600), false, 60_000),
-            (1000, false, Some(20), true, 500),
-            (100, true, None, true, 100),
+    fn pauses_are_short_when_a_flush_or_an_answer_waits() {
+        use Urgency::*;
+        for (pause, heals, asked, urgency, expected) in [
+            (4000, true, None, Nothing, 4000),
+            (4000, false, None, Nothing, 24_000),
+            (1000, true, Some(20), Nothing, 20_000),
+            (1000, true, Some(3600), Nothing, 60_000),
+            (4000, true, None, Answers, 1000),
+            (100, true, None, Answers, 100),
+            (4000, false, None, Answers, 4000),
+            (4000, true, Some(20), Answers, 20_000),
+            (1000, false, Some(20), LastFlush, 500),
+            (100, true, None, LastFlush, 100),
         ] {
-            assert_eq!(pause_of(ms(pause), heals, asked.map(Duration::from_secs), hurried), ms(expected));
+            assert_eq!(pause_of(ms(pause), heals, asked.map(Duration::from_secs), urgency), ms(expected));
         }
     }
 

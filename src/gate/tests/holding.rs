@@ -63,16 +63,51 @@ fn the_look_comes_after_the_read() {
     // Right after a look that finds nothing, the app commits and answers. A gate that reads now sends that answer.
     let ledger = Arc::clone(&world.ledger);
     let mut answering = app.try_clone().unwrap();
-    *world.ledger.after_look.lock().unwrap() = Some(Box::new(move || {
+    after_the_next_look(&world, move || {
         ledger.commit();
         answering.write_all(b"saved").unwrap();
-    }));
+    });
     app.write_all(b"first").unwrap();
     assert_eq!(read(&mut client, 5), "first");
     world.held(5);
     nothing_comes(&mut client);
     world.ledger.upload();
     assert_eq!(read(&mut client, 5), "saved");
+}
+
+/// After the next look, which finds nothing, these things happen while the gate's thread waits.
+fn after_the_next_look(world: &World, happens: impl FnOnce() + Send + 'static) {
+    *world.ledger.after_look.lock().unwrap() = Some(Box::new(happens));
+}
+
+#[test]
+fn a_look_covers_no_answer_of_another_connection_that_was_read_later() {
+    let world = World::begin(|_| {});
+    let ((mut first, mut first_app), (mut second, mut second_app)) = (world.connection(), world.connection());
+    let ledger = Arc::clone(&world.ledger);
+    after_the_next_look(&world, move || {
+        ledger.commit();
+        second_app.write_all(b"saved").unwrap();
+    });
+    first_app.write_all(b"first").unwrap();
+    assert_eq!(read(&mut first, 5), "first");
+    world.held(5);
+    nothing_comes(&mut second);
+    world.ledger.upload();
+    assert_eq!(read(&mut second, 5), "saved");
+}
+
+#[test]
+fn answers_that_come_together_share_a_look() {
+    let world = World::begin(|_| {});
+    let mut connections: Vec<_> = (0..8).map(|_| world.connection()).collect();
+    let mut apps: Vec<TcpStream> = connections.iter().map(|(_, app)| app.try_clone().unwrap()).collect();
+    after_the_next_look(&world, move || apps.iter_mut().for_each(|app| app.write_all(b"shared").unwrap()));
+    let (mut client, mut app) = world.connection();
+    app.write_all(b"first").unwrap();
+    assert_eq!(read(&mut client, 5), "first");
+    connections.iter_mut().for_each(|(client, _)| assert_eq!(read(client, 6), "shared"));
+    assert_eq!(world.ledger.looks.load(SeqCst), 2);
 }
 
 #[test]

@@ -29,6 +29,7 @@ struct Position {
 struct Ledger {
     position: watch::Sender<Position>,
     requests: AtomicU64,
+    looks: AtomicU64,
     /// Happens once, right after a look.
     after_look: Mutex<Option<Box<dyn FnOnce() + Send>>>,
 }
@@ -49,6 +50,7 @@ impl Ledger {
 
 impl DurabilityLedger for Ledger {
     fn look(&self) -> Durability {
+        self.looks.fetch_add(1, SeqCst);
         let Position { committed, uploaded, fenced } = *self.position.borrow();
         self.after_look.lock().unwrap().take().into_iter().for_each(|happens| happens());
         if committed == uploaded && !fenced { Durability::Durable } else { Durability::Pending(Ticket(committed)) }
@@ -85,7 +87,7 @@ fn free_address() -> SocketAddr {
 
 fn ledger() -> Arc<Ledger> {
     let (position, _) = watch::channel(Position::default());
-    Arc::new(Ledger { position, requests: AtomicU64::new(0), after_look: Mutex::default() })
+    Arc::new(Ledger { position, requests: AtomicU64::new(0), looks: AtomicU64::new(0), after_look: Mutex::default() })
 }
 
 fn start(settings: GateSettings) -> (Arc<Ledger>, Gates) {

@@ -376,6 +376,11 @@ impl LedgerEntry {
         self.ledger.change(|inner| inner.book.set_restorable(self.database, restorable));
     }
 
+    /// A look has found something in this database that is not proven yet.
+    pub fn is_open(&self) -> bool {
+        self.ledger.inner().book.is_open(self.database)
+    }
+
     fn set(&self, state: State) {
         self.ledger.change(|inner| inner.end(self.database, state));
     }

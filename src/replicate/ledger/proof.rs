@@ -89,7 +89,7 @@ impl Proof {
 
     /// A look has found something in this database that is not proven yet.
     pub fn is_open(&self) -> bool {
-        self.entry.ledger.inner().book.is_open(self.entry.database)
+        self.entry.is_open()
     }
 
     /// The last flush is complete and the database is closed.

@@ -3,7 +3,8 @@
 use super::schedule::{self, Due};
 use crate::model::Moment;
 use crate::replica::clocks;
-use crate::store::{StoreClock, retry};
+use crate::store::StoreClock;
+use crate::store::retry::{self, Urgency};
 use std::time::{Duration, Instant};
 
 /// What will not heal by itself is tried again this often.
@@ -69,7 +70,7 @@ impl Pause {
     pub fn fail(&mut self, now_ms: i64, heals: bool) -> bool {
         self.tries = self.tries.saturating_add(1);
         // Maintenance has time: up to a minute between two tries.
-        let span = if heals { retry::pause(self.tries).saturating_mul(12) } else { HOPELESS };
+        let span = if heals { retry::pause(self.tries, Urgency::Nothing).saturating_mul(12) } else { HOPELESS };
         self.until_ms = now_ms.saturating_add(schedule::millis(span));
         if heals { self.tries == WEATHER } else { self.tries == 1 || self.tries == WEATHER }
     }

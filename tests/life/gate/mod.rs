@@ -1,9 +1,11 @@
 //! The gate from outside: what a client was told is in the replica, whatever happens afterwards.
 
 mod loss;
+mod programs;
 mod proof;
+mod trouble;
 
-use crate::support::asking::free_port;
+use crate::support::asking::{free_port, wait_for_status};
 use crate::support::gate::{Gate, Mood};
 use crate::support::litevisor::Litevisor;
 use crate::support::seaweed::Seaweed;
@@ -59,6 +61,11 @@ impl Gated {
     fn client(&self) -> Client {
         Client::new(wait_for("the gate to open", SOON, || TcpStream::connect(("127.0.0.1", self.port)).ok()))
     }
+}
+
+/// Until so many bytes are held.
+fn held(gated: &Gated, bytes: u64) {
+    wait_for_status("bytes that are held", &gated.site.config(), |value| value["gates"][0]["held_bytes"] == bytes);
 }
 
 /// A port that no other site of these tests has.

@@ -1,7 +1,7 @@
 //! What leaves and what does not: a silent store, the stop, another writer, an app that cannot be proven.
 
-use super::{Client, Gated};
-use crate::support::asking::{ask, http, status, wait_for_status};
+use super::{Client, Gated, held};
+use crate::support::asking::{ask, http, status};
 use crate::support::gate::Mood;
 use crate::support::litevisor::Litevisor;
 use crate::support::site::Site;
@@ -9,11 +9,6 @@ use crate::support::{SOON, wait_for, wait_until};
 use nix::sys::signal::Signal;
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
-
-/// Until so many bytes are held.
-fn held(gated: &Gated, bytes: u64) {
-    wait_for_status("bytes that are held", &gated.site.config(), |value| value["gates"][0]["held_bytes"] == bytes);
-}
 
 fn closed(gated: &Gated, reason: &str) -> u64 {
     status(&gated.site.config())["gates"][0]["closed"][reason].as_u64().unwrap()

@@ -3,6 +3,7 @@
 //! What cannot be tried without the platform is named in each README.
 
 mod files;
+mod gates;
 
 use crate::support::litevisor::{As, Litevisor};
 use crate::support::process::Process;
