@@ -3,6 +3,7 @@
 
 use litevisor::testing::config::show::show;
 use litevisor::testing::config::{Additions, Environment, Purpose, parse, replica_from_url};
+use litevisor::testing::handover::{Answer, Claim, Epoch, Release};
 use litevisor::testing::lineage::record::LocalState;
 use litevisor::testing::ltx::{
     Decoder, Encoder, Event, FrameDecoder, FrameError, Header, LtxError, TRAILER_BYTES, Trailer,
@@ -18,13 +19,14 @@ use std::path::Path;
 
 pub type TargetFn = fn(&[u8]);
 
-pub const ALL: [(&str, TargetFn); 9] = [
+pub const ALL: [(&str, TargetFn); 10] = [
     ("wal", wal),
     ("wal_built", wal_built),
     ("ltx", ltx),
     ("ltx_head", ltx_head),
     ("lz4", lz4),
     ("state", state),
+    ("owner", owner),
     ("config", config),
     ("url", url),
     ("listing", listing),
@@ -193,6 +195,25 @@ pub fn state(data: &[u8]) {
     assert!(state.acked <= state.sent && state.node_id != 0);
     let text = state.to_text().expect("an accepted record can be written");
     assert_eq!(LocalState::parse(text.as_bytes()).expect("ours"), state);
+}
+
+/// The owner records of a hand-over: parse ∘ print = id, and a walk back over releases ends.
+pub fn owner(data: &[u8]) {
+    let epoch = Epoch::new(7).unwrap();
+    if let Ok(claim) = Claim::parse(data, epoch) {
+        let text = claim.to_text().expect("an accepted claim can be written");
+        assert_eq!(Claim::parse(text.as_bytes(), epoch).expect("ours"), claim);
+    }
+    if let Ok(release) = Release::parse(data, epoch) {
+        assert!(release.from.is_none_or(|from| from < epoch));
+        // A later version's word for how it ended is not written by this one.
+        let text = release.to_text().expect("an accepted release can be written");
+        assert_eq!(Release::parse(text.as_bytes(), epoch).expect("ours").end, release.end);
+    }
+    if let Ok(answer) = Answer::parse(data, epoch) {
+        let text = answer.to_text().expect("an accepted answer can be written");
+        assert_eq!(Answer::parse(text.as_bytes(), epoch).expect("ours"), answer);
+    }
 }
 
 const SECRET: &str = "Wr7kQz0Secret9x";

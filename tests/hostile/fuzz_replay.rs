@@ -46,6 +46,7 @@ fn seeds(target: &str) -> Vec<Vec<u8>> {
             .collect(),
         "config" => ["supervisor.toml.example"].iter().map(|name| std::fs::read(root.join(name)).unwrap()).collect(),
         "state" => vec![STATE.as_bytes().to_vec()],
+        "owner" => OWNER.map(|text| text.as_bytes().to_vec()).into(),
         "url" => {
             ["s3://bucket/a/b?endpoint=https://s3.example.com&region=auto", "file:///data/replica", "data/replica"]
                 .map(|url| url.as_bytes().to_vec())
@@ -63,6 +64,15 @@ fn seeds(target: &str) -> Vec<Vec<u8>> {
 const STATE: &str = r#"{"version":1,"replica":"file:///r","node_id":"000000000000feed","acked":"000000000000002a",
 "sent":"000000000000002b","tip_checksum":"8000000000000007","page_size":4096,"wal_salt1":1,"wal_salt2":2,"wal_offset":4152,
 "wal_checksum":[3,4],"wal_sent":[2,9,8272,5,6],"db_checksum":"8000000000000009","modified_ns":17,"born_ns":16}"#;
+
+const OWNER: [&str; 3] = [
+    r#"{"version":1,"epoch":"0000000000000007","instance":{"id":"a","host":"pod-7","revision":"r2"},"reason":"resume",
+"failed":{"id":"b","host":"pod-8","revision":"r3"},"gated":true,"litevisor":"0.2.0",
+"databases":{"/data/a.db":{"txid":"000000000000002a","checksum":"8000000000000009"}}}"#,
+    r#"{"version":1,"epoch":"0000000000000007","instance":{"id":"a","host":"pod-7","revision":null},"how":"failed-start",
+"end":"at","from":"0000000000000006","time_ms":1795327279453,"databases":{"b":{"txid":"0000000000000000","checksum":""}}}"#,
+    r#"{"version":1,"epoch":"0000000000000007","within_ms":8500}"#,
+];
 
 /// A real WAL of a few small transactions.
 fn wal() -> Vec<u8> {

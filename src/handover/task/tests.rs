@@ -208,7 +208,6 @@ async fn lost_replies_and_outages_change_nothing() {
     while store.count(Call::Get) < before + 2 {
         tokio::task::yield_now().await;
     }
-    assert!(old.reports.try_recv().is_ok_and(|report| matches!(report, Report::Phase { .. })));
     assert!(old.reports.try_recv().is_err(), "an outage demands nothing of an owner");
     store.heal();
     // The fence, and the release of the old one, are there although their replies are lost.

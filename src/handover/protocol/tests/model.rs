@@ -34,7 +34,8 @@ fn calm(world: &mut World) {
     let bad: Vec<usize> =
         world.alive().into_iter().filter(|id| world.deploys[world.machines[*id].deploy].bad).collect();
     bad.into_iter().for_each(|id| world.terminate(id));
-    world.run(world.now + 100_000);
+    // The longest freeze ends, too.
+    world.run(world.now + 130_000);
     world.restarts = true;
     let good = world.deploy(false);
     world.start(good, None);
