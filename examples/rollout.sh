@@ -20,7 +20,7 @@ finish() {
     tail -n 8 "$stage"/*.log 2>/dev/null || true
     [ "$status" != 0 ] || status=1
   fi
-  rm -rf "$stage"
+  [ -n "${ROLLOUT_KEEP:-}" ] || rm -rf "$stage"
   exit "$status"
 }
 trap finish EXIT

@@ -1,7 +1,7 @@
 //! What the connections of one gate share: the ledger, the requests for uploads, and what was logged.
 
 use super::decide::{Prospect, Reason};
-use super::settings::{GateSettings, OnFailure};
+use super::settings::{Accept, GateSettings, OnFailure};
 use super::statistics::Statistics;
 use crate::model::log_throttle::LogThrottle;
 use crate::model::{Durability, DurabilityLedger, Fenced, Ticket};
@@ -53,16 +53,9 @@ impl Shared {
     pub fn new(settings: GateSettings, ledger: Arc<dyn DurabilityLedger>) -> Arc<Shared> {
         let listen = settings.listen.to_string();
         let app = settings.app.to_string();
-        let statistics = Arc::new(Statistics::new(listen, app, Arc::clone(&ledger)));
+        let statistics = Arc::new(Statistics::new(listen, app, settings.accept == Accept::Early, Arc::clone(&ledger)));
         let lapsed = AtomicBool::new(false);
-        Arc::new(Shared {
-            settings,
-            statistics,
-            ledger,
-            lapsed,
-            last_look: Mutex::default(),
-            state: Mutex::default(),
-        })
+        Arc::new(Shared { settings, statistics, ledger, lapsed, last_look: Mutex::default(), state: Mutex::default() })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

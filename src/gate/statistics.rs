@@ -14,6 +14,8 @@ pub const BOUNDS_MS: [u64; 12] = [1, 5, 10, 25, 50, 100, 250, 500, 1_000, 2_500,
 pub struct Statistics {
     pub listen: String,
     pub app: String,
+    /// Connections are accepted before the app is there.
+    early: bool,
     ledger: Arc<dyn DurabilityLedger>,
     connections: AtomicU64,
     accepted: AtomicU64,
@@ -34,6 +36,8 @@ pub struct Statistics {
 pub struct GateView {
     pub listen: String,
     pub app: String,
+    /// Connections are accepted before the app is there.
+    pub early: bool,
     pub connections: u64,
     pub accepted: u64,
     pub held_bytes: u64,
@@ -52,10 +56,11 @@ pub struct GateView {
 }
 
 impl Statistics {
-    pub fn new(listen: String, app: String, ledger: Arc<dyn DurabilityLedger>) -> Statistics {
+    pub fn new(listen: String, app: String, early: bool, ledger: Arc<dyn DurabilityLedger>) -> Statistics {
         Statistics {
             listen,
             app,
+            early,
             ledger,
             connections: AtomicU64::default(),
             accepted: AtomicU64::default(),
@@ -81,6 +86,7 @@ impl Statistics {
         GateView {
             listen: self.listen.clone(),
             app: self.app.clone(),
+            early: self.early,
             connections: self.connections.load(Relaxed),
             accepted: self.accepted.load(Relaxed),
             held_bytes: self.held_bytes.load(Relaxed),

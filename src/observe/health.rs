@@ -133,7 +133,10 @@ fn ownership(snapshot: &Snapshot) -> &str {
 pub fn unready(snapshot: &Snapshot, max_lag: Option<Duration>) -> Vec<String> {
     let mut reasons = Vec::new();
     let mut say = |reason: &str| reasons.push(reason.to_owned());
+    // What comes before the app answers waits in such a gate.
+    let takes_traffic = snapshot.gates.iter().any(|gate| gate.early && gate.shut.is_none());
     match snapshot.phase {
+        Phase::Waiting | Phase::CatchingUp | Phase::Starting | Phase::Running if takes_traffic => {}
         Phase::Running => snapshot.app.silent.iter().for_each(|why| say(why)),
         Phase::Restoring => say("restoring: the app is not started yet"),
         Phase::Waiting => say(&format!("waiting: {}", ownership(snapshot))),
@@ -256,7 +259,11 @@ mod tests {
 
     #[test]
     fn only_a_running_app_is_ready() {
+        let early = crate::gate::GateView { early: true, ..Default::default() };
         for phase in Phase::ALL {
+            let open = Snapshot { gates: vec![early.clone()], ..snapshot(phase, Vec::new()) };
+            let takes = [Phase::Waiting, Phase::CatchingUp, Phase::Starting, Phase::Running].contains(&phase);
+            assert_eq!(unready(&open, None).is_empty(), takes, "{phase:?}: connections wait in the gate");
             let reasons = unready(&snapshot(phase, vec![view(Status::default())]), None);
             assert_eq!(reasons.is_empty(), phase == Phase::Running, "{phase:?}: {reasons:?}");
         }

@@ -2,10 +2,11 @@
 
 use super::*;
 use crate::support::repository;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
+use std::time::Instant;
 
 const CLIENTS: usize = 4;
 /// Of one request: a hand-over is shorter.
@@ -63,7 +64,7 @@ fn ask(port: u16, id: &str) -> std::io::Result<bool> {
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.write_all(format!("put {id}\n").as_bytes())?;
     let mut line = String::new();
-    BufReader::new(stream.by_ref()).read_line(&mut line)?;
+    BufReader::new(stream).read_line(&mut line)?;
     Ok(line == format!("ok {id}\n"))
 }
 
@@ -97,6 +98,15 @@ fn serve(machine: &Machine) -> Litevisor {
     machine.site.run(&["python3", "-S", server.to_str().unwrap(), db.to_str().unwrap()])
 }
 
+fn wait_until_serving(new: &Machine, runs: [&Litevisor; 2]) {
+    let end = Instant::now() + PATIENCE;
+    while new.ready().is_none_or(|(status, _)| status != 200) {
+        let [old, new] = runs.map(Litevisor::log_text);
+        assert!(Instant::now() < end, "not ready in time. The old one:\n{old}\nThe new one:\n{new}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
 /// Returns how many requests failed; every acknowledged one is in the replica.
 fn roll(accept: &str) -> u64 {
     let (mut old, port) = machine(None, accept);
@@ -116,7 +126,7 @@ fn roll(accept: &str) -> u64 {
         wait_until("answers before the deploy", SOON, || count(&seen) > before + 20);
         let (new, port) = machine(Some(&old), accept);
         let starting = serve(&new);
-        new.wait_until_ready(PATIENCE);
+        wait_until_serving(&new, [&running, &starting]);
         balancer.target.store(port, Ordering::Release);
         let ended = running.stop();
         assert_eq!(ended.code, 0, "{}", running.log_text());

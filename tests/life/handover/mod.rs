@@ -4,11 +4,13 @@ mod deploy;
 mod fail;
 mod load;
 
-use crate::support::asking::{free_port, http};
-use crate::support::litevisor::{Ended, Litevisor};
+use crate::support::asking::free_port;
+use crate::support::litevisor::Litevisor;
+use crate::support::process::Ended;
 use crate::support::site::Site;
 use crate::support::{SOON, wait_for, wait_until};
 use std::collections::BTreeSet;
+use std::io::{Read, Write};
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -53,8 +55,13 @@ impl Machine {
 
     /// The status and the text of /readyz; None: nothing answers.
     fn ready(&self) -> Option<(u16, String)> {
-        std::net::TcpStream::connect(("127.0.0.1", self.status)).ok()?;
-        Some(http(self.status, "GET", "/readyz"))
+        let mut stream = std::net::TcpStream::connect(("127.0.0.1", self.status)).ok()?;
+        stream.set_read_timeout(Some(SOON)).unwrap();
+        stream.write_all(b"GET /readyz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").ok()?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text).ok()?;
+        let status = text.split_whitespace().nth(1)?.parse().ok()?;
+        Some((status, text))
     }
 
     fn wait_until_ready(&self, limit: Duration) {

@@ -163,7 +163,7 @@ pub fn replicate(db: &DbPath, store: &Arc<dyn Store>, settings: &ReplicateSettin
 
 /// What a process's end leaves of it.
 pub fn killed(copy: &DbPath) {
-    state_file::end_of_process(copy);
+    state_file::forget(copy);
     if let Ok(Some(id)) = files::identity(copy.as_path()) {
         files::died(id, false);
     }
