@@ -83,11 +83,6 @@ impl Pages {
         self.number("PRAGMA data_version")
     }
 
-    /// Size of the database in pages.
-    pub fn count(&self) -> Result<u32, SqliteError> {
-        self.number("PRAGMA page_count")
-    }
-
     fn number(&self, sql: &str) -> Result<u32, SqliteError> {
         let _acting = self.link.acting();
         let found = self.link.connection().query_row(sql, [], |row| row.get(0));
@@ -212,7 +207,7 @@ mod tests {
             .unwrap();
             let copy = DbPath::new(dir.path().join("copy.db"));
             app.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
-            std::fs::copy(dir.path().join("app.db"), copy.as_path()).unwrap();
+            std::fs::write(copy.as_path(), std::fs::read(dir.path().join("app.db")).unwrap()).unwrap();
             Site { _dir: dir, app, copy }
         }
 
@@ -280,7 +275,6 @@ mod tests {
                 resized += usize::from(apply(&pages, &before, &after));
                 assert_eq!(plain(image(&mut reader)), plain(after.clone()), "{vacuum}: {sql}");
                 differs += usize::from(image(&mut reader) != after);
-                assert_eq!(pages.count().unwrap() as usize, after.len() / SIZE);
                 assert_eq!(pages.structure_problem().unwrap(), None, "{vacuum}: {sql}");
                 before = after;
                 pages.checkpoint().unwrap();
