@@ -188,6 +188,12 @@ async fn a_replica_that_begins_anew_is_noticed() {
         fs::remove_dir_all(site.replica()).unwrap();
         let told = anew(follower.poll(None, soon()).await.unwrap_err());
         assert!(matches!(told, Anew::Behind { end: Txid::NONE, .. }), "{told}");
+        let v3 = site.replica().join("generations/0123456789abcdef/snapshots/00000000.snapshot.lz4");
+        fs::create_dir_all(v3.parent().unwrap()).unwrap();
+        fs::write(v3, "x").unwrap();
+        let told = anew(follower.poll(None, soon()).await.unwrap_err());
+        assert_eq!(told, Anew::OlderFormat);
+        fs::remove_dir_all(site.replica()).unwrap();
 
         // Another database reaches the same position, then goes on.
         let mut other = Site::new("PRAGMA page_size=1024");

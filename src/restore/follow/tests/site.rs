@@ -118,7 +118,10 @@ impl Site {
 
     /// The copy is the replica's state: byte by byte, or but for what SQLite writes by itself.
     pub async fn assert_same(&self, copy: &DbPath, way: Way, txid: Txid) {
-        let expected = self.restored(txid).await;
+        self.assert_image(copy, way, self.restored(txid).await);
+    }
+
+    pub fn assert_image(&self, copy: &DbPath, way: Way, expected: Vec<u8>) {
         let found = match way {
             Way::InPlace => {
                 assert!(!copy.wal().exists() && !copy.shm().exists());
