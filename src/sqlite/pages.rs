@@ -276,8 +276,12 @@ mod tests {
                 assert_eq!(plain(image(&mut reader)), plain(after.clone()), "{vacuum}: {sql}");
                 differs += usize::from(image(&mut reader) != after);
                 assert_eq!(pages.structure_problem().unwrap(), None, "{vacuum}: {sql}");
+                let (frames, copied) = pages.checkpoint().unwrap();
+                assert_eq!(frames, copied);
+                // The end is in the WAL, too, and not in the first page alone.
+                let length = std::fs::metadata(site.copy.as_path()).unwrap().len();
+                assert_eq!(length, after.len() as u64, "{vacuum}: {sql}");
                 before = after;
-                pages.checkpoint().unwrap();
             }
             assert!(resized >= 4, "{resized}");
             assert!(differs > 0, "SQLite writes fields of its own");
