@@ -26,6 +26,8 @@ pub enum Anew {
     Gap { from: Txid, beyond: String },
     #[error("the replica ends at TXID {end}, and the local file stands at {txid}: it lost its end, or began anew")]
     Behind { end: Txid, txid: Txid },
+    #[error("the replica's newest data is in Litestream 0.3's format")]
+    OlderFormat,
     #[error("{file} continues another history than that of TXID {txid}")]
     OtherHistory { file: String, txid: Txid },
     #[error("{file} carries no checksum, and the file of TXID {txid}, which would prove that it continues it, is gone")]

@@ -22,7 +22,7 @@ use super::progress::Progress;
 use super::settings::RestoreSettings;
 use super::source::{ATTEMPTS, BETWEEN_ATTEMPTS, Source, SourceError};
 use crate::model::{DbChecksum, DbPath, Deadline, Moment, Txid};
-use crate::replica::{Listing, RemoteFile, Tip};
+use crate::replica::{Listing, RemoteFile, Replica, Tip};
 use crate::store::{Store, StoreError, StoreErrorKind};
 use copy::Copy;
 use next::{Known, Next, Sighting};
@@ -161,6 +161,9 @@ impl Follower {
         let listing = self.in_time(deadline, "list", listed).await?;
         let end = listing.files.iter().map(|file| file.range.max).max().unwrap_or_default();
         if all {
+            if listing.replica() == Replica::V3 {
+                return Err(FollowError::from(Anew::OlderFormat).into());
+            }
             self.all_listed = Some(Instant::now());
             self.newest = end;
         }

@@ -47,7 +47,9 @@ impl ThroughSqlite {
         if stand.txid != recorded {
             record.end(&stand, fields)?;
         }
-        Ok((ThroughSqlite { pages, fields, version, written: 0 }, stand))
+        // What a killed follower has left in the WAL is copied, too.
+        let written = CHECKPOINT_BYTES;
+        Ok((ThroughSqlite { pages, fields, version, written }, stand))
     }
 
     pub fn apply(&mut self, record: &Record, stand: &mut Stand, step: &Spooled) -> Result<(), FollowError> {

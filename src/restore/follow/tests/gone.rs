@@ -188,6 +188,12 @@ async fn a_replica_that_begins_anew_is_noticed() {
         fs::remove_dir_all(site.replica()).unwrap();
         let told = anew(follower.poll(None, soon()).await.unwrap_err());
         assert!(matches!(told, Anew::Behind { end: Txid::NONE, .. }), "{told}");
+        let v3 = site.replica().join("generations/0123456789abcdef/snapshots/00000000.snapshot.lz4");
+        fs::create_dir_all(v3.parent().unwrap()).unwrap();
+        fs::write(v3, "x").unwrap();
+        let told = anew(follower.poll(None, soon()).await.unwrap_err());
+        assert_eq!(told, Anew::OlderFormat);
+        fs::remove_dir_all(site.replica()).unwrap();
 
         // Another database reaches the same position, then goes on.
         let mut other = Site::new("PRAGMA page_size=1024");
@@ -338,4 +344,69 @@ async fn a_poll_ends_at_its_deadline() {
     site.assert_same(&copy, Way::InPlace, start).await;
     assert!(poll(&mut follower).await.position > start);
     site.stop().await;
+}
+
+/// Writes the raw file of that position again without checksums, as Litestream's are, and with its pages changed.
+fn without_checksum(site: &Site, txid: Txid, change: impl Fn(u32, &mut Vec<u8>)) {
+    use crate::ltx::{Decoder, Encoder, Event};
+    let bytes = fs::read(site.raw(txid)).unwrap();
+    let (mut decoder, mut left, mut out, mut encoder) = (Decoder::default(), &bytes[..], Vec::new(), None);
+    while let Some(event) = decoder.next(&mut left).unwrap() {
+        match event {
+            Event::Header(header) => {
+                let plain = crate::ltx::Header { db_checksum: None, ..header.clone() };
+                encoder = Some(Encoder::start(&plain, &mut out).unwrap());
+            }
+            Event::Page(page, data) => {
+                let mut data = data.to_vec();
+                change(page.0, &mut data);
+                encoder.as_mut().unwrap().page(page, &data, &mut out).unwrap();
+            }
+            Event::End(_) => {}
+        }
+    }
+    encoder.unwrap().finish(&mut out).unwrap();
+    fs::write(site.raw(txid), out).unwrap();
+}
+
+/// Without a checksum the file of the copy's own position proves whose the next one is, and SQLite's check what came of it.
+#[tokio::test]
+async fn files_without_checksums() {
+    for way in WAYS {
+        let mut site = Site::new("PRAGMA page_size=1024");
+        site.replicate();
+        let start = site.flush().await;
+        let first = site.commit(GROWS).await;
+        let second = site.commit(GROWS).await;
+        let third = site.commit("CREATE TABLE u(x); INSERT INTO u VALUES (1)").await;
+        site.stop().await;
+        for txid in [first, second] {
+            without_checksum(&site, txid, |_, _| {});
+        }
+        without_checksum(&site, third, |page, data| {
+            if page > 1 {
+                data.fill(0xee);
+            }
+        });
+        // Restored before the rest had come.
+        let later: Vec<_> = [second, third].map(|txid| (site.raw(txid), fs::read(site.raw(txid)).unwrap())).into();
+        later.iter().for_each(|(path, _)| fs::remove_file(path).unwrap());
+        let copy = site.copy("copy.db").await;
+        assert_eq!(state_file::load(&copy).unwrap().unwrap().acked, first);
+        let own = fs::read(site.raw(first)).unwrap();
+        fs::remove_file(site.raw(first)).unwrap();
+        fs::write(&later[0].0, &later[0].1).unwrap();
+        let mut follower = site.follow(&copy, way).await;
+        let told = anew(follower.poll(None, soon()).await.unwrap_err());
+        assert!(matches!(told, Anew::Unproven { txid, .. } if txid == first), "{told}");
+        fs::write(site.raw(first), own).unwrap();
+        assert_eq!(poll(&mut follower).await.position, second);
+        site.assert_same(&copy, way, second).await;
+        fs::write(&later[1].0, &later[1].1).unwrap();
+        let told = anew(follower.poll(None, soon()).await.unwrap_err());
+        assert!(matches!(&told, Anew::Damaged { problem, .. } if !problem.is_empty()), "{told}");
+        let torn = state_file::load(&copy).unwrap().unwrap().torn();
+        assert_eq!(torn, (way == Way::InPlace).then_some(third));
+        assert!(start < first);
+    }
 }
