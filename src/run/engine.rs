@@ -4,6 +4,7 @@
 //! come any number of times. `Finish` is the last command. Each report wakes the main thread.
 
 use super::absent::AppKind;
+use super::catch_up::catch_up;
 use super::database_set::DatabaseSet;
 use super::discover::Directory;
 use super::flush::{FlushKind, FlushResult, flush_all};
@@ -221,10 +222,12 @@ impl Serving<'_> {
     fn prepare(&mut self) {
         let context = self.context.clone();
         let ownership = self.ownership.unchecked();
+        let restored = self.ownership.restored();
         self.preparing.spawn(async move {
             if let Some(settings) = ownership {
                 ownership::check(context.clone(), &settings, context.settings.timeout).await?;
             }
+            catch_up(restored, context.settings.clone()).await;
             prepare_all(context).await
         });
     }

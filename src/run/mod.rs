@@ -5,6 +5,7 @@
 
 mod absent;
 mod app_exit;
+mod catch_up;
 mod database_set;
 pub mod discover;
 pub mod engine;

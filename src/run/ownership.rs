@@ -98,6 +98,8 @@ pub struct Ownership {
     commands: Option<Sender<Command>>,
     happened: Option<UnboundedReceiver<task::Report>>,
     ready: Option<(Vec<Prepared>, Restored)>,
+    /// What was restored before the replica was asked for.
+    restored: Vec<(DbPath, Arc<dyn Store>)>,
     /// A killed run has left something on the disk that must be uploaded without an app.
     left_over: bool,
     last_flush: Option<LastFlush>,
@@ -114,6 +116,7 @@ impl Ownership {
             commands: None,
             happened: None,
             ready: None,
+            restored: Vec::new(),
             left_over: false,
             last_flush: None,
         }
@@ -148,7 +151,9 @@ impl Ownership {
     pub fn prepared(&mut self, context: &RunContext, ready: Vec<Prepared>, proof: Restored) -> Option<Step> {
         let Some(settings) = self.settings.clone() else { return Some(Step::Start(ready, proof)) };
         if self.stage == Stage::Begin {
-            let databases = ready.iter().map(|one| (one.db.clone(), Arc::clone(&one.store))).collect();
+            let present = ready.iter().filter(|one| !one.left_out);
+            let databases: Vec<_> = present.map(|one| (one.db.clone(), Arc::clone(&one.store))).collect();
+            self.restored.clone_from(&databases);
             return self.begin(context, &settings, databases).err().map(failed);
         }
         if std::mem::take(&mut self.left_over) {
@@ -169,6 +174,11 @@ impl Ownership {
         let databases = opened.collect::<Result<_, _>>().map_err(|error| StartFailure::Local(error.to_string()));
         let begun = databases.and_then(|databases| self.begin(context, &settings, databases));
         Some(begun.err().map_or(Step::Report(Report::HandOver(HandOver::Waiting)), failed))
+    }
+
+    /// What the replica may have grown by since.
+    pub fn restored(&self) -> Vec<(DbPath, Arc<dyn Store>)> {
+        self.restored.clone()
     }
 
     /// The settings, until the store is known to be able to have owner records.

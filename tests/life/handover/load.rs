@@ -109,9 +109,11 @@ fn wait_until_serving(new: &Machine, runs: [&Litevisor; 2]) {
 
 /// Returns how many requests failed; every acknowledged one is in the replica.
 fn roll(accept: &str) -> u64 {
-    let (mut old, port) = machine(None, accept);
-    let mut running = serve(&old);
-    old.wait_until_ready(SOON);
+    let (first, port) = machine(None, accept);
+    let mut running = serve(&first);
+    first.wait_until_ready(SOON);
+    // The first one has the bucket.
+    let mut machines = vec![first];
     let balancer = Balancer::new(port);
     let seen = Arc::new(Seen::default());
     let clients: Vec<_> = (0..CLIENTS)
@@ -124,21 +126,23 @@ fn roll(accept: &str) -> u64 {
     for _ in 0..deploys() {
         let before = count(&seen);
         wait_until("answers before the deploy", SOON, || count(&seen) > before + 20);
-        let (new, port) = machine(Some(&old), accept);
+        let (new, port) = machine(machines.first(), accept);
         let starting = serve(&new);
         wait_until_serving(&new, [&running, &starting]);
         balancer.target.store(port, Ordering::Release);
         let ended = running.stop();
         assert_eq!(ended.code, 0, "{}", running.log_text());
-        (old, running) = (new, starting);
+        machines.push(new);
+        running = starting;
     }
     let before = count(&seen);
     wait_until("answers after the last deploy", SOON, || count(&seen) > before + 20);
     seen.ended.store(true, Ordering::Release);
     clients.into_iter().for_each(|client| client.join().unwrap());
     assert_eq!(running.stop().code, 0, "{}", running.log_text());
-    let out = old.site.path("judged.db");
-    crate::support::litestream::restore(&old.site.replica, &out).unwrap();
+    let site = &machines[0].site;
+    let out = site.path("judged.db");
+    crate::support::litestream::restore(&site.replica, &out).unwrap();
     let connection = crate::support::bank::read_only(&out);
     let lost: Vec<String> =
         seen.acknowledged.lock().unwrap().iter().filter(|id| !is_there(&connection, id)).cloned().collect();
