@@ -55,14 +55,7 @@ impl Shared {
         let app = settings.app.to_string();
         let statistics = Arc::new(Statistics::new(listen, app, Arc::clone(&ledger)));
         let lapsed = AtomicBool::new(false);
-        Arc::new(Shared {
-            settings,
-            statistics,
-            ledger,
-            lapsed,
-            last_look: Mutex::default(),
-            state: Mutex::default(),
-        })
+        Arc::new(Shared { settings, statistics, ledger, lapsed, last_look: Mutex::default(), state: Mutex::default() })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -13,7 +13,8 @@ use std::process::Command;
 /// Every page that a user reads.
 fn pages() -> Vec<PathBuf> {
     let root = repository();
-    let directories = ["docs".into(), ".".into()].into_iter().chain(super::RECIPES.map(|name| format!("examples/{name}")));
+    let directories =
+        ["docs".into(), ".".into()].into_iter().chain(super::RECIPES.map(|name| format!("examples/{name}")));
     let entries = directories.flat_map(|directory| std::fs::read_dir(root.join(directory)).unwrap());
     entries.map(|entry| entry.unwrap().path()).filter(|path| path.extension().is_some_and(|is| is == "md")).collect()
 }
