@@ -133,3 +133,33 @@ fn read_at_once<'a>(
         places = places.get(whole + 1..).unwrap_or_default();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_few_and_many_are_read_alike_and_a_truncated_one_has_no_header() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut maps = Vec::new();
+        let mut expected = Vec::new();
+        for number in 0..2 * AT_ONCE + 3 {
+            let header = [u8::try_from(number % 200 + 1).unwrap(); INDEX_HEADER];
+            let path = directory.path().join(number.to_string());
+            std::fs::write(&path, [header, header].concat()).unwrap();
+            let file = File::options().read(true).write(true).open(&path).unwrap();
+            maps.push(IndexMap::new(&Arc::new(file.try_clone().unwrap())).unwrap());
+            let truncated = number % 7 == 1;
+            if truncated {
+                file.set_len(0).unwrap();
+            }
+            expected.push((!truncated).then_some(IndexHeader(header)));
+        }
+        let mut reader = HeaderReader::new();
+        let mut headers = Vec::new();
+        for count in [0, 1, FEW, FEW + 1, 10, AT_ONCE, AT_ONCE + 1, maps.len()] {
+            reader.read(maps.iter().take(count), &mut headers);
+            assert!(headers.iter().eq(expected.iter().take(count)), "{count}");
+        }
+    }
+}

@@ -4,6 +4,7 @@
 #   programs.py serve http|grpc DB            answer on 127.0.0.1:$PORT; each message is committed, then echoed
 #   programs.py http|h2c|sse|websocket|grpc PORT COUNT
 #                                             send COUNT messages, compare what comes back, print a line for each
+#   programs.py large http|h2c PORT MIB       upload and download so much, and compare it
 #   programs.py missing DB                    read such lines and print those that the database does not have
 import asyncio, hashlib, os, random, sqlite3, sys
 
@@ -17,6 +18,12 @@ def opened(db):
 
 def digest(body):
     return hashlib.sha256(body).hexdigest()
+
+
+def chunks(mib):
+    """Each chunk differs from all others."""
+    for number in range(mib):
+        yield number.to_bytes(8, "big") * (1 << 17)
 
 
 class Store:
@@ -46,6 +53,19 @@ def application(store):
             while True:
                 event = await queue.get()
                 await send({"type": "http.response.body", "body": f"data: {event}\n\n".encode(), "more_body": True})
+        elif scope["type"] == "http" and scope["path"] == "/up":
+            hashed, more = hashlib.sha256(), True
+            while more:
+                message = await receive()
+                hashed.update(message.get("body", b""))
+                more = message.get("more_body", False)
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": hashed.hexdigest().encode()})
+        elif scope["type"] == "http" and scope["path"].startswith("/down/"):
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            for chunk in chunks(int(scope["path"].removeprefix("/down/"))):
+                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            await send({"type": "http.response.body", "body": b""})
         elif scope["type"] == "http":
             body, more = b"", True
             while more:
@@ -112,6 +132,23 @@ def http(port, count, two):
             acknowledged(body, answer.content)
 
 
+def large(port, mib, two):
+    import httpx
+
+    expected = hashlib.sha256()
+    for chunk in chunks(mib):
+        expected.update(chunk)
+    with httpx.Client(http1=not two, http2=two, timeout=300, trust_env=False) as client:
+        told = client.post(f"http://127.0.0.1:{port}/up", content=chunks(mib)).text
+        assert told == expected.hexdigest(), "the upload differs"
+        found, count = hashlib.sha256(), 0
+        with client.stream("GET", f"http://127.0.0.1:{port}/down/{mib}") as answer:
+            for chunk in answer.iter_raw():
+                found.update(chunk)
+                count += len(chunk)
+        assert (count, found.hexdigest()) == (mib << 20, expected.hexdigest()), "the download differs"
+
+
 async def sse(port, count):
     """A message is acknowledged by the event alone; the answer to the request is not waited for."""
     import httpx
@@ -155,6 +192,8 @@ match sys.argv[1:]:
         serve_grpc(Store(db), os.environ["PORT"])
     case ["http" | "h2c" as name, port, count]:
         http(port, int(count), name == "h2c")
+    case ["large", name, port, mib]:
+        large(port, int(mib), name == "h2c")
     case ["sse", port, count]:
         asyncio.run(sse(port, int(count)))
     case ["websocket", port, count]:

@@ -45,6 +45,20 @@ fn acknowledged_messages_survive(protocol: &str, server: &str, expected: usize) 
     run.wait(SOON);
 }
 
+/// LITEVISOR_GATE_MIB=1024: larger ones.
+#[test]
+fn a_large_upload_and_a_large_download() {
+    let gated = Gated::new(Site::in_directory(), "");
+    let db = gated.site.db();
+    let mut run = gated.site.run(&[&python(), &script(), "serve", "http", db.to_str().unwrap()]);
+    drop(gated.client());
+    let mib = std::env::var("LITEVISOR_GATE_MIB").unwrap_or("16".into());
+    for protocol in ["http", "h2c"] {
+        run_script(&["large", protocol, &gated.port.to_string(), &mib], "");
+    }
+    run.stop();
+}
+
 #[test]
 fn http_1() {
     acknowledged_messages_survive("http", "http", MESSAGES);
