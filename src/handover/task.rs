@@ -42,6 +42,7 @@ pub enum Command {
 
 /// To the engine.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "a few in a life")]
 pub enum Report {
     /// For status, log and metrics. Comes before what the phase demands.
     Phase { phase: Phase, epoch: Option<Epoch> },

@@ -133,6 +133,7 @@ pub enum Outcome {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "one at a time, and rarely")]
 pub enum Event {
     /// Time has passed: to be sent by `wakes_at` at the latest.
     Tick,

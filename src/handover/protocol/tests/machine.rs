@@ -197,31 +197,25 @@ impl World {
                     self.step(who, Event::CaughtUp);
                 }
             }
-            Happening::Commit => {
-                if self.machines[who].app != App::No {
-                    self.commits += 1;
-                    self.disks[disk].wal.push(self.commits);
-                    let pause = self.random.between(50, 3_000);
-                    self.at(pause, who, Happening::Commit);
-                    self.upload(who);
-                }
+            Happening::Commit if self.machines[who].app != App::No => {
+                self.commits += 1;
+                self.disks[disk].wal.push(self.commits);
+                let pause = self.random.between(50, 3_000);
+                self.at(pause, who, Happening::Commit);
+                self.upload(who);
             }
-            Happening::AppFails => {
-                if self.machines[who].app == App::Running {
-                    (self.machines[who].app, self.machines[who].flushing) = (App::No, true);
-                    self.tell(format!("i{who}: its app fails"));
-                    self.at(20_000, who, Happening::FlushLimit);
-                    self.step(who, Event::AppEnded);
-                    self.flushed(who);
-                }
+            Happening::AppFails if self.machines[who].app == App::Running => {
+                (self.machines[who].app, self.machines[who].flushing) = (App::No, true);
+                self.tell(format!("i{who}: its app fails"));
+                self.at(20_000, who, Happening::FlushLimit);
+                self.step(who, Event::AppEnded);
+                self.flushed(who);
             }
-            Happening::AppStopped => {
-                if self.machines[who].app == App::Stopping {
-                    (self.machines[who].app, self.machines[who].flushing) = (App::No, true);
-                    let limit = self.random.span(20_000, 60_000);
-                    self.at(limit, who, Happening::FlushLimit);
-                    self.flushed(who);
-                }
+            Happening::AppStopped if self.machines[who].app == App::Stopping => {
+                (self.machines[who].app, self.machines[who].flushing) = (App::No, true);
+                let limit = self.random.span(20_000, 60_000);
+                self.at(limit, who, Happening::FlushLimit);
+                self.flushed(who);
             }
             Happening::FlushLimit => self.flush_ended(who, false),
             Happening::UploadAgain => {

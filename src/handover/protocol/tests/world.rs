@@ -222,10 +222,8 @@ impl World {
                     self.at(at.saturating_sub(self.now), who, Happening::PutReplied { txid, there });
                 }
             }
-            Happening::Restart { deploy, disk } => {
-                if self.restarts && self.alive().len() < 6 {
-                    self.start(deploy, disk);
-                }
+            Happening::Restart { deploy, disk } if self.restarts && self.alive().len() < 6 => {
+                self.start(deploy, disk);
             }
             Happening::Chaos => self.chaos(),
             local if self.machines[who].alive => {
