@@ -154,7 +154,8 @@ impl Ownership {
             let present = ready.iter().filter(|one| !one.left_out);
             let databases: Vec<_> = present.map(|one| (one.db.clone(), Arc::clone(&one.store))).collect();
             self.restored.clone_from(&databases);
-            return self.begin(context, &settings, databases).err().map(failed);
+            let beside = databases.first().map(|(db, _)| db.clone());
+            return self.begin(context, &settings, (databases, beside)).err().map(failed);
         }
         if std::mem::take(&mut self.left_over) {
             return Some(Step::FlushLeftOver(ready));
@@ -172,7 +173,8 @@ impl Ownership {
             context.stores.open(&settings.replica).map(|store| (settings.path.clone(), store))
         });
         let databases = opened.collect::<Result<_, _>>().map_err(|error| StartFailure::Local(error.to_string()));
-        let begun = databases.and_then(|databases| self.begin(context, &settings, databases));
+        // What the disk says of the last run is said by the one that runs.
+        let begun = databases.and_then(|databases| self.begin(context, &settings, (databases, None)));
         Some(begun.err().map_or(Step::Report(Report::HandOver(HandOver::Waiting)), failed))
     }
 
@@ -195,7 +197,7 @@ impl Ownership {
         &mut self,
         context: &RunContext,
         settings: &OwnershipSettings,
-        databases: Vec<(DbPath, Arc<dyn Store>)>,
+        (databases, beside): (Vec<(DbPath, Arc<dyn Store>)>, Option<DbPath>),
     ) -> Result<(), StartFailure> {
         let OwnershipSettings { handover, records, revision, gated, grace } = settings.clone();
         let store = context.stores.open(&records).map_err(|error| StartFailure::Local(error.to_string()))?;
@@ -210,7 +212,7 @@ impl Ownership {
             who: Identity { instance, positions: positions(&names), gated, version },
             node_id,
             rules: Rules { wait: Some(handover.wait), poll: handover.poll, trial: handover.trial, grace },
-            beside: names.first().cloned(),
+            beside,
             databases: databases.into_iter().map(|(db, store)| Fenced { name: db.to_string(), store }).collect(),
             reports: Box::new(move |report| {
                 let _ = told.send(report);
