@@ -3,7 +3,7 @@
 //!
 //! What SQLite does by itself at such a commit: it writes its own change counter and version into page 1 (bytes 24 to 27 and 92 to
 //! 99), whether page 1 was written here or not. It must not vacuum: a callback says so. Page 1 is written last: SQLite reads the
-//! schema again as soon as page 1 has another schema version, and the rest of it must be there by then.
+//! schema again before the first statement that finds another schema version, and the rest of it must be there by then.
 
 use super::connection::Link;
 use super::error::SqliteError;
@@ -14,9 +14,10 @@ use std::ffi::{c_char, c_uint, c_void};
 
 const READ: &str = "SELECT data FROM sqlite_dbpage('main') WHERE pgno = ?1";
 const WRITE: &str = "INSERT INTO sqlite_dbpage(pgno, data) VALUES (?1, ?2)";
-/// A later page would cancel the end, so both are one statement.
-const WRITE_AND_END: &str = "INSERT INTO sqlite_dbpage(pgno, data) VALUES (1, ?1), (?2, NULL)";
 const END: &str = "INSERT INTO sqlite_dbpage(pgno, data) VALUES (?1, NULL)";
+
+/// Of the first page.
+const SCHEMA_VERSION: std::ops::Range<usize> = 40..44;
 
 /// A connection that writes pages.
 pub struct Pages {
@@ -126,7 +127,8 @@ impl Pages {
 
     /// What is wrong with the structure of the database; None: nothing. Reads every page.
     pub fn structure_problem(&self) -> Result<Option<String>, SqliteError> {
-        self.link.structure_problem()
+        // This connection may know an earlier schema.
+        Link::open(&self.path)?.structure_problem()
     }
 }
 
@@ -152,16 +154,28 @@ impl Transaction<'_> {
 
     /// Writes the first page and the new end of the database. To be called last.
     pub fn finish(&mut self, first: Option<&[u8]>, end: Option<u32>) -> Result<(), SqliteError> {
+        let Some(pages) = end else { return first.map_or(Ok(()), |first| self.write(PageNo(1), first)) };
+        let mut version = None;
+        if let Some(first) = first {
+            // A statement that follows another schema version would read the schema in the middle of the transaction. So the
+            // page gets the one that it had, until the end is set. (In one statement, SQLite would forget the end.)
+            let mut page = Vec::new();
+            self.read(PageNo(1), &mut page)?;
+            let had = page.get(SCHEMA_VERSION).map(<[u8]>::to_vec).unwrap_or_default();
+            first.clone_into(&mut page);
+            version = first.get(SCHEMA_VERSION).filter(|new| *new != had).and_then(<[u8]>::first_chunk);
+            if let Some(field) = page.get_mut(SCHEMA_VERSION).filter(|field| field.len() == had.len()) {
+                field.copy_from_slice(&had);
+            }
+            self.write(PageNo(1), &page)?;
+        }
         let _acting = self.pages.link.acting();
         let conn = self.pages.link.connection();
-        let behind = end.map(|pages| pages.saturating_add(1));
-        let done = match (first, behind) {
-            (None, None) => return Ok(()),
-            (Some(first), None) => self.write.execute(params![1, first]),
-            (Some(first), Some(behind)) => conn.execute(WRITE_AND_END, params![first, behind]),
-            (None, Some(behind)) => conn.execute(END, params![behind]),
-        };
-        done.map(|_| ()).map_err(|error| SqliteError::sql("write pages of", &self.pages.path, &error))
+        let done = conn.execute(END, params![pages.saturating_add(1)]).and_then(|_| match version {
+            Some(version) => conn.pragma_update(None, "schema_version", i32::from_be_bytes(*version)),
+            None => Ok(()),
+        });
+        done.map_err(|error| SqliteError::sql("write pages of", &self.pages.path, &error))
     }
 
     pub fn commit(mut self) -> Result<(), SqliteError> {
