@@ -7,6 +7,7 @@ mod database_writer;
 mod disk;
 mod end;
 mod ledger;
+mod lockout;
 mod mailbox;
 mod maintenance;
 mod replacement;
@@ -73,6 +74,9 @@ impl Handle {
     }
 
     async fn request(&self, last: bool, patient: bool) -> Option<Status> {
+        if last {
+            self.status.signs(lockout::Signs::app_ended);
+        }
         let (reply, answer) = oneshot::channel();
         self.requests.send(Message::Flush(Request { last, patient, reply })).ok()?;
         answer.await.ok()
@@ -152,6 +156,7 @@ impl Replicator {
             ledger,
             app_locks_exclusively,
             begun,
+            disk: None,
         };
         tokio::spawn(keep_running(task));
         handle
