@@ -151,6 +151,7 @@ struct State {
     looking: Option<Instant>,
     wal: Option<PathBuf>,
     standing: Option<Standing>,
+    database_created: Option<Instant>,
     /// When the `-wal` was created last, and whether a `-shm` was, since the files are watched.
     wal_created: Option<Instant>,
     index_created: bool,
@@ -194,9 +195,14 @@ impl StatusCell {
         self.state().index_created = true;
     }
 
-    /// How long ago the `-wal` was created, if that was since the files are watched.
-    pub fn wal_age(&self) -> Option<Duration> {
-        self.state().wal_created.map(|created| created.elapsed())
+    pub fn database_created(&self) {
+        self.state().database_created = Some(Instant::now());
+    }
+
+    /// How long ago the database or its `-wal` was created, if that was since the files are watched.
+    pub fn created_ago(&self) -> Option<Duration> {
+        let state = self.state();
+        state.database_created.max(state.wal_created).map(|created| created.elapsed())
     }
 
     /// How long ago a `-wal` was created without a `-shm`: only an app with `locking_mode = EXCLUSIVE` does that. Others create the one

@@ -236,9 +236,9 @@ impl Task {
         Ok(())
     }
 
-    /// The app has just created its `-wal`, and whether it shares the database is not known yet.
+    /// The app has just created its database or the `-wal`, and whether it shares the database is not known yet.
     fn is_just_created(&self) -> bool {
-        let fresh = self.status.wal_age().is_some_and(|age| age < INDEX_FOLLOWS);
+        let fresh = self.status.created_ago().is_some_and(|age| age < INDEX_FOLLOWS);
         fresh && !self.mailbox.asked_last() && !self.mailbox.closed()
     }
 

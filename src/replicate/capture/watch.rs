@@ -194,7 +194,12 @@ impl Watch {
                     waker.status.signs(Signs::shared);
                     waker.wake();
                 }
-                Part::Database => waker.wake(),
+                Part::Database => {
+                    if created {
+                        waker.status.database_created();
+                    }
+                    waker.wake();
+                }
             }
         }
         rang
