@@ -6,12 +6,12 @@ use super::capture::replaced::Replacement;
 use super::capture::watch::{TICK, Watcher};
 use super::disk::Disk;
 use super::end::{End, blocking};
-use super::lockout::Signs;
 use super::ledger::LedgerEntry;
+use super::lockout::Signs;
 use super::mailbox::Mailbox;
 use super::maintenance::base::LastAsked;
 use super::status::StatusCell;
-use super::{Conflict, OnConflict, Target};
+use super::{Conflict, LockingMode, OnConflict, Target};
 use crate::lineage::{LocalState, state_file};
 use crate::model::Txid;
 use crate::model::log_throttle::LogThrottle;
@@ -253,6 +253,9 @@ impl Task {
             without_index.is_some_and(|age| age >= INDEX_FOLLOWS || self.mailbox.asked_last());
         if !self.app_locks_exclusively || self.mailbox.asked_last() {
             return Ok(false);
+        }
+        if self.target.settings.locking_mode == LockingMode::Exclusive {
+            return Ok(true);
         }
         let db = self.target.db.clone();
         let since = self.begun;

@@ -211,3 +211,49 @@ fn one_of_several_in_a_directory_is_locked() {
     let count = Connection::open(&out).unwrap().query_row("SELECT count(*) FROM t", [], |row| row.get::<_, i64>(0));
     assert_eq!(count, Ok(2));
 }
+
+/// The key: no connection of ours before the app's end, also for an app that sets the pragma after its first statement and does not wait.
+#[test]
+fn a_database_that_is_configured_as_exclusive_is_opened_after_the_app() {
+    let site = Site::in_directory().with_database_settings("locking_mode = \"exclusive\"");
+    Connection::open(site.db())
+        .unwrap()
+        .execute_batch("PRAGMA journal_mode=wal; CREATE TABLE t(x); INSERT INTO t VALUES (1)")
+        .unwrap();
+    for life in 2..=4 {
+        if life == 4 {
+            site.wipe();
+        }
+        let script = format!(
+            "import sqlite3, sys\nc = sqlite3.connect({:?}, timeout=0, isolation_level=None)\n\
+             c.execute('SELECT count(*) FROM t').fetchall()\nc.execute('PRAGMA locking_mode=EXCLUSIVE').fetchall()\n\
+             c.execute('INSERT INTO t VALUES (2)')",
+            site.db()
+        );
+        let mut run = site.run(&["python3", "-c", &script]);
+        assert_eq!(run.wait(SOON).code, 0, "{}", run.log_text());
+        assert_eq!(rows(&site), life, "{}", run.log_text());
+    }
+}
+
+/// A connection for each request, some of them without a statement, in several threads: such an app shares the database.
+#[test]
+fn an_app_with_a_connection_for_each_request_is_replicated_all_the_time() {
+    let site = Site::in_directory();
+    let script = "import os, sqlite3, sys, threading, time\ndb, go, end = sys.argv[1], sys.argv[2], time.time() + 4\n\
+        def requests(n):\n  while time.time() < end:\n    c = sqlite3.connect(db, timeout=20, isolation_level=None)\n    \
+        if n % 3: c.execute('INSERT INTO t VALUES (1)') if n % 3 == 1 else c.execute('SELECT count(*) FROM t').fetchall()\n    \
+        c.close(); n += 1\n\
+        threads = [threading.Thread(target=requests, args=(n,)) for n in range(4)]\n\
+        [t.start() for t in threads]; [t.join() for t in threads]\nopen(go, 'w').close(); time.sleep(600)";
+    let sql = "PRAGMA journal_mode=wal; CREATE TABLE t(x)";
+    Connection::open(site.db()).unwrap().execute_batch(sql).unwrap();
+    let mut run = site.run(&["python3", "-c", script, site.db().to_str().unwrap(), site.path("go").to_str().unwrap()]);
+    crate::support::wait_until("its requests", SOON, || site.path("go").exists() || !run.is_running());
+    assert_eq!(status(&site.config())["databases"][0]["state"], "replicating", "{}", run.log_text());
+    assert_eq!(run.stop().code, 143, "{}", run.log_text());
+    assert!(!run.log_text().contains("EXCLUSIVE"), "{}", run.log_text());
+    let local =
+        Connection::open(site.db()).unwrap().query_row("SELECT count(*) FROM t", [], |row| row.get::<_, i64>(0));
+    assert_eq!(rows(&site), local.unwrap());
+}
