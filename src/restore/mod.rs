@@ -9,6 +9,7 @@ pub mod error;
 mod fetch;
 mod inspect;
 mod install;
+mod keeper;
 pub mod log_throttle;
 mod memory;
 mod output;
