@@ -11,12 +11,16 @@ use std::process::Command;
 
 /// litevisor on a disk of its own: `mount` is a line of shell that mounts something at "$0".
 fn on_mount(site: &Site, mount: &str, command: &[String]) -> Process {
+    on_mount_with(site, &site.config(), mount, command)
+}
+
+fn on_mount_with(site: &Site, config: &std::path::Path, mount: &str, command: &[String]) -> Process {
     let mut unshare = Command::new("unshare");
     if !nix::unistd::geteuid().is_root() {
         unshare.arg("--map-root-user");
     }
     unshare.args(["--mount", "--", "sh", "-c"]).arg(format!("{mount} && exec \"$@\"")).arg(site.disk());
-    unshare.arg(env!("CARGO_BIN_EXE_litevisor")).args(["run", "--config"]).arg(site.config()).arg("--");
+    unshare.arg(env!("CARGO_BIN_EXE_litevisor")).args(["run", "--config"]).arg(config).arg("--");
     unshare.args(command.iter().map(OsString::from));
     Process::start(unshare)
 }
@@ -73,6 +77,30 @@ fn data_that_fit_on_a_small_disk_fit_with_us() {
     let ended = run.wait(3 * SOON);
     assert_eq!(ended.code, 0, "{}", run.log_text());
     assert_eq!(rows_left(&site), 2, "{}", run.log_text());
+}
+
+/// The same for a database of a directory entry, beside another one.
+#[test]
+fn data_that_fit_on_a_small_disk_fit_with_a_directory_of_databases() {
+    let mut site = Site::in_directory();
+    let bucket = site.path("bucket");
+    let config = site.path("dir.toml");
+    let text = format!("[[database]]\ndir = {:?}\nwatch = true\n[database.replica]\nurl = {bucket:?}\n", site.disk());
+    std::fs::write(&config, text).unwrap();
+    let other = site.disk().join("other.db");
+    let script = format!(
+        "import sqlite3, sys\nsqlite3.connect({other:?}).executescript('PRAGMA journal_mode=wal; CREATE TABLE t(x); INSERT INTO t \
+         VALUES (7)')\n{TENANT}"
+    );
+    let words = ["python3", "-c", &script, site.db().to_str().unwrap()].map(String::from);
+    let mut run = on_mount_with(&site, &config, SMALL, &words);
+    let ended = run.wait(3 * SOON);
+    assert_eq!(ended.code, 0, "{}", run.log_text());
+    let top = site.replica.clone();
+    for (name, rows) in [("bank.db", 2), ("other.db", 1)] {
+        site.replica = top.below(name);
+        assert_eq!(rows_left(&site), rows, "{name}: {}", run.log_text());
+    }
 }
 
 fn rows_left(site: &Site) -> i64 {
