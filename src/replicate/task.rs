@@ -136,7 +136,7 @@ impl Task {
         let mut locked_since = None;
         loop {
             let asked = self.mailbox.asked();
-            if self.is_just_created() {
+            if self.is_just_created() && !self.is_shared().await? {
                 self.mailbox.wait(&self.changed, Instant::now() + INDEX_FOLLOWS).await;
                 continue;
             }
@@ -257,9 +257,7 @@ impl Task {
         if self.target.settings.locking_mode == LockingMode::Exclusive {
             return Ok(true);
         }
-        let db = self.target.db.clone();
-        let since = self.begun;
-        if blocking(move || exclusive::is_shared(&db, since)).await? {
+        if self.is_shared().await? {
             if self.status.read().problem.is_some() {
                 tracing::info!(db = %self.target.db, "the app shares the database: its commits are replicated from now on");
             }
@@ -267,6 +265,13 @@ impl Task {
             self.status.signs(Signs::mistaken);
         }
         Ok(self.app_locks_exclusively)
+    }
+
+    /// Whether the app has committed, and shares the database. No connection of ours is open.
+    async fn is_shared(&mut self) -> Result<bool, End> {
+        let db = self.target.db.clone();
+        let since = self.begun;
+        blocking(move || exclusive::is_shared(&db, since)).await
     }
 
     /// Says what that costs, refuses to sync, and waits.
