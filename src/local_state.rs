@@ -4,6 +4,7 @@
 
 pub mod litestream;
 pub mod lock;
+pub mod replaced;
 pub mod spill;
 
 use crate::model::DbPath;

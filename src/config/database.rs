@@ -9,7 +9,7 @@ use super::settings::DatabaseSettings;
 use super::units;
 use super::values::{DAY, GIB, KIB, Key, MIB, Size, Span, Spans};
 use crate::model::{DbPath, name_problem};
-use crate::replicate::{OnConflict, ReplicateSettings, Retention};
+use crate::replicate::{LockingMode, OnConflict, ReplicateSettings, Retention};
 use crate::restore::OnRestoreFailure;
 use serde::Deserialize;
 use std::path::Path;
@@ -35,6 +35,7 @@ pub struct DatabaseSection {
     snapshot: Key<Snapshot>,
     retention: Key<RetentionSection>,
     on_conflict: Key<OnConflict>,
+    locking_mode: Key<LockingMode>,
     replica: Key<ReplicaSection>,
 }
 
@@ -100,6 +101,7 @@ pub fn read(section: Key<DatabaseSection>, document: &Document<'_>) -> Option<Pa
     replicate.snapshot_interval = snapshot.map_or(replicate.snapshot_interval, |span| span.0);
     replicate.retention = retention(section.retention.or(RetentionSection::default()));
     replicate.on_conflict = section.on_conflict.or(OnConflict::default());
+    replicate.locking_mode = section.locking_mode.or(LockingMode::default());
     let ((path, path_location, directory), ReadReplica { store, url_location, secret_variables }) = (path?, replica?);
     let settings = DatabaseSettings { path, owner, mode, on_restore_failure, replicate, replica: store };
     Some(Parsed { settings, directory, path_location, url_location, secret_variables })

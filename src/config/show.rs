@@ -168,6 +168,7 @@ fn show_maintenance(out: &mut Out, replicate: &ReplicateSettings) {
     };
     out.raw("retention", &retention);
     out.word("on_conflict", &replicate.on_conflict);
+    out.word("locking_mode", &replicate.locking_mode);
 }
 
 fn show_replica(out: &mut Out, replica: &StoreSettings) {

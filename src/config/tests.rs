@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::model::{Restart, Secret, Signal, SuccessCodes};
-use crate::replicate::{OnConflict, ReplicateSettings, Retention};
+use crate::replicate::{LockingMode, OnConflict, ReplicateSettings, Retention};
 use crate::restore::{OnRestoreFailure, RestoreSettings};
 use crate::store::Scheme;
 use crate::supervise::{AppSettings, SignalTo};
@@ -182,6 +182,7 @@ fn every_key_arrives() {
         snapshot = { interval = "6h" }
         retention = { snapshots = "48h", l0 = "1m" }
         on_conflict = "continue"
+        locking_mode = "exclusive"
         [database.replica]
         url = "s3://bucket/a"
         endpoint = "https://s3.example.com/"
@@ -246,6 +247,7 @@ fn every_key_arrives() {
         snapshot_interval: seconds(6 * 3600),
         retention: Some(Retention { snapshots: seconds(48 * 3600), raw: seconds(60) }),
         on_conflict: OnConflict::Continue,
+        locking_mode: LockingMode::Exclusive,
     };
     assert_eq!(database.replicate, replicate);
     let replica = &database.replica;

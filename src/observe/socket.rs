@@ -5,6 +5,7 @@
 //! answers, are never removed.
 
 use super::address::Address;
+use crate::rights;
 use nix::fcntl::AT_FDCWD;
 use nix::sys::stat::{FchmodatFlags, Mode, fchmodat};
 use std::fs::{File, OpenOptions, TryLockError};
@@ -46,8 +47,13 @@ struct Own {
 
 impl Drop for Own {
     fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.path);
+        let _ = remove(&self.path);
     }
+}
+
+/// With the rights of the directory's owner: an app may exchange its own directory for a link, and root would remove a file elsewhere.
+fn remove(path: &Path) -> io::Result<()> {
+    rights::within_directory(path.parent().unwrap_or(Path::new("/")), None, || std::fs::remove_file(path))
 }
 
 /// Binds the first address that works. The error has the reason for each address.
@@ -121,7 +127,7 @@ fn clear(path: &Path, address: &Address) -> Result<(), SocketError> {
         Ok(_) => return Err(foreign(address).unwrap_or_else(|| SocketError::InUse(address.clone()))),
         Err(_) => return Err(SocketError::InTheWay(path.to_owned())),
     }
-    std::fs::remove_file(path).map_err(|source| SocketError::Failed { address: address.clone(), source })
+    remove(path).map_err(|source| SocketError::Failed { address: address.clone(), source })
 }
 
 /// The process at the other end of a connection, by the kernel's record; for a server, the process that has called `listen`.
@@ -202,6 +208,42 @@ mod tests {
         drop(bound);
         assert!(!path.exists());
         drop(bind(&[address]).unwrap());
+    }
+
+    /// Only root can lead itself astray.
+    #[test]
+    fn a_directory_that_its_owner_exchanges_leads_to_no_other_file() {
+        use std::os::unix::fs::{chown, lchown, symlink};
+        if !nix::unistd::geteuid().is_root() {
+            return;
+        }
+        let root = tempfile::tempdir().unwrap();
+        std::fs::set_permissions(root.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+        let [data, others] = ["data", "others"].map(|name| root.path().join(name));
+        let theirs = data.join("theirs");
+        for path in [&data, &theirs, &others] {
+            std::fs::create_dir(path).unwrap();
+        }
+        for path in [&data, &theirs] {
+            chown(path, Some(4242), Some(4242)).unwrap();
+        }
+        let socket = theirs.join("s");
+        let bound = bind(&[Address::Path(socket.clone())]).unwrap();
+        // Where nothing is exchanged the name is freed.
+        drop(bound);
+        assert!(!socket.exists());
+        let bound = bind(&[Address::Path(socket)]).unwrap();
+        let file = others.join("s");
+        std::fs::write(&file, "another service's").unwrap();
+        std::fs::rename(&theirs, data.join("old")).unwrap();
+        symlink(&others, &theirs).unwrap();
+        lchown(&theirs, Some(4242), Some(4242)).unwrap();
+        drop(bound);
+        assert!(file.exists(), "removed by root");
+        // Nor at a start, where a killed one seems to have left a socket.
+        drop(UnixListener::bind(others.join("t")).unwrap());
+        assert!(bind(&[Address::Path(theirs.join("t"))]).is_err());
+        assert!(others.join("t").exists(), "removed by root");
     }
 
     #[test]

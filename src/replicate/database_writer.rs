@@ -200,6 +200,16 @@ impl DatabaseWriter {
         Ok(true)
     }
 
+    /// The app locks the whole database: a segment without pages tells the next start, if no other segment will.
+    pub fn note_exclusive(&mut self) -> Result<(), CaptureError> {
+        let noted = std::mem::replace(&mut self.queue.app_locks_exclusively, true);
+        self.acked.app_locks_exclusively = true;
+        if !noted && !self.capture_more()? {
+            self.queue.push(self.capture.empty(), &[Level::RAW])?;
+        }
+        Ok(())
+    }
+
     /// The whole database at the newest position of the replica, if that is where it stands.
     pub fn snapshot(&mut self) -> Result<Option<Segment>, CaptureError> {
         if self.behind || !self.queue.pending.is_empty() || self.queue.numbered == Txid::NONE {

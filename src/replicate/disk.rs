@@ -122,6 +122,12 @@ impl Disk {
         .await
     }
 
+    /// Closes litevisor's connections, once the piece of work that runs has ended. The WAL stays as it is.
+    pub async fn let_go(&self) -> Result<(), End> {
+        let state = Arc::clone(&self.state);
+        blocking(move || state.lock().map(|mut state| state.side = Side::Closed).map_err(|_| failed())).await?
+    }
+
     /// The status shows what the replica lacks after each piece of work that a caller waits for.
     async fn locked<T: Send + 'static>(
         &self,

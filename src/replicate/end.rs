@@ -11,6 +11,8 @@ pub enum End {
     Fenced(String),
     /// A late database whose replica holds another history.
     Refused(String),
+    /// The app wants to lock the whole database, and the session keeps it out.
+    LockedOut,
     /// The database's files are others now, or were overwritten.
     Replaced(Box<Replacement>),
     /// Look again at everything, after a pause.

@@ -7,6 +7,7 @@ mod database_writer;
 mod disk;
 mod end;
 mod ledger;
+mod lockout;
 mod mailbox;
 mod maintenance;
 mod replacement;
@@ -23,7 +24,7 @@ mod upload;
 mod wal_limiter;
 
 pub use ledger::Ledger;
-pub use settings::{OnConflict, ReplicateSettings, Retention};
+pub use settings::{LockingMode, OnConflict, ReplicateSettings, Retention};
 pub use status::Status;
 
 use crate::lineage::state_file;
@@ -73,6 +74,9 @@ impl Handle {
     }
 
     async fn request(&self, last: bool, patient: bool) -> Option<Status> {
+        if last {
+            self.status.signs(lockout::Signs::app_ended);
+        }
         let (reply, answer) = oneshot::channel();
         self.requests.send(Message::Flush(Request { last, patient, reply })).ok()?;
         answer.await.ok()
@@ -95,8 +99,8 @@ impl Handle {
 
 /// Takes the hold on a database before anybody writes to it. None: there is no database yet, or it cannot be held now; the
 /// task goes on trying.
-pub fn hold(db: &DbPath, writers: Writers) -> Option<ReadHold> {
-    if recorded_exclusive(db) {
+pub fn hold(db: &DbPath, locking: LockingMode, writers: Writers) -> Option<ReadHold> {
+    if locks_exclusively(db, locking) {
         return None;
     }
     ReadHold::take(db, writers)
@@ -107,9 +111,11 @@ pub fn hold(db: &DbPath, writers: Writers) -> Option<ReadHold> {
         .ok()
 }
 
-/// Whether the app locked the whole database in its last life. A connection of ours would keep it from opening the database.
-fn recorded_exclusive(db: &DbPath) -> bool {
-    state_file::load(db).is_ok_and(|state| state.is_some_and(|state| state.app_locks_exclusively))
+/// Whether the app locks the whole database, as configured, or as it did in its last life. A connection of ours would keep it from
+/// opening the database.
+fn locks_exclusively(db: &DbPath, locking: LockingMode) -> bool {
+    locking == LockingMode::Exclusive
+        || state_file::load(db).is_ok_and(|state| state.is_some_and(|state| state.app_locks_exclusively))
 }
 
 /// Starts the tasks, which live as long as their handles. What they share is here: one watcher for all files.
@@ -136,7 +142,8 @@ impl Replicator {
         let (mailbox, node_id) = (Mailbox::new(inbox), state_file::new_node_id());
         let (conflict, sure_since) = (self.conflict.clone(), Instant::now());
         let base_asked = maintenance::base::LastAsked::now(0);
-        let (app_locks_exclusively, begun) = (recorded_exclusive(&target.db), SystemTime::now());
+        let app_locks_exclusively = locks_exclusively(&target.db, target.settings.locking_mode);
+        let begun = SystemTime::now();
         let task = Task {
             watcher: self.watcher.clone(),
             target,
@@ -152,6 +159,7 @@ impl Replicator {
             ledger,
             app_locks_exclusively,
             begun,
+            disk: None,
         };
         tokio::spawn(keep_running(task));
         handle

@@ -48,6 +48,7 @@ impl Task {
                 continue;
             }
             self.status.capture_begins();
+            self.note_refused(&session).await?;
             let (found, waits) = session.disk.run(move |writer| capture_next(writer, at_once)).await??;
             self.status.capture_ended(waits);
             if found {
@@ -93,6 +94,7 @@ impl Task {
         let capture = blocking(move || Capture::scan_checksums(hold)).await??;
         drop(turn);
         let disk = Disk::new(capture, &self.status);
+        self.disk = Some(disk.clone());
         let mut limiter = WalLimiter::new(&disk, &self.target, &self.status);
         let (files, tip) = self.read_replica(&mut limiter).await?;
         let (uploaded, newest_ms) = match self.begin(&disk, tip).await? {
@@ -109,6 +111,26 @@ impl Task {
         self.base_asked = LastAsked::now(self.status.read().uploads);
         tracing::info!(db = %self.target.db, replica = self.target.store.url(), after = %uploaded, "replicating");
         Ok(Session { disk, limiter, maintenance, closings: 0 })
+    }
+
+    /// At the last flush: if the app was kept out of its database, the state file and the replica say so to the next start.
+    async fn note_refused(&mut self, session: &Session) -> Result<(), End> {
+        if !self.mailbox.asked_last() || self.app_locks_exclusively {
+            return Ok(());
+        }
+        self.watcher.catch_up().await;
+        if !self.status.signs(|signs| signs.was_refused()) {
+            return Ok(());
+        }
+        tracing::warn!(
+            db = %self.target.db,
+            "the app opened the database and ended without a statement: it may lock the whole database (PRAGMA locking_mode = \
+             EXCLUSIVE). At the next start litevisor does not open the database before the app has used it; locking_mode = \
+             \"exclusive\" in the database's section makes sure of that"
+        );
+        self.app_locks_exclusively = true;
+        session.disk.run(DatabaseWriter::note_exclusive).await??;
+        Ok(())
     }
 
     fn begun(&mut self, uploaded: Txid, newest_ms: i64) {

@@ -22,6 +22,7 @@ pub struct ReplicateSettings {
     /// None: nothing in the replica is ever deleted, and no permission to is needed.
     pub retention: Option<Retention>,
     pub on_conflict: OnConflict,
+    pub locking_mode: LockingMode,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +44,17 @@ pub enum OnConflict {
     Continue,
 }
 
+/// How the app locks the database (`PRAGMA locking_mode`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LockingMode {
+    /// litevisor finds out.
+    #[default]
+    Auto,
+    /// It locks the whole database: litevisor opens it only when the app has ended.
+    Exclusive,
+}
+
 impl Default for ReplicateSettings {
     fn default() -> Self {
         let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
@@ -57,6 +69,7 @@ impl Default for ReplicateSettings {
             snapshot_interval: minutes(24 * 60),
             retention: Some(Retention::default()),
             on_conflict: OnConflict::default(),
+            locking_mode: LockingMode::default(),
         }
     }
 }

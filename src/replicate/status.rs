@@ -1,5 +1,6 @@
 //! What one database's task has reached; shared with whoever wants to know. Holds values only; `lag` ◦ is counted from them.
 
+use super::lockout::Signs;
 use crate::model::{Captured, DbPath, Txid, Uploaded};
 use crate::sqlite::WalView;
 use crate::wal::{Cursor, Salts};
@@ -139,6 +140,8 @@ pub struct StatusCell {
     state: Mutex<State>,
     /// The files were written.
     stirred: Notify,
+    /// A session may keep the app out of its database.
+    lockout_suspected: Notify,
 }
 
 #[derive(Default)]
@@ -148,11 +151,13 @@ struct State {
     looking: Option<Instant>,
     wal: Option<PathBuf>,
     standing: Option<Standing>,
+    database_created: Option<Instant>,
     /// When the `-wal` was created last, and whether a `-shm` was, since the files are watched.
     wal_created: Option<Instant>,
     index_created: bool,
     /// A second `-wal` was created, and no `-shm` between the two.
     wal_without_index: bool,
+    signs: Signs,
 }
 
 impl StatusCell {
@@ -190,6 +195,16 @@ impl StatusCell {
         self.state().index_created = true;
     }
 
+    pub fn database_created(&self) {
+        self.state().database_created = Some(Instant::now());
+    }
+
+    /// How long ago the database or its `-wal` was created, if that was since the files are watched.
+    pub fn created_ago(&self) -> Option<Duration> {
+        let state = self.state();
+        state.database_created.max(state.wal_created).map(|created| created.elapsed())
+    }
+
     /// How long ago a `-wal` was created without a `-shm`: only an app with `locking_mode = EXCLUSIVE` does that. Others create the one
     /// a moment after the other.
     pub fn without_index_for(&self) -> Option<Duration> {
@@ -200,6 +215,20 @@ impl StatusCell {
     /// Whether an app with `locking_mode = EXCLUSIVE` has closed the database: the `-wal` that followed is another one.
     pub fn wal_without_index(&self) -> bool {
         self.state().wal_without_index
+    }
+
+    /// Adds to, or asks for, the signs of an app that is kept out of its database.
+    pub fn signs<T>(&self, work: impl FnOnce(&mut Signs) -> T) -> T {
+        work(&mut self.state().signs)
+    }
+
+    pub fn suspect_lockout(&self) {
+        self.lockout_suspected.notify_one();
+    }
+
+    /// Until there is a sign to be looked at closely.
+    pub async fn lockout_suspected(&self) {
+        self.lockout_suspected.notified().await;
     }
 
     /// Where the capture stands now. None: no session knows.

@@ -4,12 +4,15 @@
 
 use super::capture::replaced::Replacement;
 use super::capture::watch::{TICK, Watcher};
+use super::disk::Disk;
 use super::end::{End, blocking};
 use super::ledger::LedgerEntry;
+use super::lockout::Signs;
 use super::mailbox::Mailbox;
 use super::maintenance::base::LastAsked;
 use super::status::StatusCell;
-use super::{Conflict, OnConflict, Target};
+use super::{Conflict, LockingMode, OnConflict, Target};
+use crate::lineage::{LocalState, state_file};
 use crate::model::Txid;
 use crate::model::log_throttle::LogThrottle;
 use crate::sqlite::exclusive::{self, WholeLock};
@@ -33,7 +36,7 @@ const SHORT_PAUSE: Duration = Duration::from_millis(500);
 /// One that never pauses for that long is past every first start. It would be unreplicated for ever, so the switch takes its lock
 /// in a single try, without waiting for it, although the app may meet it.
 const NO_PAUSE: Duration = Duration::from_secs(300);
-/// An app that shares a database creates its `-shm` after the `-wal` within this time.
+/// An app that shares a database creates its `-shm` after the `-wal` within this time, and an app that does not has locked it.
 const INDEX_FOLLOWS: Duration = Duration::from_millis(200);
 /// Whoever asks for a flush of a database that we cannot open waits this long: nothing that we do opens it.
 const HOPELESS: Duration = Duration::from_secs(5);
@@ -59,7 +62,10 @@ pub struct Task {
     /// The app locks the whole database (`PRAGMA locking_mode = EXCLUSIVE`), or did in its last life: no connection of ours may be
     /// open when it opens the database.
     pub app_locks_exclusively: bool,
+    /// What a process wrote before is no sign that it shares the database.
     pub begun: SystemTime,
+    /// Of the last session.
+    pub disk: Option<Disk>,
 }
 
 impl Task {
@@ -81,6 +87,7 @@ impl Task {
                     });
                     self.replaced = Some(*replacement);
                 }
+                End::LockedOut => self.make_way().await,
                 End::Again(reason) => {
                     // What keeps failing is tried, and spoken of, more and more rarely.
                     breaks = if begun.elapsed() > REMIND { 1 } else { breaks + 1 };
@@ -115,9 +122,11 @@ impl Task {
             Ok(hold) => hold,
             Err(end) => return end,
         };
-        match self.session(hold).await {
-            Ok(end) | Err(end) => end,
+        let (Ok(end) | Err(end)) = self.session(hold).await;
+        if !matches!(end, End::LockedOut) {
+            self.disk = None;
         }
+        end
     }
 
     /// A hold on the database, as soon as there is one.
@@ -125,13 +134,20 @@ impl Task {
         if let Some(hold) = self.hold.take() {
             return Ok(hold);
         }
+        let taken = self.taken().await?;
+        self.watcher.catch_up().await;
+        self.status.signs(Signs::forget);
+        Ok(taken)
+    }
+
+    async fn taken(&mut self) -> Result<ReadHold, End> {
         let mut throttle = LogThrottle::default();
         let begun = Instant::now();
         let mut asked_since = None;
         let mut locked_since = None;
         loop {
             let asked = self.mailbox.asked();
-            if self.index_may_follow() {
+            if self.is_just_created() && !self.is_shared().await? {
                 self.mailbox.wait(&self.changed, Instant::now() + INDEX_FOLLOWS).await;
                 continue;
             }
@@ -195,6 +211,31 @@ impl Task {
         self.status.update(|status| (status.absent, status.problem, status.written_at) = (absent, problem, None));
     }
 
+    /// Lets the app have the database: no connection of ours is open from now on, also at the next start.
+    async fn make_way(&mut self) {
+        tracing::warn!(
+            db = %self.target.db,
+            "replication pauses: the app cannot open the database beside litevisor (PRAGMA locking_mode = EXCLUSIVE)"
+        );
+        self.app_locks_exclusively = true;
+        self.status.update(|status| (status.replicating, status.locked_by_app) = (false, true));
+        if let Some(disk) = self.disk.take()
+            && let Err(End::Again(error)) = disk.let_go().await
+        {
+            tracing::warn!(db = %self.target.db, "{error}");
+        }
+        self.begun = SystemTime::now();
+        let db = self.target.db.clone();
+        let recorded = blocking(move || {
+            exclusive::make_way(&db);
+            let state = state_file::load(&db)?;
+            state.map_or(Ok(()), |state| state_file::store(&db, &LocalState { app_locks_exclusively: true, ..state }))
+        });
+        if let Ok(Err(error)) = recorded.await {
+            tracing::warn!(db = %self.target.db, "{error}");
+        }
+    }
+
     /// Notes that the app has locked the whole database, once that is no passing lock.
     async fn check_locks(&mut self, locked_since: &mut Option<Instant>) -> Result<(), End> {
         let db = self.target.db.clone();
@@ -206,9 +247,9 @@ impl Task {
         Ok(())
     }
 
-    /// The app has just created its `-wal`, and whether it creates a `-shm` is not known yet.
-    fn index_may_follow(&self) -> bool {
-        let fresh = self.status.without_index_for().is_some_and(|age| age < INDEX_FOLLOWS);
+    /// The app has just created its database or the `-wal`, and whether it shares the database is not known yet.
+    fn is_just_created(&self) -> bool {
+        let fresh = self.status.created_ago().is_some_and(|age| age < INDEX_FOLLOWS);
         fresh && !self.mailbox.asked_last() && !self.mailbox.closed()
     }
 
@@ -224,15 +265,24 @@ impl Task {
         if !self.app_locks_exclusively || self.mailbox.asked_last() {
             return Ok(false);
         }
-        let db = self.target.db.clone();
-        let since = self.begun;
-        if blocking(move || exclusive::is_shared(&db, since)).await? {
+        if self.target.settings.locking_mode == LockingMode::Exclusive {
+            return Ok(true);
+        }
+        if self.is_shared().await? {
             if self.status.read().problem.is_some() {
                 tracing::info!(db = %self.target.db, "the app shares the database: its commits are replicated from now on");
             }
             self.app_locks_exclusively = false;
+            self.status.signs(Signs::mistaken);
         }
         Ok(self.app_locks_exclusively)
+    }
+
+    /// Whether the app has committed, and shares the database. No connection of ours is open.
+    async fn is_shared(&mut self) -> Result<bool, End> {
+        let db = self.target.db.clone();
+        let since = self.begun;
+        blocking(move || exclusive::is_shared(&db, since)).await
     }
 
     /// Says what that costs, refuses to sync, and waits.

@@ -4,10 +4,12 @@
 
 use super::disk::Disk;
 use super::end::End;
+use super::lockout::locked_out;
 use super::status::StatusCell;
 use super::upload::attempts::Outcome;
 use super::upload::pressure::{self, Need, Seen};
 use super::{ReplicateSettings, Target};
+use crate::model::DbPath;
 use crate::model::log_throttle::LogThrottle;
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -25,7 +27,7 @@ pub struct WalLimiter {
     disk: Disk,
     settings: Arc<ReplicateSettings>,
     status: Arc<StatusCell>,
-    db: String,
+    db: DbPath,
     /// That the WAL grows.
     throttle: LogThrottle,
 }
@@ -36,15 +38,18 @@ impl WalLimiter {
             disk: disk.clone(),
             settings: Arc::new(target.settings.clone()),
             status: Arc::clone(status),
-            db: target.db.to_string(),
+            db: target.db.clone(),
             throttle: LogThrottle::default(),
         }
     }
 
-    /// Runs a request; meanwhile the WAL is kept within its limit.
+    /// Runs a request; meanwhile the WAL is kept within its limit. Ends when the session keeps the app out of its database.
     pub async fn beside<T>(&mut self, request: impl Future<Output = T>) -> Result<T, End> {
+        let db = self.db.clone();
+        let status = Arc::clone(&self.status);
         tokio::select! {
             answer = request => Ok(answer),
+            () = locked_out(&db, &status) => Err(End::LockedOut),
             end = self.watch() => match end? {},
         }
     }
@@ -89,7 +94,7 @@ impl WalLimiter {
                     let wal_bytes = self.status.read().wal_bytes;
                     let wal_limit = self.settings.wal_limit;
                     tracing::error!(
-                        db = self.db,
+                        db = %self.db,
                         wal_bytes,
                         wal_limit,
                         "the WAL grows past wal_limit until the replica is back: {why}"

@@ -2,16 +2,16 @@
 //! restore is in this file.
 
 use super::error::RestoreError;
-use super::steps::{Contradiction, Observed, Side, Step, next};
+use super::keeper::{Keeper, Previous, name, nth};
+use super::steps::{Contradiction, Observed, Step, next};
 use super::verify::VerifiedDb;
 use crate::lineage::FileAccess;
 use crate::model::DbPath;
 use crate::rights::{self, Dir, FileInfo, Kind};
 use crate::sqlite::files;
 use crate::sqlite::users::users;
-use std::ffi::OsStr;
 use std::io::{self, ErrorKind};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// More steps than the longest path through the table.
 const MOST_STEPS: usize = 32;
@@ -19,15 +19,15 @@ const MOST_STEPS: usize = 32;
 const MOST_MOVED: u32 = 1000;
 
 /// Puts the verified database in place of what is there.
-pub fn install(verified: VerifiedDb, access: FileAccess) -> Result<(), RestoreError> {
-    run(verified.db(), true, access).map(|_| ())
+pub fn install(verified: VerifiedDb, access: FileAccess, previous: Previous) -> Result<(), RestoreError> {
+    run(verified.db(), true, access, previous).map(|_| ())
 }
 
 /// Finishes or rolls back an installation that was cut off, by a kill or by dropping the future: afterwards the file at
 /// the database's path is the complete new one or the one that was there before. Drops side files without a database.
 /// To be called before anything else is done with a database, and after a restore was given up.
 pub fn recover(db: &DbPath, access: FileAccess) -> Result<(), RestoreError> {
-    let steps = run(db, false, access)?;
+    let steps = run(db, false, access, Previous::Keep)?;
     if steps > 0 {
         tracing::info!(%db, steps, "finished or rolled back an interrupted restore");
     }
@@ -49,11 +49,12 @@ pub fn refuse_open_file(db: &DbPath) -> Result<(), RestoreError> {
     Err(RestoreError::InUse { path: db.as_path().to_owned(), users })
 }
 
-fn run(db: &DbPath, have_verified: bool, access: FileAccess) -> Result<usize, RestoreError> {
+fn run(db: &DbPath, have_verified: bool, access: FileAccess, previous: Previous) -> Result<usize, RestoreError> {
     rights::within(db, || {
-        let Some(dir) = open(db)? else { return steps(db, None, have_verified, access) };
+        let mut keeper = Keeper::new(previous);
+        let Some(dir) = open(db)? else { return steps(db, None, have_verified, access, &mut keeper) };
         clear(db, &dir)?;
-        steps(db, Some(&dir), have_verified, access)
+        steps(db, Some(&dir), have_verified, access, &mut keeper)
     })
 }
 
@@ -62,9 +63,16 @@ fn open(db: &DbPath) -> Result<Option<Dir>, RestoreError> {
     absent_ok(Dir::open(db.directory())).map_err(RestoreError::io("open", db.directory()))
 }
 
-fn steps(db: &DbPath, dir: Option<&Dir>, have_verified: bool, access: FileAccess) -> Result<usize, RestoreError> {
+fn steps(
+    db: &DbPath,
+    dir: Option<&Dir>,
+    have_verified: bool,
+    access: FileAccess,
+    keeper: &mut Keeper,
+) -> Result<usize, RestoreError> {
     for steps in 0..MOST_STEPS {
-        match next(observe_in(db, dir)?, have_verified) {
+        let observed = observe_in(db, dir)?;
+        match next(observed, have_verified) {
             Step::Done => return Ok(steps),
             Step::Refuse(why) => return Err(contradiction(db, why)),
             step => {
@@ -74,7 +82,7 @@ fn steps(db: &DbPath, dir: Option<&Dir>, have_verified: bool, access: FileAccess
                     let begun = !have_verified && matches!(step, Step::DropSide(_));
                     return if begun { Ok(steps) } else { Err(in_use(db)) };
                 }
-                act(db, dir, step, access)?;
+                perform(db, dir, observed, step, access, keeper)?;
                 dir.sync().map_err(RestoreError::io("sync", db.directory()))?;
             }
         }
@@ -83,6 +91,18 @@ fn steps(db: &DbPath, dir: Option<&Dir>, have_verified: bool, access: FileAccess
         path: db.as_path().to_owned(),
         problem: "files beside it change while it is installed",
     })
+}
+
+fn perform(
+    db: &DbPath,
+    dir: &Dir,
+    observed: Observed,
+    step: Step,
+    access: FileAccess,
+    keeper: &mut Keeper,
+) -> Result<(), RestoreError> {
+    // Side files that are left of no database are worth nothing.
+    if observed.aside && keeper.keeps(db, dir, step)? { Ok(()) } else { act(db, dir, step, access) }
 }
 
 /// The files that are there now.
@@ -159,14 +179,6 @@ fn act(db: &DbPath, dir: &Dir, step: Step, access: FileAccess) -> Result<(), Res
 /// What a check of the staged file by SQLite may have left, if it was killed.
 fn drop_sides_of(dir: &Dir, staged: &Path) -> Result<(), RestoreError> {
     DbPath::new(staged).sides().iter().try_for_each(|side| unlink(dir, side))
-}
-
-fn name(path: &Path) -> &OsStr {
-    path.file_name().unwrap_or_default()
-}
-
-fn nth(db: &DbPath, side: Side) -> PathBuf {
-    db.sides().into_iter().nth(side.0).unwrap_or_default()
 }
 
 fn rename(dir: &Dir, from: &Path, to: &Path) -> Result<(), RestoreError> {

@@ -10,6 +10,7 @@ mod fetch;
 pub mod follow;
 mod inspect;
 mod install;
+mod keeper;
 pub mod log_throttle;
 mod memory;
 mod output;

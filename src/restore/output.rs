@@ -4,6 +4,7 @@ use super::error::RestoreError;
 use super::fetch::{Fetched, fetch};
 use super::inspect::tip;
 use super::install::{install, observe, recover, refuse_open_file};
+use super::keeper::Previous;
 use super::plan::{Choice, choose};
 use super::progress::Progress;
 use super::settings::{Owners, RestoreSettings};
@@ -119,7 +120,7 @@ async fn plan_and_restore(
     refuse_open_file(db)?;
     // The record is not about the new file.
     forget_state(db);
-    install(fetched.verified, FileAccess::Exclusive)?;
+    install(fetched.verified, FileAccess::Exclusive, Previous::Drop)?;
     match purpose {
         Use::Apart => {}
         // The next run need not restore it again.

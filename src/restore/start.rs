@@ -4,6 +4,7 @@ use super::error::{RestoreError, RestoreErrorKind};
 use super::fetch::{Fetched, fetch};
 use super::inspect::{Inspection, inspect, tip};
 use super::install;
+use super::keeper::Previous;
 use super::owner;
 use super::plan::{Choice, choose};
 use super::progress::Progress;
@@ -225,7 +226,7 @@ fn put_in_place(
     install::refuse_open_file(db)?;
     // The order matters: the old state never stands beside the new file, nor the new state beside the old one.
     forget_state(db);
-    install::install(verified, access)?;
+    install::install(verified, access, Previous::Keep)?;
     record_origin(db, replica, page_size, &origin, beneath.as_ref());
     match origin {
         verify::Origin::Ltx { txid, time, .. } => {

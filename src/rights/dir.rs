@@ -217,6 +217,11 @@ impl Dir {
         Ok(renameat(&self.fd, from, &self.fd, to)?)
     }
 
+    /// Moves a file to another directory.
+    pub fn rename_into(&self, from: &OsStr, directory: &Dir, to: &OsStr) -> io::Result<()> {
+        Ok(renameat(&self.fd, from, &directory.fd, to)?)
+    }
+
     /// Creates a hard link; an existing name is an error.
     pub fn link(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
         Ok(linkat(&self.fd, from, &self.fd, to, AtFlags::empty())?)

@@ -249,7 +249,9 @@ async fn prepare(
     let replicated = !left_out && !matches!(outcome, Outcome::Unrestored(_));
     let held = db.clone();
     let writers = if settings.access == FileAccess::Exclusive { Writers::None } else { Writers::MAY_COME };
-    let hold = tokio::task::spawn_blocking(move || replicated.then(|| replicate::hold(&held, writers)).flatten());
+    let locking = replicate.locking_mode;
+    let take = move || replicated.then(|| replicate::hold(&held, locking, writers)).flatten();
+    let hold = tokio::task::spawn_blocking(take);
     let hold = hold.await.map_err(|error| StartFailure::Local(threads::describe_task_failure(&error)))?;
     Ok((Prepared { db, store, settings: replicate, hold, replicate: replicated, left_out }, outcome))
 }

@@ -211,7 +211,9 @@ async fn reinstall(job: ReinstallJob) -> Result<(Resume, Reinstalled), StartFail
         Err(SwapError::Ended(answer)) => {
             let path = db.clone();
             let settings = database.settings.replicate;
-            let hold = tokio::task::spawn_blocking(move || replicate::hold(&path, Writers::None)).await.ok().flatten();
+            let locking = settings.locking_mode;
+            let take = move || replicate::hold(&path, locking, Writers::None);
+            let hold = tokio::task::spawn_blocking(take).await.ok().flatten();
             (
                 Resume::NewTask(Box::new(Prepared {
                     db: db.clone(),

@@ -140,6 +140,28 @@ pub fn index_used_by_another(index: &File) -> bool {
     fcntl(index, FcntlArg::F_GETLK(&mut lock)).is_ok() && lock.l_type != libc::F_UNLCK as libc::c_short
 }
 
+/// `PENDING_BYTE`: a process that wants the database for itself keeps new readers out.
+const PENDING: i64 = 0x4000_0000;
+
+/// The other process that wants the whole database in `db`, and that a connection of ours keeps from it: it has the lock of a process
+/// that excludes readers, or it has opened the database and does without the wal-index.
+pub fn claimant(db: &File, index: &File) -> Option<User> {
+    let mut pending = range(libc::F_WRLCK, PENDING, 1);
+    holder(db, &mut pending).or_else(|| user_of(db).filter(|_| !index_used_by_another(index)))
+}
+
+/// The other process whose lock is in the way of this one.
+fn holder(file: &File, lock: &mut libc::flock) -> Option<User> {
+    let held = fcntl(file, FcntlArg::F_GETLK(lock)).is_ok() && lock.l_type != libc::F_UNLCK as libc::c_short;
+    held.then(|| User { pid: Some(lock.l_pid).filter(|pid| *pid > 0) })
+}
+
+/// The process's descriptor of the file at `path`. None: it has none.
+pub fn kept(path: &Path) -> Option<Arc<File>> {
+    let id = identity(path).ok()??;
+    KEPT.lock().unwrap_or_else(PoisonError::into_inner).as_ref()?.get(&id).map(Arc::clone)
+}
+
 /// Tests the file at `path`: through the kept descriptor, else through one that is closed again. False: no file.
 /// As in `kind`, no connection of ours has a file that is not kept.
 fn with_file(path: &Path, look: impl FnOnce(&File) -> bool) -> bool {
@@ -175,9 +197,7 @@ pub struct User {
 pub fn user_of(file: &File) -> Option<User> {
     let mut lock = shared_range(libc::F_WRLCK, 0, SHARED_SIZE - 1);
     // The answer is the lock that conflicts with this one; never one of this process.
-    let answered = fcntl(file, FcntlArg::F_GETLK(&mut lock)).is_ok();
-    let held = answered && lock.l_type != libc::F_UNLCK as libc::c_short;
-    held.then(|| User { pid: Some(lock.l_pid).filter(|pid| *pid > 0) })
+    holder(file, &mut lock)
 }
 
 /// Whether the path names this file.

@@ -136,3 +136,76 @@ fn keys_of_our_environment_do_not_reach_the_app() {
     assert!(told.contains("PATH="), "{told}");
     assert_clean("the app's environment", &told);
 }
+
+/// A URL whose path is not a plain key, on a real server: both programs make the same key of it, or litevisor refuses it at the start.
+#[test]
+fn a_url_with_an_unusual_path_is_the_same_key_for_both() {
+    let servers = [(moto::shared().endpoint(), "moto"), (seaweed::Seaweed::shared().endpoint(), "seaweed")];
+    for (endpoint, server) in servers {
+        let _ = block_on(seaweed::sdk_client(&endpoint).create_bucket().bucket("unusual").send());
+        for path in ["a//b", "trail/", "p%20q", "r s", "a+b", "x%3Fy", "100%25"] {
+            let site = Unusual::new(&endpoint, path);
+            let mut run = site.run();
+            assert_eq!(run.wait(SOON).code, 0, "{server} {path}: {}", run.log_text());
+            let out = site.root.path().join("theirs.db");
+            let said = site.litestream(&["restore", "-o", out.to_str().unwrap(), "-config"]);
+            assert!(out.exists(), "{server} {path}: {said}");
+            let rows = rusqlite::Connection::open(&out).unwrap().query_row("SELECT x FROM t", [], |row| row.get(0));
+            assert_eq!(rows, Ok(7), "{server} {path}");
+        }
+        for path in ["a$b", "a%24b", "back\\slash", "back%5Cslash"] {
+            let site = Unusual::new(&endpoint, path);
+            let mut run = site.run();
+            assert_eq!(run.wait(SOON).code, 78, "{server} {path}: {}", run.log_text());
+            assert!(run.log_text().contains("url"), "{}", run.log_text());
+        }
+    }
+}
+
+/// A database whose replica is given by a URL, to both programs alike.
+struct Unusual {
+    root: tempfile::TempDir,
+}
+
+impl Unusual {
+    fn new(endpoint: &str, path: &str) -> Unusual {
+        let root = tempfile::tempdir().unwrap();
+        let db = root.path().join("a.db");
+        // YAML and TOML take both as they are, in single quotes.
+        let url = format!("'s3://unusual/{path}'");
+        let toml = format!(
+            "[[database]]\npath = '{}'\n[database.replica]\nurl = {url}\nendpoint = '{endpoint}'\nregion = 'us-east-1'\n\
+             force_path_style = true\naccess_key_id = '{ACCESS_KEY}'\nsecret_access_key = '{SECRET_KEY}'\n",
+            db.display()
+        );
+        let yaml = format!(
+            "dbs:\n  - path: {}\n    replica:\n      url: {url}\n      endpoint: {endpoint}\n      region: us-east-1\n      \
+             force-path-style: true\n      access-key-id: {ACCESS_KEY}\n      secret-access-key: {SECRET_KEY}\n",
+            db.display()
+        );
+        std::fs::write(root.path().join("supervisor.toml"), toml).unwrap();
+        std::fs::write(root.path().join("litestream.yml"), yaml).unwrap();
+        Unusual { root }
+    }
+
+    fn db(&self) -> String {
+        self.root.path().join("a.db").display().to_string()
+    }
+
+    /// An app that writes one row.
+    fn run(&self) -> Process {
+        let script = "import sqlite3, sys\nc = sqlite3.connect(sys.argv[1], timeout=20)\n\
+                      c.execute('PRAGMA journal_mode=wal')\nc.executescript('CREATE TABLE t(x); INSERT INTO t VALUES (7)')";
+        let mut run = Command::new(env!("CARGO_BIN_EXE_litevisor"));
+        run.arg("run").arg("--config").arg(self.root.path().join("supervisor.toml"));
+        run.args(["--", "python3", "-c", script, &self.db()]);
+        Process::start(run)
+    }
+
+    fn litestream(&self, words: &[&str]) -> String {
+        let mut command = Command::new(crate::support::peer(crate::support::litestream::VERSION));
+        command.env_remove("AWS_CA_BUNDLE").env_remove("SSL_CERT_FILE").env_remove("SSL_CERT_DIR");
+        let output = command.args(words).arg(self.root.path().join("litestream.yml")).arg(self.db()).output().unwrap();
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+    }
+}

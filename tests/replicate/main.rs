@@ -8,5 +8,6 @@ mod outage;
 mod pause;
 mod sidecar;
 mod spill;
+mod storm;
 #[path = "../support/mod.rs"]
 mod support;

@@ -3,6 +3,7 @@
 //! them: two `stat`s each. In: paths. Out: rings, noted in the status.
 
 use crate::model::DbPath;
+use crate::replicate::lockout::Signs;
 use crate::replicate::status::StatusCell;
 use crate::sqlite;
 use nix::errno::Errno;
@@ -160,11 +161,16 @@ impl Watch {
                 self.follow_owner(&event);
                 continue;
             }
+            if event.mask.contains(AddWatchFlags::IN_CLOSE_WRITE) {
+                self.note_closing(&event);
+                continue;
+            }
             rang = true;
             if event.mask.contains(AddWatchFlags::IN_Q_OVERFLOW) {
                 self.databases.iter().for_each(|database| {
                     // It may be among what was not reported.
                     database.waker.status.index_created();
+                    database.waker.status.signs(Signs::shared);
                     database.waker.wake();
                 });
             }
@@ -184,10 +190,33 @@ impl Watch {
                     waker.status.wal_created();
                     waker.wake();
                 }
-                Part::Wal | Part::Database => waker.wake(),
+                Part::Wal => {
+                    waker.status.signs(Signs::shared);
+                    waker.wake();
+                }
+                Part::Database => {
+                    if created {
+                        waker.status.database_created();
+                    }
+                    waker.wake();
+                }
             }
         }
         rang
+    }
+
+    /// A process that could write has closed a file.
+    fn note_closing(&self, event: &InotifyEvent) {
+        let named = event.name.as_ref().and_then(|name| self.names.get(&(event.wd, name.clone())));
+        let Some((part, Waker { status, .. })) = named else { return };
+        match part {
+            Part::Database => {
+                status.signs(Signs::database_closed);
+                status.suspect_lockout();
+            }
+            Part::Index => status.signs(Signs::shared),
+            Part::Wal => {}
+        }
     }
 
     /// An image's entrypoint gives the database to the app's user and starts the app: the side files must be that user's
@@ -210,7 +239,7 @@ impl Watch {
     /// Watches the directories that have come meanwhile. Those that cannot be watched are left to the tick.
     fn watch_missing(&mut self, inotify: Option<&Inotify>) {
         let contents = AddWatchFlags::IN_MODIFY | AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO;
-        let kinds = contents | AddWatchFlags::IN_ATTRIB;
+        let kinds = contents | AddWatchFlags::IN_ATTRIB | AddWatchFlags::IN_CLOSE_WRITE;
         for Database { path, waker, missing, .. } in self.databases.iter_mut().filter(|database| database.missing) {
             let Some(inotify) = inotify else {
                 *missing = false;
@@ -244,10 +273,13 @@ impl Watch {
         }
     }
 
-    /// Rings for every database that does not look as it did.
+    /// Rings for every database that does not look as it did, or that an app cannot open.
     async fn tick(&mut self) {
         for some in self.databases.chunks_mut(AT_A_TIME) {
             for database in some {
+                if sqlite::exclusive::claimant(&database.path).is_some() {
+                    database.waker.status.suspect_lockout();
+                }
                 let stat = stat(&database.path);
                 if database.stat != Some(stat) {
                     database.stat = Some(stat);

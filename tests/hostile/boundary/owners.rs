@@ -1,7 +1,8 @@
 //! Whose the files are that litevisor makes, and who may read them.
 
-use super::place::{APP, CANARY, Place, give, owner, sql_app};
+use super::place::{APP, CANARY, Place, binary, give, owner, sql_app, stop};
 use crate::support::SOON;
+use crate::support::process::Process;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
@@ -76,6 +77,64 @@ fn side_files_follow_the_databases_owner() {
             let path = place.data(&format!("app.db{side}"));
             assert!(!path.exists() || owner(&path) == APP, "{side}\n{log}");
         }
+    }
+}
+
+const AS_APP: &str =
+    "PATH=/usr/bin:/bin exec setpriv --reuid 4242 --regid 4242 --clear-groups python3 -c \"$2\" $1 \"$3\"";
+
+/// The same beside a database of a directory entry that is given away and one that stays root's.
+#[test]
+fn side_files_follow_the_owner_of_each_database_of_a_directory() {
+    let Some(mut place) = Place::new() else { return };
+    (place.user, place.name) = (None, "tenants");
+    give(&place.make("tenants"), 0, 0o755);
+    let [given, kept] = ["tenants/given.db", "tenants/kept.db"].map(|name| place.data(name));
+    for db in [&given, &kept] {
+        rusqlite::Connection::open(db).unwrap().execute_batch("pragma journal_mode=wal; create table t(x)").unwrap();
+    }
+    let (ended, log) = place.live(&["true"]);
+    assert_eq!(ended.code, 0, "{log}");
+    for life in 0..3 {
+        place.wipe();
+        give(&place.make("tenants"), 0, 0o755);
+        let entrypoint = format!("chown 4242:4242 $0 $1; {AS_APP}");
+        let words = [place.data("tenants"), given.clone()].map(|path| path.to_str().unwrap().to_owned());
+        let words = [&words[0], &words[1], sql_app(), "insert into t values (2)"];
+        let (ended, log) = place.live(&[&["sh", "-c", &entrypoint][..], &words].concat());
+        assert_eq!(ended.code, 0, "{life}: {log}");
+        for (db, expected) in [(&given, APP), (&kept, 0)] {
+            for side in ["", "-wal", "-shm"] {
+                let path = PathBuf::from(format!("{}{side}", db.display()));
+                assert!(!path.exists() || owner(&path) == expected, "{}\n{log}", path.display());
+            }
+        }
+    }
+}
+
+/// And beside `replicate`, whose app has an entrypoint of its own.
+#[test]
+fn side_files_follow_the_databases_owner_beside_a_sidecar() {
+    let Some(mut place) = Place::new() else { return };
+    place.user = None;
+    place.make_history();
+    for _ in 0..3 {
+        place.wipe();
+        give(&place.path("data"), 0, 0o755);
+        let mut command = std::process::Command::new(binary());
+        command.args(["replicate", "--config"]).arg(place.config()).current_dir(place.path(""));
+        let mut sidecar = Process::start(command);
+        sidecar.wait_for_log("replication", SOON, |line| line.contains("\"replicating\""));
+        let (data, db) = (place.path("data"), place.db());
+        let words = [data.to_str().unwrap(), db.to_str().unwrap(), sql_app(), "insert into t values (2)"];
+        let mut app = std::process::Command::new("sh");
+        let app = app.args(["-c", &format!("chown 4242:4242 $0 $1; {AS_APP}")]).args(words).output().unwrap();
+        assert!(app.status.success(), "{}\n{}", String::from_utf8_lossy(&app.stderr), sidecar.log_text());
+        for side in ["", "-wal", "-shm"] {
+            let path = place.data(&format!("app.db{side}"));
+            assert!(!path.exists() || owner(&path) == APP, "{side}\n{}", sidecar.log_text());
+        }
+        assert_eq!(stop(&mut sidecar).code, 0, "{}", sidecar.log_text());
     }
 }
 

@@ -97,15 +97,19 @@ fn keys(expiration: &str) -> Answer {
     answer(200, body.to_string())
 }
 
-/// litevisor whose keys come from such an agent.
+/// litevisor with an app, whose keys come from such an agent.
 fn run_with_agent(site: &Site, agent: &StandIn, command: &[&str]) -> Process {
+    with_agent(site, agent, "run", &[&["--"], command].concat())
+}
+
+fn with_agent(site: &Site, agent: &StandIn, subcommand: &str, words: &[&str]) -> Process {
     let config = site.config();
     let text = std::fs::read_to_string(&config).unwrap();
     let text: String =
         text.lines().filter(|line| !line.contains("access_key")).map(|line| format!("{line}\n")).collect();
     std::fs::write(&config, text).unwrap();
     let mut run = Command::new(env!("CARGO_BIN_EXE_litevisor"));
-    run.arg("run").arg("--config").arg(&config).arg("--").args(command).env_clear();
+    run.arg(subcommand).arg("--config").arg(&config).args(words).env_clear();
     run.env("PATH", std::env::var("PATH").unwrap()).env("HOME", "/nonexistent").env("AWS_REGION", REGION);
     run.env("AWS_EC2_METADATA_DISABLED", "true").env("AWS_CONTAINER_CREDENTIALS_FULL_URI", agent.url());
     Process::start(run)
@@ -127,6 +131,36 @@ fn credentials_that_are_late_at_the_start_are_waited_for() {
     site.assert_replica_holds_everything("after a late start");
 }
 
+/// The same without an app: as a sidecar, and once.
+#[test]
+fn credentials_that_are_late_are_waited_for_by_replicate() {
+    for once in [false, true] {
+        let site = Site::in_s3(if once { "lying-late-once" } else { "lying-late-sidecar" });
+        let bank = site.bank_line(&["--rate", "max", "--count", "20"]);
+        assert!(Command::new("sh").args(["-c", &bank]).status().unwrap().success());
+        let first = OnceLock::new();
+        let agent = StandIn::start(move |_| match first.get_or_init(Instant::now).elapsed() < Duration::from_secs(3) {
+            true => answer(429, "slow down"),
+            false => keys("2099-01-01T00:00:00Z"),
+        });
+        let mut run = with_agent(&site, &agent, "replicate", if once { &["--once"] } else { &[] });
+        if !once {
+            wait_until("the first upload", SOON, || site.replica.newest_txid() > 0);
+            kill(run.pid(), Signal::SIGTERM).unwrap();
+        }
+        let ended = run.wait(SOON + Duration::from_secs(20));
+        assert_eq!(ended.code, 0, "once {once}: {}", run.log_text());
+        assert!(agent.asked().len() > 1, "{}", run.log_text());
+        site.assert_replica_holds_everything("after a late start");
+    }
+}
+
+/// A sidecar's keys end while it is stopped, and for four seconds there are no new ones.
+#[test]
+fn credentials_that_are_late_at_the_stop_of_a_sidecar_are_waited_for() {
+    late_at_the_stop("lying-late-sidecar-stop", |site, agent| with_agent(site, agent, "replicate", &[]), 0);
+}
+
 /// What the agent says for good is final, and at once.
 #[test]
 fn credentials_that_are_refused_are_not_waited_for() {
@@ -143,7 +177,13 @@ fn credentials_that_are_refused_are_not_waited_for() {
 /// The keys end while the app is stopped, and for four seconds there are no new ones.
 #[test]
 fn credentials_that_are_late_at_the_stop_are_waited_for() {
-    let site = Site::in_s3("lying-late-stop").with_settings("[shutdown]\ngrace = \"10s\"");
+    let run = |site: &Site, agent: &StandIn| run_with_agent(site, agent, &["sh", "-c", &app(site)]);
+    late_at_the_stop("lying-late-stop", run, 1);
+}
+
+/// `start` begins it. The app runs in it (`apps` is 1), or beside it.
+fn late_at_the_stop(bucket: &str, start: impl FnOnce(&Site, &StandIn) -> Process, apps: u32) {
+    let site = Site::in_s3(bucket).with_settings("[shutdown]\ngrace = \"10s\"");
     let (stopping, since) = (Arc::new(AtomicBool::new(false)), Arc::new(std::sync::Mutex::new(None::<Instant>)));
     let (is_stopping, begun) = (Arc::clone(&stopping), Arc::clone(&since));
     let agent = StandIn::start(move |_| {
@@ -156,13 +196,20 @@ fn credentials_that_are_late_at_the_stop_are_waited_for() {
             false => keys("2099-01-01T00:00:00Z"),
         }
     });
-    let mut run = run_with_agent(&site, &agent, &["sh", "-c", &app(&site)]);
+    let mut run = start(&site, &agent);
+    let beside = (apps == 0).then(|| {
+        run.wait_for_log("an empty start", SOON, |line| line.contains("starting empty"));
+        let mut bank = Command::new("sh");
+        bank.args(["-c", &app(&site)]);
+        Process::start(bank)
+    });
     site.wait_for_acks(19);
     wait_until("the first upload", SOON, || site.replica.newest_txid() > 0);
     stopping.store(true, Ordering::SeqCst);
     // The keys that it has are over by then.
     let over = Instant::now() + Duration::from_secs(4);
     wait_until("the end of the keys", SOON, || Instant::now() > over);
+    beside.iter().for_each(|bank| kill(bank.pid(), Signal::SIGTERM).unwrap());
     kill(run.pid(), Signal::SIGTERM).unwrap();
     let ended = run.wait(SOON);
     assert_eq!(ended.code, 0, "{}", run.log_text());

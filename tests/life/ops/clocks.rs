@@ -2,6 +2,7 @@
 
 use crate::support::asking::{Asked, ask, status};
 use crate::support::gate::Mood;
+use crate::support::litevisor::{As, Litevisor};
 use crate::support::replica::Replica;
 use crate::support::site::Site;
 use crate::support::{SOON, now_ms};
@@ -90,6 +91,43 @@ fn a_newest_file_in_the_future_is_said_and_marked_and_order_is_kept() {
     let words = ["restore", db.to_str().unwrap(), "-o", out.to_str().unwrap(), "--timestamp", &now];
     let said = ask(&site.config(), &words);
     assert!(said.err.contains("clock was ahead") || said.err.contains("no backup that old"), "{said:?}");
+}
+
+/// Of the databases of a directory entry, the one whose files are from the future is named, and no other.
+#[test]
+fn one_database_of_a_directory_is_from_the_future() {
+    let site = Site::in_directory();
+    let bucket = site.path("bucket");
+    let config = site.path("dir.toml");
+    let text = format!(
+        "[status]\nsocket = {:?}\n[[database]]\ndir = {:?}\n[database.replica]\nurl = {bucket:?}\n",
+        site.path("litevisor.sock"),
+        site.disk()
+    );
+    std::fs::write(&config, text).unwrap();
+    let names = ["now.db", "then.db"];
+    for name in names {
+        let made = rusqlite::Connection::open(site.disk().join(name)).unwrap();
+        made.execute_batch("PRAGMA journal_mode=wal; CREATE TABLE t(x)").unwrap();
+    }
+    let run = |words: &[&str]| {
+        let words = [&["--config", config.to_str().unwrap(), "--"], words].concat();
+        Litevisor::run(As::Process, &words.iter().map(Into::into).collect::<Vec<_>>())
+    };
+    let mut first = run(&["true"]);
+    assert_eq!(first.wait(SOON).code, 0, "{}", first.log_text());
+    stamp_a_day_ahead(&Replica::Directory(bucket.join("then.db")));
+    let mut run = run(&["sleep", "600"]);
+    run.wait_for_log("word of the clock", SOON, |line| line.contains("newest file is stamped"));
+    let told = run.log_text();
+    assert!(!told.lines().any(|line| line.contains("is stamped") && line.contains("now.db")), "{told}");
+    let value = status(&config);
+    let problem = |at: usize| value["databases"][at]["problem"].as_str().unwrap_or_default().to_owned();
+    assert!(problem(0).is_empty() && problem(1).contains("23 hours ahead"), "{value:#}");
+    let listed = ask(&config, &["list"]);
+    let (now, then) = listed.out.split_once("then.db in").unwrap();
+    assert_eq!([now, then].map(|part| part.contains("in the future: a clock was ahead")), [false, true], "{listed:?}");
+    assert_eq!(run.stop().code, 143, "{}", run.log_text());
 }
 
 fn humantime(ms: u64) -> String {

@@ -11,12 +11,16 @@ use std::process::Command;
 
 /// litevisor on a disk of its own: `mount` is a line of shell that mounts something at "$0".
 fn on_mount(site: &Site, mount: &str, command: &[String]) -> Process {
+    on_mount_with(site, &site.config(), mount, command)
+}
+
+fn on_mount_with(site: &Site, config: &std::path::Path, mount: &str, command: &[String]) -> Process {
     let mut unshare = Command::new("unshare");
     if !nix::unistd::geteuid().is_root() {
         unshare.arg("--map-root-user");
     }
     unshare.args(["--mount", "--", "sh", "-c"]).arg(format!("{mount} && exec \"$@\"")).arg(site.disk());
-    unshare.arg(env!("CARGO_BIN_EXE_litevisor")).args(["run", "--config"]).arg(site.config()).arg("--");
+    unshare.arg(env!("CARGO_BIN_EXE_litevisor")).args(["run", "--config"]).arg(config).arg("--");
     unshare.args(command.iter().map(OsString::from));
     Process::start(unshare)
 }
@@ -72,13 +76,31 @@ fn data_that_fit_on_a_small_disk_fit_with_us() {
     let mut run = on_mount(&site, SMALL, &tenant(&site));
     let ended = run.wait(3 * SOON);
     assert_eq!(ended.code, 0, "{}", run.log_text());
-    assert_eq!(rows_left(&site), 2, "{}", run.log_text());
+    assert_eq!(count(&site), 2, "{}", run.log_text());
 }
 
-fn rows_left(site: &Site) -> i64 {
-    let out = site.path("restored.db");
-    litestream::restore(&site.replica, &out).unwrap();
-    Connection::open(&out).unwrap().query_row("SELECT count(*) FROM t", [], |row| row.get(0)).unwrap()
+/// The same for a database of a directory entry, beside another one.
+#[test]
+fn data_that_fit_on_a_small_disk_fit_with_a_directory_of_databases() {
+    let mut site = Site::in_directory();
+    let bucket = site.path("bucket");
+    let config = site.path("dir.toml");
+    let text = format!("[[database]]\ndir = {:?}\nwatch = true\n[database.replica]\nurl = {bucket:?}\n", site.disk());
+    std::fs::write(&config, text).unwrap();
+    let other = site.disk().join("other.db");
+    let script = format!(
+        "import sqlite3, sys\nsqlite3.connect({other:?}).executescript('PRAGMA journal_mode=wal; CREATE TABLE t(x); INSERT INTO t \
+         VALUES (7)')\n{TENANT}"
+    );
+    let words = ["python3", "-c", &script, site.db().to_str().unwrap()].map(String::from);
+    let mut run = on_mount_with(&site, &config, SMALL, &words);
+    let ended = run.wait(3 * SOON);
+    assert_eq!(ended.code, 0, "{}", run.log_text());
+    let top = site.replica.clone();
+    for (name, rows) in [("bank.db", 2), ("other.db", 1)] {
+        site.replica = top.below(name);
+        assert_eq!(count(&site), rows, "{name}: {}", run.log_text());
+    }
 }
 
 /// The same while the store takes nothing: there is no room to spill, and what changed is uploaded when it is back.
@@ -109,7 +131,58 @@ fn data_that_fit_on_a_small_disk_fit_with_the_store_away() {
     gate.set(Mood::Open);
     let ended = run.wait(3 * SOON);
     assert_eq!(ended.code, 0, "{}", run.log_text());
-    assert_eq!(rows_left(&site), 2, "{}", run.log_text());
+    assert_eq!(count(&site), 2, "{}", run.log_text());
+}
+
+/// A file system without creation times (ext4 with small inodes, as ext3): a backup that was moved over the database between two runs
+/// cannot be told from what the app wrote. It becomes the next position, and nothing is lost: the positions before stay.
+#[test]
+fn without_creation_times_a_file_in_the_databases_place_is_the_next_position() {
+    let site = Site::in_directory();
+    let image = site.path("image");
+    std::fs::File::create(&image).unwrap().set_len(32 << 20).unwrap();
+    let made =
+        Command::new("mkfs.ext4").args(["-q", "-I", "128"]).arg(&image).stderr(std::process::Stdio::null()).status();
+    let mount = format!("mount -o loop {image:?} \"$0\"");
+    let on_it = |line: &str| {
+        let mut unshare = Command::new("unshare");
+        unshare.args(["--mount", "--", "sh", "-c"]).arg(format!("{mount} && {line}")).arg(site.disk());
+        unshare.output().is_ok_and(|output| output.status.success())
+    };
+    if !made.is_ok_and(|made| made.success()) || !on_it("touch \"$0/x\" && [ $(stat -c %W \"$0/x\") = 0 ]") {
+        return; // only root can mount it, and only where there are loop devices
+    }
+    let make = |file: &str, rows: u32| {
+        let sql = "CREATE TABLE t(x); WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ROWS) INSERT INTO t \
+                   SELECT i FROM n";
+        let sql = sql.replace("ROWS", &rows.to_string());
+        let script = format!("import sqlite3; sqlite3.connect(\\\"{file}\\\").executescript(\\\"{sql}\\\")");
+        format!("python3 -c \"{script}\"")
+    };
+    let bank = site.db();
+    let mut first = on_mount(&site, &mount, &["sh".into(), "-c".into(), make(bank.to_str().unwrap(), 3)]);
+    assert_eq!(first.wait(SOON).code, 0, "{}", first.log_text());
+    assert_eq!(count(&site), 3, "{}", first.log_text());
+    let before = site.replica.newest_txid();
+    let backup = site.disk().join("backup");
+    let moved = format!("{} && mv {backup:?} {bank:?}", make(backup.to_str().unwrap(), 7));
+    assert!(on_it(&moved), "{moved}");
+    let mut second = on_mount(&site, &mount, &["true".into()]);
+    assert_eq!(second.wait(SOON).code, 0, "{}", second.log_text());
+    assert_eq!(count(&site), 7, "{}", second.log_text());
+    assert!(site.replica.newest_txid() > before && second.log_text().contains("the whole database is uploaded"));
+    let out = site.path("before.db");
+    let [url, txid] = [site.replica.url(), format!("{before:016x}")];
+    let words = ["restore", &url, "-o", out.to_str().unwrap(), "--txid", &txid];
+    assert!(Command::new(env!("CARGO_BIN_EXE_litevisor")).args(words).status().unwrap().success());
+    assert_eq!(Connection::open(&out).unwrap().query_row("SELECT count(*) FROM t", [], |row| row.get(0)), Ok(3));
+}
+
+/// Rows in the replica.
+fn count(site: &Site) -> i64 {
+    let out = site.path("restored.db");
+    litestream::restore(&site.replica, &out).unwrap();
+    Connection::open(&out).unwrap().query_row("SELECT count(*) FROM t", [], |row| row.get(0)).unwrap()
 }
 
 #[test]

@@ -387,3 +387,39 @@ fn a_sidecar_refuses_what_took_the_place_of_a_restored_file() {
     assert!(sidecar.log_text().contains("another file was put in its place"), "{}", sidecar.log_text());
     assert_eq!((content(&site.db()).len(), site.replica.newest_txid()), (60, before));
 }
+
+/// A backup that was moved over the database between two runs is replaced, and may be a user's only copy: it is kept, once, and its
+/// rows can be brought back.
+#[test]
+fn a_file_that_is_replaced_at_the_start_is_kept() {
+    let site = Site::in_directory();
+    make(&site.db(), "wal", 4096, 3);
+    let live = |site: &Site| {
+        let mut run = site.run(&["true"]);
+        assert_eq!(run.wait(SOON).code, 0, "{}", run.log_text());
+        run.log_text()
+    };
+    live(&site);
+    let kept = |number: u32| site.disk().join(format!(".bank.db-litevisor/replaced-{number}/bank.db"));
+    for number in 1..=4 {
+        let backup = site.path("backup.db");
+        make(&backup, "delete", 4096, 10 + number);
+        for side in &sides(&site.db())[1..] {
+            let _ = std::fs::remove_file(side);
+        }
+        std::fs::rename(&backup, site.db()).unwrap();
+        let log = live(&site);
+        assert_eq!(content(&site.db()).len(), 3, "{log}");
+        assert_eq!(log.contains("the file that was replaced is kept"), number <= 2, "{log}");
+        assert_eq!(log.contains("is removed, not kept: 2 of them are kept already"), number > 2, "{log}");
+        assert!(!live(&site).contains("replaced"), "the next start has nothing to replace");
+    }
+    assert_eq!([1, 2].map(|number| content(&kept(number)).len()), [11, 12]);
+    assert!(!kept(3).exists());
+    let run = replicating(&site);
+    let restore = "import sqlite3, sys\na, b = map(sqlite3.connect, sys.argv[1:])\na.backup(b)";
+    let words = [kept(1), site.db()];
+    assert!(Command::new("python3").args(["-c", restore]).args(words).status().unwrap().success());
+    stopped(run, &site, "with the rows of the backup");
+    assert_eq!(content(&site.db()).len(), 11);
+}
