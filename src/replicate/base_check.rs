@@ -1,7 +1,8 @@
 //! Asks whether the replica still holds the snapshot that a restore begins with, when that is due.
 
 use super::end::End;
-use super::maintenance::base::{LastAsked, Occasion, Uploads, is_due};
+use super::mailbox::Occasion;
+use super::maintenance::base::{LastAsked, Uploads, is_due};
 use super::maintenance::{Maintenance, ownership};
 use super::task::Task;
 use crate::model::Deadline;

@@ -1,10 +1,20 @@
 //! What is asked of one database's task: flushes. Owns the queue of those that wait; they are answered in order, once
 //! everything that was committed when they came is in the replica.
 
-use super::maintenance::base::Occasion;
 use super::status::Status;
 use std::time::{Duration, Instant};
 use tokio::sync::{Notify, mpsc, oneshot};
+
+/// What the replica is to be asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Occasion {
+    /// The app writes, and no flush was requested.
+    Writing,
+    /// A sync, or the flush before the app is told to stop.
+    Flush,
+    /// The last flush of this run.
+    Last,
+}
 
 pub enum Message {
     Flush(Request),

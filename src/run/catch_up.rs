@@ -1,6 +1,7 @@
 //! While another instance had the replica, it has grown: applies what came to the databases that were restored before. What cannot be
 //! brought up to date so is restored anew by the preparation that follows.
 
+use super::ownership::Replicated;
 use crate::model::{DbPath, Deadline, threads};
 use crate::restore::RestoreSettings;
 use crate::restore::follow::{FollowError, Followed, Follower, Way};
@@ -12,7 +13,7 @@ use tokio::task::JoinSet;
 /// Databases at once. Each reads its whole file.
 const AT_ONCE: usize = 8;
 
-pub async fn catch_up(databases: Vec<(DbPath, Arc<dyn Store>)>, settings: RestoreSettings) {
+pub async fn catch_up(databases: Vec<Replicated>, settings: RestoreSettings) {
     let turns = Arc::new(Semaphore::new(AT_ONCE));
     let mut following = JoinSet::new();
     for (db, store) in databases {

@@ -53,8 +53,7 @@ impl Engine {
         reports: mpsc::Sender<Report>,
         wake: Wake,
         (registry, requests, socket): (Arc<StatusRegistry>, EngineRequests, Arc<str>),
-        ledger: Option<Arc<Ledger>>,
-        ownership: Option<OwnershipSettings>,
+        (ledger, ownership): (Option<Arc<Ledger>>, Option<OwnershipSettings>),
     ) -> std::io::Result<Engine> {
         let (commands, inbox) = unbounded_channel();
         let reports = Reports { to: reports, wake };

@@ -28,6 +28,9 @@ const WITHDRAW: Duration = Duration::from_millis(600);
 /// After a restore that failed the platform is in no hurry.
 const GIVE_BACK: Duration = Duration::from_secs(5);
 
+/// A database and its replica.
+pub type Replicated = (DbPath, Arc<dyn Store>);
+
 /// What the hand-over of one run needs.
 #[derive(Clone, Debug)]
 pub struct OwnershipSettings {
@@ -99,7 +102,7 @@ pub struct Ownership {
     happened: Option<UnboundedReceiver<task::Report>>,
     ready: Option<(Vec<Prepared>, Restored)>,
     /// What was restored before the replica was asked for.
-    restored: Vec<(DbPath, Arc<dyn Store>)>,
+    restored: Vec<Replicated>,
     /// A killed run has left something on the disk that must be uploaded without an app.
     left_over: bool,
     last_flush: Option<LastFlush>,
@@ -155,7 +158,7 @@ impl Ownership {
             let databases: Vec<_> = present.map(|one| (one.db.clone(), Arc::clone(&one.store))).collect();
             self.restored.clone_from(&databases);
             let beside = databases.first().map(|(db, _)| db.clone());
-            return self.begin(context, &settings, (databases, beside)).err().map(failed);
+            return self.begin(context, &settings, databases, beside).err().map(failed);
         }
         if std::mem::take(&mut self.left_over) {
             return Some(Step::FlushLeftOver(ready));
@@ -174,12 +177,12 @@ impl Ownership {
         });
         let databases = opened.collect::<Result<_, _>>().map_err(|error| StartFailure::Local(error.to_string()));
         // What the disk says of the last run is said by the one that runs.
-        let begun = databases.and_then(|databases| self.begin(context, &settings, (databases, None)));
+        let begun = databases.and_then(|databases| self.begin(context, &settings, databases, None));
         Some(begun.err().map_or(Step::Report(Report::HandOver(HandOver::Waiting)), failed))
     }
 
     /// What the replica may have grown by since.
-    pub fn restored(&self) -> Vec<(DbPath, Arc<dyn Store>)> {
+    pub fn restored(&self) -> Vec<Replicated> {
         self.restored.clone()
     }
 
@@ -197,7 +200,8 @@ impl Ownership {
         &mut self,
         context: &RunContext,
         settings: &OwnershipSettings,
-        (databases, beside): (Vec<(DbPath, Arc<dyn Store>)>, Option<DbPath>),
+        databases: Vec<Replicated>,
+        beside: Option<DbPath>,
     ) -> Result<(), StartFailure> {
         let OwnershipSettings { handover, records, revision, gated, grace } = settings.clone();
         let store = context.stores.open(&records).map_err(|error| StartFailure::Local(error.to_string()))?;

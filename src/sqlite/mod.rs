@@ -9,6 +9,7 @@ pub mod exclusive;
 pub mod files;
 mod follow;
 pub mod hold;
+pub mod index_header;
 pub mod integrity;
 pub mod pages;
 mod stamp;

@@ -1,10 +1,8 @@
 //! Reads the wal-index headers of many databases at once: each first page of a `-shm` is mapped, and one system call copies
-//! all headers through a file in memory. 100 databases cost 2 µs so, and 32 µs with a `pread` each; a few are read one by one. The mapping is never read by
-//! the program itself: a `-shm` that is truncated is an error of the call, not a SIGBUS. Takes no lock and opens no file.
+//! all headers through a file in memory. 100 databases cost 2 µs so, and 32 µs with a `pread` each; a few are read one by one. The
+//! mapping is never read by the program itself: a `-shm` that is truncated is an error of the call, not a SIGBUS. Takes no lock and opens no file.
 
-use super::wal_view::{COPIED_AT, INDEX_HEADER, position};
-use crate::model::PageSize;
-use crate::wal::Cursor;
+use super::index_header::{COPIED_AT, IndexHeader};
 use nix::libc;
 use std::fs::File;
 use std::io;
@@ -16,25 +14,6 @@ use std::sync::Arc;
 const AT_ONCE: usize = 128;
 /// Up to so many, a `pread` each takes less time than the two calls for all.
 const FEW: usize = 2;
-
-/// The header that readers see. It changes with each commit, with each restart of the WAL and when the WAL is emptied or recovered;
-/// not with a checkpoint that only copies frames. Two equal ones mean that nothing was committed in between.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct IndexHeader([u8; INDEX_HEADER]);
-
-impl IndexHeader {
-    /// None: there is none, or a writer is changing it.
-    pub fn parse(bytes: &[u8]) -> Option<IndexHeader> {
-        let (first, second) = bytes.get(..COPIED_AT)?.split_at_checked(INDEX_HEADER)?;
-        let initialised = *first.get(12)? != 0;
-        (first == second && initialised).then_some(IndexHeader(first.try_into().ok()?))
-    }
-
-    /// Where the last commit ends in the WAL. Offset `HEADER`: the WAL has no frames.
-    pub fn end(&self, page_size: PageSize) -> Option<Cursor> {
-        position(&self.0, page_size)
-    }
-}
 
 /// The wal-index of one database, mapped.
 pub struct IndexMap {
@@ -136,6 +115,7 @@ fn read_at_once<'a>(
 
 #[cfg(test)]
 mod tests {
+    use super::super::index_header::INDEX_HEADER;
     use super::*;
 
     #[test]
@@ -153,7 +133,7 @@ mod tests {
             if truncated {
                 file.set_len(0).unwrap();
             }
-            expected.push((!truncated).then_some(IndexHeader(header)));
+            expected.push((!truncated).then(|| IndexHeader::parse(&header.repeat(2)).unwrap()));
         }
         let mut reader = HeaderReader::new();
         let mut headers = Vec::new();

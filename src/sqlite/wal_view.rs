@@ -5,10 +5,10 @@
 //! The layout is SQLite's ("WAL-Mode File Format", section 2); `hold/tests.rs` compares it with what SQLite says.
 
 use super::files::{self, read_full};
-use super::wal_index::{IndexHeader, IndexMap};
+use super::index_header::{COPIED_AT, IndexHeader, offset, position, word};
+use super::wal_index::IndexMap;
 use crate::model::{DbPath, PageSize};
-use crate::wal::format::Sums;
-use crate::wal::{Cursor, HEADER, Salts, frame_size};
+use crate::wal::Salts;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
 use nix::sys::statvfs::statvfs;
@@ -17,10 +17,6 @@ use std::sync::Arc;
 
 /// SQLite maps the wal-index in regions of this size, and the first one always.
 pub(super) const REGION_BYTES: u64 = 32 << 10;
-/// Bytes of one of the two copies of the wal-index header.
-pub(super) const INDEX_HEADER: usize = 48;
-/// Where the number of copied frames stands, behind both copies.
-pub(super) const COPIED_AT: usize = 2 * INDEX_HEADER;
 /// Byte locks on the wal-index.
 const WRITE_LOCK: i64 = 120;
 const CHECKPOINT_LOCK: i64 = 121;
@@ -147,19 +143,4 @@ fn parse(bytes: &[u8], page_size: PageSize) -> Option<WalEnd> {
     let end = position(first, page_size)?;
     let copied = offset(u32::from_ne_bytes(rest.get(..4)?.try_into().ok()?), page_size);
     Some(WalEnd { salts: end.salts, offset: end.offset, copied, pages: word(first, 20)? })
-}
-
-/// Where the last commit ends, by one copy of the header.
-pub(super) fn position(header: &[u8], page_size: PageSize) -> Option<Cursor> {
-    let salts = Salts(u32::from_be(word(header, 32)?), u32::from_be(word(header, 36)?));
-    let sums = Sums(word(header, 24)?, word(header, 28)?);
-    Some(Cursor { offset: offset(word(header, 16)?, page_size), salts, sums })
-}
-
-fn word(bytes: &[u8], at: usize) -> Option<u32> {
-    Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
-}
-
-fn offset(frames: u32, page_size: PageSize) -> u64 {
-    HEADER + u64::from(frames) * frame_size(page_size)
 }

@@ -1,7 +1,7 @@
 //! What is known of each replicated database, and up to which look everything is in the replica. Pure: it sees the disk through
 //! `Observe` only.
 
-use crate::sqlite::wal_index::IndexHeader;
+use crate::sqlite::index_header::IndexHeader;
 
 /// What an evaluation may look at, by the number of the database.
 pub trait Observe {

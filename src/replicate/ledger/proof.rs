@@ -6,7 +6,8 @@ use super::reach::{Reach, Uploaded, reach};
 use super::{Inner, LedgerEntry, Session};
 use crate::model::PageSize;
 use crate::sqlite::files::Named;
-use crate::sqlite::wal_index::{IndexHeader, IndexMap};
+use crate::sqlite::index_header::IndexHeader;
+use crate::sqlite::wal_index::IndexMap;
 use crate::wal::Cursor;
 
 pub struct Proof {

@@ -6,6 +6,7 @@
 use super::inventory::File;
 use crate::model::TxidRange;
 use crate::replicate::ledger::LedgerEntry;
+use crate::replicate::mailbox::Occasion;
 use crate::store::layout::Level;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -13,17 +14,6 @@ use tokio::sync::Notify;
 
 /// While commits are uploaded, the base is asked for this often: one small request.
 pub const EVERY: Duration = Duration::from_secs(300);
-
-/// What the answer is needed for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Occasion {
-    /// Nobody waits for a flush.
-    Writing,
-    /// A sync, or the flush before the app is told to stop.
-    Flush,
-    /// The last flush of this run.
-    Last,
-}
 
 /// Files of commits that were uploaded since the base was last asked for, and in this run.
 #[derive(Clone, Copy, Debug)]
