@@ -71,7 +71,7 @@ path = "$stage/disk-$version/bank.db"
 [database.replica]
 url = "file://$stage/bucket"
 EOF
-  APP_PORT=$app "$bin/litevisor" run --config "$stage/$version.toml" -- "$@" >"$stage/$version.log" 2>&1 &
+  APP_PORT=$app "$bin/litevisor" run --config "$stage/$version.toml" -- "$@" >"$stage/$version.log" 2>&1 3>&- &
   supervisor[$version]=$!
 }
 start_bank() {
@@ -113,7 +113,7 @@ mkfifo "$stage/clients.in"
 "$bin/examples/rollout" "$stage/target" <"$stage/clients.in" >"$stage/clients.out" 2>&1 &
 clients=$!
 exec 3>"$stage/clients.in"
-tail -n +1 -f --pid=$clients "$stage/clients.out" 2>/dev/null | sed "s/^/   $dim│$plain /" &
+tail -n +1 -f --pid=$clients "$stage/clients.out" 2>/dev/null 3>&- | sed -u "s/^/   $dim│$plain /" 3>&- &
 answered() { [ -s "$stage/clients.out" ] && [ "$(grep -c acknowledged "$stage/clients.out")" -ge "$1" ]; }
 lines() { grep -c acknowledged "$stage/clients.out" || true; }
 more_lines() { answered $(($1 + $2)); }

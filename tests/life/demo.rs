@@ -5,6 +5,19 @@ use std::path::Path;
 use std::process::Command;
 
 #[test]
+fn the_rollout_runs_to_its_happy_end() {
+    bank::binary();
+    let output = Command::new(repository().join("examples/rollout.sh"))
+        .env("DEMO_BIN_DIR", bank::binary().parent().unwrap().parent().unwrap())
+        .output()
+        .unwrap();
+    let told = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{told}\n{}", String::from_utf8_lossy(&output.stderr));
+    assert!(told.contains("version 3 ended with status 1"), "{told}");
+    assert!(told.contains("Every acknowledged transfer is in the bucket"), "{told}");
+}
+
+#[test]
 fn the_demo_runs_to_its_happy_end() {
     bank::binary();
     let output = Command::new(repository().join("examples/demo.sh"))

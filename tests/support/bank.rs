@@ -11,7 +11,7 @@ pub fn binary() -> &'static Path {
     BINARY.get_or_init(|| {
         let directory = Path::new(env!("CARGO_BIN_EXE_litevisor")).parent().unwrap();
         let mut build = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
-        build.args(["build", "--quiet", "--example", "bank"]).current_dir(repository());
+        build.args(["build", "--quiet", "--example", "bank", "--example", "rollout"]).current_dir(repository());
         build.arg("--target-dir").arg(directory.parent().unwrap());
         if directory.ends_with("release") {
             build.arg("--release");
