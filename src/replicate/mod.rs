@@ -15,6 +15,7 @@ mod resume_point;
 mod send_queue;
 mod session;
 mod settings;
+mod signs;
 mod status;
 mod sums;
 mod task;
@@ -75,7 +76,7 @@ impl Handle {
 
     async fn request(&self, last: bool, patient: bool) -> Option<Status> {
         if last {
-            self.status.signs(lockout::Signs::app_ended);
+            self.status.signs(signs::Signs::app_ended);
         }
         let (reply, answer) = oneshot::channel();
         self.requests.send(Message::Flush(Request { last, patient, reply })).ok()?;

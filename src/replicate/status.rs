@@ -1,6 +1,6 @@
 //! What one database's task has reached; shared with whoever wants to know. Holds values only; `lag` ◦ is counted from them.
 
-use super::lockout::Signs;
+use super::signs::Signs;
 use crate::model::{Captured, DbPath, Txid, Uploaded};
 use crate::sqlite::WalView;
 use crate::wal::{Cursor, Salts};

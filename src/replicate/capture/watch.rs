@@ -3,7 +3,7 @@
 //! them: two `stat`s each. In: paths. Out: rings, noted in the status.
 
 use crate::model::DbPath;
-use crate::replicate::lockout::Signs;
+use crate::replicate::signs::Signs;
 use crate::replicate::status::StatusCell;
 use crate::sqlite;
 use nix::errno::Errno;
