@@ -13,7 +13,7 @@ use crate::handover::task::{self, Command, Fenced, Task};
 use crate::lifecycle::HandOver;
 use crate::lineage::state_file;
 use crate::model::proof::Restored;
-use crate::model::{DbPath, Deadline, ReleaseReason};
+use crate::model::{DbPath, Deadline, ReleaseReason, Txid};
 use crate::observe::StatusRegistry;
 use crate::observe::handover::HandoverView;
 use crate::store::{Store, StoreErrorKind, StoreSettings};
@@ -149,14 +149,15 @@ impl Ownership {
         }
     }
 
-    /// All databases are prepared: for the first time, or after the replica was released. What must not be open while this instance
-    /// waits is closed.
+    /// All databases are prepared: for the first time, or after the replica was released.
     pub fn prepared(&mut self, context: &RunContext, ready: Vec<Prepared>, proof: Restored) -> Option<Step> {
         let Some(settings) = self.settings.clone() else { return Some(Step::Start(ready, proof)) };
         if self.stage == Stage::Begin {
             let present = ready.iter().filter(|one| !one.left_out);
             let databases: Vec<_> = present.map(|one| (one.db.clone(), Arc::clone(&one.store))).collect();
-            self.restored.clone_from(&databases);
+            let has_position = |db: &DbPath| !positions(std::slice::from_ref(db)).is_empty();
+            self.restored = databases.iter().filter(|(db, _)| has_position(db)).cloned().collect();
+            self.ready = Some((ready, proof));
             let beside = databases.first().map(|(db, _)| db.clone());
             return self.begin(context, &settings, databases, beside).err().map(failed);
         }
@@ -240,7 +241,14 @@ impl Ownership {
             task::Report::CatchUp { .. } if self.stage == Stage::Retired => vec![hand_over(HandOver::SuccessorFailed)],
             task::Report::CatchUp { .. } => {
                 self.stage = Stage::CatchingUp;
-                vec![hand_over(HandOver::CatchingUp { trial: self.trial }), Step::Prepare]
+                let mut steps = vec![hand_over(HandOver::CatchingUp { trial: self.trial })];
+                if self.ready.is_some() {
+                    // No other instance has had the replica since the databases were prepared.
+                    self.send(Command::CaughtUp);
+                } else {
+                    steps.push(Step::Prepare);
+                }
+                steps
             }
             task::Report::Start { .. } => {
                 self.stage = Stage::Owner;
@@ -249,7 +257,7 @@ impl Ownership {
             task::Report::StopApp if self.stage == Stage::Owner && !self.fenced => vec![hand_over(HandOver::Asked)],
             task::Report::StopApp => Vec::new(),
             task::Report::Flush => {
-                self.left_over = true;
+                (self.left_over, self.ready) = (true, None);
                 vec![Step::Prepare]
             }
             task::Report::Finished(_) => self.finished(),
@@ -258,6 +266,10 @@ impl Ownership {
 
     fn entered(&mut self, phase: &Phase) -> Vec<Step> {
         let hand_over = |happened| vec![Step::Report(Report::HandOver(happened))];
+        if matches!(phase, Phase::Waiting { .. } | Phase::HeldOff { .. } | Phase::Fencing | Phase::Recalling { .. }) {
+            // The replica grows meanwhile, and no file may be open when that is applied.
+            self.ready = None;
+        }
         match phase {
             Phase::Claiming { claim, .. } => self.trial = claim.reason == Reason::Takeover,
             Phase::Fencing => self.trial = false,
@@ -374,7 +386,7 @@ pub async fn check(context: RunContext, settings: &OwnershipSettings, timeout: D
 /// Where the databases are, as their state files say.
 fn positions(databases: &[DbPath]) -> Positions {
     let position = |db: &DbPath| {
-        let state = state_file::load(db).ok().flatten()?;
+        let state = state_file::load(db).ok().flatten().filter(|state| state.acked != Txid::NONE)?;
         Some((db.to_string(), Position { txid: state.acked, checksum: state.db_checksum }))
     };
     databases.iter().filter_map(position).collect()

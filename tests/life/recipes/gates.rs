@@ -1,4 +1,4 @@
-//! The gates in the documentation: each configuration passes `check`, and the command line in docs/gate.md runs.
+//! The gates and hand-overs in the documentation: each configuration passes `check`, and the command line in docs/gate.md runs.
 
 use super::{inline, with_environment};
 use crate::support::asking::free_port;
@@ -19,10 +19,10 @@ fn pages() -> Vec<PathBuf> {
     entries.map(|entry| entry.unwrap().path()).filter(|path| path.extension().is_some_and(|is| is == "md")).collect()
 }
 
-/// The blocks of TOML with a gate in them.
+/// The blocks of TOML with a gate or a hand-over in them.
 fn blocks(text: &str) -> impl Iterator<Item = &str> {
     let blocks = text.split("```toml\n").skip(1).filter_map(|rest| rest.split("\n```").next());
-    blocks.filter(|block| block.contains("[[gate]]"))
+    blocks.filter(|block| ["[[gate]]", "[handover]"].iter().any(|section| block.contains(section)))
 }
 
 /// What the block does not say comes from the recipe beside it, or is a database.
@@ -54,7 +54,8 @@ fn every_gate_in_the_documentation_passes_check() {
             let output = check.output().unwrap();
             let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
             assert_eq!(output.status.code(), Some(0), "{}:\n{block}\n{said}", page.display());
-            assert!(said.contains("gate"), "{said}");
+            assert!(!block.contains("[[gate]]") || said.contains("[[gate]]"), "{said}");
+            assert!(!block.contains("[handover]") || said.contains("[handover]\nenabled = true"), "{said}");
             count += 1;
         }
     }
