@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Tests litevisor as the entrypoint of real containers: podman stop, podman kill, -it, --user, --read-only, --init, --memory; real
-# apps with a bucket (apps.sh); fewer rights than the default (rights.sh); empty images (bare.sh). Needs root, podman with
-# catatonit, runc, debootstrap, openssl and python3. The base image is built once from Debian packages. LITEVISOR names the binary
+# apps with a bucket (apps.sh); fewer rights than the default (rights.sh); rolling deploys (rollouts.sh); empty images (bare.sh). Needs
+# root, podman with catatonit, runc, debootstrap, openssl and python3. The base image is built once from Debian packages. LITEVISOR names the binary
 # to test, which should be the static one that is shipped; without LITEVISOR it is the debug build. Prints one line for each case,
 # and fails if one of them fails.
 set -euo pipefail
@@ -102,6 +102,7 @@ else
   echo "containers: --memory at its limit: NOT TRIED: $(tail -1 "$work/memory")"
 fi
 . docker/rights.sh
+. docker/rollouts.sh
 . docker/apps.sh
 . docker/bare.sh
 echo "containers: all cases took $SECONDS s"
