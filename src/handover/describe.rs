@@ -8,6 +8,7 @@ pub fn name(phase: &Phase) -> &'static str {
     match phase {
         Phase::Looking => "looking",
         Phase::HeldOff { .. } => "held-off",
+        Phase::Courteous { .. } => "courteous",
         Phase::Claiming { .. } => "claiming",
         Phase::Waiting { .. } => "waiting",
         Phase::Fencing => "fencing",
@@ -25,6 +26,10 @@ pub fn name(phase: &Phase) -> &'static str {
 pub fn sentence(phase: &Phase) -> String {
     match phase {
         Phase::Looking => "reading from the replica which instance owns it".into(),
+        Phase::Courteous { newest, .. } => format!(
+            "the instance of epoch {newest} owns the replica; it is asked when the first request waits here, or after \
+             handover.wait"
+        ),
         Phase::HeldOff { newest, until: None } => format!(
             "this revision has failed to start before, and the revision before it serves again (epoch {newest}): deploy a \
              corrected revision; this instance starts if that one ends"

@@ -34,6 +34,8 @@ pub enum Command {
     Flushed(End),
     /// Another writer has taken the next TXID.
     Fenced,
+    /// The first request waits for the app.
+    Traffic,
     /// A stop signal: the app, if there is one, is being stopped without a `StopApp`.
     Stop,
     /// Something was uploaded: a good moment to look, where `poll` is "never".
@@ -224,6 +226,7 @@ fn event(command: Command) -> Event {
         Command::Flushed(end) => Event::Flushed(end),
         Command::Fenced => Event::Fenced,
         Command::Stop => Event::Stop,
+        Command::Traffic => Event::Traffic,
         Command::Look => Event::Look,
     }
 }

@@ -37,6 +37,8 @@ const THREAD_LIFE: Duration = Duration::from_secs(5);
 const STACK: usize = 8 << 20;
 /// For what a killed run has left on the disk.
 const LEFT_OVER: Duration = Duration::from_secs(60);
+/// How often a waiting instance looks for the first request in its gates.
+const TRAFFIC_INTERVAL: Duration = Duration::from_millis(20);
 /// How often watched directories are polled.
 const DIRECTORY_INTERVAL: Duration = Duration::from_millis(500);
 
@@ -143,6 +145,9 @@ async fn serve(
             Some(done) = serving.preparing.join_next() => serving.prepared(done).await,
             Some(done) = serving.flushes.join_next() => serving.flushed(done),
             happened = serving.ownership.next() => serving.handed_over(happened),
+            () = tokio::time::sleep(TRAFFIC_INTERVAL), if serving.ownership.awaits_traffic() => {
+                serving.ownership.look_for_traffic();
+            }
             () = sleep_until(release_due) => serving.release_overdue(),
             Some((database, detail)) = conflicts.recv() => {
                 serving.ownership.fenced();

@@ -10,7 +10,7 @@ use super::messages::Reinstalled;
 use super::readiness::Readiness;
 use crate::config::Config;
 use crate::exit;
-use crate::gate::{GateSettings, Gates};
+use crate::gate::{Accept, GateSettings, Gates};
 use crate::lifecycle::{Action, Event, Rules};
 use crate::model::proof::Restored;
 use crate::model::{Deadline, Restart, Signal};
@@ -82,8 +82,9 @@ impl EventLoop {
             settings.ready = settings.ready.take().or_else(|| gate::ready_check(&gate_settings));
         }
         let rules = super::rules(&config, settings.stop_signal, settings.ready.is_some());
+        let early = gate_settings.iter().any(|gate| gate.accept == Accept::Early);
         let ledger = (!gate_settings.is_empty()).then(Ledger::new);
-        let sources = EventSources::open(config, settings.user.as_deref(), claimed, ledger.clone())?;
+        let sources = EventSources::open(config, settings.user.as_deref(), claimed, (ledger.clone(), early))?;
         let gates = gate::open(gate_settings.clone(), ledger.clone(), &sources.status.registry)
             .map_err(|source| OpenError::System { what: "gate thread", source })?;
         let tree = ProcessTree::before_the_app();

@@ -75,12 +75,13 @@ impl Drop for EndNotice {
 }
 
 impl EventSources {
-    /// Starts the engine thread, which begins with the restore. `ledger`: None without a gate.
+    /// Starts the engine thread, which begins with the restore. `ledger`: None without a gate; `early`: a gate accepts
+    /// connections before the app is there.
     pub(super) fn open(
         config: Config,
         app_user: Option<&str>,
         claimed: Claimed,
-        ledger: Option<Arc<Ledger>>,
+        (ledger, early): (Option<Arc<Ledger>>, bool),
     ) -> Result<EventSources, OpenError> {
         let system = |what| move |source| OpenError::System { what, source };
         let (status, requests) = status_service::open(&config);
@@ -89,7 +90,7 @@ impl EventSources {
         let end_notice = EndNotice { waker: watch.waker(), ended: Arc::clone(&engine_ended) };
         let wake: Wake = Box::new(move || end_notice.waker.wake());
         let (sender, reports) = channel();
-        let ownership = OwnershipSettings::of(&config, ledger.is_some());
+        let ownership = OwnershipSettings::of(&config, (ledger.is_some(), early));
         let databases = databases(config.databases, app_user)?;
         let directories = config.directories.into_iter().map(|entry| discover::directory(entry, app_user));
         let directories = directories.collect::<Result<_, _>>()?;

@@ -40,13 +40,15 @@ pub struct OwnershipSettings {
     /// The platform's name of what was deployed.
     pub revision: Option<String>,
     pub gated: bool,
+    /// A gate accepts connections before the app is there.
+    pub early: bool,
     /// The stop's, as configured.
     pub grace: Duration,
 }
 
 impl OwnershipSettings {
     /// None: the hand-over is off.
-    pub fn of(config: &Config, gated: bool) -> Option<OwnershipSettings> {
+    pub fn of(config: &Config, (gated, early): (bool, bool)) -> Option<OwnershipSettings> {
         let of_directory = || config.directories.first().map(|entry| &entry.each().replica);
         let records = config.databases.first().map(|database| &database.replica).or_else(of_directory)?;
         Some(OwnershipSettings {
@@ -54,6 +56,7 @@ impl OwnershipSettings {
             records: records.clone(),
             revision: config.revision.clone(),
             gated,
+            early,
             grace: config.shutdown.grace,
         })
     }
@@ -94,6 +97,8 @@ pub struct Ownership {
     settings: Option<OwnershipSettings>,
     registry: Arc<StatusRegistry>,
     stage: Stage,
+    /// The owner is not asked before a request waits in a gate.
+    awaits_traffic: bool,
     /// The previous owner was asked, and can start its app again.
     trial: bool,
     /// Another writer has taken a replica over: what the task asks for then is happening already.
@@ -114,6 +119,7 @@ impl Ownership {
             settings,
             registry,
             stage: Stage::Begin,
+            awaits_traffic: false,
             trial: false,
             fenced: false,
             commands: None,
@@ -139,6 +145,17 @@ impl Ownership {
     /// Until when the release of the last flush is waited for.
     pub fn release_due(&self) -> Option<Instant> {
         self.last_flush.as_ref().map(|flush| flush.by.instant())
+    }
+
+    pub fn awaits_traffic(&self) -> bool {
+        self.awaits_traffic
+    }
+
+    pub fn look_for_traffic(&mut self) {
+        if self.registry.snapshot().gates.iter().any(|gate| gate.accepted > 0) {
+            self.awaits_traffic = false;
+            self.send(Command::Traffic);
+        }
     }
 
     fn send(&self, command: Command) {
@@ -204,7 +221,7 @@ impl Ownership {
         databases: Vec<Replicated>,
         beside: Option<DbPath>,
     ) -> Result<(), StartFailure> {
-        let OwnershipSettings { handover, records, revision, gated, grace } = settings.clone();
+        let OwnershipSettings { handover, records, revision, gated, early, grace } = settings.clone();
         let store = context.stores.open(&records).map_err(|error| StartFailure::Local(error.to_string()))?;
         let names: Vec<DbPath> = databases.iter().map(|(db, _)| db.clone()).collect();
         let node_id = state_file::new_node_id();
@@ -216,7 +233,13 @@ impl Ownership {
             client: Client::new(store),
             who: Identity { instance, positions: positions(&names), gated, version },
             node_id,
-            rules: Rules { wait: Some(handover.wait), poll: handover.poll, trial: handover.trial, grace },
+            rules: Rules {
+                wait: Some(handover.wait),
+                poll: handover.poll,
+                trial: handover.trial,
+                grace,
+                courteous: early,
+            },
             beside,
             databases: databases.into_iter().map(|(db, store)| Fenced { name: db.to_string(), store }).collect(),
             reports: Box::new(move |report| {
@@ -266,14 +289,23 @@ impl Ownership {
 
     fn entered(&mut self, phase: &Phase) -> Vec<Step> {
         let hand_over = |happened| vec![Step::Report(Report::HandOver(happened))];
-        if matches!(phase, Phase::Waiting { .. } | Phase::HeldOff { .. } | Phase::Fencing | Phase::Recalling { .. }) {
+        if matches!(
+            phase,
+            Phase::Waiting { .. }
+                | Phase::HeldOff { .. }
+                | Phase::Courteous { .. }
+                | Phase::Fencing
+                | Phase::Recalling { .. }
+        ) {
             // The replica grows meanwhile, and no file may be open when that is applied.
             self.ready = None;
         }
         match phase {
+            Phase::Looking => self.awaits_traffic = false,
             Phase::Claiming { claim, .. } => self.trial = claim.reason == Reason::Takeover,
             Phase::Fencing => self.trial = false,
-            Phase::Waiting { .. } | Phase::HeldOff { .. } if self.stage == Stage::Asking => {
+            Phase::Waiting { .. } | Phase::HeldOff { .. } | Phase::Courteous { .. } if self.stage == Stage::Asking => {
+                self.awaits_traffic = matches!(phase, Phase::Courteous { .. });
                 return hand_over(HandOver::Waiting);
             }
             Phase::Retired { .. } if self.stage == Stage::Ending => {

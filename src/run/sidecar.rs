@@ -40,7 +40,7 @@ pub fn replicate(checked: Checked, task: Task, claimed: Claimed) -> u8 {
     }
     let stop_signal = config.app.take().map_or(Signal::TERM, |app| app.stop_signal);
     let rules = super::rules(&config, stop_signal, false);
-    let opened = EventSources::open(config, app_user.as_deref(), claimed, None);
+    let opened = EventSources::open(config, app_user.as_deref(), claimed, (None, false));
     let sources = match opened {
         Ok(sources) => sources,
         Err(error) => return refused(&error),

@@ -49,6 +49,10 @@ impl Protocol {
         let newest = seen.claim.epoch;
         let reason = if seen.release.is_some() { Reason::Start } else { Reason::Takeover };
         match start(&seen, self.last.as_ref(), &self.who.instance) {
+            Start::Ask if self.lets_the_owner_serve(&seen) => {
+                let until = now.checked_add(self.rules.wait.unwrap_or_default());
+                self.enter(Phase::Courteous { newest, until }, now);
+            }
             Start::Ask => self.claim((newest.next(), reason, None), (Some(newest), Some(newest)), now, actions),
             Start::Continue { wait_for } => {
                 let reason = if wait_for.is_some() { reason } else { Reason::Start };
@@ -66,6 +70,11 @@ impl Protocol {
             }
             Start::Superseded(life) => self.retire_at_birth(&life, newest, now),
         }
+    }
+
+    fn lets_the_owner_serve(&self, seen: &Seen) -> bool {
+        let asks = seen.release.is_none() && self.unanswered != Some(seen.claim.epoch);
+        asks && self.rules.courteous && !self.traffic
     }
 
     /// A run that was killed after it was asked, and starts again: it goes on as the one that was asked.
@@ -165,6 +174,14 @@ impl Protocol {
                 }
             }
             Phase::HeldOff { .. } if watched.claimed || watched.release.is_some() => self.enter(Phase::Looking, now),
+            Phase::Courteous { newest, until } => {
+                if until.is_none_or(|until| now >= until) {
+                    self.unanswered = Some(newest);
+                    self.enter(Phase::Looking, now);
+                } else if watched.claimed || watched.release.is_some() {
+                    self.enter(Phase::Looking, now);
+                }
+            }
             Phase::Waiting { predecessor, until, answered } => {
                 self.waited((predecessor, until, answered), watched, now, actions);
             }

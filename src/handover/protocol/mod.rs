@@ -30,6 +30,9 @@ pub struct Rules {
     pub trial: Duration,
     /// How long the app's stop and the last flush may take.
     pub grace: Duration,
+    /// Requests that come before the app is started wait for it (an early gate): the owner is asked when the first one has come, or
+    /// after `wait`. So no client meets an owner that has stopped already.
+    pub courteous: bool,
 }
 
 /// This run of litevisor.
@@ -66,6 +69,11 @@ pub struct Life {
 pub enum Phase {
     Looking,
     /// This deploy has failed to start: its predecessor gets the time to serve again, and is asked for nothing while it does.
+    /// Another instance owns the replica, and the traffic goes there still.
+    Courteous {
+        newest: Epoch,
+        until: Option<Now>,
+    },
     HeldOff {
         newest: Epoch,
         /// None: until the predecessor is gone.
@@ -151,6 +159,8 @@ pub enum Event {
     Flushed(End),
     /// Another writer has taken the next TXID.
     Fenced,
+    /// The first request waits for the app.
+    Traffic,
     /// A stop signal. The lifecycle stops the app by itself.
     Stop,
     /// An owner looks now: `poll` is "never".
@@ -251,6 +261,8 @@ pub struct Protocol {
     stopped: bool,
     /// Nobody has answered the failed start of this epoch in time.
     unanswered: Option<Epoch>,
+    /// The first request has come.
+    traffic: bool,
     serial: u64,
     /// The request that is on its way.
     pending: Option<u64>,
@@ -274,6 +286,7 @@ impl Protocol {
             answered: false,
             stopped: false,
             unanswered: None,
+            traffic: false,
             serial: 0,
             pending: None,
             next_at: Some(Duration::ZERO),
@@ -310,6 +323,12 @@ impl Protocol {
             Event::Flushed(end) => self.flushed(end, now),
             Event::Fenced => self.fenced(now, &mut actions),
             Event::Stop => self.stop(now, &mut actions),
+            Event::Traffic => {
+                self.traffic = true;
+                if matches!(self.phase, Phase::Courteous { .. }) {
+                    self.enter(Phase::Looking, now);
+                }
+            }
             Event::Look => {
                 if matches!(self.phase, Phase::Owner { .. }) {
                     self.next_at = Some(now);
@@ -336,7 +355,7 @@ impl Protocol {
         let asked = Watch { claim_of: self.mine.map(Epoch::next), ..Watch::default() };
         Some(match &self.phase {
             Phase::Looking => Request::Look,
-            Phase::HeldOff { newest, .. } => {
+            Phase::HeldOff { newest, .. } | Phase::Courteous { newest, .. } => {
                 Request::Watch(Watch { release_of: Some(*newest), answer_of: None, claim_of: Some(newest.next()) })
             }
             Phase::Claiming { claim, .. } => Request::Claim(claim.clone()),
@@ -421,6 +440,7 @@ impl Protocol {
         match &mut self.phase {
             Phase::Looking
             | Phase::HeldOff { .. }
+            | Phase::Courteous { .. }
             | Phase::Recalling { .. }
             | Phase::Retired { .. }
             | Phase::Judging => {

@@ -46,7 +46,7 @@ impl Run {
             client: Client::new(Arc::clone(&start.store)),
             who: Identity { instance, positions: Positions::new(), gated: true, version: "test".into() },
             node_id: 7,
-            rules: Rules { wait: Some(start.wait), poll, trial, grace },
+            rules: Rules { wait: Some(start.wait), poll, trial, grace, courteous: false },
             beside: start.beside,
             databases: vec![Fenced { name: "app.db".into(), store: start.store }],
             reports: Box::new(move |report| drop(sender.send(report))),

@@ -12,6 +12,7 @@ pub const RULES: Rules = Rules {
     poll: Some(Duration::from_secs(2)),
     trial: Duration::from_secs(20),
     grace: Duration::from_secs(20),
+    courteous: false,
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -34,9 +34,13 @@ struct Story {
 
 impl Story {
     fn new(id: &str, last: Option<LastLife>) -> Story {
+        Story::with(id, last, RULES)
+    }
+
+    fn with(id: &str, last: Option<LastLife>, rules: Rules) -> Story {
         let who = Identity { instance: instance(id), positions: at(7), gated: true, version: "1".into() };
         let mut story =
-            Story { protocol: Protocol::new(who, RULES, last), now: Duration::ZERO, asked: None, done: vec![] };
+            Story { protocol: Protocol::new(who, rules, last), now: Duration::ZERO, asked: None, done: vec![] };
         story.event(Event::Tick);
         story
     }
@@ -406,6 +410,38 @@ fn a_deploy_that_has_failed_does_not_come_back_while_the_one_before_serves() {
     let mut story = Story::new("fixed", None);
     story.looked(resumed, None);
     assert!(matches!(story.phase(), Phase::Claiming { .. }), "another deploy asks");
+}
+
+/// With an early gate.
+#[test]
+fn the_owner_is_asked_when_the_traffic_has_moved() {
+    let begun = || {
+        let mut story = Story::with("new", None, Rules { courteous: true, ..RULES });
+        story.looked(claim_of(1, "old"), None);
+        assert!(matches!(story.phase(), Phase::Courteous { .. }), "{:?}", story.phase());
+        story
+    };
+    let asks = |story: &mut Story| {
+        story.looked(claim_of(1, "old"), None);
+        matches!(story.phase(), Phase::Claiming { .. })
+    };
+    let mut story = begun();
+    story.watched(None, false);
+    assert!(matches!(story.phase(), Phase::Courteous { .. }), "{:?}", story.phase());
+    assert!(asks(story.event(Event::Traffic)), "the first request waits");
+    let mut story = begun();
+    story.now += RULES.wait.unwrap();
+    assert!(asks(story.watched(None, false)), "none comes");
+    let mut story = begun();
+    let over = release_of(1, "old", How::Stopped, End::At(at(9)), None);
+    story.watched(Some(over.clone()), false).looked(claim_of(1, "old"), Some(over));
+    assert!(matches!(story.phase(), Phase::Claiming { .. }), "the platform has stopped the owner");
+    let mut story = Story::with("new", None, Rules { courteous: true, ..RULES });
+    story.reply(Reply::Looked(None));
+    assert!(matches!(story.phase(), Phase::Claiming { .. }), "there is nobody to be courteous to");
+    let mut story = Story::with("new", None, Rules { courteous: true, ..RULES });
+    story.event(Event::Traffic);
+    assert!(asks(&mut story), "it came before");
 }
 
 #[test]
