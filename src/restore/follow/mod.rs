@@ -122,11 +122,18 @@ impl Follower {
         let until = until.map(|until| stand.torn.map_or(until, |torn| torn.max(until)));
         let mut sighting = self.list(&stand, all, deadline).await?;
         let mut next = next::next(&sighting.listing.files, &stand, until, all).map_err(FollowError::from)?;
+        let mut all = all;
         if next == Next::ListAll {
+            all = true;
             sighting = self.list(&stand, true, deadline).await?;
             next = next::next(&sighting.listing.files, &stand, until, true).map_err(FollowError::from)?;
         }
-        let proven = self.prove(&stand, sighting.own, deadline).await?;
+        let mut proven = self.prove(&stand, sighting.own, deadline).await?;
+        if !proven && !all && matches!(next, Next::Apply(_)) {
+            // The copy may come from a merged file that ends there, too.
+            let own = self.list(&stand, true, deadline).await?.own;
+            proven = self.prove(&stand, own, deadline).await?;
+        }
         match next {
             Next::Apply(files) => self.advance(&files, proven, done, deadline).await,
             Next::Done | Next::ListAll => Ok(()),
