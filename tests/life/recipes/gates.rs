@@ -25,12 +25,18 @@ fn blocks(text: &str) -> impl Iterator<Item = &str> {
     blocks.filter(|block| ["[[gate]]", "[handover]"].iter().any(|section| block.contains(section)))
 }
 
+/// Who the app's user is only its image knows.
+fn of_root(text: &str) -> String {
+    let users = ["grafana", "app", "hedgedoc"];
+    users.iter().fold(text.to_owned(), |text, user| text.replace(&format!("\"{user}\""), "\"0:0\""))
+}
+
 /// What the block does not say comes from the recipe beside it, or is a database.
 fn complete(block: &str, page: &std::path::Path) -> String {
     let recipe = std::fs::read_to_string(page.with_file_name("supervisor.toml"));
     let plain = "[[database]]\npath = \"/data/app.db\"\n[database.replica]\nurl = \"file:///replica\"\n".to_owned();
-    let mut whole: toml::Table = recipe.unwrap_or(plain).replace("\"grafana\"", "\"0:0\"").parse().unwrap();
-    for (name, value) in block.replace("\"grafana\"", "\"0:0\"").parse::<toml::Table>().unwrap() {
+    let mut whole: toml::Table = of_root(&recipe.unwrap_or(plain)).parse().unwrap();
+    for (name, value) in of_root(block).parse::<toml::Table>().unwrap() {
         match (whole.get_mut(&name).and_then(toml::Value::as_table_mut), value) {
             (Some(section), toml::Value::Table(keys)) => section.extend(keys),
             (_, value) => drop(whole.insert(name, value)),
