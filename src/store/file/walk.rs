@@ -30,6 +30,7 @@ pub(super) fn walk(root: &Path, prefix: &str) -> io::Result<Tree> {
     let mut todo = vec![start.to_owned()];
     no_link(root, start)?;
     while let Some(directory) = todo.pop() {
+        let Some(newest) = newest_name(&root.join(&directory))? else { continue };
         let entries = match fs::read_dir(root.join(&directory)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             entries => entries?,
@@ -43,7 +44,7 @@ pub(super) fn walk(root: &Path, prefix: &str) -> io::Result<Tree> {
             let name = entry.file_name();
             let Some(name) = name.to_str() else { continue };
             let key = if directory.is_empty() { name.to_owned() } else { format!("{directory}/{name}") };
-            if !key.starts_with(prefix) || name.starts_with(SILLY) {
+            if !key.starts_with(prefix) || name.starts_with(SILLY) || name > newest.as_str() {
                 continue;
             }
             if name.ends_with(key::TEMP_SUFFIX) {
@@ -68,6 +69,23 @@ pub(super) fn walk(root: &Path, prefix: &str) -> io::Result<Tree> {
         }
     }
     Ok(tree)
+}
+
+/// The last name of a directory. While it is read, a writer adds files in the order of their names, and a later one may be seen where an
+/// earlier one was not: what comes behind this name is left to the next listing, so that a listing has no gaps. None: it is empty.
+fn newest_name(directory: &Path) -> io::Result<Option<String>> {
+    let entries = match fs::read_dir(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        entries => entries?,
+    };
+    let mut newest = None;
+    for entry in entries {
+        match entry {
+            Err(error) if is_absent(&error) => break,
+            entry => newest = newest.max(entry?.file_name().into_string().ok()),
+        }
+    }
+    Ok(newest)
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -192,6 +210,28 @@ mod tests {
         let tree = walk(root.path(), "").unwrap();
         assert_eq!(tree.entries.iter().map(|entry| entry.name.as_str()).collect::<Vec<_>>(), ["c.ltx"]);
         assert!(tree.stale.is_empty(), "{:?}", tree.stale);
+    }
+
+    #[test]
+    fn a_listing_beside_a_writer_has_no_gap() {
+        let root = tempfile::tempdir().unwrap();
+        let name = |number: usize| format!("{number:016x}.ltx");
+        let over = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|threads| {
+            threads.spawn(|| {
+                for number in 1..=4_000 {
+                    fs::write(root.path().join(name(number)), "x").unwrap();
+                }
+                over.store(true, std::sync::atomic::Ordering::Release);
+            });
+            while !over.load(std::sync::atomic::Ordering::Acquire) {
+                let mut names: Vec<_> =
+                    walk(root.path(), "").unwrap().entries.into_iter().map(|entry| entry.name).collect();
+                names.sort();
+                let expected: Vec<_> = (1..=names.len()).map(name).collect();
+                assert!(names == expected, "{} names, the last is {:?}", names.len(), names.last());
+            }
+        });
     }
 
     /// Each of these was an empty replica once: the app would have started empty.
