@@ -129,6 +129,16 @@ fn ownership(snapshot: &Snapshot) -> &str {
     snapshot.handover.as_ref().map_or("another instance owns the replica", |handover| &handover.detail)
 }
 
+/// Why a sync cannot be answered: no database is replicated by this instance now.
+pub fn not_begun(snapshot: &Snapshot) -> String {
+    match snapshot.phase {
+        Phase::Waiting | Phase::CatchingUp | Phase::Retired => {
+            format!("this instance replicates nothing: {}", ownership(snapshot))
+        }
+        _ => "replication has not begun: the databases are being restored".to_owned(),
+    }
+}
+
 /// Why the app should get no traffic. Empty: it is ready.
 pub fn unready(snapshot: &Snapshot, max_lag: Option<Duration>) -> Vec<String> {
     let mut reasons = Vec::new();
@@ -139,9 +149,9 @@ pub fn unready(snapshot: &Snapshot, max_lag: Option<Duration>) -> Vec<String> {
         Phase::Waiting | Phase::CatchingUp | Phase::Starting | Phase::Running if takes_traffic => {}
         Phase::Running => snapshot.app.silent.iter().for_each(|why| say(why)),
         Phase::Restoring => say("restoring: the app is not started yet"),
-        Phase::Waiting => say(&format!("waiting: {}", ownership(snapshot))),
+        Phase::Waiting => say(ownership(snapshot)),
         Phase::CatchingUp => say("catching up with the replica: the app is not started yet"),
-        Phase::Retired => say(&format!("retired: {}", ownership(snapshot))),
+        Phase::Retired => say(ownership(snapshot)),
         Phase::Starting => say("the app is being started"),
         Phase::Backoff => say("the app has ended and is about to be started again"),
         Phase::Clearing => say("the app has ended"),
@@ -200,6 +210,7 @@ pub fn lag(view: &DatabaseView, now: Instant) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::observe::handover::HandoverView;
     use crate::observe::status_registry::{AppFacts, Restore, StatusRegistry};
     use crate::replicate::Status;
 
@@ -274,6 +285,16 @@ mod tests {
         let lost = Snapshot { engine_lost: true, ..snapshot(Phase::Running, Vec::new()) };
         assert!(!alive(&lost) && unready(&lost, None).len() == 1);
         assert!(alive(&snapshot(Phase::Restoring, Vec::new())));
+    }
+
+    #[test]
+    fn a_sync_that_nothing_answers_names_the_reason() {
+        let handover = HandoverView { epoch: Some(1), state: "retired", detail: "handed over".into() };
+        for phase in Phase::ALL {
+            let told = not_begun(&Snapshot { handover: Some(handover.clone()), ..snapshot(phase, Vec::new()) });
+            let elsewhere = [Phase::Waiting, Phase::CatchingUp, Phase::Retired].contains(&phase);
+            assert_eq!(told == "this instance replicates nothing: handed over", elsewhere, "{phase:?}: {told}");
+        }
     }
 
     #[test]

@@ -166,9 +166,7 @@ impl StatusHandler {
                 let db = db.unwrap_or_default();
                 json(StatusCode::NOT_FOUND, &json!({ "error": format!("{db} is not replicated here") }))
             }
-            SyncOutcome::Answered(SyncAnswer::NotYet) => {
-                unavailable("replication has not begun: the databases are being restored")
-            }
+            SyncOutcome::Answered(SyncAnswer::NotYet) => unavailable(&health::not_begun(&self.registry.snapshot())),
             SyncOutcome::EngineGone => unavailable("the engine has ended: nothing is replicated any more"),
             SyncOutcome::TooOften(wait) => too_often(wait),
             SyncOutcome::Late => {

@@ -176,6 +176,10 @@ impl StatusRegistry {
             }
             (facts.phase, facts.since) = (phase, Instant::now());
         }
+        if phase == Phase::Retired {
+            // What this instance has uploaded says nothing about what another one writes now.
+            facts.databases.values_mut().for_each(|entry| entry.handle = None);
+        }
     }
 
     pub fn set_gates(&self, gates: Vec<Arc<Statistics>>) {
