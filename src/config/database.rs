@@ -133,7 +133,7 @@ fn database_path(
             false => Ok(DbPath::new(document.environment.absolute(text))),
         })?;
         let default = || Pattern::parse("*.db").ok().filter(|_| !pattern.is_written());
-        let directory = Directory { pattern: parsed_pattern.or_else(default)?, watch: watch.value.unwrap_or(false) };
+        let directory = Directory { pattern: parsed_pattern.or_else(default)?, watch: watch.value.unwrap_or(true) };
         return Some((parsed, dir.location.clone()?, Some(directory)));
     }
     for location in [&pattern.location, &watch.location].into_iter().flatten() {

@@ -33,7 +33,7 @@ pub struct DatabaseSet {
     stores: Arc<Stores>,
     running: Vec<RunningDatabase>,
     watched: DirectoryWatch,
-    /// Directories without `watch`: a database that appears there is replicated after the next start only.
+    /// Directories with `watch = false`: a database that appears there is replicated after the next start only.
     unwatched: DirectoryWatch,
     directories: Vec<DirectorySettings>,
     app: AppKind,
@@ -165,8 +165,7 @@ impl DatabaseSet {
         self.absence.as_ref().map(Schedule::due)
     }
 
-    /// Reports databases that do not exist, in a task of its own, and those that appeared in directories without `watch`. A
-    /// database that existed in this run is not reported.
+    /// Reports databases that do not exist, in a task of its own. A database that existed in this run is not reported.
     pub fn report_absent(&mut self) {
         let Some(schedule) = self.absence.take() else { return };
         let databases = self.running.iter().filter_map(|one| match one {
@@ -177,14 +176,7 @@ impl DatabaseSet {
         });
         let directories = self.empty_directories().cloned().map(|entry| Absent::Directory(Box::new(entry)));
         let absent: Vec<Absent> = databases.chain(directories).collect();
-        for late in self.unwatched.poll().databases {
-            let why =
-                "it appeared after the start; set `watch = true` to replicate such databases, or restart litevisor";
-            tracing::warn!(db = %late.path, "NOT REPLICATED: {why}");
-            self.registry.not_replicated(&late.path, why.to_owned());
-            self.ledger.iter().for_each(|ledger| ledger.refuse(&late.path, why));
-        }
-        if absent.is_empty() && !self.unwatched.watches_any() {
+        if absent.is_empty() {
             return;
         }
         let missing: BTreeSet<_> = absent.iter().map(Absent::subject).collect();
@@ -192,19 +184,27 @@ impl DatabaseSet {
         let known = known.map(|db| db.as_path().to_owned()).collect();
         let (report_if, next) = schedule.take(Instant::now());
         self.absence = Some(next);
-        if absent.is_empty() {
-            return;
-        }
         tokio::spawn(absent::report(absent, self.app, known, report_if, Arc::clone(&self.registry)));
+    }
+
+    fn report_unwatched(&mut self) {
+        for late in self.unwatched.poll().databases {
+            let why =
+                "it appeared after the start, and its directory has `watch = false`: it is replicated after a restart";
+            tracing::warn!(db = %late.path, "NOT REPLICATED: {why}");
+            self.registry.not_replicated(&late.path, why.to_owned());
+            self.ledger.iter().for_each(|ledger| ledger.refuse(&late.path, why));
+        }
     }
 
     /// Whether databases may appear while the app runs.
     pub fn watches_directories(&self) -> bool {
-        self.watched.watches_any()
+        !self.directories.is_empty()
     }
 
-    /// Starts to replicate the databases that have appeared.
+    /// Starts to replicate the databases that have appeared, and reports those in directories with `watch = false`.
     pub fn poll_directories(&mut self) {
+        self.report_unwatched();
         let appeared = self.watched.poll();
         let refused = appeared.refused.into_iter().map(|Refused { db, why }| RunningDatabase::NotReplicated(db, why));
         let new: Vec<RunningDatabase> =

@@ -246,10 +246,6 @@ impl DirectoryWatch {
         DirectoryWatch(directories.iter().filter(|directory| directory.settings.watch == watch).map(watched).collect())
     }
 
-    pub fn watches_any(&self) -> bool {
-        !self.0.is_empty()
-    }
-
     /// The databases that have appeared since the last poll. Costs one `stat` for each unchanged directory.
     pub fn poll(&mut self) -> NewDatabases {
         let mut all = NewDatabases::default();

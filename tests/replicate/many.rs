@@ -170,7 +170,7 @@ fn replicated(place: &Place, name: &str) -> bool {
 }
 
 fn databases_of_a_directory_come_and_come_back(place: &Place) {
-    let config = place.as_directory("watch = true");
+    let config = place.as_directory("");
     let mut run = place.start(&config, "", SLEEP);
     std::fs::create_dir(place.disk()).unwrap();
     std::fs::write(place.db("junk.db"), "no database").unwrap();
@@ -199,15 +199,17 @@ fn databases_of_a_directory_come_and_come_back(place: &Place) {
         std::fs::create_dir_all(root.join("empty.db/sub")).unwrap();
     }
     place.wipe();
-    let mut run = place.start(&place.as_directory(""), "", SLEEP);
+    let mut run = place.start(&place.as_directory("watch = false"), "", SLEEP);
     let mut names: Vec<String> = std::fs::read_dir(place.disk()).unwrap().flatten().map(name_of).collect();
     names.retain(|name| name.ends_with(".db") && !name.starts_with('.'));
     names.sort();
     assert_eq!(names, ["a.db", "b.db", "last.db", "late.db"]);
-    // Without `watch` only those: nobody has asked for more.
+    // With `watch = false` only those; what comes later is reported.
     write(&place.db("b.db"), 20, "wal");
     write(&place.db("unasked.db"), 1, "wal");
     let ended = stop(&mut run);
+    let log = run.log_text();
+    assert!(log.contains("NOT REPLICATED: it appeared after the start") && log.contains("unasked.db"), "{log}");
     assert_eq!(ended.code, 143, "{}", run.log_text());
     assert!(!replicated(place, "unasked.db"));
 

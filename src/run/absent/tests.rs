@@ -42,7 +42,7 @@ fn every_case_says_what_is_wrong_and_what_to_do() {
     let many: Vec<String> = (0..7).map(|n| format!("/d/{n}")).collect();
     let many = Suspects { beside: many.iter().map(PathBuf::from).collect(), ..none.clone() };
     let nowhere = Suspects::default();
-    let (watched, plain) = (entry(Path::new("/d"), "watch = true"), entry(Path::new("/d"), ""));
+    let (watched, plain) = (entry(Path::new("/d"), "watch = true"), entry(Path::new("/d"), "watch = false"));
     for (absent, app, suspects, parts, never) in [
         (
             database("/d/a.db"),

@@ -152,7 +152,7 @@ fn a_directory_that_matches_nothing_is_red_everywhere() {
     let (disk, other) = (place.path("disk"), place.path("other"));
     std::fs::create_dir(&other).unwrap();
     let config = place.config(&[
-        (format!("dir = {disk:?}"), "tenants"),
+        (format!("dir = {disk:?}\nwatch = false"), "tenants"),
         (format!("dir = {other:?}\npattern = \"*.sqlite\"\nwatch = true"), "others"),
     ]);
     // The app opens and closes it, so that nobody has it open when it is looked for.
