@@ -309,7 +309,8 @@ impl DatabaseWriter {
         if decision != CheckpointDecision::No {
             self.checkpoint_as(decision)?;
         }
-        if quiet {
+        // Also in a pause of an app that is never quiet for long.
+        if quiet || decision == CheckpointDecision::Gentle && self.settled() {
             self.cut_file(checkpoint::locked_from(settings));
         }
         Ok(())

@@ -87,7 +87,9 @@ impl WalLimiter {
         match self.disk.limit(need, Arc::clone(&self.settings)).await? {
             Outcome::Nothing | Outcome::Anew(_) => {}
             Outcome::Done { restarted } => self.status.update(|status| {
-                status.wal_grows = (!restarted).then(|| "a reader keeps the WAL from starting over".to_owned());
+                status.wal_grows = (!restarted).then(|| {
+                    "a reader, or an app that writes without a pause, keeps the WAL from starting over".to_owned()
+                });
             }),
             Outcome::Grows(why) => {
                 if self.throttle.due("wal_limit") {
