@@ -182,7 +182,9 @@ impl DatabaseWriter {
                 if pages > 0 {
                     self.capture.prove_sound()?;
                 }
-                tracing::warn!(db = %self.db, pages, "{why}: the database was compared, what changed is uploaded");
+                if self.tries.compared.due(why) {
+                    tracing::warn!(db = %self.db, pages, "{why}: the database was compared, what changed is uploaded");
+                }
                 Some(draft)
             }
             next => next?,

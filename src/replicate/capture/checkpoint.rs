@@ -55,20 +55,21 @@ pub enum AfterRound {
     GiveUp,
 }
 
-/// Rounds after which writers are kept out in any case.
 pub const ROUNDS: usize = 8;
 /// Bytes of a round that are few enough to keep writers out at once.
 const LITTLE: u64 = 64 << 10;
-/// Bytes that are captured and copied while writers are kept out, and the part of the WAL that they may be: a long WAL costs the app
-/// more than a pause.
-const REST: std::ops::RangeInclusive<u64> = (1 << 20)..=(16 << 20);
-const PART: u64 = 16;
-const LARGE_PART: u64 = 4;
+/// Bytes that are captured and copied while writers are kept out.
+const REST: u64 = 1 << 20;
+/// Past its limit, a part of the WAL: a long WAL costs the app more than a longer pause.
+const PART: u64 = 4;
+const MOST_REST: u64 = 16 << 20;
 
-/// Bytes of the WAL that may be left when writers are kept out.
+/// Bytes that may be left when writers are kept out.
 pub fn rest_limit(decision: CheckpointDecision, wal_bytes: u64) -> u64 {
-    let part = if decision == CheckpointDecision::LockedLonger { LARGE_PART } else { PART };
-    (wal_bytes / part).clamp(*REST.start(), *REST.end())
+    match decision {
+        CheckpointDecision::LockedLonger => (wal_bytes / PART).clamp(REST, MOST_REST),
+        _ => REST,
+    }
 }
 
 /// Whether another round leaves less for the moment in which writers are kept out.
@@ -78,12 +79,14 @@ pub fn after_round(decision: CheckpointDecision, round: Round) -> AfterRound {
         return AfterRound::Again;
     }
     let rest = rest_limit(decision, round.wal_bytes);
+    let last = round.number >= ROUNDS;
     let shrinks = round.number == 2 || round.came < round.came_before / 4 * 3;
-    let longer = decision == CheckpointDecision::LockedLonger;
-    if round.came <= LITTLE || round.number >= ROUNDS || round.came <= rest && (longer || !shrinks) {
+    if round.came <= LITTLE || round.came <= rest && (last || decision == CheckpointDecision::LockedLonger && !shrinks)
+    {
         return AfterRound::KeepOut;
     }
-    if shrinks { AfterRound::Again } else { AfterRound::GiveUp }
+    // An app writes now more, now less: twice as much may still become little enough.
+    if last || !shrinks && round.came > 2 * rest { AfterRound::GiveUp } else { AfterRound::Again }
 }
 
 /// Between two tries, so that an app with a long reader is not asked all the time.
@@ -168,19 +171,22 @@ mod tests {
             (Locked, 32, 1, 0, 0, Again),
             (LockedLonger, 32, 1, 0, 32 * MIB, Again),
             (Locked, 32, 2, 32 * MIB, 64 * KIB, KeepOut),
+            (LockedLonger, 32, 2, 32 * MIB, 64 * KIB, KeepOut),
             // As long as the rounds become shorter, the moment becomes shorter, too.
             (Locked, 32, 2, 32 * MIB, MIB, Again),
-            (Locked, 32, 3, 8 * MIB, 2 * MIB, Again),
-            (Locked, 32, 3, 2 * MIB, 2 * MIB, KeepOut),
-            (Locked, 32, 3, 3 * MIB, 3 * MIB, GiveUp),
-            (Locked, 64, 3, 3 * MIB, 3 * MIB, KeepOut),
-            (Locked, 8, 3, 2 * MIB, 2 * MIB, GiveUp),
-            (Locked, 8, ROUNDS, 8 * MIB, 2 * MIB, KeepOut),
-            (LockedLonger, 16, 2, 16 * MIB, 4 * MIB, KeepOut),
-            (LockedLonger, 16, 2, 16 * MIB, 5 * MIB, Again),
-            (LockedLonger, 16, 3, 5 * MIB, 5 * MIB, GiveUp),
+            (LockedLonger, 32, 2, 32 * MIB, MIB, Again),
+            (LockedLonger, 32, 3, 8 * MIB, 2 * MIB, Again),
+            (Locked, 32, 3, MIB, MIB, Again),
+            (Locked, 32, ROUNDS, MIB, MIB, KeepOut),
+            (Locked, 32, 3, 2 * MIB, 2 * MIB, Again),
+            (Locked, 32, ROUNDS, 2 * MIB, 2 * MIB, GiveUp),
+            (Locked, 1000, 3, 3 * MIB, 3 * MIB, GiveUp),
+            (LockedLonger, 16, 3, 4 * MIB, 4 * MIB, KeepOut),
+            (LockedLonger, 16, 3, 5 * MIB, 5 * MIB, Again),
+            (LockedLonger, 16, 3, 9 * MIB, 9 * MIB, GiveUp),
+            (LockedLonger, 16, ROUNDS, 9 * MIB, 4 * MIB, KeepOut),
             (LockedLonger, 1000, 3, 16 * MIB, 16 * MIB, KeepOut),
-            (LockedLonger, 1000, 3, 17 * MIB, 17 * MIB, GiveUp),
+            (LockedLonger, 1000, 3, 33 * MIB, 33 * MIB, GiveUp),
         ] {
             let round = Round { number, came, came_before, wal_bytes: wal_mib * MIB };
             assert_eq!(after_round(decision, round), expected, "{decision:?} {round:?}");

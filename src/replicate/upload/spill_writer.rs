@@ -109,7 +109,7 @@ impl DatabaseWriter {
     fn start_over(&mut self, settings: &ReplicateSettings) -> Result<Outcome, CaptureError> {
         let wal_bytes = attempts::end(&self.capture);
         let restarted = self.let_go()?;
-        if self.tries.over.due("outrun") {
+        if self.tries.outrun.due("outrun") {
             let wal_limit = settings.wal_limit;
             tracing::warn!(
                 db = %self.db, wal_bytes, wal_limit, restarted,
@@ -150,7 +150,7 @@ impl DatabaseWriter {
 
     fn say_over(&mut self, settings: &ReplicateSettings) {
         if self.tries.over.due("over") {
-            let wal_bytes = self.view().map_or(0, |view| view.wal_len());
+            let wal_bytes = attempts::end(&self.capture);
             let wal_limit = settings.wal_limit;
             tracing::warn!(db = %self.db, wal_bytes, wal_limit, "the WAL has passed wal_limit: it is made smaller");
         }
