@@ -39,9 +39,8 @@ pub struct Tries {
     /// Bytes of the WAL after that.
     pub tried_bytes: u64,
     pub refused: Option<(Instant, String)>,
-    /// That the WAL has passed its limit, that it grows faster than it is captured, that the database was compared, and that the disk
+    /// That the WAL grows faster than it is captured, that the database was compared, and that the disk
     /// is nearly full.
-    pub over: LogThrottle,
     pub outrun: LogThrottle,
     pub compared: LogThrottle,
     pub scarce: LogThrottle,

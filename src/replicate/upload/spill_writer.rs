@@ -52,14 +52,14 @@ impl DatabaseWriter {
         if !self.tries.due(&self.capture, settings)? {
             return Ok(Outcome::Nothing);
         }
-        self.say_over(settings);
         let begun = attempts::end(&self.capture);
         let fleeting = !self.sending && self.queue.pending.iter().any(|pending| pending.full_snapshot);
         if fleeting || self.sending && !self.copied_out(settings)? {
             attempts::let_go(&mut self.capture, settings)?;
             return Ok(Outcome::Anew("the WAL passed its limit before the whole database could be uploaded"));
         }
-        let kept = if self.unnumbered() { self.keep_in_memory()? } else { self.spill_all(settings, begun)? };
+        let kept =
+            if self.unnumbered() { self.keep_in_memory(settings, begun)? } else { self.spill_all(settings, begun)? };
         let relief = match kept {
             Kept::All => self.restart_after(settings, begun)?,
             Kept::Outrun => self.start_over(settings)?,
@@ -136,8 +136,11 @@ impl DatabaseWriter {
     }
 
     /// Captures everything that is committed into memory.
-    fn keep_in_memory(&mut self) -> Result<Kept, CaptureError> {
+    fn keep_in_memory(&mut self, settings: &ReplicateSettings, begun: u64) -> Result<Kept, CaptureError> {
         while self.memory_bytes() < MEMORY_BYTES {
+            if attempts::outrun(&self.capture, settings, begun) {
+                return Ok(Kept::Outrun);
+            }
             if !self.capture_more()? {
                 return Ok(Kept::All);
             }
@@ -146,14 +149,6 @@ impl DatabaseWriter {
             }
         }
         Ok(Kept::NotAll("memory for what is captured is used up".to_owned()))
-    }
-
-    fn say_over(&mut self, settings: &ReplicateSettings) {
-        if self.tries.over.due("over") {
-            let wal_bytes = attempts::end(&self.capture);
-            let wal_limit = settings.wal_limit;
-            tracing::warn!(db = %self.db, wal_bytes, wal_limit, "the WAL has passed wal_limit: it is made smaller");
-        }
     }
 
     /// Writes what is pending to the disk, in order, and records it. Some: why not all of it.
