@@ -218,6 +218,7 @@ impl World {
             (5, CheckpointDecision::No),
             (4, CheckpointDecision::Gentle),
             (1, CheckpointDecision::Locked),
+            (1, CheckpointDecision::LockedLonger),
         ]);
         let machine = &mut self.machines[which];
         let begun = match &machine.replicator {
