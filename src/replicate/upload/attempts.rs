@@ -134,10 +134,12 @@ pub fn end(capture: &Capture) -> u64 {
     capture.view().and_then(|view| view.end()).map_or(0, |end| end.offset)
 }
 
-/// Whether the app writes faster than the WAL is captured and copied: it has grown far past its limit, and no reader of the app that
-/// began before `begun` keeps it from starting over.
+/// Whether the app writes faster than the WAL is captured and copied: the WAL is far past its limit, has grown by as much as the limit
+/// since the try began at `begun` (a large transaction is no reason), and no reader of the app from before keeps it from starting over.
 pub fn outrun(capture: &Capture, settings: &ReplicateSettings, begun: u64) -> bool {
-    end(capture) >= settings.wal_limit.saturating_mul(OUTRUN) && !pinned(capture, begun)
+    let limit = settings.wal_limit;
+    let end = end(capture);
+    end >= limit.saturating_mul(OUTRUN) && end >= begun.saturating_add(limit) && !pinned(capture, begun)
 }
 
 /// Whether a reader of the app that began before this place of the WAL keeps it from starting over.
