@@ -184,10 +184,11 @@ mod tests {
         drop(app);
         assert!(case.ask(GENERATION, "00000002_00000020"));
         let backup = case.db.directory().join("backup");
+        let content = fs::read(case.db.as_path()).unwrap();
         let written = fs::metadata(&case.copy).unwrap().modified().unwrap();
         // The clock of a file system has ticks.
         let keeps_times = loop {
-            fs::copy(case.db.as_path(), &backup).unwrap();
+            fs::write(&backup, &content).unwrap();
             match fs::metadata(&backup).unwrap().created() {
                 Ok(created) if created <= written => fs::remove_file(&backup).unwrap(),
                 created => break created.is_ok(),
