@@ -97,6 +97,15 @@ impl Client {
         self.create(answer.epoch, Kind::Answer, answer.to_text(), by).await.map(drop)
     }
 
+    /// Deletes what an owner of `own` may delete; returns how many objects. Whatever is left is deleted by a later owner.
+    pub async fn delete_outdated(&self, own: Epoch, by: Deadline) -> Result<usize, HandoverError> {
+        let keys = owner::outdated(&self.store.list(owner::PREFIX, by).await?, own);
+        if !keys.is_empty() {
+            self.store.delete(&keys, by).await?;
+        }
+        Ok(keys.len())
+    }
+
     async fn claim_of(&self, epoch: Epoch, by: Deadline) -> Result<Option<Claim>, HandoverError> {
         self.read(epoch, Kind::Claim, Claim::parse, by).await
     }

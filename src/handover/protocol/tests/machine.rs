@@ -99,6 +99,11 @@ impl World {
         for action in actions {
             self.perform(who, action);
         }
+        if let Some(own) = self.machines[who].protocol.settled(now)
+            && self.bucket.delete_outdated(own) > 0
+        {
+            self.count("deletions");
+        }
         if let Some(at) = wake.filter(|_| self.machines[who].alive) {
             let after = at.saturating_sub(now).as_millis() as u64;
             self.at(after.max(1), who, Happening::Wake);
