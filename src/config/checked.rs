@@ -6,6 +6,7 @@ use super::settings::{AppRules, DatabaseSettings, LogSettings, ShutdownSettings,
 use crate::gate::GateSettings;
 use crate::handover::HandoverSettings;
 use crate::restore::RestoreSettings;
+use crate::store::StoreSettings;
 use crate::supervise::AppSettings;
 use std::ffi::OsString;
 
@@ -29,6 +30,20 @@ pub struct Config {
     pub handover: Option<HandoverSettings>,
     pub log: LogSettings,
     pub status: StatusSettings,
+}
+
+impl Config {
+    /// A directory counts as one, whatever is in it.
+    pub fn first_database(&self) -> Option<&DatabaseSettings> {
+        self.databases.first().or_else(|| self.directories.first().map(DirectorySettings::each))
+    }
+
+    /// Where the owner records of the hand-over are: at its `url`, else beside the first database's replica. None: the hand-over is off,
+    /// or there is no database.
+    pub fn owner_records(&self) -> Option<&StoreSettings> {
+        let elsewhere = self.handover.as_ref()?.records.as_ref();
+        elsewhere.or_else(|| self.first_database().map(|database| &database.replica))
+    }
 }
 
 /// A configuration that can be used, and its warnings.

@@ -17,6 +17,7 @@ use super::settings::{DatabaseSettings, LogFormat, LogLevel, LogSettings, Status
 use super::shutdown::{self, ShutdownSection};
 use super::status::{self, StatusSection};
 use super::values::{Count, DAY, Key, Span, Tables};
+use crate::handover::HandoverSettings;
 use crate::restore::RestoreSettings;
 use serde::Deserialize;
 use std::collections::BTreeSet;
@@ -127,7 +128,7 @@ fn parse_converted(
             Err(error) => problems.extend(error.problems),
         }
     }
-    let handover = handover::read(handover.or(HandoverSection::default()), !databases.is_empty(), &document);
+    let handover = handover::read(handover.or(HandoverSection::default()), &databases, &document);
     let of_gates = gate::problems(&gates, status.listen, !databases.is_empty());
     for (location, message) in overlaps(&databases).into_iter().chain(of_gates) {
         document.complain(&location, message);
@@ -140,7 +141,8 @@ fn parse_converted(
     let warnings = check_purpose(purpose, file.map(|(_, name)| name), has_command, !databases.is_empty())?;
     let mut platform = platform::report(platform, shutdown.grace, has_grace, environment.variable);
     platform.refusal = platform.refusal.filter(|_| !databases.is_empty());
-    let secret_variables = if app.pass_credentials { Vec::new() } else { secret_variables(&databases, &status) };
+    let secret_variables =
+        if app.pass_credentials { Vec::new() } else { secret_variables(&databases, handover.as_ref(), &status) };
     let app_user = app.settings.user.clone();
     let mut settings = app.settings;
     // A variable that the configuration gives to the app by its name stays.
@@ -183,8 +185,14 @@ fn by_kind(parsed: Vec<Parsed>) -> (Vec<DatabaseSettings>, Vec<DirectorySettings
 }
 
 /// The variables that carry credentials to litevisor. Without a replica of that kind, the usual names are the app's own.
-fn secret_variables(databases: &[Parsed], status: &StatusSettings) -> Vec<OsString> {
-    let usual = databases.iter().flat_map(|parsed| credential_variables(parsed.settings.replica.scheme));
+fn secret_variables(
+    databases: &[Parsed],
+    handover: Option<&HandoverSettings>,
+    status: &StatusSettings,
+) -> Vec<OsString> {
+    let records = handover.and_then(|handover| handover.records.as_ref()).map(|records| records.scheme);
+    let schemes = databases.iter().map(|parsed| parsed.settings.replica.scheme).chain(records);
+    let usual = schemes.flat_map(credential_variables);
     let mut names: BTreeSet<&str> = usual.copied().collect();
     names.extend(databases.iter().flat_map(|parsed| parsed.secret_variables.iter().map(String::as_str)));
     names.extend(status.token_variables.iter().map(String::as_str));

@@ -75,10 +75,11 @@ fn show_status(out: &mut Out, status: &StatusSettings) {
 fn show_handover(out: &mut Out, handover: Option<&HandoverSettings>) {
     out.section("[handover]");
     out.raw("enabled", &handover.is_some().to_string());
-    let Some(HandoverSettings { wait, poll, trial }) = handover else { return };
+    let Some(HandoverSettings { wait, poll, trial, records }) = handover else { return };
     out.text("wait", &show_duration(*wait));
     out.text("poll", &poll.map_or_else(|| NEVER.to_owned(), show_duration));
     out.text("trial", &show_duration(*trial));
+    out.maybe("url", records.as_ref().map(|records| records.url.as_str()));
 }
 
 fn show_gate(out: &mut Out, gate: &GateSettings) {

@@ -1,5 +1,6 @@
 //! The settings of the hand-over.
 
+use crate::store::StoreSettings;
 use std::time::Duration;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -10,6 +11,8 @@ pub struct HandoverSettings {
     pub poll: Option<Duration>,
     /// A failure of the app within this time after a hand-over gives the replica back to the previous owner.
     pub trial: Duration,
+    /// Where the owner records are. None: beside the first database's replica.
+    pub records: Option<StoreSettings>,
 }
 
 impl HandoverSettings {
@@ -17,5 +20,6 @@ impl HandoverSettings {
         wait: Duration::from_secs(10),
         poll: Some(Duration::from_secs(2)),
         trial: Duration::from_secs(60),
+        records: None,
     };
 }

@@ -21,6 +21,9 @@ const REQUEST: Duration = Duration::from_secs(10);
 /// For the fences of all databases.
 const FENCE: Duration = Duration::from_secs(60);
 
+/// For the deletion of old records.
+const TIDY: Duration = Duration::from_secs(60);
+
 /// From the engine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
@@ -77,6 +80,8 @@ pub struct Task {
     /// The database beside which is recorded what the last run did. None: nothing is remembered.
     pub beside: Option<DbPath>,
     pub databases: Vec<Fenced>,
+    /// Whether litevisor may delete objects.
+    pub deletes: bool,
     pub reports: Box<dyn Fn(Report) + Send + Sync>,
 }
 
@@ -100,6 +105,7 @@ pub async fn run(task: Task, mut commands: mpsc::Receiver<Command>) {
         request: "",
         throttle: LogThrottle::default(),
         is_away: false,
+        tidied: None,
         task,
     };
     let mut event = Some(Event::Tick);
@@ -121,6 +127,8 @@ struct Running {
     throttle: LogThrottle,
     /// The last request has failed.
     is_away: bool,
+    /// The epoch in which old records were deleted.
+    tidied: Option<Epoch>,
 }
 
 impl Running {
@@ -172,6 +180,7 @@ impl Running {
     async fn step(&mut self, event: Event) -> bool {
         let before = self.protocol.phase().clone();
         let actions = self.protocol.step(event, self.began.elapsed());
+        self.tidy();
         let phase = self.protocol.phase();
         if *phase != before {
             self.tell(&before, phase);
@@ -199,6 +208,22 @@ impl Running {
             }
         }
         ended
+    }
+
+    /// Once for each epoch, beside everything else. What fails is left to the next owner.
+    fn tidy(&mut self) {
+        let settled = self.protocol.settled(self.began.elapsed()).filter(|_| self.task.deletes && !self.is_away);
+        let Some(own) = settled.filter(|own| self.tidied != Some(*own)) else { return };
+        self.tidied = Some(own);
+        let client = self.task.client.clone();
+        tokio::spawn(async move {
+            let replica = client.url();
+            match client.delete_outdated(own, Deadline::after(TIDY)).await {
+                Ok(0) => {}
+                Ok(deleted) => tracing::debug!(replica, deleted, "hand-over: deleted old owner records"),
+                Err(error) => tracing::debug!(replica, "hand-over: cannot delete old owner records: {error}"),
+            }
+        });
     }
 
     /// One line for each phase that an operator cares about.

@@ -35,7 +35,7 @@ pub type Replicated = (DbPath, Arc<dyn Store>);
 #[derive(Clone, Debug)]
 pub struct OwnershipSettings {
     pub handover: HandoverSettings,
-    /// Where the owner records are: beside the replica of the first database, or below that of the first directory.
+    /// Where the owner records are.
     pub records: StoreSettings,
     /// The platform's name of what was deployed.
     pub revision: Option<String>,
@@ -44,20 +44,22 @@ pub struct OwnershipSettings {
     pub early: bool,
     /// The stop's, as configured.
     pub grace: Duration,
+    /// Whether litevisor may delete objects: there is retention.
+    pub deletes: bool,
 }
 
 impl OwnershipSettings {
     /// None: the hand-over is off.
     pub fn of(config: &Config, (gated, early): (bool, bool)) -> Option<OwnershipSettings> {
-        let of_directory = || config.directories.first().map(|entry| &entry.each().replica);
-        let records = config.databases.first().map(|database| &database.replica).or_else(of_directory)?;
+        let first = config.first_database()?;
         Some(OwnershipSettings {
             handover: config.handover.clone()?,
-            records: records.clone(),
+            records: config.owner_records()?.clone(),
             revision: config.revision.clone(),
             gated,
             early,
             grace: config.shutdown.grace,
+            deletes: first.replicate.retention.is_some(),
         })
     }
 }
@@ -221,7 +223,7 @@ impl Ownership {
         databases: Vec<Replicated>,
         beside: Option<DbPath>,
     ) -> Result<(), StartFailure> {
-        let OwnershipSettings { handover, records, revision, gated, early, grace } = settings.clone();
+        let OwnershipSettings { handover, records, revision, gated, early, grace, deletes } = settings.clone();
         let store = context.stores.open(&records).map_err(|error| StartFailure::Local(error.to_string()))?;
         let names: Vec<DbPath> = databases.iter().map(|(db, _)| db.clone()).collect();
         let node_id = state_file::new_node_id();
@@ -242,6 +244,7 @@ impl Ownership {
             },
             beside,
             databases: databases.into_iter().map(|(db, store)| Fenced { name: db.to_string(), store }).collect(),
+            deletes,
             reports: Box::new(move |report| {
                 let _ = told.send(report);
             }),

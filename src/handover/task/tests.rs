@@ -49,6 +49,7 @@ impl Run {
             rules: Rules { wait: Some(start.wait), poll, trial, grace, courteous: false },
             beside: start.beside,
             databases: vec![Fenced { name: "app.db".into(), store: start.store }],
+            deletes: true,
             reports: Box::new(move |report| drop(sender.send(report))),
         };
         Run { commands, reports, task: tokio::spawn(run(task, inbox)) }
