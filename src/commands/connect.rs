@@ -7,7 +7,7 @@ use super::setup::runtime;
 use crate::config::Config;
 use crate::handover::client::Client;
 use crate::model::{Deadline, Moment};
-use crate::store::{self, Body, Put, Scheme, Store, StoreError, StoreErrorKind, StoreSettings};
+use crate::store::{self, Body, Put, Scheme, Store, StoreErrorKind, StoreSettings};
 use bytes::Bytes;
 use serde_json::{Value, json};
 use std::fmt::Write;

@@ -3,6 +3,9 @@
 mod deploy;
 mod fail;
 mod load;
+mod records;
+#[cfg(feature = "s3")]
+mod s3;
 
 use crate::support::asking::free_port;
 use crate::support::litevisor::Litevisor;
