@@ -307,14 +307,6 @@ impl Protocol {
         if self.pending.is_some() { None } else { self.next_at.filter(|_| self.request().is_some()) }
     }
 
-    /// The epoch of an owner whose app has served longer than the trial: it may delete what is older than its own (`owner::outdated`).
-    pub fn settled(&self, now: Now) -> Option<Epoch> {
-        match self.phase {
-            Phase::Owner { trial_until } if now >= trial_until => self.mine,
-            _ => None,
-        }
-    }
-
     pub fn step(&mut self, event: Event, now: Now) -> Vec<Action> {
         let mut actions = Vec::new();
         match event {

@@ -172,6 +172,25 @@ fn the_wait_ends_in_a_fence_but_only_after_one_more_look() {
 }
 
 #[test]
+fn the_release_is_looked_for_often() {
+    let rules = Rules { wait: Some(Duration::from_secs(3600)), poll: Some(Duration::from_secs(30)), ..RULES };
+    let mut story = Story::with("b", None, rules);
+    story.looked(claim_of(1, "a"), None).claimed();
+    for (at, answered, pause) in
+        [(0, false, 100), (59, false, 100), (61, false, 2000), (100, true, 100), (900, true, 100)]
+    {
+        story.now = story.now.max(Duration::from_secs(at));
+        story.event(Event::Tick);
+        let answer = answered.then(|| Answer { epoch: epoch(1), within: Duration::from_secs(9) });
+        story.reply(Reply::Watched(Watched { release: None, answer: answer.clone(), claimed: false }));
+        story.event(Event::Tick);
+        // The answer counts from the next look on.
+        story.reply(Reply::Watched(Watched { release: None, answer, claimed: false }));
+        assert_eq!(story.protocol.wakes_at().map(|at| at - story.now), Some(Duration::from_millis(pause)), "{at} s");
+    }
+}
+
+#[test]
 fn an_owner_that_answers_gets_its_grace() {
     let mut story = waiting("new");
     let answer = Some(Answer { epoch: epoch(1), within: Duration::from_secs(20) });
