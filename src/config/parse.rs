@@ -141,8 +141,7 @@ fn parse_converted(
     let warnings = check_purpose(purpose, file.map(|(_, name)| name), has_command, !databases.is_empty())?;
     let mut platform = platform::report(platform, shutdown.grace, has_grace, environment.variable);
     platform.refusal = platform.refusal.filter(|_| !databases.is_empty());
-    let secret_variables =
-        if app.pass_credentials { Vec::new() } else { secret_variables(&databases, handover.as_ref(), &status) };
+    let secret_variables = secret_variables(&databases, handover.as_ref(), &status, app.pass_credentials);
     let app_user = app.settings.user.clone();
     let mut settings = app.settings;
     // A variable that the configuration gives to the app by its name stays.
@@ -184,12 +183,17 @@ fn by_kind(parsed: Vec<Parsed>) -> (Vec<DatabaseSettings>, Vec<DirectorySettings
     (single, directories)
 }
 
-/// The variables that carry credentials to litevisor. Without a replica of that kind, the usual names are the app's own.
+/// The variables that carry credentials to litevisor, and are kept from the app. Without a replica of that kind, the usual names are the
+/// app's own.
 fn secret_variables(
     databases: &[Parsed],
     handover: Option<&HandoverSettings>,
     status: &StatusSettings,
+    pass_them: bool,
 ) -> Vec<OsString> {
+    if pass_them {
+        return Vec::new();
+    }
     let records = handover.and_then(|handover| handover.records.as_ref()).map(|records| records.scheme);
     let schemes = databases.iter().map(|parsed| parsed.settings.replica.scheme).chain(records);
     let usual = schemes.flat_map(credential_variables);
