@@ -4,7 +4,6 @@
 //! come any number of times. `Finish` is the last command. Each report wakes the main thread.
 
 use super::absent::AppKind;
-use super::catch_up::catch_up;
 use super::database_set::DatabaseSet;
 use super::discover::Directory;
 use super::flush::{FlushKind, FlushResult, flush_all};
@@ -226,12 +225,12 @@ impl Serving<'_> {
     fn prepare(&mut self) {
         let context = self.context.clone();
         let ownership = self.ownership.unchecked();
-        let restored = self.ownership.restored();
+        let caught_up = self.ownership.catch_up();
         self.preparing.spawn(async move {
             if let Some(settings) = ownership {
                 ownership::check(context.clone(), &settings, context.settings.timeout).await?;
             }
-            catch_up(restored, context.settings.clone()).await;
+            caught_up.await;
             prepare_all(context).await
         });
     }

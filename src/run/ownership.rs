@@ -1,6 +1,7 @@
 //! The engine's part of the hand-over: stands between the task that asks the store (`handover::task`) and the engine, which restores,
 //! replicates and flushes. Without `[handover]` every start and every end goes on at once.
 
+use super::catch_up::{CatchUp, Waiting};
 use super::messages::{DatabaseSummary, Report, StartFailure};
 use super::prepare::{Prepared, RunContext};
 use crate::config::Config;
@@ -16,6 +17,7 @@ use crate::model::proof::Restored;
 use crate::model::{DbPath, Deadline, ReleaseReason, Txid};
 use crate::observe::StatusRegistry;
 use crate::observe::handover::HandoverView;
+use crate::restore::RestoreSettings;
 use crate::store::{Store, StoreErrorKind, StoreSettings};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -27,6 +29,9 @@ const COMMANDS: usize = 16;
 const WITHDRAW: Duration = Duration::from_millis(600);
 /// After a restore that failed the platform is in no hurry.
 const GIVE_BACK: Duration = Duration::from_secs(5);
+
+/// Between two polls of a waiting instance, with `poll = "never"`.
+const FOLLOW_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A database and its replica.
 pub type Replicated = (DbPath, Arc<dyn Store>);
@@ -108,6 +113,9 @@ pub struct Ownership {
     ready: Option<(Vec<Prepared>, Restored)>,
     /// What was restored before the replica was asked for.
     restored: Vec<Replicated>,
+    restore: RestoreSettings,
+    /// They follow the replica while another instance has it.
+    following: Option<Waiting>,
     /// A killed run has left something on the disk that must be uploaded without an app.
     left_over: bool,
     last_flush: Option<LastFlush>,
@@ -126,6 +134,8 @@ impl Ownership {
             happened: None,
             ready: None,
             restored: Vec::new(),
+            restore: RestoreSettings::default(),
+            following: None,
             left_over: false,
             last_flush: None,
         }
@@ -173,6 +183,7 @@ impl Ownership {
             let present = ready.iter().filter(|one| !one.left_out);
             let databases: Vec<_> = present.map(|one| (one.db.clone(), Arc::clone(&one.store))).collect();
             let has_position = |db: &DbPath| !positions(std::slice::from_ref(db)).is_empty();
+            self.restore = context.settings.clone();
             self.restored = databases.iter().filter(|(db, _)| has_position(db)).cloned().collect();
             self.ready = Some((ready, proof));
             let beside = databases.first().map(|(db, _)| db.clone());
@@ -199,9 +210,25 @@ impl Ownership {
         Some(begun.err().map_or(Step::Report(Report::HandOver(HandOver::Waiting)), failed))
     }
 
-    /// What the replica may have grown by since.
-    pub fn restored(&self) -> Vec<Replicated> {
-        self.restored.clone()
+    /// Applies what the replica has grown by since.
+    pub fn catch_up(&mut self) -> impl Future<Output = ()> + use<> {
+        let following = self.following.take();
+        // What a killed run has left is not in the replica yet.
+        let restored = if self.left_over { Vec::new() } else { self.restored.clone() };
+        let settings = self.restore.clone();
+        async move {
+            match following {
+                Some(following) => following.finish().await,
+                None => CatchUp::new(restored, settings).finish().await,
+            }
+        }
+    }
+
+    fn follow(&mut self) {
+        if self.following.is_none() && !self.restored.is_empty() {
+            let poll = self.settings.as_ref().and_then(|settings| settings.handover.poll).unwrap_or(FOLLOW_INTERVAL);
+            self.following = Some(CatchUp::new(self.restored.clone(), self.restore.clone()).while_waiting(poll));
+        }
     }
 
     /// The settings, until the store is known to be able to have owner records.
@@ -280,7 +307,7 @@ impl Ownership {
             task::Report::StopApp if self.stage == Stage::Owner && !self.fenced => vec![hand_over(HandOver::Asked)],
             task::Report::StopApp => Vec::new(),
             task::Report::Flush => {
-                (self.left_over, self.ready) = (true, None);
+                (self.left_over, self.ready, self.following) = (true, None, None);
                 vec![Step::Prepare]
             }
             task::Report::Finished(_) => self.finished(),
@@ -299,6 +326,11 @@ impl Ownership {
         ) {
             // The replica grows meanwhile, and no file may be open when that is applied.
             self.ready = None;
+        }
+        match phase {
+            Phase::Courteous { .. } | Phase::Waiting { .. } => self.follow(),
+            Phase::Recalling { .. } | Phase::Retired { .. } | Phase::Done(_) => self.following = None,
+            _ => {}
         }
         match phase {
             Phase::Looking => self.awaits_traffic = false,

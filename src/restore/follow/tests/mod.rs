@@ -5,6 +5,7 @@ mod crash;
 mod gone;
 mod readers;
 mod site;
+mod together;
 
 use super::*;
 use crate::lineage::{Origin, state_file};
