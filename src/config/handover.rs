@@ -2,20 +2,20 @@
 
 use super::document::Document;
 use super::units;
-use super::values::{DAY, HOUR, Key, Span};
+use super::values::{BooleanOrWord, DAY, HOUR, Key, Span};
 use crate::handover::HandoverSettings;
-use serde::Deserialize;
+use serde::de::{Deserialize, Deserializer, Error};
 use std::time::Duration;
 
-/// In place of a duration of `poll`.
+/// In place of a duration of `poll`, or of `enabled`.
 pub const NEVER: &str = "never";
 const SHORTEST_POLL: Duration = Duration::from_millis(100);
 const LONGEST_POLL: Duration = Duration::from_secs(3600);
 
-#[derive(Default, Deserialize)]
+#[derive(Default, serde::Deserialize)]
 #[serde(default)]
 pub struct HandoverSection {
-    enabled: Key<bool>,
+    enabled: Key<Enabled>,
     wait: Key<Span<1_000, DAY>>,
     poll: Key<String>,
     trial: Key<Span<0, HOUR>>,
@@ -25,13 +25,34 @@ pub struct HandoverSection {
 pub fn read(section: HandoverSection, has_databases: bool, document: &Document<'_>) -> Option<HandoverSettings> {
     let defaults = HandoverSettings::DEFAULT;
     let poll = document.parsed(&section.poll, poll);
+    let enabled = section.enabled.value.unwrap_or(Enabled::No);
     let wait = section.wait.value.map_or(defaults.wait, |span| span.0);
     let trial = section.trial.value.map_or(defaults.trial, |span| span.0);
-    if let (Some(true), Some(location), false) = (section.enabled.value, &section.enabled.location, has_databases) {
+    if let (Enabled::Yes | Enabled::Never, Some(location), false) = (enabled, &section.enabled.location, has_databases)
+    {
         document.complain(location, "needs a [[database]]: its replica has the record of the owner".to_owned());
     }
-    let settings = HandoverSettings { wait, poll: poll.unwrap_or(defaults.poll), trial };
-    section.enabled.or(false).then_some(settings)
+    let claims = enabled == Enabled::Yes;
+    let settings = HandoverSettings { claims, wait, poll: poll.unwrap_or(defaults.poll), trial };
+    (enabled != Enabled::No).then_some(settings)
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Enabled {
+    Yes,
+    No,
+    Never,
+}
+
+impl<'de> Deserialize<'de> for Enabled {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match BooleanOrWord::deserialize(deserializer)?.0.as_str() {
+            "true" => Ok(Enabled::Yes),
+            "false" => Ok(Enabled::No),
+            NEVER => Ok(Enabled::Never),
+            _ => Err(D::Error::custom(format!("must be true, false or \"{NEVER}\""))),
+        }
+    }
 }
 
 fn poll(text: &str) -> Result<Option<Duration>, String> {

@@ -74,8 +74,11 @@ fn show_status(out: &mut Out, status: &StatusSettings) {
 
 fn show_handover(out: &mut Out, handover: Option<&HandoverSettings>) {
     out.section("[handover]");
-    out.raw("enabled", &handover.is_some().to_string());
-    let Some(HandoverSettings { wait, poll, trial }) = handover else { return };
+    let Some(HandoverSettings { claims, wait, poll, trial }) = handover else { return out.raw("enabled", "false") };
+    if !claims {
+        return out.text("enabled", NEVER);
+    }
+    out.raw("enabled", "true");
     out.text("wait", &show_duration(*wait));
     out.text("poll", &poll.map_or_else(|| NEVER.to_owned(), show_duration));
     out.text("trial", &show_duration(*trial));

@@ -26,17 +26,15 @@ const FENCE: Duration = Duration::from_secs(60);
 pub enum Command {
     /// The local files are at the newest position: the answer to `Report::CatchUp`.
     CaughtUp,
-    /// The app has ended by itself. `Flushed` follows.
-    AppEnded,
-    /// The app cannot be started, or is not ready within the trial. Answered by `Report::StopApp`.
+    /// The app cannot be started, has failed or is not ready within the trial. Answered by `Report::StopApp`.
     StartFailed,
-    /// The app is gone and the last flush has ended: after `StopApp`, `Flush`, `AppEnded` and `Stop`.
+    /// The app is gone and the last flush has ended: after `StopApp`, `Flush`, `StartFailed` and `Stop`.
     Flushed(End),
     /// Another writer has taken the next TXID.
     Fenced,
     /// The first request waits for the app.
     Traffic,
-    /// A stop signal: the app, if there is one, is being stopped without a `StopApp`.
+    /// A stop signal, or the app's own end: the app, if there is one, is being stopped without a `StopApp`.
     Stop,
     /// Something was uploaded: a good moment to look, where `poll` is "never".
     Look,
@@ -221,7 +219,6 @@ impl Running {
 fn event(command: Command) -> Event {
     match command {
         Command::CaughtUp => Event::CaughtUp,
-        Command::AppEnded => Event::AppEnded,
         Command::StartFailed => Event::StartFailed,
         Command::Flushed(end) => Event::Flushed(end),
         Command::Fenced => Event::Fenced,

@@ -92,6 +92,11 @@ impl Handle {
         self.status.read()
     }
 
+    /// Files of commits that were uploaded in this run.
+    pub fn uploads(&self) -> u64 {
+        self.status.uploads()
+    }
+
     /// The replica's URL.
     pub fn replica(&self) -> &str {
         &self.replica

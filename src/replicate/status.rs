@@ -185,6 +185,10 @@ impl StatusCell {
         status
     }
 
+    pub fn uploads(&self) -> u64 {
+        self.state().status.uploads
+    }
+
     pub fn wal_created(&self) {
         let mut state = self.state();
         state.wal_without_index |= state.wal_created.is_some() && !state.index_created;

@@ -38,6 +38,8 @@ const STACK: usize = 8 << 20;
 const LEFT_OVER: Duration = Duration::from_secs(60);
 /// How often a waiting instance looks for the first request in its gates.
 const TRAFFIC_INTERVAL: Duration = Duration::from_millis(20);
+/// An owner with `poll = "never"` looks for a request after uploads, at most this often.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// How often watched directories are polled.
 const DIRECTORY_INTERVAL: Duration = Duration::from_millis(500);
 
@@ -113,6 +115,8 @@ async fn serve(
     let (conflict, mut conflicts) = unbounded_channel();
     let mut directory_tick = tokio::time::interval(DIRECTORY_INTERVAL);
     directory_tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut look_tick = tokio::time::interval(LOOK_INTERVAL);
+    look_tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut serving = Serving {
         ownership: Ownership::new(ownership, Arc::clone(&context.registry)),
         context,
@@ -146,6 +150,9 @@ async fn serve(
             happened = serving.ownership.next() => serving.handed_over(happened),
             () = tokio::time::sleep(TRAFFIC_INTERVAL), if serving.ownership.awaits_traffic() => {
                 serving.ownership.look_for_traffic();
+            }
+            _ = look_tick.tick(), if serving.ownership.looks_after_uploads() => {
+                serving.ownership.look_after(serving.database_set.as_ref().map(DatabaseSet::uploads).unwrap_or_default());
             }
             () = sleep_until(release_due) => serving.release_overdue(),
             Some((database, detail)) = conflicts.recv() => {

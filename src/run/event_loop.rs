@@ -78,7 +78,7 @@ impl EventLoop {
         }
         log_removed_variables(&settings);
         let gate_settings = gate::settings(&mut config);
-        if config.handover.is_some() {
+        if config.handover.as_ref().is_some_and(|handover| handover.claims) {
             settings.ready = settings.ready.take().or_else(|| gate::ready_check(&gate_settings));
         }
         let rules = super::rules(&config, settings.stop_signal, settings.ready.is_some());

@@ -9,7 +9,7 @@ use crate::handover::HandoverSettings;
 use crate::handover::client::{Client, HandoverError};
 use crate::handover::describe;
 use crate::handover::protocol::{Identity, Phase, Rules};
-use crate::handover::record::{End, Instance, Position, Positions, Reason};
+use crate::handover::record::{Claim, End, Instance, Position, Positions, Reason};
 use crate::handover::task::{self, Command, Fenced, Task};
 use crate::lifecycle::HandOver;
 use crate::lineage::state_file;
@@ -100,12 +100,16 @@ struct LastFlush {
 /// None of `settings`: the hand-over is off, and nothing else here is used.
 pub struct Ownership {
     settings: Option<OwnershipSettings>,
+    /// This instance does not start while another one owns the replica, and asks for nothing.
+    refuses: Option<OwnershipSettings>,
     registry: Arc<StatusRegistry>,
     stage: Stage,
     /// The owner is not asked before a request waits in a gate.
     awaits_traffic: bool,
     /// The previous owner was asked, and can start its app again.
     trial: bool,
+    /// How many files were uploaded before the last look.
+    looked_after: u64,
     /// Another writer has taken a replica over: what the task asks for then is happening already.
     fenced: bool,
     commands: Option<Sender<Command>>,
@@ -123,12 +127,18 @@ pub struct Ownership {
 
 impl Ownership {
     pub fn new(settings: Option<OwnershipSettings>, registry: Arc<StatusRegistry>) -> Ownership {
+        let (settings, refuses) = match settings {
+            Some(settings) if !settings.handover.claims => (None, Some(settings)),
+            settings => (settings, None),
+        };
         Ownership {
             settings,
+            refuses,
             registry,
             stage: Stage::Begin,
             awaits_traffic: false,
             trial: false,
+            looked_after: 0,
             fenced: false,
             commands: None,
             happened: None,
@@ -159,6 +169,18 @@ impl Ownership {
 
     pub fn awaits_traffic(&self) -> bool {
         self.awaits_traffic
+    }
+
+    /// An owner that does not look by itself.
+    pub fn looks_after_uploads(&self) -> bool {
+        self.stage == Stage::Owner && self.settings.as_ref().is_some_and(|settings| settings.handover.poll.is_none())
+    }
+
+    /// `uploads`: files of this run so far.
+    pub fn look_after(&mut self, uploads: u64) {
+        if std::mem::replace(&mut self.looked_after, uploads) != uploads {
+            self.send(Command::Look);
+        }
     }
 
     pub fn look_for_traffic(&mut self) {
@@ -231,9 +253,9 @@ impl Ownership {
         }
     }
 
-    /// The settings, until the store is known to be able to have owner records.
+    /// The settings, until the store was asked.
     pub fn unchecked(&self) -> Option<OwnershipSettings> {
-        self.settings.clone().filter(|_| self.stage == Stage::Begin)
+        self.settings.clone().or_else(|| self.refuses.clone()).filter(|_| self.stage == Stage::Begin)
     }
 
     /// Whether a database that is locked on this machine may be waited for.
@@ -435,16 +457,33 @@ fn failed(failure: StartFailure) -> Step {
     Step::Report(Report::Restored(Err(failure)))
 }
 
-/// Refuses a store that does not say which of two instances came first.
+/// Refuses a store that does not say which of two instances came first; with `enabled = "never"` a replica that is owned.
 pub async fn check(context: RunContext, settings: &OwnershipSettings, timeout: Duration) -> Result<(), StartFailure> {
     let store = context.stores.open(&settings.records).map_err(|error| StartFailure::Local(error.to_string()))?;
-    let checked = Client::new(store).check(Deadline::after(timeout)).await;
-    checked.map_err(|error| match &error {
+    let client = Client::new(store);
+    let failure = |error: HandoverError| match &error {
         HandoverError::Store(store) if store.kind != StoreErrorKind::Invalid => {
             StartFailure::Unavailable(error.to_string())
         }
         _ => StartFailure::Local(error.to_string()),
-    })
+    };
+    let by = Deadline::after(timeout);
+    if settings.handover.claims {
+        return client.check(by).await.map_err(failure);
+    }
+    match client.look(by).await.map_err(failure)? {
+        Some(seen) if seen.release.is_none() => Err(StartFailure::Taken(owned(client.url(), &seen.claim))),
+        _ => Ok(()),
+    }
+}
+
+fn owned(replica: &str, claim: &Claim) -> String {
+    let Claim { epoch, instance: Instance { id, host, revision }, .. } = claim;
+    let revision = revision.as_ref().map_or_else(String::new, |revision| format!(", revision {revision}"));
+    format!(
+        "the replica {replica} belongs to another instance ({host}, {id}{revision}, epoch {epoch}), and handover.enabled is \"never\" \
+         here: stop that instance first, or set handover.enabled = true to take the replica over from it"
+    )
 }
 
 /// Where the databases are, as their state files say.

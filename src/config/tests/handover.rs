@@ -10,6 +10,7 @@ fn with_handover(keys: &str) -> String {
 #[test]
 fn every_key_arrives() {
     let expected = HandoverSettings {
+        claims: true,
         wait: Duration::from_secs(5),
         poll: Some(Duration::from_millis(500)),
         trial: Duration::from_secs(7),
@@ -19,6 +20,9 @@ fn every_key_arrives() {
     assert_eq!(config.handover, Some(expected));
     let shown = show::show(&config);
     assert!(shown.contains("[handover]\nenabled = true\nwait = \"5s\"\npoll = \"500ms\"\ntrial = \"7s\"\n"), "{shown}");
+    let alone = read(&with_handover("enabled = \"never\""));
+    assert!(show::show(&alone).contains("[handover]\nenabled = \"never\"\n"));
+    assert_eq!(alone.handover, Some(HandoverSettings { claims: false, ..HandoverSettings::DEFAULT }));
     let never = read(&with_handover("enabled = true\npoll = \"never\""));
     assert!(show::show(&never).contains("poll = \"never\""));
     assert_eq!(never.handover, Some(HandoverSettings { poll: None, ..HandoverSettings::DEFAULT }));
@@ -38,6 +42,8 @@ fn what_is_refused() {
     for (text, told) in [
         (with_handover("poll = \"0s\""), "handover.poll must be between 100ms and 1h, or \"never\""),
         (with_handover("poll = \"x\""), "handover.poll"),
+        (with_handover("enabled = \"always\""), "handover.enabled must be true, false or \"never\""),
+        (with_handover("enabled = 1"), "handover.enabled must be true, false or \"never\""),
         (with_handover("wait = \"0s\""), "handover.wait"),
         (with_handover("pol = \"2s\""), "handover.pol is an unknown key, did you mean \"poll\"?"),
         ("[handover]\nenabled = true\n".to_owned(), "handover.enabled needs a [[database]]"),

@@ -3,6 +3,7 @@
 mod deploy;
 mod fail;
 mod load;
+mod waiting;
 
 use crate::support::asking::free_port;
 use crate::support::litevisor::Litevisor;

@@ -209,7 +209,7 @@ impl World {
                 (self.machines[who].app, self.machines[who].flushing) = (App::No, true);
                 self.tell(format!("i{who}: its app fails"));
                 self.at(20_000, who, Happening::FlushLimit);
-                self.step(who, Event::AppEnded);
+                self.step(who, Event::StartFailed);
                 self.flushed(who);
             }
             Happening::AppStopped if self.machines[who].app == App::Stopping => {

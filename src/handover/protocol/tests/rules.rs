@@ -229,8 +229,6 @@ fn how_an_owner_ends() {
     let past = RULES.trial + Duration::from_secs(1);
     let early = Duration::from_secs(1);
     for (event, after, how, outcome) in [
-        (Event::AppEnded, early, How::FailedStart, Outcome::AppEnded),
-        (Event::AppEnded, past, How::Stopped, Outcome::AppEnded),
         (Event::StartFailed, early, How::FailedStart, Outcome::StartFailed),
         (Event::Stop, early, How::Cancelled, Outcome::Stopped),
         (Event::Stop, past, How::Stopped, Outcome::Stopped),
@@ -296,7 +294,7 @@ fn the_one_before_resumes_after_an_undone_deploy() {
     story.claimed().watched(Some(failed), false).event(Event::CaughtUp).watched(None, false);
     assert_eq!(story.did(), [Action::CatchUp { to: Some(at(13)) }, Action::Start]);
     // Once: if this one fails, too, nobody resumes.
-    story.event(Event::AppEnded).event(Event::Flushed(End::At(at(13))));
+    story.event(Event::StartFailed).event(Event::Flushed(End::At(at(13))));
     assert_eq!(story.release().0, How::FailedResume);
 }
 
