@@ -10,7 +10,8 @@ db = "sub/app.db"
 state, lite = "sub/.app.db-litevisor", "sub/.app.db-litestream"
 names = [db, db + "-wal", db + "-shm", db + "-journal", db + ".litevisor-staged", db + ".litevisor-staged-wal",
          db + ".litevisor-aside", db + ".litevisor-aside-wal", state, state + "/state.json", state + "/state.json.tmp",
-         state + "/spill", state + "/restored-on-purpose.json", state + "/restored-from-0.3.json", lite, lite + "/ltx",
+         state + "/spill", state + "/restored-on-purpose.json", state + "/restored-from-0.3.json", state + "/handover.json",
+         state + "/handover.json.tmp", state + "/spill/copy.tmp", lite, lite + "/ltx",
          lite + "/ltx/0", "sub", "sub", db, db + ".litevisor-staged"]
 targets = ["secret", "shadow", "run.conf", "tmp", "service/app.db", "secrets/app.db", "secrets", "service", "litestream",
            "litestream/ltx", "litestream/ltx/0"]

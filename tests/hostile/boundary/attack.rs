@@ -24,12 +24,12 @@ const APP_SCRIPT: &str = "import os, sqlite3, sys, time\n\
     \x20 for _ in range(200): c.execute('insert into t values (?)', (os.urandom(20000),))\n\
     \x20except Exception: time.sleep(0.01)\n";
 
-struct Attacker {
+pub struct Attacker {
     child: Child,
 }
 
 impl Attacker {
-    fn start(place: &Place, seed: u64) -> Attacker {
+    pub fn start(place: &Place, seed: u64) -> Attacker {
         let script = crate::support::repository().join("tests/hostile/boundary/attack.py");
         let text = std::fs::read_to_string(script).unwrap();
         let mut command = Command::new("python3");
@@ -39,7 +39,7 @@ impl Attacker {
         Attacker { child: command.spawn().unwrap() }
     }
 
-    fn end(mut self) -> u64 {
+    pub fn end(mut self) -> u64 {
         drop(self.child.stdin.take());
         let mut rounds = String::new();
         self.child.stdout.take().unwrap().read_to_string(&mut rounds).unwrap();

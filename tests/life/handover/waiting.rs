@@ -23,7 +23,8 @@ fn number(line: &str, key: &str) -> u64 {
 /// After the release only what came since the last poll is left.
 #[test]
 fn what_comes_while_it_waits_is_applied_before_the_release() {
-    let old = with_keys(Machine::first(""), "enabled = true\npoll = \"4s\"");
+    let mut old = with_keys(Machine::first(""), "enabled = true\npoll = \"4s\"");
+    old.site.replica_settings = "sync_interval = \"10ms\"\n".into();
     let mut first = old.run_bank(&RATE);
     old.site.wait_for_acks(20);
     let new = Machine::next(&old, "wait = \"60s\"");
