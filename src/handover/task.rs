@@ -280,7 +280,8 @@ async fn perform(
     })
 }
 
-/// A replica without any position is left out: its first upload decides.
+/// A replica without any position is left out. Its first upload decides, whose name is created once: whichever instance comes second is
+/// refused before it acknowledges anything, as by a fence.
 async fn fence_all(databases: Vec<Fenced>, node_id: u64) -> Result<Positions, FenceError> {
     let by = Deadline::after(FENCE);
     let fences = databases.into_iter().map(|Fenced { name, store }| async move {

@@ -29,11 +29,11 @@ pub struct Attacker {
 }
 
 impl Attacker {
-    pub fn start(place: &Place, seed: u64) -> Attacker {
+    pub fn start(place: &Place, seed: u64, more: &[&str]) -> Attacker {
         let script = crate::support::repository().join("tests/hostile/boundary/attack.py");
         let text = std::fs::read_to_string(script).unwrap();
         let mut command = Command::new("python3");
-        command.args(["-c", &text]).arg(place.path("data")).arg(place.path("outside")).arg(seed.to_string());
+        command.args(["-c", &text]).arg(place.path("data")).arg(place.path("outside")).arg(seed.to_string()).args(more);
         // As root it drops the groups, too.
         command.uid(APP).gid(APP).stdin(Stdio::piped()).stdout(Stdio::piped());
         Attacker { child: command.spawn().unwrap() }
@@ -65,7 +65,7 @@ fn nothing_outside_is_touched() {
             place.wipe();
             place.make("sub");
         }
-        let attacker = Attacker::start(&place, lives);
+        let attacker = Attacker::start(&place, lives, &[]);
         let db = place.db();
         let begun = Instant::now();
         let mut run = place.run(&["python3", "-c", APP_SCRIPT, db.to_str().unwrap()]);
