@@ -192,6 +192,7 @@ impl<'de> Deserializer<'de> for Value<'_, '_> {
             (KEY, _) => visitor.visit_seq(KeyParts { next: 0, value: Some(self) }),
             (WITH_UNIT, DeValue::Integer(number)) => visitor.visit_newtype_struct(number.as_str().into_deserializer()),
             (BOOLEAN_OR_WORD, DeValue::Boolean(is)) => visitor.visit_newtype_struct(is.to_string().into_deserializer()),
+            (BOOLEAN_OR_WORD, value) if !value.is_str() => Err(self.wrong_type("true, false or a word")),
             (MAY_BE_EMPTY, _) => visitor.visit_newtype_struct(self.expanded(true)?.text.into_deserializer()),
             (EXPANDED, _) => {
                 let expanded = self.expanded(false)?;

@@ -43,7 +43,7 @@ fn what_is_refused() {
         (with_handover("poll = \"0s\""), "handover.poll must be between 100ms and 1h, or \"never\""),
         (with_handover("poll = \"x\""), "handover.poll"),
         (with_handover("enabled = \"always\""), "handover.enabled must be true, false or \"never\""),
-        (with_handover("enabled = 1"), "handover.enabled must be true, false or \"never\""),
+        (with_handover("enabled = 1"), "handover.enabled must be true, false or a word, not an integer"),
         (with_handover("wait = \"0s\""), "handover.wait"),
         (with_handover("pol = \"2s\""), "handover.pol is an unknown key, did you mean \"poll\"?"),
         ("[handover]\nenabled = true\n".to_owned(), "handover.enabled needs a [[database]]"),

@@ -25,7 +25,7 @@ async fn any_files_become_one_step() {
             followers.push(site.follow(copy, way).await);
         }
         let mut most = 0;
-        for round in 0..15 {
+        for round in 0..8 {
             let mut done = Vec::new();
             let mut end = Txid::NONE;
             for _ in 0..=random.below(8) {
