@@ -2,7 +2,6 @@
 //! instance waits, so that little is left when the replica is released. A database that cannot be brought up to date so is restored
 //! anew by the preparation that follows.
 
-use super::ownership::Replicated;
 use crate::model::log_throttle::LogThrottle;
 use crate::model::{DbPath, Deadline, threads};
 use crate::restore::follow::{FollowError, Followed, Follower, Way};
@@ -16,6 +15,9 @@ use tokio::task::{JoinHandle, JoinSet};
 
 /// Databases at once. Each reads its whole file the first time.
 const AT_ONCE: usize = 8;
+
+/// A database and its replica.
+pub type Replicated = (DbPath, Arc<dyn Store>);
 
 /// The databases, as far as they are caught up.
 pub struct CatchUp {

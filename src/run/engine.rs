@@ -7,9 +7,10 @@ use super::absent::AppKind;
 use super::database_set::DatabaseSet;
 use super::discover::Directory;
 use super::flush::{FlushKind, FlushResult, flush_all};
+use super::may_start;
 pub use super::messages::{Command, DatabaseSummary, Report, StartFailure, Wake};
 use super::owners::Database;
-use super::ownership::{self, Ownership, OwnershipSettings, Step};
+use super::ownership::{Ownership, OwnershipSettings, Step};
 use super::prepare::{Prepared, RunContext, prepare_all};
 use super::reinstall::Reinstalls;
 use super::status_service::EngineRequests;
@@ -235,7 +236,7 @@ impl Serving<'_> {
         let caught_up = self.ownership.catch_up();
         self.preparing.spawn(async move {
             if let Some(settings) = ownership {
-                ownership::check(context.clone(), &settings, context.settings.timeout).await?;
+                may_start::check(context.clone(), &settings, context.settings.timeout).await?;
             }
             caught_up.await;
             prepare_all(context).await

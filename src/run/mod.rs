@@ -14,6 +14,7 @@ mod event_sources;
 mod flush;
 mod gate;
 pub mod locks;
+mod may_start;
 mod messages;
 pub mod owners;
 mod ownership;

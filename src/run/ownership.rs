@@ -1,15 +1,15 @@
 //! The engine's part of the hand-over: stands between the task that asks the store (`handover::task`) and the engine, which restores,
 //! replicates and flushes. Without `[handover]` every start and every end goes on at once.
 
-use super::catch_up::{CatchUp, Waiting};
+use super::catch_up::{CatchUp, Replicated, Waiting};
 use super::messages::{DatabaseSummary, Report, StartFailure};
 use super::prepare::{Prepared, RunContext};
 use crate::config::Config;
 use crate::handover::HandoverSettings;
-use crate::handover::client::{Client, HandoverError};
+use crate::handover::client::Client;
 use crate::handover::describe;
 use crate::handover::protocol::{Identity, Phase, Rules};
-use crate::handover::record::{Claim, End, Instance, Position, Positions, Reason};
+use crate::handover::record::{End, Instance, Position, Positions, Reason};
 use crate::handover::task::{self, Command, Fenced, Task};
 use crate::lifecycle::HandOver;
 use crate::lineage::state_file;
@@ -18,7 +18,7 @@ use crate::model::{DbPath, Deadline, ReleaseReason, Txid};
 use crate::observe::StatusRegistry;
 use crate::observe::handover::HandoverView;
 use crate::restore::RestoreSettings;
-use crate::store::{Store, StoreErrorKind, StoreSettings};
+use crate::store::StoreSettings;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc::{Sender, UnboundedReceiver, channel, unbounded_channel};
@@ -32,9 +32,6 @@ const GIVE_BACK: Duration = Duration::from_secs(5);
 
 /// Between two polls of a waiting instance, with `poll = "never"`.
 const FOLLOW_INTERVAL: Duration = Duration::from_secs(1);
-
-/// A database and its replica.
-pub type Replicated = (DbPath, Arc<dyn Store>);
 
 /// What the hand-over of one run needs.
 #[derive(Clone, Debug)]
@@ -455,35 +452,6 @@ impl Ownership {
 
 fn failed(failure: StartFailure) -> Step {
     Step::Report(Report::Restored(Err(failure)))
-}
-
-/// Refuses a store that does not say which of two instances came first; with `enabled = "never"` a replica that is owned.
-pub async fn check(context: RunContext, settings: &OwnershipSettings, timeout: Duration) -> Result<(), StartFailure> {
-    let store = context.stores.open(&settings.records).map_err(|error| StartFailure::Local(error.to_string()))?;
-    let client = Client::new(store);
-    let failure = |error: HandoverError| match &error {
-        HandoverError::Store(store) if store.kind != StoreErrorKind::Invalid => {
-            StartFailure::Unavailable(error.to_string())
-        }
-        _ => StartFailure::Local(error.to_string()),
-    };
-    let by = Deadline::after(timeout);
-    if settings.handover.claims {
-        return client.check(by).await.map_err(failure);
-    }
-    match client.look(by).await.map_err(failure)? {
-        Some(seen) if seen.release.is_none() => Err(StartFailure::Taken(owned(client.url(), &seen.claim))),
-        _ => Ok(()),
-    }
-}
-
-fn owned(replica: &str, claim: &Claim) -> String {
-    let Claim { epoch, instance: Instance { id, host, revision }, .. } = claim;
-    let revision = revision.as_ref().map_or_else(String::new, |revision| format!(", revision {revision}"));
-    format!(
-        "the replica {replica} belongs to another instance ({host}, {id}{revision}, epoch {epoch}), and handover.enabled is \"never\" \
-         here: stop that instance first, or set handover.enabled = true to take the replica over from it"
-    )
 }
 
 /// Where the databases are, as their state files say.
