@@ -3,10 +3,10 @@
 
 use super::bucket::{Broken, Bucket, Segment, at};
 use super::machine::{App, Disk, Machine};
-use super::random::Random;
 use crate::handover::owner::Epoch;
 use crate::handover::protocol::{Event, Outcome, Phase, Reply, Request};
 use crate::handover::record::{Claim, End, How, Instance, Reason, Release};
+use crate::model::random::Random;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A request has failed after this long, in milliseconds.

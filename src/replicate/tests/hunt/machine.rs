@@ -3,9 +3,9 @@
 
 use super::app::App;
 use super::disk::{Disk, Replacing, State};
-use super::random::Random;
 use crate::lineage::state_file;
 use crate::local_state::spill;
+use crate::model::random::Random;
 use crate::model::{Deadline, Durability, DurabilityLedger, Txid};
 use crate::replicate::capture::checkpoint::CheckpointDecision;
 use crate::replicate::capture::{Capture, CaptureError};
