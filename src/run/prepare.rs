@@ -71,7 +71,7 @@ pub struct RunContext {
     pub socket: Arc<str>,
     /// Databases of the directories that cannot be replicated under their names.
     pub refused: Arc<Mutex<Vec<Refused>>>,
-    /// None: nobody asks what is uploaded.
+    /// None: there is no gate, and what is uploaded is not asked.
     pub ledger: Option<Arc<Ledger>>,
 }
 

@@ -11,11 +11,11 @@ enum Start {
     Ask,
     /// The newest claim is that of this machine's last run, which is over.
     Continue { wait_for: Option<Epoch> },
-    /// This machine's last run was asked, and its deploy is the same: it is not a newer one, and asks nobody.
+    /// This machine's last run was asked, and its deploy is the same: it is not a newer one, and asks no instance.
     Superseded(Life),
     /// Until the one that serves again is gone.
     HoldOff,
-    /// Until somebody has answered the failed start, or had the time to.
+    /// Until an instance has answered the failed start, or the time for it is over.
     HoldOffBriefly,
 }
 
@@ -103,7 +103,7 @@ impl Protocol {
         }
     }
 
-    /// `from`: whom it takes over from; `wait_for`: None when there is nobody to wait for.
+    /// `from`: the instance that it takes over from; `wait_for`: None when there is no owner to wait for.
     fn claim(
         &mut self,
         (epoch, reason, failed): (Epoch, Reason, Option<Instance>),

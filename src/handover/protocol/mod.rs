@@ -81,7 +81,7 @@ pub enum Phase {
     },
     Claiming {
         claim: Claim,
-        /// None: there is nobody to wait for.
+        /// None: there is no owner to wait for.
         wait_for: Option<Epoch>,
     },
     Waiting {
@@ -259,7 +259,7 @@ pub struct Protocol {
     answered: bool,
     /// A stop signal came while a claim was on its way.
     stopped: bool,
-    /// Nobody has answered the failed start of this epoch in time.
+    /// No instance has answered the failed start of this epoch in time.
     unanswered: Option<Epoch>,
     /// The first request has come.
     traffic: bool,
