@@ -1,5 +1,5 @@
 //! One session of a database's task, between two breaks of the chain: find where to go on, then capture, upload and
-//! checkpoint until the end. Never blocks the async thread: disk work runs in `blocking`.
+//! checkpoint until the end. Never blocks the async thread: disk work goes through `disk`.
 
 use super::capture::checkpoint::CheckpointDecision;
 use super::capture::watch::TICK;
