@@ -143,7 +143,7 @@ pub enum Begin {
 pub enum NoSession {
     #[error("the local file does not continue it: {0}")]
     Unproven(Doubt),
-    #[error("ours went up to {0}")]
+    #[error("the local file had been replicated up to TXID {0}")]
     Forked(Txid),
 }
 

@@ -1,4 +1,4 @@
-//! Questions about a replica that need no restore: the plan, the inventory, whether its files are whole. Changes nothing here
+//! Questions about a replica that need no restore: the plan, the contents, whether its files are whole. Changes nothing here
 //! or in the replica.
 
 use super::error::{Damage, RestoreError};
@@ -8,7 +8,7 @@ use super::settings::RestoreSettings;
 use super::source::{ATTEMPTS, BETWEEN_ATTEMPTS, Source, SourceError};
 use crate::ltx::{Decoder, FrameDecoder, FrameError};
 use crate::model::{DbChecksum, Moment, Txid};
-use crate::replica::inventory::{self, Inventory};
+use crate::replica::contents::{self, Contents};
 use crate::replica::{RemoteFile, Target, Times};
 use crate::store::Store;
 use std::collections::HashMap;
@@ -37,14 +37,14 @@ pub async fn plan_of(
 }
 
 /// What the replica holds. A file whose header is damaged is among the problems.
-pub async fn inventory(store: &dyn Store, settings: &RestoreSettings) -> Result<Inventory, RestoreError> {
+pub async fn contents(store: &dyn Store, settings: &RestoreSettings) -> Result<Contents, RestoreError> {
     let progress = Progress::default();
     let source = Source::new(store, settings, &progress);
     retried(&source, async || {
         let listing = source.listing().await?;
         let mut times = Times::new();
         let mut problems = Vec::new();
-        let asked = inventory::dated(&listing);
+        let asked = contents::dated(&listing);
         for (file, header) in asked.iter().zip(source.heads_each(&asked).await) {
             match header {
                 Ok(header) => drop(times.insert(file.key.clone(), header.timestamp_ms)),
@@ -54,7 +54,7 @@ pub async fn inventory(store: &dyn Store, settings: &RestoreSettings) -> Result<
                 Err(error) => return Err(error),
             }
         }
-        let mut found = inventory::inventory(&listing, &times, Moment::now().0);
+        let mut found = contents::contents(&listing, &times, Moment::now().0);
         found.problems.extend(problems);
         Ok(found)
     })

@@ -3,11 +3,11 @@
 
 use super::arrivals::Arrivals;
 use super::error::{Damage, RestoreError};
-use super::log_throttle::State;
 use super::memory::{Memory, Parts};
 use super::pieces::{Cutter, Piece};
 use super::progress::Progress;
 use super::settings::RestoreSettings;
+use super::waiting_report::State;
 use crate::ltx::{HEADER_BYTES, Header};
 use crate::model::{Deadline, Txid, TxidRange};
 use crate::replica::{Listing, RemoteFile, Target, plan};

@@ -13,10 +13,10 @@ use crate::observe::live::REDRAW;
 use crate::observe::status_registry::Restore;
 use crate::observe::{Live, StatusRegistry};
 use crate::replicate::{self, Ledger, ReplicateSettings};
-use crate::restore::log_throttle::State;
+use crate::restore::waiting_report::State;
 use crate::restore::{
-    self, FileAccess, LogThrottle, OnRestoreFailure, Outcome, Paces, Progress, RestoreError, RestoreErrorKind,
-    RestoreSettings,
+    self, FileAccess, OnRestoreFailure, Outcome, Paces, Progress, RestoreError, RestoreErrorKind, RestoreSettings,
+    WaitingReport,
 };
 use crate::sqlite::{ReadHold, Writers};
 use crate::store::{Store, StoreError, StoreErrorKind, Stores};
@@ -45,7 +45,7 @@ const PROGRESS_EVERY: Duration = Duration::from_secs(3);
 const ANSWER_EVERY: Duration = Duration::from_secs(1);
 
 /// What the databases of one start share: how far they are, and when the log speaks of a replica that is away.
-type Shown = (Live, Paces, Arc<LogThrottle>);
+type Shown = (Live, Paces, Arc<WaitingReport>);
 
 /// Databases that are restored or inspected at once, and the requests of all of them together. More would only cost memory
 /// and sockets.

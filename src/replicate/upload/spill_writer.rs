@@ -85,7 +85,7 @@ impl DatabaseWriter {
         let rest = if self.unnumbered() { None } else { self.spill(settings)? };
         let files = self.queue.pending.len();
         let bytes = self.spilled_bytes();
-        tracing::info!(db = %self.db, files, bytes, restarted, "what waits for the replica is on the disk beside the database");
+        tracing::info!(db = %self.db, files, bytes, restarted, "segments wait for the replica on the disk beside the database");
         Ok(rest.map_or(Outcome::Done { restarted }, Outcome::Grows))
     }
 
