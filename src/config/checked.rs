@@ -1,6 +1,7 @@
 //! What `parse` returns: the configuration, and what must be known beside it.
 
 use super::directory::DirectorySettings;
+use super::follow::FollowSettings;
 use super::platform::PlatformReport;
 use super::settings::{AppRules, DatabaseSettings, LogSettings, ShutdownSettings, StatusSettings};
 use crate::gate::GateSettings;
@@ -27,6 +28,8 @@ pub struct Config {
     pub revision: Option<String>,
     /// None: the hand-over is off.
     pub handover: Option<HandoverSettings>,
+    /// None: the databases are the app's own, and replicated.
+    pub follow: Option<FollowSettings>,
     pub log: LogSettings,
     pub status: StatusSettings,
 }

@@ -6,6 +6,7 @@ use super::database::{self, DatabaseSection, Parsed};
 use super::directory::DirectorySettings;
 use super::document::{Document, Origin};
 use super::environment::Environment;
+use super::follow::{self, FollowSection};
 use super::gate::{self, GateSection};
 use super::handover::{self, HandoverSection};
 use super::litestream::{self, Converted};
@@ -45,6 +46,8 @@ pub struct Additions {
     pub pairs: Vec<(PathBuf, String)>,
     /// `--gate LISTEN=APP`, in order.
     pub gates: Vec<String>,
+    /// `--follow`.
+    pub follow: bool,
 }
 
 /// supervisor.toml. A new section is a field here, with a struct of its keys.
@@ -57,6 +60,7 @@ struct File {
     database: Key<Tables<DatabaseSection>>,
     gate: Key<Tables<GateSection>>,
     handover: Key<HandoverSection>,
+    follow: Key<FollowSection>,
     log: Key<LogSection>,
     status: Key<StatusSection>,
 }
@@ -107,7 +111,7 @@ fn parse_converted(
 ) -> Result<Checked, ConfigError> {
     let (text, name) = file.unwrap_or(("", Path::new("")));
     let (document, root) = Document::parse(text, name, origins, environment)?;
-    let File { app, shutdown, restore, database, gate, handover, log, status } = document.read(&root);
+    let File { app, shutdown, restore, database, gate, handover, follow, log, status } = document.read(&root);
     let app = app::read(app.or(AppSection::default()), &additions.command, &document);
     let platform = platform::recognise(environment.variable);
     let default_grace = platform::default_grace(platform, environment.variable);
@@ -128,6 +132,8 @@ fn parse_converted(
         }
     }
     let handover = handover::read(handover.or(HandoverSection::default()), !databases.is_empty(), &document);
+    let follow = follow.or(FollowSection::default());
+    let follow = follow::read(follow, additions.follow, !databases.is_empty(), &document);
     let of_gates = gate::problems(&gates, status.listen, !databases.is_empty());
     for (location, message) in overlaps(&databases).into_iter().chain(of_gates) {
         document.complain(&location, message);
@@ -163,6 +169,7 @@ fn parse_converted(
         app_port,
         revision: platform::revision(environment.variable),
         handover,
+        follow,
         log,
         status,
     };

@@ -32,7 +32,7 @@ pub use audit::{Audit, audit, inventory, plan_of};
 pub use error::{RestoreError, RestoreErrorKind};
 pub use install::recover;
 pub use log_throttle::LogThrottle;
-pub use output::{RestoredTo, restore_in_place, restore_to};
+pub use output::{RestoredTo, restore_copy, restore_in_place, restore_to};
 pub use progress::{Pace, Paces, Progress};
 pub use scratch::Scratch;
 pub use settings::{OnRestoreFailure, Owner, Owners, RestoreSettings};

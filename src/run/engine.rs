@@ -7,6 +7,7 @@ use super::absent::AppKind;
 use super::catch_up::catch_up;
 use super::database_set::DatabaseSet;
 use super::discover::Directory;
+use super::follow;
 use super::flush::{FlushKind, FlushResult, flush_all};
 pub use super::messages::{Command, DatabaseSummary, Report, StartFailure, Wake};
 use super::owners::Database;
@@ -15,6 +16,7 @@ use super::prepare::{Prepared, RunContext, prepare_all};
 use super::reinstall::Reinstalls;
 use super::status_service::EngineRequests;
 use super::sync;
+use crate::config::FollowSettings;
 use crate::handover::task;
 use crate::model::proof::Restored;
 use crate::model::{Deadline, ReleaseReason, threads};
@@ -55,7 +57,7 @@ impl Engine {
         reports: mpsc::Sender<Report>,
         wake: Wake,
         (registry, requests, socket): (Arc<StatusRegistry>, EngineRequests, Arc<str>),
-        (ledger, ownership): (Option<Arc<Ledger>>, Option<OwnershipSettings>),
+        (ledger, ownership, follow): (Option<Arc<Ledger>>, Option<OwnershipSettings>, Option<FollowSettings>),
     ) -> std::io::Result<Engine> {
         let (commands, inbox) = unbounded_channel();
         let reports = Reports { to: reports, wake };
@@ -72,6 +74,7 @@ impl Engine {
             refused,
             socket,
             ledger,
+            follow,
         };
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -228,6 +231,9 @@ impl Serving<'_> {
         let ownership = self.ownership.unchecked();
         let restored = self.ownership.restored();
         self.preparing.spawn(async move {
+            if let Some(follow) = context.follow {
+                return Ok((Vec::new(), follow::prepare_all(context, follow).await?));
+            }
             if let Some(settings) = ownership {
                 ownership::check(context.clone(), &settings, context.settings.timeout).await?;
             }
@@ -315,7 +321,9 @@ impl Serving<'_> {
 fn start_databases(context: &RunContext, prepared: Vec<Prepared>, conflict: Conflict) -> DatabaseSet {
     let app = if context.settings.access == FileAccess::Exclusive { AppKind::Managed } else { AppKind::External };
     let seen = (app, Arc::clone(&context.registry), Arc::clone(&context.socket));
-    let known = (context.directories.as_slice(), context.refused());
+    // A copy is not replicated.
+    let directories = if context.follow.is_some() { &[] } else { context.directories.as_slice() };
+    let known = (directories, context.refused());
     DatabaseSet::start(prepared, known, Arc::clone(&context.stores), conflict, seen, context.ledger.clone())
 }
 

@@ -12,6 +12,7 @@ pub mod engine;
 mod event_loop;
 mod event_sources;
 mod flush;
+pub mod follow;
 mod gate;
 pub mod locks;
 mod messages;

@@ -5,7 +5,7 @@ use super::discover::{self, Directory, Discovered, Refused};
 use super::locks::lock_all;
 use super::messages::StartFailure;
 use super::owners::Database;
-use crate::config::DatabaseSettings;
+use crate::config::{DatabaseSettings, FollowSettings};
 use crate::local_state::lock;
 use crate::model::proof::Restored;
 use crate::model::{DbPath, threads};
@@ -73,6 +73,8 @@ pub struct RunContext {
     pub refused: Arc<Mutex<Vec<Refused>>>,
     /// None: nobody asks what is uploaded.
     pub ledger: Option<Arc<Ledger>>,
+    /// None: the databases are the app's own, and replicated.
+    pub follow: Option<FollowSettings>,
 }
 
 impl RunContext {
@@ -120,7 +122,7 @@ impl RunContext {
     }
 
     /// The configured databases and those of the directories, all of them locked.
-    async fn find(&self) -> Result<Vec<Discovered>, StartFailure> {
+    pub(super) async fn find(&self) -> Result<Vec<Discovered>, StartFailure> {
         let configured = self.databases.iter().cloned().map(|database| Discovered { database, on_disk: true });
         let (mut all, mut refused): (Vec<Discovered>, Vec<Refused>) = (configured.collect(), Vec::new());
         room_for(all.len()).map_err(|error| too_few(all.len(), &error))?;
@@ -262,7 +264,7 @@ pub async fn prepare_again(database: Database, context: &RunContext) -> Result<P
     prepare(database, &context.settings, &context.stores, &context.registry, &shown).await.map(|(prepared, _)| prepared)
 }
 
-fn restore_record(outcome: &Outcome, took: Duration) -> Restore {
+pub(super) fn restore_record(outcome: &Outcome, took: Duration) -> Restore {
     let (outcome, bytes) = match outcome {
         Outcome::KeptLocal { .. } => ("kept", 0),
         Outcome::Restored { bytes, .. } => ("restored", *bytes),

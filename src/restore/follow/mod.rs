@@ -4,6 +4,7 @@
 
 mod copy;
 mod error;
+mod exchange;
 mod fault;
 mod in_place;
 mod next;
@@ -15,6 +16,8 @@ mod tests;
 mod through_sqlite;
 
 pub use error::{Anew, FollowError};
+pub use exchange::{Exchanged, exchange};
+pub use stand::{Provenance, provenance};
 
 use super::error::RestoreError;
 use super::inspect::tip;

@@ -44,7 +44,8 @@ impl ThroughSqlite {
         let Some((stand, fields)) = found.filter(|_| pages.page_size() == stand.page_size) else {
             return Err(Anew::Content { txid: recorded }.into());
         };
-        if stand.txid != recorded {
+        // From now on it is a copy, also before the first step.
+        if stand.txid != recorded || *mark == FollowMark::default() {
             record.end(&stand, fields)?;
         }
         // What a killed follower has left in the WAL is copied, too.
@@ -166,7 +167,7 @@ fn write(
 }
 
 /// SQLite makes the size in the first page the one that counts. Only programs older than 2010 leave another one there.
-fn says_size(first: Option<&[u8]>, commit: u32, before: u32) -> bool {
+pub fn says_size(first: Option<&[u8]>, commit: u32, before: u32) -> bool {
     match first {
         Some(page) => page.get(28..32) == Some(&commit.to_be_bytes()),
         None => commit == before,

@@ -1,0 +1,306 @@
+//! One read-only copy: restored once, then kept up with its replica. Where nothing leads on, it is restored anew, beside the file
+//! that readers have open, and exchanged between two of their transactions.
+
+use super::decide::{self, Looked};
+use crate::config::FollowSettings;
+use crate::model::{DbPath, Deadline, NotStarted, Txid, threads};
+use crate::observe::follow::FollowStatus;
+use crate::restore::follow::{Anew, Exchanged, FollowError, Followed, Follower, Provenance, Way, exchange, provenance};
+use crate::restore::{
+    FileAccess, Owners, Progress, RestoreError, RestoreErrorKind, RestoreSettings, recover, restore_copy,
+};
+use crate::rights;
+use crate::store::Store;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Between two log lines of a copy that grows.
+const LOG_EVERY: Duration = Duration::from_secs(60);
+/// Of the file that a copy is restored to when nothing leads on.
+const BESIDE: &str = "anew.db";
+
+/// Why a copy is not there, or not up to date.
+#[derive(Debug, thiserror::Error)]
+pub enum CopyError {
+    #[error(transparent)]
+    Restore(#[from] RestoreError),
+    #[error("{db} is there already and is no copy that follows {replica}: move it away, or choose another file")]
+    InTheWay { db: DbPath, replica: String },
+    #[error("{replica} is in Litestream 0.3's format: only `litevisor run` and `litevisor restore` read that")]
+    OlderFormat { replica: String },
+    #[error("{0}; what was restored anew does not follow either")]
+    Again(Anew),
+    #[error("{0}")]
+    Internal(String),
+}
+
+impl CopyError {
+    pub fn kind(&self) -> RestoreErrorKind {
+        match self {
+            CopyError::Restore(error) => error.kind(),
+            CopyError::InTheWay { .. } | CopyError::Internal(_) => RestoreErrorKind::Local,
+            CopyError::OlderFormat { .. } | CopyError::Again(_) => RestoreErrorKind::Damaged,
+        }
+    }
+
+    pub fn not_started(&self) -> NotStarted {
+        match self.kind() {
+            RestoreErrorKind::Damaged => NotStarted::Damaged,
+            RestoreErrorKind::Unavailable => NotStarted::Unavailable,
+            RestoreErrorKind::NothingThere => NotStarted::Nothing,
+            RestoreErrorKind::Local => NotStarted::Local,
+        }
+    }
+}
+
+#[derive(Clone)]
+pub struct Copy {
+    pub db: DbPath,
+    pub store: Arc<dyn Store>,
+    pub restore: RestoreSettings,
+    pub owners: Owners,
+    pub follow: FollowSettings,
+    pub status: FollowStatus,
+}
+
+impl Copy {
+    /// Restores the copy, or keeps the one that is there, and applies what came since. With `stale_is_fine` a copy that is there is
+    /// enough when the replica does not answer.
+    pub async fn prepare(&self, progress: &Progress, stale_is_fine: bool) -> Result<Follower, CopyError> {
+        let mut follower = self.open(progress).await?;
+        let began = Instant::now();
+        match follower.poll(None, Deadline::after(self.restore.timeout)).await {
+            Ok(followed) => self.took(&followed, began),
+            Err(FollowError::RestoreAnew(why)) => follower = self.anew(Some(follower), why, progress).await?,
+            Err(FollowError::Failed(error)) if stale_is_fine && error.kind() == RestoreErrorKind::Unavailable => {
+                tracing::error!(db = %self.db, "the copy that is there is used, as configured: {error}");
+                self.status.change(|view| view.problem = Some(error.to_string()));
+            }
+            Err(FollowError::Failed(error)) => return Err(error.into()),
+        }
+        Ok(follower)
+    }
+
+    async fn open(&self, progress: &Progress) -> Result<Follower, CopyError> {
+        let db = self.db.clone();
+        let there = blocking(move || {
+            recover(&db, FileAccess::Exclusive)?;
+            Ok(rights::within(&db, || std::fs::metadata(db.as_path())).is_ok_and(|file| file.len() > 0))
+        });
+        if !there.await? {
+            let restored = self.restored(&self.db, &self.owners, false, progress).await?;
+            tracing::info!(db = %self.db, replica = self.store.url(), txid = %restored, "restored a copy");
+            return Ok(self.opened().await?);
+        }
+        match self.follower().await {
+            Ok(follower) => {
+                tracing::info!(db = %self.db, replica = self.store.url(), "the copy that is there follows on");
+                Ok(follower)
+            }
+            Err(FollowError::RestoreAnew(why)) => self.anew(None, why, progress).await,
+            Err(FollowError::Failed(error)) => Err(error.into()),
+        }
+    }
+
+    async fn follower(&self) -> Result<Follower, FollowError> {
+        Follower::open(&self.db, Arc::clone(&self.store), self.restore.clone(), Way::ThroughSqlite).await
+    }
+
+    /// After a restore.
+    async fn opened(&self) -> Result<Follower, CopyError> {
+        self.follower().await.map_err(|error| match error {
+            FollowError::RestoreAnew(why) => CopyError::Again(why),
+            FollowError::Failed(error) => error.into(),
+        })
+    }
+
+    async fn restored(&self, db: &DbPath, owners: &Owners, keep: bool, progress: &Progress) -> Result<Txid, CopyError> {
+        let began = Instant::now();
+        let restored = restore_copy(db, &*self.store, &self.restore, owners, keep, progress).await?;
+        if restored.generation.is_some() {
+            return Err(CopyError::OlderFormat { replica: self.store.url().to_owned() });
+        }
+        self.status.change(|view| {
+            (view.position, view.newest, view.complete_at) = (restored.txid, restored.txid, Some(began));
+        });
+        Ok(restored.txid)
+    }
+
+    /// Nothing leads on. Readers keep `old` until the new state is there, and their connections, where that is possible.
+    async fn anew(&self, old: Option<Follower>, why: Anew, progress: &Progress) -> Result<Follower, CopyError> {
+        let (db, replica) = (self.db.clone(), self.store.url().to_owned());
+        if why == Anew::OlderFormat {
+            return Err(CopyError::OlderFormat { replica });
+        }
+        let looked = blocking(move || provenance(&db, &replica).map_err(|error| CopyError::Internal(error.to_string())));
+        let keep = match looked.await? {
+            Provenance::Unknown => {
+                return Err(CopyError::InTheWay { db: self.db.clone(), replica: self.store.url().to_owned() });
+            }
+            Provenance::Written => true,
+            Provenance::Copy => false,
+        };
+        tracing::warn!(db = %self.db, "restoring the copy anew: {why}");
+        self.status.change(|view| view.restores += 1);
+        let exchanged = if keep { None } else { self.exchanged(progress).await? };
+        if let Some(exchanged) = exchanged {
+            drop(old);
+            let follower = self.opened().await?;
+            tracing::info!(
+                db = %self.db, pages = exchanged.pages, bytes = exchanged.bytes,
+                "the copy is restored anew: readers go on with it from their next transaction"
+            );
+            return Ok(follower);
+        }
+        drop(old);
+        let txid = self.restored(&self.db, &self.owners, keep, progress).await?;
+        self.status.change(|view| view.reopen = true);
+        tracing::warn!(
+            db = %self.db, %txid,
+            "the copy is a new file: programs that have the old one open must open it again"
+        );
+        self.opened().await
+    }
+
+    /// None: the new state cannot be written in one transaction.
+    async fn exchanged(&self, progress: &Progress) -> Result<Option<Exchanged>, CopyError> {
+        let beside = DbPath::new(self.db.state_dir().join(BESIDE));
+        self.restored(&beside, &Owners::default(), false, progress).await?;
+        let (db, replica, from) = (self.db.clone(), self.store.url().to_owned(), beside.clone());
+        let done = blocking(move || Ok(exchange(&db, &replica, &from))).await?;
+        blocking(move || {
+            rights::within(&beside, || {
+                let _ = std::fs::remove_file(beside.as_path());
+                let _ = std::fs::remove_dir_all(beside.state_dir());
+            });
+            Ok(())
+        })
+        .await?;
+        match done {
+            Ok(exchanged) => Ok(Some(exchanged)),
+            Err(error) => {
+                tracing::warn!(db = %self.db, "the copy cannot be exchanged between its readers: {error}");
+                Ok(None)
+            }
+        }
+    }
+
+    /// Follows until it is dropped.
+    pub async fn follow(&self, follower: Follower) {
+        let mut follower = Some(follower);
+        let mut log = Log::new();
+        let mut failures = 0_u32;
+        loop {
+            let began = Instant::now();
+            let looked = match self.look(&mut follower).await {
+                Ok(followed) => {
+                    self.took(&followed, began);
+                    failures = 0;
+                    log.good(self, &followed);
+                    if followed.behind() == 0 { Looked::Complete } else { Looked::Partly }
+                }
+                Err(error) => {
+                    failures = failures.saturating_add(1);
+                    log.bad(self, &error);
+                    Looked::Failed
+                }
+            };
+            tokio::time::sleep(decide::pause(looked, self.follow.poll, began.elapsed(), failures)).await;
+        }
+    }
+
+    async fn look(&self, follower: &mut Option<Follower>) -> Result<Followed, CopyError> {
+        let progress = Progress::default();
+        let mut open = match follower.take() {
+            Some(open) => open,
+            None => self.open(&progress).await?,
+        };
+        let error = match open.poll(None, Deadline::after(self.restore.timeout)).await {
+            Ok(followed) => {
+                *follower = Some(open);
+                return Ok(followed);
+            }
+            Err(FollowError::RestoreAnew(why)) => {
+                open = self.anew(Some(open), why, &progress).await?;
+                let followed = open.poll(None, Deadline::after(self.restore.timeout)).await;
+                *follower = Some(open);
+                return followed.map_err(|error| match error {
+                    FollowError::RestoreAnew(why) => CopyError::Again(why),
+                    FollowError::Failed(error) => error.into(),
+                });
+            }
+            Err(FollowError::Failed(error)) => error,
+        };
+        if !decide::opens_again(error.kind()) {
+            *follower = Some(open);
+        }
+        Err(error.into())
+    }
+
+    fn took(&self, followed: &Followed, began: Instant) {
+        self.status.change(|view| {
+            (view.position, view.newest, view.problem) = (followed.position, followed.newest, None);
+            (view.files, view.bytes) = (view.files + followed.files as u64, view.bytes + followed.bytes);
+            if followed.behind() == 0 {
+                view.complete_at = Some(began);
+            }
+        });
+    }
+}
+
+/// What the log says of one copy.
+struct Log {
+    said: Instant,
+    files: usize,
+    bytes: u64,
+    failing: Option<Instant>,
+    stale: bool,
+}
+
+impl Log {
+    fn new() -> Log {
+        Log { said: Instant::now(), files: 0, bytes: 0, failing: None, stale: false }
+    }
+
+    fn good(&mut self, copy: &Copy, followed: &Followed) {
+        (self.files, self.bytes) = (self.files + followed.files, self.bytes + followed.bytes);
+        if let Some(since) = self.failing.take() {
+            let after = since.elapsed().as_secs();
+            tracing::info!(db = %copy.db, txid = %followed.position, "follows its replica again after {after} s");
+        }
+        if self.files > 0 && self.said.elapsed() >= LOG_EVERY {
+            let behind = copy.status.view().behind(Instant::now()).as_millis();
+            let (files, bytes) = (self.files, self.bytes);
+            tracing::info!(db = %copy.db, files, bytes, txid = %followed.position, behind_ms = behind, "follows its replica");
+            (self.said, self.files, self.bytes) = (Instant::now(), 0, 0);
+        }
+        self.staleness(copy);
+    }
+
+    fn bad(&mut self, copy: &Copy, error: &CopyError) {
+        copy.status.change(|view| view.problem = Some(error.to_string()));
+        if self.failing.is_none() {
+            self.failing = Some(Instant::now());
+            tracing::warn!(db = %copy.db, "the copy does not follow its replica; litevisor tries again: {error}");
+        }
+        self.staleness(copy);
+    }
+
+    fn staleness(&mut self, copy: &Copy) {
+        let stale = copy.status.view().stale(Instant::now());
+        match (&stale, self.stale) {
+            (Some(why), false) => tracing::error!(db = %copy.db, "STALE: {why} (follow.max_lag)"),
+            (None, true) => tracing::info!(db = %copy.db, "the copy is not stale any more"),
+            _ => {}
+        }
+        self.stale = stale.is_some();
+    }
+}
+
+/// Work on the disk, on another thread.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, CopyError> + Send + 'static,
+) -> Result<T, CopyError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|error| Err(CopyError::Internal(threads::describe_task_failure(&error))))
+}
