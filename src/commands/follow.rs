@@ -116,7 +116,7 @@ fn run(copy: &Copy, once: bool, stop: oneshot::Receiver<()>) -> Result<(), Comma
 
 async fn follows(copy: &Copy, once: bool) -> Result<(), CommandError> {
     let follower = copy.prepare(&Progress::default(), false).await.map_err(|error| failure(&error))?;
-    let poll = copy.follow.poll.as_millis();
+    let poll = u64::try_from(copy.follow.poll.as_millis()).unwrap_or(u64::MAX);
     let txid = copy.status.view().position;
     if once {
         tracing::info!(db = %copy.db, replica = copy.store.url(), %txid, "the file has what is in the replica");

@@ -23,8 +23,8 @@ pub struct FollowView {
     pub restores: u64,
     /// Why the last look failed.
     pub problem: Option<String>,
-    /// Readers that opened the copy before the last exchange of the file still see the old one.
-    pub reopen: bool,
+    /// Device and inode of the copy's previous file, and the processes that still read it: they see nothing new.
+    pub previous: Option<((u64, u64), String)>,
 }
 
 impl FollowView {
@@ -39,7 +39,7 @@ impl FollowView {
             bytes: 0,
             restores: 0,
             problem: None,
-            reopen: false,
+            previous: None,
         }
     }
 
@@ -47,6 +47,12 @@ impl FollowView {
     /// nothing is written: an idle writer is no lag.
     pub fn behind(&self, now: Instant) -> Duration {
         now.saturating_duration_since(self.complete_at.unwrap_or(self.since))
+    }
+
+    /// Processes that read a file which does not follow any more.
+    pub fn left_behind(&self) -> Option<String> {
+        let (_, who) = self.previous.as_ref()?;
+        Some(format!("the copy is a new file, and {who} still read the old one: restart them"))
     }
 
     /// Why the copy is too old to be read; None: it is not.
@@ -89,7 +95,7 @@ pub fn report(view: &FollowView, now: Instant) -> Value {
         "files": view.files,
         "bytes": view.bytes,
         "restores": view.restores,
-        "readers_must_reopen": view.reopen,
+        "readers_of_old_file": view.previous.as_ref().map(|(_, who)| who),
     })
 }
 
@@ -108,5 +114,7 @@ mod tests {
         assert_eq!((idle.behind(at(1001)), idle.stale(at(1001))), (Duration::from_secs(1), None));
         let away = FollowView { problem: Some("no route".into()), ..idle };
         assert_eq!(away.stale(at(1100)).unwrap(), "the copy is 100 s behind its replica: no route");
+        let left = FollowView { previous: Some(((1, 2), "PID 7 (app)".into())), ..new };
+        assert!(left.left_behind().unwrap().contains("PID 7 (app) still read the old one"));
     }
 }

@@ -1,6 +1,7 @@
 //! Decides whether the program is alive and ready, and what an operator should know. Pure. An unreachable store alone does not make
 //! the program unready, unless `max_lag` is set: the app still serves its users.
 
+use super::follow::FollowView;
 use super::status_registry::{DatabaseView, Phase, Snapshot};
 use std::time::{Duration, Instant};
 
@@ -100,8 +101,7 @@ pub fn problem(view: &DatabaseView) -> Option<String> {
         return Some(why);
     }
     if let Some(follow) = &view.follow {
-        let reopen = follow.reopen.then(|| "the copy is a new file: programs that had it open must open it again".to_owned());
-        return follow.problem.clone().or(reopen);
+        return follow.problem.clone().or_else(|| follow.left_behind());
     }
     let status = view.status.as_ref()?;
     let fenced = status.fenced.as_ref().map(|why| {
@@ -178,7 +178,8 @@ pub fn unready(snapshot: &Snapshot, max_lag: Option<Duration>) -> Vec<String> {
     for view in &snapshot.databases {
         let db = &view.db;
         let stale = view.follow.as_ref().and_then(|follow| follow.stale(snapshot.now));
-        stale.iter().for_each(|why| say(&format!("{db}: {why}")));
+        let left_behind = view.follow.as_ref().and_then(FollowView::left_behind);
+        stale.iter().chain(&left_behind).for_each(|why| say(&format!("{db}: {why}")));
         match (state(view), max_lag) {
             (DbState::Fenced, _) => say(&format!("{db}: another instance has the replica")),
             (DbState::Replaced, _) => {

@@ -22,7 +22,7 @@ use crate::model::proof::Restored;
 use crate::model::{Deadline, ReleaseReason, threads};
 use crate::observe::StatusRegistry;
 use crate::observe::restore::RestoreRequest;
-use crate::observe::sync::SyncRequest;
+use crate::observe::sync::{SyncAnswer, SyncRequest};
 use crate::replicate::{Conflict, Ledger};
 use crate::restore::{FileAccess, RestoreSettings};
 use crate::store::Stores;
@@ -255,6 +255,11 @@ impl Serving<'_> {
     }
 
     fn sync(&mut self, request: SyncRequest) {
+        if self.context.follow.is_some() {
+            // A copy is not replicated.
+            let _ = request.reply.send(SyncAnswer::Unknown);
+            return;
+        }
         sync::begin(self.database_set.as_mut(), request, &mut self.syncs);
     }
 

@@ -10,6 +10,7 @@ use crate::restore::{
     FileAccess, Owners, Progress, RestoreError, RestoreErrorKind, RestoreSettings, recover, restore_copy,
 };
 use crate::rights;
+use crate::sqlite::users::{file_id, users_of_file};
 use crate::store::Store;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -71,7 +72,11 @@ impl Copy {
         let began = Instant::now();
         match follower.poll(None, Deadline::after(self.restore.timeout)).await {
             Ok(followed) => self.took(&followed, began),
-            Err(FollowError::RestoreAnew(why)) => follower = self.anew(Some(follower), why, progress).await?,
+            Err(FollowError::RestoreAnew(why)) => {
+                let mut open = Some(follower);
+                self.anew(&mut open, why, progress).await?;
+                follower = self.found(open)?;
+            }
             Err(FollowError::Failed(error)) if stale_is_fine && error.kind() == RestoreErrorKind::Unavailable => {
                 tracing::error!(db = %self.db, "the copy that is there is used, as configured: {error}");
                 self.status.change(|view| view.problem = Some(error.to_string()));
@@ -97,9 +102,17 @@ impl Copy {
                 tracing::info!(db = %self.db, replica = self.store.url(), "the copy that is there follows on");
                 Ok(follower)
             }
-            Err(FollowError::RestoreAnew(why)) => self.anew(None, why, progress).await,
+            Err(FollowError::RestoreAnew(why)) => {
+                let mut open = None;
+                self.anew(&mut open, why, progress).await?;
+                self.found(open)
+            }
             Err(FollowError::Failed(error)) => Err(error.into()),
         }
+    }
+
+    fn found(&self, follower: Option<Follower>) -> Result<Follower, CopyError> {
+        follower.ok_or_else(|| CopyError::Internal(format!("{} is not open", self.db)))
     }
 
     async fn follower(&self) -> Result<Follower, FollowError> {
@@ -126,40 +139,49 @@ impl Copy {
         Ok(restored.txid)
     }
 
-    /// Nothing leads on. Readers keep `old` until the new state is there, and their connections, where that is possible.
-    async fn anew(&self, old: Option<Follower>, why: Anew, progress: &Progress) -> Result<Follower, CopyError> {
+    /// Nothing leads on. Readers keep the old state until the new one is there, and their connections, where that is possible. After
+    /// an error `follower` is what it was.
+    async fn anew(
+        &self,
+        follower: &mut Option<Follower>,
+        why: Anew,
+        progress: &Progress,
+    ) -> Result<(), CopyError> {
         let (db, replica) = (self.db.clone(), self.store.url().to_owned());
         if why == Anew::OlderFormat {
             return Err(CopyError::OlderFormat { replica });
         }
-        let looked = blocking(move || provenance(&db, &replica).map_err(|error| CopyError::Internal(error.to_string())));
-        let keep = match looked.await? {
+        let look = move || provenance(&db, &replica).map_err(|error| CopyError::Internal(error.to_string()));
+        let keep = match blocking(look).await? {
             Provenance::Unknown => {
                 return Err(CopyError::InTheWay { db: self.db.clone(), replica: self.store.url().to_owned() });
             }
             Provenance::Written => true,
             Provenance::Copy => false,
         };
-        tracing::warn!(db = %self.db, "restoring the copy anew: {why}");
-        self.status.change(|view| view.restores += 1);
         let exchanged = if keep { None } else { self.exchanged(progress).await? };
-        if let Some(exchanged) = exchanged {
-            drop(old);
-            let follower = self.opened().await?;
-            tracing::info!(
-                db = %self.db, pages = exchanged.pages, bytes = exchanged.bytes,
-                "the copy is restored anew: readers go on with it from their next transaction"
-            );
-            return Ok(follower);
+        match exchanged {
+            Some(Exchanged { pages, bytes, .. }) => {
+                *follower = Some(self.opened().await?);
+                tracing::warn!(
+                    db = %self.db, pages, bytes,
+                    "the copy was restored anew, because {why}. Readers go on with it from their next transaction"
+                );
+            }
+            None => {
+                let previous = file_id(self.db.as_path());
+                drop(follower.take());
+                let txid = self.restored(&self.db, &self.owners, keep, progress).await?;
+                self.status.change(|view| view.previous = previous.map(|id| (id, "other processes may".to_owned())));
+                *follower = Some(self.opened().await?);
+                tracing::warn!(
+                    db = %self.db, %txid,
+                    "the copy was restored anew and is a new file, because {why}. Programs must open it again"
+                );
+            }
         }
-        drop(old);
-        let txid = self.restored(&self.db, &self.owners, keep, progress).await?;
-        self.status.change(|view| view.reopen = true);
-        tracing::warn!(
-            db = %self.db, %txid,
-            "the copy is a new file: programs that have the old one open must open it again"
-        );
-        self.opened().await
+        self.status.change(|view| view.restores += 1);
+        Ok(())
     }
 
     /// None: the new state cannot be written in one transaction.
@@ -196,6 +218,7 @@ impl Copy {
                 Ok(followed) => {
                     self.took(&followed, began);
                     failures = 0;
+                    self.look_for_left_behind().await;
                     log.good(self, &followed);
                     if followed.behind() == 0 { Looked::Complete } else { Looked::Partly }
                 }
@@ -221,9 +244,10 @@ impl Copy {
                 return Ok(followed);
             }
             Err(FollowError::RestoreAnew(why)) => {
-                open = self.anew(Some(open), why, &progress).await?;
-                let followed = open.poll(None, Deadline::after(self.restore.timeout)).await;
                 *follower = Some(open);
+                self.anew(follower, why, &progress).await?;
+                let Some(open) = follower else { return Err(CopyError::Internal(format!("{} is not open", self.db))) };
+                let followed = open.poll(None, Deadline::after(self.restore.timeout)).await;
                 return followed.map_err(|error| match error {
                     FollowError::RestoreAnew(why) => CopyError::Again(why),
                     FollowError::Failed(error) => error.into(),
@@ -235,6 +259,15 @@ impl Copy {
             *follower = Some(open);
         }
         Err(error.into())
+    }
+
+    /// Processes that still read the copy's previous file.
+    async fn look_for_left_behind(&self) {
+        let Some((id, _)) = self.status.view().previous else { return };
+        let users = blocking(move || Ok(users_of_file(id))).await;
+        if let Ok(users) = users {
+            self.status.change(|view| view.previous = users.map(|users| (id, users.to_string())));
+        }
     }
 
     fn took(&self, followed: &Followed, began: Instant) {
@@ -269,9 +302,9 @@ impl Log {
             tracing::info!(db = %copy.db, txid = %followed.position, "follows its replica again after {after} s");
         }
         if self.files > 0 && self.said.elapsed() >= LOG_EVERY {
-            let behind = copy.status.view().behind(Instant::now()).as_millis();
+            let behind = copy.status.view().behind(Instant::now()).as_secs_f64();
             let (files, bytes) = (self.files, self.bytes);
-            tracing::info!(db = %copy.db, files, bytes, txid = %followed.position, behind_ms = behind, "follows its replica");
+            tracing::info!(db = %copy.db, files, bytes, txid = %followed.position, seconds_behind = behind, "follows its replica");
             (self.said, self.files, self.bytes) = (Instant::now(), 0, 0);
         }
         self.staleness(copy);
