@@ -110,8 +110,7 @@ pub struct Printed {
     version,
     subcommand_required = true,
     disable_help_subcommand = true,
-    after_help = "Example (`litevisor COMMAND --help` has one for each):\n  \
-                  litevisor run --db /data/app.db --replica s3://bucket/app -- /usr/bin/app"
+    after_help = "Example: litevisor run --db app.db --replica s3://bucket/app -- /usr/bin/app"
 )]
 struct Cli {
     #[arg(

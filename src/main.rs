@@ -44,7 +44,8 @@ fn dispatch(Invocation { config, action }: Invocation) -> Result<u8, CommandErro
         }
         Action::Follow { subject, out, poll, once } => {
             // Before any file is read: an early SIGTERM must not be lost.
-            let claimed = supervise::claim(Duty::NoApp).map_err(|error| CommandError::new(ErrorKind::Internal, error))?;
+            let claimed =
+                supervise::claim(Duty::NoApp).map_err(|error| CommandError::new(ErrorKind::Internal, error))?;
             commands::follow::follow(file, &FollowOptions { subject, out, poll, once }, claimed)
         }
         Action::List { subject, json } => commands::list::list(file, subject.as_deref(), json),

@@ -9,7 +9,8 @@ fn read(line: &str) -> Result<Invocation, Printed> {
 
 fn run(config: Option<&str>, pairs: &[(&str, &str)], command: &[&str]) -> Invocation {
     let pairs = pairs.iter().map(|(db, replica)| (PathBuf::from(db), (*replica).to_owned())).collect();
-    let action = Action::Run { pairs, gates: Vec::new(), follow: false, command: command.iter().map(OsString::from).collect() };
+    let action =
+        Action::Run { pairs, gates: Vec::new(), follow: false, command: command.iter().map(OsString::from).collect() };
     Invocation { config: config.map(PathBuf::from), action }
 }
 

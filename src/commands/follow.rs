@@ -37,7 +37,8 @@ pub fn follow(file: Option<&Path>, options: &FollowOptions, claimed: Claimed) ->
     let (replica, restore, follow) = source(file, options)?;
     let follow = FollowSettings { poll: options.poll.unwrap_or(follow.poll), ..follow };
     let follow = FollowSettings { max_lag: follow.max_lag.max(follow.poll.saturating_mul(2)), ..follow };
-    let out = std::path::absolute(&options.out).map_err(|error| local(&format!("cannot find {}: {error}", options.out.display())))?;
+    let out = std::path::absolute(&options.out)
+        .map_err(|error| local(&format!("cannot find {}: {error}", options.out.display())))?;
     let db = DbPath::new(out);
     locks::lock(&db, "").map_err(|owned| local(&locks::refusal(&owned)))?;
     let store = store::open(&replica)?;

@@ -12,7 +12,7 @@ use super::handover::{self, HandoverSection};
 use super::litestream::{self, Converted};
 use super::overlap::overlaps;
 use super::platform;
-use super::problem::{ConfigError, Location};
+use super::problem::{ConfigError, Location, Problem};
 use super::replica::credential_variables;
 use super::settings::{DatabaseSettings, LogFormat, LogLevel, LogSettings, StatusSettings};
 use super::shutdown::{self, ShutdownSection};
@@ -124,13 +124,7 @@ fn parse_converted(
     let log = LogSettings { level: level.or(LogLevel::default()), format: format.or(LogFormat::default()) };
     let status = status::read(status.or(StatusSection::default()), &document);
 
-    let mut problems = Vec::new();
-    for (path, url) in &additions.pairs {
-        match database::from_pair(path, url, environment) {
-            Ok(parsed) => databases.push(parsed),
-            Err(error) => problems.extend(error.problems),
-        }
-    }
+    let mut problems = add_pairs(&additions.pairs, &mut databases, environment);
     let handover = handover::read(handover.or(HandoverSection::default()), !databases.is_empty(), &document);
     let follow = follow.or(FollowSection::default());
     let follow = follow::read(follow, additions.follow, !databases.is_empty(), &document);
@@ -174,6 +168,18 @@ fn parse_converted(
         status,
     };
     Ok(Checked { config, app_user, warnings, secret_variables, platform })
+}
+
+/// The databases of the command line.
+fn add_pairs(pairs: &[(PathBuf, String)], databases: &mut Vec<Parsed>, environment: Environment<'_>) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for (path, url) in pairs {
+        match database::from_pair(path, url, environment) {
+            Ok(parsed) => databases.push(parsed),
+            Err(error) => problems.extend(error.problems),
+        }
+    }
+    problems
 }
 
 /// Databases, and directories of databases.

@@ -25,7 +25,9 @@ fn it_is_off_until_the_file_or_the_command_line_asks_for_it() {
     }
     let asked = Additions { follow: true, ..Additions::default() };
     let parsed = |text: &str| {
-        let read = |environment: Environment<'_>| parse(Some((text, Path::new("s.toml"))), &asked, Purpose::Check, environment);
+        let read = |environment: Environment<'_>| {
+            parse(Some((text, Path::new("s.toml"))), &asked, Purpose::Check, environment)
+        };
         World::default().with(read)
     };
     let config = parsed(&with_follow("poll = \"5s\"")).unwrap().config;

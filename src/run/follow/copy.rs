@@ -141,12 +141,7 @@ impl Copy {
 
     /// Nothing leads on. Readers keep the old state until the new one is there, and their connections, where that is possible. After
     /// an error `follower` is what it was.
-    async fn anew(
-        &self,
-        follower: &mut Option<Follower>,
-        why: Anew,
-        progress: &Progress,
-    ) -> Result<(), CopyError> {
+    async fn anew(&self, follower: &mut Option<Follower>, why: Anew, progress: &Progress) -> Result<(), CopyError> {
         let (db, replica) = (self.db.clone(), self.store.url().to_owned());
         if why == Anew::OlderFormat {
             return Err(CopyError::OlderFormat { replica });

@@ -54,7 +54,11 @@ mod tests {
             (Looked::Failed, 1000, 300, 9000, 10_000),
             (Looked::Failed, 60_000, 300, 9000, 60_000),
         ] {
-            assert_eq!(pause(looked, ms(poll), ms(took), failures), ms(expected), "{looked:?} {poll} {took} {failures}");
+            assert_eq!(
+                pause(looked, ms(poll), ms(took), failures),
+                ms(expected),
+                "{looked:?} {poll} {took} {failures}"
+            );
         }
     }
 }

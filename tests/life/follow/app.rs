@@ -1,8 +1,8 @@
 //! `litevisor run --follow`: the app beside a copy that it can read and not change.
 
 use super::*;
+use crate::support::asking::{free_port, http};
 use crate::support::litevisor::{As, Litevisor};
-use crate::support::net::{free_port, get};
 use std::ffi::OsString;
 
 const UID: u32 = 4242;
@@ -42,9 +42,9 @@ fn the_app_reads_a_copy_that_it_cannot_change_and_nothing_is_written_to_the_repl
     let objects = site.replica.objects();
     let mut reader = run(&config, &["python3", "-c", READER, copy.to_str().unwrap(), seen.to_str().unwrap()]);
     wait_until("the app's first look", SOON, || first(&seen).exists());
-    let ask = |path: &str| get(port, path);
-    wait_until("readiness", SOON, || ask("/readyz").contains("200 OK"));
-    let metrics = ask("/metrics");
+    let ask = |path: &str| http(port, "GET", path);
+    wait_until("readiness", SOON, || ask("/readyz").0 == 200);
+    let (_, metrics) = ask("/metrics");
     assert!(metrics.contains("litevisor_follow_seconds_behind{db=") && metrics.contains("state=\"following\"} 1"));
     assert_eq!(site.replica.objects(), objects, "a follower writes nothing");
     let mut writer = site.run_bank(&["--rate", "100", "--count", "100"]);
@@ -53,13 +53,12 @@ fn the_app_reads_a_copy_that_it_cannot_change_and_nothing_is_written_to_the_repl
     // The replica is away: first nothing is said, then the copy is stale.
     let (bucket, away) = (site.path("bucket"), site.path("away"));
     fs::rename(&bucket, &away).unwrap();
-    let unready = "HTTP/1.1 503";
     wait_until("staleness", SOON, || {
-        let answer = ask("/readyz");
-        answer.contains(unready) && answer.contains("s behind its replica")
+        let (status, why) = ask("/readyz");
+        status == 503 && why.contains("s behind its replica")
     });
     fs::rename(&away, &bucket).unwrap();
-    wait_until("readiness again", SOON, || ask("/readyz").contains("200 OK"));
+    wait_until("readiness again", SOON, || ask("/readyz").0 == 200);
     let ended = reader.stop();
     assert_eq!(ended.code, 7, "the app's own status: {}", reader.log_text());
     let seen = Seen::read(&seen);

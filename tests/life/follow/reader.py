@@ -23,8 +23,9 @@ while not over:
         if db is not None and db.in_transaction:
             db.execute('ROLLBACK')
     time.sleep(0.005)
+# Root may write.
 attempts = []
-for attempt in (lambda: db.execute('DELETE FROM ledger'), lambda: os.chmod(sys.argv[1], 0o666), lambda: open(sys.argv[1], 'r+')):
+for attempt in os.getuid() and (lambda: db.execute('DELETE FROM ledger'), lambda: os.chmod(sys.argv[1], 0o666), lambda: open(sys.argv[1], 'r+')) or ():
     try:
         attempt()
         attempts.append('done')

@@ -82,9 +82,10 @@ fn what_is_no_copy_is_not_touched_and_an_empty_replica_is_said() {
     bank::seed(&foreign);
     let before = bank::dump(&foreign);
     let (code, log) = ends(&foreign);
-    assert_eq!((code, bank::dump(&foreign)), (78, before), "{log}");
+    assert_eq!(code, 78, "{log}");
+    assert!(bank::dump(&foreign) == before);
     assert!(log.contains("is no copy that follows"), "{log}");
     let mut once = follow(&site, &site.path("once.db"), &["--once"]);
     assert_eq!(once.wait(SOON).code, 0, "{}", once.log_text());
-    assert_eq!(bank::dump(&site.path("once.db")), bank::dump(&site.db()));
+    assert!(bank::dump(&site.path("once.db")) == bank::dump(&site.db()));
 }
