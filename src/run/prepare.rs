@@ -113,7 +113,7 @@ impl RunContext {
     }
 
     /// Locks the databases: from now on they may be changed.
-    async fn lock(&self, databases: &[Discovered]) -> Result<(), StartFailure> {
+    pub(super) async fn lock(&self, databases: &[Discovered]) -> Result<(), StartFailure> {
         let paths = databases.iter().map(|found| found.database.settings.path.clone()).collect();
         lock_all(paths, Arc::clone(&self.socket)).await?;
         let locked = databases.iter().map(|found| found.database.clone());

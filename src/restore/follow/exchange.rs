@@ -92,6 +92,7 @@ struct Source {
 }
 
 impl Source {
+    #[expect(clippy::disallowed_methods, reason = "no process has this file open")]
     fn open(path: &DbPath, size: PageSize) -> io::Result<Source> {
         let file = rights::within(path, || File::open(path.as_path()))?;
         let pages = u32::try_from(file.metadata()?.len() / size.bytes() as u64).unwrap_or(u32::MAX);

@@ -95,7 +95,7 @@ impl Copy {
         if !there.await? {
             let restored = self.restored(&self.db, &self.owners, false, progress).await?;
             tracing::info!(db = %self.db, replica = self.store.url(), txid = %restored, "restored a copy");
-            return Ok(self.opened().await?);
+            return self.opened().await;
         }
         match self.follower().await {
             Ok(follower) => {

@@ -5,7 +5,7 @@ pub mod copy;
 mod decide;
 mod owner;
 
-use super::discover::Discovered;
+use super::discover::{Discovered, in_replica};
 use super::messages::StartFailure;
 use super::owners::Database;
 use super::prepare::{RunContext, restore_record};
@@ -17,11 +17,15 @@ use crate::restore::follow::Follower;
 use crate::restore::{self, OnRestoreFailure, Outcome, Owners, Progress, RestoreErrorKind};
 use crate::rights;
 use copy::{Copy, CopyError};
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
+/// How often the replicas of directories are listed for databases that have appeared.
+const DIRECTORIES_EVERY: Duration = Duration::from_secs(10);
 /// Copies that are restored at once.
 const AT_ONCE: usize = 8;
 
@@ -57,10 +61,55 @@ pub async fn prepare_all(context: RunContext, settings: FollowSettings) -> Resul
             Err(error) => return Err(StartFailure::Local(threads::describe_task_failure(&error))),
         }
     }
+    let known = ready.iter().map(|(copy, _)| copy.db.clone()).collect();
     for (copy, follower) in ready {
         tokio::spawn(async move { copy.follow(follower).await });
     }
+    if context.directories.iter().any(|directory| directory.settings.watch) {
+        tokio::spawn(watch_directories(context, settings, known));
+    }
     Ok(restore::all_prepared(&[]))
+}
+
+/// Databases that appear in the replicas of directories while the app runs get a copy, too.
+async fn watch_directories(context: RunContext, settings: FollowSettings, mut known: BTreeSet<DbPath>) {
+    loop {
+        tokio::time::sleep(DIRECTORIES_EVERY.max(settings.poll)).await;
+        for directory in context.directories.iter().filter(|directory| directory.settings.watch) {
+            let entry = &directory.settings;
+            // A replica that does not answer: the copies that are there say so.
+            let Ok(names) = in_replica(entry, &context.stores, &context.settings).await else { continue };
+            for name in names.iter().filter(|name| entry.problem(OsStr::new(name)).is_none()) {
+                let database = Database { settings: entry.database(name), owners: directory.owners };
+                let db = database.settings.path.clone();
+                if !known.contains(&db) && add(database, &context, settings).await {
+                    known.insert(db);
+                }
+            }
+        }
+    }
+}
+
+/// False: it is tried again.
+async fn add(database: Database, context: &RunContext, settings: FollowSettings) -> bool {
+    let found = [Discovered { database, on_disk: false }];
+    if let Err(failure) = context.lock(&found).await {
+        tracing::warn!("a database has appeared in the replica and is not followed: {failure:?}");
+        return true;
+    }
+    let [Discovered { database, .. }] = found;
+    match prepare(database, context, settings).await {
+        Ok((copy, follower)) => {
+            tracing::info!(db = %copy.db, "appeared in the replica: a copy of it is followed");
+            tokio::spawn(async move { copy.follow(follower).await });
+            true
+        }
+        Err((db, error)) => {
+            tracing::debug!(%db, "not followed yet: {error}");
+            context.registry.forget(&db);
+            false
+        }
+    }
 }
 
 async fn prepare(

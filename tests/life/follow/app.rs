@@ -76,7 +76,7 @@ fn copies_of_a_directory_are_followed_and_never_replicated() {
     let config = |name: &str, dir: &Path, more: &str| {
         let path = site.path(name);
         let text = format!(
-            "[app]\ncommand = [\"sleep\", \"1000\"]\n[status]\nsocket = \"none\"\n{more}[[database]]\ndir = {dir:?}\npattern = \"*.db\"\n\
+            "[app]\ncommand = [\"sleep\", \"1000\"]\n[status]\nsocket = \"none\"\n{more}[[database]]\ndir = {dir:?}\npattern = \"*.db\"\nwatch = true\n\
              [database.replica]\nsync_interval = \"100ms\"\n{}",
             site.replica.toml()
         );
@@ -97,6 +97,11 @@ fn copies_of_a_directory_are_followed_and_never_replicated() {
         wait_until("a copy", SOON, || copies.join(&name).exists());
         wait_until("its content", SOON, || bank::dump(&copies.join(&name)) == bank::dump(&writers.join(&name)));
     }
+    bank::seed(&writers.join("late.db"));
+    let mut once = Litevisor::replicate(As::Process, &writer, &["--once"]);
+    assert_eq!(once.wait(SOON).code, 0, "{}", once.log_text());
+    wait_until("a late copy", SOON * 3, || copies.join("late.db").exists());
+    wait_until("its content", SOON, || bank::dump(&copies.join("late.db")) == bank::dump(&writers.join("late.db")));
     let ended = follower.stop();
     assert_eq!(ended.code, 143, "{}", follower.log_text());
     let mut refused = Litevisor::replicate(As::Process, &reader, &[]);

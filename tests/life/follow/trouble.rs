@@ -69,6 +69,21 @@ fn another_page_size_is_a_new_file_and_who_reads_the_old_one_is_named() {
 }
 
 #[test]
+fn what_another_program_writes_into_a_copy_is_taken_out_again() {
+    let (site, copy, follower) = following();
+    let reader = Reader::start(&copy, site.path("seen"));
+    rusqlite::Connection::open(&copy).unwrap().execute_batch("DELETE FROM ledger WHERE number < 9").unwrap();
+    let mut writer = site.run_bank(&["--rate", "max", "--count", "5"]);
+    assert_eq!(writer.wait(SOON).code, 0, "{}", writer.log_text());
+    follower.wait_for_log("it to be found", SOON, |line| line.contains("another program has written to it"));
+    wait_for_everything(&site, &copy);
+    // The reader has seen the other program's transaction.
+    let seen = reader.end();
+    assert_eq!((seen.integrity.as_str(), seen.failed.as_str()), ("ok", "{}"), "{seen:?}");
+    stop(follower);
+}
+
+#[test]
 fn what_is_no_copy_is_not_touched_and_an_empty_replica_is_said() {
     let site = site();
     let foreign = site.path("foreign.db");
