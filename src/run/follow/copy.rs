@@ -7,11 +7,14 @@ use crate::model::{DbPath, Deadline, NotStarted, Txid, threads};
 use crate::observe::follow::FollowStatus;
 use crate::restore::follow::{Anew, Exchanged, FollowError, Followed, Follower, Provenance, Way, exchange, provenance};
 use crate::restore::{
-    FileAccess, Owners, Progress, RestoreError, RestoreErrorKind, RestoreSettings, recover, restore_copy,
+    FileAccess, Owner, Owners, Progress, RestoreError, RestoreErrorKind, RestoreSettings, recover, restore_copy,
 };
 use crate::rights;
 use crate::sqlite::users::{file_id, users_of_file};
 use crate::store::Store;
+use std::fs::Permissions;
+use std::io::ErrorKind;
+use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -87,10 +90,14 @@ impl Copy {
     }
 
     async fn open(&self, progress: &Progress) -> Result<Follower, CopyError> {
-        let db = self.db.clone();
+        let (db, owner) = (self.db.clone(), self.owners.configured);
         let there = blocking(move || {
             recover(&db, FileAccess::Exclusive)?;
-            Ok(rights::within(&db, || std::fs::metadata(db.as_path())).is_ok_and(|file| file.len() > 0))
+            let there = rights::within(&db, || std::fs::metadata(db.as_path())).is_ok_and(|file| file.len() > 0);
+            if there {
+                take_over(&db, owner);
+            }
+            Ok(there)
         });
         if !there.await? {
             let restored = self.restored(&self.db, &self.owners, false, progress).await?;
@@ -273,6 +280,28 @@ impl Copy {
                 view.complete_at = Some(began);
             }
         });
+    }
+}
+
+/// A file that is there already gets the owner and the mode of a copy, and so do its side files.
+fn take_over(db: &DbPath, Owner { uid, gid, mode }: Owner) {
+    // Only in a directory that root alone may write to.
+    if uid != Some(0) || rights::of(db).is_some() {
+        return;
+    }
+    for path in std::iter::once(db.as_path().to_owned()).chain(db.sides()) {
+        let done = std::os::unix::fs::lchown(&path, uid, gid).and_then(|()| match mode {
+            // Who may read it already goes on.
+            Some(mode) => {
+                let before = std::fs::metadata(&path)?.permissions().mode();
+                std::fs::set_permissions(&path, Permissions::from_mode((before & 0o755 | mode) & 0o777))
+            }
+            None => Ok(()),
+        });
+        if let Err(error) = done.or_else(|error| if error.kind() == ErrorKind::NotFound { Ok(()) } else { Err(error) })
+        {
+            tracing::warn!(%db, "the owner of {} stays, and may write to it: {error}", path.display());
+        }
     }
 }
 

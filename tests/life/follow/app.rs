@@ -23,6 +23,14 @@ fn run(config: &Path, command: &[&str]) -> Litevisor {
     Litevisor::run(As::Process, &args)
 }
 
+/// A machine that had the writer before.
+fn leave_behind(site: &Site, copy: &Path) {
+    let mut restored = follow(site, copy, &["--once"]);
+    assert_eq!(restored.wait(SOON).code, 0, "{}", restored.log_text());
+    std::os::unix::fs::chown(copy, Some(UID), Some(UID)).unwrap();
+    fs::set_permissions(copy, fs::Permissions::from_mode(0o600)).unwrap();
+}
+
 #[test]
 fn the_app_reads_a_copy_that_it_cannot_change_and_nothing_is_written_to_the_replica() {
     if !nix::unistd::geteuid().is_root() {
@@ -39,6 +47,7 @@ fn the_app_reads_a_copy_that_it_cannot_change_and_nothing_is_written_to_the_repl
         site.replica.toml()
     );
     fs::write(&config, text).unwrap();
+    leave_behind(&site, &copy);
     let objects = site.replica.objects();
     let mut reader = run(&config, &["python3", "-c", READER, copy.to_str().unwrap(), seen.to_str().unwrap()]);
     wait_until("the app's first look", SOON, || first(&seen).exists());
