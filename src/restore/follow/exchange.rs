@@ -2,6 +2,7 @@
 //! the new one, and keep their connections. Only pages that differ are written.
 
 use super::error::{Anew, FollowError};
+use super::fault;
 use super::stand::{self, Record};
 use super::through_sqlite::says_size;
 use crate::lineage::{CommitFields, FollowStep, state_file};
@@ -47,6 +48,7 @@ pub fn exchange(db: &DbPath, replica: &str, from: &DbPath) -> Result<Exchanged, 
     })?;
     let end = (source.pages < had).then_some(source.pages);
     transaction.finish(Some(&first), end).map_err(failed)?;
+    fault::point(db)?;
     // After a kill the content tells which of the two it has. Without a record of the old one it is restored once more.
     if let Ok((old, mark)) = stand::load(db, replica) {
         let step = FollowStep {
@@ -58,7 +60,9 @@ pub fn exchange(db: &DbPath, replica: &str, from: &DbPath) -> Result<Exchanged, 
         };
         record.begin(&old, mark.commit_fields, step)?;
     }
+    fault::point(db)?;
     transaction.commit().map_err(failed)?;
+    fault::point(db)?;
     record.end(&new, fields)?;
     let bytes = u64::from(written) * new.page_size.bytes() as u64;
     Ok(Exchanged { _open: open, pages: written, bytes })

@@ -2,6 +2,7 @@
 
 mod big;
 mod crash;
+mod exchange;
 mod gone;
 mod readers;
 mod site;
