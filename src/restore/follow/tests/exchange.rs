@@ -28,7 +28,7 @@ async fn an_exchanged_copy_is_the_other_file_or_what_it_was() {
             state_file::store(&copy, &crate::lineage::LocalState { file: None, ..record.clone() }).unwrap();
             let follower = site.follow(&copy, Way::ThroughSqlite).await;
             let reader = site::reader(&copy);
-            let rows = || reader.query_row("SELECT count(*) FROM t", [], |row| row.get::<_, u64>(0)).unwrap();
+            let rows = || reader.query_row("SELECT count(*) FROM t", [], |row| row.get::<_, i64>(0)).unwrap();
             let before = rows();
             fault::arm(&copy, points);
             let exchanged = exchange(&copy, site.store.url(), &new);
