@@ -4,6 +4,7 @@
 #
 #   benches/run.sh                       everything, three rounds: about an hour on two cores
 #   benches/run.sh writing start         these measures; --help names them
+#   benches/run.sh handover              deploys: their parts, and 100 of them under load
 #   benches/run.sh --rounds 5 big        more turns
 #   benches/run.sh --smoke               tiny sizes, one round, a minute or two: does it still run?
 #

@@ -7,6 +7,7 @@
 set -euo pipefail
 
 repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+. "$repository/examples/story.sh"
 stage=$(mktemp -d "${TMPDIR:-/tmp}/litevisor-demo.XXXXXX")
 disk=$stage/disk bucket=$stage/bucket
 ack=$stage/acknowledged log=$stage/log
@@ -33,25 +34,12 @@ finish() {
   exit "$status"
 }
 
-if [ -t 1 ]; then bold=$'\e[1m' dim=$'\e[2m' green=$'\e[32m' red=$'\e[31m' plain=$'\e[0m'; else bold='' dim='' green='' red='' plain=''; fi
 trap finish EXIT
 trap 'verdict=stopped; exit 130' INT
 trap 'verdict=stopped; exit 143' TERM
 
-number=0
-step() { number=$((number + 1)); printf '\n%s%d. %s%s\n' "$bold" "$number" "$*" "$plain"; }
 show() { sed "s/^/   $dim│$plain /"; }
 broken() { printf '\n%sNOT AS PROMISED: %s%s\n' "$red" "$*" "$plain"; verdict=broken; tail -n 15 "$log" | show; exit 1; }
-
-# wait_for SECONDS WHAT COMMAND...: polls for an event.
-wait_for() {
-  local end=$((SECONDS + $1)) what=$2
-  shift 2
-  until "$@"; do
-    [ "$SECONDS" -lt "$end" ] || broken "waited in vain for $what"
-    sleep 0.05
-  done
-}
 
 build() {
   if [ -n "${DEMO_BIN_DIR:-}" ]; then

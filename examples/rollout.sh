@@ -5,11 +5,11 @@
 set -euo pipefail
 
 repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+. "$repository/examples/story.sh"
 stage=$(mktemp -d "${TMPDIR:-/tmp}/litevisor-rollout.XXXXXX")
 declare -A supervisor port
 clients=
 
-if [ -t 1 ]; then bold=$'\e[1m' dim=$'\e[2m' green=$'\e[32m' red=$'\e[31m' plain=$'\e[0m'; else bold='' dim='' green='' red='' plain=''; fi
 verdict=unfinished
 finish() {
   local status=$?
@@ -25,17 +25,7 @@ finish() {
 }
 trap finish EXIT
 
-number=0
-step() { number=$((number + 1)); printf '\n%s%d. %s%s\n' "$bold" "$number" "$*" "$plain"; }
 broken() { printf '\n%sNOT AS PROMISED: %s%s\n' "$red" "$*" "$plain"; exit 1; }
-wait_for() {
-  local end=$((SECONDS + $1)) what=$2
-  shift 2
-  until "$@"; do
-    [ "$SECONDS" -lt "$end" ] || broken "waited in vain for $what"
-    sleep 0.05
-  done
-}
 
 # Ports that are free now: the gate's, the app's, and the one on which litevisor answers probes.
 next_port=${ROLLOUT_PORT:-18400}

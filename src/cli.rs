@@ -26,7 +26,16 @@ pub enum Action {
         pairs: Vec<(PathBuf, String)>,
         /// `--gate LISTEN=APP`, in order.
         gates: Vec<String>,
+        /// The databases are read-only copies of their replicas.
+        follow: bool,
         command: Vec<OsString>,
+    },
+    /// A file is kept up with a replica, without an app.
+    Follow {
+        subject: OsString,
+        out: PathBuf,
+        poll: Option<Duration>,
+        once: bool,
     },
     /// Without an app.
     Replicate {
@@ -101,8 +110,7 @@ pub struct Printed {
     version,
     subcommand_required = true,
     disable_help_subcommand = true,
-    after_help = "Example (`litevisor COMMAND --help` has one for each):\n  \
-                  litevisor run --db /data/app.db --replica s3://bucket/app -- /usr/bin/app"
+    after_help = "Example: litevisor run --db app.db --replica s3://bucket/app -- /usr/bin/app"
 )]
 struct Cli {
     #[arg(
@@ -121,6 +129,7 @@ enum Commands {
     Run(Run),
     Replicate(Replicate),
     Restore(Restore),
+    Follow(Follow),
     List(List),
     Verify(Verify),
     Check(Check),
@@ -147,6 +156,9 @@ struct Run {
     /// Hold the answers until they are durable (:80=3000)
     #[arg(long, value_name = "LISTEN=APP")]
     gate: Vec<String>,
+    /// Beside read-only copies of the databases
+    #[arg(long)]
+    follow: bool,
     /// The app and its arguments; replaces the configured command
     #[arg(value_name = "CMD", trailing_var_arg = true, allow_hyphen_values = false)]
     command: Vec<OsString>,
@@ -196,6 +208,28 @@ struct Restore {
     /// Print JSON, and write the log as JSON lines
     #[arg(long)]
     json: bool,
+}
+
+/// Keep a file up with a replica that another instance writes
+#[derive(Args)]
+#[command(after_help = "Until SIGTERM or SIGINT. Programs may read the file meanwhile; they see whole\n\
+                  transactions. The replica is only read.\n\
+                  Exit: 0; 64 bad usage, 65 replica damaged, 66 replica empty, 69 not reachable,\n\
+                  78 bad configuration, or the file is no copy of this replica.\n\n\
+                  Example:\n  litevisor follow -o /data/copy.db s3://bucket/app")]
+struct Follow {
+    /// A configured database, or a replica's URL
+    #[arg(value_name = "DB | URL")]
+    subject: OsString,
+    /// The file
+    #[arg(short, long = "output", value_name = "OUT")]
+    out: PathBuf,
+    /// Between two looks at the replica; default: 1s
+    #[arg(long, value_name = "TIME", value_parser = ops::poll)]
+    poll: Option<Duration>,
+    /// End when the file has what is in the replica
+    #[arg(long)]
+    once: bool,
 }
 
 /// Show what replicas hold: snapshots, files, restorable times
@@ -279,6 +313,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Invocation, Pri
         Commands::Run(run) => run.checked()?,
         Commands::Replicate(Replicate { once }) => Action::Replicate { once },
         Commands::Restore(restore) => restore.checked()?,
+        Commands::Follow(Follow { subject, out, poll, once }) => Action::Follow { subject, out, poll, once },
         Commands::List(List { subject, json }) => Action::List { subject, json },
         Commands::Verify(Verify { subject, quick, json }) => Action::Verify { subject, quick, json },
         Commands::Status(status) => status.action(),
@@ -300,7 +335,7 @@ impl Run {
             return Err(usage(&message, "run"));
         }
         let pairs = self.db.into_iter().zip(self.replica).collect();
-        Ok(Action::Run { pairs, gates: self.gate, command: self.command })
+        Ok(Action::Run { pairs, gates: self.gate, follow: self.follow, command: self.command })
     }
 }
 

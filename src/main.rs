@@ -2,6 +2,7 @@
 
 use litevisor::cli::{self, Action, Invocation, Printed, RestoreArgs};
 use litevisor::commands::error::{CommandError, ErrorKind};
+use litevisor::commands::follow::FollowOptions;
 use litevisor::commands::restore::RestoreOptions;
 use litevisor::commands::setup::{LogOf, configured};
 use litevisor::config::{Additions, Checked, Purpose};
@@ -25,8 +26,8 @@ fn main() -> ExitCode {
 fn dispatch(Invocation { config, action }: Invocation) -> Result<u8, CommandError> {
     let file = config.as_deref();
     match action {
-        Action::Run { pairs, gates, command } => {
-            let additions = Additions { command, pairs, gates };
+        Action::Run { pairs, gates, follow, command } => {
+            let additions = Additions { command, pairs, gates, follow };
             let (checked, claimed) = claimed(file, &additions, Purpose::Run, Duty::App)?;
             Ok(run::run(checked.config, claimed))
         }
@@ -40,6 +41,12 @@ fn dispatch(Invocation { config, action }: Invocation) -> Result<u8, CommandErro
         Action::Restore(RestoreArgs { subject, out, target, if_replica_exists, force, dry_run, json }) => {
             let options = RestoreOptions { subject, out, target, if_replica_exists, force, dry_run, json };
             commands::restore::restore(file, &options)
+        }
+        Action::Follow { subject, out, poll, once } => {
+            // Before any file is read: an early SIGTERM must not be lost.
+            let claimed =
+                supervise::claim(Duty::NoApp).map_err(|error| CommandError::new(ErrorKind::Internal, error))?;
+            commands::follow::follow(file, &FollowOptions { subject, out, poll, once }, claimed)
         }
         Action::List { subject, json } => commands::list::list(file, subject.as_deref(), json),
         Action::Verify { subject, quick, json } => commands::verify::verify(file, subject.as_deref(), quick, json),

@@ -9,7 +9,8 @@ fn read(line: &str) -> Result<Invocation, Printed> {
 
 fn run(config: Option<&str>, pairs: &[(&str, &str)], command: &[&str]) -> Invocation {
     let pairs = pairs.iter().map(|(db, replica)| (PathBuf::from(db), (*replica).to_owned())).collect();
-    let action = Action::Run { pairs, gates: Vec::new(), command: command.iter().map(OsString::from).collect() };
+    let action =
+        Action::Run { pairs, gates: Vec::new(), follow: false, command: command.iter().map(OsString::from).collect() };
     Invocation { config: config.map(PathBuf::from), action }
 }
 
@@ -97,6 +98,12 @@ fn restore_and_check() {
     ] {
         assert_eq!(read(line).map(|found| found.action), Ok(action), "{line}");
     }
+    let (subject, out) = ("s3://b/p".into(), "c.db".into());
+    let follow = Action::Follow { subject, out, poll: Some(Duration::from_millis(500)), once: true };
+    assert_eq!(read("follow --once -o c.db s3://b/p --poll 500ms").map(|found| found.action), Ok(follow));
+    let Ok(Invocation { action: Action::Run { follow: true, .. }, .. }) = read("run --follow -- app") else {
+        panic!("run")
+    };
     let verify = Action::Verify { subject: None, quick: true, json: false };
     assert_eq!(read("verify --quick").map(|found| found.action), Ok(verify));
 }
@@ -128,6 +135,9 @@ fn mistakes_are_64_on_stderr() {
         ("restore --timestamp 2026-01-01T00:00:00", "2026-05-04T12:00:00Z"),
         ("restore x --timestamp 2026-01-01T00:00:00Z --txid 5", "cannot be used with"),
         ("import", "<FILE>"),
+        ("follow s3://b/p", "--output"),
+        ("follow -o x.db", "<DB | URL>"),
+        ("follow -o x.db s3://b/p --poll 1ms", "at least 100ms"),
         ("check extra", "extra"),
     ] {
         let printed = read(line).unwrap_err();
@@ -140,7 +150,7 @@ fn mistakes_are_64_on_stderr() {
 #[test]
 fn help_fits_a_small_screen_and_shows_an_example() {
     let commands =
-        ["run", "replicate", "restore", "list", "verify", "check", "import", "status", "sync", "healthcheck"];
+        ["run", "replicate", "restore", "follow", "list", "verify", "check", "import", "status", "sync", "healthcheck"];
     let lines = commands.map(|command| format!("{command} --help"));
     for line in lines.iter().map(String::as_str).chain(["--help", "-h"]) {
         let printed = read(line).unwrap_err();

@@ -5,8 +5,9 @@
 use super::error::{CommandError, ErrorKind};
 use super::setup::runtime;
 use crate::config::Config;
+use crate::handover::client::Client;
 use crate::model::{Deadline, Moment};
-use crate::store::{self, Body, Put, Scheme, Store, StoreError, StoreErrorKind, StoreSettings};
+use crate::store::{self, Body, Put, Scheme, Store, StoreErrorKind, StoreSettings};
 use bytes::Bytes;
 use serde_json::{Value, json};
 use std::fmt::Write;
@@ -25,6 +26,8 @@ enum Step {
     Read,
     Delete,
     Gone,
+    /// For the hand-over.
+    Decide,
 }
 
 /// The result, in words.
@@ -105,6 +108,15 @@ pub fn connect(config: &Config, report: impl Fn(&Trial)) -> Result<Vec<Trial>, C
     });
     runtime()?.block_on(async {
         let mut trials = Vec::new();
+        if let Some(records) = config.owner_records().first().copied() {
+            let is_elsewhere = config.handover.as_ref().is_some_and(|handover| handover.records.is_some());
+            let steps = try_records(records, is_elsewhere).await;
+            let StoreSettings { scheme, url, .. } = records;
+            let deletes = config.first_database().is_some_and(|first| first.replicate.retention.is_some());
+            let trial = Trial { name: "handover".to_owned(), scheme: *scheme, url: url.clone(), deletes, steps };
+            report(&trial);
+            trials.push(trial);
+        }
         for (name, database) in single.chain(many) {
             let StoreSettings { scheme, url, .. } = &database.replica;
             let deletes = database.replicate.retention.is_some();
@@ -122,6 +134,20 @@ async fn try_replica(replica: &StoreSettings) -> Vec<(Step, Duration, Outcome)> 
         Ok(store) => try_steps(&*store).await,
         Err(error) => vec![(Step::List, Duration::ZERO, Err(failed(error)))],
     }
+}
+
+/// What the hand-over needs, and everything else if no database has its replica there.
+async fn try_records(records: &StoreSettings, is_elsewhere: bool) -> Vec<(Step, Duration, Outcome)> {
+    let store = match store::open(records) {
+        Ok(store) => store,
+        Err(error) => return vec![(Step::Decide, Duration::ZERO, Err(failed(error)))],
+    };
+    let mut seen = if is_elsewhere { try_steps(&*store).await } else { Vec::new() };
+    let began = Instant::now();
+    let checked = Client::new(store).check(Deadline::after(PATIENCE)).await;
+    let outcome = checked.map(|()| "ok: it says which of two instances came first").map_err(failed);
+    seen.push((Step::Decide, began.elapsed(), outcome));
+    seen
 }
 
 /// The steps in order, up to the first that nothing can follow.
@@ -172,6 +198,7 @@ async fn try_step(store: &dyn Store, step: Step, name: &str) -> Outcome {
             let (kind, message) = failed(error);
             (kind, format!("{message}; {name} is still there: delete it by hand"))
         }),
+        Step::Decide => Ok("ok"),
         Step::Gone => match store.get(name, None, by).await {
             Err(error) if error.kind == StoreErrorKind::NotFound => Ok("ok"),
             Ok(_) => Err(wrong(store, "still shows an object that was deleted")),
@@ -184,8 +211,8 @@ fn body() -> Body {
     Body::Whole(Bytes::from_static(CONTENT.as_bytes()))
 }
 
-fn failed(error: StoreError) -> (ErrorKind, String) {
-    let error = CommandError::from(error);
+fn failed(error: impl Into<CommandError>) -> (ErrorKind, String) {
+    let error = error.into();
     (error.kind, error.message())
 }
 
@@ -201,6 +228,7 @@ fn title(step: Step) -> &'static str {
         Step::Read => "read",
         Step::Delete => "delete",
         Step::Gone => "read what is deleted",
+        Step::Decide => "two creates at once",
     }
 }
 
@@ -211,11 +239,11 @@ fn hint(scheme: Scheme, step: Step, kind: ErrorKind) -> String {
     }
     let right = match (scheme, step) {
         (Scheme::S3, Step::List) => "s3:ListBucket on the bucket",
-        (Scheme::S3, Step::Create | Step::CreateAgain) => "s3:PutObject on the prefix",
+        (Scheme::S3, Step::Create | Step::CreateAgain | Step::Decide) => "s3:PutObject on the prefix",
         (Scheme::S3, Step::Read | Step::Gone) => "s3:GetObject on the prefix, and s3:ListBucket on the bucket",
         (Scheme::S3, Step::Delete) => "s3:DeleteObject on the prefix",
         (Scheme::Gs, Step::List) => "storage.objects.list",
-        (Scheme::Gs, Step::Create | Step::CreateAgain) => "storage.objects.create",
+        (Scheme::Gs, Step::Create | Step::CreateAgain | Step::Decide) => "storage.objects.create",
         (Scheme::Gs, Step::Read | Step::Gone) => "storage.objects.get",
         (Scheme::Gs, Step::Delete) => "storage.objects.delete (Storage Object User has all four)",
         (Scheme::Abs, _) => "the role Storage Blob Data Contributor, or a SAS with r, w, d and l",

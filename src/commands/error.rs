@@ -2,6 +2,7 @@
 
 use crate::config::ConfigError;
 use crate::exit;
+use crate::handover::client::HandoverError;
 use crate::observe;
 use crate::observe::client::NoSupervisor;
 use crate::restore::{RestoreError, RestoreErrorKind};
@@ -88,6 +89,15 @@ impl From<StoreError> for CommandError {
     fn from(error: StoreError) -> Self {
         let local = error.kind == StoreErrorKind::Invalid;
         CommandError::new(if local { ErrorKind::Local } else { ErrorKind::Unavailable }, error)
+    }
+}
+
+impl From<HandoverError> for CommandError {
+    fn from(error: HandoverError) -> Self {
+        match error {
+            HandoverError::Store(error) => error.into(),
+            error => CommandError::new(ErrorKind::Local, error),
+        }
     }
 }
 

@@ -5,8 +5,8 @@ use super::error::{CommandError, ErrorKind, status};
 use super::replicas::{NamedReplica, Selected, select};
 use super::setup::{LogOf, runtime};
 use crate::observe::say;
-use crate::replica::Inventory;
-use crate::restore::{RestoreSettings, inventory};
+use crate::replica::Contents;
+use crate::restore::{RestoreSettings, contents};
 use crate::store;
 use serde_json::{Value, json};
 use std::ffi::OsStr;
@@ -48,12 +48,12 @@ async fn list_all(selected: &Selected, as_json: bool) -> u8 {
     status(errors)
 }
 
-async fn read(replica: &NamedReplica, settings: &RestoreSettings) -> Result<Inventory, CommandError> {
+async fn read(replica: &NamedReplica, settings: &RestoreSettings) -> Result<Contents, CommandError> {
     let store = store::open(&replica.settings)?;
-    Ok(inventory(&*store, settings).await?)
+    Ok(contents(&*store, settings).await?)
 }
 
-fn text(replica: &NamedReplica, found: &Inventory) -> String {
+fn text(replica: &NamedReplica, found: &Contents) -> String {
     let mut text = format!("{}\n", replica.name());
     let mut line = |args: std::fmt::Arguments<'_>| {
         let _ = writeln!(text, "  {args}");
@@ -99,7 +99,7 @@ fn in_parentheses(mark: &str) -> String {
     if mark.is_empty() { String::new() } else { format!(" ({mark})") }
 }
 
-fn value(replica: &NamedReplica, found: &Inventory) -> Value {
+fn value(replica: &NamedReplica, found: &Contents) -> Value {
     let hex = |txid: crate::model::Txid| txid.to_string();
     let time = |time: crate::model::Moment| time.to_string();
     json!({

@@ -5,6 +5,7 @@ pub mod check;
 mod connect;
 mod directories;
 pub mod error;
+pub mod follow;
 pub mod healthcheck;
 pub mod import;
 pub mod list;

@@ -54,11 +54,28 @@ fn text(value: &Value, now_ms: i64) -> String {
     }
     for database in databases {
         let word = |key: &str| database.get(key).and_then(Value::as_str);
+        if let Some(follow) = database.get("follow") {
+            show_follow(&mut out, word("database").unwrap_or("?"), follow);
+        }
         if let Some(problem) = word("problem") {
             let _ = writeln!(out, "{}: {problem}", word("database").unwrap_or("?"));
         }
     }
     out
+}
+
+/// `/data/app.db: read-only copy at TXID 2f, 0.4 s behind its replica; restored anew 1 times`.
+fn show_follow(out: &mut String, db: &str, follow: &Value) {
+    let txid = follow.get("position").and_then(Value::as_str).map_or("-", |txid| txid.trim_start_matches('0'));
+    let behind = follow.get("seconds_behind").and_then(Value::as_f64).unwrap_or_default();
+    let _ = write!(out, "{db}: read-only copy at TXID {txid}, {behind:.1} s behind its replica");
+    if follow.get("stale").and_then(Value::as_bool) == Some(true) {
+        out.push_str(" (STALE)");
+    }
+    if let Some(restores) = follow.get("restores").and_then(Value::as_u64).filter(|restores| *restores > 0) {
+        let _ = write!(out, "; restored anew {restores} times");
+    }
+    out.push('\n');
 }
 
 /// `gate [::]:8080 to localhost:3000: 12 connections; 4 KiB held, the oldest for 0.2 s; closed: 3 timeout`.

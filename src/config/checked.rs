@@ -1,11 +1,13 @@
 //! What `parse` returns: the configuration, and what must be known beside it.
 
 use super::directory::DirectorySettings;
+use super::follow::FollowSettings;
 use super::platform::PlatformReport;
 use super::settings::{AppRules, DatabaseSettings, LogSettings, ShutdownSettings, StatusSettings};
 use crate::gate::GateSettings;
 use crate::handover::HandoverSettings;
 use crate::restore::RestoreSettings;
+use crate::store::StoreSettings;
 use crate::supervise::AppSettings;
 use std::ffi::OsString;
 
@@ -27,8 +29,28 @@ pub struct Config {
     pub revision: Option<String>,
     /// None: the hand-over is off.
     pub handover: Option<HandoverSettings>,
+    /// None: the databases are the app's own, and replicated.
+    pub follow: Option<FollowSettings>,
     pub log: LogSettings,
     pub status: StatusSettings,
+}
+
+impl Config {
+    /// A directory counts as one, whatever is in it.
+    pub fn first_database(&self) -> Option<&DatabaseSettings> {
+        self.databases.first().or_else(|| self.directories.first().map(DirectorySettings::each))
+    }
+
+    /// Where the owner records of the hand-over may be: at its `url`, else beside a replica, the first one unless another has records.
+    /// Empty: the hand-over is off, or there is no database.
+    pub fn owner_records(&self) -> Vec<&StoreSettings> {
+        let Some(handover) = &self.handover else { return Vec::new() };
+        if let Some(elsewhere) = &handover.records {
+            return vec![elsewhere];
+        }
+        let each = self.directories.iter().map(DirectorySettings::each);
+        self.databases.iter().chain(each).map(|database| &database.replica).collect()
+    }
 }
 
 /// A configuration that can be used, and its warnings.

@@ -19,6 +19,7 @@ pub const KEY: &str = "$key";
 /// A text, or a number whose unit is missing.
 pub const WITH_UNIT: &str = "$with_unit";
 /// A text that may be empty.
+pub const BOOLEAN_OR_WORD: &str = "$boolean_or_word";
 pub const MAY_BE_EMPTY: &str = "$may_be_empty";
 /// A text, followed by the variables that it was made of.
 pub const EXPANDED: &str = "$expanded";
@@ -190,6 +191,8 @@ impl<'de> Deserializer<'de> for Value<'_, '_> {
         match (name, self.value) {
             (KEY, _) => visitor.visit_seq(KeyParts { next: 0, value: Some(self) }),
             (WITH_UNIT, DeValue::Integer(number)) => visitor.visit_newtype_struct(number.as_str().into_deserializer()),
+            (BOOLEAN_OR_WORD, DeValue::Boolean(is)) => visitor.visit_newtype_struct(is.to_string().into_deserializer()),
+            (BOOLEAN_OR_WORD, value) if !value.is_str() => Err(self.wrong_type("true, false or a word")),
             (MAY_BE_EMPTY, _) => visitor.visit_newtype_struct(self.expanded(true)?.text.into_deserializer()),
             (EXPANDED, _) => {
                 let expanded = self.expanded(false)?;

@@ -1,37 +1,65 @@
 //! `[handover]` → `HandoverSettings`. Pure.
 
+use super::database::Parsed;
 use super::document::Document;
+use super::replica;
 use super::units;
-use super::values::{DAY, HOUR, Key, Span};
+use super::values::{BooleanOrWord, DAY, HOUR, Key, Span};
 use crate::handover::HandoverSettings;
-use serde::Deserialize;
+use crate::store::{Scheme, StoreSettings};
+use serde::de::{Deserialize, Deserializer, Error};
+use std::path::Path;
 use std::time::Duration;
 
-/// In place of a duration of `poll`.
+/// In place of a duration of `poll`, or of `enabled`.
 pub const NEVER: &str = "never";
 const SHORTEST_POLL: Duration = Duration::from_millis(100);
 const LONGEST_POLL: Duration = Duration::from_secs(3600);
 
-#[derive(Default, Deserialize)]
+#[derive(Default, serde::Deserialize)]
 #[serde(default)]
 pub struct HandoverSection {
-    enabled: Key<bool>,
+    enabled: Key<Enabled>,
     wait: Key<Span<1_000, DAY>>,
     poll: Key<String>,
     trial: Key<Span<0, HOUR>>,
+    url: Key<String>,
 }
 
-/// None: the hand-over is off.
-pub fn read(section: HandoverSection, has_databases: bool, document: &Document<'_>) -> Option<HandoverSettings> {
+/// None: the hand-over is off. `databases` are those of the file and of the command line.
+pub fn read(section: HandoverSection, databases: &[Parsed], document: &Document<'_>) -> Option<HandoverSettings> {
     let defaults = HandoverSettings::DEFAULT;
     let poll = document.parsed(&section.poll, poll);
+    let enabled = section.enabled.value.unwrap_or(Enabled::No);
     let wait = section.wait.value.map_or(defaults.wait, |span| span.0);
     let trial = section.trial.value.map_or(defaults.trial, |span| span.0);
-    if let (Some(true), Some(location), false) = (section.enabled.value, &section.enabled.location, has_databases) {
+    if let (Enabled::Yes | Enabled::Never, Some(location), true) =
+        (enabled, &section.enabled.location, databases.is_empty())
+    {
         document.complain(location, "needs a [[database]]: its replica has the record of the owner".to_owned());
     }
-    let settings = HandoverSettings { wait, poll: poll.unwrap_or(defaults.poll), trial };
-    section.enabled.or(false).then_some(settings)
+    let records = document.parsed(&section.url, |url| records(url, databases, document));
+    let claims = enabled == Enabled::Yes;
+    let settings = HandoverSettings { claims, wait, poll: poll.unwrap_or(defaults.poll), trial, records };
+    (enabled != Enabled::No).then_some(settings)
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Enabled {
+    Yes,
+    No,
+    Never,
+}
+
+impl<'de> Deserialize<'de> for Enabled {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match BooleanOrWord::deserialize(deserializer)?.0.as_str() {
+            "true" => Ok(Enabled::Yes),
+            "false" => Ok(Enabled::No),
+            NEVER => Ok(Enabled::Never),
+            _ => Err(D::Error::custom(format!("must be true, false or \"{NEVER}\""))),
+        }
+    }
 }
 
 fn poll(text: &str) -> Result<Option<Duration>, String> {
@@ -41,4 +69,16 @@ fn poll(text: &str) -> Result<Option<Duration>, String> {
     let span = units::duration(text).map_err(|why| format!("{why}, or write \"{NEVER}\""))?;
     let fits = (SHORTEST_POLL..=LONGEST_POLL).contains(&span);
     fits.then_some(Some(span)).ok_or_else(|| "must be between 100ms and 1h, or \"never\"".into())
+}
+
+/// The keys of the first database's replica hold for the records, too, if they are in the same service.
+fn records(url: &str, databases: &[Parsed], document: &Document<'_>) -> Result<StoreSettings, String> {
+    let is_single = |parsed: &&Parsed| parsed.directory.is_none();
+    let first = databases.iter().find(is_single).or_else(|| databases.first());
+    let records = replica::of_url(url, first.map(|parsed| &parsed.settings.replica), document.environment)?;
+    let is_database = |parsed: &Parsed| Path::new(&records.path) == parsed.settings.path.as_path();
+    if records.scheme == Scheme::File && databases.iter().any(is_database) {
+        return Err("is a database's own path: name another directory".into());
+    }
+    Ok(records)
 }

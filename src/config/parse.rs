@@ -6,17 +6,19 @@ use super::database::{self, DatabaseSection, Parsed};
 use super::directory::DirectorySettings;
 use super::document::{Document, Origin};
 use super::environment::Environment;
+use super::follow::{self, FollowSection};
 use super::gate::{self, GateSection};
 use super::handover::{self, HandoverSection};
 use super::litestream::{self, Converted};
 use super::overlap::overlaps;
 use super::platform;
-use super::problem::{ConfigError, Location};
+use super::problem::{ConfigError, Location, Problem};
 use super::replica::credential_variables;
 use super::settings::{DatabaseSettings, LogFormat, LogLevel, LogSettings, StatusSettings};
 use super::shutdown::{self, ShutdownSection};
 use super::status::{self, StatusSection};
 use super::values::{Count, DAY, Key, Span, Tables};
+use crate::handover::HandoverSettings;
 use crate::restore::RestoreSettings;
 use serde::Deserialize;
 use std::collections::BTreeSet;
@@ -45,6 +47,8 @@ pub struct Additions {
     pub pairs: Vec<(PathBuf, String)>,
     /// `--gate LISTEN=APP`, in order.
     pub gates: Vec<String>,
+    /// `--follow`.
+    pub follow: bool,
 }
 
 /// supervisor.toml. A new section is a field here, with a struct of its keys.
@@ -57,6 +61,7 @@ struct File {
     database: Key<Tables<DatabaseSection>>,
     gate: Key<Tables<GateSection>>,
     handover: Key<HandoverSection>,
+    follow: Key<FollowSection>,
     log: Key<LogSection>,
     status: Key<StatusSection>,
 }
@@ -107,7 +112,7 @@ fn parse_converted(
 ) -> Result<Checked, ConfigError> {
     let (text, name) = file.unwrap_or(("", Path::new("")));
     let (document, root) = Document::parse(text, name, origins, environment)?;
-    let File { app, shutdown, restore, database, gate, handover, log, status } = document.read(&root);
+    let File { app, shutdown, restore, database, gate, handover, follow, log, status } = document.read(&root);
     let app = app::read(app.or(AppSection::default()), &additions.command, &document);
     let platform = platform::recognise(environment.variable);
     let default_grace = platform::default_grace(platform, environment.variable);
@@ -120,14 +125,10 @@ fn parse_converted(
     let log = LogSettings { level: level.or(LogLevel::default()), format: format.or(LogFormat::default()) };
     let status = status::read(status.or(StatusSection::default()), &document);
 
-    let mut problems = Vec::new();
-    for (path, url) in &additions.pairs {
-        match database::from_pair(path, url, environment) {
-            Ok(parsed) => databases.push(parsed),
-            Err(error) => problems.extend(error.problems),
-        }
-    }
-    let handover = handover::read(handover.or(HandoverSection::default()), !databases.is_empty(), &document);
+    let mut problems = add_pairs(&additions.pairs, &mut databases, environment);
+    let handover = handover::read(handover.or(HandoverSection::default()), &databases, &document);
+    let follow = follow.or(FollowSection::default());
+    let follow = follow::read(follow, additions.follow, !databases.is_empty(), &document);
     let of_gates = gate::problems(&gates, status.listen, !databases.is_empty());
     for (location, message) in overlaps(&databases).into_iter().chain(of_gates) {
         document.complain(&location, message);
@@ -140,7 +141,7 @@ fn parse_converted(
     let warnings = check_purpose(purpose, file.map(|(_, name)| name), has_command, !databases.is_empty())?;
     let mut platform = platform::report(platform, shutdown.grace, has_grace, environment.variable);
     platform.refusal = platform.refusal.filter(|_| !databases.is_empty());
-    let secret_variables = if app.pass_credentials { Vec::new() } else { secret_variables(&databases, &status) };
+    let secret_variables = secret_variables(&databases, handover.as_ref(), &status, app.pass_credentials);
     let app_user = app.settings.user.clone();
     let mut settings = app.settings;
     // A variable that the configuration gives to the app by its name stays.
@@ -163,10 +164,23 @@ fn parse_converted(
         app_port,
         revision: platform::revision(environment.variable),
         handover,
+        follow,
         log,
         status,
     };
     Ok(Checked { config, app_user, warnings, secret_variables, platform })
+}
+
+/// The databases of the command line.
+fn add_pairs(pairs: &[(PathBuf, String)], databases: &mut Vec<Parsed>, environment: Environment<'_>) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for (path, url) in pairs {
+        match database::from_pair(path, url, environment) {
+            Ok(parsed) => databases.push(parsed),
+            Err(error) => problems.extend(error.problems),
+        }
+    }
+    problems
 }
 
 /// Databases, and directories of databases.
@@ -182,9 +196,20 @@ fn by_kind(parsed: Vec<Parsed>) -> (Vec<DatabaseSettings>, Vec<DirectorySettings
     (single, directories)
 }
 
-/// The variables that carry credentials to litevisor. Without a replica of that kind, the usual names are the app's own.
-fn secret_variables(databases: &[Parsed], status: &StatusSettings) -> Vec<OsString> {
-    let usual = databases.iter().flat_map(|parsed| credential_variables(parsed.settings.replica.scheme));
+/// The variables that carry credentials to litevisor, and are kept from the app. Without a replica of that kind, the usual names are the
+/// app's own.
+fn secret_variables(
+    databases: &[Parsed],
+    handover: Option<&HandoverSettings>,
+    status: &StatusSettings,
+    pass_them: bool,
+) -> Vec<OsString> {
+    if pass_them {
+        return Vec::new();
+    }
+    let records = handover.and_then(|handover| handover.records.as_ref()).map(|records| records.scheme);
+    let schemes = databases.iter().map(|parsed| parsed.settings.replica.scheme).chain(records);
+    let usual = schemes.flat_map(credential_variables);
     let mut names: BTreeSet<&str> = usual.copied().collect();
     names.extend(databases.iter().flat_map(|parsed| parsed.secret_variables.iter().map(String::as_str)));
     names.extend(status.token_variables.iter().map(String::as_str));

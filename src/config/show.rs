@@ -3,6 +3,7 @@
 //! Written by hand: a serializer knows no comments, no `$$`, and puts each inner table into a section of its own.
 
 use super::checked::Config;
+use super::follow::FollowSettings;
 use super::handover::NEVER;
 use super::settings::{AppRules, DatabaseSettings, SocketChoice, StatusSettings};
 use super::toml_text::quoted;
@@ -50,6 +51,7 @@ pub fn show(config: &Config) -> String {
     }
     config.gates.iter().for_each(|gate| show_gate(&mut out, gate));
     show_handover(&mut out, config.handover.as_ref());
+    show_follow(&mut out, config.follow.as_ref());
     out.section("[log]");
     out.word("level", &config.log.level);
     out.word("format", &config.log.format);
@@ -74,11 +76,25 @@ fn show_status(out: &mut Out, status: &StatusSettings) {
 
 fn show_handover(out: &mut Out, handover: Option<&HandoverSettings>) {
     out.section("[handover]");
-    out.raw("enabled", &handover.is_some().to_string());
-    let Some(HandoverSettings { wait, poll, trial }) = handover else { return };
+    let Some(HandoverSettings { claims, wait, poll, trial, records }) = handover else {
+        return out.raw("enabled", "false");
+    };
+    if !claims {
+        return out.text("enabled", NEVER);
+    }
+    out.raw("enabled", "true");
     out.text("wait", &show_duration(*wait));
     out.text("poll", &poll.map_or_else(|| NEVER.to_owned(), show_duration));
     out.text("trial", &show_duration(*trial));
+    out.maybe("url", records.as_ref().map(|records| records.url.as_str()));
+}
+
+fn show_follow(out: &mut Out, follow: Option<&FollowSettings>) {
+    out.section("[follow]");
+    out.raw("enabled", &follow.is_some().to_string());
+    let Some(FollowSettings { poll, max_lag }) = follow else { return };
+    out.text("poll", &show_duration(*poll));
+    out.text("max_lag", &show_duration(*max_lag));
 }
 
 fn show_gate(out: &mut Out, gate: &GateSettings) {

@@ -12,6 +12,7 @@ use std::io::{Error, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+mod follow;
 mod gate;
 mod handover;
 mod problems;

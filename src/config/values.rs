@@ -73,6 +73,11 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for KeyVisitor<T> {
 #[serde(rename = "$with_unit")]
 struct WithUnit(String);
 
+/// true, false, or a text: as text.
+#[derive(serde::Deserialize)]
+#[serde(rename = "$boolean_or_word")]
+pub struct BooleanOrWord(pub String);
+
 /// A value of a table of names; unlike elsewhere an empty text is a value.
 #[derive(serde::Deserialize)]
 #[serde(rename = "$may_be_empty")]

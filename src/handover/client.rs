@@ -48,6 +48,11 @@ impl Client {
         }
     }
 
+    /// Whether an instance has ever claimed here.
+    pub async fn has_records(&self, by: Deadline) -> Result<bool, StoreError> {
+        Ok(owner::newest(&self.store.list(owner::PREFIX, by).await?).is_some())
+    }
+
     /// The newest claim, and its release.
     pub async fn look(&self, by: Deadline) -> Result<Option<Seen>, HandoverError> {
         let Some(epoch) = owner::newest(&self.store.list(owner::PREFIX, by).await?) else { return Ok(None) };
@@ -95,6 +100,15 @@ impl Client {
 
     pub async fn answer(&self, answer: &Answer, by: Deadline) -> Result<(), HandoverError> {
         self.create(answer.epoch, Kind::Answer, answer.to_text(), by).await.map(drop)
+    }
+
+    /// Deletes what an owner of `own` may delete; returns how many objects. Whatever is left is deleted by a later owner.
+    pub async fn delete_outdated(&self, own: Epoch, by: Deadline) -> Result<usize, HandoverError> {
+        let keys = owner::outdated(&self.store.list(owner::PREFIX, by).await?, own);
+        if !keys.is_empty() {
+            self.store.delete(&keys, by).await?;
+        }
+        Ok(keys.len())
     }
 
     async fn claim_of(&self, epoch: Epoch, by: Deadline) -> Result<Option<Claim>, HandoverError> {

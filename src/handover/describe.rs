@@ -61,8 +61,8 @@ pub fn sentence(phase: &Phase) -> String {
         Phase::Releasing { release, .. } => format!("writing that epoch {} is over", release.epoch),
         Phase::Judging => "looking for the instance that has taken the replica over".into(),
         Phase::Retired { newest, .. } => format!(
-            "handed over to a newer instance (epoch {newest}): this one serves no requests, and starts again only if that one fails \
-             to start; it ends with SIGTERM"
+            "retired: handed over to a newer instance (epoch {newest}). This one serves no requests, and starts again only if that one \
+             fails to start; it ends with SIGTERM"
         ),
         Phase::Done(Outcome::Fenced) => "another writer without hand-over has taken the replica over".into(),
         Phase::Done(_) => "the hand-over has ended".into(),

@@ -9,6 +9,10 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 
 pub const PREFIX: &str = "owner/";
+/// Epochs behind an owner's own whose answers and releases stay.
+const KEPT: u64 = 16;
+/// Objects that one owner deletes.
+const MOST_DELETED: usize = 1000;
 /// Epochs beyond this were not counted by litevisor, and the number space would end behind them.
 const LAST: u64 = i64::MAX.cast_unsigned();
 
@@ -99,6 +103,20 @@ pub fn newest(objects: &[Object]) -> Option<Epoch> {
     named.filter(|(_, kind)| *kind == Kind::Claim).map(|(epoch, _)| epoch).max()
 }
 
+/// What an owner may delete once its app has served longer than the trial, from a listing of `PREFIX`: the answers and releases of old
+/// epochs. Every walk back over releases ends at the last epoch that has started its app, and a release that is not there means the same
+/// as a crash. Claims stay: they are how an instance that was frozen learns that it was asked, and what keeps it from claiming an old epoch
+/// once more.
+pub fn outdated(objects: &[Object], own: Epoch) -> Vec<String> {
+    let is_outdated =
+        |key: &str| parse(key).is_some_and(|(epoch, kind)| kind != Kind::Claim && epoch.0.saturating_add(KEPT) < own.0);
+    let mut keys: Vec<String> =
+        objects.iter().filter(|object| is_outdated(&object.key)).map(|object| object.key.clone()).collect();
+    keys.sort();
+    keys.truncate(MOST_DELETED);
+    keys
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -137,11 +155,33 @@ mod tests {
         }
     }
 
+    fn listing(keys: &[&str]) -> Vec<Object> {
+        keys.iter().map(|key| Object { key: (*key).to_owned(), size: 9, modified_ms: 0 }).collect()
+    }
+
+    #[test]
+    fn only_old_answers_and_releases_are_outdated() {
+        let all = listing(&[
+            "owner/README",
+            "owner/0000000000000001.json",
+            "owner/0000000000000003.released.json",
+            "owner/0000000000000003.answer.json",
+            "owner/0000000000000004.released.json",
+            "owner/0000000000000003.released.json.bak",
+            "owner/0000000000000020.released.json",
+        ]);
+        let old = ["owner/0000000000000003.answer.json", "owner/0000000000000003.released.json"];
+        for (own, expected) in [(1, &old[..0]), (19, &old[..0]), (20, &old[..])] {
+            assert_eq!(outdated(&all, Epoch::new(own).unwrap()), expected, "{own}");
+        }
+        assert_eq!(outdated(&all, Epoch::new(LAST).unwrap()).len(), 4);
+        let many: Vec<String> = (1..=3000).map(|number| key(Epoch::new(number).unwrap(), Kind::Release)).collect();
+        let many = listing(&many.iter().map(String::as_str).collect::<Vec<_>>());
+        assert_eq!(outdated(&many, Epoch::new(9000).unwrap()).len(), MOST_DELETED);
+    }
+
     #[test]
     fn the_newest_claim_counts() {
-        let listing = |keys: &[&str]| -> Vec<Object> {
-            keys.iter().map(|key| Object { key: (*key).to_owned(), size: 9, modified_ms: 0 }).collect()
-        };
         for (keys, expected) in [
             (&["owner/README", "ltx/0/0000000000000002-0000000000000002.ltx"][..], None),
             (&["owner/0000000000000002.json", "owner/000000000000000a.json", "owner/ffffffffffffffff.json"], Some(10)),

@@ -37,7 +37,7 @@ impl Instance {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Reason {
-    /// There was nobody to ask.
+    /// There was no owner to ask.
     Start,
     /// The owner before is asked to hand over.
     Takeover,
@@ -78,7 +78,7 @@ pub enum How {
     HandedOver,
     /// Its app ended, or did not become ready, within the trial.
     FailedStart,
-    /// The same, of an instance that had resumed: nobody resumes after it.
+    /// The same, of an instance that had resumed: no instance resumes after it.
     FailedResume,
     /// It never started its app.
     Withdrawn,

@@ -21,22 +21,23 @@ const REQUEST: Duration = Duration::from_secs(10);
 /// For the fences of all databases.
 const FENCE: Duration = Duration::from_secs(60);
 
+/// For the deletion of old records.
+const TIDY: Duration = Duration::from_secs(60);
+
 /// From the engine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
     /// The local files are at the newest position: the answer to `Report::CatchUp`.
     CaughtUp,
-    /// The app has ended by itself. `Flushed` follows.
-    AppEnded,
-    /// The app cannot be started, or is not ready within the trial. Answered by `Report::StopApp`.
+    /// The app cannot be started, has failed or is not ready within the trial. Answered by `Report::StopApp`.
     StartFailed,
-    /// The app is gone and the last flush has ended: after `StopApp`, `Flush`, `AppEnded` and `Stop`.
+    /// The app is gone and the last flush has ended: after `StopApp`, `Flush`, `StartFailed` and `Stop`.
     Flushed(End),
     /// Another writer has taken the next TXID.
     Fenced,
     /// The first request waits for the app.
     Traffic,
-    /// A stop signal: the app, if there is one, is being stopped without a `StopApp`.
+    /// A stop signal, or the app's own end: the app, if there is one, is being stopped without a `StopApp`.
     Stop,
     /// Something was uploaded: a good moment to look, where `poll` is "never".
     Look,
@@ -77,6 +78,8 @@ pub struct Task {
     /// The database beside which is recorded what the last run did. None: nothing is remembered.
     pub beside: Option<DbPath>,
     pub databases: Vec<Fenced>,
+    /// Whether litevisor may delete objects.
+    pub deletes: bool,
     pub reports: Box<dyn Fn(Report) + Send + Sync>,
 }
 
@@ -100,6 +103,7 @@ pub async fn run(task: Task, mut commands: mpsc::Receiver<Command>) {
         request: "",
         throttle: LogThrottle::default(),
         is_away: false,
+        tidied: None,
         task,
     };
     let mut event = Some(Event::Tick);
@@ -121,6 +125,8 @@ struct Running {
     throttle: LogThrottle,
     /// The last request has failed.
     is_away: bool,
+    /// The epoch in which old records were deleted.
+    tidied: Option<Epoch>,
 }
 
 impl Running {
@@ -172,6 +178,7 @@ impl Running {
     async fn step(&mut self, event: Event) -> bool {
         let before = self.protocol.phase().clone();
         let actions = self.protocol.step(event, self.began.elapsed());
+        self.tidy();
         let phase = self.protocol.phase();
         if *phase != before {
             self.tell(&before, phase);
@@ -201,6 +208,22 @@ impl Running {
         ended
     }
 
+    /// Once for each epoch, beside everything else. What fails is left to the next owner.
+    fn tidy(&mut self) {
+        let settled = self.protocol.settled(self.began.elapsed()).filter(|_| self.task.deletes && !self.is_away);
+        let Some(own) = settled.filter(|own| self.tidied != Some(*own)) else { return };
+        self.tidied = Some(own);
+        let client = self.task.client.clone();
+        tokio::spawn(async move {
+            let replica = client.url();
+            match client.delete_outdated(own, Deadline::after(TIDY)).await {
+                Ok(0) => {}
+                Ok(deleted) => tracing::debug!(replica, deleted, "hand-over: deleted old owner records"),
+                Err(error) => tracing::debug!(replica, "hand-over: cannot delete old owner records: {error}"),
+            }
+        });
+    }
+
     /// One line for each phase that an operator cares about.
     fn tell(&self, before: &Phase, phase: &Phase) {
         if describe::name(before) == describe::name(phase) {
@@ -221,7 +244,6 @@ impl Running {
 fn event(command: Command) -> Event {
     match command {
         Command::CaughtUp => Event::CaughtUp,
-        Command::AppEnded => Event::AppEnded,
         Command::StartFailed => Event::StartFailed,
         Command::Flushed(end) => Event::Flushed(end),
         Command::Fenced => Event::Fenced,
@@ -283,7 +305,8 @@ async fn perform(
     })
 }
 
-/// A replica without any position is left out: its first upload decides.
+/// A replica without any position is left out. Its first upload decides, whose name is created once: whichever instance comes second is
+/// refused before it acknowledges anything, as by a fence.
 async fn fence_all(databases: Vec<Fenced>, node_id: u64) -> Result<Positions, FenceError> {
     let by = Deadline::after(FENCE);
     let fences = databases.into_iter().map(|Fenced { name, store }| async move {

@@ -26,7 +26,7 @@ pub enum Doubt {
     OtherReplica(String),
     #[error("it is behind: it stands at TXID {acked}, the replica at {tip}")]
     Behind { acked: Txid, tip: Txid },
-    #[error("the replica's newest file (TXID {tip}) was written by another")]
+    #[error("the replica's newest file (TXID {tip}) was written by another writer")]
     ForeignTip { tip: Txid },
     #[error("it was being brought from TXID {from} to {to} when that was interrupted: it holds pages of both")]
     Torn { from: Txid, to: Txid },

@@ -143,7 +143,7 @@ pub enum Begin {
 pub enum NoSession {
     #[error("the local file does not continue it: {0}")]
     Unproven(Doubt),
-    #[error("ours went up to {0}")]
+    #[error("the local file had been replicated up to TXID {0}")]
     Forked(Txid),
 }
 
@@ -184,7 +184,7 @@ fn alone(local: &Local, replica: Replica) -> Decision {
             Some(Relation::ByWal) => Decision::KeepLocal(Kept::ByWal),
             Some(Relation::FromV3) => Decision::KeepLocal(Kept::FromV3),
             Some(Relation::RolledBack) => Decision::KeepLocal(Kept::RolledBack),
-            Some(Relation::ByRecord(descent)) => match descent {
+            Some(Relation::ByRecord(check)) => match check {
                 LineageCheck::Ours { .. } => Decision::KeepLocal(Kept::ByRecord),
                 LineageCheck::Ahead { .. } => Decision::KeepLocal(Kept::Ahead),
                 LineageCheck::Forked { acked } => Decision::Refuse(Refusal::Forked { tip, acked: *acked }),
@@ -339,7 +339,7 @@ mod tests {
     fn every_cell() {
         let acked = Txid(9);
         let ends = Replica::Ends(Txid(4));
-        let recorded = |descent| Local::Present(Some(Relation::ByRecord(descent)));
+        let recorded = |check| Local::Present(Some(Relation::ByRecord(check)));
         let from_old = Local::Present(Some(Relation::FromV3));
         let behind = Doubt::Behind { acked: Txid(2), tip: Txid(4) };
         let torn = Doubt::Torn { from: Txid(2), to: Txid(4) };

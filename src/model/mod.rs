@@ -11,6 +11,8 @@ pub mod page;
 pub mod position;
 pub mod process;
 pub mod proof;
+#[cfg(test)]
+pub mod random;
 pub mod restart;
 pub mod secret;
 pub mod threads;

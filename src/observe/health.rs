@@ -1,6 +1,7 @@
 //! Decides whether the program is alive and ready, and what an operator should know. Pure. An unreachable store alone does not make
 //! the program unready, unless `max_lag` is set: the app still serves its users.
 
+use super::follow::FollowView;
 use super::status_registry::{DatabaseView, Phase, Snapshot};
 use std::time::{Duration, Instant};
 
@@ -14,6 +15,8 @@ pub enum DbState {
     /// The newest position of the replica is being read.
     Starting,
     Replicating,
+    /// A read-only copy that follows its replica.
+    Following,
     /// Uploads fail, or the database cannot be read; litevisor tries again.
     Failing,
     /// The database's files were overwritten, replaced or removed, and the new content is not in the replica yet.
@@ -26,12 +29,13 @@ pub enum DbState {
 }
 
 impl DbState {
-    pub const ALL: [DbState; 10] = [
+    pub const ALL: [DbState; 11] = [
         DbState::Restoring,
         DbState::Prepared,
         DbState::Absent,
         DbState::Starting,
         DbState::Replicating,
+        DbState::Following,
         DbState::Failing,
         DbState::Replaced,
         DbState::Fenced,
@@ -46,6 +50,7 @@ impl DbState {
             DbState::Absent => "absent",
             DbState::Starting => "starting",
             DbState::Replicating => "replicating",
+            DbState::Following => "following",
             DbState::Failing => "failing",
             DbState::Replaced => "replaced",
             DbState::Fenced => "fenced",
@@ -56,6 +61,9 @@ impl DbState {
 }
 
 pub fn state(view: &DatabaseView) -> DbState {
+    if let Some(follow) = &view.follow {
+        return if follow.problem.is_some() { DbState::Failing } else { DbState::Following };
+    }
     let Some(status) = &view.status else {
         return match (&view.not_replicated, &view.restore) {
             _ if view.nothing_matches => DbState::Absent,
@@ -91,6 +99,9 @@ pub fn absent(snapshot: &Snapshot) -> usize {
 pub fn problem(view: &DatabaseView) -> Option<String> {
     if let Some(why) = not_replicated(view) {
         return Some(why);
+    }
+    if let Some(follow) = &view.follow {
+        return follow.problem.clone().or_else(|| follow.left_behind());
     }
     let status = view.status.as_ref()?;
     let fenced = status.fenced.as_ref().map(|why| {
@@ -166,6 +177,9 @@ pub fn unready(snapshot: &Snapshot, max_lag: Option<Duration>) -> Vec<String> {
     }
     for view in &snapshot.databases {
         let db = &view.db;
+        let stale = view.follow.as_ref().and_then(|follow| follow.stale(snapshot.now));
+        let left_behind = view.follow.as_ref().and_then(FollowView::left_behind);
+        stale.iter().chain(&left_behind).for_each(|why| say(&format!("{db}: {why}")));
         match (state(view), max_lag) {
             (DbState::Fenced, _) => say(&format!("{db}: another instance has the replica")),
             (DbState::Replaced, _) => {

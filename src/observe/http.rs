@@ -163,7 +163,7 @@ impl StatusHandler {
                 json(synced_status(&databases), &report::synced(&databases))
             }
             SyncOutcome::Answered(SyncAnswer::Unknown) => {
-                let db = db.unwrap_or_default();
+                let db = db.unwrap_or_else(|| "a read-only copy (follow.enabled)".to_owned());
                 json(StatusCode::NOT_FOUND, &json!({ "error": format!("{db} is not replicated here") }))
             }
             SyncOutcome::Answered(SyncAnswer::NotYet) => unavailable(&health::not_begun(&self.registry.snapshot())),

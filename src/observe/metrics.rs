@@ -28,7 +28,7 @@ fn seconds(span: Duration) -> String {
     format!("{:.3}", span.as_secs_f64())
 }
 
-const OF_DATABASE: [OfDatabase; 20] = [
+const OF_DATABASE: [OfDatabase; 23] = [
     OfDatabase(
         "litevisor_committed_txid",
         GAUGE,
@@ -43,6 +43,18 @@ const OF_DATABASE: [OfDatabase; 20] = [
     }),
     OfDatabase("litevisor_lag_bytes", GAUGE, "Bytes of commits that are not in the replica.", |view, _| {
         status(view, |status| status.lag_bytes)
+    }),
+    OfDatabase("litevisor_follow_txid", GAUGE, "Position (TXID) of the read-only copy.", |view, _| {
+        view.follow.as_ref().map(|follow| follow.position.0.to_string())
+    }),
+    OfDatabase(
+        "litevisor_follow_seconds_behind",
+        GAUGE,
+        "The copy has everything that was in the replica this long ago.",
+        |view, now| view.follow.as_ref().map(|follow| seconds(follow.behind(now))),
+    ),
+    OfDatabase("litevisor_follow_restores_total", COUNTER, "Copies that were restored anew.", |view, _| {
+        view.follow.as_ref().map(|follow| follow.restores.to_string())
     }),
     OfDatabase("litevisor_wal_bytes", GAUGE, "Length of the WAL file.", |view, _| {
         status(view, |status| Some(status.wal_bytes))

@@ -4,6 +4,7 @@
 
 pub mod address;
 pub mod client;
+pub mod follow;
 pub mod format;
 pub mod handover;
 mod health;

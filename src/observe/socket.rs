@@ -19,7 +19,7 @@ use std::time::Duration;
 
 #[derive(Debug, thiserror::Error)]
 pub enum SocketError {
-    #[error("{0} belongs to another litevisor that runs")]
+    #[error("{0} belongs to another litevisor that is running")]
     InUse(Address),
     #[error(
         "{address} is taken by a process of user {uid}, which is no litevisor of this user: give another [status] socket"

@@ -1,5 +1,6 @@
 //! The state of the run: the main thread and the engine write it, the status thread reads it as a `Snapshot`.
 
+use super::follow::{FollowStatus, FollowView};
 use super::handover::HandoverView;
 use crate::gate::{GateView, Statistics};
 use crate::model::DbPath;
@@ -92,6 +93,7 @@ struct Entry {
     progress: Option<Arc<Progress>>,
     restore: Option<Restore>,
     handle: Option<Handle>,
+    follow: Option<FollowStatus>,
     not_replicated: Option<String>,
     /// The entry is a directory with its pattern, and no database matches.
     nothing_matches: bool,
@@ -139,6 +141,8 @@ pub struct DatabaseView {
     pub progress: Option<Pace>,
     /// Once it is replicated.
     pub status: Option<Status>,
+    /// A read-only copy.
+    pub follow: Option<FollowView>,
     pub not_replicated: Option<String>,
     /// The entry is a directory with its pattern, and no database matches.
     pub nothing_matches: bool,
@@ -245,6 +249,11 @@ impl StatusRegistry {
         });
     }
 
+    /// The database is a copy that follows its replica.
+    pub fn following(&self, db: &DbPath, status: FollowStatus) {
+        self.entry(db, |entry| entry.follow = Some(status));
+    }
+
     pub fn not_replicated(&self, db: &DbPath, why: String) {
         self.entry(db, |entry| entry.not_replicated = Some(why));
     }
@@ -291,6 +300,7 @@ fn view(db: &DbPath, entry: &Entry) -> DatabaseView {
         restore: entry.restore.clone(),
         progress: entry.progress.as_ref().map(|progress| progress.pace()),
         status: entry.handle.as_ref().map(Handle::status),
+        follow: entry.follow.as_ref().map(FollowStatus::view),
         not_replicated: entry.not_replicated.clone(),
         nothing_matches: entry.nothing_matches,
         absent: entry.absent.clone(),

@@ -3,7 +3,7 @@
 
 mod chain;
 pub mod clocks;
-pub mod inventory;
+pub mod contents;
 pub mod listing;
 pub mod moment;
 pub mod onward;
@@ -11,7 +11,7 @@ pub mod plan;
 pub mod tip;
 
 pub use chain::{Plan, PlanError};
-pub use inventory::Inventory;
+pub use contents::Contents;
 pub use listing::{Listing, RemoteFile, Replica};
 pub use moment::{Answer, Dated, Times, plan_at};
 pub use onward::{Onward, onward};

@@ -27,7 +27,7 @@ pub struct DatabaseWriter {
     pub(super) capture: Capture,
     pub(super) queue: Queue,
     needs_level_0: bool,
-    /// The first of the pending segments is being sent, and whoever sends it reads its pages.
+    /// The first of the pending segments is being sent, and the upload reads its pages.
     pub sending: bool,
     /// The last capture stopped before the end of what was committed.
     pub behind: bool,
@@ -36,30 +36,30 @@ pub struct DatabaseWriter {
     /// The WAL may be restarted, and nothing came since.
     pub(super) settled: Option<Cursor>,
     pub(super) tries: Tries,
-    /// About checkpoints that fail, records, and files that somebody took away.
+    /// About checkpoints that fail, records that fail, and files that another program removed.
     pub(super) trouble: LogThrottle,
     unrecorded: LogThrottle,
     removed: LogThrottle,
-    /// None: nobody asks what is uploaded, or it cannot be proven.
+    /// None: what is uploaded is not asked, or cannot be proven.
     proof: Option<Proof>,
 }
 
 impl DatabaseWriter {
-    pub fn new(db: DbPath, replica: String, anchor: ResumePoint) -> Result<DatabaseWriter, CaptureError> {
-        let ResumePoint { capture, node_id, uploaded, last_timestamp_ms, clock, first, needs_level_0, .. } = anchor;
-        let app_locks_exclusively = anchor.app_locks_exclusively;
+    pub fn new(db: DbPath, replica: String, point: ResumePoint) -> Result<DatabaseWriter, CaptureError> {
+        let ResumePoint { capture, node_id, uploaded, last_timestamp_ms, clock, first, needs_level_0, .. } = point;
+        let app_locks_exclusively = point.app_locks_exclusively;
         let acked = LocalState {
             replica,
             node_id,
             acked: uploaded,
             sent: uploaded,
-            tip_checksum: anchor.tip_checksum,
+            tip_checksum: point.tip_checksum,
             page_size: capture.page_size(),
-            wal: position(anchor.uploaded_at),
+            wal: position(point.uploaded_at),
             wal_sent: WalPosition::default(),
-            db_checksum: anchor.uploaded_checksum,
+            db_checksum: point.uploaded_checksum,
             file: None,
-            spilled: anchor.spill_end,
+            spilled: point.spill_end,
             origin: Origin::Continued,
             app_locks_exclusively,
         };
@@ -72,8 +72,8 @@ impl DatabaseWriter {
             end: capture.cursor(),
             pending: VecDeque::new(),
         };
-        for file in anchor.spilled {
-            let recorded = anchor.spill_end.filter(|end| end.txid == file.txid());
+        for file in point.spilled {
+            let recorded = point.spill_end.filter(|end| end.txid == file.txid());
             let end = recorded.map_or_else(|| end_of(&file.header), |end| end.wal);
             queue.push_spilled(file, end);
         }
@@ -126,7 +126,7 @@ impl DatabaseWriter {
         proof.update(to, all, || self.capture.in_force());
     }
 
-    /// Whether somebody waits for what `prove` could not prove.
+    /// Whether the gate waits for what `prove` could not prove.
     pub fn is_awaited(&self) -> bool {
         self.proof.as_ref().is_some_and(Proof::is_open)
     }
@@ -136,7 +136,7 @@ impl DatabaseWriter {
         Some(self.acked.acked).filter(|txid| *txid != Txid::NONE && !self.needs_level_0)
     }
 
-    /// What is on its way next.
+    /// The segment that is sent now, or next.
     pub fn pending(&self) -> Option<Arc<Segment>> {
         self.queue.pending.front().map(|pending| Arc::clone(&pending.segment))
     }
@@ -182,7 +182,9 @@ impl DatabaseWriter {
                 if pages > 0 {
                     self.capture.prove_sound()?;
                 }
-                tracing::warn!(db = %self.db, pages, "{why}: the database was compared, what changed is uploaded");
+                if self.tries.compared.due(why) {
+                    tracing::warn!(db = %self.db, pages, "{why}: the database was compared, what changed is uploaded");
+                }
                 Some(draft)
             }
             next => next?,
@@ -309,7 +311,8 @@ impl DatabaseWriter {
         if decision != CheckpointDecision::No {
             self.checkpoint_as(decision)?;
         }
-        if quiet {
+        // Also in a pause of an app that is never quiet for long.
+        if quiet || decision == CheckpointDecision::Gentle && self.settled() {
             self.cut_file(checkpoint::locked_from(settings));
         }
         Ok(())
@@ -360,7 +363,7 @@ impl DatabaseWriter {
     /// The database file as it looks now, and whether it is complete without its WAL.
     fn file_times(&self) -> Option<FileTimes> {
         let mut look = file_times(&self.db)?;
-        // Only after the look: whoever copies more later changes it.
+        // Only after the look: a later checkpoint changes the time again.
         if self.capture.copied() {
             look.modified_ns = 0;
         }

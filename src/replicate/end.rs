@@ -6,7 +6,7 @@ use crate::model::threads;
 
 /// Why a session ended.
 pub enum End {
-    /// The last flush is done, or nobody is left to ask.
+    /// The last flush is done, or no handle is left that could ask.
     Closed,
     Fenced(String),
     /// A late database whose replica holds another history.

@@ -57,12 +57,12 @@ impl Mailbox {
         Mailbox { inbox, waiting: Vec::new(), upload_now: false, closed: false, counted: 0 }
     }
 
-    /// Nobody can ask any more: the handle is gone.
+    /// The handle is gone: no request can come any more.
     pub fn closed(&self) -> bool {
         self.closed
     }
 
-    /// Whether somebody waits who has little time: the app is stopped, or about to be.
+    /// Whether a request waits that has little time: the app is stopped, or about to be.
     pub fn hurried(&self) -> bool {
         self.waiting.iter().any(|request| !request.patient && !request.reply.is_closed())
     }
@@ -115,7 +115,7 @@ impl Mailbox {
         self.waiting.drain(..count.min(self.waiting.len())).fold(false, |last, request| last | request.last)
     }
 
-    /// Until something changed, somebody asks, or `until`.
+    /// Until something changed, a request comes, or `until`.
     pub async fn wait(&mut self, changed: &Notify, until: Instant) {
         tokio::select! {
             () = changed.notified() => {}
@@ -124,7 +124,7 @@ impl Mailbox {
         }
     }
 
-    /// Runs `work`. None: somebody asked while it had been under way for too long, and `may_stop` allows to stop it.
+    /// Runs `work`. None: a request came while it had been under way for too long, and `may_stop` allows to stop it.
     pub async fn during<T>(&mut self, may_stop: bool, work: impl Future<Output = T>) -> Option<T> {
         let begun = Instant::now();
         let mut work = std::pin::pin!(work);
@@ -142,7 +142,7 @@ impl Mailbox {
         }
     }
 
-    /// Waits, but no longer than until somebody asks.
+    /// Waits, but no longer than until a request comes.
     pub async fn pause(&mut self, span: Duration) {
         let begun = Instant::now();
         let mut end = begun + span;

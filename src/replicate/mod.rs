@@ -46,7 +46,7 @@ pub struct Target {
     pub db: DbPath,
     pub store: Arc<dyn Store>,
     pub settings: ReplicateSettings,
-    /// It appeared while the app was running: nobody has compared it with its replica yet. If that has a history which it
+    /// It appeared while the app was running: it has not been compared with its replica yet. If that has a history which it
     /// does not continue, it is left alone, and the app is not stopped for it.
     pub late: bool,
 }
@@ -64,12 +64,12 @@ pub struct Handle {
 
 impl Handle {
     /// Returns once everything that is committed now is in the replica, or replication has ended for good; the status says
-    /// which. None: the task is gone and answers nobody. `last`: nobody writes any more, the task ends.
+    /// which. None: the task is gone and does not answer. `last`: no process writes any more, the task ends.
     pub async fn flush(&self, last: bool) -> Option<Status> {
         self.request(last, false).await
     }
 
-    /// The same for whoever may ask at any time, and as often as he likes: it hurries nothing that is under way.
+    /// The same for requests from outside (`litevisor sync`), which may come at any time: it hurries nothing that is under way.
     pub async fn sync(&self) -> Option<Status> {
         self.request(false, true).await
     }
@@ -90,6 +90,11 @@ impl Handle {
 
     pub fn status(&self) -> Status {
         self.status.read()
+    }
+
+    /// Files of commits that were uploaded in this run.
+    pub fn uploads(&self) -> u64 {
+        self.status.uploads()
     }
 
     /// The replica's URL.
@@ -123,7 +128,7 @@ fn locks_exclusively(db: &DbPath, locking: LockingMode) -> bool {
 pub struct Replicator {
     watcher: Watcher,
     conflict: Conflict,
-    /// None: nobody asks what is uploaded.
+    /// None: there is no gate, and what is uploaded is not asked.
     ledger: Option<Arc<Ledger>>,
 }
 

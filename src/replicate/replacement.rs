@@ -79,7 +79,7 @@ impl Task {
             self.status.update(|status| status.replaced = None);
             let db = &self.target.db;
             let txid = self.status.read().uploaded.0;
-            tracing::info!(%db, %txid, "the database that took the place is whole and in the replica");
+            tracing::info!(%db, %txid, "the database that replaced it is sound and in the replica");
         }
     }
 }

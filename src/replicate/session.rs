@@ -1,5 +1,5 @@
 //! One session of a database's task, between two breaks of the chain: find where to go on, then capture, upload and
-//! checkpoint until the end. Never blocks the async thread: disk work runs in `blocking`.
+//! checkpoint until the end. Never blocks the async thread: disk work goes through `disk`.
 
 use super::capture::checkpoint::CheckpointDecision;
 use super::capture::watch::TICK;
@@ -65,7 +65,7 @@ impl Task {
             }
             let state = session.disk.run(|writer| WriterState::of(writer)).await?;
             behind = state.behind;
-            // Whoever asked before the capture began has what he asked for, however much was committed since.
+            // A flush that was requested before the capture began is complete, however much was committed since.
             if !behind {
                 self.status.caught_up();
                 self.repaired();
@@ -314,7 +314,7 @@ struct Session {
 
 /// What came of the requests for a flush.
 enum Answer {
-    /// One of them was the last, or nobody can ask any more.
+    /// One of them was the last, or no request can come any more.
     Ended,
     /// The app wrote while its WAL was closed.
     MoreToUpload,
@@ -372,7 +372,7 @@ struct WriterState {
     behind: bool,
     pending: bool,
     settled: bool,
-    /// Somebody waits for the proof that everything is uploaded.
+    /// The gate waits for the proof that everything is uploaded.
     awaited: bool,
 }
 

@@ -1,4 +1,4 @@
-//! What one database's task has reached; shared with whoever wants to know. Holds values only; `lag` ◦ is counted from them.
+//! What one database's task has reached; shared with the parts that report it. Holds values only; `lag` ◦ is counted from them.
 
 use super::signs::Signs;
 use crate::model::{Captured, DbPath, Txid, Uploaded};
@@ -106,7 +106,7 @@ impl Status {
     }
 }
 
-/// Where the capture stands, for whoever asks how much is missing: that is counted when it is asked.
+/// Where the capture stands, so that how much is missing can be counted when it is asked for.
 #[derive(Clone)]
 pub struct Standing {
     pub view: Option<WalView>,
@@ -183,6 +183,10 @@ impl StatusCell {
         }
         status.lag_bytes = if status.absent { Some(0) } else { standing.and_then(|standing| standing.lag_bytes()) };
         status
+    }
+
+    pub fn uploads(&self) -> u64 {
+        self.state().status.uploads
     }
 
     pub fn wal_created(&self) {
@@ -351,7 +355,7 @@ mod tests {
         cell.capture_begins();
         cell.capture_ended(false);
         assert_eq!(lag(&cell), Duration::ZERO);
-        // Found without anybody having rung.
+        // Found without a notification.
         cell.capture_begins();
         cell.capture_ended(true);
         pause();

@@ -38,7 +38,7 @@ const SHORT_PAUSE: Duration = Duration::from_millis(500);
 const NO_PAUSE: Duration = Duration::from_secs(300);
 /// An app that shares a database creates its `-shm` after the `-wal` within this time, and an app that does not has locked it.
 const INDEX_FOLLOWS: Duration = Duration::from_millis(200);
-/// Whoever asks for a flush of a database that we cannot open waits this long: nothing that we do opens it.
+/// A flush of a database that cannot be opened waits this long: nothing that litevisor does opens it.
 const HOPELESS: Duration = Duration::from_secs(5);
 
 pub struct Task {
@@ -55,7 +55,7 @@ pub struct Task {
     /// When the replica was last seen to end where we say.
     pub sure_since: Instant,
     pub base_asked: LastAsked,
-    /// None: nobody asks what is uploaded.
+    /// None: there is no gate, and what is uploaded is not asked.
     pub ledger: Option<LedgerEntry>,
     /// What is at the path took the place of what was replicated; the whole of it is not in the replica yet.
     pub replaced: Option<Replacement>,
@@ -303,7 +303,7 @@ impl Task {
         Ok(())
     }
 
-    /// Another writer has the replica: answer whoever asks, touch nothing.
+    /// Another writer has the replica: answer requests, touch nothing.
     async fn fenced(&mut self, detail: String) {
         let uploaded = self.status.read().uploaded.0;
         let ours = if uploaded == Txid::NONE { "nothing of this run".to_owned() } else { format!("TXID {uploaded}") };
@@ -336,7 +336,7 @@ impl Task {
         self.stand_aside(Some("its replica holds another history")).await;
     }
 
-    /// Replication has ended: answers whoever asks, until the last one. `goes_on`: why the app runs on all the same.
+    /// Replication has ended: answers requests, until the last one. `goes_on`: why the app runs on all the same.
     async fn stand_aside(&mut self, goes_on: Option<&str>) {
         while !self.mailbox.closed() {
             let asked = self.mailbox.asked();

@@ -28,7 +28,8 @@ pub struct WalLimiter {
     settings: Arc<ReplicateSettings>,
     status: Arc<StatusCell>,
     db: DbPath,
-    /// That the WAL grows.
+    /// That the WAL has passed its limit, and that it grows.
+    over: LogThrottle,
     throttle: LogThrottle,
 }
 
@@ -39,6 +40,7 @@ impl WalLimiter {
             settings: Arc::new(target.settings.clone()),
             status: Arc::clone(status),
             db: target.db.clone(),
+            over: LogThrottle::default(),
             throttle: LogThrottle::default(),
         }
     }
@@ -84,10 +86,17 @@ impl WalLimiter {
         if need == Need::Nothing {
             return Ok(());
         }
+        if need == Need::Shrink && self.over.due("over") {
+            let wal_bytes = seen.wal_bytes.unwrap_or_else(|| self.status.read().wal_bytes);
+            let wal_limit = self.settings.wal_limit;
+            tracing::warn!(db = %self.db, wal_bytes, wal_limit, "the WAL has passed wal_limit: it is made smaller");
+        }
         match self.disk.limit(need, Arc::clone(&self.settings)).await? {
             Outcome::Nothing | Outcome::Anew(_) => {}
             Outcome::Done { restarted } => self.status.update(|status| {
-                status.wal_grows = (!restarted).then(|| "a reader keeps the WAL from starting over".to_owned());
+                status.wal_grows = (!restarted).then(|| {
+                    "a reader, or an app that writes without a pause, keeps the WAL from starting over".to_owned()
+                });
             }),
             Outcome::Grows(why) => {
                 if self.throttle.due("wal_limit") {

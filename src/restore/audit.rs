@@ -1,4 +1,4 @@
-//! Questions about a replica that need no restore: the plan, the inventory, whether its files are whole. Changes nothing here
+//! Questions about a replica that need no restore: the plan, the contents, whether its files are whole. Changes nothing here
 //! or in the replica.
 
 use super::error::{Damage, RestoreError};
@@ -8,7 +8,7 @@ use super::settings::RestoreSettings;
 use super::source::{ATTEMPTS, BETWEEN_ATTEMPTS, Source, SourceError};
 use crate::ltx::{Decoder, FrameDecoder, FrameError};
 use crate::model::{DbChecksum, Moment, Txid};
-use crate::replica::inventory::{self, Inventory};
+use crate::replica::contents::{self, Contents};
 use crate::replica::{RemoteFile, Target, Times};
 use crate::store::Store;
 use std::collections::HashMap;
@@ -37,14 +37,14 @@ pub async fn plan_of(
 }
 
 /// What the replica holds. A file whose header is damaged is among the problems.
-pub async fn inventory(store: &dyn Store, settings: &RestoreSettings) -> Result<Inventory, RestoreError> {
+pub async fn contents(store: &dyn Store, settings: &RestoreSettings) -> Result<Contents, RestoreError> {
     let progress = Progress::default();
     let source = Source::new(store, settings, &progress);
     retried(&source, async || {
         let listing = source.listing().await?;
         let mut times = Times::new();
         let mut problems = Vec::new();
-        let asked = inventory::dated(&listing);
+        let asked = contents::dated(&listing);
         for (file, header) in asked.iter().zip(source.heads_each(&asked).await) {
             match header {
                 Ok(header) => drop(times.insert(file.key.clone(), header.timestamp_ms)),
@@ -54,14 +54,16 @@ pub async fn inventory(store: &dyn Store, settings: &RestoreSettings) -> Result<
                 Err(error) => return Err(error),
             }
         }
-        let mut found = inventory::inventory(&listing, &times, Moment::now().0);
+        let mut found = contents::contents(&listing, &times, Moment::now().0);
+        if !found.problems.is_empty() && source.doubts_the_gap() {
+            return Err(SourceError::Vanished);
+        }
         found.problems.extend(problems);
         Ok(found)
     })
     .await
 }
 
-/// This machine's clock.
 /// What `audit` has proven.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Audit {
@@ -185,4 +187,80 @@ async fn retried<T>(source: &Source<'_>, attempt: impl AsyncFn() -> Result<T, So
         }
     }
     Err(RestoreError::Vanishing { replica: source.url().to_owned() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Deadline, TxidRange};
+    use crate::store::layout::{Layout, Level};
+    use crate::store::{Body, Object, Put, StoreError, StoreErrorKind, StoreFuture};
+    use bytes::Bytes;
+    use std::ops::Range;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    /// Files 1 to 3; the first listings do not show the second one.
+    struct Racing {
+        gaps: u32,
+        listings: AtomicU32,
+    }
+
+    fn unused<T>() -> Result<T, StoreError> {
+        Err(StoreError::new(StoreErrorKind::Denied, "use", "r".to_owned(), "not in this test".to_owned()))
+    }
+
+    impl Store for Racing {
+        fn url(&self) -> &str {
+            "r"
+        }
+
+        fn layout(&self) -> Layout {
+            Layout::Directory
+        }
+
+        fn list<'a>(&'a self, _: &'a str, _: Deadline) -> StoreFuture<'a, Vec<Object>> {
+            let listing = self.listings.fetch_add(1, Ordering::Relaxed);
+            let shown = (1..=3).filter(|number| *number != 2 || listing >= self.gaps);
+            let object = |number| {
+                let range = TxidRange::new(Txid(number), Txid(number)).unwrap();
+                let level = if number == 1 { Level::SNAPSHOT } else { Level::RAW };
+                Object { key: Layout::Directory.key(level, range), size: 300, modified_ms: 1 }
+            };
+            let objects = shown.map(object).collect();
+            Box::pin(async { Ok(objects) })
+        }
+
+        fn get<'a>(&'a self, _: &'a str, _: Option<Range<u64>>, _: Deadline) -> StoreFuture<'a, Bytes> {
+            Box::pin(async { unused() })
+        }
+
+        fn put_new<'a>(&'a self, _: &'a str, _: Body, _: i64, _: Deadline) -> StoreFuture<'a, Put> {
+            Box::pin(async { unused() })
+        }
+
+        fn put<'a>(&'a self, _: &'a str, _: Bytes, _: Deadline) -> StoreFuture<'a, ()> {
+            Box::pin(async { unused() })
+        }
+
+        fn delete<'a>(&'a self, _: &'a [String], _: Deadline) -> StoreFuture<'a, ()> {
+            Box::pin(async { unused() })
+        }
+    }
+
+    #[tokio::test]
+    async fn only_a_gap_that_the_next_listing_has_too_is_damage() {
+        for (gaps, listings, whole) in [(0, 1, true), (1, 2, true), (2, 2, false), (9, 2, false)] {
+            let store = Racing { gaps, listings: AtomicU32::new(0) };
+            let (settings, progress) = (RestoreSettings::default(), Progress::default());
+            let source = Source::new(&store, &settings, &progress);
+            let chosen =
+                retried(&source, async || choose(&source, &source.listing().await?, Target::Latest).await).await;
+            match chosen {
+                Ok(Choice::Ltx { plan, .. }) => assert!(whole && plan.end == Txid(3), "{gaps}: {plan:?}"),
+                Err(RestoreError::Incomplete { .. }) => assert!(!whole, "{gaps}"),
+                other => panic!("{gaps}: {other:?}"),
+            }
+            assert_eq!(store.listings.load(Ordering::Relaxed), listings, "{gaps}");
+        }
+    }
 }

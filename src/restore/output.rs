@@ -40,6 +40,8 @@ enum Use {
     Apart,
     /// As the database that this replica is of: the next run goes on from it.
     InPlace,
+    /// As a copy that follows the replica, whatever is there. What is replaced is dropped, or kept beside it.
+    Copy(Previous),
 }
 
 /// Restores to `out`. A file of at least one byte there is replaced only with `force`; side files without a database are
@@ -69,6 +71,20 @@ pub async fn restore_in_place(
     progress: &Progress,
 ) -> Result<RestoredTo, RestoreError> {
     restore(db, store, (target, Use::InPlace), settings, owners, force, progress).await
+}
+
+/// The newest state, as a copy that is going to follow the replica. Also replaces a file that processes have open: they read the
+/// old one until they open it again. `keep`: the file that is there may hold what is nowhere else.
+pub async fn restore_copy(
+    db: &DbPath,
+    store: &dyn Store,
+    settings: &RestoreSettings,
+    owners: &Owners,
+    keep: bool,
+    progress: &Progress,
+) -> Result<RestoredTo, RestoreError> {
+    let purpose = Use::Copy(if keep { Previous::Keep } else { Previous::Drop });
+    restore(db, store, (Target::Latest, purpose), settings, owners, true, progress).await
 }
 
 async fn restore(
@@ -111,18 +127,25 @@ async fn plan_and_restore(
     let choice = choose(source, &listing, target).await?;
     let fetched = fetch(db, source, &listing, target, &choice, owners, progress).await?;
     let newest = match (purpose, target, &choice) {
-        (Use::Apart, ..) | (Use::InPlace, Target::Latest, Choice::Ltx { .. }) => None,
+        (Use::Apart | Use::Copy(_), ..) | (Use::InPlace, Target::Latest, Choice::Ltx { .. }) => None,
         (Use::InPlace, ..) => tip(source, &listing).await?,
     };
     let restored = restored_to(&choice, &fetched);
     let origin = fetched.verified.origin.clone();
     let page_size = fetched.verified.page_size;
-    refuse_open_file(db)?;
+    let previous = match purpose {
+        Use::Copy(previous) => previous,
+        Use::Apart | Use::InPlace => {
+            refuse_open_file(db)?;
+            Previous::Drop
+        }
+    };
     // The record is not about the new file.
     forget_state(db);
-    install(fetched.verified, FileAccess::Exclusive, Previous::Drop)?;
+    install(fetched.verified, FileAccess::Exclusive, previous)?;
     match purpose {
         Use::Apart => {}
+        Use::Copy(_) => record_origin(db, source.url(), page_size, &origin, None),
         // The next run need not restore it again.
         Use::InPlace if target == Target::Latest || is_newest(&origin, &listing, newest.as_ref()) => {
             record_origin(db, source.url(), page_size, &origin, newest.as_ref());

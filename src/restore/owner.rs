@@ -98,7 +98,7 @@ fn apply(file: &File, path: &Path, wanted: Wanted, owners: &Owners) -> io::Resul
     if uid.is_some() || gid.is_some() {
         match fchown(file, uid, gid) {
             // Only root may give files away. An owner that was not configured is not worth a failed start.
-            Err(error) if error.kind() == ErrorKind::PermissionDenied && !owners.configured.names_somebody() => {
+            Err(error) if error.kind() == ErrorKind::PermissionDenied && !owners.configured.is_named() => {
                 // A group that is not one of ours does no harm: the owner is right.
                 if uid.is_some() {
                     tracing::warn!(file = %path.display(), "keeps the user of litevisor as its owner: {error}");

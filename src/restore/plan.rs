@@ -65,7 +65,12 @@ pub async fn choose(source: &Source<'_>, listing: &Listing, target: Target) -> R
             at(replica, listing, limit, ltx)
         }
     };
-    Ok(chosen?)
+    chosen.map_err(|error| match error {
+        RestoreError::Incomplete { .. } | RestoreError::V3Incomplete { .. } if source.doubts_the_gap() => {
+            SourceError::Vanished
+        }
+        error => error.into(),
+    })
 }
 
 /// Asks for headers until the answer is exact.

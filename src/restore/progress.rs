@@ -1,6 +1,6 @@
 //! Counters of a running restore, readable by any thread, and their text.
 
-use super::log_throttle::LogThrottle;
+use super::waiting_report::WaitingReport;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ pub struct Progress {
     total: AtomicU64,
     begun: Mutex<Option<Instant>>,
     /// When a replica that is away is spoken of; shared by databases that are restored together.
-    throttle: Arc<LogThrottle>,
+    throttle: Arc<WaitingReport>,
 }
 
 /// How far, how fast, how long still.
@@ -26,11 +26,11 @@ pub struct Pace {
 }
 
 impl Progress {
-    pub fn of_several(throttle: Arc<LogThrottle>) -> Progress {
+    pub fn of_several(throttle: Arc<WaitingReport>) -> Progress {
         Progress { throttle, ..Progress::default() }
     }
 
-    pub fn throttle(&self) -> &LogThrottle {
+    pub fn throttle(&self) -> &WaitingReport {
         &self.throttle
     }
 

@@ -49,7 +49,7 @@ pub struct Owner {
 }
 
 impl Owner {
-    pub(super) fn names_somebody(&self) -> bool {
+    pub(super) fn is_named(&self) -> bool {
         self.uid.is_some() || self.gid.is_some()
     }
 }
@@ -63,7 +63,7 @@ pub struct Owners {
 
 impl Owners {
     /// Whether it is known who uses the database.
-    pub fn names_somebody(&self) -> bool {
-        self.configured.names_somebody() || self.app.names_somebody()
+    pub fn is_named(&self) -> bool {
+        self.configured.is_named() || self.app.is_named()
     }
 }

@@ -3,11 +3,11 @@
 
 use super::arrivals::Arrivals;
 use super::error::{Damage, RestoreError};
-use super::log_throttle::State;
 use super::memory::{Memory, Parts};
 use super::pieces::{Cutter, Piece};
 use super::progress::Progress;
 use super::settings::RestoreSettings;
+use super::waiting_report::State;
 use crate::ltx::{HEADER_BYTES, Header};
 use crate::model::{Deadline, Txid, TxidRange};
 use crate::replica::{Listing, RemoteFile, Target, plan};
@@ -19,6 +19,7 @@ use futures_util::stream::{FuturesOrdered, StreamExt};
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -56,6 +57,8 @@ pub struct Source<'a> {
     progress: &'a Progress,
     /// When something last arrived.
     alive: Mutex<Instant>,
+    /// A listing had a gap.
+    had_gap: AtomicBool,
 }
 
 /// The next bytes.
@@ -133,11 +136,17 @@ impl Reading<'_, '_> {
 impl<'a> Source<'a> {
     pub fn new(store: &'a dyn Store, settings: &'a RestoreSettings, progress: &'a Progress) -> Source<'a> {
         let now = Instant::now();
-        Source { store, settings, progress, alive: Mutex::new(now) }
+        Source { store, settings, progress, alive: Mutex::new(now), had_gap: AtomicBool::new(false) }
     }
 
     pub fn url(&self) -> &str {
         self.store.url()
+    }
+
+    /// True once: the files may have been added or merged while they were listed, so that only a gap which the next listing has, too, is
+    /// damage.
+    pub(super) fn doubts_the_gap(&self) -> bool {
+        !self.had_gap.swap(true, Ordering::Relaxed)
     }
 
     /// Everything under the replica's root.

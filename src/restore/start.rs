@@ -120,7 +120,7 @@ async fn inspect_and_act(
         Decision::StartEmpty => {
             forget_state(db);
             // The app's user may not be able to make its directory.
-            if access == FileAccess::Exclusive && owners.names_somebody() {
+            if access == FileAccess::Exclusive && owners.is_named() {
                 owner::create_directories(db, owners)?;
             }
             tracing::info!(%db, replica = source.url(), "starting empty: no local database and no replica");

@@ -153,6 +153,15 @@ impl DatabaseSet {
         }
     }
 
+    /// Files of commits that were uploaded in this run.
+    pub fn uploads(&self) -> u64 {
+        let uploads = |one: &RunningDatabase| match one {
+            RunningDatabase::Replicated(_, handle) => handle.uploads(),
+            RunningDatabase::NotReplicated(..) | RunningDatabase::EmptyDirectory(_) => 0,
+        };
+        self.running.iter().map(uploads).sum()
+    }
+
     /// Directory entries without a database.
     fn empty_directories(&self) -> impl Iterator<Item = &DirectorySettings> {
         let inside =

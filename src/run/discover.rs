@@ -4,8 +4,8 @@
 use super::owners::{Database, OwnersError};
 use crate::config::{DatabaseSettings, DirectorySettings};
 use crate::model::{DbPath, Deadline, NameProblem};
-use crate::restore::log_throttle::State;
-use crate::restore::{LogThrottle, Owners, RestoreSettings};
+use crate::restore::waiting_report::State;
+use crate::restore::{Owners, RestoreSettings, WaitingReport};
 use crate::rights::{self, Dir, FileInfo};
 use crate::sqlite::files::{self, Kind};
 use crate::store::{StoreError, Stores, retry};
@@ -68,7 +68,7 @@ pub async fn in_replica(
     settings: &RestoreSettings,
 ) -> Result<BTreeSet<String>, StoreError> {
     let store = stores.open(&entry.each().replica)?;
-    let throttle = LogThrottle::default();
+    let throttle = WaitingReport::default();
     let by = Deadline::after(settings.timeout);
     let told = |error: &StoreError, _| {
         if throttle.due(State::Failing(error.kind)) {

@@ -4,23 +4,25 @@
 //! come any number of times. `Finish` is the last command. Each report wakes the main thread.
 
 use super::absent::AppKind;
-use super::catch_up::catch_up;
 use super::database_set::DatabaseSet;
 use super::discover::Directory;
 use super::flush::{FlushKind, FlushResult, flush_all};
+use super::follow;
 pub use super::messages::{Command, DatabaseSummary, Report, StartFailure, Wake};
+use super::owner_place;
 use super::owners::Database;
-use super::ownership::{self, Ownership, OwnershipSettings, Step};
+use super::ownership::{Ownership, OwnershipSettings, Step};
 use super::prepare::{Prepared, RunContext, prepare_all};
 use super::reinstall::Reinstalls;
 use super::status_service::EngineRequests;
 use super::sync;
+use crate::config::FollowSettings;
 use crate::handover::task;
 use crate::model::proof::Restored;
 use crate::model::{Deadline, ReleaseReason, threads};
 use crate::observe::StatusRegistry;
 use crate::observe::restore::RestoreRequest;
-use crate::observe::sync::SyncRequest;
+use crate::observe::sync::{SyncAnswer, SyncRequest};
 use crate::replicate::{Conflict, Ledger};
 use crate::restore::{FileAccess, RestoreSettings};
 use crate::store::Stores;
@@ -39,6 +41,8 @@ const STACK: usize = 8 << 20;
 const LEFT_OVER: Duration = Duration::from_secs(60);
 /// How often a waiting instance looks for the first request in its gates.
 const TRAFFIC_INTERVAL: Duration = Duration::from_millis(20);
+/// An owner with `poll = "never"` looks for a request after uploads, at most this often.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// How often watched directories are polled.
 const DIRECTORY_INTERVAL: Duration = Duration::from_millis(500);
 
@@ -55,7 +59,7 @@ impl Engine {
         reports: mpsc::Sender<Report>,
         wake: Wake,
         (registry, requests, socket): (Arc<StatusRegistry>, EngineRequests, Arc<str>),
-        (ledger, ownership): (Option<Arc<Ledger>>, Option<OwnershipSettings>),
+        (ledger, ownership, follow): (Option<Arc<Ledger>>, Option<OwnershipSettings>, Option<FollowSettings>),
     ) -> std::io::Result<Engine> {
         let (commands, inbox) = unbounded_channel();
         let reports = Reports { to: reports, wake };
@@ -72,6 +76,7 @@ impl Engine {
             refused,
             socket,
             ledger,
+            follow,
         };
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -114,6 +119,8 @@ async fn serve(
     let (conflict, mut conflicts) = unbounded_channel();
     let mut directory_tick = tokio::time::interval(DIRECTORY_INTERVAL);
     directory_tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut look_tick = tokio::time::interval(LOOK_INTERVAL);
+    look_tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut serving = Serving {
         ownership: Ownership::new(ownership, Arc::clone(&context.registry)),
         context,
@@ -147,6 +154,9 @@ async fn serve(
             happened = serving.ownership.next() => serving.handed_over(happened),
             () = tokio::time::sleep(TRAFFIC_INTERVAL), if serving.ownership.awaits_traffic() => {
                 serving.ownership.look_for_traffic();
+            }
+            _ = look_tick.tick(), if serving.ownership.looks_after_uploads() => {
+                serving.ownership.look_after(serving.database_set.as_ref().map(DatabaseSet::uploads).unwrap_or_default());
             }
             () = sleep_until(release_due) => serving.release_overdue(),
             Some((database, detail)) = conflicts.recv() => {
@@ -226,12 +236,15 @@ impl Serving<'_> {
     fn prepare(&mut self) {
         let context = self.context.clone();
         let ownership = self.ownership.unchecked();
-        let restored = self.ownership.restored();
+        let caught_up = self.ownership.catch_up();
         self.preparing.spawn(async move {
-            if let Some(settings) = ownership {
-                ownership::check(context.clone(), &settings, context.settings.timeout).await?;
+            if let Some(follow) = context.follow {
+                return Ok((Vec::new(), follow::prepare_all(context, follow).await?));
             }
-            catch_up(restored, context.settings.clone()).await;
+            if let Some(settings) = ownership {
+                owner_place::find(context.clone(), &settings).await?;
+            }
+            caught_up.await;
             prepare_all(context).await
         });
     }
@@ -249,6 +262,11 @@ impl Serving<'_> {
     }
 
     fn sync(&mut self, request: SyncRequest) {
+        if self.context.follow.is_some() {
+            // A copy is not replicated.
+            let _ = request.reply.send(SyncAnswer::Unknown);
+            return;
+        }
         sync::begin(self.database_set.as_mut(), request, &mut self.syncs);
     }
 
@@ -315,7 +333,9 @@ impl Serving<'_> {
 fn start_databases(context: &RunContext, prepared: Vec<Prepared>, conflict: Conflict) -> DatabaseSet {
     let app = if context.settings.access == FileAccess::Exclusive { AppKind::Managed } else { AppKind::External };
     let seen = (app, Arc::clone(&context.registry), Arc::clone(&context.socket));
-    let known = (context.directories.as_slice(), context.refused());
+    // A copy is not replicated.
+    let directories = if context.follow.is_some() { &[] } else { context.directories.as_slice() };
+    let known = (directories, context.refused());
     DatabaseSet::start(prepared, known, Arc::clone(&context.stores), conflict, seen, context.ledger.clone())
 }
 

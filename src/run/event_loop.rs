@@ -77,8 +77,12 @@ impl EventLoop {
             tracing::warn!("this kernel has no subreaper: processes that leave the app's group cannot be waited for");
         }
         log_removed_variables(&settings);
+        tell_role(&mut settings, &config);
+        if config.follow.is_some() && config.handover.take().is_some() {
+            tracing::info!("[handover] has no effect here: read-only copies have no owner (follow.enabled)");
+        }
         let gate_settings = gate::settings(&mut config);
-        if config.handover.is_some() {
+        if config.handover.as_ref().is_some_and(|handover| handover.claims) {
             settings.ready = settings.ready.take().or_else(|| gate::ready_check(&gate_settings));
         }
         let rules = super::rules(&config, settings.stop_signal, settings.ready.is_some());
@@ -454,6 +458,8 @@ impl EventLoop {
     }
 }
 
+/// In the app's environment.
+const ROLE: &str = "LITEVISOR_ROLE";
 const RIGHTS: &str = "operation not permitted; litevisor needs CAP_KILL, or CAP_SETUID (docker run --cap-add KILL, \
                       capabilities.add in Kubernetes), or the app's own user";
 
@@ -468,6 +474,15 @@ fn start_failed(failure: StartFailure) -> Event {
             tracing::error!("the app is not started: {why}");
             Event::RestoreFailed(reason)
         }
+    }
+}
+
+/// The app learns whether it may write, unless the configuration says something else.
+fn tell_role(settings: &mut AppSettings, config: &Config) {
+    let has_databases = !config.databases.is_empty() || !config.directories.is_empty();
+    if has_databases && !settings.env.iter().any(|(name, _)| name == ROLE) {
+        let role = if config.follow.is_some() { "replica" } else { "primary" };
+        settings.env.push((ROLE.into(), role.into()));
     }
 }
 

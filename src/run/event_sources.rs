@@ -90,12 +90,14 @@ impl EventSources {
         let end_notice = EndNotice { waker: watch.waker(), ended: Arc::clone(&engine_ended) };
         let wake: Wake = Box::new(move || end_notice.waker.wake());
         let (sender, reports) = channel();
+        let follow = config.follow;
         let ownership = OwnershipSettings::of(&config, (ledger.is_some(), early));
         let databases = databases(config.databases, app_user)?;
         let directories = config.directories.into_iter().map(|entry| discover::directory(entry, app_user));
         let directories = directories.collect::<Result<_, _>>()?;
         let requests = (Arc::clone(&status.registry), requests, Arc::clone(&status.socket));
-        let engine = Engine::start(databases, directories, config.restore, sender, wake, requests, (ledger, ownership));
+        let engine =
+            Engine::start(databases, directories, config.restore, sender, wake, requests, (ledger, ownership, follow));
         let engine = engine.map_err(system("engine thread"))?;
         engine.send(Command::Restore);
         let version = env!("CARGO_PKG_VERSION");

@@ -75,6 +75,8 @@ pub enum StartFailure {
     Unavailable(String),
     /// Exit 66: none of the databases to upload exists.
     Nothing(String),
+    /// Exit 75: another instance owns the replica.
+    Taken(String),
     /// Exit 78: another litevisor on this machine has a database.
     Busy(String),
     /// Exit 78: something local prevents it (unknown owner, missing directory, contradictory leftover files).
@@ -90,6 +92,7 @@ impl StartFailure {
             StartFailure::Damaged(why) => (NotStarted::Damaged, why),
             StartFailure::Unavailable(why) => (NotStarted::Unavailable, why),
             StartFailure::Nothing(why) => (NotStarted::Nothing, why),
+            StartFailure::Taken(why) => (NotStarted::Taken, why),
             StartFailure::Local(why) | StartFailure::Busy(why) => (NotStarted::Local, why),
             StartFailure::Abandoned => return None,
         })

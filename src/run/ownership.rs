@@ -1,11 +1,12 @@
 //! The engine's part of the hand-over: stands between the task that asks the store (`handover::task`) and the engine, which restores,
 //! replicates and flushes. Without `[handover]` every start and every end goes on at once.
 
+use super::catch_up::{CatchUp, Replicated, Waiting};
 use super::messages::{DatabaseSummary, Report, StartFailure};
 use super::prepare::{Prepared, RunContext};
 use crate::config::Config;
 use crate::handover::HandoverSettings;
-use crate::handover::client::{Client, HandoverError};
+use crate::handover::client::Client;
 use crate::handover::describe;
 use crate::handover::protocol::{Identity, Phase, Rules};
 use crate::handover::record::{End, Instance, Position, Positions, Reason};
@@ -16,8 +17,9 @@ use crate::model::proof::Restored;
 use crate::model::{DbPath, Deadline, ReleaseReason, Txid};
 use crate::observe::StatusRegistry;
 use crate::observe::handover::HandoverView;
-use crate::store::{Store, StoreErrorKind, StoreSettings};
-use std::sync::Arc;
+use crate::restore::RestoreSettings;
+use crate::store::StoreSettings;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc::{Sender, UnboundedReceiver, channel, unbounded_channel};
 
@@ -28,15 +30,17 @@ const WITHDRAW: Duration = Duration::from_millis(600);
 /// After a restore that failed the platform is in no hurry.
 const GIVE_BACK: Duration = Duration::from_secs(5);
 
-/// A database and its replica.
-pub type Replicated = (DbPath, Arc<dyn Store>);
+/// Between two polls of a waiting instance, with `poll = "never"`.
+const FOLLOW_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What the hand-over of one run needs.
 #[derive(Clone, Debug)]
 pub struct OwnershipSettings {
     pub handover: HandoverSettings,
-    /// Where the owner records are: beside the replica of the first database, or below that of the first directory.
-    pub records: StoreSettings,
+    /// Where the owner records may be.
+    pub places: Vec<StoreSettings>,
+    /// Which of them it is, once it is known.
+    pub chosen: Arc<OnceLock<StoreSettings>>,
     /// The platform's name of what was deployed.
     pub revision: Option<String>,
     pub gated: bool,
@@ -44,20 +48,23 @@ pub struct OwnershipSettings {
     pub early: bool,
     /// The stop's, as configured.
     pub grace: Duration,
+    /// Whether litevisor may delete objects: there is retention.
+    pub deletes: bool,
 }
 
 impl OwnershipSettings {
     /// None: the hand-over is off.
     pub fn of(config: &Config, (gated, early): (bool, bool)) -> Option<OwnershipSettings> {
-        let of_directory = || config.directories.first().map(|entry| &entry.each().replica);
-        let records = config.databases.first().map(|database| &database.replica).or_else(of_directory)?;
+        let first = config.first_database()?;
         Some(OwnershipSettings {
             handover: config.handover.clone()?,
-            records: records.clone(),
+            places: config.owner_records().into_iter().cloned().collect(),
+            chosen: Arc::default(),
             revision: config.revision.clone(),
             gated,
             early,
             grace: config.shutdown.grace,
+            deletes: first.replicate.retention.is_some(),
         })
     }
 }
@@ -95,12 +102,16 @@ struct LastFlush {
 /// None of `settings`: the hand-over is off, and nothing else here is used.
 pub struct Ownership {
     settings: Option<OwnershipSettings>,
+    /// This instance does not start while another one owns the replica, and asks for nothing.
+    refuses: Option<OwnershipSettings>,
     registry: Arc<StatusRegistry>,
     stage: Stage,
     /// The owner is not asked before a request waits in a gate.
     awaits_traffic: bool,
     /// The previous owner was asked, and can start its app again.
     trial: bool,
+    /// How many files were uploaded before the last look.
+    looked_after: u64,
     /// Another writer has taken a replica over: what the task asks for then is happening already.
     fenced: bool,
     commands: Option<Sender<Command>>,
@@ -108,6 +119,9 @@ pub struct Ownership {
     ready: Option<(Vec<Prepared>, Restored)>,
     /// What was restored before the replica was asked for.
     restored: Vec<Replicated>,
+    restore: RestoreSettings,
+    /// They follow the replica while another instance has it.
+    following: Option<Waiting>,
     /// A killed run has left something on the disk that must be uploaded without an app.
     left_over: bool,
     last_flush: Option<LastFlush>,
@@ -115,17 +129,25 @@ pub struct Ownership {
 
 impl Ownership {
     pub fn new(settings: Option<OwnershipSettings>, registry: Arc<StatusRegistry>) -> Ownership {
+        let (settings, refuses) = match settings {
+            Some(settings) if !settings.handover.claims => (None, Some(settings)),
+            settings => (settings, None),
+        };
         Ownership {
             settings,
+            refuses,
             registry,
             stage: Stage::Begin,
             awaits_traffic: false,
             trial: false,
+            looked_after: 0,
             fenced: false,
             commands: None,
             happened: None,
             ready: None,
             restored: Vec::new(),
+            restore: RestoreSettings::default(),
+            following: None,
             left_over: false,
             last_flush: None,
         }
@@ -151,6 +173,18 @@ impl Ownership {
         self.awaits_traffic
     }
 
+    /// An owner that does not look by itself.
+    pub fn looks_after_uploads(&self) -> bool {
+        self.stage == Stage::Owner && self.settings.as_ref().is_some_and(|settings| settings.handover.poll.is_none())
+    }
+
+    /// `uploads`: files of this run so far.
+    pub fn look_after(&mut self, uploads: u64) {
+        if std::mem::replace(&mut self.looked_after, uploads) != uploads {
+            self.send(Command::Look);
+        }
+    }
+
     pub fn look_for_traffic(&mut self) {
         if self.registry.snapshot().gates.iter().any(|gate| gate.accepted > 0) {
             self.awaits_traffic = false;
@@ -173,6 +207,7 @@ impl Ownership {
             let present = ready.iter().filter(|one| !one.left_out);
             let databases: Vec<_> = present.map(|one| (one.db.clone(), Arc::clone(&one.store))).collect();
             let has_position = |db: &DbPath| !positions(std::slice::from_ref(db)).is_empty();
+            self.restore = context.settings.clone();
             self.restored = databases.iter().filter(|(db, _)| has_position(db)).cloned().collect();
             self.ready = Some((ready, proof));
             let beside = databases.first().map(|(db, _)| db.clone());
@@ -199,14 +234,30 @@ impl Ownership {
         Some(begun.err().map_or(Step::Report(Report::HandOver(HandOver::Waiting)), failed))
     }
 
-    /// What the replica may have grown by since.
-    pub fn restored(&self) -> Vec<Replicated> {
-        self.restored.clone()
+    /// Applies what the replica has grown by since.
+    pub fn catch_up(&mut self) -> impl Future<Output = ()> + use<> {
+        let following = self.following.take();
+        // What a killed run has left is not in the replica yet.
+        let restored = if self.left_over { Vec::new() } else { self.restored.clone() };
+        let settings = self.restore.clone();
+        async move {
+            match following {
+                Some(following) => following.finish().await,
+                None => CatchUp::new(restored, settings).finish().await,
+            }
+        }
     }
 
-    /// The settings, until the store is known to be able to have owner records.
+    fn follow(&mut self) {
+        if self.following.is_none() && !self.restored.is_empty() {
+            let poll = self.settings.as_ref().and_then(|settings| settings.handover.poll).unwrap_or(FOLLOW_INTERVAL);
+            self.following = Some(CatchUp::new(self.restored.clone(), self.restore.clone()).while_waiting(poll));
+        }
+    }
+
+    /// The settings, until the store was asked.
     pub fn unchecked(&self) -> Option<OwnershipSettings> {
-        self.settings.clone().filter(|_| self.stage == Stage::Begin)
+        self.settings.clone().or_else(|| self.refuses.clone()).filter(|_| self.stage == Stage::Begin)
     }
 
     /// Whether a database that is locked on this machine may be waited for.
@@ -221,8 +272,11 @@ impl Ownership {
         databases: Vec<Replicated>,
         beside: Option<DbPath>,
     ) -> Result<(), StartFailure> {
-        let OwnershipSettings { handover, records, revision, gated, early, grace } = settings.clone();
-        let store = context.stores.open(&records).map_err(|error| StartFailure::Local(error.to_string()))?;
+        let OwnershipSettings { handover, places, chosen, revision, gated, early, grace, deletes } = settings.clone();
+        let Some(records) = chosen.get().or(places.first()) else {
+            return Err(StartFailure::Local("the hand-over has no replica for its records".into()));
+        };
+        let store = context.stores.open(records).map_err(|error| StartFailure::Local(error.to_string()))?;
         let names: Vec<DbPath> = databases.iter().map(|(db, _)| db.clone()).collect();
         let node_id = state_file::new_node_id();
         let instance = Instance { id: format!("{node_id:016x}"), host: host(), revision };
@@ -242,6 +296,7 @@ impl Ownership {
             },
             beside,
             databases: databases.into_iter().map(|(db, store)| Fenced { name: db.to_string(), store }).collect(),
+            deletes,
             reports: Box::new(move |report| {
                 let _ = told.send(report);
             }),
@@ -280,7 +335,7 @@ impl Ownership {
             task::Report::StopApp if self.stage == Stage::Owner && !self.fenced => vec![hand_over(HandOver::Asked)],
             task::Report::StopApp => Vec::new(),
             task::Report::Flush => {
-                (self.left_over, self.ready) = (true, None);
+                (self.left_over, self.ready, self.following) = (true, None, None);
                 vec![Step::Prepare]
             }
             task::Report::Finished(_) => self.finished(),
@@ -299,6 +354,11 @@ impl Ownership {
         ) {
             // The replica grows meanwhile, and no file may be open when that is applied.
             self.ready = None;
+        }
+        match phase {
+            Phase::Courteous { .. } | Phase::Waiting { .. } => self.follow(),
+            Phase::Recalling { .. } | Phase::Retired { .. } | Phase::Done(_) => self.following = None,
+            _ => {}
         }
         match phase {
             Phase::Looking => self.awaits_traffic = false,
@@ -401,18 +461,6 @@ impl Ownership {
 
 fn failed(failure: StartFailure) -> Step {
     Step::Report(Report::Restored(Err(failure)))
-}
-
-/// Refuses a store that does not say which of two instances came first.
-pub async fn check(context: RunContext, settings: &OwnershipSettings, timeout: Duration) -> Result<(), StartFailure> {
-    let store = context.stores.open(&settings.records).map_err(|error| StartFailure::Local(error.to_string()))?;
-    let checked = Client::new(store).check(Deadline::after(timeout)).await;
-    checked.map_err(|error| match &error {
-        HandoverError::Store(store) if store.kind != StoreErrorKind::Invalid => {
-            StartFailure::Unavailable(error.to_string())
-        }
-        _ => StartFailure::Local(error.to_string()),
-    })
 }
 
 /// Where the databases are, as their state files say.

@@ -5,7 +5,7 @@ use super::discover::{self, Directory, Discovered, Refused};
 use super::locks::lock_all;
 use super::messages::StartFailure;
 use super::owners::Database;
-use crate::config::DatabaseSettings;
+use crate::config::{DatabaseSettings, FollowSettings};
 use crate::local_state::lock;
 use crate::model::proof::Restored;
 use crate::model::{DbPath, threads};
@@ -13,10 +13,10 @@ use crate::observe::live::REDRAW;
 use crate::observe::status_registry::Restore;
 use crate::observe::{Live, StatusRegistry};
 use crate::replicate::{self, Ledger, ReplicateSettings};
-use crate::restore::log_throttle::State;
+use crate::restore::waiting_report::State;
 use crate::restore::{
-    self, FileAccess, LogThrottle, OnRestoreFailure, Outcome, Paces, Progress, RestoreError, RestoreErrorKind,
-    RestoreSettings,
+    self, FileAccess, OnRestoreFailure, Outcome, Paces, Progress, RestoreError, RestoreErrorKind, RestoreSettings,
+    WaitingReport,
 };
 use crate::sqlite::{ReadHold, Writers};
 use crate::store::{Store, StoreError, StoreErrorKind, Stores};
@@ -45,7 +45,7 @@ const PROGRESS_EVERY: Duration = Duration::from_secs(3);
 const ANSWER_EVERY: Duration = Duration::from_secs(1);
 
 /// What the databases of one start share: how far they are, and when the log speaks of a replica that is away.
-type Shown = (Live, Paces, Arc<LogThrottle>);
+type Shown = (Live, Paces, Arc<WaitingReport>);
 
 /// Databases that are restored or inspected at once, and the requests of all of them together. More would only cost memory
 /// and sockets.
@@ -71,8 +71,10 @@ pub struct RunContext {
     pub socket: Arc<str>,
     /// Databases of the directories that cannot be replicated under their names.
     pub refused: Arc<Mutex<Vec<Refused>>>,
-    /// None: nobody asks what is uploaded.
+    /// None: there is no gate, and what is uploaded is not asked.
     pub ledger: Option<Arc<Ledger>>,
+    /// None: the databases are the app's own, and replicated.
+    pub follow: Option<FollowSettings>,
 }
 
 impl RunContext {
@@ -111,7 +113,7 @@ impl RunContext {
     }
 
     /// Locks the databases: from now on they may be changed.
-    async fn lock(&self, databases: &[Discovered]) -> Result<(), StartFailure> {
+    pub(super) async fn lock(&self, databases: &[Discovered]) -> Result<(), StartFailure> {
         let paths = databases.iter().map(|found| found.database.settings.path.clone()).collect();
         lock_all(paths, Arc::clone(&self.socket)).await?;
         let locked = databases.iter().map(|found| found.database.clone());
@@ -120,7 +122,7 @@ impl RunContext {
     }
 
     /// The configured databases and those of the directories, all of them locked.
-    async fn find(&self) -> Result<Vec<Discovered>, StartFailure> {
+    pub(super) async fn find(&self) -> Result<Vec<Discovered>, StartFailure> {
         let configured = self.databases.iter().cloned().map(|database| Discovered { database, on_disk: true });
         let (mut all, mut refused): (Vec<Discovered>, Vec<Refused>) = (configured.collect(), Vec::new());
         room_for(all.len()).map_err(|error| too_few(all.len(), &error))?;
@@ -262,7 +264,7 @@ pub async fn prepare_again(database: Database, context: &RunContext) -> Result<P
     prepare(database, &context.settings, &context.stores, &context.registry, &shown).await.map(|(prepared, _)| prepared)
 }
 
-fn restore_record(outcome: &Outcome, took: Duration) -> Restore {
+pub(super) fn restore_record(outcome: &Outcome, took: Duration) -> Restore {
     let (outcome, bytes) = match outcome {
         Outcome::KeptLocal { .. } => ("kept", 0),
         Outcome::Restored { bytes, .. } => ("restored", *bytes),

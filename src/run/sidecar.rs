@@ -38,6 +38,10 @@ pub fn replicate(checked: Checked, task: Task, claimed: Claimed) -> u8 {
     if config.handover.take().is_some() {
         tracing::warn!("[handover] has no effect here: only `litevisor run` starts and stops the app");
     }
+    if config.follow.is_some() {
+        tracing::error!("[follow] is on: these databases are read-only copies, and nothing of them may be replicated");
+        return exit::CONFIG;
+    }
     let stop_signal = config.app.take().map_or(Signal::TERM, |app| app.stop_signal);
     let rules = super::rules(&config, stop_signal, false);
     let opened = EventSources::open(config, app_user.as_deref(), claimed, (None, false));

@@ -23,6 +23,9 @@ use std::time::{Duration, Instant, SystemTime};
 /// Tries to take the write lock, and looks of each.
 const TRIES: usize = 20;
 const LOOKS_EACH: i32 = 50;
+/// How long writers are kept out while the app, which makes a checkpoint after a commit, copies by itself.
+const APP_COPIES: usize = 200;
+const BETWEEN_LOOKS: Duration = Duration::from_millis(1);
 
 /// How far a checkpoint got, in frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -369,7 +372,14 @@ impl ReadHold {
         }
         // The write transaction is a reader too, at the very end: it holds while the other one moves.
         self.holder.end()?;
-        let backfill = self.holder.checkpoint("PASSIVE");
+        let mut backfill = self.holder.checkpoint("PASSIVE");
+        for _ in 0..APP_COPIES {
+            if !matches!(backfill, Err(SqliteError::Busy { .. })) {
+                break;
+            }
+            std::thread::sleep(BETWEEN_LOOKS);
+            backfill = self.holder.checkpoint("PASSIVE");
+        }
         let again = self.holder.begin_read();
         self.free.end()?;
         again.map_err(|error| self.lost(&error))?;

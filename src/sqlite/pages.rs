@@ -84,6 +84,11 @@ impl Pages {
         self.number("PRAGMA data_version")
     }
 
+    /// Pages of the database; within a transaction as that one has them.
+    pub fn count(&self) -> Result<u32, SqliteError> {
+        self.number("PRAGMA page_count")
+    }
+
     fn number(&self, sql: &str) -> Result<u32, SqliteError> {
         let _acting = self.link.acting();
         let found = self.link.connection().query_row(sql, [], |row| row.get(0));

@@ -40,8 +40,22 @@ pub fn users(path: &Path) -> Option<Users> {
     (locked || !processes.is_empty()).then_some(Users { replicated, processes })
 }
 
+/// The other processes that have the file with this device and inode open, whatever its name is by now.
+pub fn users_of_file(id: (u64, u64)) -> Option<Users> {
+    let processes = openers_of(&Wanted { id: Some(id), deleted: OsString::new() });
+    (!processes.is_empty()).then_some(Users { replicated: false, processes })
+}
+
+/// Device and inode of the file at `path`.
+pub fn file_id(path: &Path) -> Option<(u64, u64)> {
+    Wanted::id(path)
+}
+
 fn openers(path: &Path) -> Vec<(u32, String)> {
-    let wanted = Wanted::of(path);
+    openers_of(&Wanted::of(path))
+}
+
+fn openers_of(wanted: &Wanted) -> Vec<(u32, String)> {
     let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
     let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
     let mut found = Vec::new();

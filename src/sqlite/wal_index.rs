@@ -62,7 +62,7 @@ impl HeaderReader {
     pub fn new() -> HeaderReader {
         // SAFETY: the name ends with a NUL.
         let fd = unsafe { libc::memfd_create(c"wal-index".as_ptr(), libc::MFD_CLOEXEC) };
-        // SAFETY: a new descriptor, which nobody else knows.
+        // SAFETY: a new descriptor, which no other code knows.
         let memory = (fd >= 0).then(|| unsafe { File::from_raw_fd(fd) });
         HeaderReader { memory, bytes: Vec::new() }
     }

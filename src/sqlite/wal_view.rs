@@ -22,6 +22,8 @@ const WRITE_LOCK: i64 = 120;
 const CHECKPOINT_LOCK: i64 = 121;
 const FIRST_READ_LOCK: i64 = 123;
 const READ_LOCKS: i64 = 5;
+/// For each of them the last frame that its readers see, as numbers of four bytes.
+const READ_MARKS_AT: usize = COPIED_AT + 4;
 /// A writer changes one copy of the header after the other.
 const LOOKS: usize = 3;
 
@@ -98,6 +100,21 @@ impl WalView {
         let ours = i32::try_from(std::process::id()).unwrap_or(0);
         // An open-file-description lock meets this process's own POSIX locks.
         (0..READ_LOCKS).any(|slot| self.holder(libc::F_OFD_GETLK, FIRST_READ_LOCK + slot) == Some(ours))
+    }
+
+    /// Whether another process reads the database as it was before this place of the WAL. As long as it does, the WAL cannot be started
+    /// over.
+    pub fn reader_before(&self, end: u64) -> bool {
+        let mut marks = [0; 4 * READ_LOCKS as usize];
+        if !read_full(&self.index, READ_MARKS_AT as u64, &mut marks).is_ok_and(|read| read == marks.len()) {
+            return false;
+        }
+        let slots = (0..READ_LOCKS).zip((0..).step_by(4));
+        let mut old = slots.filter(|(slot, at)| {
+            // A reader of the first one sees no frame at all.
+            *slot == 0 || word(&marks, *at).is_some_and(|mark| offset(mark, self.page_size) < end)
+        });
+        old.any(|(slot, _)| self.holder(libc::F_GETLK, FIRST_READ_LOCK + slot).is_some())
     }
 
     /// The process whose lock is in the way of an exclusive one on this byte.

@@ -10,7 +10,8 @@ use crate::wal::{HEADER, WalHeader};
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 /// The file that names the generation has 17.
 const MOST_BYTES: u64 = 1 << 10;
@@ -51,7 +52,32 @@ fn named_generation(db: &DbPath) -> Option<String> {
     String::from_utf8(read.ok()?).ok()
 }
 
+/// When a file was created and last written.
+#[derive(Clone, Copy, Debug)]
+struct Times {
+    created: SystemTime,
+    written: SystemTime,
+}
+
+impl Times {
+    /// None: the file system keeps no creation times.
+    fn of(path: &Path) -> io::Result<Option<Times>> {
+        let meta = fs::metadata(path)?;
+        let written = meta.modified()?;
+        Ok(meta.created().ok().map(|created| Times { created, written }))
+    }
+}
+
+/// Whether the database was put in the place of the file that Litestream read: it was created after Litestream's last copy of the WAL
+/// was written. If that copy was itself created after its last write, the whole directory is a copy, and the times say nothing. Pure.
+fn is_another_file(db: Option<Times>, copy: Option<Times>) -> bool {
+    matches!((db, copy), (Some(db), Some(copy)) if copy.created <= copy.written && db.created > copy.written)
+}
+
 fn goes_on(db: &DbPath, shadow: &Shadow) -> io::Result<bool> {
+    if is_another_file(Times::of(db.as_path())?, Times::of(&shadow.path)?) {
+        return Ok(false);
+    }
     let mut bytes = [0; HEADER as usize];
     let (_, copy) = rights::within(db, || files::open_wal(&shadow.path))?;
     let whole = files::read_full(&copy, 0, &mut bytes)? == bytes.len();
@@ -134,6 +160,42 @@ mod tests {
         assert!(case.ask(GENERATION, "00000002_00000020"), "and started the WAL over");
         drop(app);
         assert!(case.ask(GENERATION, "00000002_00000020"), "and closed");
+    }
+
+    #[test]
+    fn a_file_that_was_put_in_its_place_does_not() {
+        let at = |seconds| SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(seconds);
+        let times = |created, written| Some(Times { created: at(created), written: at(written) });
+        for (db, copy, another) in [
+            (times(1, 9), times(2, 5), false),
+            (times(6, 9), times(2, 5), true),
+            // A backup that keeps its time of writing.
+            (times(6, 1), times(2, 5), true),
+            // The whole directory was copied to another disk.
+            (times(6, 9), times(7, 5), false),
+            (times(8, 9), times(7, 5), false),
+            (None, times(2, 5), false),
+            (times(6, 9), None, false),
+        ] {
+            assert_eq!(is_another_file(db, copy), another, "{db:?} {copy:?}");
+        }
+        // By rename, with the WAL gone as after a clean end: the file is newer than the copy.
+        let (case, app) = Case::new();
+        drop(app);
+        assert!(case.ask(GENERATION, "00000002_00000020"));
+        let backup = case.db.directory().join("backup");
+        let content = fs::read(case.db.as_path()).unwrap();
+        let written = fs::metadata(&case.copy).unwrap().modified().unwrap();
+        // The clock of a file system has ticks.
+        let keeps_times = loop {
+            fs::write(&backup, &content).unwrap();
+            match fs::metadata(&backup).unwrap().created() {
+                Ok(created) if created <= written => fs::remove_file(&backup).unwrap(),
+                created => break created.is_ok(),
+            }
+        };
+        fs::rename(&backup, case.db.as_path()).unwrap();
+        assert_eq!(case.ask(GENERATION, "00000002_00000020"), !keeps_times);
     }
 
     #[test]

@@ -62,6 +62,39 @@ fn follows(way: Way) {
     });
 }
 
+/// `litevisor follow`, stopped at several positions: what `litestream restore -txid` makes of each. At the end `litestream restore -f` has the
+/// same, too.
+#[test]
+fn a_follower_agrees_with_litestream_at_the_same_positions() {
+    let site = Site::in_directory().with_replica_settings("sync_interval = \"100ms\"");
+    let mut writer = site.run_bank(&["--rate", "100"]);
+    wait_until("a replica", SOON, || site.replica.newest_txid() > 1);
+    let (copy, theirs, followed) = (site.path("copy.db"), site.path("theirs.db"), site.path("followed.db"));
+    let peer = litestream::follow(&site.replica, &followed);
+    let mut positions = Vec::new();
+    while positions.len() < 5 {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_litevisor"));
+        command.args(["follow", "--once", "-o"]).arg(&copy).arg(site.replica.url());
+        let mut follower = Process::start(command);
+        assert_eq!(follower.wait(SOON).code, 0, "{}", follower.log_text());
+        let line =
+            follower.wait_for_log("the position", SOON, |line| line.contains("the file has what is in the replica"));
+        let txid = line.split("\"txid\":\"").nth(1).unwrap()[..16].to_owned();
+        litestream::restore_at(&site.replica, &txid, &theirs).unwrap();
+        assert!(bank::dump(&copy) == bank::dump(&theirs), "at {txid}");
+        positions.push(txid);
+        let acked = site.acked();
+        site.wait_for_acks(acked + 20);
+    }
+    positions.dedup();
+    assert_eq!(positions.len(), 5, "{positions:?}");
+    assert_eq!(writer.stop().code, 0, "{}", writer.log_text());
+    wait_until("litestream restore -f to have everything", SOON, || {
+        followed.exists() && bank::dump(&followed) == bank::dump(&site.db())
+    });
+    drop(peer);
+}
+
 #[test]
 fn a_copy_in_place_follows_what_litestream_writes() {
     follows(Way::InPlace);

@@ -8,6 +8,7 @@ mod container;
 mod demo;
 mod end;
 mod fence;
+mod follow;
 mod gate;
 mod handover;
 mod kept;

@@ -6,6 +6,7 @@ mod levels;
 mod many;
 mod outage;
 mod pause;
+mod poor_disk;
 mod sidecar;
 mod spill;
 mod storm;

@@ -98,6 +98,34 @@ pub async fn a_claim_whose_reply_was_lost_is_ours(store: Subject) {
     assert!(!client.claim(&claim(1, "b"), soon()).await.unwrap());
 }
 
+/// Of the old epochs the claims stay, and everything of those that an instance may still ask for.
+pub async fn old_owner_records_are_deleted(store: Subject) {
+    let client = Client::new(Arc::clone(&store));
+    for number in [1, 2, 3, 19] {
+        assert!(client.claim(&claim(number, "a"), soon()).await.unwrap());
+    }
+    for number in [1, 2, 3] {
+        let end = End::Unproven;
+        let release =
+            Release { epoch: epoch(number), instance: instance("a"), how: How::Stopped, end, from: None, time_ms: 0 };
+        client.release(&release, soon()).await.unwrap();
+    }
+    client.answer(&Answer { epoch: epoch(2), within: Duration::from_secs(1) }, soon()).await.unwrap();
+    store.put("owner/README", "x".into(), soon()).await.unwrap();
+    assert_eq!(client.delete_outdated(epoch(18), soon()).await.unwrap(), 1);
+    assert_eq!(client.delete_outdated(epoch(19), soon()).await.unwrap(), 2);
+    assert_eq!(client.delete_outdated(epoch(19), soon()).await.unwrap(), 0);
+    let names = store.list("owner/", soon()).await.unwrap().into_iter().map(|object| object.key);
+    let mut names: Vec<String> = names.collect();
+    names.sort();
+    let claims = ["1", "2", "3"].map(|number| format!("owner/000000000000000{number}.json"));
+    let [one, two, three] = claims;
+    let left =
+        [&one, &two, &three, "owner/0000000000000003.released.json", "owner/0000000000000013.json", "owner/README"];
+    assert_eq!(names, left);
+    assert_eq!(client.look(soon()).await.unwrap().unwrap().claim.epoch, epoch(19));
+}
+
 /// Other names below `owner/` are nobody's claim, and the newest of many epochs is found.
 pub async fn the_newest_claim_is_found(store: Subject) {
     for name in ["owner/README", "owner/ffffffffffffffff.json", "owner/0000000000000fff.json.bak"] {

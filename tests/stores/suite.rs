@@ -43,6 +43,7 @@ macro_rules! every_check {
             a_release_is_written_once,
             a_claim_whose_reply_was_lost_is_ours,
             the_newest_claim_is_found,
+            old_owner_records_are_deleted,
         );
     };
 }
@@ -50,7 +51,8 @@ pub(crate) use every_check;
 
 pub use crate::handover::{
     a_claim_whose_reply_was_lost_is_ours, a_release_is_written_once, a_store_that_decides_is_accepted,
-    an_owner_sees_that_it_is_asked, of_sixteen_claims_one_wins, the_newest_claim_is_found,
+    an_owner_sees_that_it_is_asked, of_sixteen_claims_one_wins, old_owner_records_are_deleted,
+    the_newest_claim_is_found,
 };
 
 const MS: i64 = 1_795_327_279_453;

@@ -1,4 +1,4 @@
-//! Disks of a given size, and syncs that wait: what a restore meets on a bad day.
+//! Disks of a given size, syncs that wait, and file systems that cannot do everything.
 
 use super::wait_until;
 use std::path::{Path, PathBuf};
@@ -39,7 +39,7 @@ pub struct HeldSync {
     mark: PathBuf,
 }
 
-const SOURCE: &str = r#"
+const HELD_SOURCE: &str = r#"
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <fcntl.h>
@@ -60,11 +60,7 @@ int fdatasync(int fd) { hold(); return ((int (*)(int))dlsym(RTLD_NEXT, "fdatasyn
 
 impl HeldSync {
     pub fn built_in(directory: &Path) -> HeldSync {
-        let (source, library) = (directory.join("held.c"), directory.join("held.so"));
-        std::fs::write(&source, SOURCE).unwrap();
-        let built = Command::new("cc").args(["-shared", "-fPIC", "-o"]).arg(&library).arg(&source).arg("-ldl").status();
-        assert!(built.unwrap().success(), "the library to preload does not build");
-        HeldSync { library, mark: directory.join("held") }
+        HeldSync { library: build(directory, "held", HELD_SOURCE), mark: directory.join("held") }
     }
 
     /// `command` waits for ever at its n-th sync, counted from 1.
@@ -79,5 +75,67 @@ impl HeldSync {
 
     pub fn wait(&self) {
         wait_until("the sync that is held", super::SOON, || self.reached());
+    }
+}
+
+fn build(directory: &Path, name: &str, text: &str) -> PathBuf {
+    let (source, library) = (directory.join(format!("{name}.c")), directory.join(format!("{name}.so")));
+    std::fs::write(&source, text).unwrap();
+    let built = Command::new("cc").args(["-shared", "-fPIC", "-o"]).arg(&library).arg(&source).arg("-ldl").status();
+    assert!(built.unwrap().success(), "the library to preload does not build");
+    library
+}
+
+/// A library to preload: no file gets another time (`EPERM`, as on Azure Files), and no directory is synced (`EINVAL`, as with 9p and
+/// old CIFS).
+pub struct PoorFileSystem {
+    library: PathBuf,
+    times: PathBuf,
+    syncs: PathBuf,
+}
+
+const POOR_SOURCE: &str = r#"
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+static int refuse(const char *variable, int number) {
+    const char *mark = getenv(variable);
+    if (mark) close(open(mark, O_CREAT | O_WRONLY, 0600));
+    errno = number;
+    return -1;
+}
+static int is_directory(int fd) {
+    struct stat found;
+    return fstat(fd, &found) == 0 && S_ISDIR(found.st_mode);
+}
+int futimens(int fd, const struct timespec times[2]) { return refuse("POOR_TIMES", EPERM); }
+int utimensat(int at, const char *path, const struct timespec times[2], int flags) { return refuse("POOR_TIMES", EPERM); }
+int fsync(int fd) {
+    if (is_directory(fd)) return refuse("POOR_SYNCS", EINVAL);
+    return ((int (*)(int))dlsym(RTLD_NEXT, "fsync"))(fd);
+}
+int fdatasync(int fd) {
+    if (is_directory(fd)) return refuse("POOR_SYNCS", EINVAL);
+    return ((int (*)(int))dlsym(RTLD_NEXT, "fdatasync"))(fd);
+}
+"#;
+
+impl PoorFileSystem {
+    pub fn built_in(directory: &Path) -> PoorFileSystem {
+        let library = build(directory, "poor", POOR_SOURCE);
+        PoorFileSystem { library, times: directory.join("poor-times"), syncs: directory.join("poor-syncs") }
+    }
+
+    pub fn under(&self, command: &mut Command) {
+        command.env("LD_PRELOAD", &self.library).env("POOR_TIMES", &self.times).env("POOR_SYNCS", &self.syncs);
+    }
+
+    /// Forgets what was refused, and whether times and syncs of directories were.
+    pub fn take_refused(&self) -> (bool, bool) {
+        (std::fs::remove_file(&self.times).is_ok(), std::fs::remove_file(&self.syncs).is_ok())
     }
 }

@@ -47,12 +47,52 @@ pub fn ltx(replica: &Replica) -> Result<String, String> {
     if output.status.success() { Ok(said) } else { Err(said) }
 }
 
+/// The state right after this transaction.
+pub fn restore_at(replica: &Replica, txid: &str, out: &Path) -> Result<(), String> {
+    let directory = tempfile::tempdir().unwrap();
+    let db = directory.path().join("any.db");
+    restore_with(VERSION, &config(directory.path(), replica, &db), &db, out, &["-txid", txid])
+}
+
+/// `litestream restore -f`: keeps the file up with the replica until it is dropped.
+pub struct Follow {
+    process: Process,
+    _directory: tempfile::TempDir,
+}
+
+pub fn follow(replica: &Replica, out: &Path) -> Follow {
+    let directory = tempfile::tempdir().unwrap();
+    let db = directory.path().join("any.db");
+    let mut restore = command(VERSION);
+    restore.args(["restore", "-f", "-follow-interval", "100ms", "-config"]).arg(config(directory.path(), replica, &db));
+    restore.arg("-o").arg(out).arg(&db);
+    Follow { process: Process::start(restore), _directory: directory }
+}
+
+impl Follow {
+    pub fn log_text(&self) -> String {
+        self.process.log_text()
+    }
+}
+
 fn restore_by(version: &str, config: &Path, db: &Path, out: &Path) -> Result<(), String> {
+    restore_with(version, config, db, out, &[])
+}
+
+fn restore_with(version: &str, config: &Path, db: &Path, out: &Path, more: &[&str]) -> Result<(), String> {
     for side in ["", "-wal", "-shm"] {
         let _ = std::fs::remove_file(format!("{}{side}", out.display()));
     }
-    let output =
-        command(version).arg("restore").arg("-config").arg(config).arg("-o").arg(out).arg(db).output().unwrap();
+    let output = command(version)
+        .arg("restore")
+        .args(more)
+        .arg("-config")
+        .arg(config)
+        .arg("-o")
+        .arg(out)
+        .arg(db)
+        .output()
+        .unwrap();
     let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     if output.status.success() && out.exists() { Ok(()) } else { Err(said) }
 }

@@ -146,6 +146,16 @@ pub fn restore(config: &Path, db: &Path, out: &Path) -> Output {
     command.output().unwrap()
 }
 
+/// The exit status of `litevisor check --connect --config FILE`, and what it says.
+pub fn check_connect(config: &Path) -> (i32, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_litevisor"));
+    command.args(["check", "--connect", "--config"]).arg(config);
+    clean(&mut command);
+    let output = command.output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    (output.status.code().unwrap_or(-1), text)
+}
+
 /// Nothing of this shell's own settings may reach the binary under test.
 fn clean(command: &mut Command) {
     for (name, _) in std::env::vars_os() {

@@ -25,6 +25,7 @@ pub mod sshd;
 pub mod standin;
 
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 /// A limit for things that take milliseconds on a quiet machine. CI's is neither quiet nor fast.
@@ -44,6 +45,23 @@ pub fn wait_for<T>(what: &str, limit: Duration, mut ready: impl FnMut() -> Optio
 
 pub fn wait_until(what: &str, limit: Duration, mut ready: impl FnMut() -> bool) {
     wait_for(what, limit, || ready().then_some(()));
+}
+
+/// Lives each case, at most `at_once` at the same time: for lives that mostly wait. A case that fails fails the test.
+pub fn side_by_side<T: Send>(at_once: usize, cases: impl IntoIterator<Item = T>, life: impl Fn(T) + Sync) {
+    let cases = Mutex::new(cases.into_iter().collect::<Vec<_>>().into_iter());
+    // The lock is free again before the case is lived.
+    let next = || cases.lock().unwrap().next();
+    std::thread::scope(|threads| {
+        for _ in 0..at_once {
+            // The thread stays until no case is left: a child may be bound to the thread that started it.
+            threads.spawn(|| {
+                while let Some(case) = next() {
+                    life(case)
+                }
+            });
+        }
+    });
 }
 
 pub fn now_ms() -> u64 {

@@ -1,8 +1,8 @@
 //! Litestream's configuration (litestream.yml of 0.3 and 0.5) → the text of a supervisor.toml.
 //!
-//! In: the YAML's text, the environment. Out: our text with comments on what has no counterpart, each line with the place that
-//! it comes from; or every problem with its line. Both `import`, which prints the text, and `--config litestream.yml`, which
-//! reads it, go this way, so that they cannot disagree. Values of variables are looked at, never written. Pure.
+//! The result is our text, with comments on what has no counterpart and the origin of each line; or every problem with its
+//! line. Both `import`, which prints the text, and `--config litestream.yml`, which reads it, go this way, so that they cannot
+//! disagree. Values of variables are looked at, never written. Pure.
 
 mod command_line;
 mod database;
@@ -50,7 +50,7 @@ struct Top {
 const SKIPPED: [(&str, &str); 5] = [
     ("heartbeat-interval", "see heartbeat-url"),
     ("l0-retention-check-interval", "what is due is deleted when it is due"),
-    ("verify-compaction", "always: whatever is merged is verified"),
+    ("verify-compaction", "always: each merged file is verified"),
     ("shutdown-sync-timeout", "the last flush has what is left of [shutdown] grace"),
     ("shutdown-sync-interval", "a failed upload is tried again at growing intervals"),
 ];

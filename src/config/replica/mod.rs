@@ -226,6 +226,37 @@ pub fn from_url_alone(
     Ok(store)
 }
 
+/// A place for objects beside a replica's. If it is in the same service as `replica`, the keys of that one hold for it, too.
+pub fn of_url(
+    text: &str,
+    replica: Option<&StoreSettings>,
+    environment: Environment<'_>,
+) -> Result<StoreSettings, String> {
+    let mut own = url::parse(text, environment.working_dir)?;
+    if let Some(what) = secret_in_url(&own) {
+        return Err(format!(
+            "holds {what}: the credentials are those of the first database's replica, or the environment's"
+        ));
+    }
+    let Some(replica) = replica.filter(|replica| is_same_server(&own, replica)) else {
+        from_environment(&mut own, environment);
+        return Ok(own);
+    };
+    let mut store = StoreSettings { url: own.url, bucket: own.bucket, path: own.path, ..replica.clone() };
+    store.endpoint = own.endpoint.or(store.endpoint);
+    store.s3.region = own.s3.region.or(store.s3.region);
+    Ok(store)
+}
+
+/// The credentials of the one are good for the other.
+fn is_same_server(own: &StoreSettings, replica: &StoreSettings) -> bool {
+    let sftp = |store: &StoreSettings| (store.sftp.user.clone(), store.sftp.host.clone(), store.sftp.port);
+    own.scheme == replica.scheme
+        && (own.endpoint.is_none() || own.endpoint == replica.endpoint)
+        && own.abs.account == replica.abs.account
+        && sftp(own) == sftp(replica)
+}
+
 /// What must not be on a command line.
 fn secret_in_url(store: &StoreSettings) -> Option<&'static str> {
     match (&store.sftp.password, &store.s3.sse_c_key) {

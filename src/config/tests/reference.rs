@@ -6,7 +6,7 @@ use super::{problems, read};
 const REFERENCE: &str = include_str!("../../../docs/configuration.md");
 
 /// A heading of the page, and the configuration around its rows.
-const SECTIONS: [(&str, &str, &str); 10] = [
+const SECTIONS: [(&str, &str, &str); 11] = [
     ("`[app]`", "[app]\ncommand = [\"x\"]\n", ""),
     ("`[shutdown]`", "[shutdown]\n", ""),
     ("`[restore]`", "[restore]\n", ""),
@@ -19,6 +19,7 @@ const SECTIONS: [(&str, &str, &str); 10] = [
         "[[database]]\npath = \"/d/a.db\"\n[database.replica]\nurl = \"/r\"\n",
     ),
     ("`[handover]`", "[handover]\n", ""),
+    ("`[follow]`", "[follow]\n", ""),
     ("`[status]`", "[status]\n", ""),
     ("`[log]`", "[log]\n", ""),
 ];

@@ -3,6 +3,13 @@
 use super::{Action, LastLife, Life, Now, Outcome, Phase, Protocol, RETRY, Reply, Seen, Then, Watched};
 use crate::handover::owner::Epoch;
 use crate::handover::record::{Claim, End, How, Instance, Positions, Reason, Release};
+use std::time::Duration;
+
+/// Between two looks of an instance that waits: no instance serves from the release until it is seen.
+const WAITING: Duration = Duration::from_millis(100);
+/// So long an owner that does not answer is looked for so often; then at least so seldom.
+const AT_FIRST: Duration = Duration::from_secs(60);
+const LATER: Duration = Duration::from_secs(2);
 
 /// What the newest claim means for an instance that begins.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -11,11 +18,11 @@ enum Start {
     Ask,
     /// The newest claim is that of this machine's last run, which is over.
     Continue { wait_for: Option<Epoch> },
-    /// This machine's last run was asked, and its deploy is the same: it is not a newer one, and asks nobody.
+    /// This machine's last run was asked, and its deploy is the same: it is not a newer one, and asks no instance.
     Superseded(Life),
     /// Until the one that serves again is gone.
     HoldOff,
-    /// Until somebody has answered the failed start, or had the time to.
+    /// Until an instance has answered the failed start, or the time for it is over.
     HoldOffBriefly,
 }
 
@@ -23,7 +30,7 @@ impl Protocol {
     pub(super) fn answered(&mut self, reply: Reply, now: Now, actions: &mut Vec<Action>) {
         let pause = match reply {
             Reply::Failed => RETRY,
-            _ => self.rules.poll.unwrap_or(RETRY),
+            _ => self.pause(now),
         };
         self.next_at = now.checked_add(pause);
         match (reply, &self.phase) {
@@ -39,6 +46,23 @@ impl Protocol {
             (Reply::Written, Phase::Stopping { .. }) => self.answered = true,
             (Reply::Written, Phase::Releasing { .. }) => self.released(now, actions),
             _ => {}
+        }
+    }
+
+    /// Between two looks.
+    fn pause(&self, now: Now) -> Duration {
+        let poll = self.rules.poll.unwrap_or(RETRY);
+        let Phase::Waiting { until, answered, .. } = self.phase else { return poll };
+        let begun = until.zip(self.rules.wait).and_then(|(until, wait)| until.checked_sub(wait));
+        let is_at_first = begun.is_some_and(|begun| now < begun.saturating_add(AT_FIRST));
+        poll.min(if answered || is_at_first { WAITING } else { LATER })
+    }
+
+    /// The epoch of an owner whose app has served longer than the trial: it may delete what is older than its own (`owner::outdated`).
+    pub fn settled(&self, now: Now) -> Option<Epoch> {
+        match self.phase {
+            Phase::Owner { trial_until } if now >= trial_until => self.mine,
+            _ => None,
         }
     }
 
@@ -103,7 +127,7 @@ impl Protocol {
         }
     }
 
-    /// `from`: whom it takes over from; `wait_for`: None when there is nobody to wait for.
+    /// `from`: the instance that it takes over from; `wait_for`: None when there is no owner to wait for.
     fn claim(
         &mut self,
         (epoch, reason, failed): (Epoch, Reason, Option<Instance>),

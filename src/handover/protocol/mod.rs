@@ -8,6 +8,9 @@
 //! itself (the fence). Afterwards it looks once more whether it was asked, so that one that was frozen meanwhile does not start.
 
 mod answers;
+mod messages;
+
+pub use messages::{Action, Event, Reply, Request, Seen, Watch, Watched};
 
 use super::owner::Epoch;
 use super::record::{Answer, Claim, End, How, Instance, Positions, Reason, Release};
@@ -24,7 +27,7 @@ const RETRY: Duration = Duration::from_secs(1);
 pub struct Rules {
     /// How long an owner that does not answer is waited for before it is fenced. None: for ever.
     pub wait: Option<Duration>,
-    /// Between two looks. None: an owner looks only when it is told to.
+    /// Between two looks. None: an owner looks only when it is told to (`Event::Look`), and when it stops.
     pub poll: Option<Duration>,
     /// An app that ends sooner after its start has failed to start.
     pub trial: Duration,
@@ -68,12 +71,12 @@ pub struct Life {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Phase {
     Looking,
-    /// This deploy has failed to start: its predecessor gets the time to serve again, and is asked for nothing while it does.
     /// Another instance owns the replica, and the traffic goes there still.
     Courteous {
         newest: Epoch,
         until: Option<Now>,
     },
+    /// This deploy has failed to start: its predecessor gets the time to serve again, and is asked for nothing while it does.
     HeldOff {
         newest: Epoch,
         /// None: until the predecessor is gone.
@@ -81,7 +84,7 @@ pub enum Phase {
     },
     Claiming {
         claim: Claim,
-        /// None: there is nobody to wait for.
+        /// None: there is no owner to wait for.
         wait_for: Option<Epoch>,
     },
     Waiting {
@@ -132,110 +135,11 @@ pub enum Then {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// By a signal, in whatever phase.
+    /// By a signal, in whatever phase, or by the app's own end.
     Stopped,
-    AppEnded,
     StartFailed,
     /// By a writer that did not ask.
     Fenced,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(clippy::large_enum_variant, reason = "one at a time, and rarely")]
-pub enum Event {
-    /// Time has passed: to be sent by `wakes_at` at the latest.
-    Tick,
-    Answered {
-        serial: u64,
-        reply: Reply,
-    },
-    /// The local files are where `Action::CatchUp` said.
-    CaughtUp,
-    /// The app's own end, before its flush.
-    AppEnded,
-    /// The app cannot be started, or is not ready within the trial.
-    StartFailed,
-    /// The app is gone and the last flush has ended.
-    Flushed(End),
-    /// Another writer has taken the next TXID.
-    Fenced,
-    /// The first request waits for the app.
-    Traffic,
-    /// A stop signal. The lifecycle stops the app by itself.
-    Stop,
-    /// An owner looks now: `poll` is "never".
-    Look,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Request {
-    /// The newest claim, and its release.
-    Look,
-    Watch(Watch),
-    Claim(Claim),
-    Fence,
-    Answer(Answer),
-    Release(Release),
-}
-
-/// Which objects to ask for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Watch {
-    pub release_of: Option<Epoch>,
-    pub answer_of: Option<Epoch>,
-    pub claim_of: Option<Epoch>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Reply {
-    Looked(Option<Seen>),
-    Watched(Watched),
-    /// The epoch is ours (also when the reply to an earlier try was lost), or another instance's.
-    Claimed {
-        ours: bool,
-    },
-    /// The fencing segments are the newest of every database.
-    Fenced(Positions),
-    /// A release or an answer is there.
-    Written,
-    /// Nothing is known: to be asked again.
-    Failed,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Seen {
-    pub claim: Claim,
-    pub release: Option<Release>,
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Watched {
-    pub release: Option<Release>,
-    pub answer: Option<Answer>,
-    pub claimed: bool,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Action {
-    /// Ask the store; what comes of it is `Event::Answered` with this number.
-    Ask {
-        serial: u64,
-        request: Request,
-    },
-    /// Bring the local files to the newest position, or keep what continues it; then `CaughtUp`. This state (None: it is not known) is
-    /// behind or at that position.
-    CatchUp {
-        to: Option<Positions>,
-    },
-    /// To be on the disk before the next action.
-    Remember(LastLife),
-    Start,
-    /// Stop the app with its budget and flush; then `Flushed`.
-    StopApp,
-    /// There is no app: upload what a killed run has left on the disk; then `Flushed`.
-    Flush,
-    /// The protocol has ended.
-    Finish(Outcome),
 }
 
 pub struct Protocol {
@@ -259,7 +163,7 @@ pub struct Protocol {
     answered: bool,
     /// A stop signal came while a claim was on its way.
     stopped: bool,
-    /// Nobody has answered the failed start of this epoch in time.
+    /// No instance has answered the failed start of this epoch in time.
     unanswered: Option<Epoch>,
     /// The first request has come.
     traffic: bool,
@@ -318,7 +222,6 @@ impl Protocol {
                 }
             }
             Event::CaughtUp => self.caught_up(now),
-            Event::AppEnded => self.app_ended(now),
             Event::StartFailed => self.start_failed(now, &mut actions),
             Event::Flushed(end) => self.flushed(end, now),
             Event::Fenced => self.fenced(now, &mut actions),
@@ -395,13 +298,6 @@ impl Protocol {
     fn caught_up(&mut self, now: Now) {
         if matches!(self.phase, Phase::CatchingUp { .. }) {
             self.enter(Phase::Confirming, now);
-        }
-    }
-
-    fn app_ended(&mut self, now: Now) {
-        if let Phase::Owner { trial_until } = self.phase {
-            let how = if now < trial_until { self.failed() } else { How::Stopped };
-            self.enter(Phase::Stopping { how, then: Then::End(Outcome::AppEnded) }, now);
         }
     }
 

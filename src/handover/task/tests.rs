@@ -49,6 +49,7 @@ impl Run {
             rules: Rules { wait: Some(start.wait), poll, trial, grace, courteous: false },
             beside: start.beside,
             databases: vec![Fenced { name: "app.db".into(), store: start.store }],
+            deletes: true,
             reports: Box::new(move |report| drop(sender.send(report))),
         };
         Run { commands, reports, task: tokio::spawn(run(task, inbox)) }
@@ -118,9 +119,10 @@ async fn a_deploy_takes_over_and_a_bad_one_rolls_back() {
     let mut bad = Run::plain("bad", root.path());
     new.hands_over(8).await;
     bad.starts(Some(at(8))).await;
-    bad.tell(Command::AppEnded).await;
+    bad.tell(Command::StartFailed).await;
+    assert_eq!(bad.report().await, Report::StopApp);
     bad.tell(Command::Flushed(End::At(at(9)))).await;
-    assert_eq!(bad.report().await, Report::Finished(Outcome::AppEnded));
+    assert_eq!(bad.report().await, Report::Finished(Outcome::StartFailed));
     // The one that the bad one took over from serves again, not the one before it.
     new.starts(Some(at(9))).await;
     old.tell(Command::Stop).await;

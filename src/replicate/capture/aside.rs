@@ -1,7 +1,8 @@
 //! Steps of the hold beside a session's own checkpoints: out of the way of the app's, and away from a WAL that cannot be
 //! captured in time. What is skipped here is found by a comparison of the database; nothing is lost with it.
 
-use super::{BETWEEN_ROUNDS, Capture, CaptureError, Draft, ROUNDS};
+use super::checkpoint::ROUNDS;
+use super::{BETWEEN_ROUNDS, Capture, CaptureError, Draft};
 use crate::replicate::capture::segment::SegmentError;
 use crate::sqlite::files::Named;
 use crate::sqlite::{ReadHold, SqliteError, WalView};
@@ -77,16 +78,20 @@ impl Capture {
     /// Copies everything and lets the WAL start over, whatever is in it. After `skip`.
     pub fn let_go(&mut self) -> Result<bool, CaptureError> {
         for round in 1..=ROUNDS {
-            let copied = match self.hold.advance() {
+            match self.hold.advance() {
+                // The app copies by itself, up to the hold.
                 Err(SqliteError::Busy { .. }) => {
                     self.move_hold()?;
-                    std::thread::sleep(BETWEEN_ROUNDS);
-                    continue;
+                    if self.view().is_none_or(|view| view.checkpointer_waits()) {
+                        std::thread::sleep(BETWEEN_ROUNDS);
+                        continue;
+                    }
                 }
-                other => other?,
-            };
-            if copied.complete() {
-                self.move_hold()?;
+                other => {
+                    if other?.complete() {
+                        self.move_hold()?;
+                    }
+                }
             }
             let restartable = |hold: &ReadHold| hold.view().and_then(|view| view.end());
             if restartable(&self.hold).is_some_and(|end| end.copied == end.offset) {

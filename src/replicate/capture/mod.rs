@@ -18,7 +18,7 @@ use super::upload::WHOLE_BYTES;
 use crate::model::{DbChecksum, PageNo, PageSize};
 use crate::sqlite::{Missing, ReadHold, SqliteError};
 use crate::wal::{Committed, Cursor, CursorState, FrameHeader, Mark, Open, Salts, WalHeader, frame_size, up_to};
-use checkpoint::CheckpointDecision;
+use checkpoint::{AfterRound, CheckpointDecision, ROUNDS, Round, after_round, rest_limit};
 use frames::{header, is_there, scan};
 use overwritten::Checked;
 use replaced::{FinishedWal, Replacement};
@@ -29,13 +29,8 @@ pub use aside::Aside;
 
 /// A draft is closed at the first commit that takes it past this many bytes of pages. One transaction may be larger.
 const DRAFT_BYTES: usize = 8 << 20;
-/// What may be captured while writers are kept out.
-const REST_BYTES: usize = 1 << 20;
-/// Times that a checkpoint follows a writer before it gives up, and the pause when the app is just copying by itself.
-const ROUNDS: usize = 8;
+/// The pause when a checkpoint of the app waits for the hold.
 const BETWEEN_ROUNDS: Duration = Duration::from_millis(5);
-/// Bytes of the WAL in a round that are few enough to keep writers out, instead of another round.
-const LITTLE: u64 = 64 << 10;
 /// Drafts that a round makes.
 const DRAFTS: usize = 4;
 
@@ -223,38 +218,48 @@ impl Capture {
             between();
             tail.nothing_new(hold)
         };
-        let locked = decision == CheckpointDecision::Locked;
+        let locked = decision.keeps_writers_out();
+        let mut came_before = 0;
         // Each round copies and syncs what came during the one before, so that little is left for the moment under the lock.
-        for round in 1..=if locked { ROUNDS } else { 1 } {
+        for number in 1..=if locked { ROUNDS } else { 1 } {
             let before = tail.cursor.map_or(0, |cursor| cursor.offset);
             // The hold may move only when everything before its end is captured.
             if !tail.catch_up(hold, &mut take)? {
                 return Ok(false);
             }
-            let copied = match hold.advance() {
-                // The app is checkpointing itself, and may be waiting for our hold to get out of the way: it moves to the
+            match hold.advance() {
+                // The app copies by itself, up to our hold. It may be waiting for our hold to get out of the way: it moves to the
                 // end, which may have to happen again once the app has copied everything.
                 Err(SqliteError::Busy { .. }) => {
                     hold.let_restart(|hold| nothing_new(tail, hold))?;
-                    if locked {
+                    if locked && hold.view().is_none_or(|view| view.checkpointer_waits()) {
                         std::thread::sleep(BETWEEN_ROUNDS);
+                        continue;
                     }
-                    continue;
                 }
-                other => other?,
-            };
-            if copied.complete() && hold.let_restart(|hold| nothing_new(tail, hold))? {
-                return Ok(true);
+                other => {
+                    if other?.complete() && hold.let_restart(|hold| nothing_new(tail, hold))? {
+                        return Ok(true);
+                    }
+                }
             }
             if !locked {
                 break;
             }
             hold.sync()?;
-            // How long the first round took is not known before the second.
-            let little = tail.cursor.is_some_and(|cursor| cursor.offset.abs_diff(before) <= LITTLE);
-            if (round == ROUNDS || round > 1 && little) && hold.let_restart_locked(|hold| tail.rest(hold, &mut take))? {
-                return Ok(true);
+            let wal_bytes = tail.cursor.map_or(0, |cursor| cursor.offset);
+            let came = wal_bytes.abs_diff(before);
+            match after_round(decision, Round { number, came, came_before, wal_bytes }) {
+                AfterRound::Again => {}
+                AfterRound::GiveUp => break,
+                AfterRound::KeepOut => {
+                    let most = rest_limit(decision, wal_bytes);
+                    if hold.let_restart_locked(|hold| tail.rest(hold, most, &mut take))? {
+                        return Ok(true);
+                    }
+                }
             }
+            came_before = came;
         }
         Ok(false)
     }
@@ -306,16 +311,18 @@ impl Tail {
         Ok(false)
     }
 
-    /// Captures everything that is committed. False: it is more than writers should be kept out for.
+    /// Captures everything that is committed. False: it has more than `most` bytes of pages.
     fn rest(
         &mut self,
         hold: &ReadHold,
+        most: u64,
         take: &mut impl FnMut(Draft) -> Result<(), SegmentError>,
     ) -> Result<bool, CaptureError> {
         if self.nothing_new(hold)? {
             return Ok(true);
         }
-        let Some(draft) = self.next(hold, usize::MAX, REST_BYTES / hold.page_size().bytes())? else { return Ok(false) };
+        let most = usize::try_from(most).unwrap_or(usize::MAX) / hold.page_size().bytes();
+        let Some(draft) = self.next(hold, usize::MAX, most)? else { return Ok(false) };
         take(draft)?;
         Ok(true)
     }

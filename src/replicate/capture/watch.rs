@@ -301,7 +301,7 @@ fn stat(db: &DbPath) -> Stat {
 
 fn start() -> Option<AsyncFd<Source>> {
     let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)
-        .inspect_err(|errno| tracing::warn!(%errno, "inotify is not to be had; commits are noticed once a second"))
+        .inspect_err(|errno| tracing::warn!(%errno, "inotify is not available; commits are noticed once a second"))
         .ok()?;
     // SAFETY: `Source` owns its descriptor, and names the same one until it is dropped.
     unsafe { AsyncFd::register(Source(inotify)) }.ok()

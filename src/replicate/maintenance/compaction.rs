@@ -26,7 +26,7 @@ const TRY: Duration = Duration::from_secs(20);
 pub enum Failure {
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// An input has gone: somebody else deletes here.
+    /// An input has gone: another program deletes here.
     #[error("{0} is gone")]
     Gone(TxidRange),
     #[error(transparent)]
@@ -124,7 +124,7 @@ impl<'a> RunningMerge<'a> {
         Ok(RunningMerge { store, inputs, chunk, merge: Some(merge) })
     }
 
-    /// The merge's next step that is not its wish for more; computes off the async thread.
+    /// The merge's next step other than a request for more input; computes off the async thread.
     async fn step(&mut self) -> Result<Step, Failure> {
         loop {
             let Some(mut merge) = self.merge.take() else { return Err(MergeError::Nothing.into()) };

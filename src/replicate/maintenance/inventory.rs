@@ -19,7 +19,7 @@ pub struct File {
     pub size: u64,
     /// Since when we know that it is there, or that the newest of what it was made of is. Never in the future.
     pub since_ms: i64,
-    /// It cannot be read: nobody may rely on it.
+    /// It cannot be read: nothing may rely on it.
     pub damaged: bool,
 }
 

@@ -246,7 +246,7 @@ impl MaintenanceTask {
     async fn take(&mut self, event: Event) {
         match event {
             Event::Arrived(file, bytes) => {
-                // Create-only: nobody had gone on from the position before.
+                // Create-only: no other writer had continued from the position before.
                 (self.sure_since_ms, self.pauses.ownership) = (file.since_ms, Pause::default());
                 self.inventory.add(file);
                 if let Some(bytes) =

@@ -20,7 +20,7 @@ const REQUEST: Duration = Duration::from_secs(20);
 pub enum Ownership {
     /// The replica ends where we say.
     Ours,
-    /// There is a position behind ours: ours on its way, or somebody else's.
+    /// There is a position behind ours: ours on its way, or another writer's.
     Continued(Txid),
     /// Our newest file is gone, others are there: another history.
     Replaced(Txid),
@@ -28,14 +28,14 @@ pub enum Ownership {
     Emptied,
 }
 
-/// For this long after our last upload nobody else can have the replica in a way that our next one would not meet: whoever
-/// goes on from our position creates the raw file that we would create, and keeps it for the retention's time.
+/// For this long after our last upload no other writer can have the replica without our next upload noticing it: a writer that
+/// continues from our position creates the raw file that we would create, and keeps it for the retention's time.
 pub fn sure(settings: &ReplicateSettings) -> Duration {
     const LONGEST: Duration = Duration::from_secs(60);
     settings.retention.map_or(LONGEST, |retention| LONGEST.min(retention.raw / 2))
 }
 
-/// Whether the newest raw file, which we know, is still there. Nobody removes it before there is a newer one.
+/// Whether the newest raw file, which we know, is still there. No writer removes it before there is a newer one.
 pub async fn still_ends_at(store: &dyn Store, end: Txid, by: Deadline) -> Result<bool, StoreError> {
     there(store, Level::RAW, TxidRange::single(end), by).await
 }
@@ -72,7 +72,7 @@ pub async fn put_next(
     Ok(None)
 }
 
-/// Whoever goes on from our position creates the raw file behind it, and removes it only after ours: so one of the two
+/// A writer that continues from our position creates the raw file behind it, and removes it only after ours: so one of the two
 /// questions tells, whenever it is asked.
 pub async fn check(store: &dyn Store, inventory: &Inventory, by: Deadline) -> Result<Ownership, StoreError> {
     let end = inventory.end();

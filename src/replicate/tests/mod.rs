@@ -1,3 +1,4 @@
 //! Tests of the whole of replication.
 
+mod existing_names;
 mod hunt;

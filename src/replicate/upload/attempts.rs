@@ -14,6 +14,8 @@ use std::time::Instant;
 pub const SPILL_ROUNDS: usize = 64;
 /// Times that a WAL nobody needs any more is copied while the app writes on.
 const ROUNDS: usize = 8;
+/// Times `wal_limit` at which a WAL that grows faster than it is captured is started over without being captured.
+const OUTRUN: u64 = 4;
 /// Room that a copy of a segment leaves to the app.
 pub const COPY_RESERVE: u64 = 16 << 20;
 
@@ -37,8 +39,10 @@ pub struct Tries {
     /// Bytes of the WAL after that.
     pub tried_bytes: u64,
     pub refused: Option<(Instant, String)>,
-    /// That the WAL has passed its limit, and that the disk is nearly full.
-    pub over: LogThrottle,
+    /// That the WAL grows faster than it is captured, that the database was compared, and that the disk
+    /// is nearly full.
+    pub outrun: LogThrottle,
+    pub compared: LogThrottle,
     pub scarce: LogThrottle,
 }
 
@@ -75,7 +79,7 @@ pub fn of_scanned(
     match need {
         Need::Nothing => {}
         Need::Shrink => relieve_unneeded(capture, tries, settings)?,
-        Need::MakeRoom => let_go(capture)?,
+        Need::MakeRoom => let_go(capture, settings)?,
         Need::StepAside => capture.give_way(&view)?,
     }
     if need != Need::StepAside {
@@ -101,22 +105,46 @@ pub fn relieve_unneeded(
     refusal: &mut Tries,
     settings: &ReplicateSettings,
 ) -> Result<(), CaptureError> {
-    if refusal.due(capture, settings)? { let_go(capture) } else { Ok(()) }
+    if refusal.due(capture, settings)? { let_go(capture, settings) } else { Ok(()) }
 }
 
-/// Captures and forgets.
-pub fn let_go(capture: &mut Capture) -> Result<(), CaptureError> {
+/// Captures and forgets. If the app writes faster than that, the whole database is read again instead.
+pub fn let_go(capture: &mut Capture, settings: &ReplicateSettings) -> Result<(), CaptureError> {
+    let begun = end(capture);
     for _ in 0..ROUNDS {
         for _ in 0..SPILL_ROUNDS {
+            if outrun(capture, settings, begun) {
+                capture.skip();
+                capture.let_go()?;
+                return capture.compare().map(drop);
+            }
             if capture.next()?.is_none() {
                 break;
             }
         }
-        if capture.checkpoint(CheckpointDecision::Locked, |_| Ok(()))? {
+        if capture.checkpoint(CheckpointDecision::LockedLonger, |_| Ok(()))? {
             break;
         }
     }
     Ok(())
+}
+
+/// Where the last commit ends in the WAL.
+pub fn end(capture: &Capture) -> u64 {
+    capture.view().and_then(|view| view.end()).map_or(0, |end| end.offset)
+}
+
+/// Whether the app writes faster than the WAL is captured and copied: the WAL is far past its limit, has grown by as much as the limit
+/// since the try began at `begun` (a large transaction is no reason), and no reader of the app from before keeps it from starting over.
+pub fn outrun(capture: &Capture, settings: &ReplicateSettings, begun: u64) -> bool {
+    let limit = settings.wal_limit;
+    let end = end(capture);
+    end >= limit.saturating_mul(OUTRUN) && end >= begun.saturating_add(limit) && !pinned(capture, begun)
+}
+
+/// Whether a reader of the app that began before this place of the WAL keeps it from starting over.
+pub fn pinned(capture: &Capture, begun: u64) -> bool {
+    capture.view().is_some_and(|view| view.reader_before(begun))
 }
 
 /// Whether a file of so many bytes may be written without taking the app's room.

@@ -108,7 +108,7 @@ impl DatabaseWriter {
             };
         }
         if all {
-            self.checkpoint_as(CheckpointDecision::Locked)?;
+            self.checkpoint_as(CheckpointDecision::LockedLonger)?;
         }
         // The app writes faster, or what is captured needs the WAL.
         let large = self.queue.pending.iter().any(|pending| in_wal(&pending.segment));
@@ -128,10 +128,10 @@ impl DatabaseWriter {
     }
 
     /// Lets go of the WAL without capturing it: the database is compared later.
-    pub fn let_go(&mut self) -> Result<(), CaptureError> {
+    /// True: the WAL starts over with the next commit.
+    pub fn let_go(&mut self) -> Result<bool, CaptureError> {
         self.capture.skip();
-        self.capture.let_go()?;
-        Ok(())
+        self.capture.let_go()
     }
 
     /// Cuts a WAL file that has been much longer than it has to be. Everything is uploaded and nothing was written since.

@@ -5,7 +5,7 @@
 //! The record is the commit point: a file counts once the record says so, and only then is the WAL let go of. A kill before
 //! costs nothing, the WAL has it all; a kill after is continued from the files.
 
-use super::attempts::{Outcome, SPILL_ROUNDS, fits, let_go};
+use super::attempts::{self, Outcome, SPILL_ROUNDS, fits};
 use super::spill_policy::{self as rules, Situation};
 use super::{Content, Segment};
 use crate::local_state::spill::{self, SpilledFile};
@@ -27,6 +27,15 @@ const MEMORY_BYTES: u64 = 32 << 20;
 /// Times `wal_limit` at which a WAL that cannot be spilled is started over without being captured.
 const HARD_LIMIT: u64 = 2;
 
+/// How much of what is committed does not need the WAL any more.
+enum Kept {
+    All,
+    /// The app writes faster than it is captured.
+    Outrun,
+    /// Why not all of it.
+    NotAll(String),
+}
+
 impl DatabaseWriter {
     /// Bytes in the spill directory.
     pub fn spilled_bytes(&self) -> u64 {
@@ -43,22 +52,25 @@ impl DatabaseWriter {
         if !self.tries.due(&self.capture, settings)? {
             return Ok(Outcome::Nothing);
         }
-        self.say_over(settings);
+        let begun = attempts::end(&self.capture);
         let fleeting = !self.sending && self.queue.pending.iter().any(|pending| pending.full_snapshot);
         if fleeting || self.sending && !self.copied_out(settings)? {
-            let_go(&mut self.capture)?;
+            attempts::let_go(&mut self.capture, settings)?;
             return Ok(Outcome::Anew("the WAL passed its limit before the whole database could be uploaded"));
         }
-        let kept = if self.unnumbered() { self.keep_in_memory()? } else { self.spill_all(settings)? };
+        let kept =
+            if self.unnumbered() { self.keep_in_memory(settings, begun)? } else { self.spill_all(settings, begun)? };
         let relief = match kept {
-            None => self.restart_after(settings)?,
-            Some(why) if self.unnumbered() => {
+            Kept::All => self.restart_after(settings, begun)?,
+            Kept::Outrun => self.start_over(settings)?,
+            Kept::NotAll(why) if self.unnumbered() => {
                 self.let_go()?;
                 tracing::info!(db = %self.db, "the WAL is started over, what changed is uploaded later as one segment: {why}");
                 Outcome::Done { restarted: true }
             }
-            Some(why) => {
-                if self.capture.reaches(settings.wal_limit.saturating_mul(HARD_LIMIT))? {
+            Kept::NotAll(why) => {
+                let hard = self.capture.reaches(settings.wal_limit.saturating_mul(HARD_LIMIT))?;
+                if hard && !attempts::pinned(&self.capture, begun) {
                     self.let_go()?;
                 }
                 Outcome::Grows(why)
@@ -71,10 +83,11 @@ impl DatabaseWriter {
     }
 
     /// Everything captured is on the disk or in memory: the WAL may start over.
-    fn restart_after(&mut self, settings: &ReplicateSettings) -> Result<Outcome, CaptureError> {
+    fn restart_after(&mut self, settings: &ReplicateSettings, begun: u64) -> Result<Outcome, CaptureError> {
         let DatabaseWriter { capture, queue, .. } = self;
         self.last_try = Instant::now();
-        let restarted = match capture.checkpoint(CheckpointDecision::Locked, |draft| queue.push(draft, &[Level::RAW])) {
+        let longer = CheckpointDecision::LockedLonger;
+        let restarted = match capture.checkpoint(longer, |draft| queue.push(draft, &[Level::RAW])) {
             // The next capture sees it too, and knows what to do.
             Err(CaptureError::Broken(_)) => false,
             other => other?,
@@ -85,42 +98,57 @@ impl DatabaseWriter {
         let rest = if self.unnumbered() { None } else { self.spill(settings)? };
         let files = self.queue.pending.len();
         let bytes = self.spilled_bytes();
-        tracing::info!(db = %self.db, files, bytes, restarted, "what waits for the replica is on the disk beside the database");
+        tracing::info!(db = %self.db, files, bytes, restarted, "segments wait for the replica on the disk beside the database");
+        if !restarted && attempts::outrun(&self.capture, settings, begun) {
+            return self.start_over(settings);
+        }
         Ok(rest.map_or(Outcome::Done { restarted }, Outcome::Grows))
     }
 
-    /// Captures everything that is committed and writes it to the spill directory. Some: why not all of it.
-    fn spill_all(&mut self, settings: &ReplicateSettings) -> Result<Option<String>, CaptureError> {
+    /// The app writes faster than the WAL is captured: it is started over, and what changed is found by comparing the database.
+    fn start_over(&mut self, settings: &ReplicateSettings) -> Result<Outcome, CaptureError> {
+        let wal_bytes = attempts::end(&self.capture);
+        let restarted = self.let_go()?;
+        if self.tries.outrun.due("outrun") {
+            let wal_limit = settings.wal_limit;
+            tracing::warn!(
+                db = %self.db, wal_bytes, wal_limit, restarted,
+                "the app writes faster than its WAL is captured: the WAL is started over, and the database is compared instead"
+            );
+        }
+        Ok(Outcome::Done { restarted })
+    }
+
+    /// Captures everything that is committed and writes it to the spill directory.
+    fn spill_all(&mut self, settings: &ReplicateSettings, begun: u64) -> Result<Kept, CaptureError> {
         for _ in 0..SPILL_ROUNDS {
             if let Some(why) = self.spill(settings)? {
-                return Ok(Some(why));
+                return Ok(Kept::NotAll(why));
+            }
+            if attempts::outrun(&self.capture, settings, begun) {
+                return Ok(Kept::Outrun);
             }
             if !self.capture_more()? {
-                return Ok(None);
+                return Ok(Kept::All);
             }
         }
-        Ok(Some("the app writes faster than the disk takes a copy".to_owned()))
+        Ok(Kept::NotAll("the app writes faster than the disk takes a copy".to_owned()))
     }
 
-    /// Captures everything that is committed into memory. Some: why not all of it.
-    fn keep_in_memory(&mut self) -> Result<Option<String>, CaptureError> {
+    /// Captures everything that is committed into memory.
+    fn keep_in_memory(&mut self, settings: &ReplicateSettings, begun: u64) -> Result<Kept, CaptureError> {
         while self.memory_bytes() < MEMORY_BYTES {
+            if attempts::outrun(&self.capture, settings, begun) {
+                return Ok(Kept::Outrun);
+            }
             if !self.capture_more()? {
-                return Ok(None);
+                return Ok(Kept::All);
             }
             if self.queue.pending.back().is_some_and(|pending| matches!(pending.segment.content, Content::Pages(..))) {
-                return Ok(Some("a transaction is too large to be kept in memory".to_owned()));
+                return Ok(Kept::NotAll("a transaction is too large to be kept in memory".to_owned()));
             }
         }
-        Ok(Some("memory for what is captured is used up".to_owned()))
-    }
-
-    fn say_over(&mut self, settings: &ReplicateSettings) {
-        if self.tries.over.due("over") {
-            let wal_bytes = self.view().map_or(0, |view| view.wal_len());
-            let wal_limit = settings.wal_limit;
-            tracing::warn!(db = %self.db, wal_bytes, wal_limit, "the WAL has passed wal_limit: it is made smaller");
-        }
+        Ok(Kept::NotAll("memory for what is captured is used up".to_owned()))
     }
 
     /// Writes what is pending to the disk, in order, and records it. Some: why not all of it.

@@ -3,9 +3,8 @@
 use super::Way;
 use super::error::{Anew, FollowError};
 use super::in_place::InPlace;
-use super::spool::Spooled;
-use super::stand::{self, Record, Stand, stated};
-use super::step;
+use super::stand::{self, Record, Stand};
+use super::step::{self, Step};
 use super::through_sqlite::ThroughSqlite;
 use crate::lineage::state_file;
 use crate::model::DbPath;
@@ -40,15 +39,15 @@ impl Copy {
         Ok(Copy { record, stand, writer, unchecked: None })
     }
 
-    /// Applies one file. `proven`: the replica's file of the position where the copy stands is the one that the copy has.
-    pub fn apply(&mut self, step: &Spooled, proven: bool) -> Result<(), FollowError> {
+    /// Applies the files of a step. `proven`: the replica's file of the position where the copy stands is the one that the copy has.
+    pub fn apply(&mut self, step: &Step, proven: bool) -> Result<(), FollowError> {
         step::check(&self.stand, step, proven)?;
         let Copy { record, stand, writer, unchecked } = self;
         match writer {
             Writer::InPlace(place) => place.apply(record, stand, step)?,
             Writer::ThroughSqlite(sqlite) => sqlite.apply(record, stand, step)?,
         }
-        *unchecked = stated(&step.header, &step.trailer).is_none().then(|| step.file.key.clone());
+        *unchecked = step.stated().is_none().then(|| step.key().to_owned());
         if unchecked.is_none() && stand.torn.is_none() { self.end() } else { Ok(()) }
     }
 

@@ -10,7 +10,7 @@ pub fn point(_: &DbPath) -> Result<(), RestoreError> {
 }
 
 #[cfg(test)]
-pub use armed::{arm, disarm, point};
+pub use armed::{arm, disarm, left, point};
 
 #[cfg(test)]
 mod armed {
@@ -24,6 +24,11 @@ mod armed {
     /// The next follower of this copy dies at its `points`-th point.
     pub fn arm(db: &DbPath, points: u32) {
         FATES.lock().unwrap().insert(db.clone(), points);
+    }
+
+    /// How many points are still to pass.
+    pub fn left(db: &DbPath) -> u32 {
+        FATES.lock().unwrap()[db]
     }
 
     /// Whether it has died.

@@ -3,11 +3,10 @@
 
 use super::error::{Anew, FollowError};
 use super::fault;
-use super::spool::Spooled;
-use super::stand::{Record, Scan, Stand, locate, stated};
-use super::step::Exchange;
+use super::stand::{Record, Scan, Stand, locate};
+use super::step::{self, Step};
 use crate::lineage::{CommitFields, FollowMark, FollowStep};
-use crate::model::{DbChecksum, DbPath, PageNo, PageSize};
+use crate::model::{DbChecksum, DbPath, PageNo, PageSize, page_checksum};
 use crate::restore::RestoreError;
 use crate::sqlite::users::users;
 use crate::sqlite::{FileStamp, alone, files};
@@ -50,17 +49,17 @@ impl InPlace {
         Ok((place(stamp(db, &file)?), stand))
     }
 
-    /// Applies one file. `stand` is torn as soon as the record says so.
-    pub fn apply(&mut self, record: &Record, stand: &mut Stand, step: &Spooled) -> Result<(), FollowError> {
+    /// Applies one step. `stand` is torn as soon as the record says so.
+    pub fn apply(&mut self, record: &Record, stand: &mut Stand, step: &Step) -> Result<(), FollowError> {
         let db = self.db.clone();
         let file = lock(&db)?;
         if !complete(&db)? || stamp(&db, &file)?.written() != self.stamp.written() {
             return Err(Anew::Touched { txid: stand.txid }.into());
         }
-        let to = step.header.range.max;
+        let to = step.header().range.max;
         let expected = match stand.torn {
             None => Some(exchange(&db, &file, stand, step)?),
-            Some(_) => stated(&step.header, &step.trailer),
+            Some(_) => step.stated(),
         };
         let torn = stand.torn.map_or(to, |torn| torn.max(to));
         let mark = FollowStep {
@@ -68,7 +67,7 @@ impl InPlace {
             in_place: true,
             commit_fields: None,
             db_checksum: expected.map_or(0, |sum| sum.get()),
-            file_checksum: step.trailer.file.0,
+            file_checksum: step.trailer().file.0,
         };
         fault::point(&db)?;
         record.begin(stand, None, mark)?;
@@ -81,15 +80,15 @@ impl InPlace {
             Some(expected) if !again => expected,
             _ if to < torn => DbChecksum::default(),
             expected => {
-                let found = scan(&db, &file, step.header.page_size)?.total(None);
+                let found = scan(&db, &file, step.header().page_size)?.total(None);
                 if expected.is_some_and(|expected| expected != found) {
-                    return Err(Anew::OtherHistory { file: step.file.key.clone(), txid: stand.txid }.into());
+                    return Err(Anew::OtherHistory { file: step.key().to_owned(), txid: stand.txid }.into());
                 }
                 found
             }
         };
         let torn = Some(torn).filter(|torn| to < *torn);
-        *stand = Stand { torn, ..Stand::after(&step.header, &step.trailer, found) };
+        *stand = Stand { torn, ..Stand::after(step.header(), step.trailer(), found) };
         Ok(())
     }
 
@@ -144,35 +143,25 @@ fn put_fields(db: &DbPath, file: &File, size: PageSize, fields: Option<CommitFie
 }
 
 /// The checksum after the step, by the pages that the file has now and those that it will get.
-fn exchange(db: &DbPath, file: &File, stand: &Stand, step: &Spooled) -> Result<DbChecksum, FollowError> {
-    let mut exchange = Exchange::new(stand, step);
+fn exchange(db: &DbPath, file: &File, stand: &Stand, step: &Step) -> Result<DbChecksum, FollowError> {
     let mut old = vec![0; stand.page_size.bytes()];
-    let read = |page: PageNo, old: &mut Vec<u8>| {
-        let read = file.read_exact_at(old, stand.page_size.offset_of(page));
-        read.map_err(RestoreError::io("read", db.as_path()))
+    let before = |page: PageNo| {
+        let read = file.read_exact_at(&mut old, stand.page_size.offset_of(page));
+        read.map_err(RestoreError::io("read", db.as_path())).map(|()| page_checksum(page, &old))
     };
-    step.pages(|page, data| {
-        if exchange.had(page) {
-            read(page, &mut old)?;
-            exchange.remove(page, &old);
-        }
-        exchange.add(page, data);
-        Ok::<(), RestoreError>(())
-    })?;
-    for page in exchange.cut() {
-        read(page, &mut old)?;
-        exchange.remove(page, &old);
-    }
-    Ok(exchange.finish(stand, step)?)
+    step::exchange(stand, step, before, |_, _| Ok(()))
 }
 
-fn write(db: &DbPath, file: &File, step: &Spooled) -> Result<(), RestoreError> {
-    let size = step.header.page_size;
+/// A page that several files bring has the last one's content in the end.
+fn write(db: &DbPath, file: &File, step: &Step) -> Result<(), RestoreError> {
+    let size = step.header().page_size;
     let io = |operation| RestoreError::io(operation, db.as_path());
-    step.pages(|page, data| {
-        file.write_all_at(data, size.offset_of(page)).map_err(io("write"))?;
-        fault::point(db)
-    })?;
-    file.set_len(u64::from(step.header.commit) * u64::from(size.get())).map_err(io("resize"))?;
+    for one in step.files() {
+        one.pages(|page, data| {
+            file.write_all_at(data, size.offset_of(page)).map_err(io("write"))?;
+            fault::point(db)
+        })?;
+    }
+    file.set_len(u64::from(step.header().commit) * u64::from(size.get())).map_err(io("resize"))?;
     file.sync_all().map_err(io("sync"))
 }

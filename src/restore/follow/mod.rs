@@ -4,6 +4,7 @@
 
 mod copy;
 mod error;
+mod exchange;
 mod fault;
 mod in_place;
 mod next;
@@ -15,6 +16,8 @@ mod tests;
 mod through_sqlite;
 
 pub use error::{Anew, FollowError};
+pub use exchange::{Exchanged, exchange};
+pub use stand::{Provenance, provenance};
 
 use super::error::RestoreError;
 use super::inspect::tip;
@@ -26,10 +29,11 @@ use crate::replica::{Listing, RemoteFile, Replica, Tip};
 use crate::store::{Store, StoreError, StoreErrorKind};
 use copy::Copy;
 use next::{Known, Next, Sighting};
-use spool::Spool;
+use spool::{Spool, Spooled};
 use stand::Stand;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
+use step::Step;
 
 /// All levels are listed this often, should the newest raw files have been removed.
 const ALL_LEVELS_EVERY: Duration = Duration::from_secs(60);
@@ -39,7 +43,7 @@ const ALL_LEVELS_EVERY: Duration = Duration::from_secs(60);
 pub enum Way {
     /// No process has it open, this one included: each page straight to its place. The copy is the replica's state, byte by byte.
     InPlace,
-    /// Processes read it: each file of the replica is one transaction of SQLite. Twelve bytes of the first page are SQLite's own.
+    /// Processes read it: what a poll finds is one transaction of SQLite, or several. Twelve bytes of the first page are SQLite's own.
     ThroughSqlite,
 }
 
@@ -197,11 +201,26 @@ impl Follower {
         Ok(self.known.is_some())
     }
 
-    /// Fetches and applies the files. At the deadline it stops between two of them.
+    /// Fetches and applies the files. What has arrived is applied also when the rest does not.
     async fn advance(
         &mut self,
         files: &[RemoteFile],
-        mut proven: bool,
+        proven: bool,
+        done: &mut Done,
+        deadline: Deadline,
+    ) -> Result<(), Stop> {
+        let mut arrived = Arrived { step: None, proven };
+        let fetched = self.fetch(files, &mut arrived, done, deadline).await;
+        self.apply(&mut arrived, done).await?;
+        fetched?;
+        Ok(self.with_copy(Copy::check).await?)
+    }
+
+    /// At the deadline it stops between two files.
+    async fn fetch(
+        &mut self,
+        files: &[RemoteFile],
+        arrived: &mut Arrived,
         done: &mut Done,
         deadline: Deadline,
     ) -> Result<(), Stop> {
@@ -214,27 +233,31 @@ impl Follower {
         while let Some(fetched) = self.in_time(deadline, "get", reading.next()).await? {
             let Some(file) = files.get(fetched.file) else { continue };
             let mut arriving = spool.take().unwrap_or_else(|| Spool::new(&self.db, self.store.url(), file));
-            if !fetched.last {
-                let fed = move || fetched.parts.iter().try_for_each(|part| arriving.feed(part)).map(|()| arriving);
+            let last = fetched.last;
+            let fed = move || fetched.parts.iter().try_for_each(|part| arriving.feed(part)).map(|()| arriving);
+            if !last {
                 spool = Some(blocking(fed).await?);
                 continue;
             }
-            let bytes = self
-                .with_copy(move |copy| {
-                    fetched.parts.iter().try_for_each(|part| arriving.feed(part))?;
-                    let step = arriving.finish()?;
-                    copy.apply(&step, proven)?;
-                    Ok(step.length)
-                })
-                .await?;
-            self.known = Some(Known::of(file));
-            proven = true;
-            (done.files, done.bytes) = (done.files + 1, done.bytes + bytes);
+            arrived.add(blocking(move || fed()?.finish()).await?);
+            if arrived.is_full() {
+                self.apply(arrived, done).await?;
+            }
             if deadline.passed() {
                 break;
             }
         }
-        Ok(self.with_copy(Copy::check).await?)
+        Ok(())
+    }
+
+    async fn apply(&mut self, arrived: &mut Arrived, done: &mut Done) -> Result<(), Stop> {
+        let Some(step) = arrived.step.take() else { return Ok(()) };
+        let proven = std::mem::replace(&mut arrived.proven, true);
+        let (files, bytes, last) = (step.len(), step.bytes(), step.last().clone());
+        self.with_copy(move |copy| copy.apply(&step, proven)).await?;
+        self.known = Some(Known::of(&last));
+        (done.files, done.bytes) = (done.files + files, done.bytes + bytes);
+        Ok(())
     }
 
     fn settings_until(&self, deadline: Deadline) -> RestoreSettings {
@@ -263,6 +286,26 @@ impl Follower {
 struct Done {
     files: usize,
     bytes: u64,
+}
+
+/// Files that were fetched, and are not applied yet.
+struct Arrived {
+    step: Option<Step>,
+    /// The replica's file of the position where the copy stands is the one that the copy has.
+    proven: bool,
+}
+
+impl Arrived {
+    fn add(&mut self, file: Spooled) {
+        match &mut self.step {
+            Some(step) => step.add(file),
+            None => self.step = Some(Step::new(file)),
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        self.step.as_ref().is_some_and(Step::is_full)
+    }
 }
 
 /// Why files were not applied.

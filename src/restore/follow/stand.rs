@@ -119,6 +119,37 @@ pub fn load(db: &DbPath, replica: &str) -> Result<(Stand, FollowMark), FollowErr
     }
 }
 
+/// What a local file is, as its record says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Provenance {
+    /// No record says that it comes from this replica, or it has what the replica has not.
+    Unknown,
+    /// An app may have written to it: what it holds may be nowhere else.
+    Written,
+    /// A copy that follows this replica.
+    Copy,
+}
+
+/// Decides what may be done with a file from which nothing leads on.
+pub fn provenance(db: &DbPath, replica: &str) -> Result<Provenance, FollowError> {
+    let state = state_file::load(db).map_err(|source| RestoreError::State { source })?;
+    Ok(provenance_of(state.as_ref(), replica))
+}
+
+/// Pure.
+fn provenance_of(state: Option<&LocalState>, replica: &str) -> Provenance {
+    match state {
+        Some(state) if state.replica == replica && state.acked == state.sent && state.spilled.is_none() => {
+            match state.origin {
+                Origin::Following(_) => Provenance::Copy,
+                Origin::Continued | Origin::Restored => Provenance::Written,
+                Origin::RolledBack(_) | Origin::V3(_) => Provenance::Unknown,
+            }
+        }
+        _ => Provenance::Unknown,
+    }
+}
+
 /// The state file of one copy.
 pub struct Record {
     pub db: DbPath,
@@ -172,6 +203,23 @@ mod tests {
             scan.add(PageNo(page), &data, lock);
         }
         scan
+    }
+
+    #[test]
+    fn what_a_record_says_of_its_file() {
+        let state = |origin| LocalState::without_position("file:///r", 1, origin);
+        let following = || state(Origin::Following(FollowMark::default()));
+        let unsent = LocalState { sent: Txid(3), ..state(Origin::Continued) };
+        for (state, expected) in [
+            (None, Provenance::Unknown),
+            (Some(following()), Provenance::Copy),
+            (Some(LocalState { replica: "file:///other".into(), ..following() }), Provenance::Unknown),
+            (Some(state(Origin::Continued)), Provenance::Written),
+            (Some(state(Origin::Restored)), Provenance::Written),
+            (Some(unsent), Provenance::Unknown),
+        ] {
+            assert_eq!(provenance_of(state.as_ref(), "file:///r"), expected, "{state:?}");
+        }
     }
 
     /// What the scan finds, what the record says, and where the copy stands.

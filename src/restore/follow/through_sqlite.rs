@@ -1,16 +1,16 @@
-//! A copy that readers in other processes have open: each file of the replica becomes one transaction of SQLite. The record names the
+//! A copy that readers in other processes have open: each step becomes one transaction of SQLite. The record names the
 //! step before the commit, so that after a kill the copy's content tells which of the two positions it has.
 
 use super::error::{Anew, FollowError};
 use super::fault;
-use super::spool::Spooled;
 use super::stand::{Record, Scan, Stand, locate};
-use super::step::Exchange;
+use super::step::{self, Step};
 use crate::lineage::{CommitFields, FollowMark, FollowStep};
-use crate::model::{DbChecksum, PageNo};
+use crate::model::{DbChecksum, PageNo, page_checksum};
 use crate::restore::RestoreError;
 use crate::sqlite::SqliteError;
 use crate::sqlite::pages::{Pages, Transaction};
+use std::cell::RefCell;
 
 /// The WAL is copied into the database from this size on.
 const CHECKPOINT_BYTES: u64 = 4 << 20;
@@ -44,7 +44,8 @@ impl ThroughSqlite {
         let Some((stand, fields)) = found.filter(|_| pages.page_size() == stand.page_size) else {
             return Err(Anew::Content { txid: recorded }.into());
         };
-        if stand.txid != recorded {
+        // From now on it is a copy, also before the first step.
+        if stand.txid != recorded || *mark == FollowMark::default() {
             record.end(&stand, fields)?;
         }
         // What a killed follower has left in the WAL is copied, too.
@@ -52,28 +53,29 @@ impl ThroughSqlite {
         Ok((ThroughSqlite { pages, fields, version, written }, stand))
     }
 
-    pub fn apply(&mut self, record: &Record, stand: &mut Stand, step: &Spooled) -> Result<(), FollowError> {
+    pub fn apply(&mut self, record: &Record, stand: &mut Stand, step: &Step) -> Result<(), FollowError> {
         self.prove_untouched(stand)?;
-        let mut transaction = self.pages.begin().map_err(failed)?;
+        let transaction = RefCell::new(self.pages.begin().map_err(failed)?);
         if self.pages.data_version().map_err(failed)? != self.version {
             return Err(RestoreError::Copy { source: raced(record) }.into());
         }
-        let Written { db_checksum, fields } = write(&mut transaction, stand, step, self.fields)?;
+        let Written { db_checksum, fields } = write(&transaction, stand, step, self.fields)?;
         let mark = FollowStep {
-            txid: step.header.range.max.0,
+            txid: step.header().range.max.0,
             in_place: false,
             commit_fields: fields,
             db_checksum: db_checksum.get(),
-            file_checksum: step.trailer.file.0,
+            file_checksum: step.trailer().file.0,
         };
         fault::point(&record.db)?;
         record.begin(stand, self.fields, mark)?;
         fault::point(&record.db)?;
-        transaction.commit().map_err(failed)?;
-        *stand = Stand::after(&step.header, &step.trailer, db_checksum);
+        transaction.into_inner().commit().map_err(failed)?;
+        *stand = Stand::after(step.header(), step.trailer(), db_checksum);
         self.fields = fields;
         fault::point(&record.db)?;
-        self.written += step.header.page_size.bytes() as u64 * u64::from(step.header.commit).min(step.length / 14 + 1);
+        let pages: u64 = step.files().map(|file| u64::from(file.header.commit).min(file.length / 14 + 1)).sum();
+        self.written += step.header().page_size.bytes() as u64 * pages;
         Ok(())
     }
 
@@ -126,47 +128,39 @@ fn scan(pages: &Pages) -> Result<Scan, RestoreError> {
 
 /// Writes all pages, the first one last, and the new end. `fields`: what the replica's first page had before.
 fn write(
-    transaction: &mut Transaction<'_>,
+    transaction: &RefCell<Transaction<'_>>,
     stand: &Stand,
-    step: &Spooled,
+    step: &Step,
     fields: Option<CommitFields>,
 ) -> Result<Written, FollowError> {
-    let mut exchange = Exchange::new(stand, step);
+    let commit = step.header().commit;
     let mut first: Option<Vec<u8>> = None;
     let mut old = Vec::new();
-    let mut remove = |transaction: &mut Transaction<'_>, exchange: &mut Exchange, page: PageNo| {
-        transaction.read(page, &mut old).map_err(failed)?;
+    let before = |page: PageNo| {
+        transaction.borrow_mut().read(page, &mut old).map_err(failed)?;
         if page == PageNo(1) {
             fields.iter().for_each(|fields| fields.put(&mut old));
         }
-        exchange.remove(page, &old);
-        Ok::<(), RestoreError>(())
+        Ok(page_checksum(page, &old))
     };
-    step.pages(|page, data| {
-        if exchange.had(page) {
-            remove(transaction, &mut exchange, page)?;
-        }
-        exchange.add(page, data);
+    let each = |page: PageNo, data: &[u8]| {
         if page == PageNo(1) {
             first = Some(data.to_vec());
-            return Ok(());
+        } else if page.0 <= commit {
+            transaction.borrow_mut().write(page, data).map_err(failed)?;
         }
-        transaction.write(page, data).map_err(failed)
-    })?;
-    for page in exchange.cut() {
-        remove(transaction, &mut exchange, page)?;
-    }
-    let db_checksum = exchange.finish(stand, step)?;
-    let commit = step.header.commit;
+        Ok(())
+    };
+    let db_checksum = step::exchange::<FollowError>(stand, step, before, each)?;
     if !says_size(first.as_deref(), commit, stand.pages) {
-        return Err(Anew::OldHeader { file: step.file.key.clone() }.into());
+        return Err(Anew::OldHeader { file: step.key().to_owned() }.into());
     }
-    transaction.finish(first.as_deref(), (commit < stand.pages).then_some(commit)).map_err(failed)?;
+    transaction.borrow_mut().finish(first.as_deref(), (commit < stand.pages).then_some(commit)).map_err(failed)?;
     Ok(Written { db_checksum, fields: first.as_deref().and_then(CommitFields::of).or(fields) })
 }
 
 /// SQLite makes the size in the first page the one that counts. Only programs older than 2010 leave another one there.
-fn says_size(first: Option<&[u8]>, commit: u32, before: u32) -> bool {
+pub fn says_size(first: Option<&[u8]>, commit: u32, before: u32) -> bool {
     match first {
         Some(page) => page.get(28..32) == Some(&commit.to_be_bytes()),
         None => commit == before,

@@ -30,7 +30,7 @@ pub(super) fn walk(root: &Path, prefix: &str) -> io::Result<Tree> {
     let mut todo = vec![start.to_owned()];
     no_link(root, start)?;
     while let Some(directory) = todo.pop() {
-        let Some(newest) = newest_name(&root.join(&directory))? else { continue };
+        let newest = newest_name(&root.join(&directory))?;
         let entries = match fs::read_dir(root.join(&directory)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             entries => entries?,
@@ -44,13 +44,16 @@ pub(super) fn walk(root: &Path, prefix: &str) -> io::Result<Tree> {
             let name = entry.file_name();
             let Some(name) = name.to_str() else { continue };
             let key = if directory.is_empty() { name.to_owned() } else { format!("{directory}/{name}") };
-            if !key.starts_with(prefix) || name.starts_with(SILLY) || name > newest.as_str() {
+            if !key.starts_with(prefix) || name.starts_with(SILLY) {
                 continue;
             }
             if name.ends_with(key::TEMP_SUFFIX) {
                 if key::is_own_temporary(name) && metadata_of(&entry)?.is_some_and(|metadata| is_stale(&metadata)) {
                     tree.stale.push(entry.path());
                 }
+                continue;
+            }
+            if newest.as_deref().is_none_or(|newest| name > newest) {
                 continue;
             }
             let metadata = metadata_of(&entry)?;
@@ -71,7 +74,7 @@ pub(super) fn walk(root: &Path, prefix: &str) -> io::Result<Tree> {
     Ok(tree)
 }
 
-/// The last name of a directory. While it is read, a writer adds files in the order of their names, and a later one may be seen where an
+/// The last name of a directory that is no temporary file's. While it is read, a writer adds files in the order of their names, and a later one may be seen where an
 /// earlier one was not: what comes behind this name is left to the next listing, so that a listing has no gaps. None: it is empty.
 fn newest_name(directory: &Path) -> io::Result<Option<String>> {
     let entries = match fs::read_dir(directory) {
@@ -82,7 +85,10 @@ fn newest_name(directory: &Path) -> io::Result<Option<String>> {
     for entry in entries {
         match entry {
             Err(error) if is_absent(&error) => break,
-            entry => newest = newest.max(entry?.file_name().into_string().ok()),
+            entry => {
+                newest =
+                    newest.max(entry?.file_name().into_string().ok().filter(|name| !name.ends_with(key::TEMP_SUFFIX)))
+            }
         }
     }
     Ok(newest)

@@ -236,7 +236,7 @@ impl State {
 }
 
 impl PendingReply {
-    /// A reply of the kind that is wanted. After one that shows that the connection is of no use, nobody uses it again.
+    /// A reply of the kind that is wanted. A connection that a reply shows to be of no use is not used again.
     async fn take<T>(self, wanted: impl FnOnce(Reply) -> Option<T>) -> Result<T, Fault> {
         let useless = match self.reply.await {
             Ok(Reply::Status { code: wire::NO_CONNECTION | wire::CONNECTION_LOST, message }) => {

@@ -117,7 +117,7 @@ struct DirectoryItem {
 /// One directory's entries. A link to a file counts as the file; one to a directory is not followed, so that the walk ends.
 async fn read(session: &Arc<Session>, path: &str) -> Result<Vec<DirectoryItem>, Fault> {
     let mut read = Vec::new();
-    for entry in read_directory(session, path).await? {
+    for entry in read_without_gaps(session, path).await? {
         let Some(name) = name(&entry) else { continue };
         let kind = kind_of(&entry);
         if kind == Kind::Link {
@@ -133,6 +133,21 @@ async fn read(session: &Arc<Session>, path: &str) -> Result<Vec<DirectoryItem>, 
         read.push(DirectoryItem { name, kind, attributes: entry.attributes });
     }
     Ok(read)
+}
+
+/// A directory is read while a writer adds files to it in the order of their names, and a later file may be seen where an earlier one was
+/// not. So one that holds files is read twice: a file that comes behind the last one of the first time is left to the next listing.
+async fn read_without_gaps(session: &Arc<Session>, path: &str) -> Result<Vec<DirectoryEntry>, Fault> {
+    let first = read_directory(session, path).await?;
+    let Some(last) = first.iter().filter_map(object_name).max() else { return Ok(first) };
+    let mut entries = read_directory(session, path).await?;
+    entries.retain(|entry| object_name(entry).is_none_or(|name| name <= last));
+    Ok(entries)
+}
+
+/// None for what is no file, and for one that has not got its name yet.
+fn object_name(entry: &DirectoryEntry) -> Option<String> {
+    name(entry).filter(|name| kind_of(entry) != Kind::Directory && !name.ends_with(key::TEMP_SUFFIX))
 }
 
 async fn read_directory(session: &Arc<Session>, path: &str) -> Result<Vec<DirectoryEntry>, Fault> {

@@ -1,8 +1,9 @@
 # The app's user, in a tight loop: exchanges, links, unlinks, renames and makes what is no file, in its own directory.
-# Arguments: the data directory, the directory outside, the seed. Ends when its standard input does; prints its rounds.
+# Arguments: the data directory, the directory outside, the seed, and "exchange" for exchanges alone, which are taken back. Ends when its standard input does; prints its rounds.
 import ctypes, os, random, select, shutil, sys
 
-data, outside, seed = sys.argv[1], sys.argv[2], sys.argv[3]
+data, outside, seed = sys.argv[1:4]
+only_exchanges = sys.argv[4:] == ["exchange"]
 random.seed(seed)
 libc = ctypes.CDLL(None, use_errno=True)
 AT_FDCWD, EXCHANGE = -100, 2
@@ -10,7 +11,8 @@ db = "sub/app.db"
 state, lite = "sub/.app.db-litevisor", "sub/.app.db-litestream"
 names = [db, db + "-wal", db + "-shm", db + "-journal", db + ".litevisor-staged", db + ".litevisor-staged-wal",
          db + ".litevisor-aside", db + ".litevisor-aside-wal", state, state + "/state.json", state + "/state.json.tmp",
-         state + "/spill", state + "/restored-on-purpose.json", state + "/restored-from-0.3.json", lite, lite + "/ltx",
+         state + "/spill", state + "/restored-on-purpose.json", state + "/restored-from-0.3.json", state + "/handover.json",
+         state + "/handover.json.tmp", state + "/spill/copy.tmp", lite, lite + "/ltx",
          lite + "/ltx/0", "sub", "sub", db, db + ".litevisor-staged"]
 targets = ["secret", "shadow", "run.conf", "tmp", "service/app.db", "secrets/app.db", "secrets", "service", "litestream",
            "litestream/ltx", "litestream/ltx/0"]
@@ -48,7 +50,7 @@ def round():
         name = random.choice(spilled() + [state + "/spill/%016x-%016x.ltx.tmp" % ((random.randrange(1, 40),) * 2)])
     path, target = os.path.join(data, name), random.choice(targets)
     what = random.random()
-    if what < 0.6:
+    if what < 0.6 or only_exchanges:
         exchange(path, target)
     elif what < 0.75:
         clear(path)
@@ -68,7 +70,7 @@ def round():
         attempt(os.rename, path, os.path.join(data, random.choice(names)))
     # Without a directory there is nothing to attack.
     sub = os.path.join(data, "sub")
-    if random.random() < 0.3:
+    if random.random() < 0.3 and not only_exchanges:
         if os.path.islink(sub) or not os.path.isdir(sub):
             clear(sub)
         attempt(os.mkdir, sub)

@@ -24,22 +24,22 @@ const APP_SCRIPT: &str = "import os, sqlite3, sys, time\n\
     \x20 for _ in range(200): c.execute('insert into t values (?)', (os.urandom(20000),))\n\
     \x20except Exception: time.sleep(0.01)\n";
 
-struct Attacker {
+pub struct Attacker {
     child: Child,
 }
 
 impl Attacker {
-    fn start(place: &Place, seed: u64) -> Attacker {
+    pub fn start(place: &Place, seed: u64, more: &[&str]) -> Attacker {
         let script = crate::support::repository().join("tests/hostile/boundary/attack.py");
         let text = std::fs::read_to_string(script).unwrap();
         let mut command = Command::new("python3");
-        command.args(["-c", &text]).arg(place.path("data")).arg(place.path("outside")).arg(seed.to_string());
+        command.args(["-c", &text]).arg(place.path("data")).arg(place.path("outside")).arg(seed.to_string()).args(more);
         // As root it drops the groups, too.
         command.uid(APP).gid(APP).stdin(Stdio::piped()).stdout(Stdio::piped());
         Attacker { child: command.spawn().unwrap() }
     }
 
-    fn end(mut self) -> u64 {
+    pub fn end(mut self) -> u64 {
         drop(self.child.stdin.take());
         let mut rounds = String::new();
         self.child.stdout.take().unwrap().read_to_string(&mut rounds).unwrap();
@@ -65,7 +65,7 @@ fn nothing_outside_is_touched() {
             place.wipe();
             place.make("sub");
         }
-        let attacker = Attacker::start(&place, lives);
+        let attacker = Attacker::start(&place, lives, &[]);
         let db = place.db();
         let begun = Instant::now();
         let mut run = place.run(&["python3", "-c", APP_SCRIPT, db.to_str().unwrap()]);

@@ -8,12 +8,12 @@ use std::os::unix::fs::{lchown, symlink};
 use std::path::Path;
 
 /// Made by the app's user.
-fn link(target: &Path, at: &Path) {
+pub fn link(target: &Path, at: &Path) {
     symlink(target, at).unwrap();
     lchown(at, Some(APP), Some(APP)).unwrap();
 }
 
-fn fifo(at: &Path) {
+pub fn fifo(at: &Path) {
     nix::unistd::mkfifo(at, Mode::from_bits_truncate(0o666)).unwrap();
     lchown(at, Some(APP), Some(APP)).unwrap();
 }

@@ -2,6 +2,7 @@
 //! outside of that directory changes, gets another owner, or is read into the replica. Needs root, as CI has it.
 
 mod attack;
+mod followed;
 mod led_astray;
 mod owners;
 mod place;

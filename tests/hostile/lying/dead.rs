@@ -7,7 +7,7 @@ use crate::support::process::Process;
 use crate::support::seaweed::{ACCESS_KEY, REGION, SECRET_KEY, Seaweed};
 use crate::support::site::Site;
 use crate::support::standin::{Answer, StandIn, answer};
-use crate::support::{SOON, wait_until};
+use crate::support::{SOON, side_by_side, wait_until};
 use nix::sys::signal::{Signal, kill};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -134,7 +134,7 @@ fn credentials_that_are_late_at_the_start_are_waited_for() {
 /// The same without an app: as a sidecar, and once.
 #[test]
 fn credentials_that_are_late_are_waited_for_by_replicate() {
-    for once in [false, true] {
+    side_by_side(2, [false, true], |once| {
         let site = Site::in_s3(if once { "lying-late-once" } else { "lying-late-sidecar" });
         let bank = site.bank_line(&["--rate", "max", "--count", "20"]);
         assert!(Command::new("sh").args(["-c", &bank]).status().unwrap().success());
@@ -152,7 +152,7 @@ fn credentials_that_are_late_are_waited_for_by_replicate() {
         assert_eq!(ended.code, 0, "once {once}: {}", run.log_text());
         assert!(agent.asked().len() > 1, "{}", run.log_text());
         site.assert_replica_holds_everything("after a late start");
-    }
+    });
 }
 
 /// A sidecar's keys end while it is stopped, and for four seconds there are no new ones.

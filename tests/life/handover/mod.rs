@@ -3,6 +3,10 @@
 mod deploy;
 mod fail;
 mod load;
+mod records;
+#[cfg(feature = "s3")]
+mod s3;
+mod waiting;
 
 use crate::support::asking::free_port;
 use crate::support::litevisor::Litevisor;

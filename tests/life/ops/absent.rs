@@ -5,7 +5,7 @@
 use crate::support::asking::{Said, ask, free_port, http};
 use crate::support::bank;
 use crate::support::litevisor::{As, Litevisor};
-use crate::support::{SOON, wait_for, wait_until};
+use crate::support::{SOON, side_by_side, wait_for, wait_until};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -88,8 +88,20 @@ fn assert_says_no_database(said: &Said, code: i32, subject: &str) {
     assert!(said.code == code && told.contains("no database") && told.contains(subject), "{said:?}");
 }
 
-/// Everything that is asked says that nothing is replicated; the app's own status stays.
 #[test]
+fn the_warning_comes_and_everything_that_is_asked_says_the_same() {
+    let lives = [
+        a_wrong_path_is_red_everywhere,
+        the_files_of_an_app_with_a_user_of_its_own_are_named,
+        a_directory_that_matches_nothing_is_red_everywhere,
+        a_database_that_comes_late_is_no_longer_absent,
+        the_sidecar_and_cron_say_it_too,
+        one_bad_database_among_fifty_is_seen,
+    ];
+    side_by_side(lives.len(), lives, |life: fn()| life());
+}
+
+/// Everything that is asked says that nothing is replicated; the app's own status stays.
 fn a_wrong_path_is_red_everywhere() {
     let place = Place::new();
     let config = place.config(&[(place.database("typo.db"), "r")]);
@@ -118,7 +130,6 @@ fn a_wrong_path_is_red_everywhere() {
 }
 
 /// Found although the app is another user, whose descriptors root may not read without CAP_SYS_PTRACE.
-#[test]
 fn the_files_of_an_app_with_a_user_of_its_own_are_named() {
     if !nix::unistd::geteuid().is_root() {
         return;
@@ -146,7 +157,6 @@ fn the_files_of_an_app_with_a_user_of_its_own_are_named() {
 }
 
 /// `dir` with `*.db`, and the app's file has another name.
-#[test]
 fn a_directory_that_matches_nothing_is_red_everywhere() {
     let place = Place::new();
     let (disk, other) = (place.path("disk"), place.path("other"));
@@ -178,7 +188,6 @@ fn a_directory_that_matches_nothing_is_red_everywhere() {
 }
 
 /// An app that needs its time is not called wrong, and afterwards everything is as ever.
-#[test]
 fn a_database_that_comes_late_is_no_longer_absent() {
     let place = Place::new();
     let config = place.config(&[(place.database("app.db"), "r")]);
@@ -207,7 +216,6 @@ fn a_short_job_with_a_wrong_path_does_not_end_well_silently() {
 }
 
 /// The sidecar has no app: it names what lies beside the path. `--once` is no success without one of its databases.
-#[test]
 fn the_sidecar_and_cron_say_it_too() {
     let place = Place::new();
     let config = place.config(&[(place.database("typo.db"), "r"), (place.database("here.db"), "h")]);
@@ -229,7 +237,6 @@ fn the_sidecar_and_cron_say_it_too() {
 }
 
 /// One of fifty does not exist: what is asked names it, and the others are as they should be.
-#[test]
 fn one_bad_database_among_fifty_is_seen() {
     let place = Place::new();
     let names: Vec<String> = (0..50).map(|number| format!("tenant-{number}.db")).collect();

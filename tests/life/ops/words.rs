@@ -5,7 +5,7 @@ use crate::support::litevisor::{As, Litevisor};
 use crate::support::process::Process;
 use crate::support::seaweed::Seaweed;
 use crate::support::site::Site;
-use crate::support::{SOON, wait_until};
+use crate::support::{SOON, side_by_side, wait_until};
 use nix::sys::signal::{Signal, kill};
 use serde_json::Value;
 use std::os::unix::process::CommandExt;
@@ -70,7 +70,8 @@ fn a_kill_of_ours_says_why() {
 /// A replica that is away is spoken of soon and seldom; nothing is called flushed where nothing was started.
 #[test]
 fn a_bucket_that_is_away_at_the_start_is_few_lines() {
-    for (bucket, mood) in [("words-refusing", Mood::Refusing), ("words-silent", Mood::Silent)] {
+    let cases = [("words-refusing", Mood::Refusing), ("words-silent", Mood::Silent)];
+    side_by_side(2, cases, |(bucket, mood)| {
         let mut site = Site::in_s3(bucket).with_settings("[restore]\ntimeout = \"8s\"");
         let gate = Gate::before(&Seaweed::shared().endpoint(), mood);
         site.replica = site.replica.at(&gate.endpoint());
@@ -85,7 +86,7 @@ fn a_bucket_that_is_away_at_the_start_is_few_lines() {
         assert!(about <= 4, "{about} lines in 8 s:\n{}", run.log_text());
         let last = last(&run);
         assert!(last["flushed"].is_null() && last["app"].as_str().unwrap().starts_with("not started"), "{last}");
-    }
+    });
 }
 
 /// The app is told which variables it does not get.

@@ -81,6 +81,43 @@ fn fly() {
     assert!(recipe("fly").join(file["build"]["dockerfile"].as_str().unwrap()).is_file());
 }
 
+/// The port in the file is the one that the app is waited for at.
+fn has_port(name: &str, port: &str) -> bool {
+    let table: toml::Table = read(name, "supervisor.toml").parse().unwrap();
+    table["app"]["ready"].as_str() == Some(&format!("tcp:{port}"))
+}
+
+#[test]
+fn railway() {
+    let file: toml::Table = read("railway", "railway.toml").parse().unwrap();
+    let (build, deploy) = (file["build"].as_table().unwrap(), file["deploy"].as_table().unwrap());
+    assert!(recipe("railway").join(build["dockerfilePath"].as_str().unwrap()).is_file());
+    assert!(deploy["healthcheckPath"].as_str().unwrap().starts_with('/'));
+    let known = ["healthcheckPath", "healthcheckTimeout", "restartPolicyType", "restartPolicyMaxRetries"];
+    assert!(deploy.keys().all(|key| known.contains(&key.as_str())), "{deploy:?}");
+    let readme = read("railway", "README.md");
+    assert!(readme.contains(&format!("RAILWAY_DEPLOYMENT_DRAINING_SECONDS={} ", grace("railway"))));
+    assert!(readme.contains("PORT=8080") && has_port("railway", "8080"));
+}
+
+#[test]
+fn render() {
+    let file = &yaml("render", "render.yaml")[0];
+    let service = &file["services"][0];
+    assert_eq!(service["maxShutdownDelaySeconds"], grace("render"));
+    assert!(grace("render") <= 300, "Render's most");
+    assert_eq!((&service["numInstances"], &service["runtime"]), (&1.into(), &"docker".into()));
+    assert!(service["disk"].is_null(), "a disk ends the overlap");
+    assert!(recipe("render").join(service["dockerfilePath"].as_str().unwrap()).is_file());
+    let variables = service["envVars"].as_array().unwrap();
+    let value =
+        |name: &str| variables.iter().find(|variable| variable["key"] == name).map(|variable| &variable["value"]);
+    assert!(has_port("render", value("PORT").unwrap().as_str().unwrap()));
+    for name in ["REPLICA_BUCKET", "REPLICA_ENDPOINT", "REPLICA_KEY", "REPLICA_SECRET"] {
+        assert!(value(name).is_some() && read("render", "supervisor.toml").contains(&format!("${{{name}}}")), "{name}");
+    }
+}
+
 #[test]
 fn kubernetes() {
     let toml = read("hedgedoc-kubernetes", "supervisor.toml");

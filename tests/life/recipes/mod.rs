@@ -15,7 +15,8 @@ use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-const RECIPES: [&str; 6] = ["compose", "ecs-fargate", "fly", "grafana-cloud-run", "hedgedoc-kubernetes", "systemd"];
+const RECIPES: [&str; 8] =
+    ["compose", "ecs-fargate", "fly", "grafana-cloud-run", "hedgedoc-kubernetes", "railway", "render", "systemd"];
 
 fn recipe(name: &str) -> PathBuf {
     crate::support::repository().join("examples").join(name)

@@ -1,11 +1,11 @@
 //! An app that locks the whole database (`PRAGMA locking_mode = EXCLUSIVE`): it always can open it, and what it wrote is in the
 //! replica when litevisor has ended.
 
-use crate::support::SOON;
 use crate::support::asking::{ask, free_port, http, status, wait_for_status};
 use crate::support::litestream;
 use crate::support::litevisor::{As, Litevisor};
 use crate::support::site::Site;
+use crate::support::{SOON, side_by_side};
 use rusqlite::Connection;
 
 /// Adds a row, without patience for any lock, in the journal mode that is asked for; then waits for the file `go`.
@@ -41,7 +41,7 @@ fn wrote(site: &Site) -> usize {
 
 #[test]
 fn it_is_never_locked_out() {
-    for before_mode in [true, false] {
+    side_by_side(2, [true, false], |before_mode| {
         let port = free_port();
         let site = Site::in_directory().with_settings(&format!("[status]\nlisten = \"127.0.0.1:{port}\""));
         for life in 1..=5 {
@@ -69,7 +69,7 @@ fn it_is_never_locked_out() {
             assert_eq!(ended.code, 0, "life {life}: {}", run.log_text());
             assert_eq!(rows(&site), life as i64, "{}", run.log_text());
         }
-    }
+    });
 }
 
 /// A job that ends at once, and a stop while the app has the database.
@@ -133,13 +133,14 @@ fn shared_life(site: &Site, mode: &str) {
 /// refused once, and never again.
 #[test]
 fn an_app_that_begins_to_lock_is_refused_once() {
-    for (earlier, wiped, mode) in [
+    let cases = [
         (false, false, "wal"),
         (false, false, "delete"),
         (true, false, "wal"),
         (true, true, "wal"),
         (false, true, "wal"),
-    ] {
+    ];
+    side_by_side(3, cases, |(earlier, wiped, mode)| {
         let site = Site::in_directory();
         let mut wanted = 1;
         if earlier {
@@ -162,7 +163,7 @@ fn an_app_that_begins_to_lock_is_refused_once() {
         }
         let codes: Vec<_> = codes.iter().map(|(code, _)| *code).collect();
         assert!(codes[1..] == [0, 0], "{earlier} {wiped} {mode}: {codes:?}");
-    }
+    });
 }
 
 /// An app that waits for the lock, or is started again and again, gets it while litevisor runs.

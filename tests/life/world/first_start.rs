@@ -3,6 +3,8 @@
 
 use super::*;
 use crate::support::litevisor::As;
+use crate::support::side_by_side;
+use std::sync::Mutex;
 use std::time::Duration;
 
 const STARTS: u32 = 10;
@@ -17,9 +19,9 @@ fn schema() -> String {
     format!("{}CREATE TABLE t(x);\nINSERT INTO t VALUES ('the end');\n", tables.concat())
 }
 
-fn every_start_succeeds(driver: &str, command: impl Fn(&Site, &Path) -> String) {
-    let mut failed = Vec::new();
-    for _ in 0..starts() {
+fn every_start_succeeds(driver: &str, command: impl Fn(&Site, &Path) -> String + Sync) {
+    let failed = Mutex::new(Vec::new());
+    side_by_side(3, 0..starts(), |_| {
         let site = Site::in_directory();
         let schema_file = site.path("schema.sql");
         std::fs::write(&schema_file, schema()).unwrap();
@@ -31,9 +33,10 @@ fn every_start_succeeds(driver: &str, command: impl Fn(&Site, &Path) -> String) 
         if ended.code == 0 {
             agrees(&site, driver);
         } else {
-            failed.push(run.log_text());
+            failed.lock().unwrap().push(run.log_text());
         }
-    }
+    });
+    let failed = failed.into_inner().unwrap();
     assert!(failed.is_empty(), "{} of {} failed, the first: {}", failed.len(), starts(), failed[0]);
 }
 
@@ -75,7 +78,7 @@ fn of_one_that_loads_its_schema_for_longer_than_ten_seconds() {
 /// The sidecar is there before the app, and its disk is empty.
 #[test]
 fn beside_a_sidecar() {
-    for _ in 0..starts() {
+    side_by_side(3, 0..starts(), |_| {
         let site = Site::in_directory();
         let schema_file = site.path("schema.sql");
         std::fs::write(&schema_file, schema()).unwrap();
@@ -87,5 +90,5 @@ fn beside_a_sidecar() {
         assert!(loaded.status.success(), "{}\n{}", String::from_utf8_lossy(&loaded.stderr), sidecar.log_text());
         assert_eq!(sidecar.stop().code, 0, "{}", sidecar.log_text());
         agrees(&site, "beside a sidecar");
-    }
+    });
 }

@@ -4,6 +4,7 @@
 use super::*;
 use crate::support::asking::{ask, free_port, http, status, wait_for_status};
 use crate::support::litevisor::As;
+use crate::support::side_by_side;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdout, Command, Stdio};
 
@@ -112,64 +113,61 @@ fn green_again(site: &Site, port: u16, before: u64) {
 }
 
 #[test]
-fn nobody_has_it_open() {
-    for way in WAYS {
-        for (mode, rows) in [("wal", 60), ("delete", 2)] {
-            let (site, port) = asked();
-            make(&site.db(), "wal", 4096, 20);
-            let run = replicating(&site);
-            insert(&open(&site.db()), 3);
-            settle(&site);
-            assert_eq!(ask(&site.config(), &["sync"]).code, 0);
-            let before = site.replica.newest_txid();
-            replace(&site, way, mode, rows);
-            green_again(&site, port, before);
-            insert(&open(&site.db()), 2);
-            let when = format!("{way:?} {mode} {rows}");
-            let log = stopped(run, &site, &when);
-            assert_eq!(content(&site.db()).len() as u32, rows + 2, "{when}");
-            assert!(log.contains("overwritten") || log.contains("replaced or removed"), "{when}: {log}");
-        }
-    }
+fn no_process_has_it_open() {
+    let cases = WAYS.into_iter().flat_map(|way| [(way, "wal", 60), (way, "delete", 2)]);
+    side_by_side(4, cases, |(way, mode, rows)| {
+        let (site, port) = asked();
+        make(&site.db(), "wal", 4096, 20);
+        let run = replicating(&site);
+        insert(&open(&site.db()), 3);
+        settle(&site);
+        assert_eq!(ask(&site.config(), &["sync"]).code, 0);
+        let before = site.replica.newest_txid();
+        replace(&site, way, mode, rows);
+        green_again(&site, port, before);
+        insert(&open(&site.db()), 2);
+        let when = format!("{way:?} {mode} {rows}");
+        let log = stopped(run, &site, &when);
+        assert_eq!(content(&site.db()).len() as u32, rows + 2, "{when}");
+        assert!(log.contains("overwritten") || log.contains("replaced or removed"), "{when}: {log}");
+    });
 }
 
 #[test]
 fn an_app_has_it_open_until_it_is_restarted() {
-    for way in WAYS {
-        for killed in [false, true] {
-            let (site, port) = asked();
-            make(&site.db(), "wal", 4096, 20);
-            let mut holder = Holder::open(&site.db());
-            let run = replicating(&site);
-            holder.insert();
-            settle(&site);
-            assert_eq!(ask(&site.config(), &["sync"]).code, 0);
-            let before = site.replica.newest_txid();
-            replace(&site, way, "wal", 60);
-            wait_for_status("a red state", &site.config(), |value| database(value) == "replaced");
-            let told =
-                wait_for_status("what to do", &site.config(), |value| value.to_string().contains("estart the app"));
-            let (ready, reasons) = http(port, "GET", "/readyz");
-            assert_eq!(ready, 503, "{way:?}: {reasons}");
-            let synced = ask(&site.config(), &["sync", "--timeout", "1s"]);
-            assert_eq!(synced.code, 74, "{way:?}: {synced:?} {told}");
-            assert_eq!(site.replica.newest_txid(), before, "{way:?}: nothing is uploaded meanwhile");
-            if killed {
-                holder.kill()
-            } else {
-                holder.close()
-            }
-            green_again(&site, port, before);
-            let when = format!("{way:?}, killed {killed}");
-            stopped(run, &site, &when);
-            assert_eq!(content(&site.db()).len(), 60, "{when}");
+    let cases = WAYS.into_iter().flat_map(|way| [(way, false), (way, true)]);
+    side_by_side(4, cases, |(way, killed)| {
+        let (site, port) = asked();
+        make(&site.db(), "wal", 4096, 20);
+        let mut holder = Holder::open(&site.db());
+        let run = replicating(&site);
+        holder.insert();
+        settle(&site);
+        assert_eq!(ask(&site.config(), &["sync"]).code, 0);
+        let before = site.replica.newest_txid();
+        replace(&site, way, "wal", 60);
+        wait_for_status("a red state", &site.config(), |value| database(value) == "replaced");
+        let told = wait_for_status("what to do", &site.config(), |value| value.to_string().contains("estart the app"));
+        let (ready, reasons) = http(port, "GET", "/readyz");
+        assert_eq!(ready, 503, "{way:?}: {reasons}");
+        let synced = ask(&site.config(), &["sync", "--timeout", "1s"]);
+        assert_eq!(synced.code, 74, "{way:?}: {synced:?} {told}");
+        assert_eq!(site.replica.newest_txid(), before, "{way:?}: nothing is uploaded meanwhile");
+        if killed {
+            holder.kill()
+        } else {
+            holder.close()
         }
-    }
+        green_again(&site, port, before);
+        let when = format!("{way:?}, killed {killed}");
+        stopped(run, &site, &when);
+        assert_eq!(content(&site.db()).len(), 60, "{when}");
+    });
 }
 
 #[test]
 fn an_app_that_has_it_open_to_the_end_is_no_success() {
-    for way in WAYS {
+    side_by_side(4, WAYS, |way| {
         let (site, _) = asked();
         make(&site.db(), "wal", 4096, 20);
         let mut holder = Holder::open(&site.db());
@@ -180,7 +178,7 @@ fn an_app_that_has_it_open_to_the_end_is_no_success() {
         wait_for_status("a red state", &site.config(), |value| database(value) == "replaced");
         assert_eq!(run.stop().code, 74, "{way:?}: {}", run.log_text());
         holder.kill();
-    }
+    });
 }
 
 /// Pages of the file are garbage: the replica keeps what was there before, and the message says how to get it back.

@@ -244,3 +244,33 @@ fn settings_that_cannot_work_are_refused_at_once() {
         assert!(error.to_string().contains(expected), "{error}");
     }
 }
+
+/// It is read in parts, and a writer adds a file in the order of the names all the time.
+#[test]
+fn a_listing_beside_a_writer_has_no_gap() {
+    const FILES: usize = 6_000;
+    let server = Sshd::shared();
+    let root = fresh("beside");
+    let directory = server.data(&root).join("ltx/0");
+    std::fs::create_dir_all(&directory).unwrap();
+    let store = open(&server.settings(&root));
+    let name = |number: usize| format!("ltx/0/{number:016x}-{number:016x}.ltx");
+    let over = std::sync::atomic::AtomicBool::new(false);
+    let path = server.data(&root);
+    std::thread::scope(|threads| {
+        threads.spawn(|| {
+            for number in 1..=FILES {
+                std::fs::write(path.join(name(number)), "x").unwrap();
+            }
+            over.store(true, Ordering::Release);
+        });
+        let listed = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        while !over.load(Ordering::Acquire) {
+            let mut names: Vec<_> =
+                listed.block_on(store.list("", soon())).unwrap().into_iter().map(|object| object.key).collect();
+            names.sort();
+            let expected: Vec<_> = (1..=names.len()).map(name).collect();
+            assert!(names == expected, "{} names, the last is {:?}", names.len(), names.last());
+        }
+    });
+}

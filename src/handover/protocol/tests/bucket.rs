@@ -5,7 +5,7 @@ use crate::handover::owner::Epoch;
 use crate::handover::protocol::{Reply, Request, Seen, Watch, Watched};
 use crate::handover::record::{Answer, Claim, Position, Positions, Release};
 use crate::model::Txid;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// One file of the only database; its TXID is its place in the list, from 1.
 #[derive(Clone, Debug)]
@@ -27,6 +27,7 @@ pub struct Broken {
     pub no_fence: bool,
     pub release_before_flush: bool,
     pub resume_twice: bool,
+    pub deletes_too_much: bool,
 }
 
 #[derive(Default)]
@@ -35,6 +36,8 @@ pub struct Bucket {
     pub answers: BTreeMap<Epoch, Answer>,
     pub releases: BTreeMap<Epoch, Release>,
     pub segments: Vec<Segment>,
+    /// Epochs whose answer and release were deleted.
+    pub deleted: BTreeSet<Epoch>,
     pub broken: Broken,
 }
 
@@ -81,16 +84,37 @@ impl Bucket {
         self.tip()
     }
 
+    /// An owner deletes what is older than its epoch: more than litevisor, which keeps some epochs.
+    pub fn delete_outdated(&mut self, own: Epoch) -> usize {
+        let limit = if self.broken.deletes_too_much { u64::MAX } else { own.get() };
+        let before = self.deleted.len();
+        self.deleted.extend(self.releases.keys().chain(self.answers.keys()).filter(|epoch| epoch.get() < limit));
+        self.deleted.len() - before
+    }
+
+    fn is_there(&self, epoch: &Epoch) -> bool {
+        !self.deleted.contains(epoch)
+    }
+
+    /// A release is asked for that was deleted, by an instance to which it may matter: it is not the next epoch that decides.
+    pub fn misses(&self, request: &Request) -> Option<Epoch> {
+        let Request::Watch(Watch { release_of: Some(epoch), claim_of: Some(next), .. }) = request else { return None };
+        (self.deleted.contains(epoch) && !self.claims.contains_key(next)).then_some(*epoch)
+    }
+
     pub fn answer(&mut self, request: &Request, writer: u64) -> Reply {
         match request {
-            Request::Look => Reply::Looked(
-                self.claims
-                    .last_key_value()
-                    .map(|(epoch, claim)| Seen { claim: claim.clone(), release: self.releases.get(epoch).cloned() }),
-            ),
+            Request::Look => Reply::Looked(self.claims.last_key_value().map(|(epoch, claim)| Seen {
+                claim: claim.clone(),
+                release: self.releases.get(epoch).filter(|_| self.is_there(epoch)).cloned(),
+            })),
             Request::Watch(Watch { release_of, answer_of, claim_of }) => Reply::Watched(Watched {
-                release: release_of.and_then(|epoch| self.releases.get(&epoch).cloned()),
-                answer: answer_of.and_then(|epoch| self.answers.get(&epoch).cloned()),
+                release: release_of
+                    .filter(|epoch| self.is_there(epoch))
+                    .and_then(|epoch| self.releases.get(&epoch).cloned()),
+                answer: answer_of
+                    .filter(|epoch| self.is_there(epoch))
+                    .and_then(|epoch| self.answers.get(&epoch).cloned()),
                 claimed: claim_of.is_some_and(|epoch| self.claims.contains_key(&epoch)),
             }),
             Request::Claim(claim) => {
@@ -107,6 +131,7 @@ impl Bucket {
                 Reply::Written
             }
             Request::Release(release) => {
+                self.deleted.remove(&release.epoch);
                 self.releases.entry(release.epoch).or_insert_with(|| release.clone());
                 Reply::Written
             }

@@ -99,6 +99,11 @@ impl World {
         for action in actions {
             self.perform(who, action);
         }
+        if let Some(own) = self.machines[who].protocol.settled(now)
+            && self.bucket.delete_outdated(own) > 0
+        {
+            self.count("deletions");
+        }
         if let Some(at) = wake.filter(|_| self.machines[who].alive) {
             let after = at.saturating_sub(now).as_millis() as u64;
             self.at(after.max(1), who, Happening::Wake);
@@ -209,7 +214,7 @@ impl World {
                 (self.machines[who].app, self.machines[who].flushing) = (App::No, true);
                 self.tell(format!("i{who}: its app fails"));
                 self.at(20_000, who, Happening::FlushLimit);
-                self.step(who, Event::AppEnded);
+                self.step(who, Event::StartFailed);
                 self.flushed(who);
             }
             Happening::AppStopped if self.machines[who].app == App::Stopping => {

@@ -3,6 +3,5 @@
 mod bucket;
 mod machine;
 mod model;
-mod random;
 mod rules;
 mod world;

@@ -105,7 +105,7 @@ fn one_writer_through_every_schedule() {
 }
 
 /// What the schedules have to contain: a model that never gets there proves nothing.
-const HAPPENS: [&str; 14] = [
+const HAPPENS: [&str; 15] = [
     "starts",
     "takeovers",
     "resumes",
@@ -120,6 +120,7 @@ const HAPPENS: [&str; 14] = [
     "held off",
     "judged",
     "superseded",
+    "deletions",
 ];
 
 #[test]
@@ -131,6 +132,7 @@ fn the_model_finds_a_broken_rule() {
         ("a takeover without a fence", Broken { no_fence: true, ..none }, "two instances may write"),
         ("a release before the flush", Broken { release_before_flush: true, ..none }, "two instances may write"),
         ("two resume", Broken { resume_twice: true, ..none }, "resumes in the place"),
+        ("an owner deletes too much", Broken { deletes_too_much: true, ..none }, "which was deleted"),
     ] {
         match hunt(200, broken, |_| {}) {
             Some((seed, why)) => {

@@ -172,6 +172,25 @@ fn the_wait_ends_in_a_fence_but_only_after_one_more_look() {
 }
 
 #[test]
+fn the_release_is_looked_for_often() {
+    let rules = Rules { wait: Some(Duration::from_secs(3600)), poll: Some(Duration::from_secs(30)), ..RULES };
+    let mut story = Story::with("b", None, rules);
+    story.looked(claim_of(1, "a"), None).claimed();
+    for (at, answered, pause) in
+        [(0, false, 100), (59, false, 100), (61, false, 2000), (100, true, 100), (900, true, 100)]
+    {
+        story.now = story.now.max(Duration::from_secs(at));
+        story.event(Event::Tick);
+        let answer = answered.then(|| Answer { epoch: epoch(1), within: Duration::from_secs(9) });
+        story.reply(Reply::Watched(Watched { release: None, answer: answer.clone(), claimed: false }));
+        story.event(Event::Tick);
+        // The answer counts from the next look on.
+        story.reply(Reply::Watched(Watched { release: None, answer, claimed: false }));
+        assert_eq!(story.protocol.wakes_at().map(|at| at - story.now), Some(Duration::from_millis(pause)), "{at} s");
+    }
+}
+
+#[test]
 fn an_owner_that_answers_gets_its_grace() {
     let mut story = waiting("new");
     let answer = Some(Answer { epoch: epoch(1), within: Duration::from_secs(20) });
@@ -229,8 +248,6 @@ fn how_an_owner_ends() {
     let past = RULES.trial + Duration::from_secs(1);
     let early = Duration::from_secs(1);
     for (event, after, how, outcome) in [
-        (Event::AppEnded, early, How::FailedStart, Outcome::AppEnded),
-        (Event::AppEnded, past, How::Stopped, Outcome::AppEnded),
         (Event::StartFailed, early, How::FailedStart, Outcome::StartFailed),
         (Event::Stop, early, How::Cancelled, Outcome::Stopped),
         (Event::Stop, past, How::Stopped, Outcome::Stopped),
@@ -296,7 +313,7 @@ fn the_one_before_resumes_after_an_undone_deploy() {
     story.claimed().watched(Some(failed), false).event(Event::CaughtUp).watched(None, false);
     assert_eq!(story.did(), [Action::CatchUp { to: Some(at(13)) }, Action::Start]);
     // Once: if this one fails, too, nobody resumes.
-    story.event(Event::AppEnded).event(Event::Flushed(End::At(at(13))));
+    story.event(Event::StartFailed).event(Event::Flushed(End::At(at(13))));
     assert_eq!(story.release().0, How::FailedResume);
 }
 

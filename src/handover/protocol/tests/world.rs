@@ -3,10 +3,10 @@
 
 use super::bucket::{Broken, Bucket, Segment, at};
 use super::machine::{App, Disk, Machine};
-use super::random::Random;
 use crate::handover::owner::Epoch;
 use crate::handover::protocol::{Event, Outcome, Phase, Reply, Request};
 use crate::handover::record::{Claim, End, How, Instance, Reason, Release};
+use crate::model::random::Random;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A request has failed after this long, in milliseconds.
@@ -205,6 +205,10 @@ impl World {
     fn happen(&mut self, who: usize, what: Happening) {
         match what {
             Happening::Arrives { serial, request, replies_at } => {
+                let is_waited_for = replies_at.is_some() && self.machines[who].protocol.pending == Some(serial);
+                if let Some(epoch) = self.bucket.misses(&request).filter(|_| is_waited_for) {
+                    self.fail(&format!("i{who} looks for the release of epoch {}, which was deleted", epoch.get()));
+                }
                 self.record(who, &request);
                 let reply = self.bucket.answer(&request, who as u64);
                 let reply = self.spoil(who, reply);

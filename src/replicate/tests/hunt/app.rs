@@ -1,7 +1,7 @@
 //! The app: several connections of one process, doing whatever SQLite allows. Any statement may be refused (locked, busy,
 //! full of readers): that is part of the game.
 
-use super::random::Random;
+use crate::model::random::Random;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, params};
 use std::path::Path;

@@ -1,8 +1,8 @@
 //! One machine's disk: the database, what lies beside it, and what a kill, a power cut or a loss makes of it.
 
-use super::random::Random;
 use crate::lineage::{file_times, state_file};
 use crate::model::DbPath;
+use crate::model::random::Random;
 use crate::sqlite::files;
 use nix::sys::stat::{UtimensatFlags, utimensat};
 use nix::sys::time::{TimeSpec, TimeValLike};

@@ -2,8 +2,8 @@
 
 use super::disk::{Replacing, State};
 use super::machine::Machine;
-use super::random::Random;
 use crate::model::Txid;
+use crate::model::random::Random;
 use crate::restore::Outcome;
 use crate::store::StoreErrorKind;
 use crate::store::faulty::{Call, Fault};

@@ -3,8 +3,8 @@
 use super::bucket::Bucket;
 use super::disk::State;
 use super::machine::Machine;
-use super::random::Random;
 use crate::model::Txid;
+use crate::model::random::Random;
 use crate::replica::{Listing, PlanError, RemoteFile, Target};
 use crate::restore::{Owners, Progress, RestoreError, RestoreSettings, restore_to};
 use crate::store::Store;

@@ -3,9 +3,9 @@
 
 use super::app::App;
 use super::disk::{Disk, Replacing, State};
-use super::random::Random;
 use crate::lineage::state_file;
 use crate::local_state::spill;
+use crate::model::random::Random;
 use crate::model::{Deadline, Durability, DurabilityLedger, Txid};
 use crate::replicate::capture::checkpoint::CheckpointDecision;
 use crate::replicate::capture::{Capture, CaptureError};
@@ -238,14 +238,14 @@ impl Machine {
         let looked = self.ask(resume_point::read_replica(&*store, soon()))?;
         let (_, tip) = looked.map_err(|error| Halt::Away(error.to_string()))?;
         self.point("looked at the replica")?;
-        let anchor = resume_point::find(&db, store.url(), node_id, capture, tip, false);
-        let anchor = anchor.map_err(|error| match error {
+        let point = resume_point::find(&db, store.url(), node_id, capture, tip, false);
+        let point = point.map_err(|error| match error {
             ResumeError::Foreign(why) => Halt::Fenced(why),
             other => Halt::Again(other.to_string()),
         })?;
         self.point("anchored")?;
-        self.acked = anchor.uploaded;
-        let mut work = DatabaseWriter::new(db, store.url().to_owned(), anchor)?;
+        self.acked = point.uploaded;
+        let mut work = DatabaseWriter::new(db, store.url().to_owned(), point)?;
         if let Some((_, entry)) = &self.ledger {
             work.prove_to(entry.clone());
             entry.restorable(true);
@@ -327,7 +327,9 @@ impl Machine {
     fn upload(&mut self) -> Result<(), Halt> {
         while self.work()?.pending().is_some() {
             self.point("before the record")?;
-            self.work()?.record_sending();
+            if self.work()?.send_next().is_none() {
+                return Ok(());
+            }
             self.point("recorded as being sent")?;
             let Some(segment) = self.work()?.pending() else { return Ok(()) };
             let store = Arc::clone(&self.store);

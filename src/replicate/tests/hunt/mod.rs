@@ -15,7 +15,6 @@ mod disk;
 mod fate;
 mod judge;
 mod machine;
-mod random;
 mod world;
 
 use std::cell::RefCell;

@@ -6,8 +6,8 @@ use super::disk::Disk;
 use super::fate::{default_file, judge_start, lose, plan_faults, plan_for_prepare, replace};
 use super::judge::Judge;
 use super::machine::{Halt, Machine, Replicator};
-use super::random::Random;
 use crate::model::Txid;
+use crate::model::random::Random;
 use crate::replicate::capture::checkpoint::CheckpointDecision;
 use crate::restore::RestoreError;
 use crate::store::Store;
@@ -218,6 +218,7 @@ impl World {
             (5, CheckpointDecision::No),
             (4, CheckpointDecision::Gentle),
             (1, CheckpointDecision::Locked),
+            (1, CheckpointDecision::LockedLonger),
         ]);
         let machine = &mut self.machines[which];
         let begun = match &machine.replicator {

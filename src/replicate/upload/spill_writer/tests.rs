@@ -7,6 +7,7 @@ use crate::replica::{Tip, TipFile};
 use crate::replicate::capture::Capture;
 use crate::replicate::resume_point;
 use crate::replicate::upload;
+use crate::sqlite::hold::MEANWHILE;
 use crate::sqlite::{ReadHold, Writers};
 use rusqlite::Connection;
 
@@ -147,6 +148,31 @@ fn killed_after_the_wal_was_let_go_of() {
     world.write(100);
     drop(work);
     assert!(world.goes_on("the WAL was started over"));
+}
+
+/// In each pause between two steps the app writes more than may be copied while writers are kept out: no round becomes short. The WAL
+/// starts over all the same, and what was not captured is found by a comparison.
+#[test]
+fn an_app_that_outruns_the_capture_does_not_keep_the_wal_from_starting_over() {
+    let mut world = World::new();
+    let mut work = world.outage(0);
+    let app = Connection::open(world.db.as_path()).unwrap();
+    app.busy_timeout(std::time::Duration::ZERO).unwrap();
+    let storm = move || {
+        // It meets the write lock now and then.
+        let _ = app.execute_batch("INSERT OR REPLACE INTO t(rowid, x) VALUES (1000, randomblob(3000000))");
+    };
+    world.write(200_000);
+    MEANWHILE.set(Some(Box::new(storm)));
+    let relief = work.relieve(&settings());
+    MEANWHILE.set(None);
+    assert!(matches!(relief.as_ref().unwrap(), Outcome::Done { restarted: true }), "{relief:?}");
+    world.write(100);
+    let end = attempts::end(&work.capture);
+    assert!(end < 64 << 10, "the WAL goes on at {end}");
+    world.upload_all(&mut work);
+    drop(work);
+    assert!(world.goes_on("after the storm"));
 }
 
 #[test]

@@ -14,7 +14,7 @@ const COMMITS: [&str; 4] = [
 
 #[tokio::test]
 async fn death_at_each_point() {
-    for way in WAYS {
+    for (way, together) in WAYS.into_iter().flat_map(|way| [(way, true), (way, false)]) {
         let mut site = Site::new("PRAGMA page_size=512; PRAGMA auto_vacuum=INCREMENTAL");
         site.replicate();
         let start = site.flush().await;
@@ -25,7 +25,7 @@ async fn death_at_each_point() {
             end = site.commit(sql).await;
         }
         site.stop().await;
-        let mut deaths = 0;
+        let mut deaths = 0_u64;
         let mut torn = 0;
         for points in 1.. {
             let copy = DbPath::new(site.path(&format!("{points}.db")));
@@ -34,7 +34,10 @@ async fn death_at_each_point() {
             state_file::store(&copy, &record).unwrap();
             let mut follower = site.follow(&copy, way).await;
             fault::arm(&copy, points);
-            let ended = follower.poll(None, soon()).await;
+            let mut ended = Ok(());
+            for at in if together { end.0..=end.0 } else { start.0 + 1..=end.0 } {
+                ended = ended.and(follower.poll(Some(Txid(at)), soon()).await.map(drop));
+            }
             let died = fault::disarm(&copy);
             assert_eq!(ended.is_err(), died, "{ended:?}");
             drop(follower);
@@ -58,7 +61,9 @@ async fn death_at_each_point() {
                 break;
             }
         }
-        assert!(deaths >= 12, "{way:?}: {deaths}");
+        // Three points of a step, and in place one of each page.
+        let steps = if together { 1 } else { end.0 - start.0 };
+        assert!(deaths >= 3 * steps && (deaths > 3 * steps) == (way == Way::InPlace), "{way:?}: {deaths}");
         assert!((torn > 10) == (way == Way::InPlace), "{way:?}: {torn} of {deaths}");
     }
 }

@@ -2,9 +2,11 @@
 
 mod big;
 mod crash;
+mod exchange;
 mod gone;
 mod readers;
 mod site;
+mod together;
 
 use super::*;
 use crate::lineage::{Origin, state_file};

@@ -1,5 +1,5 @@
 //! How often the log reports that a replica cannot be reached before the app starts: within two seconds, then less and less
-//! often, one line for all databases. The rule is pure (`Throttle`); `LogThrottle` shares it between databases.
+//! often, one line for all databases. The rule is pure (`Throttle`); `WaitingReport` shares it between databases.
 
 use crate::store::StoreErrorKind;
 use std::sync::{Mutex, PoisonError};
@@ -49,9 +49,9 @@ impl Throttle {
 }
 
 #[derive(Debug, Default)]
-pub struct LogThrottle(Mutex<Throttle>);
+pub struct WaitingReport(Mutex<Throttle>);
 
-impl LogThrottle {
+impl WaitingReport {
     pub fn due(&self, state: State) -> bool {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).due(state, Instant::now())
     }

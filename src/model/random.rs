@@ -1,4 +1,4 @@
-//! The dice of a hunt: the same seed, the same throws, on every machine.
+//! Random numbers for the models under test (`hunt`, the hand-over's protocol): the same seed, the same numbers, on every machine.
 
 pub struct Random(u64);
 
@@ -21,6 +21,7 @@ impl Random {
         self.next() % end.max(1)
     }
 
+    /// `low` to `high`, both inclusive.
     pub fn between(&mut self, low: u64, high: u64) -> u64 {
         low + self.below(high - low + 1)
     }
@@ -51,5 +52,14 @@ impl Random {
             return vec![self.next() as u8; bytes];
         }
         (0..bytes).map(|_| self.next() as u8).collect()
+    }
+
+    /// Mostly short, sometimes very long.
+    pub fn span(&mut self, typical: u64, longest: u64) -> u64 {
+        match self.below(10) {
+            0 => self.between(typical, longest.max(typical)),
+            1 => 0,
+            _ => self.between(0, typical),
+        }
     }
 }

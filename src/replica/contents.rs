@@ -12,7 +12,7 @@ use crate::v3::{self, Generation, Part};
 use std::collections::BTreeMap;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Inventory {
+pub struct Contents {
     pub snapshots: Vec<Snapshot>,
     pub levels: Vec<LevelSum>,
     /// Oldest first. Each position in one is reached from the one before.
@@ -60,7 +60,7 @@ pub struct V3Sum {
 }
 
 /// `times` are those that headers have told; for the rest the listing's are taken. `now_ms`: this machine's time.
-pub fn inventory(listing: &Listing, times: &Times, now_ms: i64) -> Inventory {
+pub fn contents(listing: &Listing, times: &Times, now_ms: i64) -> Contents {
     let files = &listing.files;
     let time = |file: &RemoteFile| Moment(times.get(&file.key).copied().unwrap_or(file.modified_ms));
     let mut snapshots: Vec<&RemoteFile> = files.iter().filter(|file| file.level == Level::SNAPSHOT).collect();
@@ -74,7 +74,7 @@ pub fn inventory(listing: &Listing, times: &Times, now_ms: i64) -> Inventory {
         let ends = files.iter().filter(|file| file.range.max == range.last.0);
         range.mark = ends.min_by_key(|file| time(file)).map_or("", marked);
     }
-    Inventory {
+    Contents {
         snapshots: snapshots.iter().map(snapshot).collect(),
         levels: levels(files),
         ranges,
@@ -187,7 +187,7 @@ mod tests {
             (vec![(9, 1, 1), (0, 2, 2), (9, 1, 2), (0, 3, 3)], vec![(1, 3, 3)], 0),
         ] {
             let listing = listing(&files);
-            let found = inventory(&listing, &Times::new(), NOW);
+            let found = contents(&listing, &Times::new(), NOW);
             let ranges: Vec<_> =
                 found.ranges.iter().map(|range| (range.first.0.0, range.last.0.0, range.points)).collect();
             assert_eq!(ranges, expected, "{files:?}");
@@ -200,7 +200,7 @@ mod tests {
     fn every_point_of_a_range_can_be_restored() {
         let listing =
             listing(&[(9, 1, 1), (1, 2, 5), (0, 4, 4), (0, 5, 5), (0, 6, 6), (9, 1, 6), (2, 2, 6), (0, 8, 8)]);
-        let found = inventory(&listing, &Times::new(), NOW);
+        let found = contents(&listing, &Times::new(), NOW);
         let reachable = (1..=9).filter(|txid| plan(&listing.files, Target::Txid(Txid(*txid))).is_ok()).count();
         assert_eq!(found.ranges.iter().map(|range| range.points).sum::<usize>(), reachable);
         let asked = dated(&listing);
@@ -209,11 +209,11 @@ mod tests {
             "{asked:?}"
         );
         let times = asked.iter().map(|file| (file.key.clone(), 7)).collect();
-        let exact = inventory(&listing, &times, NOW);
+        let exact = contents(&listing, &times, NOW);
         assert_eq!((exact.ranges[0].first.1, exact.snapshots[1].time), (Moment(7), Moment(7)));
         assert!(exact.ranges.iter().all(|range| range.mark.is_empty()), "nothing is wrong with them");
         let ahead = asked.iter().map(|file| (file.key.clone(), NOW + 86_400_000)).collect();
-        let marked = inventory(&listing, &ahead, NOW);
+        let marked = contents(&listing, &ahead, NOW);
         assert!(marked.ranges.iter().all(|range| range.mark.starts_with("in the future")), "{marked:?}");
         assert!(marked.snapshots.iter().all(|snapshot| snapshot.mark.starts_with("in the future")), "{marked:?}");
     }
