@@ -86,7 +86,7 @@ impl DatabaseWriter {
         }
         let last_try = Instant::now();
         let settled = None;
-        let tries = Tries::default();
+        let tries = Tries::of(&capture);
         let [trouble, unrecorded, removed] = std::array::from_fn(|_| LogThrottle::default());
         let behind = false;
         Ok(DatabaseWriter {

@@ -59,12 +59,25 @@ impl Tries {
         Ok(due)
     }
 
+    /// Of a session that begins.
+    pub fn of(capture: &Capture) -> Tries {
+        Tries { tried_bytes: capture.view().as_ref().and_then(left).unwrap_or(0), ..Tries::default() }
+    }
+
     /// Something was done about the size of the WAL.
     pub fn tried(&mut self, view: &WalView) {
-        // A WAL that is all copied starts from its beginning with the next commit.
-        let left = view.end().filter(|end| end.copied < end.offset);
-        (self.tried, self.tried_bytes) = (Some(Instant::now()), left.map_or(0, |end| end.offset));
+        (self.tried, self.tried_bytes) = (Some(Instant::now()), left(view).unwrap_or(0));
     }
+
+    /// Whether the WAL is longer than when something was done about it last, or when the session began.
+    pub fn has_grown(&self, view: &WalView) -> bool {
+        left(view).is_none_or(|bytes| bytes > self.tried_bytes)
+    }
+}
+
+/// Bytes of the WAL up to its last commit. One that is all copied starts from its beginning with the next commit.
+fn left(view: &WalView) -> Option<u64> {
+    view.end().map(|end| if end.copied < end.offset { end.offset } else { 0 })
 }
 
 /// What the WAL of a database needs whose replica was not read yet: nothing can be numbered, and nothing is lost, because the
@@ -92,7 +105,7 @@ pub fn of_scanned(
 pub fn seen(view: Option<&WalView>, tries: &Tries) -> Seen {
     Seen {
         waits: view.is_some_and(WalView::checkpointer_waits),
-        wal_bytes: view.and_then(WalView::end).map(|end| end.offset),
+        wal_bytes: view.and_then(left),
         room: view.and_then(WalView::room),
         since_try: tries.tried.map(|at| at.elapsed()),
         tried_bytes: tries.tried_bytes,

@@ -94,9 +94,14 @@ impl DatabaseWriter {
 
     /// Copies the WAL into the database and starts it over, without writing anything else to the disk.
     fn make_room(&mut self, view: &WalView) -> Result<Outcome, CaptureError> {
+        let has_grown = self.tries.has_grown(view);
         self.tries.tried(view);
         let before = (view.end().map_or(0, |end| end.offset), view.room().unwrap_or_default());
         if self.queue.pending.iter().any(|pending| in_wal(&pending.segment)) {
+            if !has_grown {
+                // To begin the upload once more would win no room, and could go on for ever.
+                return Ok(Outcome::Nothing);
+            }
             self.let_go()?;
             return Ok(Outcome::Anew("the disk is nearly full, and the WAL had to be started over"));
         }

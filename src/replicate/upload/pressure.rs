@@ -10,7 +10,7 @@ use std::time::Duration;
 pub struct Seen {
     /// A checkpoint of another process waits for readers.
     pub waits: bool,
-    /// Bytes of the WAL up to its last commit. None: not known, the WAL itself has to be read.
+    /// Bytes of the WAL up to its last commit; 0 if all of it is copied. None: not known, the WAL itself has to be read.
     pub wal_bytes: Option<u64>,
     pub room: Option<Room>,
     /// Since something was last done about the size or the room, and the bytes of the WAL after it.

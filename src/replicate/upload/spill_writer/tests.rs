@@ -7,6 +7,7 @@ use crate::replica::{Tip, TipFile};
 use crate::replicate::capture::Capture;
 use crate::replicate::resume_point;
 use crate::replicate::upload;
+use crate::replicate::upload::pressure::Need;
 use crate::sqlite::hold::MEANWHILE;
 use crate::sqlite::{ReadHold, Writers};
 use rusqlite::Connection;
@@ -150,6 +151,29 @@ fn killed_after_the_wal_was_let_go_of() {
     assert!(world.goes_on("the WAL was started over"));
 }
 
+/// On a nearly full disk an upload is begun once more only for a WAL that grows. After the app's end that would go on for ever.
+#[test]
+fn a_wal_that_does_not_grow_is_left_to_its_upload() {
+    let mut world = World::new();
+    world.write(20 << 20);
+    let mut work = world.start();
+    let make_room = |work: &mut DatabaseWriter| work.act(Need::MakeRoom, &settings()).unwrap();
+    for _ in 0..2 {
+        assert!(matches!(make_room(&mut work), Outcome::Nothing));
+        assert!(work.pending().is_some());
+    }
+    world.write(1 << 20);
+    assert!(matches!(make_room(&mut work), Outcome::Anew(_)));
+    drop(work);
+    // Everything is copied now, and the WAL has its length still.
+    let mut work = world.start();
+    assert_eq!(attempts::seen(work.view().as_ref(), &work.tries).wal_bytes, Some(0));
+    assert!(matches!(make_room(&mut work), Outcome::Nothing));
+    world.upload_all(&mut work);
+    drop(work);
+    assert!(world.goes_on("after the upload"));
+}
+
 /// In each pause between two steps the app writes more than may be copied while writers are kept out: no round becomes short. The WAL
 /// starts over all the same, and what was not captured is found by a comparison.
 #[test]
@@ -266,7 +290,7 @@ fn what_is_missing_is_counted() {
 fn a_large_snapshot_on_its_way_goes_on_from_a_copy() {
     let mut world = World::new();
     for _ in 0..3 {
-        world.write(6 << 20);
+        world.write(20 << 20);
     }
     let mut work = world.start();
     work.sending = true;
