@@ -62,7 +62,8 @@ fn a_waiting_instance_follows_into_no_other_file() {
         place.assert_nothing_leaked();
         assert!(![70, 101, 134, 139].contains(&ended.code), "life {life}: {}\n{log}", ended.code);
         assert!(rounds > 100, "{rounds}");
-        assert_eq!(stop(&mut first).code, 0, "{}", first.log_text());
+        // It serves again if the attacked one has failed.
+        assert!([0, 143].contains(&stop(&mut first).code), "{}", first.log_text());
     }
 }
 
