@@ -477,12 +477,10 @@ fn start_failed(failure: StartFailure) -> Event {
     }
 }
 
-/// The app learns whether it may write, unless the configuration says something else.
+/// The app learns that it may only read, unless the configuration says something else. Any other environment stays as it is.
 fn tell_role(settings: &mut AppSettings, config: &Config) {
-    let has_databases = !config.databases.is_empty() || !config.directories.is_empty();
-    if has_databases && !settings.env.iter().any(|(name, _)| name == ROLE) {
-        let role = if config.follow.is_some() { "replica" } else { "primary" };
-        settings.env.push((ROLE.into(), role.into()));
+    if config.follow.is_some() && !settings.env.iter().any(|(name, _)| name == ROLE) {
+        settings.env.push((ROLE.into(), "replica".into()));
     }
 }
 
