@@ -6,9 +6,6 @@ use clap::Args;
 use std::path::PathBuf;
 use std::time::Duration;
 
-const SHORTEST_POLL: Duration = Duration::from_millis(100);
-const LONGEST_POLL: Duration = Duration::from_secs(3600);
-
 /// Show the state of the running litevisor and its databases
 #[derive(Args)]
 #[command(after_help = "Asks over the socket that the configuration names ([status] socket).\n\
@@ -71,7 +68,7 @@ fn timeout(text: &str) -> Result<Duration, String> {
 
 pub fn poll(text: &str) -> Result<Duration, String> {
     match units::duration(text) {
-        Ok(span) if (SHORTEST_POLL..=LONGEST_POLL).contains(&span) => Ok(span),
+        Ok(span) if units::POLL.contains(&span) => Ok(span),
         Ok(_) => Err("it is at least 100ms and at most 1h".into()),
         Err(told) => Err(format!("it {told}")),
     }

@@ -108,9 +108,10 @@ pub fn connect(config: &Config, report: impl Fn(&Trial)) -> Result<Vec<Trial>, C
     });
     runtime()?.block_on(async {
         let mut trials = Vec::new();
-        if let Some(records) = config.owner_records().first().copied() {
-            let is_elsewhere = config.handover.as_ref().is_some_and(|handover| handover.records.is_some());
-            let steps = try_records(records, is_elsewhere).await;
+        // An instance that never claims only reads the records.
+        let claiming = config.handover.as_ref().filter(|handover| handover.claims);
+        if let (Some(handover), Some(records)) = (claiming, config.owner_records().first().copied()) {
+            let steps = try_records(records, handover.records.is_some()).await;
             let StoreSettings { scheme, url, .. } = records;
             let deletes = config.first_database().is_some_and(|first| first.replicate.retention.is_some());
             let trial = Trial { name: "handover".to_owned(), scheme: *scheme, url: url.clone(), deletes, steps };

@@ -18,8 +18,9 @@ use toml::de::{DeString, DeValue};
 pub const KEY: &str = "$key";
 /// A text, or a number whose unit is missing.
 pub const WITH_UNIT: &str = "$with_unit";
-/// A text that may be empty.
+/// A text, or a boolean, which becomes one.
 pub const BOOLEAN_OR_WORD: &str = "$boolean_or_word";
+/// A text that may be empty.
 pub const MAY_BE_EMPTY: &str = "$may_be_empty";
 /// A text, followed by the variables that it was made of.
 pub const EXPANDED: &str = "$expanded";

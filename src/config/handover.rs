@@ -13,8 +13,6 @@ use std::time::Duration;
 
 /// In place of a duration of `poll`, or of `enabled`.
 pub const NEVER: &str = "never";
-const SHORTEST_POLL: Duration = Duration::from_millis(100);
-const LONGEST_POLL: Duration = Duration::from_secs(3600);
 
 #[derive(Default, serde::Deserialize)]
 #[serde(default)]
@@ -67,8 +65,7 @@ fn poll(text: &str) -> Result<Option<Duration>, String> {
         return Ok(None);
     }
     let span = units::duration(text).map_err(|why| format!("{why}, or write \"{NEVER}\""))?;
-    let fits = (SHORTEST_POLL..=LONGEST_POLL).contains(&span);
-    fits.then_some(Some(span)).ok_or_else(|| "must be between 100ms and 1h, or \"never\"".into())
+    units::POLL.contains(&span).then_some(Some(span)).ok_or_else(|| "must be between 100ms and 1h, or \"never\"".into())
 }
 
 /// The keys of the first database's replica hold for the records, too, if they are in the same service.

@@ -3,11 +3,15 @@
 
 use super::nearest::hint;
 use crate::model::Signal;
+use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::time::Duration;
 
 const DURATION_FORM: &str = "write for example \"10s\", \"500ms\", \"1m30s\" or \"2h\"";
 const SIZE_FORM: &str = "write for example \"256KiB\", \"10MB\" or \"1GiB\"";
+
+/// Between two looks at a replica, or at the owner's records.
+pub const POLL: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(3600);
 
 /// `"10s"`, `"500ms"`, `"1m30s"`, `"1.5h"`: numbers with units, added up.
 pub fn duration(text: &str) -> Result<Duration, String> {
