@@ -81,4 +81,9 @@ fn a_store_that_ignores_conditions_is_refused() {
     machine.site.wait_for_acks(20);
     assert_eq!(run.stop().code, 0, "{}", run.log_text());
     assert!(elsewhere.names().iter().any(|name| name.contains("released")), "{:?}", elsewhere.names());
+    // One that never claims needs no conditions.
+    let mut never = Machine::next(&refused, "");
+    never.site.settings = never.site.settings.replace("enabled = true", "enabled = \"never\"");
+    let (code, text) = check_connect(&never.site.config());
+    assert_eq!(code, 0, "{text}");
 }
