@@ -8,19 +8,38 @@ use std::time::Duration;
 const LOOKS: u32 = 20;
 const BETWEEN_LOOKS: Duration = Duration::from_millis(1);
 
-/// The WAL's header; None when it has none (never written since it was made, or emptied).
-pub fn header(hold: &ReadHold) -> Result<Option<WalHeader>, SqliteError> {
+/// How the WAL begins.
+pub enum Beginning {
+    /// It was never written since it was made, or was emptied.
+    Empty,
+    Header(WalHeader),
+    /// No header.
+    Other,
+}
+
+/// One look: a second one may find what a writer has begun meanwhile.
+pub fn beginning(hold: &ReadHold) -> Result<Beginning, SqliteError> {
     let mut bytes = [0; HEADER as usize];
     // A writer that starts the WAL over may be just writing it.
     for _ in 0..LOOKS {
         let got = hold.read_wal(0, &mut bytes)?;
-        let header = WalHeader::parse(bytes.get(..got).unwrap_or_default());
-        if header.is_some() || got == 0 {
-            return Ok(header);
+        if got == 0 {
+            return Ok(Beginning::Empty);
+        }
+        if let Some(header) = WalHeader::parse(bytes.get(..got).unwrap_or_default()) {
+            return Ok(Beginning::Header(header));
         }
         std::thread::sleep(BETWEEN_LOOKS);
     }
-    Ok(None)
+    Ok(Beginning::Other)
+}
+
+/// The WAL's header, if it has one.
+pub fn header(hold: &ReadHold) -> Result<Option<WalHeader>, SqliteError> {
+    Ok(match beginning(hold)? {
+        Beginning::Header(header) => Some(header),
+        Beginning::Empty | Beginning::Other => None,
+    })
 }
 
 /// The header of the frame at `mark`, compared with what was read there before.

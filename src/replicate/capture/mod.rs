@@ -19,7 +19,7 @@ use crate::model::{DbChecksum, PageNo, PageSize};
 use crate::sqlite::{Missing, ReadHold, SqliteError};
 use crate::wal::{Committed, Cursor, CursorState, FrameHeader, Mark, Open, Salts, WalHeader, frame_size, up_to};
 use checkpoint::{AfterRound, CheckpointDecision, ROUNDS, Round, after_round, rest_limit};
-use frames::{header, is_there, scan};
+use frames::{Beginning, beginning, header, is_there, scan};
 use overwritten::Checked;
 use replaced::{FinishedWal, Replacement};
 use segment::{Entry, Files, Pages, SegmentError, list_of};
@@ -129,15 +129,19 @@ impl Capture {
     /// have seen to it; the WAL can even be emptied or started over then.
     pub fn copied(&self) -> bool {
         let Some(cursor) = self.tail.cursor else { return true };
-        match header(&self.hold).map(|header| header.map(|header| cursor.state_in(&header))) {
-            Ok(Some(CursorState::Here)) => {
+        let header = match beginning(&self.hold) {
+            Ok(Beginning::Header(header)) => header,
+            Ok(Beginning::Empty) => return true,
+            Ok(Beginning::Other) | Err(_) => return false,
+        };
+        match cursor.state_in(&header) {
+            CursorState::Here => {
                 let copied = self.hold.copied_frames().ok().and_then(|frames| u64::try_from(frames).ok()).unwrap_or(0);
                 crate::wal::HEADER + copied * frame_size(self.page_size()) >= cursor.offset
             }
-            Ok(Some(CursorState::Restarted(_))) => true,
-            Ok(Some(CursorState::Counted(_))) => self.hold.in_force(),
-            Ok(None) => self.hold.wal_len().is_ok_and(|length| length == 0),
-            Ok(Some(CursorState::Lost)) | Err(_) => false,
+            CursorState::Restarted(_) => true,
+            CursorState::Counted(_) => self.hold.in_force(),
+            CursorState::Lost => false,
         }
     }
 
@@ -383,16 +387,33 @@ impl Tail {
 
     /// The WAL's header and the cursor in it, moved along when a writer started the WAL over. None: the WAL is empty.
     fn here(&mut self, hold: &ReadHold) -> Result<Option<(WalHeader, Cursor)>, CaptureError> {
+        let mut before = None;
+        loop {
+            let Some((header, cursor)) = self.look(hold)? else { return Ok(None) };
+            if self.ends_with_what_was_captured(hold, &header, cursor)? {
+                return Ok(Some((header, cursor)));
+            }
+            // A writer may have started the WAL over since the header was read.
+            if before == Some(header) {
+                return Err(CaptureError::Broken("a captured frame was overwritten"));
+            }
+            before = Some(header);
+        }
+    }
+
+    fn look(&mut self, hold: &ReadHold) -> Result<Option<(WalHeader, Cursor)>, CaptureError> {
         if self.skipped.is_some() {
             return Err(CaptureError::Broken(SKIPPED));
         }
-        let Some(header) = header(hold)? else {
-            self.emptied = hold.wal_len()? == 0;
-            if self.rewound {
-                return Err(CaptureError::Broken(GONE));
+        let header = match beginning(hold)? {
+            Beginning::Header(header) => header,
+            Beginning::Empty | Beginning::Other if self.rewound => return Err(CaptureError::Broken(GONE)),
+            Beginning::Empty => {
+                self.emptied = true;
+                return Ok(None);
             }
-            let quiet = self.emptied || self.cursor.is_none();
-            return if quiet { Ok(None) } else { Err(CaptureError::Broken("the WAL has lost its header")) };
+            Beginning::Other if self.cursor.is_none() => return Ok(None),
+            Beginning::Other => return Err(CaptureError::Broken("the WAL has lost its header")),
         };
         let cursor = match self.cursor.filter(|_| !self.emptied) {
             None => Cursor::start(&header),
@@ -412,13 +433,23 @@ impl Tail {
         if header.page_size != hold.page_size() {
             return Err(CaptureError::Broken("the page size changed"));
         }
+        Ok(Some((header, cursor)))
+    }
+
+    /// Whether the last captured transaction stands before the cursor.
+    fn ends_with_what_was_captured(
+        &self,
+        hold: &ReadHold,
+        header: &WalHeader,
+        cursor: Cursor,
+    ) -> Result<bool, CaptureError> {
         let first = self.last.filter(|_| self.cursor == Some(cursor));
         for mark in [cursor.last_frame(frame_size(header.page_size)), first].iter().flatten() {
             if !is_there(hold, mark)? {
-                return Err(CaptureError::Broken("a captured frame was overwritten"));
+                return Ok(false);
             }
         }
-        Ok(Some((header, cursor)))
+        Ok(true)
     }
 }
 

@@ -425,3 +425,20 @@ fn the_lock_page_is_in_no_segment() {
     assert!(image.pages.list.iter().all(|entry| entry.page != lock));
     assert_eq!(image.db_checksum, draft.db_checksum);
 }
+
+/// The app may empty the WAL and begin it anew at any moment of a look.
+#[test]
+fn a_wal_that_is_emptied_and_begun_all_the_time_is_no_break() {
+    let mut world = World::new(4096);
+    let app = Connection::open(world.path.as_path()).unwrap();
+    app.busy_timeout(std::time::Duration::from_secs(10)).unwrap();
+    let write = "INSERT INTO t(x) VALUES (2); PRAGMA wal_checkpoint(TRUNCATE)";
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(move || (0..200).all(|_| app.execute_batch(write).is_ok()));
+        // Without the hold the writer comes to its end after a panic, too.
+        let mut capture = world.capture.take().unwrap();
+        while !writer.is_finished() {
+            capture.step_aside(|_| Ok(())).unwrap();
+        }
+    });
+}
