@@ -79,10 +79,8 @@ impl DatabaseWriter {
         }
         match first {
             First::Nothing => {}
-            First::Snapshot(draft) => queue.push(draft, &[Level::SNAPSHOT])?,
-            First::FullSnapshot { draft, new_page_size: false } => queue.number(draft, &[Level::RAW], true)?,
-            // Restores must start at the new page size at once: the snapshot goes first.
-            First::FullSnapshot { draft, new_page_size: true } => queue.push(draft, &[Level::SNAPSHOT, Level::RAW])?,
+            First::Snapshot(draft) => queue.number(draft, Level::SNAPSHOT, true)?,
+            First::FullSnapshot(draft) => queue.number(draft, Level::RAW, true)?,
         }
         let last_try = Instant::now();
         let settled = None;
@@ -156,7 +154,7 @@ impl DatabaseWriter {
                 if missing == Missing::WalForAnother {
                     // What is in the old one alone would be in no file.
                     let DatabaseWriter { capture, queue, .. } = self;
-                    let _ = capture.checkpoint(CheckpointDecision::Gentle, |draft| queue.push(draft, &[Level::RAW]));
+                    let _ = capture.checkpoint(CheckpointDecision::Gentle, |draft| queue.push(draft));
                 }
                 return Err(self.capture.replaced(missing));
             }
@@ -192,11 +190,9 @@ impl DatabaseWriter {
         match next {
             Some(draft) => {
                 self.behind = draft.full;
-                self.queue.push(draft, &[Level::RAW])?;
+                self.queue.push(draft)?;
             }
-            None if self.needs_level_0 && self.queue.pending.is_empty() => {
-                self.queue.push(self.capture.empty(), &[Level::RAW])?
-            }
+            None if self.needs_level_0 && self.queue.pending.is_empty() => self.queue.push(self.capture.empty())?,
             None => return Ok(false),
         }
         Ok(true)
@@ -207,7 +203,7 @@ impl DatabaseWriter {
         let noted = std::mem::replace(&mut self.queue.app_locks_exclusively, true);
         self.acked.app_locks_exclusively = true;
         if !noted && !self.capture_more()? {
-            self.queue.push(self.capture.empty(), &[Level::RAW])?;
+            self.queue.push(self.capture.empty())?;
         }
         Ok(())
     }
@@ -323,7 +319,7 @@ impl DatabaseWriter {
         let begun = Instant::now();
         self.last_try = begun;
         let DatabaseWriter { capture, queue, .. } = self;
-        let settled = match capture.checkpoint(decision, |draft| queue.push(draft, &[Level::RAW])) {
+        let settled = match capture.checkpoint(decision, |draft| queue.push(draft)) {
             // The next capture sees it too, and knows what to do.
             Err(CaptureError::Broken(_)) => false,
             // A full disk, for one. The hold is where it was, or further; the WAL goes on growing.

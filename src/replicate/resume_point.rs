@@ -43,11 +43,8 @@ pub enum First {
     Nothing,
     /// The replica is empty: snapshot 1-1.
     Snapshot(Draft),
-    /// A full snapshot as the next segment; with a new snapshot when the page size changed.
-    FullSnapshot {
-        draft: Draft,
-        new_page_size: bool,
-    },
+    /// The whole database as the next segment.
+    FullSnapshot(Draft),
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -221,8 +218,7 @@ fn set_aside(db: &DbPath, why: &str) {
 
 fn full_snapshot(db: &DbPath, capture: &mut Capture, tip: &Tip, why: &str) -> Result<First, ResumeError> {
     tracing::warn!(%db, after = %tip.txid, "the whole database is uploaded: {why}");
-    let new_page_size = capture.page_size() != tip.first.header.page_size;
-    Ok(First::FullSnapshot { draft: capture.full_snapshot()?, new_page_size })
+    Ok(First::FullSnapshot(capture.full_snapshot()?))
 }
 
 /// Litestream's local copies of segments would be merged into a later compaction of its own, over what we write.

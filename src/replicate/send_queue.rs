@@ -48,22 +48,20 @@ pub struct Queue {
 
 impl Queue {
     /// The draft gets the next number, and one file on each of the levels.
-    pub fn push(&mut self, draft: Draft, levels: &[Level]) -> Result<(), SegmentError> {
-        let full_snapshot = draft.pages.whole_database && levels.contains(&Level::SNAPSHOT);
-        self.number(draft, levels, full_snapshot)
+    pub fn push(&mut self, draft: Draft) -> Result<(), SegmentError> {
+        self.number(draft, Level::RAW, false)
     }
 
-    pub fn number(&mut self, draft: Draft, levels: &[Level], full_snapshot: bool) -> Result<(), SegmentError> {
+    /// One file for each TXID, so that of two writers one is refused.
+    pub fn number(&mut self, draft: Draft, level: Level, full_snapshot: bool) -> Result<(), SegmentError> {
         let txid = self.numbered.next();
         let timestamp_ms = self.timestamp();
-        for level in levels {
-            let min = if *level == Level::SNAPSHOT { Txid::FIRST } else { txid };
-            let header = header(&draft, TxidRange { min, max: txid }, timestamp_ms, self);
-            let segment = Arc::new(Segment::prepare(*level, header, draft.pages.clone())?);
-            let end = position(draft.end);
-            let db_checksum = Some(draft.db_checksum);
-            self.pending.push_back(Pending { segment, end, db_checksum, spilled: None, full_snapshot });
-        }
+        let min = if level == Level::SNAPSHOT { Txid::FIRST } else { txid };
+        let header = header(&draft, TxidRange { min, max: txid }, timestamp_ms, self);
+        let segment = Arc::new(Segment::prepare(level, header, draft.pages)?);
+        let end = position(draft.end);
+        let db_checksum = Some(draft.db_checksum);
+        self.pending.push_back(Pending { segment, end, db_checksum, spilled: None, full_snapshot });
         self.numbered = txid;
         self.end = draft.end;
         self.last_timestamp_ms = timestamp_ms;

@@ -17,7 +17,7 @@ use super::upload::{Content, Segment, Stored, UploadError};
 use super::wal_limiter::WalLimiter;
 use super::{ReplicateSettings, Target};
 use crate::model::log_throttle::LogThrottle;
-use crate::model::{Captured, Deadline, Moment, Txid};
+use crate::model::{Captured, Deadline, Moment, PageSize, Txid};
 use crate::replica::{RemoteFile, Tip, clocks};
 use crate::sqlite::ReadHold;
 use crate::store::layout::Level;
@@ -98,7 +98,7 @@ impl Task {
         self.disk = Some(disk.clone());
         let mut limiter = WalLimiter::new(&disk, &self.target, &self.status);
         let (files, tip) = self.read_replica(&mut limiter).await?;
-        let (uploaded, newest_ms) = match self.begin(&disk, tip).await? {
+        let Begun { uploaded, newest_ms, page_size } = match self.begin(&disk, tip).await? {
             Ok(begun) => begun,
             Err(ResumeError::Foreign(why)) if self.target.late => return Err(End::Refused(why)),
             Err(ResumeError::Foreign(why)) => return Err(End::Fenced(why)),
@@ -107,7 +107,8 @@ impl Task {
         };
         self.begun(uploaded, newest_ms);
         // Ends with the session.
-        let maintenance = Maintenance::start(&self.target, &files, &self.changed, &self.status, self.ledger.clone());
+        let maintenance =
+            Maintenance::start(&self.target, &files, page_size, &self.changed, &self.status, self.ledger.clone());
         drop(files);
         self.base_asked = LastAsked::now(self.status.read().uploads);
         tracing::info!(db = %self.target.db, replica = self.target.store.url(), after = %uploaded, "replicating");
@@ -157,7 +158,7 @@ impl Task {
     }
 
     /// Where the local file goes on: the replica's newest position and its stamp.
-    async fn begin(&mut self, disk: &Disk, tip: Option<Tip>) -> Result<Result<(Txid, i64), ResumeError>, End> {
+    async fn begin(&mut self, disk: &Disk, tip: Option<Tip>) -> Result<Result<Begun, ResumeError>, End> {
         let db = self.target.db.clone();
         let replica = self.target.store.url().to_owned();
         let node_id = self.node_id;
@@ -172,7 +173,8 @@ impl Task {
             resume_point::refuse_exhausted(tip.as_ref())?;
             let found = resume_point::find(&db, &replica, node_id, capture, tip, replaced)?;
             let point = ResumePoint { clock, app_locks_exclusively, ..found };
-            let begun = (point.uploaded, point.last_timestamp_ms);
+            let page_size = point.capture.page_size();
+            let begun = Begun { uploaded: point.uploaded, newest_ms: point.last_timestamp_ms, page_size };
             let mut writer = DatabaseWriter::new(db, replica, point)?;
             if let Some(ledger) = ledger {
                 writer.prove_to(ledger);
@@ -304,6 +306,13 @@ impl Task {
 }
 
 /// What a session works with.
+/// Where a session begins.
+struct Begun {
+    uploaded: Txid,
+    newest_ms: i64,
+    page_size: PageSize,
+}
+
 struct Session {
     disk: Disk,
     limiter: WalLimiter,

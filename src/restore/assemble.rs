@@ -22,6 +22,8 @@ pub struct Assembly {
     staged: Staged,
     decoder: Decoder,
     page_size: Option<PageSize>,
+    /// The last file of another page size than those before it. The database begins anew with it.
+    resized: Option<(String, Damage)>,
     table: PageTable,
     /// More pages than this cannot be in the files: what a header says is not believed before memory is taken.
     most_pages: u64,
@@ -58,6 +60,7 @@ impl Assembly {
             staged: Staged::create(db)?,
             decoder: Decoder::default(),
             page_size: None,
+            resized: None,
             table: PageTable::default(),
             most_pages: most_pages(bytes),
             mismatch: None,
@@ -131,10 +134,12 @@ impl Assembly {
         if file.level != Level::SNAPSHOT && self.not_after.is_some_and(|limit| time > limit) {
             return Err(Damage::Later(time).into());
         }
-        let want = self.page_size.get_or_insert(header.page_size).get();
-        let got = header.page_size.get();
-        if want != got {
-            return Err(Damage::PageSize { got, want }.into());
+        let (got, want) = (header.page_size, self.page_size.replace(header.page_size));
+        if let Some(want) = want.filter(|want| *want != got) {
+            let damage = Damage::PageSize { got: got.get(), want: want.get() };
+            self.resized = Some((file.key.clone(), damage));
+            (self.table, self.mismatch) = (PageTable::default(), None);
+            self.staged.set_len(0)?;
         }
         if u64::from(header.commit) > self.most_pages {
             return Err(Damage::Pages(header.commit).into());
@@ -171,8 +176,10 @@ impl Assembly {
         let Some((last_key, header, trailer)) = self.last else {
             return Err(RestoreError::NothingThere { replica: self.replica });
         };
-        let missing = self.table.first_missing(header.page_size.lock_page()).map(Damage::Missing);
-        if let Some((file, damage)) = self.mismatch.or(missing.map(|damage| (last_key.clone(), damage))) {
+        let missing = self.table.first_missing(header.page_size.lock_page());
+        // A file of another page size that did not bring every page was none to begin with.
+        let missing = missing.map(|page| self.resized.unwrap_or_else(|| (last_key.clone(), Damage::Missing(page))));
+        if let Some((file, damage)) = missing.or(self.mismatch) {
             return Err(RestoreError::Damaged { replica: self.replica, file, damage });
         }
         Ok(Assembled {

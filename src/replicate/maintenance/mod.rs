@@ -17,7 +17,8 @@ use super::Target;
 use super::ledger::LedgerEntry;
 use super::status::{MaintenanceStatus, StatusCell};
 use super::upload::{Content, Segment};
-use crate::model::{Deadline, TxidRange};
+use crate::ltx::{HEADER_BYTES, Header};
+use crate::model::{Deadline, PageSize, Txid, TxidRange};
 use crate::replica::RemoteFile;
 use crate::store::StoreErrorKind;
 use crate::store::layout::Level;
@@ -64,10 +65,11 @@ pub struct Maintenance {
 }
 
 impl Maintenance {
-    /// `changed` wakes the session.
+    /// `page_size`: of the database. `changed` wakes the session.
     pub fn start(
         target: &Target,
         listed: &[RemoteFile],
+        page_size: PageSize,
         changed: &Arc<Notify>,
         status: &Arc<StatusCell>,
         ledger: Option<LedgerEntry>,
@@ -79,6 +81,7 @@ impl Maintenance {
         let task = MaintenanceTask {
             status: Arc::clone(status),
             standing: Arc::clone(&standing),
+            base_size: BaseSize::Unknown(page_size),
             ..MaintenanceTask::new(target, listed, clock, Arc::clone(&request), (events.clone(), inbox))
         };
         Maintenance { events, clock, request, standing, _task: Ends(tokio::spawn(task.run())) }
@@ -124,6 +127,16 @@ enum Next {
     Wait(Option<i64>),
 }
 
+/// The page size of the snapshot that a restore begins with. After a new one in the database the whole of it is a raw file: a
+/// restore of ours begins with that, one of Litestream's cannot.
+enum BaseSize {
+    Same,
+    /// Not asked yet; what the database has.
+    Unknown(PageSize),
+    /// Snapshots up to here have another one.
+    Other(Txid),
+}
+
 struct MaintenanceTask {
     target: Target,
     inventory: Inventory,
@@ -140,6 +153,7 @@ struct MaintenanceTask {
     snapshot: Option<Ends<()>>,
     /// Why the newest state cannot be restored.
     broken: Option<String>,
+    base_size: BaseSize,
     pauses: Pauses,
     status: Arc<StatusCell>,
     standing: Arc<Standing>,
@@ -165,6 +179,7 @@ impl MaintenanceTask {
             another: false,
             snapshot: None,
             broken: None,
+            base_size: BaseSize::Same,
             pauses: Pauses::default(),
             status: Arc::default(),
             standing: Arc::new(Standing::new(Arc::default(), None)),
@@ -174,6 +189,7 @@ impl MaintenanceTask {
     async fn run(mut self) {
         self.check().await;
         loop {
+            self.ask_base_size().await;
             let until = self.work().await.map(|until| self.clock.until(until).into());
             tokio::select! {
                 event = self.inbox.recv() => match event {
@@ -249,6 +265,9 @@ impl MaintenanceTask {
                 // Create-only: no other writer had continued from the position before.
                 (self.sure_since_ms, self.pauses.ownership) = (file.since_ms, Pause::default());
                 self.inventory.add(file);
+                if file.level == Level::SNAPSHOT {
+                    self.base_size = BaseSize::Same;
+                }
                 if let Some(bytes) =
                     bytes.filter(|_| file.level == Level::RAW && !self.target.settings.levels.is_empty())
                 {
@@ -340,13 +359,36 @@ impl MaintenanceTask {
     async fn check(&mut self) {
         let inventory = self.inventory.clone();
         let broken = tokio::task::spawn_blocking(move || inventory.broken()).await.ok().flatten();
+        let broken = broken.map(|why| why.to_string()).or_else(|| self.resized());
         if let Some(why) = broken.as_ref().filter(|_| self.broken.is_none()) {
             tracing::warn!(db = %self.target.db, replica = self.target.store.url(), "a new snapshot is uploaded: {why}");
         }
-        self.broken = broken.map(|why| why.to_string());
+        self.broken = broken;
         self.status.update(|status| status.unrestorable.clone_from(&self.broken));
         let restorable = self.broken.clone().map_or(Restorable::Yes, Restorable::No);
         self.standing.set(self.inventory.base().copied(), restorable);
+    }
+
+    fn resized(&self) -> Option<String> {
+        let BaseSize::Other(until) = self.base_size else { return None };
+        let base = self.inventory.base().filter(|base| base.range.max <= until)?;
+        Some(format!("the snapshot {} has another page size than the database", base.range))
+    }
+
+    /// Asks until there is an answer, each time that something may be done.
+    async fn ask_base_size(&mut self) {
+        let BaseSize::Unknown(ours) = self.base_size else { return };
+        let Some(base) = self.inventory.base().copied() else { return };
+        let key = self.target.store.layout().key(base.level, base.range);
+        let head = self.target.store.get(&key, Some(0..HEADER_BYTES as u64), Deadline::after(REQUEST)).await;
+        match head.map(|head| Header::from_start(&head).map(|header| header.page_size)) {
+            Ok(Ok(theirs)) if theirs != ours => {
+                self.base_size = BaseSize::Other(base.range.max);
+                self.check().await;
+            }
+            Ok(_) => self.base_size = BaseSize::Same,
+            Err(error) => tracing::debug!(db = %self.target.db, "the page size of {key} is not known: {error}"),
+        }
     }
 
     fn begin_snapshot(&mut self) {

@@ -36,9 +36,13 @@ fn encode(header: &Header, pages: &Pages) -> Vec<u8> {
     out
 }
 
+fn size() -> PageSize {
+    PageSize::new(512).unwrap()
+}
+
 fn header(min: u64, max: u64, commit: u32, timestamp_ms: i64) -> Header {
     let range = TxidRange::new(Txid(min), Txid(max)).unwrap();
-    Header::new(PageSize::new(512).unwrap(), commit, range, timestamp_ms)
+    Header::new(size(), commit, range, timestamp_ms)
 }
 
 fn apply(database: &mut Pages, mut file: &[u8]) {
@@ -276,7 +280,7 @@ impl Site {
         let db = crate::model::DbPath::new(directory.path().join("any.db"));
         let target = Target { db, store: store.clone() as Arc<dyn Store>, settings, late: false };
         let maintenance =
-            Maintenance::start(&target, &listed(&store).await, &Arc::new(Notify::new()), &Arc::default(), None);
+            Maintenance::start(&target, &listed(&store).await, size(), &Arc::new(Notify::new()), &Arc::default(), None);
         Site { _directory: directory, store, maintenance, state, txid: 1 }
     }
 
@@ -411,7 +415,7 @@ async fn a_lost_file_and_a_damaged_one_are_covered_by_a_new_snapshot() {
         }
         let db = crate::model::DbPath::new(site._directory.path().join("any.db"));
         let target = Target { db, store: site.store.clone() as Arc<dyn Store>, settings: quick(), late: false };
-        let maintenance = Maintenance::start(&target, &listed, &Arc::new(Notify::new()), &Arc::default(), None);
+        let maintenance = Maintenance::start(&target, &listed, size(), &Arc::new(Notify::new()), &Arc::default(), None);
         let end = Instant::now() + Duration::from_secs(30);
         while !maintenance.wants_snapshot() {
             assert!(Instant::now() < end, "nobody asks for a snapshot (damaged: {damaged})");

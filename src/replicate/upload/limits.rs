@@ -14,7 +14,6 @@ use crate::replicate::capture::{Aside, CaptureError};
 use crate::replicate::database_writer::DatabaseWriter;
 use crate::replicate::status::Standing;
 use crate::sqlite::{Room, SqliteError, WalView};
-use crate::store::layout::Level;
 use std::io::Write;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -74,7 +73,7 @@ impl DatabaseWriter {
                 self.capture.skip();
             }
             let DatabaseWriter { capture, queue, .. } = self;
-            match capture.step_aside(|draft| queue.push(draft, &[Level::RAW])) {
+            match capture.step_aside(|draft| queue.push(draft)) {
                 Ok(Aside::Restartable) => self.settled = self.capture.cursor(),
                 Ok(Aside::Moved) => {}
                 Ok(Aside::TooMuch) | Err(CaptureError::Broken(_)) => {

@@ -17,7 +17,6 @@ use crate::replicate::capture::checkpoint::CheckpointDecision;
 use crate::replicate::capture::segment::SegmentError;
 use crate::replicate::database_writer::DatabaseWriter;
 use crate::replicate::send_queue::OnDisk;
-use crate::store::layout::Level;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -87,7 +86,7 @@ impl DatabaseWriter {
         let DatabaseWriter { capture, queue, .. } = self;
         self.last_try = Instant::now();
         let longer = CheckpointDecision::LockedLonger;
-        let restarted = match capture.checkpoint(longer, |draft| queue.push(draft, &[Level::RAW])) {
+        let restarted = match capture.checkpoint(longer, |draft| queue.push(draft)) {
             // The next capture sees it too, and knows what to do.
             Err(CaptureError::Broken(_)) => false,
             other => other?,
