@@ -44,7 +44,8 @@ fn act(random: &mut Random) -> String {
     }
 }
 
-#[tokio::test]
+// Another thread moves the hold while the app checkpoints on this one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn copies_have_every_position_of_the_replica() {
     for (seed, pragmas) in [
         (1, "PRAGMA page_size=512"),

@@ -8,7 +8,8 @@ use crate::restore::follow::fault;
 const POINTS: u32 = 1 << 20;
 
 /// The database grows, shrinks and is rebuilt between two polls.
-#[tokio::test]
+// Another thread moves the hold while the app checkpoints on this one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn any_files_become_one_step() {
     for (seed, pragmas) in [
         (4, "PRAGMA page_size=512; PRAGMA auto_vacuum=FULL"),
