@@ -64,10 +64,9 @@ pub fn place(db: Option<&Path>) -> PathBuf {
 impl Drop for Scratch {
     fn drop(&mut self) {
         // Work that was abandoned may still create a file there.
-        let removed = (0..REMOVALS).map(|_| remove(&self.path));
-        let busy = |error: &io::Error| error.kind() == ErrorKind::DirectoryNotEmpty;
-        let last = removed.skip_while(|done| done.as_ref().is_err_and(busy)).next();
-        if let Some(Err(error)) = last {
+        let mut removed = (0..REMOVALS).map(|_| remove(&self.path));
+        let is_busy = |error: &io::Error| error.kind() == ErrorKind::DirectoryNotEmpty;
+        if let Some(Err(error)) = removed.find(|done| !done.as_ref().is_err_and(is_busy)) {
             tracing::warn!("cannot remove {}: {error}", self.path.display());
         }
     }
