@@ -51,6 +51,7 @@ pub enum Action {
     Verify {
         subject: Option<OsString>,
         quick: bool,
+        history: bool,
         json: bool,
     },
     /// The state of the running supervisor.
@@ -259,6 +260,9 @@ struct Verify {
     /// Use SQLite's quick_check instead of integrity_check
     #[arg(long)]
     quick: bool,
+    /// Show the records of the scheduled proofs instead
+    #[arg(long, conflicts_with = "quick")]
+    history: bool,
     /// Print JSON, and write the log as JSON lines
     #[arg(long)]
     json: bool,
@@ -315,7 +319,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Invocation, Pri
         Commands::Restore(restore) => restore.checked()?,
         Commands::Follow(Follow { subject, out, poll, once }) => Action::Follow { subject, out, poll, once },
         Commands::List(List { subject, json }) => Action::List { subject, json },
-        Commands::Verify(Verify { subject, quick, json }) => Action::Verify { subject, quick, json },
+        Commands::Verify(Verify { subject, quick, history, json }) => Action::Verify { subject, quick, history, json },
         Commands::Status(status) => status.action(),
         Commands::Sync(sync) => sync.action(),
         Commands::Healthcheck(healthcheck) => healthcheck.action(),

@@ -49,7 +49,10 @@ fn dispatch(Invocation { config, action }: Invocation) -> Result<u8, CommandErro
             commands::follow::follow(file, &FollowOptions { subject, out, poll, once }, claimed)
         }
         Action::List { subject, json } => commands::list::list(file, subject.as_deref(), json),
-        Action::Verify { subject, quick, json } => commands::verify::verify(file, subject.as_deref(), quick, json),
+        Action::Verify { subject, history: true, json, .. } => {
+            commands::verify::history(file, subject.as_deref(), json)
+        }
+        Action::Verify { subject, quick, json, .. } => commands::verify::verify(file, subject.as_deref(), quick, json),
         Action::Check { connect, json } => commands::check::check(file, connect, json),
         Action::Import { file, json } => commands::import::import(&file, json),
         Action::Status { socket, json } => commands::status::status(config, socket, json),

@@ -104,7 +104,7 @@ fn restore_and_check() {
     let Ok(Invocation { action: Action::Run { follow: true, .. }, .. }) = read("run --follow -- app") else {
         panic!("run")
     };
-    let verify = Action::Verify { subject: None, quick: true, json: false };
+    let verify = Action::Verify { subject: None, quick: true, history: false, json: false };
     assert_eq!(read("verify --quick").map(|found| found.action), Ok(verify));
 }
 

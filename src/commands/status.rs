@@ -57,6 +57,9 @@ fn text(value: &Value, now_ms: i64) -> String {
         if let Some(follow) = database.get("follow") {
             show_follow(&mut out, word("database").unwrap_or("?"), follow);
         }
+        if let Some(proof) = database.get("proof") {
+            show_proof(&mut out, word("database").unwrap_or("?"), proof, now_ms);
+        }
         if let Some(problem) = word("problem") {
             let _ = writeln!(out, "{}: {problem}", word("database").unwrap_or("?"));
         }
@@ -76,6 +79,29 @@ fn show_follow(out: &mut String, db: &str, follow: &Value) {
         let _ = write!(out, "; restored anew {restores} times");
     }
     out.push('\n');
+}
+
+/// `/data/app.db: replica proven 3 h 2 min ago at TXID 2f (full, 1.2 s)`.
+fn show_proof(out: &mut String, db: &str, proof: &Value, now_ms: i64) {
+    let word = |pointer: &str| proof.pointer(pointer).and_then(Value::as_str);
+    let ago = |pointer: &str| since(proof.pointer(pointer), now_ms).map_or("?".to_owned(), span);
+    let txid = |pointer: &str| word(pointer).unwrap_or("?").trim_start_matches('0').to_owned();
+    let _ = match proof.pointer("/last/sound").and_then(Value::as_bool) {
+        None => write!(out, "{db}: replica not proven yet"),
+        Some(true) => {
+            let seconds = proof.pointer("/last/seconds").and_then(Value::as_f64).unwrap_or_default();
+            let mode = word("/last/mode").unwrap_or("?");
+            let txid = txid("/last/txid");
+            write!(out, "{db}: replica proven {} ago at TXID {txid} ({mode}, {seconds:.1} s)", ago("/last/time"))
+        }
+        Some(false) if word("/last_sound/time").is_some() => {
+            let txid = txid("/last_sound/txid");
+            write!(out, "{db}: replica NOT PROVEN; it was {} ago at TXID {txid}", ago("/last_sound/time"))
+        }
+        Some(false) => write!(out, "{db}: replica NOT PROVEN"),
+    };
+    let running = proof.get("running").and_then(Value::as_bool) == Some(true);
+    out.push_str(if running { "; a proof is running\n" } else { "\n" });
 }
 
 /// `gate [::]:8080 to localhost:3000: 12 connections; 4 KiB held, the oldest for 0.2 s; closed: 3 timeout`.

@@ -4,6 +4,7 @@ use super::directory::DirectorySettings;
 use super::follow::FollowSettings;
 use super::platform::PlatformReport;
 use super::settings::{AppRules, DatabaseSettings, LogSettings, ShutdownSettings, StatusSettings};
+use super::verify::VerifySettings;
 use crate::gate::GateSettings;
 use crate::handover::HandoverSettings;
 use crate::restore::RestoreSettings;
@@ -33,6 +34,7 @@ pub struct Config {
     pub follow: Option<FollowSettings>,
     pub log: LogSettings,
     pub status: StatusSettings,
+    pub verify: VerifySettings,
 }
 
 impl Config {

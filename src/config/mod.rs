@@ -36,6 +36,7 @@ mod toml_text;
 pub mod units;
 mod url;
 mod values;
+mod verify;
 
 #[cfg(test)]
 mod tests;
@@ -52,6 +53,7 @@ pub use problem::{ConfigError, Location, Problem};
 pub use settings::{
     AppRules, DatabaseSettings, LogFormat, LogLevel, LogSettings, ShutdownSettings, SocketChoice, StatusSettings,
 };
+pub use verify::VerifySettings;
 
 /// One replica from its URL alone, its keys from the environment: what `litevisor restore URL` uses.
 pub fn replica_from_url(url: &str, environment: Environment<'_>) -> Result<StoreSettings, ConfigError> {

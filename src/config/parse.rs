@@ -18,6 +18,7 @@ use super::settings::{DatabaseSettings, LogFormat, LogLevel, LogSettings, Status
 use super::shutdown::{self, ShutdownSection};
 use super::status::{self, StatusSection};
 use super::values::{Count, DAY, Key, Span, Tables};
+use super::verify::{self, VerifySection};
 use crate::handover::HandoverSettings;
 use crate::restore::RestoreSettings;
 use serde::Deserialize;
@@ -64,6 +65,7 @@ struct File {
     follow: Key<FollowSection>,
     log: Key<LogSection>,
     status: Key<StatusSection>,
+    verify: Key<VerifySection>,
 }
 
 #[derive(Default, Deserialize)]
@@ -112,7 +114,7 @@ fn parse_converted(
 ) -> Result<Checked, ConfigError> {
     let (text, name) = file.unwrap_or(("", Path::new("")));
     let (document, root) = Document::parse(text, name, origins, environment)?;
-    let File { app, shutdown, restore, database, gate, handover, follow, log, status } = document.read(&root);
+    let File { app, shutdown, restore, database, gate, handover, follow, log, status, verify } = document.read(&root);
     let app = app::read(app.or(AppSection::default()), &additions.command, &document);
     let platform = platform::recognise(environment.variable);
     let default_grace = platform::default_grace(platform, environment.variable);
@@ -124,6 +126,7 @@ fn parse_converted(
     let LogSection { level, format } = log.or(LogSection::default());
     let log = LogSettings { level: level.or(LogLevel::default()), format: format.or(LogFormat::default()) };
     let status = status::read(status.or(StatusSection::default()), &document);
+    let verify = verify::read(verify.or(VerifySection::default()), &document);
 
     let mut problems = add_pairs(&additions.pairs, &mut databases, environment);
     let handover = handover::read(handover.or(HandoverSection::default()), &databases, &document);
@@ -167,6 +170,7 @@ fn parse_converted(
         follow,
         log,
         status,
+        verify,
     };
     Ok(Checked { config, app_user, warnings, secret_variables, platform })
 }

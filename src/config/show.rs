@@ -8,6 +8,7 @@ use super::handover::NEVER;
 use super::settings::{AppRules, DatabaseSettings, SocketChoice, StatusSettings};
 use super::toml_text::quoted;
 use super::units::{show_duration, show_size};
+use super::verify::{self, VerifySettings};
 use crate::gate::GateSettings;
 use crate::handover::HandoverSettings;
 use crate::model::Signal;
@@ -52,6 +53,7 @@ pub fn show(config: &Config) -> String {
     config.gates.iter().for_each(|gate| show_gate(&mut out, gate));
     show_handover(&mut out, config.handover.as_ref());
     show_follow(&mut out, config.follow.as_ref());
+    show_verify(&mut out, &config.verify);
     out.section("[log]");
     out.word("level", &config.log.level);
     out.word("format", &config.log.format);
@@ -95,6 +97,13 @@ fn show_follow(out: &mut Out, follow: Option<&FollowSettings>) {
     let Some(FollowSettings { poll, max_lag }) = follow else { return };
     out.text("poll", &show_duration(*poll));
     out.text("max_lag", &show_duration(*max_lag));
+}
+
+fn show_verify(out: &mut Out, verify: &VerifySettings) {
+    out.section("[verify]");
+    out.text("interval", &verify.interval.map_or_else(|| verify::NEVER.to_owned(), show_duration));
+    out.word("mode", &verify.mode);
+    out.text("bandwidth", &show_size(verify.bandwidth));
 }
 
 fn show_gate(out: &mut Out, gate: &GateSettings) {

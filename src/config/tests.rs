@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::model::{Restart, Secret, Signal, SuccessCodes};
+use crate::replica::ProofMode;
 use crate::replicate::{LockingMode, OnConflict, ReplicateSettings, Retention};
 use crate::restore::{OnRestoreFailure, RestoreSettings};
 use crate::store::Scheme;
@@ -199,6 +200,10 @@ fn every_key_arrives() {
         part_size = "8MiB"
         concurrency = 3
         sync_interval = "250ms"
+        [verify]
+        interval = "12h"
+        mode = "quick"
+        bandwidth = "1MiB"
         [log]
         level = "debug"
         format = "json"
@@ -229,6 +234,8 @@ fn every_key_arrives() {
     assert_eq!(config.shutdown, shutdown);
     assert_eq!(config.restore, RestoreSettings { timeout: seconds(120), parallelism: 4, ..RestoreSettings::default() });
     assert_eq!(config.log, LogSettings { level: LogLevel::Debug, format: LogFormat::Json });
+    let verify = VerifySettings { interval: Some(seconds(12 * 3600)), mode: ProofMode::Quick, bandwidth: 1 << 20 };
+    assert_eq!(config.verify, verify);
     let socket = SocketChoice::At("/srv/run/l.sock".into());
     let (token, token_file) = (Some(Secret::new("TOK")), Some("/run/token".into()));
     let (listen, max_lag) = ("[::]:9090".parse().ok(), Some(seconds(300)));

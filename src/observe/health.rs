@@ -2,6 +2,7 @@
 //! the program unready, unless `max_lag` is set: the app still serves its users.
 
 use super::follow::FollowView;
+use super::proof::ProofView;
 use super::status_registry::{DatabaseView, Phase, Snapshot};
 use std::time::{Duration, Instant};
 
@@ -17,7 +18,7 @@ pub enum DbState {
     Replicating,
     /// A read-only copy that follows its replica.
     Following,
-    /// Uploads fail, or the database cannot be read; litevisor tries again.
+    /// Uploads fail, the database cannot be read, or the last proof of the replica has failed; litevisor tries again.
     Failing,
     /// The database's files were overwritten, replaced or removed, and the new content is not in the replica yet.
     Replaced,
@@ -78,9 +79,15 @@ pub fn state(view: &DatabaseView) -> DbState {
         status if status.replaced.is_some() => DbState::Replaced,
         status if status.absent => DbState::Absent,
         status if status.problem.is_some() || status.unrestorable.is_some() => DbState::Failing,
+        _ if unproven(view).is_some() => DbState::Failing,
         status if status.replicating => DbState::Replicating,
         _ => DbState::Starting,
     }
+}
+
+/// Why the replica is not proven, although a proof was made.
+fn unproven(view: &DatabaseView) -> Option<String> {
+    view.proof.as_ref().and_then(ProofView::failure)
 }
 
 /// Why nothing of a database is replicated. None: it is replicated, or will be soon.
@@ -118,6 +125,7 @@ pub fn problem(view: &DatabaseView) -> Option<String> {
         unrestorable,
         grows,
         maintenance,
+        view.proof.as_ref().and_then(ProofView::problem),
         status.clock.clone(),
     ]
     .into_iter()
@@ -196,13 +204,20 @@ pub fn unready(snapshot: &Snapshot, max_lag: Option<Duration>) -> Vec<String> {
     reasons
 }
 
-/// The first line of a positive answer. It names databases that are not replicated.
+/// The first line of a positive answer. It says if databases are not replicated, or their replicas not proven. Neither takes the app
+/// from its users: a new snapshot is the way out, not another instance.
 pub fn ready_line(snapshot: &Snapshot) -> &'static str {
     let without = |view: &DatabaseView| {
         let locked = view.status.as_ref().is_some_and(|status| status.locked_by_app);
         locked || not_replicated(view).is_some() || matches!(state(view), DbState::Refused | DbState::NotReplicated)
     };
-    if snapshot.databases.iter().any(without) { "ready, but NOT REPLICATED" } else { "ready" }
+    if snapshot.databases.iter().any(without) {
+        "ready, but NOT REPLICATED"
+    } else if snapshot.databases.iter().any(|view| unproven(view).is_some()) {
+        "ready, but NOT PROVEN"
+    } else {
+        "ready"
+    }
 }
 
 /// Problems that do not make the program unready.

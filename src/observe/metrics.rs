@@ -3,7 +3,9 @@
 mod gate;
 
 use super::health::{self, DbState};
+use super::proof;
 use super::status_registry::{DatabaseView, Phase, Snapshot};
+use crate::replica::ProofRecord;
 use crate::replicate::Status;
 use std::fmt::Write;
 use std::time::{Duration, Instant, SystemTime};
@@ -28,7 +30,11 @@ fn seconds(span: Duration) -> String {
     format!("{:.3}", span.as_secs_f64())
 }
 
-const OF_DATABASE: [OfDatabase; 23] = [
+fn last_proof(view: &DatabaseView) -> Option<&ProofRecord> {
+    view.proof.as_ref()?.last.as_ref()
+}
+
+const OF_DATABASE: [OfDatabase; 28] = [
     OfDatabase(
         "litevisor_committed_txid",
         GAUGE,
@@ -95,6 +101,27 @@ const OF_DATABASE: [OfDatabase; 23] = [
         "Merges, snapshots, deletions that failed.",
         |view, _| status(view, |status| Some(status.maintenance.failures)),
     ),
+    OfDatabase(
+        "litevisor_last_verified_timestamp_seconds",
+        GAUGE,
+        "When a proof last found the replica's newest state equal to the live database.",
+        |view, _| Some(proof::seconds(view.proof.as_ref()?.proven()?.0)),
+    ),
+    OfDatabase("litevisor_last_verified_txid", GAUGE, "Position (TXID) of that state.", |view, _| {
+        Some(view.proof.as_ref()?.proven()?.1.to_string())
+    }),
+    OfDatabase(
+        "litevisor_last_proof_timestamp_seconds",
+        GAUGE,
+        "When the newest proof came to a result.",
+        |view, _| last_proof(view).map(|last| proof::seconds(last.time_ms())),
+    ),
+    OfDatabase("litevisor_last_proof_success", GAUGE, "1: the newest proof was sound; 0: it has failed.", |view, _| {
+        last_proof(view).map(|last| flag(last.sound))
+    }),
+    OfDatabase("litevisor_last_proof_duration_seconds", GAUGE, "What the newest proof took.", |view, _| {
+        last_proof(view).map(|last| format!("{:.3}", last.seconds))
+    }),
     OfDatabase("litevisor_restore_duration_seconds", GAUGE, "What preparing it for the app took.", |view, _| {
         view.restore.as_ref().map(|restore| seconds(restore.took))
     }),

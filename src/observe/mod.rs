@@ -13,6 +13,7 @@ pub mod layer;
 pub mod live;
 pub mod log;
 mod metrics;
+pub mod proof;
 pub mod query;
 mod queue;
 mod report;

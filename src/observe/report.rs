@@ -2,7 +2,7 @@
 
 use super::status_registry::{DatabaseView, Snapshot};
 use super::sync::Synced;
-use super::{follow, handover, health};
+use super::{follow, handover, health, proof};
 use crate::gate::GateView;
 use crate::model::{Moment, Txid};
 use crate::replicate::Status;
@@ -64,6 +64,9 @@ fn database(view: &DatabaseView, now: Instant) -> Value {
         let seconds = round(restore.took);
         let told = json!({ "outcome": restore.outcome, "bytes": restore.bytes, "seconds": seconds });
         object.insert("restore".into(), told);
+    }
+    if let Some(view) = &view.proof {
+        object.insert("proof".into(), proof::report(view));
     }
     if let Some(view) = &view.follow {
         object.insert("follow".into(), follow::report(view, now));

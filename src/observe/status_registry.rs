@@ -2,6 +2,7 @@
 
 use super::follow::{FollowStatus, FollowView};
 use super::handover::HandoverView;
+use super::proof::ProofView;
 use crate::gate::{GateView, Statistics};
 use crate::model::DbPath;
 use crate::replicate::{Handle, Status};
@@ -94,6 +95,7 @@ struct Entry {
     restore: Option<Restore>,
     handle: Option<Handle>,
     follow: Option<FollowStatus>,
+    proof: Option<ProofView>,
     not_replicated: Option<String>,
     /// The entry is a directory with its pattern, and no database matches.
     nothing_matches: bool,
@@ -143,6 +145,8 @@ pub struct DatabaseView {
     pub status: Option<Status>,
     /// A read-only copy.
     pub follow: Option<FollowView>,
+    /// None: there are no scheduled proofs.
+    pub proof: Option<ProofView>,
     pub not_replicated: Option<String>,
     /// The entry is a directory with its pattern, and no database matches.
     pub nothing_matches: bool,
@@ -182,7 +186,7 @@ impl StatusRegistry {
         }
         if phase == Phase::Retired {
             // What this instance has uploaded says nothing about what another one writes now.
-            facts.databases.values_mut().for_each(|entry| entry.handle = None);
+            facts.databases.values_mut().for_each(|entry| (entry.handle, entry.proof) = (None, None));
         }
     }
 
@@ -254,6 +258,11 @@ impl StatusRegistry {
         self.entry(db, |entry| entry.follow = Some(status));
     }
 
+    /// What is known of the proofs of its replica.
+    pub fn proof(&self, db: &DbPath, change: impl FnOnce(&mut ProofView)) {
+        self.entry(db, |entry| change(entry.proof.get_or_insert_default()));
+    }
+
     pub fn not_replicated(&self, db: &DbPath, why: String) {
         self.entry(db, |entry| entry.not_replicated = Some(why));
     }
@@ -301,6 +310,7 @@ fn view(db: &DbPath, entry: &Entry) -> DatabaseView {
         progress: entry.progress.as_ref().map(|progress| progress.pace()),
         status: entry.handle.as_ref().map(Handle::status),
         follow: entry.follow.as_ref().map(FollowStatus::view),
+        proof: entry.proof.clone(),
         not_replicated: entry.not_replicated.clone(),
         nothing_matches: entry.nothing_matches,
         absent: entry.absent.clone(),

@@ -8,6 +8,7 @@ pub mod listing;
 pub mod moment;
 pub mod onward;
 pub mod plan;
+pub mod proof;
 pub mod tip;
 
 pub use chain::{Plan, PlanError};
@@ -16,4 +17,5 @@ pub use listing::{Listing, RemoteFile, Replica};
 pub use moment::{Answer, Dated, Times, plan_at};
 pub use onward::{Onward, onward};
 pub use plan::{Target, plan};
+pub use proof::{ProofMode, ProofRecord, Proven};
 pub use tip::{Tip, TipFile};

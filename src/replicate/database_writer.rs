@@ -202,7 +202,15 @@ impl DatabaseWriter {
     pub fn note_exclusive(&mut self) -> Result<(), CaptureError> {
         let noted = std::mem::replace(&mut self.queue.app_locks_exclusively, true);
         self.acked.app_locks_exclusively = true;
-        if !noted && !self.capture_more()? {
+        if !noted {
+            self.advance()?;
+        }
+        Ok(())
+    }
+
+    /// Gives the replica a new position, also if nothing is committed: a segment without pages.
+    pub fn advance(&mut self) -> Result<(), CaptureError> {
+        if !self.capture_more()? {
             self.queue.push(self.capture.empty())?;
         }
         Ok(())

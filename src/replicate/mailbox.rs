@@ -20,6 +20,8 @@ pub enum Message {
     Flush(Request),
     /// What is committed is to be uploaded at once, not at the next `sync_interval`. It stops and answers nothing.
     UploadNow,
+    /// The replica's newest state is not proven: it gets a new snapshot at a position of its own. The keys of damaged files.
+    Renew(Vec<String>),
 }
 
 pub struct Request {
@@ -34,6 +36,7 @@ pub struct Mailbox {
     inbox: mpsc::UnboundedReceiver<Message>,
     waiting: Vec<Request>,
     upload_now: bool,
+    renew: Option<Vec<String>>,
     closed: bool,
     /// How many of those that wait are counted for an answer.
     counted: usize,
@@ -48,13 +51,13 @@ const SHORTEST: Duration = Duration::from_secs(1);
 fn is_patient(message: Option<&Message>) -> bool {
     message.is_some_and(|message| match message {
         Message::Flush(request) => request.patient,
-        Message::UploadNow => true,
+        Message::UploadNow | Message::Renew(_) => true,
     })
 }
 
 impl Mailbox {
     pub fn new(inbox: mpsc::UnboundedReceiver<Message>) -> Mailbox {
-        Mailbox { inbox, waiting: Vec::new(), upload_now: false, closed: false, counted: 0 }
+        Mailbox { inbox, waiting: Vec::new(), upload_now: false, renew: None, closed: false, counted: 0 }
     }
 
     /// The handle is gone: no request can come any more.
@@ -81,6 +84,11 @@ impl Mailbox {
     /// Whether an upload was asked for since the last call.
     pub fn upload_now(&mut self) -> bool {
         std::mem::take(&mut self.upload_now)
+    }
+
+    /// The damaged files, if a new snapshot was asked for since the last call.
+    pub fn renew(&mut self) -> Option<Vec<String>> {
+        self.renew.take()
     }
 
     /// What those that are counted wait for.
@@ -160,6 +168,7 @@ impl Mailbox {
     fn take(&mut self, message: Option<Message>) {
         match message {
             Some(Message::UploadNow) => self.upload_now = true,
+            Some(Message::Renew(damaged)) => self.renew.get_or_insert_default().extend(damaged),
             Some(Message::Flush(request)) => {
                 self.forget_gone();
                 self.waiting.push(request);

@@ -29,7 +29,7 @@ pub use settings::{LockingMode, OnConflict, ReplicateSettings, Retention};
 pub use status::Status;
 
 use crate::lineage::state_file;
-use crate::model::{DbPath, threads};
+use crate::model::{DbChecksum, DbPath, Txid, threads};
 use crate::sqlite::{ReadHold, SqliteError, Writers};
 use crate::store::Store;
 use capture::watch::{Waker, Watcher};
@@ -90,6 +90,17 @@ impl Handle {
 
     pub fn status(&self) -> Status {
         self.status.read()
+    }
+
+    /// The newest position of this run that the replica holds, and the checksum of the whole database there, as the table of page
+    /// checksums has it. None: no session knows.
+    pub fn position(&self) -> Option<(Txid, DbChecksum)> {
+        self.status.position()
+    }
+
+    /// The replica's newest state is not proven. These files are taken for damaged, and a new snapshot is uploaded.
+    pub fn renew(&self, damaged: Vec<String>) {
+        let _ = self.requests.send(Message::Renew(damaged));
     }
 
     /// Files of commits that were uploaded in this run.

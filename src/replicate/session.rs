@@ -58,6 +58,7 @@ impl Task {
             self.upload_pending(&mut session).await?;
             // Only SQLite has written to the file that the next steps read and write.
             session.disk.run(DatabaseWriter::prove_untouched).await??;
+            self.renew(&mut session).await?;
             session.offer_snapshot().await?;
             if asked == 0 {
                 session.checkpoint(&self.target.settings, !found).await?;
@@ -132,6 +133,15 @@ impl Task {
         );
         self.app_locks_exclusively = true;
         session.disk.run(DatabaseWriter::note_exclusive).await??;
+        Ok(())
+    }
+
+    /// Uploads a position without pages, if the replica is not proven. Its snapshot has a name that no damaged file can have.
+    async fn renew(&mut self, session: &mut Session) -> Result<(), End> {
+        let Some(damaged) = self.mailbox.renew() else { return Ok(()) };
+        session.disk.run(DatabaseWriter::advance).await??;
+        self.upload_pending(session).await?;
+        session.maintenance.renew(damaged);
         Ok(())
     }
 

@@ -1,7 +1,7 @@
 //! What one database's task has reached; shared with the parts that report it. Holds values only; `lag` ◦ is counted from them.
 
 use super::signs::Signs;
-use crate::model::{Captured, DbPath, Txid, Uploaded};
+use crate::model::{Captured, DbChecksum, DbPath, Txid, Uploaded};
 use crate::sqlite::WalView;
 use crate::wal::{Cursor, Salts};
 use std::path::PathBuf;
@@ -115,6 +115,8 @@ pub struct Standing {
     pub skipped_bytes: u64,
     /// Bytes of what is captured and not in the replica.
     pub waiting_bytes: u64,
+    /// What the replica holds, and the checksum of the whole database there.
+    pub uploaded: Option<(Txid, DbChecksum)>,
 }
 
 impl Standing {
@@ -238,6 +240,10 @@ impl StatusCell {
     /// Where the capture stands now. None: no session knows.
     pub fn stand(&self, standing: Option<Standing>) {
         self.state().standing = standing;
+    }
+
+    pub fn position(&self) -> Option<(Txid, DbChecksum)> {
+        self.state().standing.as_ref().and_then(|standing| standing.uploaded)
     }
 
     /// Until the files are written.

@@ -85,18 +85,7 @@ pub async fn audit(store: &dyn Store, settings: &RestoreSettings, progress: &Pro
     let mut audit = Audit::default();
     let mut seen = HashMap::new();
     for file in &listing.files {
-        audit_file(
-            &source,
-            file,
-            &mut audit,
-            |decoder, bytes| ltx(decoder, file, bytes),
-            |decoder: Decoder| {
-                let (header, _) = decoder.finish()?;
-                Ok(header.db_checksum.map(|checksum| (file.range.max, checksum)))
-            },
-            &mut seen,
-        )
-        .await?;
+        audit_ltx(&source, file, &mut audit, &mut seen).await?;
     }
     for file in &old {
         let push = |decoder: &mut FrameDecoder, bytes: &[u8]| {
@@ -115,8 +104,63 @@ pub async fn audit(store: &dyn Store, settings: &RestoreSettings, progress: &Pro
     Ok(audit)
 }
 
+/// What the files of one position say, read from their first to their last byte.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Stated {
+    /// The checksum of the whole database at the position; None: its file has none.
+    pub db_checksum: Option<DbChecksum>,
+    pub files: usize,
+    pub bytes: u64,
+    /// Key and fault of each file that is damaged.
+    pub damaged: Vec<(String, Damage)>,
+}
+
+/// Reads the files that a restore of this position reads, and restores nothing. A file that vanishes meanwhile leads to a new plan.
+pub async fn stated(
+    store: &dyn Store,
+    txid: Txid,
+    settings: &RestoreSettings,
+    progress: &Progress,
+) -> Result<Stated, RestoreError> {
+    let source = Source::new(store, settings, progress);
+    retried(&source, async || {
+        let target = Target::Txid(txid);
+        let Choice::Ltx { plan, .. } = choose(&source, &source.listing_for(target).await?, target).await? else {
+            return Err(RestoreError::NothingThere { replica: store.url().to_owned() }.into());
+        };
+        let mut audit = Audit::default();
+        let mut seen = Seen::new();
+        for file in &plan.files {
+            audit_ltx(&source, file, &mut audit, &mut seen).await?;
+            // What came may not be what is there: it is read once more before it is called damaged.
+            if audit.damaged.pop_if(|(key, _)| *key == file.key).is_some() {
+                audit_ltx(&source, file, &mut audit, &mut seen).await?;
+            }
+        }
+        let Audit { files, bytes, damaged, .. } = audit;
+        if files + damaged.len() < plan.files.len() {
+            return Err(SourceError::Vanished);
+        }
+        Ok(Stated { db_checksum: seen.get(&txid).copied(), files, bytes, damaged })
+    })
+    .await
+}
+
 /// The checksum of the database at a position, as the first file said it.
 type Seen = HashMap<Txid, DbChecksum>;
+
+async fn audit_ltx(
+    source: &Source<'_>,
+    file: &RemoteFile,
+    audit: &mut Audit,
+    seen: &mut Seen,
+) -> Result<(), RestoreError> {
+    let finish = |decoder: Decoder| {
+        let (header, _) = decoder.finish()?;
+        Ok(header.db_checksum.map(|checksum| (file.range.max, checksum)))
+    };
+    audit_file(source, file, audit, |decoder, bytes| ltx(decoder, file, bytes), finish, seen).await
+}
 
 async fn audit_file<D: Default>(
     source: &Source<'_>,

@@ -22,6 +22,8 @@ pub struct Fetched {
     pub verified: VerifiedDb,
     pub bytes: u64,
     pub files: usize,
+    /// Keys of damaged files that other files could replace.
+    pub avoided: Vec<String>,
 }
 
 /// How far the files that were applied lead.
@@ -47,9 +49,10 @@ pub async fn fetch(
     match choice {
         Choice::Ltx { plan, .. } => {
             owner::create_directories(db, owners)?;
-            let (verified, files) = fetch_ltx(db, source, &listing.files, target, plan.clone(), progress).await?;
+            let (verified, files, avoided) =
+                fetch_ltx(db, source, &listing.files, target, plan.clone(), progress).await?;
             owner::prepare_staged(&verified, owners)?;
-            Ok(Fetched { verified, bytes: progress.total(), files })
+            Ok(Fetched { verified, bytes: progress.total(), files, avoided })
         }
         Choice::V3 { plan, passed_over } => {
             for why in passed_over {
@@ -61,12 +64,12 @@ pub async fn fetch(
             progress.begin(bytes);
             tracing::info!(%db, replica, %generation, files, bytes, "restoring from Litestream 0.3's format");
             let verified = v3::fetch(db, source, plan, owners).await?;
-            Ok(Fetched { verified, bytes, files })
+            Ok(Fetched { verified, bytes, files, avoided: Vec::new() })
         }
     }
 }
 
-/// The verified file, and of how many files it was made.
+/// The verified file, of how many files it was made, and which ones are damaged.
 async fn fetch_ltx(
     db: &DbPath,
     source: &Source<'_>,
@@ -74,7 +77,7 @@ async fn fetch_ltx(
     target: Target,
     mut plan: Plan,
     progress: &Progress,
-) -> Result<(VerifiedDb, usize), SourceError> {
+) -> Result<(VerifiedDb, usize, Vec<String>), SourceError> {
     let mut files = files.to_vec();
     let mut avoided = Vec::new();
     let mut looks = 0;
@@ -84,7 +87,7 @@ async fn fetch_ltx(
     let mut rest = plan.files.clone();
     loop {
         let error = match read(source, &rest, &mut applier, &mut reached, plan.end).await {
-            Ok(verified) => return Ok((verified, plan.files.len())),
+            Ok(verified) => return Ok((verified, plan.files.len(), avoided)),
             Err(error) => error,
         };
         match error {
@@ -133,7 +136,9 @@ async fn fetch_ltx(
 fn begin(db: &DbPath, source: &Source<'_>, plan: &Plan, progress: &Progress) -> Result<Applier, RestoreError> {
     let bytes = bytes_of(&plan.files);
     progress.begin(bytes);
-    tracing::info!(%db, replica = source.url(), txid = %plan.end, files = plan.files.len(), bytes, "restoring");
+    if !progress.is_quiet() {
+        tracing::info!(%db, replica = source.url(), txid = %plan.end, files = plan.files.len(), bytes, "restoring");
+    }
     let mut assembly = Assembly::create(db, source.url(), bytes, plan.not_after)?;
     // Nothing is fetched that has no room for sure; what the files say themselves is asked for when they come.
     assembly.expect(plan.files.iter().map(|file| file.size).max().unwrap_or_default())?;

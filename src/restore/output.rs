@@ -20,7 +20,7 @@ use crate::v3::Generation;
 use std::path::Path;
 
 /// What was restored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RestoredTo {
     /// `Txid::NONE` when it comes from a Litestream 0.3 replica.
     pub txid: Txid,
@@ -31,6 +31,8 @@ pub struct RestoredTo {
     pub coarse: Option<TxidRange>,
     pub bytes: u64,
     pub files: usize,
+    /// Keys of damaged files: other files led to the same position.
+    pub avoided: Vec<String>,
 }
 
 /// Where the restored file is going to be used.
@@ -185,27 +187,14 @@ fn record_rollback(db: &DbPath, replica: &str, listing: &Listing, newest: Option
 }
 
 fn restored_to(choice: &Choice, fetched: &Fetched) -> RestoredTo {
-    let bytes = fetched.bytes;
-    let files = fetched.files;
-    match (choice, &fetched.verified.origin) {
-        (Choice::Ltx { time: asked, coarse, .. }, Origin::Ltx { txid, time, .. }) => RestoredTo {
-            txid: *txid,
-            generation: None,
-            time: asked.unwrap_or(*time),
-            coarse: coarse.as_ref().map(|file| file.range),
-            bytes,
-            files,
-        },
-        (_, Origin::Ltx { txid, time, .. }) => {
-            RestoredTo { txid: *txid, generation: None, time: *time, coarse: None, bytes, files }
-        }
-        (_, Origin::V3(last)) => RestoredTo {
-            txid: Txid::NONE,
-            generation: Some(last.name.generation),
-            time: Moment(last.modified_ms),
-            coarse: None,
-            bytes,
-            files,
-        },
-    }
+    let (txid, generation, time) = match &fetched.verified.origin {
+        Origin::Ltx { txid, time, .. } => (*txid, None, *time),
+        Origin::V3(last) => (Txid::NONE, Some(last.name.generation), Moment(last.modified_ms)),
+    };
+    let (asked, coarse) = match (choice, generation) {
+        (Choice::Ltx { time, coarse, .. }, None) => (*time, coarse.as_ref().map(|file| file.range)),
+        _ => (None, None),
+    };
+    let Fetched { bytes, files, .. } = *fetched;
+    RestoredTo { txid, generation, time: asked.unwrap_or(time), coarse, bytes, files, avoided: fetched.avoided.clone() }
 }

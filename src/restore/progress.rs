@@ -14,6 +14,8 @@ pub struct Progress {
     begun: Mutex<Option<Instant>>,
     /// When a replica that is away is spoken of; shared by databases that are restored together.
     throttle: Arc<WaitingReport>,
+    /// The log does not tell the restore: its database is no app's.
+    is_quiet: bool,
 }
 
 /// How far, how fast, how long still.
@@ -28,6 +30,14 @@ pub struct Pace {
 impl Progress {
     pub fn of_several(throttle: Arc<WaitingReport>) -> Progress {
         Progress { throttle, ..Progress::default() }
+    }
+
+    pub fn quiet() -> Progress {
+        Progress { is_quiet: true, ..Progress::default() }
+    }
+
+    pub fn is_quiet(&self) -> bool {
+        self.is_quiet
     }
 
     pub fn throttle(&self) -> &WaitingReport {

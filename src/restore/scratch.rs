@@ -13,6 +13,7 @@ use std::sync::{Mutex, PoisonError};
 const PREFIX: &str = ".litevisor-verify-";
 const MODE: u32 = 0o700;
 const MOST: u32 = 1000;
+const REMOVALS: u32 = 5;
 
 /// Goes with its owner.
 pub struct Scratch {
@@ -50,9 +51,22 @@ fn make(under: &Path, name: &OsStr) -> io::Result<File> {
     Ok(lock)
 }
 
+/// Where the scratch directory for a database is made: in `$TMPDIR` where that is set, else beside the database, whose disk is
+/// large enough, else where the system has it.
+pub fn place(db: Option<&Path>) -> PathBuf {
+    let beside = db.and_then(Path::parent).filter(|directory| directory.is_dir());
+    match (std::env::var_os("TMPDIR"), beside) {
+        (Some(_), _) | (None, None) => std::env::temp_dir(),
+        (None, Some(beside)) => beside.to_owned(),
+    }
+}
+
 impl Drop for Scratch {
     fn drop(&mut self) {
-        if let Err(error) = remove(&self.path) {
+        // Work that was abandoned may still create a file there.
+        let mut removed = (0..REMOVALS).map(|_| remove(&self.path));
+        let is_busy = |error: &io::Error| error.kind() == ErrorKind::DirectoryNotEmpty;
+        if let Some(Err(error)) = removed.find(|done| !done.as_ref().is_err_and(is_busy)) {
             tracing::warn!("cannot remove {}: {error}", self.path.display());
         }
     }

@@ -220,7 +220,7 @@ fn put_in_place(
     beneath: Option<Tip>,
     access: FileAccess,
 ) -> Result<Outcome, RestoreError> {
-    let Fetched { verified, bytes, files } = fetched;
+    let Fetched { verified, bytes, files, .. } = fetched;
     let origin = verified.origin.clone();
     let page_size = verified.page_size;
     install::refuse_open_file(db)?;

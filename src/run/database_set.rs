@@ -6,6 +6,7 @@ use super::discover::{Directory, DirectoryWatch, Refused};
 use super::flush::RunningDatabase;
 use super::locks;
 use super::prepare::{Prepared, room_for};
+use super::proof::Proofs;
 use crate::config::{DatabaseSettings, DirectorySettings};
 use crate::lineage::state_file;
 use crate::local_state::lock;
@@ -43,6 +44,7 @@ pub struct DatabaseSet {
     /// The status socket of this process.
     socket: Arc<str>,
     ledger: Option<Arc<Ledger>>,
+    pub proofs: Proofs,
 }
 
 impl DatabaseSet {
@@ -53,7 +55,7 @@ impl DatabaseSet {
         stores: Arc<Stores>,
         conflict: Conflict,
         (app, registry, socket): (AppKind, Arc<StatusRegistry>, Arc<str>),
-        ledger: Option<Arc<Ledger>>,
+        (ledger, proofs): (Option<Arc<Ledger>>, Proofs),
     ) -> DatabaseSet {
         let known = prepared.iter().map(|one| one.db.as_path());
         let watched = DirectoryWatch::new(directories, true, known.clone(), &refused);
@@ -74,6 +76,7 @@ impl DatabaseSet {
             registry,
             socket,
             ledger,
+            proofs,
         };
         prepared.into_iter().for_each(|one| database_set.add(one));
         for Refused { db, why } in refused {
@@ -94,7 +97,7 @@ impl DatabaseSet {
 
     /// Starts to replicate one database.
     fn add(&mut self, one: Prepared) {
-        let DatabaseSet { replicator, registry, socket, .. } = self;
+        let DatabaseSet { replicator, registry, socket, proofs, .. } = self;
         // Locked again: the directory may not have been there before the restore.
         let running = if one.left_out {
             registry.nothing_matches(&one.db, one.store.url());
@@ -108,7 +111,9 @@ impl DatabaseSet {
             let target = Target { db: one.db.clone(), store: one.store, settings: one.settings, late: false };
             let replica = target.store.url().to_owned();
             let counts = target.store.counts();
+            let deletes = target.settings.retention.is_some();
             let handle = replicator.start(target, one.hold);
+            proofs.add(&one.db, one.replica, handle.clone(), deletes);
             registry.replicating(&one.db, &replica, counts, handle.clone());
             RunningDatabase::Replicated(one.db, handle)
         } else {
@@ -147,6 +152,7 @@ impl DatabaseSet {
     pub fn take(&mut self, db: &DbPath) -> Option<Handle> {
         let at =
             self.running.iter().position(|one| matches!(one, RunningDatabase::Replicated(path, _) if path == db))?;
+        self.proofs.abandon(db);
         match self.running.remove(at) {
             RunningDatabase::Replicated(_, handle) => Some(handle),
             RunningDatabase::NotReplicated(..) | RunningDatabase::EmptyDirectory(_) => None,
@@ -233,15 +239,15 @@ impl DatabaseSet {
         self.ledger.iter().for_each(|ledger| ledger.poll());
     }
 
-    fn start_new(&self, settings: DatabaseSettings) -> RunningDatabase {
-        let DatabaseSettings { path: db, replicate, replica, .. } = settings;
+    fn start_new(&mut self, settings: DatabaseSettings) -> RunningDatabase {
+        let DatabaseSettings { path: db, replicate, replica: replica_settings, .. } = settings;
         if let Err(error) = room_for(self.running.len() + 1) {
             return RunningDatabase::NotReplicated(db, error.to_string());
         }
         if let Err(owned) = locks::lock(&db, &self.socket) {
             return RunningDatabase::NotReplicated(db, owned.to_string());
         }
-        let store = match self.stores.open(&replica) {
+        let store = match self.stores.open(&replica_settings) {
             Ok(store) => store,
             Err(error) => return RunningDatabase::NotReplicated(db, error.to_string()),
         };
@@ -249,7 +255,9 @@ impl DatabaseSet {
         let target = Target { db: db.clone(), store, settings: replicate, late: true };
         let replica = target.store.url().to_owned();
         let counts = target.store.counts();
+        let deletes = target.settings.retention.is_some();
         let handle = self.replicator.start(target, None);
+        self.proofs.add(&db, replica_settings, handle.clone(), deletes);
         self.registry.replicating(&db, &replica, counts, handle.clone());
         RunningDatabase::Replicated(db, handle)
     }

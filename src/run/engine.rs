@@ -13,10 +13,11 @@ use super::owner_place;
 use super::owners::Database;
 use super::ownership::{Ownership, OwnershipSettings, Step};
 use super::prepare::{Prepared, RunContext, prepare_all};
+use super::proof::{ProofEnds, Proofs};
 use super::reinstall::Reinstalls;
 use super::status_service::EngineRequests;
 use super::sync;
-use crate::config::FollowSettings;
+use crate::config::{FollowSettings, VerifySettings};
 use crate::handover::task;
 use crate::model::proof::Restored;
 use crate::model::{Deadline, ReleaseReason, threads};
@@ -46,6 +47,9 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// How often watched directories are polled.
 const DIRECTORY_INTERVAL: Duration = Duration::from_millis(500);
 
+/// What is configured beside the databases.
+pub type EngineSettings = (Option<Arc<Ledger>>, Option<OwnershipSettings>, Option<FollowSettings>, VerifySettings);
+
 pub struct Engine {
     commands: UnboundedSender<Command>,
 }
@@ -59,7 +63,7 @@ impl Engine {
         reports: mpsc::Sender<Report>,
         wake: Wake,
         (registry, requests, socket): (Arc<StatusRegistry>, EngineRequests, Arc<str>),
-        (ledger, ownership, follow): (Option<Arc<Ledger>>, Option<OwnershipSettings>, Option<FollowSettings>),
+        (ledger, ownership, follow, verify): EngineSettings,
     ) -> std::io::Result<Engine> {
         let (commands, inbox) = unbounded_channel();
         let reports = Reports { to: reports, wake };
@@ -77,6 +81,7 @@ impl Engine {
             socket,
             ledger,
             follow,
+            verify,
         };
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -117,6 +122,7 @@ async fn serve(
     reports: &Reports,
 ) {
     let (conflict, mut conflicts) = unbounded_channel();
+    let (proof_ends, mut ended_proofs) = unbounded_channel();
     let mut directory_tick = tokio::time::interval(DIRECTORY_INTERVAL);
     directory_tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut look_tick = tokio::time::interval(LOOK_INTERVAL);
@@ -126,6 +132,7 @@ async fn serve(
         context,
         reports,
         conflict,
+        proof_ends,
         preparing: JoinSet::new(),
         prepared: Vec::new(),
         database_set: None,
@@ -148,6 +155,14 @@ async fn serve(
             }
             () = sleep_until(serving.database_set.as_ref().and_then(DatabaseSet::absence_report_due)) => {
                 serving.database_set.iter_mut().for_each(DatabaseSet::report_absent);
+            }
+            () = sleep_until(serving.database_set.as_ref().and_then(|databases| databases.proofs.due())) => {
+                serving.database_set.iter_mut().for_each(|databases| databases.proofs.begin());
+            }
+            Some(end) = ended_proofs.recv() => {
+                if let Some(databases) = &mut serving.database_set {
+                    databases.proofs.ended(end);
+                }
             }
             Some(done) = serving.preparing.join_next() => serving.prepared(done).await,
             Some(done) = serving.flushes.join_next() => serving.flushed(done),
@@ -186,6 +201,7 @@ struct Serving<'a> {
     context: RunContext,
     reports: &'a Reports,
     conflict: Conflict,
+    proof_ends: ProofEnds,
     ownership: Ownership,
     preparing: JoinSet<Result<(Vec<Prepared>, Restored), StartFailure>>,
     /// Ready for the app, and not replicated yet.
@@ -208,7 +224,7 @@ impl Serving<'_> {
             }
             Command::Replicate(_) => {
                 let prepared = std::mem::take(&mut self.prepared);
-                self.database_set = Some(start_databases(&self.context, prepared, self.conflict.clone()));
+                self.start_databases(prepared);
             }
             Command::Reinstall { db, target, by } => {
                 self.reinstalls.begin(&self.context, self.database_set.as_mut(), db, (target, by));
@@ -220,6 +236,8 @@ impl Serving<'_> {
             Command::AbandonReinstall => self.reinstalls.give_up(),
             Command::Flush { by } => {
                 let all = self.database_set.as_mut().map(DatabaseSet::all).unwrap_or_default();
+                // The app is about to be stopped. What a proof leaves is removed meanwhile.
+                self.database_set.iter_mut().for_each(|databases| drop(databases.proofs.stop()));
                 let flushing = flush_all(all, by, FlushKind::Stop);
                 self.flushes.spawn(async move { Flushed { result: flushing.await, last: None } });
             }
@@ -251,9 +269,13 @@ impl Serving<'_> {
 
     fn flush_last(&mut self, last: LastFlush) {
         let all = self.database_set.as_mut().map(DatabaseSet::stop_watching).unwrap_or_default();
+        let proof_ended = self.database_set.as_mut().map(|databases| databases.proofs.stop());
         let closed = self.ownership.resumes_later(last.release).then(|| self.database_set.take()).flatten();
         self.flushes.spawn(async move {
             let result = flush_all(all, last.by, FlushKind::Last).await;
+            if let Some(ended) = proof_ended {
+                let _ = tokio::time::timeout_at(last.by.instant().into(), ended).await;
+            }
             if let Some(database_set) = closed {
                 database_set.close().await;
             }
@@ -308,11 +330,26 @@ impl Serving<'_> {
                 self.reports.send(Report::Restored(Ok(proof)));
             }
             Step::FlushLeftOver(ready) => {
-                self.database_set = Some(start_databases(&self.context, ready, self.conflict.clone()));
+                self.start_databases(ready);
                 self.flush_last(LastFlush { by: Deadline::after(LEFT_OVER), release: None, proven: true });
             }
             Step::Finished(summaries) => self.reports.send(Report::Finished(summaries)),
         }
+    }
+
+    fn start_databases(&mut self, prepared: Vec<Prepared>) {
+        let context = &self.context;
+        let app = if context.settings.access == FileAccess::Exclusive { AppKind::Managed } else { AppKind::External };
+        let registry = Arc::clone(&context.registry);
+        let proofs =
+            Proofs::new(context.verify, context.settings.clone(), Arc::clone(&registry), self.proof_ends.clone());
+        let seen = (app, registry, Arc::clone(&context.socket));
+        // A copy is not replicated.
+        let directories = if context.follow.is_some() { &[] } else { context.directories.as_slice() };
+        let known = (directories, context.refused());
+        let stores = Arc::clone(&context.stores);
+        let judged = (context.ledger.clone(), proofs);
+        self.database_set = Some(DatabaseSet::start(prepared, known, stores, self.conflict.clone(), seen, judged));
     }
 
     fn flushed(&mut self, done: Result<Flushed, JoinError>) {
@@ -328,15 +365,6 @@ impl Serving<'_> {
             Err(error) => tracing::error!("a flush ended early: {}", threads::describe_task_failure(&error)),
         }
     }
-}
-
-fn start_databases(context: &RunContext, prepared: Vec<Prepared>, conflict: Conflict) -> DatabaseSet {
-    let app = if context.settings.access == FileAccess::Exclusive { AppKind::Managed } else { AppKind::External };
-    let seen = (app, Arc::clone(&context.registry), Arc::clone(&context.socket));
-    // A copy is not replicated.
-    let directories = if context.follow.is_some() { &[] } else { context.directories.as_slice() };
-    let known = (directories, context.refused());
-    DatabaseSet::start(prepared, known, Arc::clone(&context.stores), conflict, seen, context.ledger.clone())
 }
 
 /// Waits until `due`, or for ever without it.

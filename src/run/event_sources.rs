@@ -96,8 +96,15 @@ impl EventSources {
         let directories = config.directories.into_iter().map(|entry| discover::directory(entry, app_user));
         let directories = directories.collect::<Result<_, _>>()?;
         let requests = (Arc::clone(&status.registry), requests, Arc::clone(&status.socket));
-        let engine =
-            Engine::start(databases, directories, config.restore, sender, wake, requests, (ledger, ownership, follow));
+        let engine = Engine::start(
+            databases,
+            directories,
+            config.restore,
+            sender,
+            wake,
+            requests,
+            (ledger, ownership, follow, config.verify),
+        );
         let engine = engine.map_err(system("engine thread"))?;
         engine.send(Command::Restore);
         let version = env!("CARGO_PKG_VERSION");

@@ -20,6 +20,7 @@ mod owner_place;
 pub mod owners;
 mod ownership;
 pub mod prepare;
+mod proof;
 mod readiness;
 mod reinstall;
 mod sidecar;

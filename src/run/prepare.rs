@@ -5,7 +5,7 @@ use super::discover::{self, Directory, Discovered, Refused};
 use super::locks::lock_all;
 use super::messages::StartFailure;
 use super::owners::Database;
-use crate::config::{DatabaseSettings, FollowSettings};
+use crate::config::{DatabaseSettings, FollowSettings, VerifySettings};
 use crate::local_state::lock;
 use crate::model::proof::Restored;
 use crate::model::{DbPath, threads};
@@ -19,7 +19,7 @@ use crate::restore::{
     WaitingReport,
 };
 use crate::sqlite::{ReadHold, Writers};
-use crate::store::{Store, StoreError, StoreErrorKind, Stores};
+use crate::store::{Store, StoreError, StoreErrorKind, StoreSettings, Stores};
 use crate::supervise::descriptors::{self, DescriptorError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -30,6 +30,7 @@ use tokio::task::JoinSet;
 pub struct Prepared {
     pub db: DbPath,
     pub store: Arc<dyn Store>,
+    pub replica: StoreSettings,
     pub settings: ReplicateSettings,
     pub hold: Option<ReadHold>,
     /// False if the app starts without the restore: the file must never become the replica's newest state.
@@ -75,6 +76,7 @@ pub struct RunContext {
     pub ledger: Option<Arc<Ledger>>,
     /// None: the databases are the app's own, and replicated.
     pub follow: Option<FollowSettings>,
+    pub verify: VerifySettings,
 }
 
 impl RunContext {
@@ -255,7 +257,7 @@ async fn prepare(
     let take = move || replicated.then(|| replicate::hold(&held, locking, writers)).flatten();
     let hold = tokio::task::spawn_blocking(take);
     let hold = hold.await.map_err(|error| StartFailure::Local(threads::describe_task_failure(&error)))?;
-    Ok((Prepared { db, store, settings: replicate, hold, replicate: replicated, left_out }, outcome))
+    Ok((Prepared { db, store, replica, settings: replicate, hold, replicate: replicated, left_out }, outcome))
 }
 
 /// Prepares one database again, after a restore in place.

@@ -218,6 +218,7 @@ async fn reinstall(job: ReinstallJob) -> Result<(Resume, Reinstalled), StartFail
                 Resume::NewTask(Box::new(Prepared {
                     db: db.clone(),
                     store,
+                    replica: database.settings.replica,
                     settings,
                     hold,
                     replicate: true,

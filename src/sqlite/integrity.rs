@@ -4,7 +4,7 @@
 use super::error::SqliteError;
 use crate::model::DbPath;
 use crate::rights;
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, InterruptHandle, OpenFlags};
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Findings {
@@ -14,15 +14,30 @@ pub struct Findings {
     pub unknown: Vec<String>,
 }
 
-/// Runs `PRAGMA integrity_check` (or `quick_check`).
-pub fn check(db: &DbPath, quick: bool) -> Result<Findings, SqliteError> {
-    rights::within(db, || run(db, quick))
+/// Ends a check that runs, from any thread.
+pub struct Interrupt(InterruptHandle);
+
+impl Interrupt {
+    pub fn interrupt(&self) {
+        self.0.interrupt();
+    }
 }
 
-fn run(db: &DbPath, quick: bool) -> Result<Findings, SqliteError> {
+/// Runs `PRAGMA integrity_check` (or `quick_check`).
+pub fn check(db: &DbPath, quick: bool) -> Result<Findings, SqliteError> {
+    check_until(db, quick, drop)
+}
+
+/// The same; `begun` gets the means to end it early, which is an error.
+pub fn check_until(db: &DbPath, quick: bool, begun: impl FnOnce(Interrupt)) -> Result<Findings, SqliteError> {
+    rights::within(db, || run(db, quick, begun))
+}
+
+fn run(db: &DbPath, quick: bool, begun: impl FnOnce(Interrupt)) -> Result<Findings, SqliteError> {
     let failed = |error| SqliteError::sql("check", db, &error);
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let conn = Connection::open_with_flags(db.as_path(), flags).map_err(failed)?;
+    begun(Interrupt(conn.get_interrupt_handle()));
     let pragma = if quick { "quick_check" } else { "integrity_check" };
     match lines(&conn, &format!("PRAGMA {pragma}(10)")) {
         Ok(problems) => Ok(Findings { problems, unknown: Vec::new() }),
@@ -77,7 +92,7 @@ fn text(error: &rusqlite::Error) -> String {
 
 /// Whether a line of SQLite's check is about the structure of the file. Other lines are about rows (NULL in a NOT NULL
 /// column, a CHECK constraint that does not hold): the app may have them so.
-pub(super) fn structural(line: &str) -> bool {
+pub fn structural(line: &str) -> bool {
     let starts = ["*** in database", "Tree ", "Page ", "Freelist", "Main freelist", "database disk image is malformed"];
     starts.iter().any(|start| line.starts_with(start))
 }

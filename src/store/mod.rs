@@ -29,6 +29,7 @@ pub mod layout;
 mod limit;
 mod link;
 mod open;
+mod paced;
 mod paging;
 mod parts;
 pub mod retry;
@@ -48,6 +49,7 @@ pub use clock::StoreClock;
 pub use counts::{CallResult, Counts, Operation};
 pub use error::{StoreError, StoreErrorKind};
 pub use open::{Stores, open};
+pub use paced::Paced;
 #[cfg(feature = "s3")]
 pub use s3::http_client::plain_http_client;
 pub use settings::{AbsSettings, KeyFiles, S3Settings, Scheme, SftpSettings, StoreSettings};

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 /// The restored state in one line.
 pub fn text(restored: &RestoredTo) -> String {
-    let RestoredTo { txid, generation, time, coarse, bytes, files } = restored;
+    let RestoredTo { txid, generation, time, coarse, bytes, files, .. } = restored;
     let position = match generation {
         Some(generation) => format!("generation {generation} of a Litestream 0.3 replica"),
         None => format!("TXID {txid}"),
@@ -26,7 +26,7 @@ pub fn hidden(range: TxidRange) -> String {
 }
 
 pub fn json(restored: &RestoredTo) -> Value {
-    let RestoredTo { txid, generation, time, coarse, bytes, files } = restored;
+    let RestoredTo { txid, generation, time, coarse, bytes, files, .. } = restored;
     json!({
         "txid": generation.is_none().then(|| txid.to_string()),
         "generation": generation.map(|generation| generation.to_string()),

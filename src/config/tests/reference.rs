@@ -6,7 +6,7 @@ use super::{problems, read};
 const REFERENCE: &str = include_str!("../../../docs/configuration.md");
 
 /// A heading of the page, and the configuration around its rows.
-const SECTIONS: [(&str, &str, &str); 11] = [
+const SECTIONS: [(&str, &str, &str); 12] = [
     ("`[app]`", "[app]\ncommand = [\"x\"]\n", ""),
     ("`[shutdown]`", "[shutdown]\n", ""),
     ("`[restore]`", "[restore]\n", ""),
@@ -20,6 +20,7 @@ const SECTIONS: [(&str, &str, &str); 11] = [
     ),
     ("`[handover]`", "[handover]\n", ""),
     ("`[follow]`", "[follow]\n", ""),
+    ("`[verify]`", "[verify]\n", ""),
     ("`[status]`", "[status]\n", ""),
     ("`[log]`", "[log]\n", ""),
 ];

@@ -11,12 +11,13 @@ pub mod pace;
 mod recent;
 mod retention;
 mod schedule;
+mod session_side;
 mod snapshot;
 
+pub use session_side::Maintenance;
+
 use super::Target;
-use super::ledger::LedgerEntry;
 use super::status::{MaintenanceStatus, StatusCell};
-use super::upload::{Content, Segment};
 use crate::ltx::{HEADER_BYTES, Header};
 use crate::model::{Deadline, PageSize, Txid, TxidRange};
 use crate::replica::RemoteFile;
@@ -34,7 +35,7 @@ use schedule::{Due, Job};
 use snapshot::SnapshotRequest;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::sync::{Notify, Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc};
 
 /// Merges under way at once, of all databases.
 static MERGES: Semaphore = Semaphore::const_new(2);
@@ -53,71 +54,8 @@ pub enum Event {
     Arrived(File, Option<Bytes>),
     /// How the upload of a snapshot ended.
     Snapshot(Result<File, String>),
-}
-
-/// The session's side.
-pub struct Maintenance {
-    events: mpsc::UnboundedSender<Event>,
-    clock: Clock,
-    request: Arc<SnapshotRequest>,
-    standing: Arc<Standing>,
-    _task: Ends<()>,
-}
-
-impl Maintenance {
-    /// `page_size`: of the database. `changed` wakes the session.
-    pub fn start(
-        target: &Target,
-        listed: &[RemoteFile],
-        page_size: PageSize,
-        changed: &Arc<Notify>,
-        status: &Arc<StatusCell>,
-        ledger: Option<LedgerEntry>,
-    ) -> Maintenance {
-        let (events, inbox) = mpsc::unbounded_channel();
-        let (clock, request) =
-            (Clock::start(target.store.clock().as_deref()), Arc::new(SnapshotRequest::new(Arc::clone(changed))));
-        let standing = Arc::new(Standing::new(Arc::clone(changed), ledger));
-        let task = MaintenanceTask {
-            status: Arc::clone(status),
-            standing: Arc::clone(&standing),
-            base_size: BaseSize::Unknown(page_size),
-            ..MaintenanceTask::new(target, listed, clock, Arc::clone(&request), (events.clone(), inbox))
-        };
-        Maintenance { events, clock, request, standing, _task: Ends(tokio::spawn(task.run())) }
-    }
-
-    /// A segment is in the replica.
-    pub fn arrived(&self, segment: &Segment) {
-        let level = segment.level;
-        let range = segment.header.range;
-        let since_ms = self.clock.now_ms();
-        let (size, bytes) = match &segment.content {
-            Content::Encoded(bytes) => (bytes.len() as u64, Some(bytes.clone())),
-            Content::Spilled { bytes, .. } => (*bytes, None),
-            Content::Pages(..) => (0, None),
-        };
-        let _ = self.events.send(Event::Arrived(File { level, range, size, since_ms, damaged: false }, bytes));
-    }
-
-    /// A snapshot of the uploaded position is wanted.
-    pub fn wants_snapshot(&self) -> bool {
-        self.request.is_waiting()
-    }
-
-    pub fn give(&self, snapshot: Segment) {
-        self.request.give(snapshot);
-    }
-
-    /// What is known of the replica's base.
-    pub fn standing(&self) -> &Standing {
-        &self.standing
-    }
-
-    /// The pages of a snapshot are being read: the WAL and the database file must keep them.
-    pub fn reads_pages(&self) -> bool {
-        self.request.is_under_way()
-    }
+    /// The newest state is not proven; the keys of the files that are damaged.
+    Unproven(Vec<String>),
 }
 
 enum Next {
@@ -154,6 +92,8 @@ struct MaintenanceTask {
     /// Why the newest state cannot be restored.
     broken: Option<String>,
     base_size: BaseSize,
+    /// A proof has failed: the snapshot that follows from it has at least this position, and is not in the replica yet.
+    unproven: Option<Txid>,
     pauses: Pauses,
     status: Arc<StatusCell>,
     standing: Arc<Standing>,
@@ -180,6 +120,7 @@ impl MaintenanceTask {
             snapshot: None,
             broken: None,
             base_size: BaseSize::Same,
+            unproven: None,
             pauses: Pauses::default(),
             status: Arc::default(),
             standing: Arc::new(Standing::new(Arc::default(), None)),
@@ -232,7 +173,7 @@ impl MaintenanceTask {
         }
         let due = if self.snapshot.is_some() {
             Due::Never
-        } else if self.broken.is_some() {
+        } else if self.broken.is_some() || self.unproven.is_some() {
             Due::Now(())
         } else {
             schedule::snapshot(&self.inventory, settings.snapshot_interval, now)
@@ -277,8 +218,15 @@ impl MaintenanceTask {
                     self.check().await;
                 }
             }
+            Event::Unproven(damaged) => {
+                let parsed = damaged.iter().filter_map(|key| self.target.store.layout().parse(key));
+                parsed.for_each(|(level, range)| self.inventory.mark_damaged(level, range));
+                (self.unproven, self.pauses.snapshot) = (Some(self.inventory.end()), Pause::default());
+                self.check().await;
+            }
             Event::Snapshot(Ok(file)) => {
                 (self.snapshot, self.pauses.snapshot) = (None, Pause::default());
+                self.unproven = self.unproven.filter(|least| file.range.max < *least);
                 self.note(|maintenance| maintenance.snapshot(file.size));
                 self.inventory.add(file);
                 self.check().await;

@@ -7,12 +7,14 @@ use crate::ltx::{Decoder, Encoder, Event as Ltx, Header, Merge};
 use crate::model::{PageNo, PageSize, Txid};
 use crate::replica::Target as Wanted;
 use crate::replica::{Plan, plan};
+use crate::replicate::upload::{Content, Segment};
 use crate::replicate::{ReplicateSettings, Retention};
 use crate::store::faulty::{Call, Fault, Faulty};
 use crate::store::layout::Layout;
 use crate::store::{Body, Scheme, Store, StoreSettings};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
+use tokio::sync::Notify;
 
 mod quiet;
 

@@ -36,7 +36,8 @@ impl DatabaseWriter {
     pub fn standing(&self) -> Standing {
         let captured = self.capture.cursor();
         let skipped_bytes = self.capture.skipped_bytes();
-        Standing { view: self.view(), captured, skipped_bytes, waiting_bytes: self.waiting_bytes() }
+        let uploaded = self.acked.db_checksum.map(|checksum| (self.acked.acked, checksum));
+        Standing { view: self.view(), captured, skipped_bytes, waiting_bytes: self.waiting_bytes(), uploaded }
     }
 
     /// Does what the WAL needs now.

@@ -7,6 +7,7 @@ mod crowd;
 mod life;
 mod lost;
 mod metrics;
+mod proof;
 mod socket;
 mod story;
 mod sync;

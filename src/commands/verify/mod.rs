@@ -1,6 +1,10 @@
 //! `litevisor verify`: proves a replica by restoring it into a scratch file. Never touches the live database
 //! or anything beside it, except that the scratch directory may stand there.
 
+mod history;
+
+pub use history::history;
+
 use super::directories::report_empty;
 use super::error::{CommandError, ErrorKind, status};
 use super::replicas::{NamedReplica, Selected, select};
@@ -8,12 +12,12 @@ use super::restore::report;
 use super::setup::{LogOf, runtime};
 use crate::observe::say;
 use crate::replica::Target;
-use crate::restore::{Audit, Owners, Progress, RestoreSettings, RestoredTo, Scratch, audit, restore_to};
+use crate::restore::{Audit, Owners, Progress, RestoreSettings, RestoredTo, Scratch, audit, restore_to, scratch};
 use crate::sqlite::integrity::{self, Findings};
 use crate::store;
 use serde_json::{Value, json};
 use std::ffi::OsStr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// A replica that was restored and read as a whole.
 struct Verified {
@@ -54,7 +58,7 @@ async fn verify_all(selected: &Selected, quick: bool, as_json: bool) -> u8 {
 async fn verify_one(replica: &NamedReplica, settings: &RestoreSettings, quick: bool) -> Result<Verified, CommandError> {
     let damaged = |message: String| CommandError::new(ErrorKind::Damaged, message);
     let store = store::open(&replica.settings)?;
-    let scratch = Scratch::make(&scratch_directory(replica));
+    let scratch = Scratch::make(&scratch::place(replica.db.as_deref()));
     let scratch = scratch.map_err(|message| CommandError::new(ErrorKind::Local, message))?;
     let db = scratch.db();
     let owners = Owners::default();
@@ -110,14 +114,4 @@ fn checked(quick: bool, unknown: &[String]) -> String {
     }
     let left_out: String = unknown.iter().map(|what| format!("\n  NOT CHECKED {what}")).collect();
     format!("{check} ok, but for what only the app can check: it needs its functions or collations{left_out}")
-}
-
-/// In `$TMPDIR` where that is set, else beside the database, whose disk is large enough, else where the
-/// system has it.
-fn scratch_directory(replica: &NamedReplica) -> PathBuf {
-    let beside = replica.db.as_deref().and_then(Path::parent).filter(|directory| directory.is_dir());
-    match (std::env::var_os("TMPDIR"), beside) {
-        (Some(_), _) | (None, None) => std::env::temp_dir(),
-        (None, Some(beside)) => beside.to_owned(),
-    }
 }

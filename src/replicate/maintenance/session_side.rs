@@ -1,0 +1,85 @@
+//! The session's side of the maintenance: tells it what was uploaded, and gives it the snapshots that it asks for.
+
+use super::base::Standing;
+use super::inventory::File;
+use super::pace::Clock;
+use super::snapshot::SnapshotRequest;
+use super::{BaseSize, Ends, Event, MaintenanceTask};
+use crate::model::PageSize;
+use crate::replica::RemoteFile;
+use crate::replicate::Target;
+use crate::replicate::ledger::LedgerEntry;
+use crate::replicate::status::StatusCell;
+use crate::replicate::upload::{Content, Segment};
+use std::sync::Arc;
+use tokio::sync::{Notify, mpsc};
+
+/// The session's side.
+pub struct Maintenance {
+    events: mpsc::UnboundedSender<Event>,
+    clock: Clock,
+    request: Arc<SnapshotRequest>,
+    standing: Arc<Standing>,
+    _task: Ends<()>,
+}
+
+impl Maintenance {
+    /// `page_size`: of the database. `changed` wakes the session.
+    pub fn start(
+        target: &Target,
+        listed: &[RemoteFile],
+        page_size: PageSize,
+        changed: &Arc<Notify>,
+        status: &Arc<StatusCell>,
+        ledger: Option<LedgerEntry>,
+    ) -> Maintenance {
+        let (events, inbox) = mpsc::unbounded_channel();
+        let (clock, request) =
+            (Clock::start(target.store.clock().as_deref()), Arc::new(SnapshotRequest::new(Arc::clone(changed))));
+        let standing = Arc::new(Standing::new(Arc::clone(changed), ledger));
+        let task = MaintenanceTask {
+            status: Arc::clone(status),
+            standing: Arc::clone(&standing),
+            base_size: BaseSize::Unknown(page_size),
+            ..MaintenanceTask::new(target, listed, clock, Arc::clone(&request), (events.clone(), inbox))
+        };
+        Maintenance { events, clock, request, standing, _task: Ends(tokio::spawn(task.run())) }
+    }
+
+    /// A segment is in the replica.
+    pub fn arrived(&self, segment: &Segment) {
+        let level = segment.level;
+        let range = segment.header.range;
+        let since_ms = self.clock.now_ms();
+        let (size, bytes) = match &segment.content {
+            Content::Encoded(bytes) => (bytes.len() as u64, Some(bytes.clone())),
+            Content::Spilled { bytes, .. } => (*bytes, None),
+            Content::Pages(..) => (0, None),
+        };
+        let _ = self.events.send(Event::Arrived(File { level, range, size, since_ms, damaged: false }, bytes));
+    }
+
+    /// The newest state is not proven, and has a position whose snapshot is not in the replica.
+    pub fn renew(&self, damaged: Vec<String>) {
+        let _ = self.events.send(Event::Unproven(damaged));
+    }
+
+    /// A snapshot of the uploaded position is wanted.
+    pub fn wants_snapshot(&self) -> bool {
+        self.request.is_waiting()
+    }
+
+    pub fn give(&self, snapshot: Segment) {
+        self.request.give(snapshot);
+    }
+
+    /// What is known of the replica's base.
+    pub fn standing(&self) -> &Standing {
+        &self.standing
+    }
+
+    /// The pages of a snapshot are being read: the WAL and the database file must keep them.
+    pub fn reads_pages(&self) -> bool {
+        self.request.is_under_way()
+    }
+}
