@@ -11,7 +11,7 @@ pub mod plan;
 pub mod tip;
 
 pub use chain::{Plan, PlanError};
-pub use contents::Contents;
+pub use contents::{Contents, RestorableRange, restorable};
 pub use listing::{Listing, RemoteFile, Replica};
 pub use moment::{Answer, Dated, Times, plan_at};
 pub use onward::{Onward, onward};
