@@ -5,7 +5,7 @@ use super::health::{self, DbState};
 use super::lag_history::{MINUTES, Minutes};
 use super::status_registry::{DatabaseView, Snapshot};
 use crate::gate::GateView;
-use crate::model::Moment;
+use crate::model::{Moment, Txid};
 use crate::replica::RestorableRange;
 use crate::replicate::Status;
 use std::fmt::{self, Display, Write};
@@ -167,8 +167,9 @@ fn database(
     }
     if let Some(status) = &view.status {
         let lag = status.lag(snapshot.now);
-        write!(out, "{}", Row("Committed TXID", status.captured.0.max(status.uploaded.0)))?;
-        write!(out, "{}", Row("Uploaded TXID", status.uploaded.0))?;
+        let txid = |txid: Txid| if txid == Txid::NONE { "none".to_owned() } else { txid.to_string() };
+        write!(out, "{}", Row("Committed TXID", txid(status.captured.0.max(status.uploaded.0))))?;
+        write!(out, "{}", Row("Uploaded TXID", txid(status.uploaded.0)))?;
         write!(out, "{}", Row("Lag", format!("{:.1} s", lag.as_secs_f64())))?;
         if let Some(at) = status.uploaded_at {
             writeln!(out, "<dt>Last upload</dt><dd>{}</dd>", Time(moment(at)))?;
@@ -219,7 +220,10 @@ fn minutes(count: usize) -> String {
 
 /// What can be restored, drawn and as a table; gaps are rows of their own.
 fn timeline(out: &mut String, number: usize, status: &Status, now: Moment) -> fmt::Result {
-    let ranges = &status.restorable;
+    let mut ranges = status.restorable.clone();
+    // The last one grows with every upload.
+    let newest = (status.uploaded.0, status.uploaded_at.map_or(Moment(0), moment));
+    ranges.last_mut().into_iter().for_each(|range| range.last = range.last.max(newest));
     let Some(first) = ranges.first() else { return Ok(()) };
     let start = first.first.1.0;
     let span = (now.0.saturating_sub(start)).max(1) as f64;
@@ -228,7 +232,7 @@ fn timeline(out: &mut String, number: usize, status: &Status, now: Moment) -> fm
         out,
         "<figure>\n<svg class=\"timeline\" role=\"img\" aria-label=\"The same as the table below\" viewBox=\"0 0 {WIDTH} 14\">"
     )?;
-    for range in ranges {
+    for range in &ranges {
         let (from, to) = (place(range.first.1), place(range.last.1));
         writeln!(out, "<rect x=\"{from:.1}\" y=\"0\" width=\"{:.1}\" height=\"14\"/>", (to - from).max(2.0))?;
     }
@@ -238,7 +242,7 @@ fn timeline(out: &mut String, number: usize, status: &Status, now: Moment) -> fm
          <thead><tr><th scope=\"col\">from</th><th scope=\"col\">to</th><th scope=\"col\">positions</th></tr></thead>\n<tbody>"
     )?;
     let mut before: Option<&RestorableRange> = None;
-    for range in ranges {
+    for range in &ranges {
         if let Some(before) = before {
             writeln!(
                 out,
@@ -299,7 +303,7 @@ fn moment(time: SystemTime) -> Moment {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Captured, Txid, Uploaded};
+    use crate::model::{Captured, Uploaded};
     use crate::observe::handover::HandoverView;
     use crate::observe::status_registry::{Phase, StatusRegistry};
 
