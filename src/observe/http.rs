@@ -1,17 +1,21 @@
 //! Handles the HTTP requests of the status service: paths, permissions, answers. Only a sync and a restore make it wait.
 
 use super::address::Key;
+use super::lag_history::LagHistory;
 use super::query::{self, Query};
 use super::request_guard::{self, RefusedRequest};
 use super::restore::{self, RestoreAnswer, RestoreRequest};
 use super::status_registry::StatusRegistry;
 use super::sync::{SyncAnswer, SyncRequest, Synced};
 use super::sync_queue::{SyncOutcome, SyncQueue};
-use super::{health, metrics, report};
-use crate::model::{Deadline, Secret};
+use super::{health, metrics, page, report};
+use crate::model::{Deadline, Moment, Secret};
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::header::{ALLOW, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use hyper::header::{
+    ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderMap, HeaderValue, REFERRER_POLICY, RETRY_AFTER,
+    WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
+};
 use hyper::{Method, Request, Response, StatusCode};
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -27,6 +31,7 @@ const ENGINE_MARGIN: Duration = Duration::from_secs(2);
 
 const JSON: &str = "application/json";
 const TEXT: &str = "text/plain; charset=utf-8";
+const HTML: &str = "text/html; charset=utf-8";
 
 /// The listener that a request came through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +52,7 @@ pub struct StatusHandler {
     token: Option<Secret>,
     key: Key,
     max_lag: Option<Duration>,
+    lags: LagHistory,
 }
 
 /// The settings for requests over the network.
@@ -67,7 +73,15 @@ impl StatusHandler {
     ) -> StatusHandler {
         let queue = SyncQueue::new(spacing, syncs.clone());
         let [waiting, waiting_outside] = [Semaphore::new(MAX_WAITING_SYNCS), Semaphore::new(MAX_WAITING_SYNCS)];
-        StatusHandler { registry, syncs, restores, waiting, waiting_outside, queue, token, key, max_lag }
+        let lags = LagHistory::default();
+        StatusHandler { registry, syncs, restores, waiting, waiting_outside, queue, token, key, max_lag, lags }
+    }
+
+    /// Notes the lags of now, `passed` after the last time.
+    pub fn sample_lags(&self, passed: Duration) {
+        let snapshot = self.registry.snapshot();
+        let replicated = snapshot.databases.iter().filter(|view| view.status.is_some());
+        self.lags.sample(replicated.map(|view| (view.db.clone(), health::lag(view, snapshot.now))), passed);
     }
 
     /// `extend` is called with the time that the answer may take.
@@ -83,9 +97,10 @@ impl StatusHandler {
         }
         let read = matches!(*request.method(), Method::GET | Method::HEAD);
         match (request.uri().path(), listener) {
-            ("/healthz" | "/readyz" | "/metrics", _) | ("/status", Listener::Socket) if !read => {
+            ("/" | "/healthz" | "/readyz" | "/metrics", _) | ("/status", Listener::Socket) if !read => {
                 not_allowed("GET, HEAD")
             }
+            ("/", _) => self.page(),
             ("/healthz", _) => self.healthz(),
             ("/readyz", _) => self.readyz(),
             ("/metrics", _) => {
@@ -113,8 +128,21 @@ impl StatusHandler {
                     Err(message) => json(StatusCode::BAD_REQUEST, &json!({ "error": message })),
                 }
             }
-            _ => text(StatusCode::NOT_FOUND, "not found; available: GET /healthz, /readyz, /metrics and POST /sync\n"),
+            _ => {
+                text(StatusCode::NOT_FOUND, "not found; available: GET /, /healthz, /readyz, /metrics and POST /sync\n")
+            }
         }
+    }
+
+    fn page(&self) -> Response<Full<Bytes>> {
+        let html = page::html(&self.registry.snapshot(), self.max_lag, |db| self.lags.of(db), Moment::now());
+        let mut response = response(StatusCode::OK, HTML, html);
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(page::POLICY));
+        headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        response
     }
 
     fn healthz(&self) -> Response<Full<Bytes>> {
@@ -291,7 +319,9 @@ mod tests {
             (&post, "/restore?db=", Listener::Socket, 400),
             (&post, "/restore?db=/d/a.db", Listener::Socket, 503),
             (&post, "/restore?db=/d/a.db", Listener::Network, 404),
-            (&get, "/", Listener::Network, 404),
+            (&get, "/", Listener::Network, 200),
+            (&post, "/", Listener::Network, 405),
+            (&get, "//", Listener::Network, 404),
             (&get, "/metrics/", Listener::Network, 404),
         ] {
             assert_eq!(ask(&handler, method.clone(), uri, listener).await.0, status, "{method} {uri} {listener:?}");

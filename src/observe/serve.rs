@@ -3,6 +3,7 @@
 //! connection are limited; when all connections are in use, the oldest one without a request is closed.
 
 use super::http::{Listener, StatusHandler, text};
+use super::lag_history;
 use super::socket::Bound;
 use hyper::StatusCode;
 use hyper::server::conn::http1;
@@ -56,6 +57,7 @@ pub fn start(listeners: Listeners, handler: StatusHandler) -> io::Result<Serving
             let handler = Arc::new(handler);
             if let Some((address, bound)) = network {
                 tokio::spawn(serve_network(address, bound, Arc::clone(&handler)));
+                tokio::spawn(sample_lags(Arc::clone(&handler)));
             }
             if let Some(listener) = listener {
                 serve_socket(listener, unseen, handler).await;
@@ -64,6 +66,16 @@ pub fn start(listeners: Listeners, handler: StatusHandler) -> io::Result<Serving
         });
     })?;
     Ok(Serving { _socket: socket })
+}
+
+/// For the page that the network sees.
+async fn sample_lags(handler: Arc<StatusHandler>) {
+    let mut last = Instant::now();
+    loop {
+        handler.sample_lags(last.elapsed());
+        last = Instant::now();
+        tokio::time::sleep(lag_history::EVERY).await;
+    }
 }
 
 fn listen_on(address: SocketAddr) -> io::Result<std::net::TcpListener> {

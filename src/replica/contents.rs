@@ -68,7 +68,7 @@ pub fn contents(listing: &Listing, times: &Times, now_ms: i64) -> Contents {
     let marked = |file: &RemoteFile| mark(time(file).0, file.modified_ms, now_ms);
     let snapshot =
         |file: &&RemoteFile| Snapshot { txid: file.range.max, time: time(file), bytes: file.size, mark: marked(file) };
-    let mut ranges = ranges(files, &time);
+    let mut ranges = restorable(files, &time);
     for range in &mut ranges {
         // Of the file that gave the position its time.
         let ends = files.iter().filter(|file| file.range.max == range.last.0);
@@ -86,7 +86,7 @@ pub fn contents(listing: &Listing, times: &Times, now_ms: i64) -> Contents {
 /// The files whose headers make it exact: the snapshots, and what ends where a range begins or ends.
 pub fn dated(listing: &Listing) -> Vec<RemoteFile> {
     let ends: Vec<Txid> =
-        ranges(&listing.files, &|_| Moment(0)).iter().flat_map(|range| [range.first.0, range.last.0]).collect();
+        restorable(&listing.files, &|_| Moment(0)).iter().flat_map(|range| [range.first.0, range.last.0]).collect();
     let wanted = |file: &&RemoteFile| file.level == Level::SNAPSHOT || ends.contains(&file.range.max);
     listing.files.iter().filter(wanted).cloned().collect()
 }
@@ -104,7 +104,8 @@ fn levels(files: &[RemoteFile]) -> Vec<LevelSum> {
     sums.into_values().collect()
 }
 
-fn ranges(files: &[RemoteFile], time: &impl Fn(&RemoteFile) -> Moment) -> Vec<RestorableRange> {
+/// The ranges alone, without marks.
+pub fn restorable(files: &[RemoteFile], time: &impl Fn(&RemoteFile) -> Moment) -> Vec<RestorableRange> {
     let mut by_end: BTreeMap<Txid, Vec<&RemoteFile>> = BTreeMap::new();
     files.iter().for_each(|file| by_end.entry(file.range.max).or_default().push(file));
     let mut ranges: Vec<RestorableRange> = Vec::new();

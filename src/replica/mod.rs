@@ -12,7 +12,7 @@ pub mod proof;
 pub mod tip;
 
 pub use chain::{Plan, PlanError};
-pub use contents::Contents;
+pub use contents::{Contents, RestorableRange, restorable};
 pub use listing::{Listing, RemoteFile, Replica};
 pub use moment::{Answer, Dated, Times, plan_at};
 pub use onward::{Onward, onward};

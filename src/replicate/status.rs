@@ -2,6 +2,7 @@
 
 use super::signs::Signs;
 use crate::model::{Captured, DbChecksum, DbPath, Txid, Uploaded};
+use crate::replica::RestorableRange;
 use crate::sqlite::WalView;
 use crate::wal::{Cursor, Salts};
 use std::path::PathBuf;
@@ -39,6 +40,8 @@ pub struct Status {
     pub wal_bytes: u64,
     /// Captured, not uploaded, and on this disk outside of the WAL.
     pub spilled_bytes: u64,
+    /// What can be restored, by the files that this run knows of, the oldest first.
+    pub restorable: Vec<RestorableRange>,
     /// Why the replica's newest state cannot be restored, if it cannot: a new snapshot is on its way.
     pub unrestorable: Option<String>,
     /// What is wrong with the clocks of this machine and of those that wrote before, if anything is.

@@ -2,12 +2,13 @@
 //! files by level and range; never decides what becomes of them.
 
 use crate::ltx;
-use crate::model::{Txid, TxidRange};
-use crate::replica::{PlanError, RemoteFile, Target, plan};
+use crate::model::{Moment, Txid, TxidRange};
+use crate::replica::{PlanError, RemoteFile, RestorableRange, Target, plan, restorable};
 use crate::store::layout::Level;
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
+const MOST_RANGES: usize = 50;
 /// A file without a single page: header, end of the pages, an index of nothing, trailer.
 const EMPTY_BYTES: u64 = (ltx::HEADER_BYTES + ltx::TRAILER_BYTES + 6 + 1 + 8) as u64;
 
@@ -125,6 +126,14 @@ impl Inventory {
         let sound = self.files.values().filter(|file| !file.damaged);
         let files: Vec<_> = sound.map(remote).collect();
         if files.is_empty() { None } else { plan(&files, Target::Latest).err() }
+    }
+
+    /// The newest ranges that can be restored, the oldest first.
+    pub fn restorable(&self) -> Vec<RestorableRange> {
+        let files: Vec<_> = self.files.values().filter(|file| !file.damaged).map(remote).collect();
+        let mut ranges = restorable(&files, &|file| Moment(file.modified_ms));
+        ranges.drain(..ranges.len().saturating_sub(MOST_RANGES));
+        ranges
     }
 
     /// Forgets files that a file of the next level holds, but for the last of each level: for a replica that nothing is

@@ -40,6 +40,7 @@ use tokio::sync::{Semaphore, mpsc};
 /// Merges under way at once, of all databases.
 static MERGES: Semaphore = Semaphore::const_new(2);
 const REQUEST: Duration = Duration::from_secs(20);
+const TELL_EVERY: Duration = Duration::from_secs(15);
 
 /// Ends a task with its owner.
 pub struct Ends<T>(pub tokio::task::JoinHandle<T>);
@@ -94,6 +95,8 @@ struct MaintenanceTask {
     base_size: BaseSize,
     /// A proof has failed: the snapshot that follows from it has at least this position, and is not in the replica yet.
     unproven: Option<Txid>,
+    /// When it was last told what can be restored.
+    told: Option<Instant>,
     pauses: Pauses,
     status: Arc<StatusCell>,
     standing: Arc<Standing>,
@@ -121,6 +124,7 @@ impl MaintenanceTask {
             broken: None,
             base_size: BaseSize::Same,
             unproven: None,
+            told: None,
             pauses: Pauses::default(),
             status: Arc::default(),
             standing: Arc::new(Standing::new(Arc::default(), None)),
@@ -131,6 +135,7 @@ impl MaintenanceTask {
         self.check().await;
         loop {
             self.ask_base_size().await;
+            self.tell_restorable().await;
             let until = self.work().await.map(|until| self.clock.until(until).into());
             tokio::select! {
                 event = self.inbox.recv() => match event {
@@ -315,6 +320,17 @@ impl MaintenanceTask {
         self.status.update(|status| status.unrestorable.clone_from(&self.broken));
         let restorable = self.broken.clone().map_or(Restorable::Yes, Restorable::No);
         self.standing.set(self.inventory.base().copied(), restorable);
+    }
+
+    /// For people, so not with every file.
+    async fn tell_restorable(&mut self) {
+        if self.told.is_some_and(|told| told.elapsed() < TELL_EVERY) {
+            return;
+        }
+        self.told = Some(Instant::now());
+        let inventory = self.inventory.clone();
+        let Ok(ranges) = tokio::task::spawn_blocking(move || inventory.restorable()).await else { return };
+        self.status.update(|status| status.restorable = ranges);
     }
 
     fn resized(&self) -> Option<String> {
