@@ -5,6 +5,9 @@ use super::discover::{self, Directory, Discovered, Refused};
 use super::locks::lock_all;
 use super::messages::StartFailure;
 use super::owners::Database;
+use super::setup;
+use super::setup::SetupPlan;
+use super::setup::due::Standing;
 use crate::config::{DatabaseSettings, FollowSettings};
 use crate::local_state::lock;
 use crate::model::proof::Restored;
@@ -36,6 +39,7 @@ pub struct Prepared {
     pub replicate: bool,
     /// The database does not exist, and `create_missing` is off.
     pub left_out: bool,
+    pub standing: Standing,
 }
 
 /// How often the log shows the progress of a restore.
@@ -75,11 +79,18 @@ pub struct RunContext {
     pub ledger: Option<Arc<Ledger>>,
     /// None: the databases are the app's own, and replicated.
     pub follow: Option<FollowSettings>,
+    /// None: nothing runs before the app.
+    pub setup: Option<Arc<SetupPlan>>,
 }
 
 impl RunContext {
     pub fn refused(&self) -> Vec<Refused> {
         self.refused.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// A database that this process has locked.
+    pub(super) fn locked(&self, db: &DbPath) -> Option<Database> {
+        self.touched().into_iter().find(|database| database.settings.path == *db)
     }
 
     fn touched(&self) -> Vec<Database> {
@@ -229,7 +240,11 @@ pub async fn prepare_all(context: RunContext) -> Result<(Vec<Prepared>, Restored
         return Err(StartFailure::Nothing("none of the configured databases exists".into()));
     }
     prepared.sort_by_key(|(index, _)| *index);
-    Ok((prepared.into_iter().map(|(_, one)| one).collect(), restore::all_prepared(&outcomes)))
+    let prepared: Vec<Prepared> = prepared.into_iter().map(|(_, one)| one).collect();
+    if settings.access == FileAccess::Exclusive {
+        setup::restored(setup::replicated(&prepared).map(|one| one.db.clone()).collect()).await?;
+    }
+    Ok((prepared, restore::all_prepared(&outcomes)))
 }
 
 async fn prepare(
@@ -255,7 +270,8 @@ async fn prepare(
     let take = move || replicated.then(|| replicate::hold(&held, locking, writers)).flatten();
     let hold = tokio::task::spawn_blocking(take);
     let hold = hold.await.map_err(|error| StartFailure::Local(threads::describe_task_failure(&error)))?;
-    Ok((Prepared { db, store, settings: replicate, hold, replicate: replicated, left_out }, outcome))
+    let standing = Standing::of(&outcome);
+    Ok((Prepared { db, store, settings: replicate, hold, replicate: replicated, left_out, standing }, outcome))
 }
 
 /// Prepares one database again, after a restore in place.
