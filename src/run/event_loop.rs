@@ -10,7 +10,7 @@ use super::event_sources::{EventSources, OpenError, SourceEvent};
 use super::gate;
 use super::messages::Reinstalled;
 use super::readiness::Readiness;
-use super::setup::SetupPlan;
+use super::setup_due::SetupPlan;
 use crate::config::Config;
 use crate::exit;
 use crate::gate::{Accept, GateSettings, Gates};

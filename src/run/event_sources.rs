@@ -5,7 +5,7 @@ use super::discover;
 use super::engine::{Command, Engine, Report, Wake};
 use super::owners::{Database, OwnersError, owners};
 use super::ownership::OwnershipSettings;
-use super::setup::SetupPlan;
+use super::setup_due::SetupPlan;
 use super::status_service::{self, StatusService};
 use crate::config::{Config, DatabaseSettings};
 use crate::exit;

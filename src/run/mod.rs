@@ -23,6 +23,7 @@ pub mod prepare;
 mod readiness;
 mod reinstall;
 mod setup;
+mod setup_due;
 mod sidecar;
 pub mod status_service;
 mod summary;

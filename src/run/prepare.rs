@@ -5,10 +5,9 @@ use super::discover::{self, Directory, Discovered, Refused};
 use super::locks::lock_all;
 use super::messages::StartFailure;
 use super::owners::Database;
-use super::setup;
-use super::setup::SetupPlan;
-use super::setup::due::Standing;
+use super::setup_due::{SetupPlan, Standing};
 use crate::config::{DatabaseSettings, FollowSettings};
+use crate::lineage::setup_mark;
 use crate::local_state::lock;
 use crate::model::proof::Restored;
 use crate::model::{DbPath, threads};
@@ -242,9 +241,17 @@ pub async fn prepare_all(context: RunContext) -> Result<(Vec<Prepared>, Restored
     prepared.sort_by_key(|(index, _)| *index);
     let prepared: Vec<Prepared> = prepared.into_iter().map(|(_, one)| one).collect();
     if settings.access == FileAccess::Exclusive {
-        setup::restored(setup::replicated(&prepared).map(|one| one.db.clone()).collect()).await?;
+        let replicated = prepared.iter().filter(|one| one.replicate);
+        forget_setup(replicated.map(|one| one.db.clone()).collect()).await?;
     }
     Ok((prepared, restore::all_prepared(&outcomes)))
+}
+
+/// The databases are as they were before a setup that did not succeed. What is not replicated was not brought back.
+async fn forget_setup(databases: Vec<DbPath>) -> Result<(), StartFailure> {
+    let removed = tokio::task::spawn_blocking(move || setup_mark::remove(&databases)).await;
+    let removed = removed.map_err(|error| StartFailure::Local(threads::describe_task_failure(&error)))?;
+    removed.map_err(|error| StartFailure::Local(error.to_string()))
 }
 
 async fn prepare(

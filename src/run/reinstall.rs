@@ -8,7 +8,7 @@ use super::flush::{FlushKind, RunningDatabase, flush_all};
 use super::messages::{Reinstalled, Report, StartFailure};
 use super::owners::Database;
 use super::prepare::{self, Prepared, RunContext};
-use super::setup::due::Standing;
+use super::setup_due::Standing;
 use crate::exit;
 use crate::model::{DbPath, Deadline};
 use crate::observe::restore::{RestoreAnswer, RestoreRequest};

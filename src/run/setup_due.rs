@@ -1,12 +1,34 @@
 //! Whether the commands of `[app] setup` must run, and the record in the replica by which a later start, also on an empty disk, knows
-//! that they need not. Pure.
+//! that they need not. Pure, but for `SetupPlan::of`.
 
 use crate::lineage::Kept;
 use crate::model::Txid;
 use crate::restore::Outcome;
-use crate::supervise::SetupWhen;
+use crate::supervise::{AppSettings, SetupWhen, setup_digest};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// What the engine must know of the setup.
+pub struct SetupPlan {
+    pub when: SetupWhen,
+    /// None: a program of it cannot be read, and starting it will say why.
+    pub digest: Option<String>,
+}
+
+impl SetupPlan {
+    /// None: there is nothing to do. Reads the programs if they decide.
+    pub fn of(app: &AppSettings) -> Option<Arc<SetupPlan>> {
+        let setup = Some(&app.setup).filter(|setup| !setup.commands.is_empty())?;
+        let digest = (setup.when == SetupWhen::Changed).then(|| setup_digest(app)).flatten();
+        Some(Arc::new(SetupPlan { when: setup.when, digest }))
+    }
+
+    /// Whether a later start asks what was done.
+    pub fn is_recorded(&self) -> bool {
+        self.when == SetupWhen::Changed
+    }
+}
 
 /// How a database stands before the setup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

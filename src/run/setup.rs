@@ -2,11 +2,10 @@
 //! the state to go back to, and the databases are marked (`lineage::setup_mark`). Nothing is replicated while the commands run.
 //! After the last one the marks are removed; then replication begins with what they have written.
 
-pub mod due;
-
 use super::flush::{FlushKind, RunningDatabase, flush_all};
 use super::messages::StartFailure;
 use super::prepare::{self, Prepared, RunContext};
+use super::setup_due::{Record, SetupPlan, Standing, is_due};
 use crate::lineage::setup_mark::{self, Before};
 use crate::lineage::state_file;
 use crate::local_state::{LocalStateError, lock};
@@ -14,9 +13,7 @@ use crate::model::{DbPath, Deadline, threads};
 use crate::replicate::{Handle, Replicator, Target};
 use crate::sqlite::files;
 use crate::store::{Store, StoreError, StoreErrorKind, retry};
-use crate::supervise::{AppSettings, SetupWhen, setup_digest};
 use bytes::Bytes;
-use due::{Record, is_due};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
@@ -32,27 +29,6 @@ const AT_ONCE: usize = 16;
 const CLOSING: Duration = Duration::from_secs(10);
 /// Between two tries to have everything in the replica before the setup is recorded as done.
 const RECORD_PAUSE: Duration = Duration::from_secs(5);
-
-/// What the engine must know of the setup.
-pub struct SetupPlan {
-    when: SetupWhen,
-    /// None: a program of it cannot be read, and starting it will say why.
-    digest: Option<String>,
-}
-
-impl SetupPlan {
-    /// None: there is nothing to do. Reads the programs if they decide.
-    pub fn of(app: &AppSettings) -> Option<Arc<SetupPlan>> {
-        let setup = Some(&app.setup).filter(|setup| !setup.commands.is_empty())?;
-        let digest = (setup.when == SetupWhen::Changed).then(|| setup_digest(app)).flatten();
-        Some(Arc::new(SetupPlan { when: setup.when, digest }))
-    }
-
-    /// Whether a later start asks what was done.
-    pub fn is_recorded(&self) -> bool {
-        self.when == SetupWhen::Changed
-    }
-}
 
 /// Makes the databases ready for the commands. False: the commands need not run.
 pub async fn begin(
@@ -72,8 +48,8 @@ pub async fn begin(
     }
     let ready = upload_all(&context, ready).await?;
     let before = |one: &Prepared| match one.standing {
-        due::Standing::Empty => Before::Nothing,
-        due::Standing::Continued | due::Standing::Restored(_) | due::Standing::Other => Before::Replica,
+        Standing::Empty => Before::Nothing,
+        Standing::Continued | Standing::Restored(_) | Standing::Other => Before::Replica,
     };
     let marked: Vec<_> = replicated(&ready).map(|one| (one.db.clone(), before(one))).collect();
     on_disk(move || setup_mark::begin(&marked, state_file::new_node_id())).await?;
@@ -83,11 +59,6 @@ pub async fn begin(
 /// All commands have succeeded.
 pub async fn keep(databases: Vec<DbPath>) -> Result<(), StartFailure> {
     on_disk(move || setup_mark::succeed(&databases)).await
-}
-
-/// The databases are as they were before a setup that did not succeed, or were not marked.
-pub async fn restored(databases: Vec<DbPath>) -> Result<(), StartFailure> {
-    on_disk(move || setup_mark::remove(&databases)).await
 }
 
 pub fn replicated(ready: &[Prepared]) -> impl Iterator<Item = &Prepared> {
