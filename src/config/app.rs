@@ -6,7 +6,7 @@ use super::settings::AppRules;
 use super::units;
 use super::values::{Count, Counts, DAY, Key, Names, Span, Strings};
 use crate::model::{Restart, RestartSettings, Signal, SignalMap, SuccessCodes};
-use crate::supervise::{AppSettings, SignalTo};
+use crate::supervise::{AppSettings, SetupSettings, SetupWhen, SignalTo};
 use serde::Deserialize;
 use std::ffi::OsString;
 
@@ -14,6 +14,9 @@ use std::ffi::OsString;
 #[serde(default)]
 pub struct AppSection {
     command: Key<Strings>,
+    setup: Key<Commands>,
+    setup_when: Key<SetupWhen>,
+    setup_id: Key<String>,
     user: Key<String>,
     working_dir: Key<String>,
     stop_signal: Key<String>,
@@ -27,6 +30,10 @@ pub struct AppSection {
     no_new_privs: Key<bool>,
     pass_credentials: Key<bool>,
 }
+
+#[derive(Default, Deserialize)]
+#[serde(rename = "an array of commands, each an array of strings")]
+struct Commands(Vec<Strings>);
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
@@ -51,6 +58,7 @@ pub fn read(section: AppSection, command: &[OsString], document: &Document<'_>) 
         let message = "is empty: name a program, for example [\"/usr/bin/app\", \"--flag\"]";
         document.complain_if_written(&section.command, message);
     }
+    let setup = setup(section.setup, section.setup_when.or(SetupWhen::default()), section.setup_id.value, document);
     let configured = || section.command.or(Strings::default()).0.into_iter().map(OsString::from).collect();
     let settings = AppSettings {
         user: document.parsed(&section.user, units::user),
@@ -62,12 +70,23 @@ pub fn read(section: AppSection, command: &[OsString], document: &Document<'_>) 
         env_remove: Vec::new(),
         no_new_privs: section.no_new_privs.or(false),
         command: if command.is_empty() { configured() } else { command.to_vec() },
+        setup,
     };
     let codes = section.success_codes.or(Counts::default()).0;
     let success = SuccessCodes(codes.into_iter().filter_map(|code| u8::try_from(code.0).ok()).collect());
     let restart = restart(section.restart, section.backoff.or(Backoff::default()), document);
     let rules = AppRules { signals: signals(section.signals, stop_signal, document), success, restart };
     App { settings, rules, pass_credentials: section.pass_credentials.or(false) }
+}
+
+fn setup(commands: Key<Commands>, when: SetupWhen, id: Option<String>, document: &Document<'_>) -> SetupSettings {
+    if commands.value.as_ref().is_some_and(|commands| commands.0.iter().any(|command| command.0.is_empty())) {
+        let message = "has an empty command: each is an array with a program, for example [[\"app\", \"migrate\"]]";
+        document.complain_if_written(&commands, message);
+    }
+    let words = |command: Strings| command.0.into_iter().map(OsString::from).collect();
+    let commands = commands.or(Commands::default()).0.into_iter().map(words).collect();
+    SetupSettings { commands, when, id }
 }
 
 fn variables(env: Key<Names>, document: &Document<'_>) -> Vec<(OsString, OsString)> {

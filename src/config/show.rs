@@ -124,6 +124,12 @@ fn show_gate(out: &mut Out, gate: &GateSettings) {
 fn show_app(out: &mut Out, app: &AppSettings) {
     out.section("[app]");
     out.raw("command", &array(&app.command));
+    if !app.setup.commands.is_empty() {
+        let commands: Vec<String> = app.setup.commands.iter().map(|command| array(command)).collect();
+        out.raw("setup", &format!("[{}]", commands.join(", ")));
+        out.word("setup_when", &app.setup.when);
+        out.maybe("setup_id", app.setup.id.as_deref());
+    }
     out.maybe("user", app.user.as_deref());
     out.maybe("working_dir", app.working_dir.as_ref().map(|dir| dir.to_string_lossy()).as_deref());
     out.text("stop_signal", &signal_name(app.stop_signal.0));

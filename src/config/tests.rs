@@ -6,7 +6,7 @@ use crate::replica::ProofMode;
 use crate::replicate::{LockingMode, OnConflict, ReplicateSettings, Retention};
 use crate::restore::{OnRestoreFailure, RestoreSettings};
 use crate::store::Scheme;
-use crate::supervise::{AppSettings, SignalTo};
+use crate::supervise::{AppSettings, SetupSettings, SetupWhen, SignalTo};
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::io::{Error, ErrorKind};
@@ -154,6 +154,9 @@ fn every_key_arrives() {
     let text = r#"
         [app]
         command = ["/run.sh", "$HOME"]
+        setup = [["/run.sh", "migrate"], ["seed"]]
+        setup_when = "changed"
+        setup_id = "v${KEY}"
         user = "1000:1000"
         working_dir = "srv"
         stop_signal = "INT"
@@ -216,6 +219,8 @@ fn every_key_arrives() {
     let config = world.parse(text, Purpose::Run).unwrap().config;
     let app = config.app.unwrap();
     assert_eq!(app.command, ["/run.sh", "$HOME"]);
+    let commands = vec![vec!["/run.sh".into(), "migrate".into()], vec!["seed".into()]];
+    assert_eq!(app.setup, SetupSettings { commands, when: SetupWhen::Changed, id: Some("vAK".into()) });
     assert_eq!((app.user.as_deref(), app.stop_signal.0, app.no_new_privs), (Some("1000:1000"), 2, true));
     assert_eq!(app.working_dir.as_deref(), Some(Path::new("/srv/srv")));
     let ready = app.ready.map(|ready| ready.text);

@@ -82,6 +82,8 @@ pub(super) fn clearing(rules: &Rules, mut clearing: Clearing, event: Event, now:
         | Event::AppReady
         | Event::HandOver(_)
         | Event::Restored(_)
+        | Event::SetupDue(_)
+        | Event::SetupKept
         | Event::RestoreFailed(_)
         | Event::Abandoned
         | Event::Reinstalled
@@ -113,6 +115,8 @@ pub(super) fn backoff(rules: &Rules, backoff: Backoff, event: Event, now: Instan
         | Event::AllExited(_)
         | Event::AppTreeExited(_)
         | Event::Restored(_)
+        | Event::SetupDue(_)
+        | Event::SetupKept
         | Event::RestoreFailed(_)
         | Event::Abandoned
         | Event::Reinstalled
@@ -171,6 +175,8 @@ pub(super) fn flushing(rules: &Rules, mut flushing: Flushing, event: Event, now:
         | Event::AllExited(_)
         | Event::AppTreeExited(_)
         | Event::Restored(_)
+        | Event::SetupDue(_)
+        | Event::SetupKept
         | Event::RestoreFailed(_)
         | Event::Abandoned
         | Event::Reinstalled
@@ -185,6 +191,7 @@ fn late_exit(ending: Ending, exit: AppExit) -> Ending {
         Ending::Unkillable => Ending::App(exit),
         Ending::App(_)
         | Ending::NotStarted(_)
+        | Ending::SetupFailed(_)
         | Ending::Stopped(_)
         | Ending::NoApp
         | Ending::NeverReady(_)

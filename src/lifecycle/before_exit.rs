@@ -8,6 +8,7 @@ use super::enter::{
 use super::events::{Action, Event, HandOver};
 use super::restart::RestartHistory;
 use super::rules::Rules;
+use super::setup;
 use super::state::{Abandoning, CatchingUp, Running, Starting, State, StopCause, StopPlan, Stopping, Trial};
 use crate::model::{AppExit, Ending, NotStarted, ReleaseReason, Signal};
 use std::time::Instant;
@@ -23,8 +24,9 @@ pub(super) fn preparing(rules: &Rules, state: State, event: Event, now: Instant)
         Event::Fenced => abandon(Ending::NotStarted(NotStarted::Taken)),
         Event::Other(signal) => (state, vec![Action::Note(signal)]),
         Event::RestoreAsked => (state, vec![Action::RefuseRestore]),
+        Event::SetupDue(proof) => setup::begin(proof, is_trial(&state)),
         Event::Restored(proof) => {
-            let trial = matches!(state, State::CatchingUp(CatchingUp { trial: true }));
+            let trial = is_trial(&state);
             let starting = Starting { stop: None, history: RestartHistory::first(now), trial };
             (State::Starting(starting), vec![Action::Start(proof)])
         }
@@ -41,6 +43,7 @@ pub(super) fn preparing(rules: &Rules, state: State, event: Event, now: Instant)
         | Event::AppTreeExited(_)
         | Event::Deadline
         | Event::Reinstalled
+        | Event::SetupKept
         | Event::Spawned
         | Event::NotSpawned(_)
         | Event::Flushed
@@ -48,14 +51,21 @@ pub(super) fn preparing(rules: &Rules, state: State, event: Event, now: Instant)
     }
 }
 
+fn is_trial(state: &State) -> bool {
+    matches!(state, State::CatchingUp(CatchingUp { trial: true }))
+}
+
 pub(super) fn abandoning(state: Abandoning, event: &Event) -> Step {
     match event {
         Event::Stop(signal) | Event::Other(signal) => (State::Abandoning(state), vec![Action::Note(*signal)]),
         Event::RestoreAsked => (State::Abandoning(state), vec![Action::RefuseRestore]),
         // The restore may have succeeded, or failed for another reason: the app is not started in any case.
-        Event::Abandoned | Event::Restored(_) | Event::RestoreFailed(_) | Event::EngineLost | Event::Deadline => {
-            done(state.ending)
-        }
+        Event::Abandoned
+        | Event::Restored(_)
+        | Event::SetupDue(_)
+        | Event::RestoreFailed(_)
+        | Event::EngineLost
+        | Event::Deadline => done(state.ending),
         Event::AppExited(_)
         | Event::AppReady
         | Event::HandOver(_)
@@ -63,6 +73,7 @@ pub(super) fn abandoning(state: Abandoning, event: &Event) -> Step {
         | Event::AllExited(_)
         | Event::AppTreeExited(_)
         | Event::Reinstalled
+        | Event::SetupKept
         | Event::Spawned
         | Event::NotSpawned(_)
         | Event::Flushed
@@ -102,6 +113,8 @@ pub(super) fn starting(rules: &Rules, state: Starting, event: Event, now: Instan
         | Event::AppTreeExited(_)
         | Event::Deadline
         | Event::Restored(_)
+        | Event::SetupDue(_)
+        | Event::SetupKept
         | Event::RestoreFailed(_)
         | Event::Abandoned
         | Event::Reinstalled
@@ -162,6 +175,8 @@ pub(super) fn running(rules: &Rules, running: Running, event: Event, now: Instan
         | Event::AllExited(_)
         | Event::AppTreeExited(_)
         | Event::Restored(_)
+        | Event::SetupDue(_)
+        | Event::SetupKept
         | Event::RestoreFailed(_)
         | Event::Abandoned
         | Event::Reinstalled
@@ -190,6 +205,8 @@ pub(super) fn pre_sync(rules: &Rules, plan: StopPlan, event: Event, now: Instant
         | Event::AllExited(_)
         | Event::AppTreeExited(_)
         | Event::Restored(_)
+        | Event::SetupDue(_)
+        | Event::SetupKept
         | Event::RestoreFailed(_)
         | Event::Abandoned
         | Event::Reinstalled
@@ -233,6 +250,8 @@ pub(super) fn stopping(rules: &Rules, mut state: Stopping, event: Event, now: In
         | Event::AllExited(_)
         | Event::AppTreeExited(_)
         | Event::Restored(_)
+        | Event::SetupDue(_)
+        | Event::SetupKept
         | Event::RestoreFailed(_)
         | Event::Abandoned
         | Event::Reinstalled

@@ -20,6 +20,10 @@ pub enum Event {
     /// `State::deadline` has passed.
     Deadline,
     Restored(Restored),
+    /// The same, and the commands of `[app] setup` come first. The databases are marked.
+    SetupDue(Restored),
+    /// What the commands of the setup have written is valid.
+    SetupKept,
     RestoreFailed(NotStarted),
     /// The restore was abandoned; the files are as they were before it.
     Abandoned,
@@ -66,6 +70,10 @@ pub enum HandOver {
 pub enum Action {
     /// Undo the restore as far as it has got.
     Abandon,
+    /// Start this command of `[app] setup`.
+    SetUp(usize),
+    /// All commands have succeeded: remove the marks. Answered by `SetupKept` or `RestoreFailed`.
+    KeepSetup,
     /// Begin to replicate, then start the app.
     Start(Restored),
     /// Start the app once more.

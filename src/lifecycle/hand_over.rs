@@ -22,6 +22,8 @@ pub(super) fn retired(event: Event) -> Step {
         | Event::AppTreeExited(_)
         | Event::Deadline
         | Event::Restored(_)
+        | Event::SetupDue(_)
+        | Event::SetupKept
         | Event::RestoreFailed(_)
         | Event::Abandoned
         | Event::Reinstalled

@@ -14,6 +14,7 @@ mod hand_over;
 mod reinstall;
 mod restart;
 mod rules;
+mod setup;
 pub mod sidecar;
 mod state;
 mod step;

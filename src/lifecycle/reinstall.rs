@@ -65,6 +65,8 @@ pub(super) fn reinstalling(rules: &Rules, mut state: Reinstalling, event: Event,
         | Event::AllExited(_)
         | Event::AppTreeExited(_)
         | Event::Restored(_)
+        | Event::SetupDue(_)
+        | Event::SetupKept
         | Event::Abandoned
         | Event::Spawned
         | Event::NotSpawned(_)

@@ -17,6 +17,8 @@ pub struct Rules {
     pub trial: Duration,
     /// Something notices when the app answers: `[app] ready`, or a gate.
     pub notices_ready: bool,
+    /// The number of commands of `[app] setup`.
+    pub setup: usize,
 }
 
 impl Rules {

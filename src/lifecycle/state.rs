@@ -2,7 +2,7 @@
 
 use super::budget::Budget;
 use super::restart::{PlannedRestart, RestartHistory};
-use crate::model::proof::AppTreeExited;
+use crate::model::proof::{AppTreeExited, Restored};
 use crate::model::{AppExit, Ending, ReleaseReason, Signal};
 use std::time::Instant;
 
@@ -15,6 +15,8 @@ pub enum State {
     CatchingUp(CatchingUp),
     /// A stop signal came (or the replica was taken over) during the restore: the engine undoes it.
     Abandoning(Abandoning),
+    /// The commands of `[app] setup` run, one after the other.
+    SettingUp(Setup),
     /// The app is being spawned; the result is the next event. A stop signal that comes first is remembered.
     Starting(Starting),
     Running(Running),
@@ -46,6 +48,17 @@ pub struct CatchingUp {
 pub struct Abandoning {
     pub ending: Ending,
     pub until: Instant,
+}
+
+#[derive(Debug)]
+pub struct Setup {
+    pub restored: Restored,
+    /// The start follows a hand-over.
+    pub trial: bool,
+    /// The one that runs.
+    pub command: usize,
+    /// All have succeeded, and the marks are being removed.
+    pub keeping: bool,
 }
 
 #[derive(Debug)]
@@ -176,6 +189,7 @@ impl State {
             State::Waiting => "wait",
             State::CatchingUp(_) => "catch-up",
             State::Abandoning(_) => "abandon",
+            State::SettingUp(_) => "setup",
             State::Starting(_) => "start",
             State::Running(_) => "run",
             State::PreSync(_) => "pre-sync",
@@ -195,6 +209,7 @@ impl State {
             State::Restoring
             | State::Waiting
             | State::CatchingUp(_)
+            | State::SettingUp(_)
             | State::Starting(_)
             | State::Retired
             | State::Done(_) => None,

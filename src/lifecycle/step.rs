@@ -8,6 +8,7 @@ use super::events::{Action, Event};
 use super::hand_over::retired;
 use super::reinstall::reinstalling;
 use super::rules::Rules;
+use super::setup::setting_up;
 use super::state::State;
 use std::time::Instant;
 
@@ -16,6 +17,7 @@ pub fn step(rules: &Rules, state: State, event: Event, now: Instant) -> Step {
     match state {
         State::Restoring | State::Waiting | State::CatchingUp(_) => preparing(rules, state, event, now),
         State::Abandoning(state) => abandoning(state, &event),
+        State::SettingUp(state) => setting_up(rules, state, event, now),
         State::Starting(state) => starting(rules, state, event, now),
         State::Running(state) => running(rules, state, event, now),
         State::PreSync(plan) => pre_sync(rules, plan, event, now),

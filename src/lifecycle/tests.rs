@@ -4,6 +4,7 @@ mod hand_over;
 mod names;
 mod reinstall;
 mod restarts;
+mod setup;
 mod thaw;
 
 use super::budget::{Budget, CHECK_INTERVAL, REST_GRACE};
@@ -28,6 +29,7 @@ pub(super) const RULES: Rules = Rules {
     success: SuccessCodes(Vec::new()),
     trial: Duration::from_secs(60),
     notices_ready: true,
+    setup: 2,
 };
 const EXIT: AppExit = AppExit::Code(7);
 const HUP: Signal = Signal(1);
@@ -149,6 +151,8 @@ fn every_cell() {
         "trial",
         "flush-hand-over",
         "retired",
+        "setup",
+        "setup-keeping",
     ];
     for name in states {
         for happened in EVENTS {
@@ -156,12 +160,14 @@ fn every_cell() {
                 .iter()
                 .chain(&reinstall::TABLE)
                 .chain(&hand_over::TABLE)
+                .chain(&setup::TABLE)
                 .find(|row| row.0 == name && row.1 == happened);
             let same = match name {
                 "clear-again" | "clear-restore" => "clear",
                 "reinstall-stopped" => "reinstall",
                 "trial" => "run",
                 "flush-hand-over" => "flush",
+                "setup-keeping" => "setup",
                 name => name,
             };
             let (to, actions) = listed.map_or((same, ""), |row| (row.2, row.3));
@@ -170,7 +176,7 @@ fn every_cell() {
             assert_eq!((next.name(), done.join(" ").as_str()), (to, actions), "{name} + {happened}");
         }
     }
-    for row in TABLE.into_iter().chain(reinstall::TABLE).chain(hand_over::TABLE) {
+    for row in TABLE.into_iter().chain(reinstall::TABLE).chain(hand_over::TABLE).chain(setup::TABLE) {
         assert!(states.contains(&row.0) && EVENTS.contains(&row.1), "{row:?} is never tried");
     }
 }
@@ -375,7 +381,8 @@ proptest! {
                 let starts = matches!(*action, "start" | "restart");
                 prop_assert!(!starts || asked_to_stop.is_none(), "started after a stop signal");
                 prop_assert!(!starts || (quiet && !alive), "started while a process of the last life is there");
-                alive |= starts;
+                prop_assert!(*action != "set-up" || (asked_to_stop.is_none() && !alive), "a command of the setup");
+                alive |= starts || *action == "set-up";
                 quiet &= !starts;
                 started += usize::from(starts);
                 prop_assert!(!action.starts_with("finish") || *action == "finish-unproven" || !alive, "the last flush while the app may write");

@@ -4,6 +4,7 @@
 use super::check::{Doubt, LineageCheck};
 use super::evidence::Evidence;
 use super::rollback::Rollback;
+use super::setup_mark::{self, Before};
 use crate::model::Txid;
 use crate::replica::Replica;
 
@@ -15,6 +16,8 @@ pub enum Local {
     Present(Option<Relation>),
     /// Present, and of no position: it must not be used, whatever the replica holds.
     Torn(Doubt),
+    /// The same, and there was no file before.
+    Begun(Doubt),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +37,8 @@ pub enum Decision {
     KeepLocal(Kept),
     Restore(Why),
     StartEmpty,
+    /// The local file is removed.
+    StartOver(Doubt),
     Refuse(Refusal),
 }
 
@@ -94,11 +99,20 @@ pub fn relate(evidence: &Evidence) -> Local {
     let torn = evidence.torn();
     match (evidence.present, evidence.replica) {
         (false, _) => Local::Absent,
+        (true, _) if evidence.setup.is_some() => of_setup(evidence.setup),
         (true, _) if torn.is_some() => torn.map_or(Local::Absent, Local::Torn),
         (true, Replica::Empty) => Local::Present(None),
         (true, Replica::V3) if evidence.rollback == Some(Rollback::Valid) => Local::Present(Some(Relation::RolledBack)),
         (true, Replica::V3) => Local::Present((evidence.v3_marker || evidence.v3_shadow).then_some(Relation::FromV3)),
         (true, Replica::Ends(_)) => Local::Present(evidence.check.as_ref().map(|check| by_tip(evidence, check))),
+    }
+}
+
+/// The file that a setup without success has left.
+fn of_setup(before: Option<Before>) -> Local {
+    match before {
+        Some(Before::Replica) => Local::Torn(setup_mark::doubt()),
+        Some(Before::Nothing) | None => Local::Begun(setup_mark::doubt()),
     }
 }
 
@@ -121,7 +135,9 @@ fn by_tip(evidence: &Evidence, check: &LineageCheck) -> Relation {
 /// A file that another process may have open is never replaced.
 pub fn decide(local: &Local, replica: Replica, access: FileAccess) -> Decision {
     match (alone(local, replica), access) {
-        (Decision::Restore(Why::Instead(doubt)), FileAccess::Shared) => Decision::Refuse(Refusal::InUse(doubt)),
+        (Decision::Restore(Why::Instead(doubt)) | Decision::StartOver(doubt), FileAccess::Shared) => {
+            Decision::Refuse(Refusal::InUse(doubt))
+        }
         (decision, _) => decision,
     }
 }
@@ -151,8 +167,11 @@ pub enum NoSession {
 /// is compared with the record under the hold (`resume`), so only what the record proves has a say here.
 pub fn decide_session(evidence: &Evidence) -> Begin {
     let relation = evidence.check.clone().map(Relation::ByRecord);
-    let torn = evidence.torn();
-    let local = torn.map_or(Local::Present(relation), Local::Torn);
+    let local = match (evidence.setup, evidence.torn()) {
+        (Some(before), _) => of_setup(Some(before)),
+        (None, Some(doubt)) => Local::Torn(doubt),
+        (None, None) => Local::Present(relation),
+    };
     match (decide(&local, evidence.replica, FileAccess::Shared), &evidence.check) {
         (Decision::KeepLocal(Kept::ReplicaEmpty), _) => Begin::New,
         (Decision::KeepLocal(Kept::Ahead), _) => Begin::Ahead,
@@ -160,7 +179,8 @@ pub fn decide_session(evidence: &Evidence) -> Begin {
         (Decision::Refuse(Refusal::Forked { acked, .. }), _) => Begin::Refused(NoSession::Forked(acked)),
         (
             Decision::Refuse(Refusal::InUse(doubt) | Refusal::TornAlone(doubt))
-            | Decision::Restore(Why::Instead(doubt)),
+            | Decision::Restore(Why::Instead(doubt))
+            | Decision::StartOver(doubt),
             _,
         ) => Begin::Refused(NoSession::Unproven(doubt)),
         (Decision::KeepLocal(_) | Decision::Restore(Why::NoLocalFile) | Decision::StartEmpty, _) => {
@@ -172,7 +192,8 @@ pub fn decide_session(evidence: &Evidence) -> Begin {
 fn alone(local: &Local, replica: Replica) -> Decision {
     match (local, replica) {
         (Local::Torn(doubt), Replica::Empty) => Decision::Refuse(Refusal::TornAlone(doubt.clone())),
-        (Local::Torn(doubt), _) => Decision::Restore(Why::Instead(doubt.clone())),
+        (Local::Begun(doubt), Replica::Empty) => Decision::StartOver(doubt.clone()),
+        (Local::Torn(doubt) | Local::Begun(doubt), _) => Decision::Restore(Why::Instead(doubt.clone())),
         (Local::Present(Some(Relation::RolledBack)), Replica::V3) => Decision::KeepLocal(Kept::RolledBack),
         (Local::Present(Some(Relation::FromV3)), Replica::V3) => Decision::KeepLocal(Kept::FromV3),
         (Local::Present(_), Replica::V3) => Decision::Restore(Why::Instead(Doubt::NoState)),
@@ -218,6 +239,7 @@ mod tests {
             v3_marker: false,
             v3_shadow: false,
             wal_holds_tip: None,
+            setup: None,
         }
     }
 
@@ -290,6 +312,20 @@ mod tests {
             let other = Evidence { file, wal_holds_tip, ..found };
             assert_ne!(relate(&other), Local::Torn(doubt.clone()), "{replica:?}");
         }
+        for (before, expected) in
+            [(Before::Replica, Local::Torn(setup_mark::doubt())), (Before::Nothing, Local::Begun(setup_mark::doubt()))]
+        {
+            for (replica, record) in
+                [(Replica::Ends(Txid(4)), None), (Replica::Empty, Some(record())), (Replica::V3, Some(torn.clone()))]
+            {
+                let (check, setup, wal_holds_tip) = (Some(ours.clone()), Some(before), record.clone());
+                let found = Evidence { check, record, replica, setup, wal_holds_tip, ..evidence() };
+                assert_eq!(relate(&found), expected, "{replica:?}");
+                let refused = Begin::Refused(NoSession::Unproven(setup_mark::doubt()));
+                assert_eq!(decide_session(&found), refused, "{before:?} {replica:?}");
+                assert_eq!(relate(&Evidence { present: false, ..found }), Local::Absent);
+            }
+        }
         for check in [ours, ahead] {
             let (wal, another) = (reached, Some(Content::Another));
             let overwritten =
@@ -346,7 +382,10 @@ mod tests {
         for (local, replica, decision) in [
             (Local::Torn(torn.clone()), Replica::Empty, Decision::Refuse(Refusal::TornAlone(torn.clone()))),
             (Local::Torn(torn.clone()), Replica::V3, Decision::Restore(Why::Instead(torn.clone()))),
-            (Local::Torn(torn.clone()), ends, Decision::Restore(Why::Instead(torn))),
+            (Local::Torn(torn.clone()), ends, Decision::Restore(Why::Instead(torn.clone()))),
+            (Local::Begun(torn.clone()), Replica::Empty, Decision::StartOver(torn.clone())),
+            (Local::Begun(torn.clone()), Replica::V3, Decision::Restore(Why::Instead(torn.clone()))),
+            (Local::Begun(torn.clone()), ends, Decision::Restore(Why::Instead(torn))),
             (Local::Absent, Replica::Empty, Decision::StartEmpty),
             (Local::Absent, Replica::V3, Decision::Restore(Why::NoLocalFile)),
             (Local::Absent, ends, Decision::Restore(Why::NoLocalFile)),
@@ -366,7 +405,9 @@ mod tests {
         ] {
             assert_eq!(decide(&local, replica, FileAccess::Exclusive), decision, "{local:?} {replica:?}");
             let shared = match decision {
-                Decision::Restore(Why::Instead(doubt)) => Decision::Refuse(Refusal::InUse(doubt)),
+                Decision::Restore(Why::Instead(doubt)) | Decision::StartOver(doubt) => {
+                    Decision::Refuse(Refusal::InUse(doubt))
+                }
                 other => other,
             };
             assert_eq!(decide(&local, replica, FileAccess::Shared), shared, "{local:?} {replica:?}, shared");

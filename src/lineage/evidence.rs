@@ -11,6 +11,7 @@ use super::file_content::{self, Content};
 use super::file_times::FileTimes;
 use super::record::{LocalState, Origin, WalPosition};
 use super::rollback::{Head, Rollback};
+use super::setup_mark::{self, Before};
 use super::{file_times, state_file};
 use crate::ltx::Header;
 use crate::model::{DbChecksum, DbPath};
@@ -47,6 +48,8 @@ pub struct Evidence {
     pub v3_shadow: bool,
     /// The WAL holds the last frame of the tip: the record to write, whatever the one on the disk says.
     pub wal_holds_tip: Option<LocalState>,
+    /// Commands of `[app] setup` did not end with success: what there was before them.
+    pub setup: Option<Before>,
 }
 
 /// The record and the file. A state file that cannot be used counts as none.
@@ -68,6 +71,7 @@ pub fn of_file(db: &DbPath, present: bool) -> Evidence {
         v3_marker: false,
         v3_shadow: false,
         wal_holds_tip: None,
+        setup: setup_mark::undone(db),
     }
 }
 

@@ -11,6 +11,7 @@ mod legacy;
 pub mod record;
 pub mod resume;
 pub mod rollback;
+pub mod setup_mark;
 pub mod spilled;
 pub mod state_file;
 pub mod v3_marker;

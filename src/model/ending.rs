@@ -8,6 +8,8 @@ pub enum Ending {
     App(AppExit),
     /// The app was never started, for this reason.
     NotStarted(NotStarted),
+    /// A command of `[app] setup` did not end with status 0: the app was never started.
+    SetupFailed(AppExit),
     /// A stop signal came before the app was started.
     Stopped(Signal),
     /// A run without an app (`litevisor replicate`) that ended regularly.

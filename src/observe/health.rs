@@ -165,12 +165,13 @@ pub fn unready(snapshot: &Snapshot, max_lag: Option<Duration>) -> Vec<String> {
     // What comes before the app answers waits in such a gate.
     let takes_traffic = snapshot.gates.iter().any(|gate| gate.early && gate.shut.is_none());
     match snapshot.phase {
-        Phase::Waiting | Phase::CatchingUp | Phase::Starting | Phase::Running if takes_traffic => {}
+        Phase::Waiting | Phase::CatchingUp | Phase::SettingUp | Phase::Starting | Phase::Running if takes_traffic => {}
         Phase::Running => snapshot.app.silent.iter().for_each(|why| say(why)),
         Phase::Restoring => say("restoring: the app is not started yet"),
         Phase::Waiting => say(ownership(snapshot)),
         Phase::CatchingUp => say("catching up with the replica: the app is not started yet"),
         Phase::Retired => say(ownership(snapshot)),
+        Phase::SettingUp => say("the commands of app.setup run: the app is not started yet"),
         Phase::Starting => say("the app is being started"),
         Phase::Backoff => say("the app has ended and is about to be started again"),
         Phase::Clearing => say("the app has ended"),
@@ -302,7 +303,8 @@ mod tests {
         let early = crate::gate::GateView { early: true, ..Default::default() };
         for phase in Phase::ALL {
             let open = Snapshot { gates: vec![early.clone()], ..snapshot(phase, Vec::new()) };
-            let takes = [Phase::Waiting, Phase::CatchingUp, Phase::Starting, Phase::Running].contains(&phase);
+            let takes =
+                [Phase::Waiting, Phase::CatchingUp, Phase::SettingUp, Phase::Starting, Phase::Running].contains(&phase);
             assert_eq!(unready(&open, None).is_empty(), takes, "{phase:?}: connections wait in the gate");
             let reasons = unready(&snapshot(phase, vec![view(Status::default())]), None);
             assert_eq!(reasons.is_empty(), phase == Phase::Running, "{phase:?}: {reasons:?}");

@@ -19,6 +19,7 @@ pub enum Phase {
     Waiting,
     CatchingUp,
     Abandoning,
+    SettingUp,
     Starting,
     Running,
     PreSync,
@@ -31,11 +32,12 @@ pub enum Phase {
 }
 
 impl Phase {
-    pub const ALL: [Phase; 13] = [
+    pub const ALL: [Phase; 14] = [
         Phase::Restoring,
         Phase::Waiting,
         Phase::CatchingUp,
         Phase::Abandoning,
+        Phase::SettingUp,
         Phase::Starting,
         Phase::Running,
         Phase::PreSync,
@@ -53,6 +55,7 @@ impl Phase {
             Phase::Waiting => "waiting",
             Phase::CatchingUp => "catching_up",
             Phase::Abandoning => "abandoning",
+            Phase::SettingUp => "setting_up",
             Phase::Starting => "starting",
             Phase::Running => "running",
             Phase::PreSync => "pre_sync",

@@ -34,6 +34,23 @@ pub fn recover(db: &DbPath, access: FileAccess) -> Result<(), RestoreError> {
     Ok(())
 }
 
+/// Takes away a database that must not be used, where there was none before it: its side files first, so that SQLite never finds
+/// them without it. It is kept like one that a restore replaces.
+pub fn discard(db: &DbPath) -> Result<(), RestoreError> {
+    refuse_open_file(db)?;
+    rights::within(db, || {
+        let Some(dir) = open(db)? else { return Ok(()) };
+        let mut keeper = Keeper::new(Previous::Keep);
+        let sides = db.sides();
+        for path in sides.iter().map(|side| &**side).chain([db.as_path()]) {
+            if exists(Some(&dir), path)? && !keeper.takes(db, &dir, path)? {
+                unlink(&dir, path)?;
+            }
+        }
+        dir.sync().map_err(RestoreError::io("sync", db.directory()))
+    })
+}
+
 /// Files that another process may have open are not touched.
 pub fn refuse_any_file(db: &DbPath) -> Result<(), RestoreError> {
     let there = rights::within(db, || exists(open(db)?.as_ref(), db.as_path()))?;

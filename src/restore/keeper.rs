@@ -52,21 +52,40 @@ impl Keeper {
         if self.previous == Previous::Drop {
             return Ok(false);
         }
-        let Some(place) = self.place.get_or_insert_with(|| place(db, dir)) else { return Ok(false) };
+        let Some(place) = self.place.get_or_insert_with(|| place_of_replaced(db, dir)) else { return Ok(false) };
         place.take(dir, name(&from), name(&to)).map_err(RestoreError::io("keep", &from))?;
         if step == Step::DropAside {
-            let kept = place.path.join(name(db.as_path()));
-            tracing::warn!(
-                %db, kept = %kept.display(),
-                "the file that was replaced is kept: `sqlite3 DATABASE \".restore KEPT\"` while the app runs puts it back; remove \
-                 it if you do not need it"
-            );
+            log_kept(db, place);
+        }
+        Ok(true)
+    }
+
+    /// Moves away a file of a database in place of which there will be none. False: the file is not kept.
+    pub fn takes(&mut self, db: &DbPath, dir: &Dir, path: &Path) -> Result<bool, RestoreError> {
+        let bytes = dir.stat(name(db.as_path())).ok().flatten().map_or(0, |seen| seen.bytes);
+        let Some(place) = self.place.get_or_insert_with(|| place(db, bytes)) else { return Ok(false) };
+        // The wal-index is made anew from the WAL.
+        if path == db.shm() {
+            return Ok(false);
+        }
+        place.take(dir, name(path), name(path)).map_err(RestoreError::io("keep", path))?;
+        if path == db.as_path() {
+            log_kept(db, place);
         }
         Ok(true)
     }
 }
 
-fn place(db: &DbPath, dir: &Dir) -> Option<Place> {
+fn log_kept(db: &DbPath, place: &Place) {
+    let kept = place.path.join(name(db.as_path()));
+    tracing::warn!(
+        %db, kept = %kept.display(),
+        "the file that was replaced is kept: `sqlite3 DATABASE \".restore KEPT\"` while the app runs puts it back; remove \
+         it if you do not need it"
+    );
+}
+
+fn place_of_replaced(db: &DbPath, dir: &Dir) -> Option<Place> {
     let aside = db.aside();
     let size = |path: &Path| dir.stat(name(path)).ok().flatten().map_or(0, |seen| seen.bytes);
     if size(&aside.wal()) == 0
@@ -75,7 +94,11 @@ fn place(db: &DbPath, dir: &Dir) -> Option<Place> {
     {
         return None;
     }
-    match replaced::place(db, size(aside.as_path())) {
+    place(db, size(aside.as_path()))
+}
+
+fn place(db: &DbPath, bytes: u64) -> Option<Place> {
+    match replaced::place(db, bytes) {
         Ok(Ok(place)) => Some(place),
         Ok(Err(why)) => {
             tracing::warn!(%db, "the file that was replaced is removed, not kept: {why}");

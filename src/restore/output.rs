@@ -12,6 +12,7 @@ use super::source::{ATTEMPTS, BETWEEN_ATTEMPTS, Source, SourceError};
 use super::start::{forget_state, record_origin};
 use super::verify::Origin;
 use crate::lineage::rollback::{Head, RollbackMarker};
+use crate::lineage::setup_mark;
 use crate::lineage::{self, FileAccess, LocalState, file_times, state_file};
 use crate::model::{DbPath, Moment, Txid, TxidRange};
 use crate::replica::{Listing, Replica, Target, Tip};
@@ -145,6 +146,7 @@ async fn plan_and_restore(
     // The record is not about the new file.
     forget_state(db);
     install(fetched.verified, FileAccess::Exclusive, previous)?;
+    forget_setup(db);
     match purpose {
         Use::Apart => {}
         Use::Copy(_) => record_origin(db, source.url(), page_size, &origin, None),
@@ -155,6 +157,13 @@ async fn plan_and_restore(
         Use::InPlace => record_rollback(db, source.url(), &listing, newest.as_ref(), &restored),
     }
     Ok(restored)
+}
+
+/// The state that a setup without success has left is replaced on purpose.
+fn forget_setup(db: &DbPath) {
+    if let Err(error) = setup_mark::remove(std::slice::from_ref(db)) {
+        tracing::error!(%db, "the next start brings the replica's newest state back in place of this one: {error}");
+    }
 }
 
 fn is_newest(origin: &Origin, listing: &Listing, newest: Option<&Tip>) -> bool {

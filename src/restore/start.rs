@@ -126,6 +126,12 @@ async fn inspect_and_act(
             tracing::info!(%db, replica = source.url(), "starting empty: no local database and no replica");
             Ok(Outcome::StartedEmpty)
         }
+        Decision::StartOver(doubt) => {
+            tracing::warn!(%db, replica = source.url(), "starting empty again, as before: {doubt}");
+            forget_state(db);
+            install::discard(db)?;
+            Ok(Outcome::StartedEmpty)
+        }
         Decision::KeepLocal(why) => {
             // The file becomes the next position after the replica's LTX files, if there are any: the record says so.
             let beneath = match why {

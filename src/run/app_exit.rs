@@ -7,6 +7,8 @@ use std::time::Duration;
 /// What is known when the app has exited.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ExitContext<'a> {
+    /// A command of the setup, as it is written. None: the app.
+    pub command: Option<&'a str>,
     /// Signals that litevisor has sent to the app since its start.
     pub sent: &'a [Signal],
     /// The OOM killer has killed a process of this cgroup since the start of the app.
@@ -20,9 +22,13 @@ pub struct ExitMessage {
 }
 
 pub fn exit_message(exit: AppExit, known: ExitContext<'_>) -> ExitMessage {
-    let plain = |expected| ExitMessage { text: format!("the app {exit}"), expected };
-    let because = |why: &str| ExitMessage { text: format!("the app {exit}{why}"), expected: false };
+    let subject = known.command.map_or_else(|| "the app".to_owned(), |command| format!("setup: {command}:"));
+    let plain = |expected| ExitMessage { text: format!("{subject} {exit}"), expected };
+    let because = |why: &str| ExitMessage { text: format!("{subject} {exit}{why}"), expected: false };
     match exit {
+        AppExit::Code(status) if status != 0 && known.command.is_some() => because(
+            ". The app is not started; nothing of the setup reaches the replica, and the next start begins from the state before it",
+        ),
         AppExit::Code(_) => plain(true),
         AppExit::Signal(signal) if known.sent.contains(&signal) => plain(true),
         AppExit::Signal(Signal::KILL) if known.out_of_memory => because(
@@ -76,7 +82,20 @@ mod tests {
             (AppExit::Signal(kill), &[term], false, false, "OOM killer may have done it"),
             (AppExit::Signal(segv), &[term], false, false, "SIGSEGV, which litevisor did not send"),
         ] {
-            let told = exit_message(exit, ExitContext { sent, out_of_memory });
+            let told = exit_message(exit, ExitContext { command: None, sent, out_of_memory });
+            assert_eq!(told.expected, expected, "{told:?}");
+            assert!(told.text.contains(part), "{told:?}");
+        }
+    }
+
+    #[test]
+    fn a_command_of_the_setup_is_named() {
+        for (exit, expected, part) in [
+            (AppExit::Code(0), true, "setup: migrate --yes: exited with status 0"),
+            (AppExit::Code(3), false, "exited with status 3. The app is not started; nothing of the setup"),
+            (AppExit::Signal(Signal::KILL), false, "setup: migrate --yes: was killed by SIGKILL"),
+        ] {
+            let told = exit_message(exit, ExitContext { command: Some("migrate --yes"), ..ExitContext::default() });
             assert_eq!(told.expected, expected, "{told:?}");
             assert!(told.text.contains(part), "{told:?}");
         }

@@ -14,19 +14,22 @@ use super::owners::Database;
 use super::ownership::{Ownership, OwnershipSettings, Step};
 use super::prepare::{Prepared, RunContext, prepare_all};
 use super::proof::{ProofEnds, Proofs};
-use super::reinstall::Reinstalls;
+use super::reinstall::{ReinstallEvent, Reinstalls};
+use super::setup::{self, Recording};
+use super::setup_due::SetupPlan;
 use super::status_service::EngineRequests;
 use super::sync;
 use crate::config::{FollowSettings, VerifySettings};
 use crate::handover::task;
+use crate::lineage::state_file;
 use crate::model::proof::Restored;
-use crate::model::{Deadline, ReleaseReason, threads};
+use crate::model::{Deadline, ReleaseReason, Txid, threads};
 use crate::observe::StatusRegistry;
 use crate::observe::restore::RestoreRequest;
 use crate::observe::sync::{SyncAnswer, SyncRequest};
 use crate::replicate::{Conflict, Ledger};
 use crate::restore::{FileAccess, RestoreSettings};
-use crate::store::Stores;
+use crate::store::{Store, Stores};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -48,7 +51,8 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 const DIRECTORY_INTERVAL: Duration = Duration::from_millis(500);
 
 /// What is configured beside the databases.
-pub type EngineSettings = (Option<Arc<Ledger>>, Option<OwnershipSettings>, Option<FollowSettings>, VerifySettings);
+pub type EngineSettings =
+    (Option<Arc<Ledger>>, Option<OwnershipSettings>, Option<FollowSettings>, VerifySettings, Option<Arc<SetupPlan>>);
 
 pub struct Engine {
     commands: UnboundedSender<Command>,
@@ -57,13 +61,12 @@ pub struct Engine {
 impl Engine {
     /// Starts the thread. With no databases every command is answered at once.
     pub fn start(
-        databases: Vec<Database>,
-        directories: Vec<Directory>,
+        (databases, directories): (Vec<Database>, Vec<Directory>),
         restore: RestoreSettings,
         reports: mpsc::Sender<Report>,
         wake: Wake,
         (registry, requests, socket): (Arc<StatusRegistry>, EngineRequests, Arc<str>),
-        (ledger, ownership, follow, verify): EngineSettings,
+        (ledger, ownership, follow, verify, setup): EngineSettings,
     ) -> std::io::Result<Engine> {
         let (commands, inbox) = unbounded_channel();
         let reports = Reports { to: reports, wake };
@@ -82,6 +85,7 @@ impl Engine {
             ledger,
             follow,
             verify,
+            setup,
         };
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -134,6 +138,9 @@ async fn serve(
         conflict,
         proof_ends,
         preparing: JoinSet::new(),
+        setups: JoinSet::new(),
+        record_store: None,
+        recording: None,
         prepared: Vec::new(),
         database_set: None,
         flushes: JoinSet::new(),
@@ -149,7 +156,7 @@ async fn serve(
             },
             Some(request) = requests.syncs.recv() => serving.sync(request),
             Some(request) = requests.restores.recv() => serving.check_restore(request),
-            Some(next) = serving.reinstalls.next() => reports.send(next.report(serving.database_set.as_mut())),
+            Some(next) = serving.reinstalls.next() => serving.reinstalled(next),
             _ = directory_tick.tick(), if serving.database_set.as_ref().is_some_and(DatabaseSet::watches_directories) => {
                 serving.database_set.iter_mut().for_each(DatabaseSet::poll_directories);
             }
@@ -165,6 +172,7 @@ async fn serve(
                 }
             }
             Some(done) = serving.preparing.join_next() => serving.prepared(done).await,
+            Some(done) = serving.setups.join_next() => serving.set_up(done).await,
             Some(done) = serving.flushes.join_next() => serving.flushed(done),
             happened = serving.ownership.next() => serving.handed_over(happened),
             () = tokio::time::sleep(TRAFFIC_INTERVAL), if serving.ownership.awaits_traffic() => {
@@ -196,6 +204,13 @@ struct Flushed {
     last: Option<LastFlush>,
 }
 
+enum SetupStep {
+    /// `due`: the commands run first, and the databases are marked.
+    Ready { ready: Vec<Prepared>, proof: Restored, due: bool },
+    /// The marks are removed.
+    Kept,
+}
+
 /// What the engine is doing.
 struct Serving<'a> {
     context: RunContext,
@@ -204,6 +219,12 @@ struct Serving<'a> {
     proof_ends: ProofEnds,
     ownership: Ownership,
     preparing: JoinSet<Result<(Vec<Prepared>, Restored), StartFailure>>,
+    /// What must be done before and after the commands of the setup.
+    setups: JoinSet<Result<SetupStep, StartFailure>>,
+    /// Where it is recorded that the setup was done, if a later start asks.
+    record_store: Option<Arc<dyn Store>>,
+    /// The setup has run, and is to be recorded as done.
+    recording: Option<Recording>,
     /// Ready for the app, and not replicated yet.
     prepared: Vec<Prepared>,
     database_set: Option<DatabaseSet>,
@@ -218,6 +239,7 @@ impl Serving<'_> {
             Command::Restore => self.prepare(),
             Command::Abandon => {
                 self.preparing.shutdown().await;
+                self.setups.shutdown().await;
                 self.ownership.withdraw().await;
                 self.context.abandon().await;
                 self.reports.send(Report::Restored(Err(StartFailure::Abandoned)));
@@ -225,6 +247,13 @@ impl Serving<'_> {
             Command::Replicate(_) => {
                 let prepared = std::mem::take(&mut self.prepared);
                 self.start_databases(prepared);
+                if let (Some(recording), Some(database_set)) = (self.recording.take(), &mut self.database_set) {
+                    self.syncs.spawn(recording.write(database_set.all()));
+                }
+            }
+            Command::KeepSetup => {
+                let databases = setup::replicated(&self.prepared).map(|one| one.db.clone()).collect();
+                self.setups.spawn(async move { setup::keep(databases).await.map(|()| SetupStep::Kept) });
             }
             Command::Reinstall { db, target, by } => {
                 self.reinstalls.begin(&self.context, self.database_set.as_mut(), db, (target, by));
@@ -268,6 +297,9 @@ impl Serving<'_> {
     }
 
     fn flush_last(&mut self, last: LastFlush) {
+        if !self.prepared.is_empty() {
+            return self.end_without_replication(last);
+        }
         let all = self.database_set.as_mut().map(DatabaseSet::stop_watching).unwrap_or_default();
         let proof_ended = self.database_set.as_mut().map(|databases| databases.proofs.stop());
         let closed = self.ownership.resumes_later(last.release).then(|| self.database_set.take()).flatten();
@@ -294,6 +326,15 @@ impl Serving<'_> {
 
     fn check_restore(&mut self, request: RestoreRequest) {
         self.reinstalls.check(&self.context, self.database_set.as_ref(), request);
+    }
+
+    fn reinstalled(&mut self, event: ReinstallEvent) {
+        if event.has_restored()
+            && let Some(store) = self.record_store.clone()
+        {
+            self.syncs.spawn(setup::forget(store));
+        }
+        self.reports.send(event.report(self.database_set.as_mut()));
     }
 
     async fn prepared(&mut self, done: Result<Result<(Vec<Prepared>, Restored), StartFailure>, JoinError>) {
@@ -325,10 +366,7 @@ impl Serving<'_> {
         match step {
             Step::Report(report) => self.reports.send(report),
             Step::Prepare => self.prepare(),
-            Step::Start(ready, proof) => {
-                self.prepared = ready;
-                self.reports.send(Report::Restored(Ok(proof)));
-            }
+            Step::Start(ready, proof) => self.start(ready, proof),
             Step::FlushLeftOver(ready) => {
                 self.start_databases(ready);
                 self.flush_last(LastFlush { by: Deadline::after(LEFT_OVER), release: None, proven: true });
@@ -350,6 +388,54 @@ impl Serving<'_> {
         let stores = Arc::clone(&context.stores);
         let judged = (context.ledger.clone(), proofs);
         self.database_set = Some(DatabaseSet::start(prepared, known, stores, self.conflict.clone(), seen, judged));
+    }
+
+    /// Everything is restored, and the replica is this instance's: the app may start, or its setup.
+    fn start(&mut self, ready: Vec<Prepared>, proof: Restored) {
+        let Some(plan) = self.context.setup.clone() else {
+            self.prepared = ready;
+            return self.reports.send(Report::Restored(Ok(proof)));
+        };
+        self.record_store = setup::record_store(&ready).filter(|_| plan.is_recorded());
+        let context = self.context.clone();
+        self.setups.spawn(async move {
+            let (ready, due) = setup::begin(context, plan, ready).await?;
+            Ok(SetupStep::Ready { ready, proof, due })
+        });
+    }
+
+    async fn set_up(&mut self, done: Result<Result<SetupStep, StartFailure>, JoinError>) {
+        match done.unwrap_or_else(|error| Err(StartFailure::Local(threads::describe_task_failure(&error)))) {
+            Ok(SetupStep::Ready { ready, proof, due: false }) => {
+                self.prepared = ready;
+                self.reports.send(Report::Restored(Ok(proof)));
+            }
+            Ok(SetupStep::Ready { ready, proof, due: true }) => {
+                self.prepared = ready;
+                self.reports.send(Report::SetupDue(proof));
+            }
+            Ok(SetupStep::Kept) => {
+                let plan = self.context.setup.as_deref();
+                self.recording = plan.and_then(|plan| Recording::of(plan, &self.prepared));
+                self.reports.send(Report::SetupKept(Ok(())));
+            }
+            Err(failure) if self.prepared.is_empty() => {
+                self.ownership.give_back().await;
+                self.reports.send(Report::Restored(Err(failure)));
+            }
+            Err(failure) => self.reports.send(Report::SetupKept(Err(failure))),
+        }
+    }
+
+    /// The commands of the setup did not succeed: nothing was replicated, and the replica stays as it is.
+    fn end_without_replication(&mut self, last: LastFlush) {
+        let prepared = std::mem::take(&mut self.prepared);
+        let position = |db| state_file::load(db).ok().flatten().map_or(Txid::NONE, |state| state.acked);
+        let result = FlushResult::untouched(setup::replicated(&prepared).map(|one| (&one.db, position(&one.db))));
+        self.flushes.spawn(async move {
+            setup::give_up(prepared).await;
+            Flushed { result, last: Some(last) }
+        });
     }
 
     fn flushed(&mut self, done: Result<Flushed, JoinError>) {

@@ -2,18 +2,20 @@
 //!
 //! A deadline that has passed comes first, so that many signals cannot delay it; then signals, then reports of the engine.
 
+mod spawn;
+
 use super::app_exit::{self, ExitContext, ExitMessage};
 use super::engine::{Command, DatabaseSummary, Report, StartFailure};
 use super::event_sources::{EventSources, OpenError, SourceEvent};
 use super::gate;
 use super::messages::Reinstalled;
 use super::readiness::Readiness;
+use super::setup_due::SetupPlan;
 use crate::config::Config;
 use crate::exit;
 use crate::gate::{Accept, GateSettings, Gates};
 use crate::lifecycle::{Action, Event, Rules};
-use crate::model::proof::Restored;
-use crate::model::{Deadline, Restart, Signal};
+use crate::model::{Deadline, Signal};
 use crate::observe::StatusRegistry;
 use crate::observe::restore::{RestoreAnswer, RestoreRequest};
 use crate::replicate::Ledger;
@@ -39,6 +41,8 @@ pub(super) struct EventLoop {
     pending: VecDeque<Event>,
     databases: Vec<DatabaseSummary>,
     app_run: AppRun,
+    /// Commands of the setup have been started: their processes are the app's.
+    has_set_up: bool,
     /// The restore in place that a client waits for, and its result once it is known.
     restore_request: Option<(RestoreRequest, Option<RestoreAnswer>)>,
 }
@@ -46,6 +50,8 @@ pub(super) struct EventLoop {
 /// What is known of the app since its last start.
 #[derive(Default)]
 struct AppRun {
+    /// The command of the setup that runs in place of the app, as it is written.
+    setup: Option<String>,
     /// Signals that litevisor has sent to the app.
     sent: Vec<Signal>,
     stop_sent: Option<(Signal, Instant)>,
@@ -85,10 +91,12 @@ impl EventLoop {
         if config.handover.as_ref().is_some_and(|handover| handover.claims) {
             settings.ready = settings.ready.take().or_else(|| gate::ready_check(&gate_settings));
         }
-        let rules = super::rules(&config, settings.stop_signal, settings.ready.is_some());
+        let commands = settings.setup.commands.len();
+        let rules = super::rules(&config, settings.stop_signal, (settings.ready.is_some(), commands));
         let early = gate_settings.iter().any(|gate| gate.accept == Accept::Early);
         let ledger = (!gate_settings.is_empty()).then(Ledger::new);
-        let sources = EventSources::open(config, settings.user.as_deref(), claimed, (ledger.clone(), early))?;
+        let setup = SetupPlan::of(&settings).filter(|_| config.follow.is_none());
+        let sources = EventSources::open(config, (settings.user.as_deref(), setup), claimed, (ledger.clone(), early))?;
         let gates = gate::open(gate_settings.clone(), ledger.clone(), &sources.status.registry)
             .map_err(|source| OpenError::System { what: "gate thread", source })?;
         let tree = ProcessTree::before_the_app();
@@ -105,6 +113,7 @@ impl EventLoop {
             pending: VecDeque::new(),
             databases: Vec::new(),
             app_run: AppRun::default(),
+            has_set_up: false,
             restore_request: None,
         })
     }
@@ -173,14 +182,20 @@ impl EventLoop {
         let reaped = reap(self.app.as_ref().map(App::pid));
         if let (Some(exit), Some(app)) = (reaped.app, self.app.take_if(|_| reaped.app.is_some())) {
             app.return_terminal();
+            let command = self.app_run.setup.take();
             self.app_run.readiness = None;
             let counts = self.app_run.oom_kills.zip(memory_events::oom_kills());
             let out_of_memory = counts.is_some_and(|(before, now)| now > before);
-            match app_exit::exit_message(exit, ExitContext { sent: &self.app_run.sent, out_of_memory }) {
+            match app_exit::exit_message(
+                exit,
+                ExitContext { command: command.as_deref(), sent: &self.app_run.sent, out_of_memory },
+            ) {
                 ExitMessage { text, expected: true } => tracing::info!("{text}"),
                 ExitMessage { text, expected: false } => tracing::warn!("{text}"),
             }
-            self.sources.status.registry.app_ended(exit.to_string());
+            if command.is_none() {
+                self.sources.status.registry.app_ended(exit.to_string());
+            }
             self.pending.push_back(Event::AppExited(exit));
         }
         if reaped.others > 0 {
@@ -191,7 +206,9 @@ impl EventLoop {
     fn handle_report(&mut self, report: Report) -> Vec<Event> {
         match report {
             Report::Restored(Ok(proof)) => vec![Event::Restored(proof)],
-            Report::Restored(Err(failure)) => vec![start_failed(failure)],
+            Report::Restored(Err(failure)) | Report::SetupKept(Err(failure)) => vec![start_failed(failure)],
+            Report::SetupDue(proof) => vec![Event::SetupDue(proof)],
+            Report::SetupKept(Ok(())) => vec![Event::SetupKept],
             Report::RestoreAsked(request) => self.restore_asked(request),
             Report::Reinstalled(Ok(Reinstalled { answer, .. })) => {
                 self.restore_request.iter_mut().for_each(|(_, answered)| *answered = Some(answer.clone()));
@@ -257,6 +274,8 @@ impl EventLoop {
             Action::Abandon => {
                 self.sources.send(Command::Abandon);
             }
+            Action::SetUp(command) => self.set_up(command),
+            Action::KeepSetup => self.request(Command::KeepSetup),
             Action::Start(proof) => self.start(proof),
             Action::Restart(_over) => self.spawn(),
             Action::RestartLater { after, restart, limit } => {
@@ -343,41 +362,6 @@ impl EventLoop {
         self.flush_by = Some(by);
         self.gates.flushing();
         self.request(command);
-    }
-
-    fn start(&mut self, proof: Restored) {
-        self.sources.send(Command::Replicate(proof));
-        self.tree = ProcessTree::before_the_app();
-        self.spawn();
-    }
-
-    fn spawn(&mut self) {
-        match App::spawn(&self.settings, self.sources.watch.claimed()) {
-            Ok(app) => {
-                self.app_run = AppRun { oom_kills: memory_events::oom_kills(), ..AppRun::default() };
-                app.join(&mut self.tree);
-                self.sources.status.registry.app_started(app.pid());
-                let waker = self.sources.watch.waker();
-                self.app_run.readiness =
-                    Readiness::begin(self.settings.ready.as_ref(), &self.sources.status.registry, app.pid(), waker);
-                self.gates.app_started();
-                tracing::info!(pid = app.pid(), "the app is started");
-                if app.lost_directory {
-                    tracing::warn!("the app's working directory was removed: it runs in /");
-                }
-                self.app = Some(app);
-                self.answer_restore("");
-                self.pending.push_back(Event::Spawned);
-            }
-            Err(error) => {
-                self.answer_restore("the app cannot be started");
-                tracing::error!("{error}");
-                self.pending.push_back(Event::NotSpawned(error.not_started()));
-            }
-        }
-        if self.rules.restart.when == Restart::Never {
-            self.sources.watch.release_descriptors();
-        }
     }
 
     /// Sends a command that the engine answers. If the engine has ended, `EngineLost` is the answer.

@@ -5,6 +5,7 @@ use super::discover;
 use super::engine::{Command, Engine, Report, Wake};
 use super::owners::{Database, OwnersError, owners};
 use super::ownership::OwnershipSettings;
+use super::setup_due::SetupPlan;
 use super::status_service::{self, StatusService};
 use crate::config::{Config, DatabaseSettings};
 use crate::exit;
@@ -79,7 +80,7 @@ impl EventSources {
     /// connections before the app is there.
     pub(super) fn open(
         config: Config,
-        app_user: Option<&str>,
+        (app_user, setup): (Option<&str>, Option<Arc<SetupPlan>>),
         claimed: Claimed,
         (ledger, early): (Option<Arc<Ledger>>, bool),
     ) -> Result<EventSources, OpenError> {
@@ -97,13 +98,12 @@ impl EventSources {
         let directories = directories.collect::<Result<_, _>>()?;
         let requests = (Arc::clone(&status.registry), requests, Arc::clone(&status.socket));
         let engine = Engine::start(
-            databases,
-            directories,
+            (databases, directories),
             config.restore,
             sender,
             wake,
             requests,
-            (ledger, ownership, follow, config.verify),
+            (ledger, ownership, follow, config.verify, setup),
         );
         let engine = engine.map_err(system("engine thread"))?;
         engine.send(Command::Restore);

@@ -2,7 +2,7 @@
 
 use super::messages::DatabaseSummary;
 use crate::lifecycle::sidecar::Flushed;
-use crate::model::{DbPath, Deadline, Txid};
+use crate::model::{Captured, DbPath, Deadline, Txid, Uploaded};
 use crate::replicate::{Handle, Status};
 use crate::sqlite::files;
 use std::path::Path;
@@ -78,6 +78,14 @@ pub struct FlushResult {
 }
 
 impl FlushResult {
+    /// Of databases that were never replicated in this run.
+    pub fn untouched<'a>(databases: impl Iterator<Item = (&'a DbPath, Txid)>) -> FlushResult {
+        let one = |(db, txid): (&DbPath, Txid)| {
+            summary(db, &Status { captured: Captured(txid), uploaded: Uploaded(txid), ..Status::default() }, true)
+        };
+        FlushResult { stuck: false, summaries: databases.map(one).collect() }
+    }
+
     /// The sum of all databases, and whether another process has one of them open.
     pub fn check_in_use(self) -> Flushed {
         let FlushResult { stuck, summaries, .. } = self;
@@ -138,7 +146,6 @@ fn summary(db: &DbPath, status: &Status, in_time: bool) -> DatabaseSummary {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Captured, Uploaded};
 
     #[test]
     fn what_is_missing_is_named() {

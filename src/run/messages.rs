@@ -14,6 +14,8 @@ pub enum Command {
     Abandon,
     /// The app is about to start: replicate from now on. No report.
     Replicate(Restored),
+    /// The commands of the setup have succeeded. Answered by `SetupKept`.
+    KeepSetup,
     /// Restore this database in place; the app's process tree has exited. Answered by `Reinstalled`.
     Reinstall {
         db: String,
@@ -45,6 +47,9 @@ pub enum Command {
 #[derive(Debug)]
 pub enum Report {
     Restored(Result<Restored, StartFailure>),
+    /// The same, and the commands of the setup come first. The databases are marked.
+    SetupDue(Restored),
+    SetupKept(Result<(), StartFailure>),
     /// A client asks for a restore in place, and that state can be restored.
     RestoreAsked(RestoreRequest),
     /// The restore in place has ended. `Ok`: the app may be started again, with or without the requested state.

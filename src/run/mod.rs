@@ -23,6 +23,8 @@ pub mod prepare;
 mod proof;
 mod readiness;
 mod reinstall;
+mod setup;
+mod setup_due;
 mod sidecar;
 pub mod status_service;
 mod summary;
@@ -72,7 +74,8 @@ pub fn run(config: Config, claimed: Claimed) -> u8 {
 
 /// The settings that the lifecycle decides by.
 /// `notices_ready`: something notices when the app answers.
-fn rules(config: &Config, stop_signal: Signal, notices_ready: bool) -> Rules {
+/// `setup`: how many commands run before the app.
+fn rules(config: &Config, stop_signal: Signal, (notices_ready, setup): (bool, usize)) -> Rules {
     let shutdown = &config.shutdown;
     let app = &config.app_rules;
     Rules {
@@ -85,5 +88,6 @@ fn rules(config: &Config, stop_signal: Signal, notices_ready: bool) -> Rules {
         success: app.success.clone(),
         trial: config.handover.as_ref().map(|handover| handover.trial).unwrap_or_default(),
         notices_ready,
+        setup,
     }
 }

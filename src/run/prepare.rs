@@ -5,7 +5,9 @@ use super::discover::{self, Directory, Discovered, Refused};
 use super::locks::lock_all;
 use super::messages::StartFailure;
 use super::owners::Database;
+use super::setup_due::{SetupPlan, Standing};
 use crate::config::{DatabaseSettings, FollowSettings, VerifySettings};
+use crate::lineage::setup_mark;
 use crate::local_state::lock;
 use crate::model::proof::Restored;
 use crate::model::{DbPath, threads};
@@ -37,6 +39,7 @@ pub struct Prepared {
     pub replicate: bool,
     /// The database does not exist, and `create_missing` is off.
     pub left_out: bool,
+    pub standing: Standing,
 }
 
 /// How often the log shows the progress of a restore.
@@ -77,11 +80,18 @@ pub struct RunContext {
     /// None: the databases are the app's own, and replicated.
     pub follow: Option<FollowSettings>,
     pub verify: VerifySettings,
+    /// None: nothing runs before the app.
+    pub setup: Option<Arc<SetupPlan>>,
 }
 
 impl RunContext {
     pub fn refused(&self) -> Vec<Refused> {
         self.refused.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// A database that this process has locked.
+    pub(super) fn locked(&self, db: &DbPath) -> Option<Database> {
+        self.touched().into_iter().find(|database| database.settings.path == *db)
     }
 
     fn touched(&self) -> Vec<Database> {
@@ -231,7 +241,19 @@ pub async fn prepare_all(context: RunContext) -> Result<(Vec<Prepared>, Restored
         return Err(StartFailure::Nothing("none of the configured databases exists".into()));
     }
     prepared.sort_by_key(|(index, _)| *index);
-    Ok((prepared.into_iter().map(|(_, one)| one).collect(), restore::all_prepared(&outcomes)))
+    let prepared: Vec<Prepared> = prepared.into_iter().map(|(_, one)| one).collect();
+    if settings.access == FileAccess::Exclusive {
+        let replicated = prepared.iter().filter(|one| one.replicate);
+        forget_setup(replicated.map(|one| one.db.clone()).collect()).await?;
+    }
+    Ok((prepared, restore::all_prepared(&outcomes)))
+}
+
+/// The databases are as they were before a setup that did not succeed. What is not replicated was not brought back.
+async fn forget_setup(databases: Vec<DbPath>) -> Result<(), StartFailure> {
+    let removed = tokio::task::spawn_blocking(move || setup_mark::remove(&databases)).await;
+    let removed = removed.map_err(|error| StartFailure::Local(threads::describe_task_failure(&error)))?;
+    removed.map_err(|error| StartFailure::Local(error.to_string()))
 }
 
 async fn prepare(
@@ -257,7 +279,8 @@ async fn prepare(
     let take = move || replicated.then(|| replicate::hold(&held, locking, writers)).flatten();
     let hold = tokio::task::spawn_blocking(take);
     let hold = hold.await.map_err(|error| StartFailure::Local(threads::describe_task_failure(&error)))?;
-    Ok((Prepared { db, store, replica, settings: replicate, hold, replicate: replicated, left_out }, outcome))
+    let standing = Standing::of(&outcome);
+    Ok((Prepared { db, store, replica, settings: replicate, hold, replicate: replicated, left_out, standing }, outcome))
 }
 
 /// Prepares one database again, after a restore in place.

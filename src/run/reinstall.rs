@@ -8,6 +8,7 @@ use super::flush::{FlushKind, RunningDatabase, flush_all};
 use super::messages::{Reinstalled, Report, StartFailure};
 use super::owners::Database;
 use super::prepare::{self, Prepared, RunContext};
+use super::setup_due::Standing;
 use crate::exit;
 use crate::model::{DbPath, Deadline};
 use crate::observe::restore::{RestoreAnswer, RestoreRequest};
@@ -152,6 +153,11 @@ pub enum ReinstallEvent {
 }
 
 impl ReinstallEvent {
+    /// Whether another state is in place now.
+    pub fn has_restored(&self) -> bool {
+        matches!(self, ReinstallEvent::Done(done) if matches!(&**done, Ok((_, reinstalled)) if reinstalled.answer.code == 0))
+    }
+
     /// The report to the main thread. Before it, the database is replicated again.
     pub fn report(self, database_set: Option<&mut DatabaseSet>) -> Report {
         match self {
@@ -223,6 +229,7 @@ async fn reinstall(job: ReinstallJob) -> Result<(Resume, Reinstalled), StartFail
                     hold,
                     replicate: true,
                     left_out: false,
+                    standing: Standing::Other,
                 })),
                 answer,
             )

@@ -43,8 +43,8 @@ pub fn replicate(checked: Checked, task: Task, claimed: Claimed) -> u8 {
         return exit::CONFIG;
     }
     let stop_signal = config.app.take().map_or(Signal::TERM, |app| app.stop_signal);
-    let rules = super::rules(&config, stop_signal, false);
-    let opened = EventSources::open(config, app_user.as_deref(), claimed, (None, false));
+    let rules = super::rules(&config, stop_signal, (false, 0));
+    let opened = EventSources::open(config, (app_user.as_deref(), None), claimed, (None, false));
     let sources = match opened {
         Ok(sources) => sources,
         Err(error) => return refused(&error),
@@ -117,8 +117,12 @@ impl Sidecar {
         match report {
             Report::Restored(Ok(proof)) => self.pending.push_back(Event::Prepared(proof)),
             Report::Restored(Err(failure)) => self.pending.push_back(not_prepared(failure)),
-            // The engine refuses restores in place, and hands nothing over: there is no app that it could stop.
-            Report::RestoreAsked(_) | Report::Reinstalled(_) | Report::HandOver(_) => {}
+            // The engine refuses restores in place, and hands nothing over: there is no app that it could stop or set up.
+            Report::RestoreAsked(_)
+            | Report::Reinstalled(_)
+            | Report::HandOver(_)
+            | Report::SetupDue(_)
+            | Report::SetupKept(_) => {}
             Report::Flushed(flushed) => self.pending.push_back(Event::Flushed(flushed)),
             Report::Finished(databases) => {
                 let complete = databases.iter().all(|db| db.complete);

@@ -100,6 +100,7 @@ pub(super) fn phase(state: &State) -> Phase {
         State::CatchingUp(_) => Phase::CatchingUp,
         State::Retired => Phase::Retired,
         State::Abandoning(_) => Phase::Abandoning,
+        State::SettingUp(_) => Phase::SettingUp,
         State::Starting(_) => Phase::Starting,
         State::Running(_) => Phase::Running,
         State::PreSync(_) => Phase::PreSync,

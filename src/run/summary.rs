@@ -112,6 +112,7 @@ fn first_names(names: &[&str]) -> String {
 fn ending(ending: Ending) -> String {
     match ending {
         Ending::App(exit) => exit.to_string(),
+        Ending::SetupFailed(exit) => format!("not started: a command of app.setup {exit}"),
         Ending::Stopped(signal) => format!("not started: {signal} came first"),
         Ending::NeverReady(exit) => format!("{exit}: it did not answer in its time after the hand-over"),
         Ending::Retired => "ended before: the replica was handed over".to_string(),

@@ -102,21 +102,9 @@ fn set(env: &mut Vec<Vec<u8>>, name: &OsStr, value: &OsStr) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Signal;
-    use crate::supervise::settings::SignalTo;
 
     fn settings(command: &[&str]) -> AppSettings {
-        AppSettings {
-            command: command.iter().map(OsString::from).collect(),
-            user: None,
-            working_dir: None,
-            stop_signal: Signal::TERM,
-            signal_to: SignalTo::Auto,
-            ready: None,
-            env: vec![],
-            env_remove: vec![],
-            no_new_privs: false,
-        }
+        AppSettings::of(command)
     }
 
     fn c(words: &[&[u8]]) -> Vec<CString> {

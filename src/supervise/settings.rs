@@ -33,10 +33,31 @@ pub struct HttpTarget {
     pub path: String,
 }
 
+/// When the commands of the setup run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SetupWhen {
+    #[default]
+    Always,
+    /// When something has changed since they last succeeded.
+    Changed,
+}
+
+/// What runs between the restore and the app.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SetupSettings {
+    /// argv of each command, at least one word; in this order.
+    pub commands: Vec<Vec<OsString>>,
+    pub when: SetupWhen,
+    /// Another value is another setup. None: the arguments and the programs' content.
+    pub id: Option<String>,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AppSettings {
     /// argv, at least one word; no shell.
     pub command: Vec<OsString>,
+    pub setup: SetupSettings,
     /// `name`, `uid` or `uid:gid`, as written; looked up in /etc/passwd and /etc/group when the app is started.
     pub user: Option<String>,
     pub working_dir: Option<PathBuf>,
@@ -51,4 +72,23 @@ pub struct AppSettings {
     pub env_remove: Vec<OsString>,
     /// `PR_SET_NO_NEW_PRIVS` for the app.
     pub no_new_privs: bool,
+}
+
+#[cfg(test)]
+impl AppSettings {
+    /// The defaults.
+    pub fn of(command: &[&str]) -> AppSettings {
+        AppSettings {
+            command: command.iter().map(OsString::from).collect(),
+            setup: SetupSettings::default(),
+            user: None,
+            working_dir: None,
+            stop_signal: Signal::TERM,
+            ready: None,
+            signal_to: SignalTo::Auto,
+            env: Vec::new(),
+            env_remove: Vec::new(),
+            no_new_privs: false,
+        }
+    }
 }

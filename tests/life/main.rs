@@ -15,6 +15,7 @@ mod kept;
 mod ops;
 mod owner;
 mod recipes;
+mod setup;
 mod start;
 #[path = "../support/mod.rs"]
 mod support;

@@ -3,8 +3,8 @@
 use super::super::budget::{CHECK_INTERVAL, REST_GRACE};
 use super::super::restart::PlannedRestart;
 use super::super::state::{
-    Abandoning, Backoff, CatchingUp, Clearing, FlushAttempt, Flushing, Reinstalling, Running, Starting, Stopping, Then,
-    Trial,
+    Abandoning, Backoff, CatchingUp, Clearing, FlushAttempt, Flushing, Reinstalling, Running, Setup, Starting,
+    Stopping, Then, Trial,
 };
 use super::*;
 use crate::supervise::remaining::{Extent, Treatment};
@@ -21,6 +21,10 @@ pub(super) fn state(name: &str, now: Instant) -> State {
         "wait" => State::Waiting,
         "catch-up" => State::CatchingUp(CatchingUp { trial: true }),
         "start" => State::Starting(Starting { stop: None, history: RestartHistory::first(now), trial: false }),
+        "setup" | "setup-keeping" => {
+            let keeping = name == "setup-keeping";
+            State::SettingUp(Setup { restored: Restored::attest(), trial: false, command: 0, keeping })
+        }
         "run" => State::Running(Running { history: RestartHistory::first(now), trial: None }),
         "trial" => {
             // Its end is due.
@@ -87,6 +91,8 @@ pub(super) fn event(name: &str) -> Event {
         "life-over" => Event::AppTreeExited(AppTreeExited::attest()),
         "deadline" => Event::Deadline,
         "restored" => Event::Restored(Restored::attest()),
+        "setup-due" => Event::SetupDue(Restored::attest()),
+        "setup-kept" => Event::SetupKept,
         "failed" => Event::RestoreFailed(NotStarted::Damaged),
         "abandoned" => Event::Abandoned,
         "spawned" => Event::Spawned,
@@ -109,7 +115,7 @@ pub(super) fn event(name: &str) -> Event {
     }
 }
 
-pub(super) const EVENTS: [&str; 26] = [
+pub(super) const EVENTS: [&str; 28] = [
     "stop",
     "other",
     "exited",
@@ -136,11 +142,15 @@ pub(super) const EVENTS: [&str; 26] = [
     "passed-on",
     "claimed",
     "successor-failed",
+    "setup-due",
+    "setup-kept",
 ];
 
 pub(super) fn action(action: &Action) -> &'static str {
     match action {
         Action::Abandon => "abandon",
+        Action::SetUp(_) => "set-up",
+        Action::KeepSetup => "keep-setup",
         Action::Start(_) => "start",
         Action::Restart(_) => "restart",
         Action::RestartLater { .. } => "later",
