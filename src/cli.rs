@@ -65,6 +65,17 @@ pub enum Action {
         timeout: Duration,
         json: bool,
     },
+    /// The running supervisor takes over.
+    Promote {
+        socket: Option<PathBuf>,
+        force: bool,
+        timeout: Duration,
+    },
+    /// The running supervisor releases its replica.
+    HandOver {
+        socket: Option<PathBuf>,
+        timeout: Duration,
+    },
     Healthcheck {
         socket: Option<PathBuf>,
         live: bool,
@@ -135,6 +146,9 @@ enum Commands {
     Check(Check),
     Status(ops::Status),
     Sync(ops::Sync),
+    Promote(ops::Promote),
+    #[command(name = "handover")]
+    HandOver(ops::HandOver),
     Healthcheck(ops::Healthcheck),
     Import(Import),
 }
@@ -318,6 +332,8 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Invocation, Pri
         Commands::Verify(Verify { subject, quick, json }) => Action::Verify { subject, quick, json },
         Commands::Status(status) => status.action(),
         Commands::Sync(sync) => sync.action(),
+        Commands::Promote(promote) => promote.action(),
+        Commands::HandOver(hand_over) => hand_over.action(),
         Commands::Healthcheck(healthcheck) => healthcheck.action(),
         Commands::Check(Check { connect, json }) => Action::Check { connect, json },
         Commands::Import(Import { file, json }) => Action::Import { file, json },

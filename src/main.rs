@@ -56,6 +56,8 @@ fn dispatch(Invocation { config, action }: Invocation) -> Result<u8, CommandErro
         Action::Sync { socket, db, timeout, json } => {
             commands::sync::sync(config, socket, db.as_deref(), timeout, json)
         }
+        Action::Promote { socket, force, timeout } => commands::handover::promote(config, socket, force, timeout),
+        Action::HandOver { socket, timeout } => commands::handover::hand_over(config, socket, timeout),
         Action::Healthcheck { socket, live, json } => {
             Ok(commands::healthcheck::healthcheck(config, socket, live, json))
         }

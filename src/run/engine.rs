@@ -142,6 +142,7 @@ async fn serve(
             },
             Some(request) = requests.syncs.recv() => serving.sync(request),
             Some(request) = requests.restores.recv() => serving.check_restore(request),
+            Some(request) = requests.orders.recv() => serving.ownership.order(request),
             Some(next) = serving.reinstalls.next() => reports.send(next.report(serving.database_set.as_mut())),
             _ = directory_tick.tick(), if serving.database_set.as_ref().is_some_and(DatabaseSet::watches_directories) => {
                 serving.database_set.iter_mut().for_each(DatabaseSet::poll_directories);

@@ -16,6 +16,7 @@ pub mod follow;
 mod gate;
 pub mod locks;
 mod messages;
+mod orders;
 mod owner_place;
 pub mod owners;
 mod ownership;

@@ -3,6 +3,7 @@
 
 use super::catch_up::{CatchUp, Replicated, Waiting};
 use super::messages::{DatabaseSummary, Report, StartFailure};
+use super::orders;
 use super::prepare::{Prepared, RunContext};
 use crate::config::Config;
 use crate::handover::HandoverSettings;
@@ -16,7 +17,7 @@ use crate::lineage::state_file;
 use crate::model::proof::Restored;
 use crate::model::{DbPath, Deadline, ReleaseReason, Txid};
 use crate::observe::StatusRegistry;
-use crate::observe::handover::HandoverView;
+use crate::observe::handover::{HandoverRequest, HandoverView, Order};
 use crate::restore::RestoreSettings;
 use crate::store::StoreSettings;
 use std::sync::{Arc, OnceLock};
@@ -32,6 +33,8 @@ const GIVE_BACK: Duration = Duration::from_secs(5);
 
 /// Between two polls of a waiting instance, with `poll = "never"`.
 const FOLLOW_INTERVAL: Duration = Duration::from_secs(1);
+/// A standby may wait for months, and each look at the replica is a listing.
+const STANDBY_POLLS: u32 = 5;
 
 /// What the hand-over of one run needs.
 #[derive(Clone, Debug)]
@@ -117,9 +120,10 @@ pub struct Ownership {
     commands: Option<Sender<Command>>,
     happened: Option<UnboundedReceiver<task::Report>>,
     ready: Option<(Vec<Prepared>, Restored)>,
-    /// What was restored before the replica was asked for.
+    /// The databases, as they were prepared before the replica was asked for.
     restored: Vec<Replicated>,
     restore: RestoreSettings,
+    phase: Option<Phase>,
     /// They follow the replica while another instance has it.
     following: Option<Waiting>,
     /// A killed run has left something on the disk that must be uploaded without an app.
@@ -147,6 +151,7 @@ impl Ownership {
             ready: None,
             restored: Vec::new(),
             restore: RestoreSettings::default(),
+            phase: None,
             following: None,
             left_over: false,
             last_flush: None,
@@ -206,9 +211,8 @@ impl Ownership {
         if self.stage == Stage::Begin {
             let present = ready.iter().filter(|one| !one.left_out);
             let databases: Vec<_> = present.map(|one| (one.db.clone(), Arc::clone(&one.store))).collect();
-            let has_position = |db: &DbPath| !positions(std::slice::from_ref(db)).is_empty();
             self.restore = context.settings.clone();
-            self.restored = databases.iter().filter(|(db, _)| has_position(db)).cloned().collect();
+            self.restored = databases.clone();
             self.ready = Some((ready, proof));
             let beside = databases.first().map(|(db, _)| db.clone());
             return self.begin(context, &settings, databases, beside).err().map(failed);
@@ -236,23 +240,36 @@ impl Ownership {
 
     /// Applies what the replica has grown by since.
     pub fn catch_up(&mut self) -> impl Future<Output = ()> + use<> {
-        let following = self.following.take();
+        let (following, left_over) = (self.following.take(), self.left_over);
         // What a killed run has left is not in the replica yet.
-        let restored = if self.left_over { Vec::new() } else { self.restored.clone() };
+        let restored = if left_over { Vec::new() } else { self.with_positions() };
         let settings = self.restore.clone();
         async move {
             match following {
+                Some(following) if left_over => following.end().await,
                 Some(following) => following.finish().await,
-                None => CatchUp::new(restored, settings).finish().await,
+                None => CatchUp::new(restored, settings, None).finish().await,
             }
         }
     }
 
-    fn follow(&mut self) {
-        if self.following.is_none() && !self.restored.is_empty() {
-            let poll = self.settings.as_ref().and_then(|settings| settings.handover.poll).unwrap_or(FOLLOW_INTERVAL);
-            self.following = Some(CatchUp::new(self.restored.clone(), self.restore.clone()).while_waiting(poll));
+    /// Once in so many polls.
+    fn follow(&mut self, polls: u32) {
+        if self.following.as_ref().is_some_and(Waiting::is_following) {
+            return;
         }
+        let restored = self.with_positions();
+        if !restored.is_empty() {
+            let poll = self.settings.as_ref().and_then(|settings| settings.handover.poll).unwrap_or(FOLLOW_INTERVAL);
+            let catch_up = CatchUp::new(restored, self.restore.clone(), Some(Arc::clone(&self.registry)));
+            self.following = Some(catch_up.while_waiting(poll * polls, self.following.take()));
+        }
+    }
+
+    /// The databases that the replica can be followed with.
+    fn with_positions(&self) -> Vec<Replicated> {
+        let has_position = |db: &DbPath| !positions(std::slice::from_ref(db)).is_empty();
+        self.restored.iter().filter(|(db, _)| has_position(db)).cloned().collect()
     }
 
     /// The settings, until the store was asked.
@@ -285,7 +302,7 @@ impl Ownership {
         let (told, happened) = unbounded_channel();
         let task = Task {
             client: Client::new(store),
-            who: Identity { instance, positions: positions(&names), gated, version },
+            who: Identity { instance, positions: positions(&names), gated, heartbeat: handover.heartbeat, version },
             node_id,
             rules: Rules {
                 wait: Some(handover.wait),
@@ -293,6 +310,7 @@ impl Ownership {
                 trial: handover.trial,
                 grace,
                 courteous: early,
+                standby: handover.standby,
             },
             beside,
             databases: databases.into_iter().map(|(db, store)| Fenced { name: db.to_string(), store }).collect(),
@@ -313,8 +331,11 @@ impl Ownership {
             task::Report::Phase { phase, epoch } => {
                 let epoch = epoch.map(|epoch| epoch.get());
                 let (state, detail) = (describe::name(&phase), describe::sentence(&phase));
-                self.registry.set_handover(HandoverView { epoch, state, detail });
-                self.entered(&phase)
+                let standby = orders::standby(&phase);
+                self.registry.set_handover(HandoverView { epoch, state, detail, standby });
+                let steps = self.entered(&phase);
+                self.phase = Some(phase);
+                steps
             }
             task::Report::CatchUp { .. } if self.stage == Stage::Retired => vec![hand_over(HandOver::SuccessorFailed)],
             task::Report::CatchUp { .. } => {
@@ -335,7 +356,7 @@ impl Ownership {
             task::Report::StopApp if self.stage == Stage::Owner && !self.fenced => vec![hand_over(HandOver::Asked)],
             task::Report::StopApp => Vec::new(),
             task::Report::Flush => {
-                (self.left_over, self.ready, self.following) = (true, None, None);
+                (self.left_over, self.ready) = (true, None);
                 vec![Step::Prepare]
             }
             task::Report::Finished(_) => self.finished(),
@@ -349,6 +370,7 @@ impl Ownership {
             Phase::Waiting { .. }
                 | Phase::HeldOff { .. }
                 | Phase::Courteous { .. }
+                | Phase::Standby(_)
                 | Phase::Fencing
                 | Phase::Recalling { .. }
         ) {
@@ -356,19 +378,24 @@ impl Ownership {
             self.ready = None;
         }
         match phase {
-            Phase::Courteous { .. } | Phase::Waiting { .. } => self.follow(),
-            Phase::Recalling { .. } | Phase::Retired { .. } | Phase::Done(_) => self.following = None,
+            Phase::Courteous { .. } | Phase::HeldOff { .. } | Phase::Waiting { .. } => self.follow(1),
+            Phase::Standby(_) => self.follow(STANDBY_POLLS),
+            Phase::Recalling { .. } | Phase::Retired { .. } | Phase::Done(_) => {
+                self.following.iter_mut().for_each(Waiting::stop);
+            }
             _ => {}
         }
         match phase {
             Phase::Looking => self.awaits_traffic = false,
             Phase::Claiming { claim, .. } => self.trial = claim.reason == Reason::Takeover,
             Phase::Fencing => self.trial = false,
-            Phase::Waiting { .. } | Phase::HeldOff { .. } | Phase::Courteous { .. } if self.stage == Stage::Asking => {
+            Phase::Waiting { .. } | Phase::HeldOff { .. } | Phase::Courteous { .. } | Phase::Standby(_)
+                if self.stage == Stage::Asking =>
+            {
                 self.awaits_traffic = matches!(phase, Phase::Courteous { .. });
                 return hand_over(HandOver::Waiting);
             }
-            Phase::Retired { .. } if self.stage == Stage::Ending => {
+            Phase::Retired { .. } | Phase::LetGo { .. } if self.stage == Stage::Ending => {
                 let finished = self.finished();
                 self.stage = Stage::Retired;
                 return finished;
@@ -381,6 +408,24 @@ impl Ownership {
             _ => {}
         }
         Vec::new()
+    }
+
+    /// What an operator asks for.
+    pub fn order(&mut self, request: HandoverRequest) {
+        let phase = self.phase.as_ref().filter(|_| self.settings.is_some());
+        let answer = match (&self.settings, phase) {
+            (None, _) => orders::off(),
+            (Some(_), None) => orders::too_early(),
+            (Some(_), Some(phase)) => orders::decide(request.order, phase),
+        };
+        if answer.code == 0 {
+            tracing::info!("hand-over: an operator asks: {}", answer.message);
+            self.send(match request.order {
+                Order::Promote { force } => Command::Promote { force },
+                Order::LetGo => Command::LetGo,
+            });
+        }
+        let _ = request.reply.send(answer);
     }
 
     /// The release is written, or will not come.
@@ -443,7 +488,13 @@ impl Ownership {
             return;
         }
         self.send(Command::Stop);
-        let over = async { while !matches!(self.next().await, task::Report::Finished(_)) {} };
+        let following = self.following.take();
+        let over = async {
+            if let Some(following) = following {
+                following.end().await;
+            }
+            while !matches!(self.next().await, task::Report::Finished(_)) {}
+        };
         if tokio::time::timeout(within, over).await.is_err() {
             tracing::warn!(
                 "hand-over: the claim could not be released in time; the next instance waits (handover.wait)"
