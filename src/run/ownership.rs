@@ -235,7 +235,7 @@ impl Ownership {
         let databases = opened.collect::<Result<_, _>>().map_err(|error| StartFailure::Local(error.to_string()));
         // What the disk says of the last run is said by the one that runs.
         let begun = databases.and_then(|databases| self.begin(context, &settings, databases, None));
-        Some(begun.err().map_or(Step::Report(Report::HandOver(HandOver::Waiting)), failed))
+        Some(begun.err().map_or(Step::Report(Report::HandOver(HandOver::Waiting { standby: false })), failed))
     }
 
     /// Applies what the replica has grown by since.
@@ -393,7 +393,7 @@ impl Ownership {
                 if self.stage == Stage::Asking =>
             {
                 self.awaits_traffic = matches!(phase, Phase::Courteous { .. });
-                return hand_over(HandOver::Waiting);
+                return hand_over(HandOver::Waiting { standby: matches!(phase, Phase::Standby(_)) });
             }
             Phase::Retired { .. } | Phase::LetGo { .. } if self.stage == Stage::Ending => {
                 let finished = self.finished();

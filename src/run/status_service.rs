@@ -100,7 +100,7 @@ pub(super) fn open(config: &Config) -> (StatusService, EngineRequests) {
 pub(super) fn phase(state: &State) -> Phase {
     match state {
         State::Restoring | State::Reinstalling(_) => Phase::Restoring,
-        State::Waiting => Phase::Waiting,
+        State::Waiting | State::StandingBy => Phase::Waiting,
         State::CatchingUp(_) => Phase::CatchingUp,
         State::Retired => Phase::Retired,
         State::Abandoning(_) => Phase::Abandoning,

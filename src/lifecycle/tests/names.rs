@@ -19,6 +19,7 @@ pub(super) fn state(name: &str, now: Instant) -> State {
             State::Abandoning(Abandoning { ending: Ending::Stopped(Signal::INT), until: now + CHECK_INTERVAL })
         }
         "wait" => State::Waiting,
+        "standby" => State::StandingBy,
         "catch-up" => State::CatchingUp(CatchingUp { trial: true }),
         "start" => State::Starting(Starting { stop: None, history: RestartHistory::first(now), trial: false }),
         "run" => State::Running(Running { history: RestartHistory::first(now), trial: None }),
@@ -99,7 +100,8 @@ pub(super) fn event(name: &str) -> Event {
         "asked" => Event::RestoreAsked,
         "reinstalled" => Event::Reinstalled,
         "ready" => Event::AppReady,
-        "waiting" => Event::HandOver(HandOver::Waiting),
+        "waiting" => Event::HandOver(HandOver::Waiting { standby: false }),
+        "standing-by" => Event::HandOver(HandOver::Waiting { standby: true }),
         "catching-up" => Event::HandOver(HandOver::CatchingUp { trial: false }),
         "catching-up-trial" => Event::HandOver(HandOver::CatchingUp { trial: true }),
         "passed-on" => Event::HandOver(HandOver::PassedOn),
@@ -109,7 +111,7 @@ pub(super) fn event(name: &str) -> Event {
     }
 }
 
-pub(super) const EVENTS: [&str; 26] = [
+pub(super) const EVENTS: [&str; 27] = [
     "stop",
     "other",
     "exited",
@@ -131,6 +133,7 @@ pub(super) const EVENTS: [&str; 26] = [
     "reinstalled",
     "ready",
     "waiting",
+    "standing-by",
     "catching-up",
     "catching-up-trial",
     "passed-on",
