@@ -17,7 +17,7 @@ mod gate;
 pub mod locks;
 mod messages;
 mod orders;
-mod owner_place;
+pub mod owner_place;
 pub mod owners;
 mod ownership;
 pub mod prepare;

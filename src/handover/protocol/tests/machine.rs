@@ -215,10 +215,8 @@ impl World {
         match what {
             Happening::Wake => self.step(who, Event::Tick),
             Happening::Beat { epoch } => self.beat(who, epoch),
-            Happening::BeatReplied { epoch, number } => {
-                if self.machines[who].beats == Some((epoch, number)) {
-                    self.machines[who].beats = Some((epoch, number + 1));
-                }
+            Happening::BeatReplied { epoch, number } if self.machines[who].beats == Some((epoch, number)) => {
+                self.machines[who].beats = Some((epoch, number + 1));
             }
             Happening::Replied { serial, reply } => self.step(who, Event::Answered { serial, reply }),
             Happening::CaughtUp => {
