@@ -70,11 +70,13 @@ pub enum Action {
         socket: Option<PathBuf>,
         force: bool,
         timeout: Duration,
+        json: bool,
     },
     /// The running supervisor releases its replica.
     HandOver {
         socket: Option<PathBuf>,
         timeout: Duration,
+        json: bool,
     },
     Healthcheck {
         socket: Option<PathBuf>,
@@ -121,7 +123,9 @@ pub struct Printed {
     version,
     subcommand_required = true,
     disable_help_subcommand = true,
-    after_help = "Example: litevisor run --db app.db --replica s3://bucket/app -- /usr/bin/app"
+    // The overview fits on a small screen.
+    help_template = "{about}\n{usage-heading} {usage}\n\n{all-args}\n\
+                     Example: litevisor run --db app.db --replica s3://bucket/app -- /usr/bin/app\n"
 )]
 struct Cli {
     #[arg(

@@ -41,11 +41,11 @@ pub struct Sync {
     json: bool,
 }
 
-/// Take the replica over from its owner: on a standby, or one that was retired
+/// Take the replica over from its owner, on a standby
 #[derive(Args)]
-#[command(after_help = "Asks the owner, which stops its app and uploads its last commits, and returns\n\
-                  once this instance owns the replica. An owner that does not answer within\n\
-                  handover.wait is fenced.\n\
+#[command(after_help = "Also on a retired instance. Asks the owner, which stops its app and uploads its\n\
+                  last commits, and returns once this instance owns the replica. An owner that\n\
+                  does not answer within handover.wait is fenced.\n\
                   Exit: 0 this instance owns the replica; 64 it did already, or is stopping,\n\
                   69 no litevisor answers, or it is restoring, 74 not in time (it goes on),\n\
                   78 [handover] is off.\n\n\
@@ -60,9 +60,12 @@ pub struct Promote {
     /// Ask on this socket; default: the configured one
     #[arg(long, value_name = "PATH")]
     socket: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
 }
 
-/// Release the replica, for a standby or the next instance to take over
+/// Release the replica for a standby or the next instance
 #[derive(Args)]
 #[command(after_help = "The owner stops its app, uploads its last commits, and stays without its app.\n\
                   If no instance takes over within handover.trial, it starts its app again.\n\
@@ -76,6 +79,9 @@ pub struct HandOver {
     /// Ask on this socket; default: the configured one
     #[arg(long, value_name = "PATH")]
     socket: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
 }
 
 /// Exit 0 if the app runs and litevisor owns its replica, else 1
@@ -125,13 +131,13 @@ impl Sync {
 
 impl Promote {
     pub fn action(self) -> Action {
-        Action::Promote { socket: self.socket, force: self.force, timeout: self.timeout }
+        Action::Promote { socket: self.socket, force: self.force, timeout: self.timeout, json: self.json }
     }
 }
 
 impl HandOver {
     pub fn action(self) -> Action {
-        Action::HandOver { socket: self.socket, timeout: self.timeout }
+        Action::HandOver { socket: self.socket, timeout: self.timeout, json: self.json }
     }
 }
 

@@ -94,12 +94,12 @@ fn restore_and_check() {
             "sync a.db --timeout 1m30s --socket /s",
             Action::Sync { socket, db, timeout: Duration::from_secs(90), json: false },
         ),
-        ("promote", Action::Promote { socket: None, force: false, timeout: Duration::from_secs(60) }),
+        ("promote", Action::Promote { socket: None, force: false, timeout: Duration::from_secs(60), json: false }),
         (
             "promote --force --timeout 5s --socket /s",
-            Action::Promote { socket: Some("/s".into()), force: true, timeout: Duration::from_secs(5) },
+            Action::Promote { socket: Some("/s".into()), force: true, timeout: Duration::from_secs(5), json: false },
         ),
-        ("handover", Action::HandOver { socket: None, timeout: Duration::from_secs(60) }),
+        ("handover --json", Action::HandOver { socket: None, timeout: Duration::from_secs(60), json: true }),
         ("healthcheck --live", Action::Healthcheck { socket: None, live: true, json: false }),
     ] {
         assert_eq!(read(line).map(|found| found.action), Ok(action), "{line}");

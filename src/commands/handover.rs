@@ -6,7 +6,7 @@ use super::supervisor::Supervisor;
 use crate::exit;
 use crate::observe::client::Reply;
 use crate::observe::{complain, say};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -19,44 +19,55 @@ pub fn promote(
     config: Option<PathBuf>,
     socket: Option<PathBuf>,
     force: bool,
-    timeout: Duration,
+    (timeout, as_json): (Duration, bool),
 ) -> Result<u8, CommandError> {
     let target = if force { "/promote?force=true" } else { "/promote" };
-    carry_out(&Supervisor::find(config, socket)?, target, timeout, &|state| state == "owner")
+    carry_out(&Supervisor::find(config, socket)?, target, (timeout, as_json), &|state| state == "owner")
 }
 
 /// Returns when the replica is released.
-pub fn hand_over(config: Option<PathBuf>, socket: Option<PathBuf>, timeout: Duration) -> Result<u8, CommandError> {
+pub fn hand_over(
+    config: Option<PathBuf>,
+    socket: Option<PathBuf>,
+    (timeout, as_json): (Duration, bool),
+) -> Result<u8, CommandError> {
     let is_released = |state: &str| ["let-go", "retired", "standby"].contains(&state);
-    carry_out(&Supervisor::find(config, socket)?, "/handover", timeout, &is_released)
+    carry_out(&Supervisor::find(config, socket)?, "/handover", (timeout, as_json), &is_released)
 }
 
 fn carry_out(
     supervisor: &Supervisor,
     target: &str,
-    timeout: Duration,
+    (timeout, as_json): (Duration, bool),
     is_done: &dyn Fn(&str) -> bool,
 ) -> Result<u8, CommandError> {
     let by = Instant::now() + timeout;
     match answer(&supervisor.request("POST", target, LIMIT)?) {
-        Ok(message) => say(&format!("{message}\n")),
-        Err((code, message)) => {
-            complain(&message);
-            return Ok(code);
-        }
+        Ok(message) if !as_json => say(&format!("{message}\n")),
+        Ok(_) => {}
+        Err((code, message)) => return Ok(tell(code, &message, as_json)),
     }
     loop {
         let (state, detail) = ownership(&supervisor.request("GET", "/status", LIMIT)?);
         if is_done(&state) {
-            say(&format!("{detail}\n"));
-            return Ok(0);
+            return Ok(tell(0, &detail, as_json));
         }
         if Instant::now() >= by {
-            complain(&format!("not done within {} s, and going on: {detail}", timeout.as_secs()));
-            return Ok(exit::UNFLUSHED);
+            let late = format!("not done within {} s, and going on: {detail}", timeout.as_secs());
+            return Ok(tell(exit::UNFLUSHED, &late, as_json));
         }
         std::thread::sleep(PAUSE.min(by.saturating_duration_since(Instant::now())));
     }
+}
+
+/// Returns the exit status.
+fn tell(code: u8, message: &str, as_json: bool) -> u8 {
+    match code {
+        _ if as_json => say(&format!("{:#}\n", json!({ "code": code, "message": message }))),
+        0 => say(&format!("{message}\n")),
+        _ => complain(message),
+    }
+    code
 }
 
 /// The exit status and the message of a refusal.

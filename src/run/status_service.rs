@@ -73,7 +73,7 @@ pub(super) fn open(config: &Config) -> (StatusService, EngineRequests) {
         Err(errors) => {
             let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
             tracing::warn!(
-                "no status socket: `litevisor status`, `sync` and `healthcheck` do not work with this process: {}",
+                "no status socket: `litevisor status`, `sync`, `promote`, `handover` and `healthcheck` do not work with this process: {}",
                 errors.join("; ")
             );
             None
@@ -87,7 +87,7 @@ pub(super) fn open(config: &Config) -> (StatusService, EngineRequests) {
     let serving = serve::start(Listeners { socket: bound, listen }, handler)
         .inspect_err(|error| {
             tracing::error!(
-                "no status thread: `litevisor status`, `sync` and `healthcheck` do not work with this process: {error}"
+                "no status thread: `litevisor status`, `sync`, `promote`, `handover` and `healthcheck` do not work with this process: {error}"
             )
         })
         .ok();
