@@ -20,6 +20,7 @@ mod orders;
 pub mod owner_place;
 pub mod owners;
 mod ownership;
+mod ownership_settings;
 pub mod prepare;
 mod readiness;
 mod reinstall;

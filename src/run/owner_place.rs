@@ -2,7 +2,7 @@
 //! order, or one more: records that are there already decide.
 
 use super::messages::StartFailure;
-use super::ownership::OwnershipSettings;
+use super::ownership_settings::OwnershipSettings;
 use super::prepare::RunContext;
 use crate::handover::client::{Client, HandoverError};
 use crate::handover::record::{Claim, Instance};

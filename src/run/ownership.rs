@@ -4,23 +4,21 @@
 use super::catch_up::{CatchUp, Replicated, Waiting};
 use super::messages::{DatabaseSummary, Report, StartFailure};
 use super::orders;
+use super::ownership_settings::{OwnershipSettings, host, positions};
 use super::prepare::{Prepared, RunContext};
-use crate::config::Config;
-use crate::handover::HandoverSettings;
 use crate::handover::client::Client;
 use crate::handover::describe;
 use crate::handover::protocol::{Identity, Phase, Rules};
-use crate::handover::record::{End, Instance, Position, Positions, Reason};
+use crate::handover::record::{End, Instance, Reason};
 use crate::handover::task::{self, Command, Fenced, Task};
 use crate::lifecycle::HandOver;
 use crate::lineage::state_file;
 use crate::model::proof::Restored;
-use crate::model::{DbPath, Deadline, ReleaseReason, Txid};
+use crate::model::{DbPath, Deadline, ReleaseReason};
 use crate::observe::StatusRegistry;
 use crate::observe::handover::{HandoverRequest, HandoverView, Order};
 use crate::restore::RestoreSettings;
-use crate::store::StoreSettings;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc::{Sender, UnboundedReceiver, channel, unbounded_channel};
 
@@ -35,42 +33,6 @@ const GIVE_BACK: Duration = Duration::from_secs(5);
 const FOLLOW_INTERVAL: Duration = Duration::from_secs(1);
 /// A standby may wait for months, and each look at the replica is a listing.
 const STANDBY_POLLS: u32 = 5;
-
-/// What the hand-over of one run needs.
-#[derive(Clone, Debug)]
-pub struct OwnershipSettings {
-    pub handover: HandoverSettings,
-    /// Where the owner records may be.
-    pub places: Vec<StoreSettings>,
-    /// Which of them it is, once it is known.
-    pub chosen: Arc<OnceLock<StoreSettings>>,
-    /// The platform's name of what was deployed.
-    pub revision: Option<String>,
-    pub gated: bool,
-    /// A gate accepts connections before the app is there.
-    pub early: bool,
-    /// The stop's, as configured.
-    pub grace: Duration,
-    /// Whether litevisor may delete objects: there is retention.
-    pub deletes: bool,
-}
-
-impl OwnershipSettings {
-    /// None: the hand-over is off.
-    pub fn of(config: &Config, (gated, early): (bool, bool)) -> Option<OwnershipSettings> {
-        let first = config.first_database()?;
-        Some(OwnershipSettings {
-            handover: config.handover.clone()?,
-            places: config.owner_records().into_iter().cloned().collect(),
-            chosen: Arc::default(),
-            revision: config.revision.clone(),
-            gated,
-            early,
-            grace: config.shutdown.grace,
-            deletes: first.replicate.retention.is_some(),
-        })
-    }
-}
 
 /// What the engine must do now.
 pub enum Step {
@@ -512,19 +474,4 @@ impl Ownership {
 
 fn failed(failure: StartFailure) -> Step {
     Step::Report(Report::Restored(Err(failure)))
-}
-
-/// Where the databases are, as their state files say.
-fn positions(databases: &[DbPath]) -> Positions {
-    let position = |db: &DbPath| {
-        let state = state_file::load(db).ok().flatten().filter(|state| state.acked != Txid::NONE)?;
-        Some((db.to_string(), Position { txid: state.acked, checksum: state.db_checksum }))
-    };
-    databases.iter().filter_map(position).collect()
-}
-
-fn host() -> String {
-    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let name = name.trim();
-    if name.is_empty() { "unknown".to_owned() } else { name.to_owned() }
 }
