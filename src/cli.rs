@@ -66,6 +66,19 @@ pub enum Action {
         timeout: Duration,
         json: bool,
     },
+    /// The running supervisor takes over.
+    Promote {
+        socket: Option<PathBuf>,
+        force: bool,
+        timeout: Duration,
+        json: bool,
+    },
+    /// The running supervisor releases its replica.
+    HandOver {
+        socket: Option<PathBuf>,
+        timeout: Duration,
+        json: bool,
+    },
     Healthcheck {
         socket: Option<PathBuf>,
         live: bool,
@@ -111,7 +124,9 @@ pub struct Printed {
     version,
     subcommand_required = true,
     disable_help_subcommand = true,
-    after_help = "Example: litevisor run --db app.db --replica s3://bucket/app -- /usr/bin/app"
+    // The overview fits on a small screen.
+    help_template = "{about}\n{usage-heading} {usage}\n\n{all-args}\n\
+                     Example: litevisor run --db app.db --replica s3://bucket/app -- /usr/bin/app\n"
 )]
 struct Cli {
     #[arg(
@@ -136,6 +151,9 @@ enum Commands {
     Check(Check),
     Status(ops::Status),
     Sync(ops::Sync),
+    Promote(ops::Promote),
+    #[command(name = "handover")]
+    HandOver(ops::HandOver),
     Healthcheck(ops::Healthcheck),
     Import(Import),
 }
@@ -322,6 +340,8 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Invocation, Pri
         Commands::Verify(Verify { subject, quick, history, json }) => Action::Verify { subject, quick, history, json },
         Commands::Status(status) => status.action(),
         Commands::Sync(sync) => sync.action(),
+        Commands::Promote(promote) => promote.action(),
+        Commands::HandOver(hand_over) => hand_over.action(),
         Commands::Healthcheck(healthcheck) => healthcheck.action(),
         Commands::Check(Check { connect, json }) => Action::Check { connect, json },
         Commands::Import(Import { file, json }) => Action::Import { file, json },

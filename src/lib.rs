@@ -49,7 +49,7 @@ pub mod testing {
         pub use crate::handover::client::Client;
         pub use crate::handover::fence::fence;
         pub use crate::handover::owner::Epoch;
-        pub use crate::handover::protocol::{Identity, Outcome, Phase, Rules, Seen, Watch, Watched};
+        pub use crate::handover::protocol::{Beat, Identity, Outcome, Phase, Rules, Seen, Watch, Watched};
         pub use crate::handover::record::{Answer, Claim, End, How, Instance, Position, Positions, Reason, Release};
         pub use crate::handover::task::{Command, Fenced, Report, Task, run};
     }

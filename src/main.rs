@@ -59,6 +59,10 @@ fn dispatch(Invocation { config, action }: Invocation) -> Result<u8, CommandErro
         Action::Sync { socket, db, timeout, json } => {
             commands::sync::sync(config, socket, db.as_deref(), timeout, json)
         }
+        Action::Promote { socket, force, timeout, json } => {
+            commands::handover::promote(config, socket, force, (timeout, json))
+        }
+        Action::HandOver { socket, timeout, json } => commands::handover::hand_over(config, socket, (timeout, json)),
         Action::Healthcheck { socket, live, json } => {
             Ok(commands::healthcheck::healthcheck(config, socket, live, json))
         }

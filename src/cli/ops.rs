@@ -41,6 +41,49 @@ pub struct Sync {
     json: bool,
 }
 
+/// Take the replica over from its owner, on a standby
+#[derive(Args)]
+#[command(after_help = "Also on a retired instance. Asks the owner, which stops its app and uploads its\n\
+                  last commits, and returns once this instance owns the replica. An owner that\n\
+                  does not answer within handover.wait is fenced.\n\
+                  Exit: 0 this instance owns the replica; 64 it did already, or is stopping,\n\
+                  69 no litevisor answers, or it is restoring, 74 not in time (it goes on),\n\
+                  78 [handover] is off.\n\n\
+                  Example:\n  litevisor promote --config supervisor.toml")]
+pub struct Promote {
+    /// Fence the owner without waiting for its answer
+    #[arg(long)]
+    force: bool,
+    /// Wait at most this long
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = timeout)]
+    timeout: Duration,
+    /// Ask on this socket; default: the configured one
+    #[arg(long, value_name = "PATH")]
+    socket: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Release the replica for a standby or the next instance
+#[derive(Args)]
+#[command(after_help = "The owner stops its app, uploads its last commits, and stays without its app.\n\
+                  If no instance takes over within handover.trial, it starts its app again.\n\
+                  Exit: 0 released; 64 this instance does not own the replica, 69 no litevisor\n\
+                  answers, or it is restoring, 74 not in time (it goes on), 78 [handover] is off.\n\n\
+                  Example:\n  litevisor handover --config supervisor.toml")]
+pub struct HandOver {
+    /// Wait at most this long
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = timeout)]
+    timeout: Duration,
+    /// Ask on this socket; default: the configured one
+    #[arg(long, value_name = "PATH")]
+    socket: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
 /// Exit 0 if the app runs and litevisor owns its replica, else 1
 #[derive(Args)]
 #[command(after_help = "For images without a shell. The reason is on stderr. A store that cannot be\n\
@@ -83,6 +126,18 @@ impl Status {
 impl Sync {
     pub fn action(self) -> Action {
         Action::Sync { socket: self.socket, db: self.db, timeout: self.timeout, json: self.json }
+    }
+}
+
+impl Promote {
+    pub fn action(self) -> Action {
+        Action::Promote { socket: self.socket, force: self.force, timeout: self.timeout, json: self.json }
+    }
+}
+
+impl HandOver {
+    pub fn action(self) -> Action {
+        Action::HandOver { socket: self.socket, timeout: self.timeout, json: self.json }
     }
 }
 

@@ -94,6 +94,12 @@ fn restore_and_check() {
             "sync a.db --timeout 1m30s --socket /s",
             Action::Sync { socket, db, timeout: Duration::from_secs(90), json: false },
         ),
+        ("promote", Action::Promote { socket: None, force: false, timeout: Duration::from_secs(60), json: false }),
+        (
+            "promote --force --timeout 5s --socket /s",
+            Action::Promote { socket: Some("/s".into()), force: true, timeout: Duration::from_secs(5), json: false },
+        ),
+        ("handover --json", Action::HandOver { socket: None, timeout: Duration::from_secs(60), json: true }),
         ("healthcheck --live", Action::Healthcheck { socket: None, live: true, json: false }),
     ] {
         assert_eq!(read(line).map(|found| found.action), Ok(action), "{line}");
@@ -149,8 +155,21 @@ fn mistakes_are_64_on_stderr() {
 
 #[test]
 fn help_fits_a_small_screen_and_shows_an_example() {
-    let commands =
-        ["run", "replicate", "restore", "follow", "list", "verify", "check", "import", "status", "sync", "healthcheck"];
+    let commands = [
+        "run",
+        "replicate",
+        "restore",
+        "follow",
+        "list",
+        "verify",
+        "check",
+        "import",
+        "status",
+        "sync",
+        "promote",
+        "handover",
+        "healthcheck",
+    ];
     let lines = commands.map(|command| format!("{command} --help"));
     for line in lines.iter().map(String::as_str).chain(["--help", "-h"]) {
         let printed = read(line).unwrap_err();

@@ -7,6 +7,7 @@ use super::setup::runtime;
 use crate::config::Config;
 use crate::handover::client::Client;
 use crate::model::{Deadline, Moment};
+use crate::run::owner_place;
 use crate::store::{self, Body, Put, Scheme, Store, StoreErrorKind, StoreSettings};
 use bytes::Bytes;
 use serde_json::{Value, json};
@@ -110,7 +111,7 @@ pub fn connect(config: &Config, report: impl Fn(&Trial)) -> Result<Vec<Trial>, C
         let mut trials = Vec::new();
         // An instance that never claims only reads the records.
         let claiming = config.handover.as_ref().filter(|handover| handover.claims);
-        if let (Some(handover), Some(records)) = (claiming, config.owner_records().first().copied()) {
+        if let (Some(handover), Some(records)) = (claiming, records(config).await) {
             let steps = try_records(records, handover.records.is_some()).await;
             let StoreSettings { scheme, url, .. } = records;
             let deletes = config.first_database().is_some_and(|first| first.replicate.retention.is_some());
@@ -135,6 +136,21 @@ async fn try_replica(replica: &StoreSettings) -> Vec<(Step, Duration, Outcome)> 
         Ok(store) => try_steps(&*store).await,
         Err(error) => vec![(Step::List, Duration::ZERO, Err(failed(error)))],
     }
+}
+
+/// The place that a start takes. A replica that does not answer counts as one without records: its own trial says why.
+async fn records(config: &Config) -> Option<&StoreSettings> {
+    let places = config.owner_records();
+    let by = Deadline::after(PATIENCE);
+    let mut found = Vec::new();
+    for place in places.iter().filter(|_| places.len() > 1) {
+        let has_records = match store::open(place) {
+            Ok(store) => Client::new(store).has_records(by).await.unwrap_or_default(),
+            Err(_) => false,
+        };
+        found.push((place.url.as_str(), has_records));
+    }
+    places.get(owner_place::choose(&found)).copied()
 }
 
 /// What the hand-over needs, and everything else if no database has its replica there.

@@ -6,6 +6,7 @@ mod connect;
 mod directories;
 pub mod error;
 pub mod follow;
+pub mod handover;
 pub mod healthcheck;
 pub mod import;
 pub mod list;

@@ -1,4 +1,4 @@
-//! Requests of `status`, `sync` and `healthcheck` to the running supervisor, which `--socket` or the
+//! Requests of `status`, `sync`, `promote`, `handover` and `healthcheck` to the running supervisor, which `--socket` or the
 //! configuration names. These commands keep no log: they write to stdout and stderr.
 
 use super::error::CommandError;

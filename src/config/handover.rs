@@ -6,13 +6,16 @@ use super::replica;
 use super::units;
 use super::values::{BooleanOrWord, DAY, HOUR, Key, Span};
 use crate::handover::HandoverSettings;
+use crate::handover::record::HEARTBEATS;
 use crate::store::{Scheme, StoreSettings};
 use serde::de::{Deserialize, Deserializer, Error};
+use std::ops::RangeInclusive;
 use std::path::Path;
 use std::time::Duration;
 
 /// In place of a duration of `poll`, or of `enabled`.
 pub const NEVER: &str = "never";
+const HEARTBEAT: RangeInclusive<Duration> = HEARTBEATS.0..=HEARTBEATS.1;
 
 #[derive(Default, serde::Deserialize)]
 #[serde(default)]
@@ -21,13 +24,23 @@ pub struct HandoverSection {
     wait: Key<Span<1_000, DAY>>,
     poll: Key<String>,
     trial: Key<Span<0, HOUR>>,
+    standby: Key<bool>,
+    heartbeat: Key<String>,
     url: Key<String>,
 }
 
-/// None: the hand-over is off. `databases` are those of the file and of the command line.
-pub fn read(section: HandoverSection, databases: &[Parsed], document: &Document<'_>) -> Option<HandoverSettings> {
+/// None: the hand-over is off. `databases` are those of the file and of the command line. `early`: a gate accepts connections before the
+/// app is there.
+pub fn read(
+    section: HandoverSection,
+    databases: &[Parsed],
+    early: bool,
+    document: &Document<'_>,
+) -> Option<HandoverSettings> {
     let defaults = HandoverSettings::DEFAULT;
-    let poll = document.parsed(&section.poll, poll);
+    let poll = document.parsed(&section.poll, |text| span_or_never(text, &units::POLL));
+    let heartbeat = document.parsed(&section.heartbeat, |text| span_or_never(text, &HEARTBEAT)).flatten();
+    let standby = section.standby.value.unwrap_or(defaults.standby);
     let enabled = section.enabled.value.unwrap_or(Enabled::No);
     let wait = section.wait.value.map_or(defaults.wait, |span| span.0);
     let trial = section.trial.value.map_or(defaults.trial, |span| span.0);
@@ -37,8 +50,18 @@ pub fn read(section: HandoverSection, databases: &[Parsed], document: &Document<
         document.complain(location, "needs a [[database]]: its replica has the record of the owner".to_owned());
     }
     let records = document.parsed(&section.url, |url| records(url, databases, document));
+    if let (true, true, Some(location)) = (standby, early, &section.standby.location) {
+        let message =
+            "needs accept = \"ready\" in each [[gate]]: connections would wait in the gate of a standby for ever";
+        document.complain(location, message);
+    }
+    if let (Some(_), Some(location), true) = (heartbeat, &section.heartbeat.location, never_deletes(databases)) {
+        let message = "needs the first database's retention: the heartbeats before the last two are deleted";
+        document.complain(location, message);
+    }
     let claims = enabled == Enabled::Yes;
-    let settings = HandoverSettings { claims, wait, poll: poll.unwrap_or(defaults.poll), trial, records };
+    let poll = poll.unwrap_or(defaults.poll);
+    let settings = HandoverSettings { claims, wait, poll, trial, standby, heartbeat, records };
     (enabled != Enabled::No).then_some(settings)
 }
 
@@ -60,12 +83,21 @@ impl<'de> Deserialize<'de> for Enabled {
     }
 }
 
-fn poll(text: &str) -> Result<Option<Duration>, String> {
+fn span_or_never(text: &str, range: &RangeInclusive<Duration>) -> Result<Option<Duration>, String> {
     if text == NEVER {
         return Ok(None);
     }
     let span = units::duration(text).map_err(|why| format!("{why}, or write \"{NEVER}\""))?;
-    units::POLL.contains(&span).then_some(Some(span)).ok_or_else(|| "must be between 100ms and 1h, or \"never\"".into())
+    let show = units::show_duration;
+    range
+        .contains(&span)
+        .then_some(Some(span))
+        .ok_or_else(|| format!("must be between {} and {}, or \"never\"", show(*range.start()), show(*range.end())))
+}
+
+/// The deletions need the same permission as those of the retention.
+fn never_deletes(databases: &[Parsed]) -> bool {
+    databases.first().is_some_and(|parsed| parsed.settings.replicate.retention.is_none())
 }
 
 /// The keys of the first database's replica hold for the records, too, if they are in the same service.

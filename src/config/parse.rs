@@ -19,6 +19,7 @@ use super::shutdown::{self, ShutdownSection};
 use super::status::{self, StatusSection};
 use super::values::{Count, DAY, Key, Span, Tables};
 use super::verify::{self, VerifySection};
+use crate::gate::Accept;
 use crate::handover::HandoverSettings;
 use crate::restore::RestoreSettings;
 use serde::Deserialize;
@@ -129,7 +130,8 @@ fn parse_converted(
     let verify = verify::read(verify.or(VerifySection::default()), &document);
 
     let mut problems = add_pairs(&additions.pairs, &mut databases, environment);
-    let handover = handover::read(handover.or(HandoverSection::default()), &databases, &document);
+    let early = gates.iter().any(|gate| gate.settings.accept == Accept::Early);
+    let handover = handover::read(handover.or(HandoverSection::default()), &databases, early, &document);
     let follow = follow.or(FollowSection::default());
     let follow = follow::read(follow, additions.follow, !databases.is_empty(), &document);
     let of_gates = gate::problems(&gates, status.listen, !databases.is_empty());

@@ -78,7 +78,7 @@ fn show_status(out: &mut Out, status: &StatusSettings) {
 
 fn show_handover(out: &mut Out, handover: Option<&HandoverSettings>) {
     out.section("[handover]");
-    let Some(HandoverSettings { claims, wait, poll, trial, records }) = handover else {
+    let Some(HandoverSettings { claims, wait, poll, trial, standby, heartbeat, records }) = handover else {
         return out.raw("enabled", "false");
     };
     if !claims {
@@ -88,6 +88,8 @@ fn show_handover(out: &mut Out, handover: Option<&HandoverSettings>) {
     out.text("wait", &show_duration(*wait));
     out.text("poll", &poll.map_or_else(|| NEVER.to_owned(), show_duration));
     out.text("trial", &show_duration(*trial));
+    out.raw("standby", &standby.to_string());
+    out.text("heartbeat", &heartbeat.map_or_else(|| NEVER.to_owned(), show_duration));
     out.maybe("url", records.as_ref().map(|records| records.url.as_str()));
 }
 

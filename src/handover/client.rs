@@ -1,12 +1,12 @@
 //! The requests for the objects of `owner/`. Makes each once, by its deadline; the protocol repeats them.
 
 use super::owner::{self, Epoch, Kind};
-use super::protocol::{Request, Seen, Watch, Watched};
-use super::record::{Answer, Claim, MOST_BYTES, RecordError, Release};
+use super::protocol::{Beat, Request, Seen, Watch, Watched};
+use super::record::{self, Answer, Claim, MOST_BYTES, RecordError, Release};
 use crate::model::{Deadline, Moment};
 use crate::store::{Body, Put, Store, StoreError, StoreErrorKind};
 use bytes::Bytes;
-use futures_util::future::try_join3;
+use futures_util::future::try_join4;
 use std::sync::Arc;
 
 #[derive(Debug, thiserror::Error)]
@@ -79,8 +79,40 @@ impl Client {
                 None => Ok(false),
             }
         };
-        let (release, answer, claimed) = try_join3(release, answer, claimed).await?;
-        Ok(Watched { release, answer, claimed })
+        let beat = async {
+            match watch.beat_of {
+                Some(beat) => self.beat_of(beat, by).await,
+                None => Ok(None),
+            }
+        };
+        let (release, answer, claimed, beat) = try_join4(release, answer, claimed, beat).await?;
+        Ok(Watched { release, answer, claimed, beat })
+    }
+
+    /// One request also behind many claims: these come first in the order of names.
+    async fn beat_of(&self, beat: Beat, by: Deadline) -> Result<Option<u64>, HandoverError> {
+        match beat {
+            Beat::Number(epoch, number) => {
+                let there = found(self.store.get(&owner::beat_key(epoch, number), Some(0..16), by).await)?;
+                Ok(there.map(|_| number))
+            }
+            Beat::Newest(epoch) => {
+                let page = self.store.list_page(owner::PREFIX, &owner::before_beats(epoch), by).await?;
+                Ok(owner::newest_beat(&page.objects, epoch))
+            }
+        }
+    }
+
+    /// Writes a heartbeat, and deletes the one before the last.
+    pub async fn beat(&self, epoch: Epoch, number: u64, by: Deadline) -> Result<(), HandoverError> {
+        let key = owner::beat_key(epoch, number);
+        let subject = || format!("{}/{key}", self.url());
+        let text = record::beat(epoch).map_err(|source| HandoverError::Record { subject: subject(), source })?;
+        self.store.put_new(&key, Body::Whole(Bytes::from(text)), Moment::now().0, by).await?;
+        if let Some(old) = number.checked_sub(2).filter(|old| *old > 0) {
+            self.store.delete(&[owner::beat_key(epoch, old)], by).await?;
+        }
+        Ok(())
     }
 
     /// True: the epoch is this instance's, now or since a try whose reply was lost.

@@ -1,12 +1,13 @@
 //! The phases in words, for the log, `status` and `/readyz`: pure. Each says what this instance does, why, and what ends it.
 
-use super::protocol::{Outcome, Phase};
+use super::protocol::{MISSES, Outcome, Owner, Phase};
 use super::record::How;
 
 /// A name for metrics and scripts.
 pub fn name(phase: &Phase) -> &'static str {
     match phase {
         Phase::Looking => "looking",
+        Phase::Standby(_) => "standby",
         Phase::HeldOff { .. } => "held-off",
         Phase::Courteous { .. } => "courteous",
         Phase::Claiming { .. } => "claiming",
@@ -18,6 +19,7 @@ pub fn name(phase: &Phase) -> &'static str {
         Phase::Stopping { .. } => "stopping",
         Phase::Releasing { .. } => "releasing",
         Phase::Judging => "judging",
+        Phase::LetGo { .. } => "let-go",
         Phase::Retired { .. } => "retired",
         Phase::Done(_) => "done",
     }
@@ -36,9 +38,10 @@ pub fn sentence(phase: &Phase) -> String {
         ),
         Phase::HeldOff { newest, .. } => {
             format!(
-                "this revision has just failed to start (epoch {newest}): waiting for the revision before it to serve again"
+                "the instance of epoch {newest} has failed to start, or was called off: waiting for the instance before it to serve again"
             )
         }
+        Phase::Standby(owner) => standby(owner),
         Phase::Claiming { claim, .. } => format!("claiming the replica as epoch {}", claim.epoch),
         Phase::Waiting { predecessor, answered: false, .. } => {
             format!("waiting until the instance of epoch {predecessor} releases the replica")
@@ -60,11 +63,37 @@ pub fn sentence(phase: &Phase) -> String {
         Phase::Stopping { .. } => "the app ends: uploading its last commits".into(),
         Phase::Releasing { release, .. } => format!("writing that epoch {} is over", release.epoch),
         Phase::Judging => "looking for the instance that has taken the replica over".into(),
+        Phase::LetGo { .. } => {
+            "the replica is released (`litevisor handover`): waiting for another instance to take it over; if none does within              handover.trial, this one serves again"
+                .into()
+        }
         Phase::Retired { newest, .. } => format!(
             "retired: handed over to a newer instance (epoch {newest}). This one serves no requests, and starts again only if that one \
              fails to start; it ends with SIGTERM"
         ),
         Phase::Done(Outcome::Fenced) => "another writer without hand-over has taken the replica over".into(),
         Phase::Done(_) => "the hand-over has ended".into(),
+    }
+}
+
+fn standby(owner: &Owner) -> String {
+    let Owner { epoch, host, heartbeat, .. } = owner;
+    let of = format!("standby of {host} (epoch {epoch})");
+    let takes_over = "this one takes over when that instance releases the replica";
+    match heartbeat {
+        None => format!(
+            "{of}, which writes no heartbeats (handover.heartbeat is \"never\" there): {takes_over}, or with `litevisor promote`; it does \
+             not notice a crash"
+        ),
+        Some(every) => {
+            let missed = match owner.missing() {
+                0 => String::new(),
+                missed => format!("; {missed} missing in a row"),
+            };
+            let seconds = every.as_secs_f64();
+            format!(
+                "{of}: {takes_over}, or when {MISSES} heartbeats in a row are missing (one every {seconds} s{missed})"
+            )
+        }
     }
 }

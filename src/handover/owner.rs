@@ -3,6 +3,7 @@
 //! * `owner/<epoch>.json`: the claim. Creating epoch E+1 is the request to the owner of E to hand over.
 //! * `owner/<epoch>.answer.json`: the owner of the epoch has seen the request and stops its app.
 //! * `owner/<epoch>.released.json`: the owner of the epoch writes no more.
+//! * `owner/<epoch>.<number>.alive.json`: a heartbeat of the owner of the epoch; the newest two are kept.
 
 use crate::store::Object;
 use serde::{Deserialize, Serialize};
@@ -96,6 +97,30 @@ pub fn parse(key: &str) -> Option<(Epoch, Kind)> {
     Some((Epoch::from_name(digits)?, kind))
 }
 
+const ALIVE: &str = ".alive.json";
+
+/// The numbers of an epoch's heartbeats follow each other from 1 on.
+pub fn beat_key(epoch: Epoch, number: u64) -> String {
+    format!("{PREFIX}{epoch}.{number:016x}{ALIVE}")
+}
+
+/// In the order of names, what is behind this one begins with the heartbeats of the epoch.
+pub fn before_beats(epoch: Epoch) -> String {
+    format!("{PREFIX}{epoch}.")
+}
+
+/// The inverse of `beat_key`; None for every other name.
+pub fn parse_beat(key: &str) -> Option<(Epoch, u64)> {
+    let (epoch, number) = key.strip_prefix(PREFIX)?.strip_suffix(ALIVE)?.split_once('.')?;
+    Some((Epoch::from_name(epoch)?, Epoch::from_name(number)?.get()))
+}
+
+/// The newest heartbeat of an epoch, from a listing.
+pub fn newest_beat(objects: &[Object], epoch: Epoch) -> Option<u64> {
+    let beats = objects.iter().filter_map(|object| parse_beat(&object.key));
+    beats.filter(|(of, _)| *of == epoch).map(|(_, number)| number).max()
+}
+
 /// The newest epoch that was claimed, from a listing of `PREFIX`. Other names are ignored, and so is a release without a claim:
 /// only a claim is a request that the owner before it has seen.
 pub fn newest(objects: &[Object]) -> Option<Epoch> {
@@ -103,13 +128,16 @@ pub fn newest(objects: &[Object]) -> Option<Epoch> {
     named.filter(|(_, kind)| *kind == Kind::Claim).map(|(epoch, _)| epoch).max()
 }
 
-/// What an owner may delete once its app has served longer than the trial, from a listing of `PREFIX`: the answers and releases of old
-/// epochs. Every walk back over releases ends at the last epoch that has started its app, and a release that is not there means the same
+/// What an owner may delete once its app has served longer than the trial, from a listing of `PREFIX`: heartbeats of earlier epochs, and
+/// the answers and releases of old ones. Every walk back over releases ends at the last epoch that has started its app, and a release that is not there means the same
 /// as a crash. Claims stay: they are how an instance that was frozen learns that it was asked, and what keeps it from claiming an old epoch
 /// once more.
 pub fn outdated(objects: &[Object], own: Epoch) -> Vec<String> {
-    let is_outdated =
-        |key: &str| parse(key).is_some_and(|(epoch, kind)| kind != Kind::Claim && epoch.0.saturating_add(KEPT) < own.0);
+    let is_outdated = |key: &str| match (parse(key), parse_beat(key)) {
+        (Some((epoch, kind)), _) => kind != Kind::Claim && epoch.0.saturating_add(KEPT) < own.0,
+        (None, Some((epoch, _))) => epoch < own,
+        (None, None) => false,
+    };
     let mut keys: Vec<String> =
         objects.iter().filter(|object| is_outdated(&object.key)).map(|object| object.key.clone()).collect();
     keys.sort();
@@ -169,15 +197,40 @@ mod tests {
             "owner/0000000000000004.released.json",
             "owner/0000000000000003.released.json.bak",
             "owner/0000000000000020.released.json",
+            "owner/0000000000000014.0000000000000007.alive.json",
+            "owner/0000000000000014.0000000000000008.alive.json",
         ]);
         let old = ["owner/0000000000000003.answer.json", "owner/0000000000000003.released.json"];
         for (own, expected) in [(1, &old[..0]), (19, &old[..0]), (20, &old[..])] {
             assert_eq!(outdated(&all, Epoch::new(own).unwrap()), expected, "{own}");
         }
-        assert_eq!(outdated(&all, Epoch::new(LAST).unwrap()).len(), 4);
+        let newer = outdated(&all, Epoch::new(21).unwrap());
+        assert_eq!(newer.len(), 5, "heartbeats, answers and releases: {newer:?}");
+        assert_eq!(outdated(&all, Epoch::new(LAST).unwrap()).len(), 6);
         let many: Vec<String> = (1..=3000).map(|number| key(Epoch::new(number).unwrap(), Kind::Release)).collect();
         let many = listing(&many.iter().map(String::as_str).collect::<Vec<_>>());
         assert_eq!(outdated(&many, Epoch::new(9000).unwrap()).len(), MOST_DELETED);
+    }
+
+    #[test]
+    fn heartbeats_have_names_of_their_own() {
+        let epoch = Epoch::new(31).unwrap();
+        let key = beat_key(epoch, 258);
+        assert_eq!(key, "owner/000000000000001f.0000000000000102.alive.json");
+        assert_eq!((parse_beat(&key), parse(&key)), (Some((epoch, 258)), None));
+        assert!(
+            before_beats(epoch) < key && key < super::key(epoch, Kind::Answer) && key < super::key(epoch, Kind::Claim)
+        );
+        for other in ["owner/000000000000001f.json", "owner/000000000000001f.1.alive.json", "owner/x.alive.json"] {
+            assert_eq!(parse_beat(other), None, "{other}");
+        }
+        let all = listing(&[
+            "owner/000000000000001f.000000000000000a.alive.json",
+            "owner/000000000000001f.0000000000000009.alive.json",
+            "owner/0000000000000020.000000000000000b.alive.json",
+        ]);
+        assert_eq!((newest_beat(&all, epoch), newest_beat(&all, epoch.next().next())), (Some(10), None));
+        assert_eq!(newest(&all), None);
     }
 
     #[test]

@@ -15,6 +15,8 @@ const VERSION: u32 = 1;
 const MOST_NAME: usize = 256;
 /// Longer than any platform's grace. A longer promise is cut to this.
 const LONGEST_ANSWER: Duration = Duration::from_secs(3600);
+/// What a claim may name as the time between two heartbeats; another one is cut to this.
+pub const HEARTBEATS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(3600));
 
 /// One run of litevisor.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -65,6 +67,8 @@ pub struct Claim {
     /// What the claimer's files held then.
     pub positions: Positions,
     pub gated: bool,
+    /// Between two heartbeats. None: the claimer writes none.
+    pub heartbeat: Option<Duration>,
     pub version: String,
 }
 
@@ -166,6 +170,8 @@ struct Text {
     time_ms: Option<i64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     within_ms: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    heartbeat_ms: Option<u64>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     databases: BTreeMap<String, PositionText>,
 }
@@ -185,6 +191,7 @@ impl Text {
             from: None,
             time_ms: None,
             within_ms: None,
+            heartbeat_ms: None,
             databases: BTreeMap::new(),
         }
     }
@@ -242,6 +249,7 @@ impl Claim {
             failed: self.failed.clone(),
             gated: Some(self.gated),
             litevisor: Some(self.version.clone()),
+            heartbeat_ms: self.heartbeat.and_then(|every| u64::try_from(every.as_millis()).ok()),
             databases: positions_text(&self.positions),
             ..Text::new(self.epoch)
         })?)
@@ -260,6 +268,7 @@ impl Claim {
             failed: text.failed.map(|failed| named(Some(failed), "failed")).transpose()?,
             positions: positions_of(text.databases)?,
             gated: text.gated.unwrap_or_default(),
+            heartbeat: text.heartbeat_ms.map(|every| Duration::from_millis(every).clamp(HEARTBEATS.0, HEARTBEATS.1)),
             version,
         })
     }
@@ -313,6 +322,11 @@ impl Release {
             time_ms: text.time_ms.unwrap_or_default(),
         })
     }
+}
+
+/// Content of a heartbeat: only its name counts.
+pub fn beat(epoch: Epoch) -> Result<String, RecordError> {
+    Ok(serde_json::to_string(&Text::new(epoch))?)
 }
 
 impl Answer {

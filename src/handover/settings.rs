@@ -13,6 +13,10 @@ pub struct HandoverSettings {
     pub poll: Option<Duration>,
     /// A failure of the app within this time after a hand-over gives the replica back to the previous owner.
     pub trial: Duration,
+    /// The owner is not asked: this instance takes over when there is none, when its heartbeat stops, or when it is promoted.
+    pub standby: bool,
+    /// Between two heartbeats of this instance while it owns the replica. None: it writes none.
+    pub heartbeat: Option<Duration>,
     /// Where the owner records are. None: beside the first database's replica.
     pub records: Option<StoreSettings>,
 }
@@ -23,6 +27,8 @@ impl HandoverSettings {
         wait: Duration::from_secs(10),
         poll: Some(Duration::from_secs(2)),
         trial: Duration::from_secs(60),
+        standby: false,
+        heartbeat: None,
         records: None,
     };
 }

@@ -1,6 +1,7 @@
 //! Runs the protocol of one instance: keeps its clock, makes its requests, and exchanges commands and reports with the engine. A store
 //! that is away is logged now and then; an owner goes on meanwhile.
 
+use super::beats::Beats;
 use super::client::{self, Client, HandoverError};
 use super::fence::{self, FenceError};
 use super::last_life;
@@ -41,6 +42,10 @@ pub enum Command {
     Stop,
     /// Something was uploaded: a good moment to look, where `poll` is "never".
     Look,
+    /// An operator wants this instance to take over. `force`: without waiting for the owner's answer.
+    Promote { force: bool },
+    /// An operator wants this owner to release the replica. Answered by `StopApp`.
+    LetGo,
 }
 
 /// To the engine.
@@ -97,6 +102,7 @@ enum RequestError {
 pub async fn run(task: Task, mut commands: mpsc::Receiver<Command>) {
     let last = task.remembered().await;
     let mut running = Running {
+        beats: Beats::new(task.client.clone(), task.who.heartbeat),
         protocol: Protocol::new(task.who.clone(), task.rules.clone(), last),
         began: Instant::now(),
         asking: None,
@@ -118,6 +124,7 @@ pub async fn run(task: Task, mut commands: mpsc::Receiver<Command>) {
 struct Running {
     task: Task,
     protocol: Protocol,
+    beats: Beats,
     began: Instant,
     asking: Option<Asking>,
     /// What `asking` does, in words.
@@ -148,6 +155,7 @@ impl Running {
         let (serial, result) = tokio::select! {
             command = commands.recv() => return command.map(event),
             () = sleep => return Some(Event::Tick),
+            never = self.beats.run() => match never {},
             answered = answer => answered,
         };
         self.asking = None;
@@ -179,8 +187,13 @@ impl Running {
         let before = self.protocol.phase().clone();
         let actions = self.protocol.step(event, self.began.elapsed());
         self.tidy();
+        self.beats.hold(self.protocol.holds());
         let phase = self.protocol.phase();
-        if *phase != before {
+        let is_told = match (phase, &before) {
+            (Phase::Standby(owner), Phase::Standby(before)) => owner.is_same(before),
+            _ => *phase == before,
+        };
+        if !is_told {
             self.tell(&before, phase);
             (self.task.reports)(Report::Phase { phase: phase.clone(), epoch: self.protocol.epoch() });
         }
@@ -250,6 +263,8 @@ fn event(command: Command) -> Event {
         Command::Stop => Event::Stop,
         Command::Traffic => Event::Traffic,
         Command::Look => Event::Look,
+        Command::Promote { force } => Event::Promote { force },
+        Command::LetGo => Event::LetGo,
     }
 }
 

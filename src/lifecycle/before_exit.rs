@@ -20,6 +20,8 @@ pub(super) fn preparing(rules: &Rules, state: State, event: Event, now: Instant)
         (State::Abandoning(Abandoning { ending, until }), vec![Action::Abandon])
     };
     match event {
+        // It did what it was started for.
+        Event::Stop(_) if matches!(state, State::StandingBy) => abandon(Ending::Retired),
         Event::Stop(signal) => abandon(Ending::Stopped(signal)),
         Event::Fenced => abandon(Ending::NotStarted(NotStarted::Taken)),
         Event::Other(signal) => (state, vec![Action::Note(signal)]),
@@ -32,7 +34,8 @@ pub(super) fn preparing(rules: &Rules, state: State, event: Event, now: Instant)
         }
         Event::RestoreFailed(reason) => done(Ending::NotStarted(reason)),
         Event::Abandoned | Event::EngineLost => done(Ending::NotStarted(NotStarted::Internal)),
-        Event::HandOver(HandOver::Waiting) => (State::Waiting, vec![]),
+        Event::HandOver(HandOver::Waiting { standby: false }) => (State::Waiting, vec![]),
+        Event::HandOver(HandOver::Waiting { standby: true }) => (State::StandingBy, vec![]),
         Event::HandOver(HandOver::CatchingUp { trial }) => (State::CatchingUp(CatchingUp { trial }), vec![]),
         Event::HandOver(HandOver::PassedOn) => retire(true),
         Event::HandOver(HandOver::Asked | HandOver::SuccessorFailed)

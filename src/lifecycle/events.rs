@@ -51,8 +51,8 @@ pub enum Event {
 /// What happens to the ownership of the replica.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HandOver {
-    /// Another instance owns the replica. It was asked to hand it over.
-    Waiting,
+    /// Another instance owns the replica. It was asked to hand it over, or this instance stands by.
+    Waiting { standby: bool },
     /// The replica is this instance's. What it has grown by is applied to the databases; `Restored` follows.
     CatchingUp {
         /// The previous owner is still there and can start its app again.
@@ -62,7 +62,7 @@ pub enum HandOver {
     PassedOn,
     /// Another instance asks for the replica.
     Asked,
-    /// The instance that got the replica has released it after a failed start.
+    /// The replica is this instance's again: the one that got it has failed to start, has ended, or never came.
     SuccessorFailed,
 }
 

@@ -11,6 +11,8 @@ pub enum State {
     Restoring,
     /// Another instance owns the replica and was asked to hand it over.
     Waiting,
+    /// Another instance owns the replica. It is asked for nothing.
+    StandingBy,
     /// The replica is this instance's again or at last; the databases are brought to its newest position.
     CatchingUp(CatchingUp),
     /// A stop signal came (or the replica was taken over) during the restore: the engine undoes it.
@@ -187,6 +189,7 @@ impl State {
         match self {
             State::Restoring => "restore",
             State::Waiting => "wait",
+            State::StandingBy => "standby",
             State::CatchingUp(_) => "catch-up",
             State::Abandoning(_) => "abandon",
             State::SettingUp(_) => "setup",
@@ -208,6 +211,7 @@ impl State {
         match self {
             State::Restoring
             | State::Waiting
+            | State::StandingBy
             | State::CatchingUp(_)
             | State::SettingUp(_)
             | State::Starting(_)

@@ -15,7 +15,9 @@ use std::time::Instant;
 /// The caller reads `now` once, after the event.
 pub fn step(rules: &Rules, state: State, event: Event, now: Instant) -> Step {
     match state {
-        State::Restoring | State::Waiting | State::CatchingUp(_) => preparing(rules, state, event, now),
+        State::Restoring | State::Waiting | State::StandingBy | State::CatchingUp(_) => {
+            preparing(rules, state, event, now)
+        }
         State::Abandoning(state) => abandoning(state, &event),
         State::SettingUp(state) => setting_up(rules, state, event, now),
         State::Starting(state) => starting(rules, state, event, now),

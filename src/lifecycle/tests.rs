@@ -147,6 +147,7 @@ fn every_cell() {
         "reinstall",
         "reinstall-stopped",
         "wait",
+        "standby",
         "catch-up",
         "trial",
         "flush-hand-over",

@@ -144,8 +144,10 @@ pub fn alive(snapshot: &Snapshot) -> bool {
     !snapshot.engine_lost
 }
 
-fn ownership(snapshot: &Snapshot) -> &str {
-    snapshot.handover.as_ref().map_or("another instance owns the replica", |handover| &handover.detail)
+fn ownership(snapshot: &Snapshot) -> String {
+    let view = snapshot.handover.as_ref();
+    let told = view.map(|view| view.sentence(&snapshot.caught_up, snapshot.now));
+    told.unwrap_or_else(|| "another instance owns the replica".to_owned())
 }
 
 /// Why a sync cannot be answered: no database is replicated by this instance now.
@@ -168,9 +170,9 @@ pub fn unready(snapshot: &Snapshot, max_lag: Option<Duration>) -> Vec<String> {
         Phase::Waiting | Phase::CatchingUp | Phase::SettingUp | Phase::Starting | Phase::Running if takes_traffic => {}
         Phase::Running => snapshot.app.silent.iter().for_each(|why| say(why)),
         Phase::Restoring => say("restoring: the app is not started yet"),
-        Phase::Waiting => say(ownership(snapshot)),
+        Phase::Waiting => say(&ownership(snapshot)),
         Phase::CatchingUp => say("catching up with the replica: the app is not started yet"),
-        Phase::Retired => say(ownership(snapshot)),
+        Phase::Retired => say(&ownership(snapshot)),
         Phase::SettingUp => say("the commands of app.setup run: the app is not started yet"),
         Phase::Starting => say("the app is being started"),
         Phase::Backoff => say("the app has ended and is about to be started again"),
@@ -320,7 +322,7 @@ mod tests {
 
     #[test]
     fn a_sync_that_nothing_answers_names_the_reason() {
-        let handover = HandoverView { epoch: Some(1), state: "retired", detail: "handed over".into() };
+        let handover = HandoverView { epoch: Some(1), state: "retired", detail: "handed over".into(), standby: None };
         for phase in Phase::ALL {
             let told = not_begun(&Snapshot { handover: Some(handover.clone()), ..snapshot(phase, Vec::new()) });
             let elsewhere = [Phase::Waiting, Phase::CatchingUp, Phase::Retired].contains(&phase);

@@ -1,6 +1,7 @@
 //! Handles the HTTP requests of the status service: paths, permissions, answers. Only a sync and a restore make it wait.
 
 use super::address::Key;
+use super::handover::{HandoverAnswer, HandoverRequest, Order, parse_promote};
 use super::lag_history::LagHistory;
 use super::query::{self, Query};
 use super::request_guard::{self, RefusedRequest};
@@ -45,6 +46,7 @@ pub struct StatusHandler {
     registry: Arc<StatusRegistry>,
     syncs: mpsc::UnboundedSender<SyncRequest>,
     restores: mpsc::UnboundedSender<RestoreRequest>,
+    orders: mpsc::UnboundedSender<HandoverRequest>,
     waiting: Semaphore,
     /// For requests over the network.
     waiting_outside: Semaphore,
@@ -63,10 +65,17 @@ pub struct Network {
     pub spacing: Duration,
 }
 
+/// What clients ask of the engine.
+pub struct Requests {
+    pub syncs: mpsc::UnboundedSender<SyncRequest>,
+    pub restores: mpsc::UnboundedSender<RestoreRequest>,
+    pub orders: mpsc::UnboundedSender<HandoverRequest>,
+}
+
 impl StatusHandler {
     pub fn new(
         registry: Arc<StatusRegistry>,
-        (syncs, restores): (mpsc::UnboundedSender<SyncRequest>, mpsc::UnboundedSender<RestoreRequest>),
+        Requests { syncs, restores, orders }: Requests,
         key: Key,
         max_lag: Option<Duration>,
         Network { token, spacing }: Network,
@@ -74,7 +83,7 @@ impl StatusHandler {
         let queue = SyncQueue::new(spacing, syncs.clone());
         let [waiting, waiting_outside] = [Semaphore::new(MAX_WAITING_SYNCS), Semaphore::new(MAX_WAITING_SYNCS)];
         let lags = LagHistory::default();
-        StatusHandler { registry, syncs, restores, waiting, waiting_outside, queue, token, key, max_lag, lags }
+        StatusHandler { registry, syncs, restores, orders, waiting, waiting_outside, queue, token, key, max_lag, lags }
     }
 
     /// Notes the lags of now, `passed` after the last time.
@@ -115,6 +124,11 @@ impl StatusHandler {
                 extend(query::LONGEST);
                 self.restore(request.uri().query().unwrap_or_default()).await
             }
+            ("/promote" | "/handover", Listener::Socket) if request.method() != Method::POST => not_allowed("POST"),
+            ("/promote", Listener::Socket) => {
+                self.order(parse_promote(request.uri().query().unwrap_or_default())).await
+            }
+            ("/handover", Listener::Socket) => self.order(Ok(Order::LetGo)).await,
             ("/sync", _) if request.method() != Method::POST => not_allowed("POST"),
             ("/sync", _) => {
                 if let Some(refusal) = self.refusal(request.headers(), listener) {
@@ -219,6 +233,22 @@ impl StatusHandler {
         json(status, &json!({ "code": code, "message": message }))
     }
 
+    /// Only over the socket, for the same reason. The answer says whether the order is carried out, not when it is done.
+    async fn order(&self, order: Result<Order, String>) -> Response<Full<Bytes>> {
+        let order = match order {
+            Ok(order) => order,
+            Err(message) => return json(StatusCode::BAD_REQUEST, &json!({ "error": message })),
+        };
+        let (reply, answer) = oneshot::channel();
+        let asked = self.orders.send(HandoverRequest { order, reply }).is_ok();
+        let answer = tokio::time::timeout(ENGINE_MARGIN, answer).await;
+        let Ok(Some(HandoverAnswer { code, message })) = answer.map(|answer| answer.ok().filter(|_| asked)) else {
+            return unavailable("the engine does not answer: litevisor is stopping");
+        };
+        let status = if code == 0 { StatusCode::OK } else { StatusCode::CONFLICT };
+        json(status, &json!({ "code": code, "message": message }))
+    }
+
     async fn sync_now(&self, db: Option<String>, timeout: Duration) -> SyncOutcome {
         let (reply, answer) = oneshot::channel();
         let request = SyncRequest { db, by: Deadline::after(timeout), reply };
@@ -284,11 +314,9 @@ mod tests {
     fn handler() -> (Arc<StatusRegistry>, StatusHandler, mpsc::UnboundedReceiver<SyncRequest>) {
         let (syncs, asked) = mpsc::unbounded_channel();
         let (registry, (restores, _)) = (Arc::new(StatusRegistry::default()), mpsc::unbounded_channel());
-        (
-            Arc::clone(&registry),
-            StatusHandler::new(registry, (syncs, restores), Key::of(None), None, Network::default()),
-            asked,
-        )
+        let requests = Requests { syncs, restores, orders: mpsc::unbounded_channel().0 };
+        let handler = StatusHandler::new(Arc::clone(&registry), requests, Key::of(None), None, Network::default());
+        (registry, handler, asked)
     }
 
     async fn ask(handler: &StatusHandler, method: Method, uri: &str, listener: Listener) -> (u16, String) {
@@ -319,6 +347,13 @@ mod tests {
             (&post, "/restore?db=", Listener::Socket, 400),
             (&post, "/restore?db=/d/a.db", Listener::Socket, 503),
             (&post, "/restore?db=/d/a.db", Listener::Network, 404),
+            (&get, "/promote", Listener::Socket, 405),
+            (&post, "/promote?force", Listener::Socket, 400),
+            (&post, "/promote?force=true", Listener::Socket, 503),
+            (&post, "/promote", Listener::Network, 404),
+            (&get, "/handover", Listener::Socket, 405),
+            (&post, "/handover", Listener::Socket, 503),
+            (&post, "/handover", Listener::Network, 404),
             (&get, "/", Listener::Network, 200),
             (&post, "/", Listener::Network, 405),
             (&get, "//", Listener::Network, 404),

@@ -184,6 +184,12 @@ fn of_program(text: &mut Text, snapshot: &Snapshot, max_lag: Option<Duration>) {
         "The epoch that this instance has claimed.",
         epoch.map(|epoch| epoch.to_string()),
     );
+    let standby = snapshot.handover.as_ref().map(|handover| handover.standby.as_ref());
+    let help = "1: another instance owns the replica, and this one stands by.";
+    one("litevisor_handover_standby", GAUGE, help, standby.map(|standby| flag(standby.is_some())));
+    let age = standby.flatten().and_then(|standby| standby.age(snapshot.now));
+    let help = "Of the owner's newest heartbeat, on a standby.";
+    one("litevisor_handover_heartbeat_age_seconds", GAUGE, help, age.map(seconds));
     let version = vec![("version", env!("CARGO_PKG_VERSION"))];
     text.family("litevisor_build_info", GAUGE, "Always 1.", [(version, "1".to_owned())].into_iter());
     let phases = Phase::ALL.into_iter();

@@ -28,7 +28,7 @@ pub mod sync;
 mod sync_queue;
 
 pub use format::Format;
-pub use http::{Network, StatusHandler};
+pub use http::{Network, Requests, StatusHandler};
 pub use live::Live;
 pub use log::{complain, error, finish, init, say, scold};
 pub use status_registry::{Phase, StatusRegistry};

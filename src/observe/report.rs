@@ -27,7 +27,7 @@ pub fn status(snapshot: &Snapshot, max_lag: Option<Duration>) -> Value {
         },
         "databases": snapshot.databases.iter().map(|view| database(view, snapshot.now)).collect::<Vec<_>>(),
         "gates": snapshot.gates.iter().map(gate).collect::<Vec<_>>(),
-        "handover": snapshot.handover.as_ref().map(handover::report),
+        "handover": snapshot.handover.as_ref().map(|view| handover::report(view, &snapshot.caught_up, snapshot.now)),
     })
 }
 

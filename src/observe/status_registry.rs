@@ -114,6 +114,7 @@ struct Facts {
     databases: BTreeMap<DbPath, Entry>,
     gates: Vec<Arc<Statistics>>,
     handover: Option<HandoverView>,
+    caught_up: BTreeMap<String, String>,
 }
 
 pub struct StatusRegistry {
@@ -135,6 +136,8 @@ pub struct Snapshot {
     pub gates: Vec<GateView>,
     /// None: the hand-over is off.
     pub handover: Option<HandoverView>,
+    /// Where the copies of a waiting instance are, by database.
+    pub caught_up: BTreeMap<String, String>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -169,6 +172,7 @@ impl Default for StatusRegistry {
             databases: BTreeMap::new(),
             gates: Vec::new(),
             handover: None,
+            caught_up: BTreeMap::new(),
         };
         StatusRegistry { started: SystemTime::now(), facts: Mutex::new(facts) }
     }
@@ -198,7 +202,14 @@ impl StatusRegistry {
     }
 
     pub fn set_handover(&self, view: HandoverView) {
-        self.facts().handover = Some(view);
+        let mut facts = self.facts();
+        let view = view.after(facts.handover.as_ref());
+        facts.handover = Some(view);
+    }
+
+    /// Where the copies of a waiting instance are.
+    pub fn set_caught_up(&self, db: &DbPath, position: crate::model::Txid) {
+        self.facts().caught_up.insert(db.to_string(), position.to_string());
     }
 
     pub fn app_started(&self, pid: i32) {
@@ -296,6 +307,7 @@ impl StatusRegistry {
             databases: facts.databases.iter().map(|(db, entry)| view(db, entry)).collect(),
             gates,
             handover: facts.handover.clone(),
+            caught_up: facts.caught_up.clone(),
         }
     }
 }

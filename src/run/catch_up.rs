@@ -4,6 +4,7 @@
 
 use crate::model::log_throttle::LogThrottle;
 use crate::model::{DbPath, Deadline, threads};
+use crate::observe::StatusRegistry;
 use crate::restore::follow::{FollowError, Followed, Follower, Way};
 use crate::restore::{RestoreError, RestoreSettings};
 use crate::sqlite::alone;
@@ -23,6 +24,8 @@ pub type Replicated = (DbPath, Arc<dyn Store>);
 pub struct CatchUp {
     copies: Vec<Copy>,
     settings: RestoreSettings,
+    /// Is told where the copies are.
+    registry: Option<Arc<StatusRegistry>>,
 }
 
 struct Copy {
@@ -38,7 +41,11 @@ struct Copy {
 }
 
 impl CatchUp {
-    pub fn new(databases: Vec<Replicated>, settings: RestoreSettings) -> CatchUp {
+    pub fn new(
+        databases: Vec<Replicated>,
+        settings: RestoreSettings,
+        registry: Option<Arc<StatusRegistry>>,
+    ) -> CatchUp {
         let copy = |(db, store)| Copy {
             db,
             store,
@@ -48,13 +55,17 @@ impl CatchUp {
             bytes: 0,
             throttle: LogThrottle::default(),
         };
-        CatchUp { copies: databases.into_iter().map(copy).collect(), settings }
+        CatchUp { copies: databases.into_iter().map(copy).collect(), settings, registry }
     }
 
-    /// Follows the replica every `every`, until it is asked for. No file may be open, and none is changed by another process.
-    pub fn while_waiting(self, every: Duration) -> Waiting {
+    /// Follows the replica every `every`, until it is asked for, and not before `before` has ended. No file may be open, and none is
+    /// changed by another process.
+    pub fn while_waiting(self, every: Duration, before: Option<Waiting>) -> Waiting {
         let (stop, mut stopped) = oneshot::channel();
         let task = tokio::spawn(async move {
+            if let Some(before) = before {
+                before.end().await;
+            }
             let mut catch_up = self.leave_unfinished().await;
             loop {
                 catch_up = catch_up.poll(false).await;
@@ -83,15 +94,15 @@ impl CatchUp {
     }
 
     async fn poll(self, last: bool) -> CatchUp {
-        let CatchUp { copies, settings } = self;
+        let CatchUp { copies, settings, registry } = self;
         let turns = Arc::new(Semaphore::new(AT_ONCE));
         let mut polls = JoinSet::new();
         for mut copy in copies {
             let settings = settings.clone();
-            let turns = Arc::clone(&turns);
+            let (turns, registry) = (Arc::clone(&turns), registry.clone());
             polls.spawn(async move {
                 let _turn = turns.acquire().await;
-                copy.poll(settings, last).await;
+                copy.poll(settings, last, registry.as_deref()).await;
                 copy
             });
         }
@@ -102,18 +113,21 @@ impl CatchUp {
                 Err(error) => tracing::warn!("catching up ended early: {}", threads::describe_task_failure(&error)),
             }
         }
-        CatchUp { copies, settings }
+        CatchUp { copies, settings, registry }
     }
 }
 
 impl Copy {
-    async fn poll(&mut self, settings: RestoreSettings, last: bool) {
+    async fn poll(&mut self, settings: RestoreSettings, last: bool, registry: Option<&StatusRegistry>) {
         if self.is_left {
             return;
         }
         let db = self.db.clone();
         match self.follow(settings).await {
-            Ok(followed) => self.tell(&followed, last),
+            Ok(followed) => {
+                registry.into_iter().for_each(|registry| registry.set_caught_up(&db, followed.position));
+                self.tell(&followed, last);
+            }
             Err(FollowError::RestoreAnew(why)) => {
                 tracing::info!(%db, "not caught up, but restored: {why}");
                 self.is_left = true;
@@ -152,16 +166,31 @@ impl Copy {
     }
 }
 
-/// Databases that follow the replica. Dropped, they do not any more.
+/// Databases that follow the replica.
 pub struct Waiting {
     stop: Option<oneshot::Sender<()>>,
     task: JoinHandle<CatchUp>,
 }
 
 impl Waiting {
+    pub fn is_following(&self) -> bool {
+        self.stop.is_some()
+    }
+
+    /// After the poll that is under way.
+    pub fn stop(&mut self) {
+        drop(self.stop.take());
+    }
+
+    /// Waits for the poll that is under way: afterwards no thread writes to the files.
+    pub async fn end(mut self) {
+        self.stop();
+        let _ = (&mut self.task).await;
+    }
+
     /// Applies the rest, after the poll that is under way.
     pub async fn finish(mut self) {
-        drop(self.stop.take());
+        self.stop();
         match (&mut self.task).await {
             Ok(catch_up) => catch_up.finish().await,
             Err(error) => tracing::warn!("catching up ended early: {}", threads::describe_task_failure(&error)),

@@ -11,7 +11,8 @@ use super::follow;
 pub use super::messages::{Command, DatabaseSummary, Report, StartFailure, Wake};
 use super::owner_place;
 use super::owners::Database;
-use super::ownership::{Ownership, OwnershipSettings, Step};
+use super::ownership::{Ownership, Step};
+use super::ownership_settings::OwnershipSettings;
 use super::prepare::{Prepared, RunContext, prepare_all};
 use super::proof::{ProofEnds, Proofs};
 use super::reinstall::{ReinstallEvent, Reinstalls};
@@ -156,6 +157,7 @@ async fn serve(
             },
             Some(request) = requests.syncs.recv() => serving.sync(request),
             Some(request) = requests.restores.recv() => serving.check_restore(request),
+            Some(request) = requests.orders.recv() => serving.ownership.order(request),
             Some(next) = serving.reinstalls.next() => serving.reinstalled(next),
             _ = directory_tick.tick(), if serving.database_set.as_ref().is_some_and(DatabaseSet::watches_directories) => {
                 serving.database_set.iter_mut().for_each(DatabaseSet::poll_directories);

@@ -4,7 +4,7 @@
 use super::discover;
 use super::engine::{Command, Engine, Report, Wake};
 use super::owners::{Database, OwnersError, owners};
-use super::ownership::OwnershipSettings;
+use super::ownership_settings::OwnershipSettings;
 use super::setup_due::SetupPlan;
 use super::status_service::{self, StatusService};
 use crate::config::{Config, DatabaseSettings};

@@ -2,7 +2,7 @@
 //! order, or one more: records that are there already decide.
 
 use super::messages::StartFailure;
-use super::ownership::OwnershipSettings;
+use super::ownership_settings::OwnershipSettings;
 use super::prepare::RunContext;
 use crate::handover::client::{Client, HandoverError};
 use crate::handover::record::{Claim, Instance};
@@ -17,7 +17,7 @@ use std::time::Duration;
 const AT_ONCE: usize = 8;
 
 /// Of several replicas: the least URL of those that have records, the first if none has.
-fn choose(places: &[(&str, bool)]) -> usize {
+pub fn choose(places: &[(&str, bool)]) -> usize {
     let have = places.iter().enumerate().filter(|(_, (_, has_records))| *has_records);
     have.min_by_key(|(_, (url, _))| *url).map_or(0, |(index, _)| index)
 }

@@ -3,23 +3,22 @@
 
 use super::catch_up::{CatchUp, Replicated, Waiting};
 use super::messages::{DatabaseSummary, Report, StartFailure};
+use super::orders;
+use super::ownership_settings::{OwnershipSettings, host, positions};
 use super::prepare::{Prepared, RunContext};
-use crate::config::Config;
-use crate::handover::HandoverSettings;
 use crate::handover::client::Client;
 use crate::handover::describe;
 use crate::handover::protocol::{Identity, Phase, Rules};
-use crate::handover::record::{End, Instance, Position, Positions, Reason};
+use crate::handover::record::{End, Instance, Reason};
 use crate::handover::task::{self, Command, Fenced, Task};
 use crate::lifecycle::HandOver;
 use crate::lineage::state_file;
 use crate::model::proof::Restored;
-use crate::model::{DbPath, Deadline, ReleaseReason, Txid};
+use crate::model::{DbPath, Deadline, ReleaseReason};
 use crate::observe::StatusRegistry;
-use crate::observe::handover::HandoverView;
+use crate::observe::handover::{HandoverRequest, HandoverView, Order};
 use crate::restore::RestoreSettings;
-use crate::store::StoreSettings;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc::{Sender, UnboundedReceiver, channel, unbounded_channel};
 
@@ -32,42 +31,8 @@ const GIVE_BACK: Duration = Duration::from_secs(5);
 
 /// Between two polls of a waiting instance, with `poll = "never"`.
 const FOLLOW_INTERVAL: Duration = Duration::from_secs(1);
-
-/// What the hand-over of one run needs.
-#[derive(Clone, Debug)]
-pub struct OwnershipSettings {
-    pub handover: HandoverSettings,
-    /// Where the owner records may be.
-    pub places: Vec<StoreSettings>,
-    /// Which of them it is, once it is known.
-    pub chosen: Arc<OnceLock<StoreSettings>>,
-    /// The platform's name of what was deployed.
-    pub revision: Option<String>,
-    pub gated: bool,
-    /// A gate accepts connections before the app is there.
-    pub early: bool,
-    /// The stop's, as configured.
-    pub grace: Duration,
-    /// Whether litevisor may delete objects: there is retention.
-    pub deletes: bool,
-}
-
-impl OwnershipSettings {
-    /// None: the hand-over is off.
-    pub fn of(config: &Config, (gated, early): (bool, bool)) -> Option<OwnershipSettings> {
-        let first = config.first_database()?;
-        Some(OwnershipSettings {
-            handover: config.handover.clone()?,
-            places: config.owner_records().into_iter().cloned().collect(),
-            chosen: Arc::default(),
-            revision: config.revision.clone(),
-            gated,
-            early,
-            grace: config.shutdown.grace,
-            deletes: first.replicate.retention.is_some(),
-        })
-    }
-}
+/// A standby may wait for months, and each look at the replica is a listing.
+const STANDBY_POLLS: u32 = 5;
 
 /// What the engine must do now.
 pub enum Step {
@@ -117,9 +82,10 @@ pub struct Ownership {
     commands: Option<Sender<Command>>,
     happened: Option<UnboundedReceiver<task::Report>>,
     ready: Option<(Vec<Prepared>, Restored)>,
-    /// What was restored before the replica was asked for.
+    /// The databases, as they were prepared before the replica was asked for.
     restored: Vec<Replicated>,
     restore: RestoreSettings,
+    phase: Option<Phase>,
     /// They follow the replica while another instance has it.
     following: Option<Waiting>,
     /// A killed run has left something on the disk that must be uploaded without an app.
@@ -147,6 +113,7 @@ impl Ownership {
             ready: None,
             restored: Vec::new(),
             restore: RestoreSettings::default(),
+            phase: None,
             following: None,
             left_over: false,
             last_flush: None,
@@ -206,9 +173,8 @@ impl Ownership {
         if self.stage == Stage::Begin {
             let present = ready.iter().filter(|one| !one.left_out);
             let databases: Vec<_> = present.map(|one| (one.db.clone(), Arc::clone(&one.store))).collect();
-            let has_position = |db: &DbPath| !positions(std::slice::from_ref(db)).is_empty();
             self.restore = context.settings.clone();
-            self.restored = databases.iter().filter(|(db, _)| has_position(db)).cloned().collect();
+            self.restored = databases.clone();
             self.ready = Some((ready, proof));
             let beside = databases.first().map(|(db, _)| db.clone());
             return self.begin(context, &settings, databases, beside).err().map(failed);
@@ -231,28 +197,41 @@ impl Ownership {
         let databases = opened.collect::<Result<_, _>>().map_err(|error| StartFailure::Local(error.to_string()));
         // What the disk says of the last run is said by the one that runs.
         let begun = databases.and_then(|databases| self.begin(context, &settings, databases, None));
-        Some(begun.err().map_or(Step::Report(Report::HandOver(HandOver::Waiting)), failed))
+        Some(begun.err().map_or(Step::Report(Report::HandOver(HandOver::Waiting { standby: false })), failed))
     }
 
     /// Applies what the replica has grown by since.
     pub fn catch_up(&mut self) -> impl Future<Output = ()> + use<> {
-        let following = self.following.take();
+        let (following, left_over) = (self.following.take(), self.left_over);
         // What a killed run has left is not in the replica yet.
-        let restored = if self.left_over { Vec::new() } else { self.restored.clone() };
+        let restored = if left_over { Vec::new() } else { self.with_positions() };
         let settings = self.restore.clone();
         async move {
             match following {
+                Some(following) if left_over => following.end().await,
                 Some(following) => following.finish().await,
-                None => CatchUp::new(restored, settings).finish().await,
+                None => CatchUp::new(restored, settings, None).finish().await,
             }
         }
     }
 
-    fn follow(&mut self) {
-        if self.following.is_none() && !self.restored.is_empty() {
-            let poll = self.settings.as_ref().and_then(|settings| settings.handover.poll).unwrap_or(FOLLOW_INTERVAL);
-            self.following = Some(CatchUp::new(self.restored.clone(), self.restore.clone()).while_waiting(poll));
+    /// Once in so many polls.
+    fn follow(&mut self, polls: u32) {
+        if self.following.as_ref().is_some_and(Waiting::is_following) {
+            return;
         }
+        let restored = self.with_positions();
+        if !restored.is_empty() {
+            let poll = self.settings.as_ref().and_then(|settings| settings.handover.poll).unwrap_or(FOLLOW_INTERVAL);
+            let catch_up = CatchUp::new(restored, self.restore.clone(), Some(Arc::clone(&self.registry)));
+            self.following = Some(catch_up.while_waiting(poll * polls, self.following.take()));
+        }
+    }
+
+    /// The databases that the replica can be followed with.
+    fn with_positions(&self) -> Vec<Replicated> {
+        let has_position = |db: &DbPath| !positions(std::slice::from_ref(db)).is_empty();
+        self.restored.iter().filter(|(db, _)| has_position(db)).cloned().collect()
     }
 
     /// The settings, until the store was asked.
@@ -285,7 +264,7 @@ impl Ownership {
         let (told, happened) = unbounded_channel();
         let task = Task {
             client: Client::new(store),
-            who: Identity { instance, positions: positions(&names), gated, version },
+            who: Identity { instance, positions: positions(&names), gated, heartbeat: handover.heartbeat, version },
             node_id,
             rules: Rules {
                 wait: Some(handover.wait),
@@ -293,6 +272,7 @@ impl Ownership {
                 trial: handover.trial,
                 grace,
                 courteous: early,
+                standby: handover.standby,
             },
             beside,
             databases: databases.into_iter().map(|(db, store)| Fenced { name: db.to_string(), store }).collect(),
@@ -313,8 +293,11 @@ impl Ownership {
             task::Report::Phase { phase, epoch } => {
                 let epoch = epoch.map(|epoch| epoch.get());
                 let (state, detail) = (describe::name(&phase), describe::sentence(&phase));
-                self.registry.set_handover(HandoverView { epoch, state, detail });
-                self.entered(&phase)
+                let standby = orders::standby(&phase);
+                self.registry.set_handover(HandoverView { epoch, state, detail, standby });
+                let steps = self.entered(&phase);
+                self.phase = Some(phase);
+                steps
             }
             task::Report::CatchUp { .. } if self.stage == Stage::Retired => vec![hand_over(HandOver::SuccessorFailed)],
             task::Report::CatchUp { .. } => {
@@ -335,7 +318,7 @@ impl Ownership {
             task::Report::StopApp if self.stage == Stage::Owner && !self.fenced => vec![hand_over(HandOver::Asked)],
             task::Report::StopApp => Vec::new(),
             task::Report::Flush => {
-                (self.left_over, self.ready, self.following) = (true, None, None);
+                (self.left_over, self.ready) = (true, None);
                 vec![Step::Prepare]
             }
             task::Report::Finished(_) => self.finished(),
@@ -349,6 +332,7 @@ impl Ownership {
             Phase::Waiting { .. }
                 | Phase::HeldOff { .. }
                 | Phase::Courteous { .. }
+                | Phase::Standby(_)
                 | Phase::Fencing
                 | Phase::Recalling { .. }
         ) {
@@ -356,19 +340,24 @@ impl Ownership {
             self.ready = None;
         }
         match phase {
-            Phase::Courteous { .. } | Phase::Waiting { .. } => self.follow(),
-            Phase::Recalling { .. } | Phase::Retired { .. } | Phase::Done(_) => self.following = None,
+            Phase::Courteous { .. } | Phase::HeldOff { .. } | Phase::Waiting { .. } => self.follow(1),
+            Phase::Standby(_) => self.follow(STANDBY_POLLS),
+            Phase::Recalling { .. } | Phase::Retired { .. } | Phase::Done(_) => {
+                self.following.iter_mut().for_each(Waiting::stop);
+            }
             _ => {}
         }
         match phase {
             Phase::Looking => self.awaits_traffic = false,
             Phase::Claiming { claim, .. } => self.trial = claim.reason == Reason::Takeover,
             Phase::Fencing => self.trial = false,
-            Phase::Waiting { .. } | Phase::HeldOff { .. } | Phase::Courteous { .. } if self.stage == Stage::Asking => {
+            Phase::Waiting { .. } | Phase::HeldOff { .. } | Phase::Courteous { .. } | Phase::Standby(_)
+                if self.stage == Stage::Asking =>
+            {
                 self.awaits_traffic = matches!(phase, Phase::Courteous { .. });
-                return hand_over(HandOver::Waiting);
+                return hand_over(HandOver::Waiting { standby: matches!(phase, Phase::Standby(_)) });
             }
-            Phase::Retired { .. } if self.stage == Stage::Ending => {
+            Phase::Retired { .. } | Phase::LetGo { .. } if self.stage == Stage::Ending => {
                 let finished = self.finished();
                 self.stage = Stage::Retired;
                 return finished;
@@ -381,6 +370,24 @@ impl Ownership {
             _ => {}
         }
         Vec::new()
+    }
+
+    /// What an operator asks for.
+    pub fn order(&mut self, request: HandoverRequest) {
+        let phase = self.phase.as_ref().filter(|_| self.settings.is_some());
+        let answer = match (&self.settings, phase) {
+            (None, _) => orders::off(),
+            (Some(_), None) => orders::too_early(),
+            (Some(_), Some(phase)) => orders::decide(request.order, phase),
+        };
+        if answer.code == 0 {
+            tracing::info!("hand-over: an operator asks: {}", answer.message);
+            self.send(match request.order {
+                Order::Promote { force } => Command::Promote { force },
+                Order::LetGo => Command::LetGo,
+            });
+        }
+        let _ = request.reply.send(answer);
     }
 
     /// The release is written, or will not come.
@@ -443,7 +450,13 @@ impl Ownership {
             return;
         }
         self.send(Command::Stop);
-        let over = async { while !matches!(self.next().await, task::Report::Finished(_)) {} };
+        let following = self.following.take();
+        let over = async {
+            if let Some(following) = following {
+                following.end().await;
+            }
+            while !matches!(self.next().await, task::Report::Finished(_)) {}
+        };
         if tokio::time::timeout(within, over).await.is_err() {
             tracing::warn!(
                 "hand-over: the claim could not be released in time; the next instance waits (handover.wait)"
@@ -461,19 +474,4 @@ impl Ownership {
 
 fn failed(failure: StartFailure) -> Step {
     Step::Report(Report::Restored(Err(failure)))
-}
-
-/// Where the databases are, as their state files say.
-fn positions(databases: &[DbPath]) -> Positions {
-    let position = |db: &DbPath| {
-        let state = state_file::load(db).ok().flatten().filter(|state| state.acked != Txid::NONE)?;
-        Some((db.to_string(), Position { txid: state.acked, checksum: state.db_checksum }))
-    };
-    databases.iter().filter_map(position).collect()
-}
-
-fn host() -> String {
-    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let name = name.trim();
-    if name.is_empty() { "unknown".to_owned() } else { name.to_owned() }
 }

@@ -4,10 +4,11 @@
 use crate::config::{Config, SocketChoice};
 use crate::lifecycle::{State, sidecar};
 use crate::observe::address::{Address, Key, Root, candidates};
+use crate::observe::handover::HandoverRequests;
 use crate::observe::restore::RestoreRequests;
 use crate::observe::serve::{self, Listeners, Serving};
 use crate::observe::sync::SyncRequests;
-use crate::observe::{Network, Phase, StatusHandler, StatusRegistry, socket};
+use crate::observe::{Network, Phase, Requests, StatusHandler, StatusRegistry, socket};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -56,11 +57,14 @@ pub fn first_database(config: &Config) -> Option<&Path> {
 pub struct EngineRequests {
     pub syncs: SyncRequests,
     pub restores: RestoreRequests,
+    pub orders: HandoverRequests,
 }
 
 pub(super) fn open(config: &Config) -> (StatusService, EngineRequests) {
     let (addresses, key) = addresses(config);
     let ((syncs, asked), (restores, to_restore)) = (unbounded_channel(), unbounded_channel());
+    let (orders, ordered) = unbounded_channel();
+    let requests = Requests { syncs, restores, orders };
     let registry = Arc::new(StatusRegistry::default());
     let listen = config.status.listen;
     let bound = match socket::bind(&addresses) {
@@ -69,7 +73,7 @@ pub(super) fn open(config: &Config) -> (StatusService, EngineRequests) {
         Err(errors) => {
             let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
             tracing::warn!(
-                "no status socket: `litevisor status`, `sync` and `healthcheck` do not work with this process: {}",
+                "no status socket: `litevisor status`, `sync`, `promote`, `handover` and `healthcheck` do not work with this process: {}",
                 errors.join("; ")
             );
             None
@@ -79,24 +83,24 @@ pub(super) fn open(config: &Config) -> (StatusService, EngineRequests) {
     let socket = Arc::from(at.clone().unwrap_or_default());
     let addresses: Vec<String> = at.into_iter().chain(listen.map(|address| address.to_string())).collect();
     let network = Network { token: config.status.token.clone(), spacing: spacing(config) };
-    let handler = StatusHandler::new(Arc::clone(&registry), (syncs, restores), key, config.status.max_lag, network);
+    let handler = StatusHandler::new(Arc::clone(&registry), requests, key, config.status.max_lag, network);
     let serving = serve::start(Listeners { socket: bound, listen }, handler)
         .inspect_err(|error| {
             tracing::error!(
-                "no status thread: `litevisor status`, `sync` and `healthcheck` do not work with this process: {error}"
+                "no status thread: `litevisor status`, `sync`, `promote`, `handover` and `healthcheck` do not work with this process: {error}"
             )
         })
         .ok();
     (
         StatusService { registry, addresses: addresses.join(", "), socket, _serving: serving },
-        EngineRequests { syncs: asked, restores: to_restore },
+        EngineRequests { syncs: asked, restores: to_restore, orders: ordered },
     )
 }
 
 pub(super) fn phase(state: &State) -> Phase {
     match state {
         State::Restoring | State::Reinstalling(_) => Phase::Restoring,
-        State::Waiting => Phase::Waiting,
+        State::Waiting | State::StandingBy => Phase::Waiting,
         State::CatchingUp(_) => Phase::CatchingUp,
         State::Retired => Phase::Retired,
         State::Abandoning(_) => Phase::Abandoning,

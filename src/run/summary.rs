@@ -115,7 +115,7 @@ fn ending(ending: Ending) -> String {
         Ending::SetupFailed(exit) => format!("not started: a command of app.setup {exit}"),
         Ending::Stopped(signal) => format!("not started: {signal} came first"),
         Ending::NeverReady(exit) => format!("{exit}: it did not answer in its time after the hand-over"),
-        Ending::Retired => "ended before: the replica was handed over".to_string(),
+        Ending::Retired => "not running: another instance has the replica".to_string(),
         Ending::NoApp => "none: replication only".to_string(),
         Ending::Unkillable => "could not be killed".to_string(),
         Ending::NotStarted(reason) => {

@@ -44,9 +44,13 @@ async fn take_over(store: Arc<dyn Store>) -> u64 {
             failed: None,
             positions: Positions::new(),
             gated: true,
+            heartbeat: None,
             version: "1".into(),
         };
         assert!(client.claim(&claim, soon()).await.unwrap());
+        for beat in 1..=3 {
+            client.beat(epoch, beat, soon()).await.unwrap();
+        }
     }
     let epoch = Epoch::new(1).unwrap();
     let release = Release { epoch, instance, how: How::Stopped, end: End::Unproven, from: None, time_ms: 0 };

@@ -3,7 +3,7 @@
 
 use crate::suite::{Subject, soon};
 use litevisor::testing::handover::{
-    Answer, Claim, Client, End, Epoch, How, Instance, Position, Positions, Reason, Release, Watch, Watched,
+    Answer, Beat, Claim, Client, End, Epoch, How, Instance, Position, Positions, Reason, Release, Watch, Watched,
 };
 use litevisor::testing::model::Txid;
 use litevisor::testing::store::StoreError;
@@ -21,7 +21,8 @@ fn instance(id: &str) -> Instance {
 fn claim(number: u64, id: &str) -> Claim {
     let (reason, failed, version) = (Reason::Takeover, None, "1".into());
     let positions = Positions::from([("/data/a b.db".to_owned(), Position { txid: Txid(7), checksum: None })]);
-    Claim { epoch: epoch(number), instance: instance(id), reason, failed, positions, gated: true, version }
+    let (instance, heartbeat) = (instance(id), Some(Duration::from_secs(10)));
+    Claim { epoch: epoch(number), instance, reason, failed, positions, gated: true, heartbeat, version }
 }
 
 /// As the protocol does it: a request that failed is made again.
@@ -66,13 +67,14 @@ pub async fn an_owner_sees_that_it_is_asked(store: Subject) {
     let client = Client::new(store);
     assert_eq!(client.look(soon()).await.unwrap(), None);
     assert!(client.claim(&claim(1, "a"), soon()).await.unwrap());
-    let watch = Watch { release_of: Some(epoch(1)), answer_of: Some(epoch(1)), claim_of: Some(epoch(2)) };
+    let (first, second) = (Some(epoch(1)), Some(epoch(2)));
+    let watch = Watch { release_of: first, answer_of: first, claim_of: second, beat_of: None };
     assert_eq!(client.watch(watch, soon()).await.unwrap(), Watched::default());
     assert!(client.claim(&claim(2, "b"), soon()).await.unwrap());
     let answer = Answer { epoch: epoch(1), within: Duration::from_secs(9) };
     client.answer(&answer, soon()).await.unwrap();
     let seen = client.watch(watch, soon()).await.unwrap();
-    assert_eq!(seen, Watched { release: None, answer: Some(answer), claimed: true });
+    assert_eq!(seen, Watched { answer: Some(answer), claimed: true, ..Watched::default() });
     let seen = client.look(soon()).await.unwrap().unwrap();
     assert_eq!((seen.claim, seen.release), (claim(2, "b"), None));
 }
@@ -138,4 +140,29 @@ pub async fn the_newest_claim_is_found(store: Subject) {
     assert_eq!(client.look(soon()).await.unwrap().unwrap().claim.epoch, epoch(17));
     let listed: Result<Vec<_>, StoreError> = store.list("owner/", soon()).await;
     assert_eq!(listed.unwrap().len(), 8);
+}
+
+/// Of two epochs; the last two of each are kept.
+pub async fn heartbeats_are_seen(store: Subject) {
+    let client = Client::new(store);
+    let seen = async |beat| {
+        let watch = Watch { beat_of: Some(beat), ..Watch::default() };
+        client.watch(watch, soon()).await.unwrap().beat
+    };
+    assert_eq!(seen(Beat::Newest(epoch(1))).await, None);
+    for number in 1..=2 {
+        assert!(client.claim(&claim(number, "a"), soon()).await.unwrap());
+        for beat in 1..=3 + number {
+            client.beat(epoch(number), beat, soon()).await.unwrap();
+        }
+    }
+    // The reply was lost, and it is written again.
+    client.beat(epoch(2), 5, soon()).await.unwrap();
+    assert_eq!(seen(Beat::Newest(epoch(1))).await, Some(4));
+    assert_eq!(seen(Beat::Newest(epoch(2))).await, Some(5));
+    assert_eq!(seen(Beat::Newest(epoch(3))).await, None);
+    for (number, there) in [(3, None), (4, Some(4)), (5, Some(5)), (6, None)] {
+        assert_eq!(seen(Beat::Number(epoch(2), number)).await, there, "{number}");
+    }
+    assert_eq!(client.look(soon()).await.unwrap().unwrap().claim.epoch, epoch(2));
 }

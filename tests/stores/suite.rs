@@ -42,6 +42,7 @@ macro_rules! every_check {
             an_owner_sees_that_it_is_asked,
             a_release_is_written_once,
             a_claim_whose_reply_was_lost_is_ours,
+            heartbeats_are_seen,
             the_newest_claim_is_found,
             old_owner_records_are_deleted,
         );
@@ -51,7 +52,7 @@ pub(crate) use every_check;
 
 pub use crate::handover::{
     a_claim_whose_reply_was_lost_is_ours, a_release_is_written_once, a_store_that_decides_is_accepted,
-    an_owner_sees_that_it_is_asked, of_sixteen_claims_one_wins, old_owner_records_are_deleted,
+    an_owner_sees_that_it_is_asked, heartbeats_are_seen, of_sixteen_claims_one_wins, old_owner_records_are_deleted,
     the_newest_claim_is_found,
 };
 

@@ -156,6 +156,16 @@ pub fn check_connect(config: &Path) -> (i32, String) {
     (output.status.code().unwrap_or(-1), text)
 }
 
+/// A command to the running supervisor of this configuration: its exit status, and what it says.
+pub fn ask(config: &Path, words: &[&str]) -> (i32, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_litevisor"));
+    command.arg("--config").arg(config).args(words);
+    clean(&mut command);
+    let output = command.output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    (output.status.code().unwrap_or(-1), text)
+}
+
 /// Nothing of this shell's own settings may reach the binary under test.
 fn clean(command: &mut Command) {
     for (name, _) in std::env::vars_os() {

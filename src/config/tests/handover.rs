@@ -15,15 +15,18 @@ fn every_key_arrives() {
         wait: Duration::from_secs(5),
         poll: Some(Duration::from_millis(500)),
         trial: Duration::from_secs(7),
+        standby: true,
+        heartbeat: Some(Duration::from_secs(3)),
         records: Some(StoreSettings::new(Scheme::File, "file:///o".into(), String::new(), "/o".into())),
     };
-    let text = with_handover("enabled = true\nwait = \"5s\"\npoll = \"500ms\"\ntrial = \"7s\"\nurl = \"/o\"");
+    let keys = "enabled = true\nwait = \"5s\"\npoll = \"500ms\"\ntrial = \"7s\"\n";
+    let text = with_handover(&format!("{keys}url = \"/o\"\nstandby = true\nheartbeat = \"3s\""));
     let config = read(&text);
     assert_eq!(config.handover, Some(expected));
     let shown = show::show(&config);
     assert!(
         shown.contains(
-            "[handover]\nenabled = true\nwait = \"5s\"\npoll = \"500ms\"\ntrial = \"7s\"\nurl = \"file:///o\"\n"
+            "[handover]\nenabled = true\nwait = \"5s\"\npoll = \"500ms\"\ntrial = \"7s\"\nstandby = true\nheartbeat = \"3s\"\nurl = \"file:///o\"\n"
         ),
         "{shown}"
     );
@@ -79,6 +82,16 @@ fn what_is_refused() {
         (with_handover("url = \"ftp://x/y\""), "handover.url has the unknown scheme"),
         (with_handover("url = \"sftp://u:hunter2@h/x\""), "handover.url holds a password"),
         (with_handover("pol = \"2s\""), "handover.pol is an unknown key, did you mean \"poll\"?"),
+        (with_handover("heartbeat = \"10ms\""), "handover.heartbeat must be between 1s and 1h, or \"never\""),
+        (
+            with_handover("standby = true\n[[gate]]\nlisten = \":80\"\napp = \"127.0.0.1:3000\"\naccept = \"early\""),
+            "handover.standby needs accept = \"ready\"",
+        ),
+        (
+            with_handover("heartbeat = \"5s\"")
+                .replace("[database.replica]", "retention = { enabled = false }\n[database.replica]"),
+            "handover.heartbeat needs the first database's retention",
+        ),
         ("[handover]\nenabled = true\n".to_owned(), "handover.enabled needs a [[database]]"),
     ] {
         let found = World::default().parse(&text, Purpose::Check).unwrap_err().to_string();

@@ -33,7 +33,8 @@ impl Protocol {
             _ => self.pause(now),
         };
         self.next_at = now.checked_add(pause);
-        match (reply, &self.phase) {
+        match (reply, &mut self.phase) {
+            (Reply::Failed, Phase::Standby(owner)) => owner.failed(now),
             (Reply::Failed, _) => {}
             (Reply::Looked(seen), Phase::Looking) => self.looked(seen, now, actions),
             (Reply::Claimed { ours: true }, Phase::Claiming { .. }) => self.claimed(now, actions),
@@ -52,6 +53,9 @@ impl Protocol {
     /// Between two looks.
     fn pause(&self, now: Now) -> Duration {
         let poll = self.rules.poll.unwrap_or(RETRY);
+        if let Phase::Standby(owner) = &self.phase {
+            return owner.pause(poll);
+        }
         let Phase::Waiting { until, answered, .. } = self.phase else { return poll };
         let begun = until.zip(self.rules.wait).and_then(|(until, wait)| until.checked_sub(wait));
         let is_at_first = begun.is_some_and(|begun| now < begun.saturating_add(AT_FIRST));
@@ -72,18 +76,24 @@ impl Protocol {
         };
         let newest = seen.claim.epoch;
         let reason = if seen.release.is_some() { Reason::Start } else { Reason::Takeover };
-        match start(&seen, self.last.as_ref(), &self.who.instance) {
-            Start::Ask if self.lets_the_owner_serve(&seen) => {
-                let until = now.checked_add(self.rules.wait.unwrap_or_default());
-                self.enter(Phase::Courteous { newest, until }, now);
-            }
-            Start::Ask => self.claim((newest.next(), reason, None), (Some(newest), Some(newest)), now, actions),
+        // What the disk says of the run before does not matter any more once this one has claimed.
+        let last = self.last.as_ref().filter(|_| self.mine.is_none());
+        match start(&seen, last, &self.who.instance) {
             Start::Continue { wait_for } => {
                 let reason = if wait_for.is_some() { reason } else { Reason::Start };
                 self.home = self.last.as_ref().and_then(|last| last.home);
                 let from = wait_for.unwrap_or(newest);
                 self.claim((newest.next(), reason, None), (Some(from), wait_for), now, actions);
             }
+            _ if self.promoted => {
+                self.claim((newest.next(), reason, None), (Some(newest), Some(newest)), now, actions);
+            }
+            Start::Ask if self.stands_by(&seen, now) => {}
+            Start::Ask if self.lets_the_owner_serve(&seen) => {
+                let until = now.checked_add(self.rules.wait.unwrap_or_default());
+                self.enter(Phase::Courteous { newest, until }, now);
+            }
+            Start::Ask => self.claim((newest.next(), reason, None), (Some(newest), Some(newest)), now, actions),
             Start::HoldOff => self.enter(Phase::HeldOff { newest, until: None }, now),
             Start::HoldOffBriefly if self.unanswered == Some(newest) => {
                 self.claim((newest.next(), reason, None), (Some(newest), Some(newest)), now, actions);
@@ -128,7 +138,7 @@ impl Protocol {
     }
 
     /// `from`: the instance that it takes over from; `wait_for`: None when there is no owner to wait for.
-    fn claim(
+    pub(super) fn claim(
         &mut self,
         (epoch, reason, failed): (Epoch, Reason, Option<Instance>),
         (from, wait_for): (Option<Epoch>, Option<Epoch>),
@@ -146,6 +156,7 @@ impl Protocol {
             failed,
             positions: self.who.positions.clone(),
             gated: self.who.gated,
+            heartbeat: self.who.heartbeat,
             version: self.who.version.clone(),
         };
         self.enter(Phase::Claiming { claim, wait_for }, now);
@@ -160,10 +171,14 @@ impl Protocol {
         if self.stopped {
             return self.withdraw(Then::End(Outcome::Stopped), now);
         }
+        let (forced, unheard) = (std::mem::take(&mut self.forced), std::mem::take(&mut self.unheard));
+        self.promoted = false;
         match wait_for {
             None => self.catch_up(None, now, actions),
+            Some(_) if forced => self.enter(Phase::Fencing, now),
             Some(predecessor) => {
-                let until = self.rules.wait.and_then(|wait| now.checked_add(wait));
+                let wait = self.rules.wait.filter(|_| !unheard);
+                let until = wait.map_or(unheard.then_some(now), |wait| now.checked_add(wait));
                 self.enter(Phase::Waiting { predecessor, until, answered: false }, now);
             }
         }
@@ -175,6 +190,7 @@ impl Protocol {
         if self.stopped {
             return self.done(Outcome::Stopped, now, actions);
         }
+        (self.forced, self.unheard) = (false, false);
         // One that resumes never asks: the claim that came first answers the failed start.
         match claim.reason {
             Reason::Resume => self.enter(Phase::Retired { newest: epoch, cursor: epoch }, now),
@@ -188,6 +204,9 @@ impl Protocol {
     }
 
     fn watched(&mut self, watched: Watched, now: Now, actions: &mut Vec<Action>) {
+        if let Phase::Standby(owner) = &self.phase {
+            return self.watched_standing_by(owner.clone(), &watched, now, actions);
+        }
         match self.phase {
             Phase::HeldOff { newest, until: Some(until) } => {
                 if now >= until {
@@ -235,6 +254,7 @@ impl Protocol {
                 Some(newest) if watched.claimed => self.enter(Phase::Retired { newest, cursor: newest }, now),
                 _ => self.done(Outcome::Fenced, now, actions),
             },
+            Phase::LetGo { until } => self.watched_after_letting_go((until, watched.claimed), now, actions),
             Phase::Retired { newest, cursor } => {
                 self.watched_retired((newest, cursor), watched, now, actions);
             }
@@ -300,6 +320,7 @@ impl Protocol {
         match (then, self.mine.map(Epoch::next)) {
             (Then::End(outcome), _) => self.done(outcome, now, actions),
             (Then::Judge, _) if !self.asked => self.enter(Phase::Judging, now),
+            (Then::LetGo, _) if !self.asked => self.enter_let_go(now),
             (_, Some(newest)) => self.enter(Phase::Retired { newest, cursor: newest }, now),
             (_, None) => {}
         }
@@ -317,10 +338,11 @@ impl Protocol {
             let newest = newest.next();
             return self.enter(Phase::Retired { newest, cursor: newest }, now);
         }
-        let Some(release) = watched.release else { return };
-        if !release.is_undone() {
-            return;
+        let is_over = watched.release.as_ref().is_some_and(|release| !release.is_undone()) && cursor == newest;
+        if self.retired_long_enough(is_over, now) {
+            return self.enter(Phase::Looking, now);
         }
+        let Some(release) = watched.release.filter(Release::is_undone) else { return };
         match (release.from, self.home) {
             (Some(from), Some(home)) if from == home => {
                 let failed = (release.how == How::FailedStart).then_some(release.instance);

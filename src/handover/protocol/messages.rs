@@ -27,6 +27,12 @@ pub enum Event {
     Stop,
     /// An owner looks now: `poll` is "never".
     Look,
+    /// An operator wants this instance to take over. `force`: without waiting for the owner's answer.
+    Promote {
+        force: bool,
+    },
+    /// An operator wants this owner to release the replica.
+    LetGo,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,6 +52,15 @@ pub struct Watch {
     pub release_of: Option<Epoch>,
     pub answer_of: Option<Epoch>,
     pub claim_of: Option<Epoch>,
+    pub beat_of: Option<Beat>,
+}
+
+/// Which heartbeat of an epoch to ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Beat {
+    Number(Epoch, u64),
+    /// By a listing.
+    Newest(Epoch),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,6 +90,8 @@ pub struct Watched {
     pub release: Option<Release>,
     pub answer: Option<Answer>,
     pub claimed: bool,
+    /// The heartbeat that was asked for.
+    pub beat: Option<u64>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

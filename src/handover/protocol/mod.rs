@@ -1,5 +1,5 @@
 //! The state machine of one instance: pure. An event goes in, the phase changes, actions come out. `answers` handles what the store
-//! replied, this file everything else.
+//! replied, `standby` is for instances that stand by and for an operator's requests, this file is everything else.
 //!
 //! Each phase needs at most one request (`request`); it is repeated until an answer comes, and an answer counts only for the phase
 //! that asked. So a reply that is lost or late, and a store that is away, need no rule of their own.
@@ -9,8 +9,10 @@
 
 mod answers;
 mod messages;
+mod standby;
 
-pub use messages::{Action, Event, Reply, Request, Seen, Watch, Watched};
+pub use messages::{Action, Beat, Event, Reply, Request, Seen, Watch, Watched};
+pub use standby::{MISSES, Owner};
 
 use super::owner::Epoch;
 use super::record::{Answer, Claim, End, How, Instance, Positions, Reason, Release};
@@ -36,6 +38,8 @@ pub struct Rules {
     /// Requests that come before the app is started wait for it (an early gate): the owner is asked when the first one has come, or
     /// after `wait`. So no client meets an owner that has stopped already.
     pub courteous: bool,
+    /// No owner is asked: this instance takes over when there is none, when its heartbeat stops, or when it is promoted.
+    pub standby: bool,
 }
 
 /// This run of litevisor.
@@ -45,6 +49,8 @@ pub struct Identity {
     /// What the local files hold after the restore.
     pub positions: Positions,
     pub gated: bool,
+    /// Between two heartbeats of this instance. None: it writes none.
+    pub heartbeat: Option<Duration>,
     pub version: String,
 }
 
@@ -76,7 +82,9 @@ pub enum Phase {
         newest: Epoch,
         until: Option<Now>,
     },
-    /// This deploy has failed to start: its predecessor gets the time to serve again, and is asked for nothing while it does.
+    /// Another instance owns the replica, and is left alone.
+    Standby(Owner),
+    /// A deploy has failed to start: its predecessor gets the time to serve again, and is asked for nothing while it does.
     HeldOff {
         newest: Epoch,
         /// None: until the predecessor is gone.
@@ -117,6 +125,10 @@ pub enum Phase {
     },
     /// Fenced: did the other instance ask, or is it a writer without hand-over?
     Judging,
+    /// Released on an operator's request: for whichever instance comes.
+    LetGo {
+        until: Option<Now>,
+    },
     Retired {
         newest: Epoch,
         /// Whose release is looked for: `newest`, or one that `newest` and others have handed the question on to.
@@ -130,6 +142,7 @@ pub enum Phase {
 pub enum Then {
     Retire,
     Judge,
+    LetGo,
     End(Outcome),
 }
 
@@ -167,6 +180,14 @@ pub struct Protocol {
     unanswered: Option<Epoch>,
     /// The first request has come.
     traffic: bool,
+    /// An operator wants this instance to take over.
+    promoted: bool,
+    /// Without waiting for the owner's answer.
+    forced: bool,
+    /// The owner's heartbeat has stopped: it had its time to answer.
+    unheard: bool,
+    /// A retired standby stands by again then.
+    retired_until: Option<Now>,
     serial: u64,
     /// The request that is on its way.
     pending: Option<u64>,
@@ -191,6 +212,10 @@ impl Protocol {
             stopped: false,
             unanswered: None,
             traffic: false,
+            promoted: false,
+            forced: false,
+            unheard: false,
+            retired_until: None,
             serial: 0,
             pending: None,
             next_at: Some(Duration::ZERO),
@@ -232,6 +257,8 @@ impl Protocol {
                     self.enter(Phase::Looking, now);
                 }
             }
+            Event::Promote { force } => self.promote(force, now),
+            Event::LetGo => self.let_go(now, &mut actions),
             Event::Look => {
                 if matches!(self.phase, Phase::Owner { .. }) {
                     self.next_at = Some(now);
@@ -259,17 +286,25 @@ impl Protocol {
         Some(match &self.phase {
             Phase::Looking => Request::Look,
             Phase::HeldOff { newest, .. } | Phase::Courteous { newest, .. } => {
-                Request::Watch(Watch { release_of: Some(*newest), answer_of: None, claim_of: Some(newest.next()) })
+                Request::Watch(Watch { release_of: Some(*newest), claim_of: Some(newest.next()), ..Watch::default() })
             }
+            Phase::Standby(owner) => Request::Watch(Watch {
+                release_of: Some(owner.epoch),
+                claim_of: Some(owner.epoch.next()),
+                beat_of: owner.request(),
+                ..Watch::default()
+            }),
             Phase::Claiming { claim, .. } => Request::Claim(claim.clone()),
             Phase::Waiting { predecessor, .. } => {
                 Request::Watch(Watch { release_of: Some(*predecessor), answer_of: Some(*predecessor), ..asked })
             }
             Phase::Fencing => Request::Fence,
             Phase::Recalling { .. } => Request::Watch(Watch { release_of: self.mine, ..Watch::default() }),
-            Phase::CatchingUp { .. } | Phase::Confirming | Phase::Owner { .. } | Phase::Judging => {
-                Request::Watch(asked)
-            }
+            Phase::CatchingUp { .. }
+            | Phase::Confirming
+            | Phase::Owner { .. }
+            | Phase::Judging
+            | Phase::LetGo { .. } => Request::Watch(asked),
             Phase::Stopping { .. } if !self.asked => Request::Watch(asked),
             Phase::Stopping { .. } if self.answered => return None,
             Phase::Stopping { .. } => {
@@ -277,7 +312,7 @@ impl Protocol {
             }
             Phase::Releasing { release, .. } => Request::Release(release.clone()),
             Phase::Retired { newest, cursor } => {
-                Request::Watch(Watch { release_of: Some(*cursor), answer_of: None, claim_of: Some(newest.next()) })
+                Request::Watch(Watch { release_of: Some(*cursor), claim_of: Some(newest.next()), ..Watch::default() })
             }
             Phase::Done(_) => return None,
         })
@@ -285,6 +320,10 @@ impl Protocol {
 
     /// Enters a phase, and asks at once. The reply to what the phase before has asked does not count any more.
     fn enter(&mut self, phase: Phase, now: Now) {
+        if matches!(phase, Phase::Retired { .. }) {
+            let trial = self.rules.trial.saturating_add(self.rules.wait.unwrap_or_default());
+            self.retired_until = now.checked_add(trial);
+        }
         self.phase = phase;
         self.pending = None;
         self.next_at = Some(now);
@@ -326,7 +365,10 @@ impl Protocol {
                 self.enter(Phase::Stopping { how: How::Fenced, then: Then::Judge }, now);
                 actions.push(Action::StopApp);
             }
-            Phase::Stopping { then, .. } => self.phase = Phase::Stopping { how: How::Fenced, then },
+            Phase::Stopping { then, .. } => {
+                let then = if then == Then::LetGo { Then::Judge } else { then };
+                self.phase = Phase::Stopping { how: How::Fenced, then };
+            }
             _ => {}
         }
     }
@@ -337,7 +379,9 @@ impl Protocol {
             Phase::Looking
             | Phase::HeldOff { .. }
             | Phase::Courteous { .. }
+            | Phase::Standby(_)
             | Phase::Recalling { .. }
+            | Phase::LetGo { .. }
             | Phase::Retired { .. }
             | Phase::Judging => {
                 self.done(Outcome::Stopped, now, actions);

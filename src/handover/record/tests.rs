@@ -24,6 +24,7 @@ fn claim() -> Claim {
         failed: Some(instance("b")),
         positions: positions(),
         gated: true,
+        heartbeat: Some(Duration::from_secs(10)),
         version: "0.2.0".into(),
     }
 }
@@ -41,7 +42,7 @@ fn release(end: End) -> Release {
 
 #[test]
 fn records_round_trip() {
-    let start = Claim { reason: Reason::Start, failed: None, positions: Positions::new(), ..claim() };
+    let start = Claim { reason: Reason::Start, failed: None, positions: Positions::new(), heartbeat: None, ..claim() };
     for claim in [claim(), start] {
         assert_eq!(Claim::parse(claim.to_text().unwrap().as_bytes(), epoch(7)).unwrap(), claim);
     }

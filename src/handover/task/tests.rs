@@ -44,9 +44,15 @@ impl Run {
         let (trial, grace) = (LIMIT, Duration::from_secs(5));
         let task = Task {
             client: Client::new(Arc::clone(&start.store)),
-            who: Identity { instance, positions: Positions::new(), gated: true, version: "test".into() },
+            who: Identity {
+                instance,
+                positions: Positions::new(),
+                gated: true,
+                heartbeat: None,
+                version: "test".into(),
+            },
             node_id: 7,
-            rules: Rules { wait: Some(start.wait), poll, trial, grace, courteous: false },
+            rules: Rules { wait: Some(start.wait), poll, trial, grace, courteous: false, standby: false },
             beside: start.beside,
             databases: vec![Fenced { name: "app.db".into(), store: start.store }],
             deletes: true,

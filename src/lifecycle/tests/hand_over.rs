@@ -2,7 +2,7 @@
 
 use super::*;
 
-pub(super) const TABLE: [(&str, &str, &str, &str); 64] = [
+pub(super) const TABLE: [(&str, &str, &str, &str); 80] = [
     ("restore", "waiting", "wait", ""),
     ("restore", "catching-up", "catch-up", ""),
     ("restore", "catching-up-trial", "catch-up", ""),
@@ -64,6 +64,22 @@ pub(super) const TABLE: [(&str, &str, &str, &str); 64] = [
     ("flush", "claimed", "flush", ""),
     ("abandon", "claimed", "abandon", ""),
     ("wait", "claimed", "wait", ""),
+    ("standby", "stop", "abandon", "abandon"),
+    ("standby", "other", "standby", "note"),
+    ("standby", "asked", "standby", "refuse"),
+    ("standby", "restored", "start", "start"),
+    ("standby", "failed", "done", ""),
+    ("standby", "abandoned", "done", ""),
+    ("standby", "fenced", "abandon", "abandon"),
+    ("standby", "lost", "done", ""),
+    ("standby", "catching-up", "catch-up", ""),
+    ("standby", "catching-up-trial", "catch-up", ""),
+    ("standby", "passed-on", "retired", "retire"),
+    ("standby", "claimed", "standby", ""),
+    ("restore", "standing-by", "standby", ""),
+    ("catch-up", "standing-by", "standby", ""),
+    ("wait", "standing-by", "standby", ""),
+    ("standby", "waiting", "wait", ""),
     ("catch-up", "claimed", "catch-up", ""),
     ("run", "successor-failed", "run", ""),
     ("run", "waiting", "run", ""),
@@ -187,4 +203,16 @@ fn an_instance_that_was_asked_before_its_start_stays_retired() {
     assert!(matches!(run.state, Some(State::Retired)));
     run.tell(&["stop"]);
     assert_eq!(run.outcome(), done(Ending::Retired, true, false));
+}
+
+/// A standby that is stopped did what it was started for; an instance that asked did not get what it waited for.
+#[test]
+fn the_stop_of_a_standby_is_no_failure() {
+    for (standby, ending) in [(true, Ending::Retired), (false, Ending::Stopped(Signal::TERM))] {
+        let begun = Instant::now();
+        let (state, _) = step(&super::RULES, State::Restoring, Event::HandOver(HandOver::Waiting { standby }), begun);
+        let (state, _) = step(&super::RULES, state, Event::Stop(Signal::TERM), begun);
+        let State::Abandoning(abandoning) = state else { panic!("{state:?}") };
+        assert_eq!(abandoning.ending, ending);
+    }
 }

@@ -19,6 +19,7 @@ pub(super) fn state(name: &str, now: Instant) -> State {
             State::Abandoning(Abandoning { ending: Ending::Stopped(Signal::INT), until: now + CHECK_INTERVAL })
         }
         "wait" => State::Waiting,
+        "standby" => State::StandingBy,
         "catch-up" => State::CatchingUp(CatchingUp { trial: true }),
         "start" => State::Starting(Starting { stop: None, history: RestartHistory::first(now), trial: false }),
         "setup" | "setup-keeping" => {
@@ -105,7 +106,8 @@ pub(super) fn event(name: &str) -> Event {
         "asked" => Event::RestoreAsked,
         "reinstalled" => Event::Reinstalled,
         "ready" => Event::AppReady,
-        "waiting" => Event::HandOver(HandOver::Waiting),
+        "waiting" => Event::HandOver(HandOver::Waiting { standby: false }),
+        "standing-by" => Event::HandOver(HandOver::Waiting { standby: true }),
         "catching-up" => Event::HandOver(HandOver::CatchingUp { trial: false }),
         "catching-up-trial" => Event::HandOver(HandOver::CatchingUp { trial: true }),
         "passed-on" => Event::HandOver(HandOver::PassedOn),
@@ -115,7 +117,7 @@ pub(super) fn event(name: &str) -> Event {
     }
 }
 
-pub(super) const EVENTS: [&str; 28] = [
+pub(super) const EVENTS: [&str; 29] = [
     "stop",
     "other",
     "exited",
@@ -137,6 +139,7 @@ pub(super) const EVENTS: [&str; 28] = [
     "reinstalled",
     "ready",
     "waiting",
+    "standing-by",
     "catching-up",
     "catching-up-trial",
     "passed-on",

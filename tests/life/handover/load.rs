@@ -59,7 +59,7 @@ struct Seen {
     ended: AtomicBool,
 }
 
-fn ask(port: u16, id: &str) -> std::io::Result<bool> {
+pub(super) fn ask(port: u16, id: &str) -> std::io::Result<bool> {
     let mut stream = TcpStream::connect(("127.0.0.1", port))?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.write_all(format!("put {id}\n").as_bytes())?;
@@ -85,14 +85,23 @@ fn client(number: usize, port: u16, seen: &Seen) {
 
 /// A machine with a gate, and its port.
 fn machine(other: Option<&Machine>, accept: &str) -> (Machine, u16) {
+    gated(other, "", accept)
+}
+
+/// `keys`: of [handover].
+pub(super) fn machine_with(other: Option<&Machine>, keys: &str) -> (Machine, u16) {
+    gated(other, keys, "ready")
+}
+
+fn gated(other: Option<&Machine>, keys: &str, accept: &str) -> (Machine, u16) {
     let (port, app) = (own_port(), own_port());
     let keys = format!(
-        "[[gate]]\nlisten = \"127.0.0.1:{port}\"\napp = \"127.0.0.1:{app}\"\nset_port = true\naccept = \"{accept}\"\n"
+        "{keys}[[gate]]\nlisten = \"127.0.0.1:{port}\"\napp = \"127.0.0.1:{app}\"\nset_port = true\naccept = \"{accept}\"\n"
     );
     (other.map_or_else(|| Machine::first(&keys), |other| Machine::next(other, &keys)), port)
 }
 
-fn serve(machine: &Machine) -> Litevisor {
+pub(super) fn serve(machine: &Machine) -> Litevisor {
     let server = repository().join("tests/life/handover/server.py");
     let db = machine.site.db();
     machine.site.run(&["python3", "-S", server.to_str().unwrap(), db.to_str().unwrap()])
@@ -152,7 +161,7 @@ fn roll(accept: &str) -> u64 {
     failed
 }
 
-fn is_there(connection: &rusqlite::Connection, id: &str) -> bool {
+pub(super) fn is_there(connection: &rusqlite::Connection, id: &str) -> bool {
     connection.query_row("SELECT count(*) FROM told WHERE id = ?", [id], |row| row.get::<_, i64>(0)).unwrap() == 1
 }
 

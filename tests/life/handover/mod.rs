@@ -6,6 +6,7 @@ mod load;
 mod records;
 #[cfg(feature = "s3")]
 mod s3;
+mod standby;
 mod waiting;
 
 use crate::support::asking::free_port;

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::support::bank;
+use crate::support::litevisor::check_connect;
 use crate::support::replica::Replica;
 use std::path::Path;
 
@@ -45,6 +46,9 @@ fn a_configuration_in_another_order_finds_the_records() {
     let database = format!("[[database]]\npath = {:?}\n", added.path().join("disk/added.db"));
     let replica = format!("[database.replica]\nurl = {:?}\n", added.path().join("replica"));
     let new = Machine::next(&old, &format!("{database}{replica}"));
+    let (_, text) = check_connect(&new.site.config());
+    let line = text.lines().find(|line| line.starts_with("# handover in ")).unwrap_or_else(|| panic!("{text}"));
+    assert!(line.contains(&old.site.replica.url()), "as the start: {text}");
     let mut second = new.run_bank(&RATE);
     old.wait_until_retired();
     new.site.wait_for_acks(20);

@@ -2,7 +2,7 @@
 //! the reply may be lost or late.
 
 use crate::handover::owner::Epoch;
-use crate::handover::protocol::{Reply, Request, Seen, Watch, Watched};
+use crate::handover::protocol::{Beat, Reply, Request, Seen, Watch, Watched};
 use crate::handover::record::{Answer, Claim, Position, Positions, Release};
 use crate::model::Txid;
 use std::collections::{BTreeMap, BTreeSet};
@@ -28,6 +28,8 @@ pub struct Broken {
     pub release_before_flush: bool,
     pub resume_twice: bool,
     pub deletes_too_much: bool,
+    /// A standby hears no heartbeat, and so takes over from every owner.
+    pub deaf_standby: bool,
 }
 
 #[derive(Default)]
@@ -35,6 +37,8 @@ pub struct Bucket {
     pub claims: BTreeMap<Epoch, Claim>,
     pub answers: BTreeMap<Epoch, Answer>,
     pub releases: BTreeMap<Epoch, Release>,
+    /// The newest heartbeats.
+    pub beats: BTreeMap<Epoch, u64>,
     pub segments: Vec<Segment>,
     /// Epochs whose answer and release were deleted.
     pub deleted: BTreeSet<Epoch>,
@@ -102,13 +106,24 @@ impl Bucket {
         (self.deleted.contains(epoch) && !self.claims.contains_key(next)).then_some(*epoch)
     }
 
+    /// The last two are kept.
+    fn beat(&self, beat: Beat) -> Option<u64> {
+        match beat {
+            Beat::Newest(epoch) => self.beats.get(&epoch).copied(),
+            Beat::Number(epoch, number) => {
+                let newest = self.beats.get(&epoch).copied().unwrap_or_default();
+                (number <= newest && number + 2 > newest).then_some(number)
+            }
+        }
+    }
+
     pub fn answer(&mut self, request: &Request, writer: u64) -> Reply {
         match request {
             Request::Look => Reply::Looked(self.claims.last_key_value().map(|(epoch, claim)| Seen {
                 claim: claim.clone(),
                 release: self.releases.get(epoch).filter(|_| self.is_there(epoch)).cloned(),
             })),
-            Request::Watch(Watch { release_of, answer_of, claim_of }) => Reply::Watched(Watched {
+            Request::Watch(Watch { release_of, answer_of, claim_of, beat_of }) => Reply::Watched(Watched {
                 release: release_of
                     .filter(|epoch| self.is_there(epoch))
                     .and_then(|epoch| self.releases.get(&epoch).cloned()),
@@ -116,6 +131,7 @@ impl Bucket {
                     .filter(|epoch| self.is_there(epoch))
                     .and_then(|epoch| self.answers.get(&epoch).cloned()),
                 claimed: claim_of.is_some_and(|epoch| self.claims.contains_key(&epoch)),
+                beat: beat_of.and_then(|beat| self.beat(beat)),
             }),
             Request::Claim(claim) => {
                 if self.broken.claims_overwrite {

@@ -2,6 +2,7 @@
 
 use super::bucket::{Segment, at, mix};
 use super::world::{GRACE, Happening, World};
+use crate::handover::owner::Epoch;
 use crate::handover::protocol::{Action, Event, Identity, LastLife, Phase, Protocol, Rules};
 use crate::handover::record::{End, How, Instance, Positions};
 use std::collections::BTreeSet;
@@ -13,7 +14,10 @@ pub const RULES: Rules = Rules {
     trial: Duration::from_secs(20),
     grace: Duration::from_secs(20),
     courteous: false,
+    standby: false,
 };
+/// Between two heartbeats.
+pub const HEARTBEAT: Duration = Duration::from_secs(5);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum App {
@@ -48,6 +52,8 @@ pub struct Machine {
     pub fenced: bool,
     /// The segment that is being uploaded.
     pub upload: Option<u64>,
+    /// The epoch whose heartbeats it writes, and the next number.
+    pub beats: Option<(Epoch, u64)>,
 }
 
 impl Machine {
@@ -55,13 +61,14 @@ impl Machine {
         instance: Instance,
         (deploy, disk): (usize, usize),
         born: u64,
-        poll: bool,
+        (poll, standby, heartbeat): (bool, bool, bool),
         last: Option<LastLife>,
     ) -> Machine {
         let poll = RULES.poll.filter(|_| poll);
-        let who = Identity { instance, positions: Positions::new(), gated: true, version: "test".into() };
+        let heartbeat = heartbeat.then_some(HEARTBEAT);
+        let who = Identity { instance, positions: Positions::new(), gated: true, heartbeat, version: "test".into() };
         Machine {
-            protocol: Protocol::new(who, Rules { poll, ..RULES }, last),
+            protocol: Protocol::new(who, Rules { poll, standby, ..RULES }, last),
             deploy,
             disk,
             born,
@@ -72,6 +79,7 @@ impl Machine {
             flushing: false,
             fenced: false,
             upload: None,
+            beats: None,
         }
     }
 }
@@ -89,6 +97,8 @@ impl World {
             match machine.protocol.phase() {
                 Phase::HeldOff { .. } => self.count("held off"),
                 Phase::Judging => self.count("judged"),
+                Phase::Standby(_) => self.count("standing by"),
+                Phase::LetGo { .. } => self.count("let go"),
                 Phase::Retired { .. } | Phase::Recalling { .. } if born => self.count("superseded"),
                 _ => {}
             }
@@ -98,6 +108,14 @@ impl World {
         }
         for action in actions {
             self.perform(who, action);
+        }
+        let machine = &mut self.machines[who];
+        let holds = machine.protocol.holds().filter(|_| machine.protocol.who.heartbeat.is_some() && machine.alive);
+        if machine.beats.map(|(epoch, _)| epoch) != holds {
+            machine.beats = holds.map(|epoch| (epoch, 1));
+            if let Some(epoch) = holds {
+                self.at(0, who, Happening::Beat { epoch });
+            }
         }
         if let Some(own) = self.machines[who].protocol.settled(now)
             && self.bucket.delete_outdated(own) > 0
@@ -196,6 +214,10 @@ impl World {
         let disk = self.machines[who].disk;
         match what {
             Happening::Wake => self.step(who, Event::Tick),
+            Happening::Beat { epoch } => self.beat(who, epoch),
+            Happening::BeatReplied { epoch, number } if self.machines[who].beats == Some((epoch, number)) => {
+                self.machines[who].beats = Some((epoch, number + 1));
+            }
             Happening::Replied { serial, reply } => self.step(who, Event::Answered { serial, reply }),
             Happening::CaughtUp => {
                 if matches!(self.machines[who].protocol.phase(), Phase::CatchingUp { .. }) {
@@ -230,6 +252,19 @@ impl World {
             }
             Happening::PutReplied { txid, there } => self.put_replied(who, txid, there),
             _ => {}
+        }
+    }
+
+    /// As often as litevisor: the same number until one has arrived.
+    fn beat(&mut self, who: usize, held: Epoch) {
+        let Some((epoch, number)) = self.machines[who].beats.filter(|(epoch, _)| *epoch == held) else { return };
+        self.at(HEARTBEAT.as_millis() as u64, who, Happening::Beat { epoch });
+        let (arrives, replies) = self.travel();
+        if let Some(after) = arrives {
+            self.at(after, who, Happening::BeatArrives { epoch, number });
+        }
+        if let Some(after) = replies {
+            self.at(after, who, Happening::BeatReplied { epoch, number });
         }
     }
 

@@ -3,7 +3,9 @@
 //! `LITEVISOR_HANDOVER_SEED` one alone.
 
 use super::bucket::Broken;
+use super::machine::HEARTBEAT;
 use super::world::{Happening, World};
+use crate::handover::protocol::Phase;
 use std::collections::BTreeMap;
 
 fn variable(name: &str) -> Option<u64> {
@@ -20,7 +22,10 @@ fn live(seed: u64, broken: Broken) -> World {
     world.at(0, 0, Happening::Chaos);
     world.run(4_000 + chaos);
     world.check_history();
-    calm(&mut world);
+    // Such a standby takes over from every owner, so no deploy stays.
+    if !broken.deaf_standby {
+        calm(&mut world);
+    }
     world
 }
 
@@ -105,7 +110,7 @@ fn one_writer_through_every_schedule() {
 }
 
 /// What the schedules have to contain: a model that never gets there proves nothing.
-const HAPPENS: [&str; 15] = [
+const HAPPENS: [&str; 19] = [
     "starts",
     "takeovers",
     "resumes",
@@ -121,6 +126,10 @@ const HAPPENS: [&str; 15] = [
     "judged",
     "superseded",
     "deletions",
+    "standing by",
+    "heartbeat stopped",
+    "promoted",
+    "let go",
 ];
 
 #[test]
@@ -128,10 +137,15 @@ fn the_model_finds_a_broken_rule() {
     let none = Broken::default();
     for (name, broken, expected) in [
         ("a claim overwrites", Broken { claims_overwrite: true, ..none }, "instance"),
-        ("a start before the release", Broken { start_before_release: true, ..none }, "two instances may write"),
+        ("a start before the release", Broken { start_before_release: true, ..none }, "without a fence"),
         ("a takeover without a fence", Broken { no_fence: true, ..none }, "two instances may write"),
         ("a release before the flush", Broken { release_before_flush: true, ..none }, "two instances may write"),
         ("two resume", Broken { resume_twice: true, ..none }, "resumes in the place"),
+        (
+            "a deaf standby that does not fence",
+            Broken { deaf_standby: true, no_fence: true, ..none },
+            "two instances may write",
+        ),
         ("an owner deletes too much", Broken { deletes_too_much: true, ..none }, "which was deleted"),
     ] {
         match hunt(200, broken, |_| {}) {
@@ -157,6 +171,50 @@ fn of_many_that_start_at_once_one_serves() {
         one_serves(&world, deploy);
         assert_eq!(world.alive().len(), count);
         assert_eq!(world.bucket.claims.len(), count);
+        world.check_history();
+    }
+}
+
+/// Heartbeats decide when, never whether: a standby that misses all of them beside a living owner still fences it.
+#[test]
+fn a_deaf_standby_breaks_nothing() {
+    let broken = Broken { deaf_standby: true, ..Broken::default() };
+    let mut stopped = 0;
+    let failed = hunt(100, broken, |world| {
+        stopped += world.counts.get("heartbeat stopped").copied().unwrap_or_default();
+    });
+    assert_eq!(failed, None);
+    assert!(stopped > 100, "{stopped}");
+}
+
+/// The owner dies: within three heartbeats and the length of the requests one of the standbys serves, the other stands by for it.
+#[test]
+fn one_of_two_standbys_takes_over() {
+    for seed in 0..40 {
+        let mut world = World::new(seed, Broken::default());
+        let [first, second, third] = [0; 3].map(|_| {
+            let deploy = world.deploy_standby(false);
+            world.deploys[deploy].heartbeat = true;
+            deploy
+        });
+        let owner = world.start(first, None);
+        world.run(10_000);
+        assert!(world.is_serving(owner), "there is no owner to stand by for");
+        let standbys = [world.start(second, None), world.start(third, None)];
+        world.run(100_000);
+        assert!(world.is_serving(owner), "a standby does not disturb the owner");
+        world.restarts = false;
+        world.kill(owner, false);
+        world.run(100_000 + 3 * HEARTBEAT.as_millis() as u64 + 5_000 + 2 * 2_000);
+        let serving: Vec<usize> = world.alive().into_iter().filter(|id| world.is_serving(*id)).collect();
+        assert_eq!((serving.len(), world.counts["fences"]), (1, 1), "seed {seed}");
+        let other = standbys.into_iter().find(|id| *id != serving[0]).unwrap();
+        world.run(150_000);
+        assert!(matches!(world.machines[other].protocol.phase(), Phase::Standby(_)), "seed {seed}");
+        // A clean stop is seen at the next look.
+        world.terminate(serving[0]);
+        world.run(world.now + 30_000);
+        assert!(world.is_serving(other) && world.counts["fences"] == 1, "seed {seed}");
         world.check_history();
     }
 }

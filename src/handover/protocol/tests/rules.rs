@@ -6,46 +6,56 @@ use crate::handover::owner::Epoch;
 use crate::handover::protocol::*;
 use crate::handover::record::*;
 
-fn epoch(number: u64) -> Epoch {
+pub(super) fn epoch(number: u64) -> Epoch {
     Epoch::new(number).unwrap()
 }
 
-fn instance(id: &str) -> Instance {
+pub(super) fn instance(id: &str) -> Instance {
     Instance { id: id.into(), host: format!("host of {id}"), revision: Some(format!("r-{}", &id[..1])) }
 }
 
-fn claim_of(number: u64, id: &str) -> Claim {
+pub(super) fn claim_of(number: u64, id: &str) -> Claim {
     let (reason, failed) = (Reason::Start, None);
     let (instance, positions) = (instance(id), Positions::new());
-    Claim { epoch: epoch(number), instance, reason, failed, positions, gated: true, version: "1".into() }
+    Claim {
+        epoch: epoch(number),
+        instance,
+        reason,
+        failed,
+        positions,
+        gated: true,
+        heartbeat: None,
+        version: "1".into(),
+    }
 }
 
-fn release_of(number: u64, id: &str, how: How, end: End, from: Option<u64>) -> Release {
+pub(super) fn release_of(number: u64, id: &str, how: How, end: End, from: Option<u64>) -> Release {
     Release { epoch: epoch(number), instance: instance(id), how, end, from: from.map(epoch), time_ms: 0 }
 }
 
 /// One instance and what it has asked last.
-struct Story {
+pub(super) struct Story {
     protocol: Protocol,
-    now: Now,
+    pub(super) now: Now,
     asked: Option<(u64, Request)>,
     done: Vec<Action>,
 }
 
 impl Story {
-    fn new(id: &str, last: Option<LastLife>) -> Story {
+    pub(super) fn new(id: &str, last: Option<LastLife>) -> Story {
         Story::with(id, last, RULES)
     }
 
-    fn with(id: &str, last: Option<LastLife>, rules: Rules) -> Story {
-        let who = Identity { instance: instance(id), positions: at(7), gated: true, version: "1".into() };
+    pub(super) fn with(id: &str, last: Option<LastLife>, rules: Rules) -> Story {
+        let who =
+            Identity { instance: instance(id), positions: at(7), gated: true, heartbeat: None, version: "1".into() };
         let mut story =
             Story { protocol: Protocol::new(who, rules, last), now: Duration::ZERO, asked: None, done: vec![] };
         story.event(Event::Tick);
         story
     }
 
-    fn event(&mut self, event: Event) -> &mut Story {
+    pub(super) fn event(&mut self, event: Event) -> &mut Story {
         for action in self.protocol.step(event, self.now) {
             match action {
                 Action::Ask { serial, request } => self.asked = Some((serial, request)),
@@ -56,7 +66,7 @@ impl Story {
     }
 
     /// Lets time pass until it asks, if it does not by itself, and answers.
-    fn reply(&mut self, reply: Reply) -> &mut Story {
+    pub(super) fn reply(&mut self, reply: Reply) -> &mut Story {
         if self.asked.is_none() {
             self.now = self.now.max(self.protocol.wakes_at().expect("it asks for nothing more"));
             self.event(Event::Tick);
@@ -65,40 +75,40 @@ impl Story {
         self.event(Event::Answered { serial, reply })
     }
 
-    fn looked(&mut self, claim: Claim, release: Option<Release>) -> &mut Story {
+    pub(super) fn looked(&mut self, claim: Claim, release: Option<Release>) -> &mut Story {
         self.reply(Reply::Looked(Some(Seen { claim, release })))
     }
 
-    fn watched(&mut self, release: Option<Release>, claimed: bool) -> &mut Story {
-        self.reply(Reply::Watched(Watched { release, answer: None, claimed }))
+    pub(super) fn watched(&mut self, release: Option<Release>, claimed: bool) -> &mut Story {
+        self.reply(Reply::Watched(Watched { release, claimed, ..Watched::default() }))
     }
 
-    fn claimed(&mut self) -> &mut Story {
+    pub(super) fn claimed(&mut self) -> &mut Story {
         self.reply(Reply::Claimed { ours: true })
     }
 
-    fn request(&self) -> &Request {
+    pub(super) fn request(&self) -> &Request {
         &self.asked.as_ref().expect("it has asked for nothing").1
     }
 
-    fn release(&self) -> (How, &End, Option<u64>) {
+    pub(super) fn release(&self) -> (How, &End, Option<u64>) {
         let Request::Release(release) = self.request() else { panic!("{:?}", self.asked) };
         (release.how, &release.end, release.from.map(Epoch::get))
     }
 
-    fn did(&mut self) -> Vec<Action> {
+    pub(super) fn did(&mut self) -> Vec<Action> {
         let mut done = std::mem::take(&mut self.done);
         done.retain(|action| !matches!(action, Action::Remember(_)));
         done
     }
 
-    fn phase(&self) -> &Phase {
+    pub(super) fn phase(&self) -> &Phase {
         self.protocol.phase()
     }
 }
 
 /// Waits for epoch 1.
-fn waiting(id: &str) -> Story {
+pub(super) fn waiting(id: &str) -> Story {
     let mut story = Story::new(id, None);
     story.looked(claim_of(1, "old"), None).claimed();
     assert!(matches!(story.phase(), Phase::Waiting { .. }), "{:?}", story.phase());
@@ -106,7 +116,7 @@ fn waiting(id: &str) -> Story {
 }
 
 /// Owns epoch 2, taken over from epoch 1.
-fn owner(id: &str) -> Story {
+pub(super) fn owner(id: &str) -> Story {
     let mut story = waiting(id);
     story.watched(Some(release_of(1, "old", How::HandedOver, End::At(at(9)), None)), false);
     assert_eq!(story.did(), [Action::CatchUp { to: Some(at(9)) }]);
@@ -115,7 +125,7 @@ fn owner(id: &str) -> Story {
     story
 }
 
-fn retired(id: &str) -> Story {
+pub(super) fn retired(id: &str) -> Story {
     let mut story = owner(id);
     story.watched(None, true);
     assert_eq!(story.did(), [Action::StopApp]);
@@ -154,7 +164,7 @@ fn a_late_answer_counts_for_nothing() {
     story.event(Event::Stop);
     let before = story.phase().clone();
     let release = Some(release_of(1, "old", How::HandedOver, End::At(at(9)), None));
-    let reply = Reply::Watched(Watched { release, answer: None, claimed: false });
+    let reply = Reply::Watched(Watched { release, ..Watched::default() });
     story.event(Event::Answered { serial, reply });
     assert_eq!(*story.phase(), before);
 }
@@ -182,10 +192,10 @@ fn the_release_is_looked_for_often() {
         story.now = story.now.max(Duration::from_secs(at));
         story.event(Event::Tick);
         let answer = answered.then(|| Answer { epoch: epoch(1), within: Duration::from_secs(9) });
-        story.reply(Reply::Watched(Watched { release: None, answer: answer.clone(), claimed: false }));
+        story.reply(Reply::Watched(Watched { answer: answer.clone(), ..Watched::default() }));
         story.event(Event::Tick);
         // The answer counts from the next look on.
-        story.reply(Reply::Watched(Watched { release: None, answer, claimed: false }));
+        story.reply(Reply::Watched(Watched { answer, ..Watched::default() }));
         assert_eq!(story.protocol.wakes_at().map(|at| at - story.now), Some(Duration::from_millis(pause)), "{at} s");
     }
 }
@@ -194,7 +204,7 @@ fn the_release_is_looked_for_often() {
 fn an_owner_that_answers_gets_its_grace() {
     let mut story = waiting("new");
     let answer = Some(Answer { epoch: epoch(1), within: Duration::from_secs(20) });
-    story.reply(Reply::Watched(Watched { release: None, answer, claimed: false }));
+    story.reply(Reply::Watched(Watched { answer, ..Watched::default() }));
     story.now = Duration::from_secs(29);
     story.watched(None, false);
     assert!(matches!(story.phase(), Phase::Waiting { .. }));

@@ -34,6 +34,17 @@ pub enum Happening {
         txid: u64,
         there: Option<Segment>,
     },
+    Beat {
+        epoch: Epoch,
+    },
+    BeatArrives {
+        epoch: Epoch,
+        number: u64,
+    },
+    BeatReplied {
+        epoch: Epoch,
+        number: u64,
+    },
     Commit,
     AppFails,
     AppStopped,
@@ -52,6 +63,9 @@ pub enum Happening {
 pub struct Deploy {
     pub revision: Option<String>,
     pub bad: bool,
+    /// What it stands by for, and whether its owner writes heartbeats.
+    pub standby: bool,
+    pub heartbeat: bool,
 }
 
 pub struct World {
@@ -120,8 +134,15 @@ impl World {
 
     pub fn deploy(&mut self, bad: bool) -> usize {
         let revision = self.random.percent(80).then(|| format!("r{}", self.deploys.len()));
-        self.deploys.push(Deploy { revision, bad });
+        let heartbeat = self.random.percent(70);
+        self.deploys.push(Deploy { revision, bad, standby: false, heartbeat });
         self.deploys.len() - 1
+    }
+
+    pub fn deploy_standby(&mut self, bad: bool) -> usize {
+        let deploy = self.deploy(bad);
+        self.deploys[deploy].standby = true;
+        deploy
     }
 
     /// A new process. `disk`: None for an empty one.
@@ -134,9 +155,10 @@ impl World {
         let id = self.machines.len();
         let revision = self.deploys[deploy].revision.clone();
         let instance = Instance { id: format!("i{id}"), host: format!("h{disk}"), revision };
+        let rules = (self.polls, self.deploys[deploy].standby, self.deploys[deploy].heartbeat);
         self.disks[disk].user = Some(id);
         self.disks[disk].writers.insert(id as u64);
-        let machine = Machine::new(instance, (deploy, disk), self.now, self.polls, self.disks[disk].last.clone());
+        let machine = Machine::new(instance, (deploy, disk), self.now, rules, self.disks[disk].last.clone());
         self.machines.push(machine);
         let bad = if self.deploys[deploy].bad { " bad" } else { "" };
         self.tell(format!("i{id} starts:{bad} deploy {deploy}, disk {disk}"));
@@ -205,7 +227,10 @@ impl World {
     fn happen(&mut self, who: usize, what: Happening) {
         match what {
             Happening::Arrives { serial, request, replies_at } => {
-                let is_waited_for = replies_at.is_some() && self.machines[who].protocol.pending == Some(serial);
+                // With a deaf standby there are so many epochs that retired instances ask for releases that matter to none.
+                let is_waited_for = replies_at.is_some()
+                    && self.machines[who].protocol.pending == Some(serial)
+                    && !self.bucket.broken.deaf_standby;
                 if let Some(epoch) = self.bucket.misses(&request).filter(|_| is_waited_for) {
                     self.fail(&format!("i{who} looks for the release of epoch {}, which was deleted", epoch.get()));
                 }
@@ -225,6 +250,10 @@ impl World {
                 if let Some(at) = replies_at {
                     self.at(at.saturating_sub(self.now), who, Happening::PutReplied { txid, there });
                 }
+            }
+            Happening::BeatArrives { epoch, number } => {
+                let newest = self.bucket.beats.entry(epoch).or_default();
+                *newest = number.max(*newest);
             }
             Happening::Restart { deploy, disk } if self.restarts && self.alive().len() < 6 => {
                 self.start(deploy, disk);
@@ -247,6 +276,7 @@ impl World {
         let (broken, phase) = (self.bucket.broken, self.machines[who].protocol.phase());
         let Reply::Watched(mut watched) = reply else { return reply };
         match phase {
+            Phase::Standby(_) if broken.deaf_standby => watched.beat = None,
             Phase::Waiting { predecessor, .. } if broken.start_before_release && watched.release.is_none() => {
                 let instance = self.bucket.claims[predecessor].instance.clone();
                 let end = End::At(at(self.bucket.tip()));
@@ -269,6 +299,10 @@ impl World {
     fn check_resume(&self, who: usize, claim: &Claim) {
         let mut epoch = claim.epoch.get() - 1;
         let mut answered = 0;
+        // Nobody has come after it let go.
+        if self.machines[who].protocol.home.is_some_and(|home| home.get() == epoch) {
+            return;
+        }
         while let Some(release) = Epoch::new(epoch).and_then(|epoch| self.bucket.releases.get(&epoch)) {
             if !release.is_undone() {
                 break;
@@ -294,8 +328,13 @@ impl World {
                     Reason::Takeover => "takeovers",
                     Reason::Start => "starts",
                 });
-                if claim.reason == Reason::Resume {
-                    self.check_resume(who, claim);
+                match claim.reason {
+                    Reason::Resume => self.check_resume(who, claim),
+                    Reason::Takeover if self.machines[who].protocol.unheard => self.count("heartbeat stopped"),
+                    Reason::Takeover | Reason::Start => {}
+                }
+                if self.machines[who].protocol.promoted {
+                    self.count("promoted");
                 }
             }
             Request::Release(release) if !self.bucket.releases.contains_key(&release.epoch) => {
@@ -374,10 +413,16 @@ impl World {
             (0..=29, _) | (_, None) if alive.len() < 6 => {
                 let bad = self.random.percent(25);
                 let again = self.random.percent(20) && !self.deploys.is_empty();
-                let deploy = if again { self.deploys.len() - 1 } else { self.deploy(bad) };
+                let standby = self.random.percent(30);
+                let deploy = match (again, standby) {
+                    (true, _) => self.deploys.len() - 1,
+                    (false, true) => self.deploy_standby(bad),
+                    (false, false) => self.deploy(bad),
+                };
                 self.start(deploy, None);
             }
-            (30..=49, Some(one)) if self.machines[one].frozen_until <= self.now => self.terminate(one),
+            (30..=44, Some(one)) if self.machines[one].frozen_until <= self.now => self.terminate(one),
+            (45..=49, Some(one)) if self.machines[one].frozen_until <= self.now => self.order(one),
             (50..=69, Some(one)) => {
                 let keep = self.random.percent(50);
                 self.kill(one, keep);
@@ -389,6 +434,16 @@ impl World {
             }
             _ => {}
         }
+    }
+
+    /// An operator's request.
+    fn order(&mut self, who: usize) {
+        let event = match self.machines[who].protocol.phase() {
+            Phase::Owner { .. } => Event::LetGo,
+            _ => Event::Promote { force: self.random.percent(40) },
+        };
+        self.tell(format!("i{who}: {event:?}"));
+        self.step(who, event);
     }
 
     /// The rules that hold after every event.
