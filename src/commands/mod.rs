@@ -10,6 +10,7 @@ pub mod healthcheck;
 pub mod import;
 pub mod list;
 pub mod once;
+pub mod rekey;
 mod replicas;
 pub mod restore;
 pub mod setup;
