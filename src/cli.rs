@@ -54,6 +54,8 @@ pub enum Action {
         history: bool,
         json: bool,
     },
+    /// Copy a replica, with other keys.
+    Rekey(RekeyArgs),
     /// The state of the running supervisor.
     Status {
         socket: Option<PathBuf>,
@@ -108,6 +110,17 @@ pub struct RestoreArgs {
     pub json: bool,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RekeyArgs {
+    /// A configured database's path or a replica's URL.
+    pub subject: OsString,
+    /// The copy's URL.
+    pub to: String,
+    pub identities: Option<PathBuf>,
+    pub recipients: Option<PathBuf>,
+    pub plain: bool,
+}
+
 /// Help, the version, or an error of the command line: print this and exit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Printed {
@@ -148,6 +161,7 @@ enum Commands {
     Follow(Follow),
     List(List),
     Verify(Verify),
+    Rekey(Rekey),
     Check(Check),
     Status(ops::Status),
     Sync(ops::Sync),
@@ -286,6 +300,31 @@ struct Verify {
     json: bool,
 }
 
+/// Copy a replica to another place, encrypted for other keys
+#[derive(Args)]
+#[command(after_help = "The app must be stopped. The replica is only read; a copy that was cut off is\n\
+                  continued. Change the configuration when it is done.\n\
+                  Exit: 0 copied and read back; 64 bad usage, 65 damaged, 66 no replica,\n\
+                  69 not reachable, 78 wrong keys, or the place holds another replica.\n\n\
+                  Example:\n  litevisor rekey app.db --to s3://bucket/app-2 --identities new.txt")]
+struct Rekey {
+    /// A configured database, or a replica's URL
+    #[arg(value_name = "DB | URL")]
+    subject: OsString,
+    /// An empty place for the copy
+    #[arg(long, value_name = "URL")]
+    to: String,
+    /// Its age identities; default: the configured ones
+    #[arg(long, value_name = "FILE")]
+    identities: Option<PathBuf>,
+    /// Its age recipients; default: those of the identities
+    #[arg(long, value_name = "FILE")]
+    recipients: Option<PathBuf>,
+    /// Do not encrypt the copy
+    #[arg(long, conflicts_with_all = ["identities", "recipients"])]
+    plain: bool,
+}
+
 /// Check the configuration and print the effective settings
 #[derive(Args)]
 #[command(after_help = "--connect lists each replica, creates one small object beside it\n\
@@ -338,6 +377,9 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Invocation, Pri
         Commands::Follow(Follow { subject, out, poll, once }) => Action::Follow { subject, out, poll, once },
         Commands::List(List { subject, json }) => Action::List { subject, json },
         Commands::Verify(Verify { subject, quick, history, json }) => Action::Verify { subject, quick, history, json },
+        Commands::Rekey(Rekey { subject, to, identities, recipients, plain }) => {
+            Action::Rekey(RekeyArgs { subject, to, identities, recipients, plain })
+        }
         Commands::Status(status) => status.action(),
         Commands::Sync(sync) => sync.action(),
         Commands::Promote(promote) => promote.action(),

@@ -91,8 +91,8 @@ pub mod testing {
         #[cfg(feature = "s3")]
         pub use crate::store::plain_http_client;
         pub use crate::store::{
-            AbsSettings, Body, Chunk, Object, Page, Put, S3Settings, Scheme, SftpSettings, Store, StoreError,
-            StoreErrorKind, StoreFuture, StoreSettings, Stores, open,
+            AbsSettings, AgeSettings, Body, Chunk, Object, Page, Put, S3Settings, Scheme, SftpSettings, Store,
+            StoreError, StoreErrorKind, StoreFuture, StoreSettings, Stores, open,
         };
         pub mod layout {
             pub use crate::store::layout::{Layout, Level};

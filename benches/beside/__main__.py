@@ -11,7 +11,7 @@ from .machine import describe
 from .report import Report
 from .stage import Stage
 
-MEASURES = ["writing", "history", "big", "idle", "databases", "durable", "start", "latency", "loss", "gate", "handover"]
+MEASURES = ["writing", "history", "big", "idle", "databases", "durable", "start", "latency", "loss", "encrypted", "gate", "handover"]
 
 
 def arguments():

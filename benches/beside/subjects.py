@@ -16,9 +16,11 @@ class Replica:
 
     where: str
     endpoint: str | None = None
+    # Of age: what litevisor encrypts the replica with.
+    identity: str | None = None
 
     def at(self, endpoint):
-        return Replica(self.where, endpoint)
+        return Replica(self.where, endpoint, self.identity)
 
 
 class Subject:
@@ -51,6 +53,8 @@ class Litevisor(Subject):
                 text += f"access_key_id = \"{KEY}\"\nsecret_access_key = \"{SECRET}\"\n"
             else:
                 text += f"url = \"file://{replica.where}\"\n"
+            if replica.identity:
+                text += f"age_identities = \"{replica.identity}\"\n"
             text += f"sync_interval = \"{sync}\"\n"
         return _write(f"{directory}/supervisor.toml", text)
 

@@ -87,8 +87,12 @@ impl From<RestoreError> for CommandError {
 
 impl From<StoreError> for CommandError {
     fn from(error: StoreError) -> Self {
-        let local = error.kind == StoreErrorKind::Invalid;
-        CommandError::new(if local { ErrorKind::Local } else { ErrorKind::Unavailable }, error)
+        let kind = match error.kind {
+            StoreErrorKind::Invalid | StoreErrorKind::Key => ErrorKind::Local,
+            StoreErrorKind::Damaged => ErrorKind::Damaged,
+            _ => ErrorKind::Unavailable,
+        };
+        CommandError::new(kind, error)
     }
 }
 

@@ -11,6 +11,7 @@ pub mod healthcheck;
 pub mod import;
 pub mod list;
 pub mod once;
+pub mod rekey;
 mod replicas;
 pub mod restore;
 pub mod setup;

@@ -55,6 +55,16 @@ pub use settings::{
 };
 pub use verify::VerifySettings;
 
+/// A replica beside another one: where both are in the same service, the keys of that one hold for it, too.
+pub fn replica_beside(
+    url: &str,
+    other: &StoreSettings,
+    environment: Environment<'_>,
+) -> Result<StoreSettings, ConfigError> {
+    replica::of_url(url, Some(other), environment)
+        .map_err(|message| ConfigError::single(Location::option("--to"), message))
+}
+
 /// One replica from its URL alone, its keys from the environment: what `litevisor restore URL` uses.
 pub fn replica_from_url(url: &str, environment: Environment<'_>) -> Result<StoreSettings, ConfigError> {
     replica::from_url_alone(&Location::option("the replica"), url, environment)

@@ -13,7 +13,7 @@ use super::litestream::{self, Converted};
 use super::overlap::overlaps;
 use super::platform;
 use super::problem::{ConfigError, Location, Problem};
-use super::replica::credential_variables;
+use super::replica::{KEY_VARIABLES, credential_variables};
 use super::settings::{DatabaseSettings, LogFormat, LogLevel, LogSettings, StatusSettings};
 use super::shutdown::{self, ShutdownSection};
 use super::status::{self, StatusSection};
@@ -22,6 +22,7 @@ use super::verify::{self, VerifySection};
 use crate::gate::Accept;
 use crate::handover::HandoverSettings;
 use crate::restore::RestoreSettings;
+use crate::store::AgeSettings;
 use serde::Deserialize;
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -217,6 +218,10 @@ fn secret_variables(
     let schemes = databases.iter().map(|parsed| parsed.settings.replica.scheme).chain(records);
     let usual = schemes.flat_map(credential_variables);
     let mut names: BTreeSet<&str> = usual.copied().collect();
+    let encrypted = |parsed: &Parsed| parsed.settings.replica.age != AgeSettings::default();
+    if databases.iter().any(encrypted) {
+        names.extend(KEY_VARIABLES);
+    }
     names.extend(databases.iter().flat_map(|parsed| parsed.secret_variables.iter().map(String::as_str)));
     names.extend(status.token_variables.iter().map(String::as_str));
     names.into_iter().map(OsString::from).collect()

@@ -229,6 +229,8 @@ fn show_replica(out: &mut Out, replica: &StoreSettings) {
     out.maybe("key_passphrase", hidden(sftp.key_passphrase.is_some()));
     out.maybe("host_key", sftp.host_key.as_deref());
     out.maybe("known_hosts_file", file(&sftp.known_hosts_file).as_deref());
+    out.maybe("age_identities", hidden(replica.age.identities.is_some()));
+    out.maybe("age_recipients", hidden(replica.age.recipients.is_some()));
     out.maybe("ca_file", file(&replica.ca_file).as_deref());
     out.maybe("part_size", replica.part_size.map(show_size).as_deref());
     if let Some(concurrency) = replica.concurrency {

@@ -13,11 +13,16 @@ use std::io::{Error, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+mod age;
 mod follow;
 mod gate;
 mod handover;
 mod problems;
 mod reference;
+
+/// Of age, and the recipient that it belongs to.
+const IDENTITY: &str = "AGE-SECRET-KEY-14XFHMT5X6M5ZDVU8A7X9HNYUVEEHPMN0PTTMR29LPLF5GY8XD28SQUW2T5";
+const RECIPIENT: &str = "age1h63k32f74yv7uvakh33dg5sz8h4n2napfw8ys62qlckqdepevdhqscvrxa";
 
 const EXAMPLE: &str = include_str!("../../supervisor.toml.example");
 
@@ -121,11 +126,15 @@ fn the_example_parses_with_every_comment_key_too() {
         ] {
             world.files.insert(format!("/run/secrets/{file}").leak(), "x\n");
         }
+        world.env.insert("APP_AGE_IDENTITIES", IDENTITY);
+        world.files.insert("/run/secrets/age.txt", IDENTITY);
+        world.files.insert("/etc/litevisor/recipients.txt", RECIPIENT);
         let Err(error) = world.parse(&lines.join("\n"), Purpose::Check) else { continue };
         let told = error.to_string();
         let partner = told.contains("needs ") && (name.contains("_key") || name.contains("session_token"));
         let second_database = ["path", "url", "dir", "pattern", "watch"].contains(&name.as_str());
         let other_store = told.contains("belongs to ") && told.contains("this one is s3://");
+        let partner = partner || told.contains("age_recipients need age_identities");
         assert!(partner || second_database || other_store, "{name}: {told}");
     }
 }
@@ -149,8 +158,8 @@ fn the_example_names_every_key() {
 #[test]
 fn every_key_arrives() {
     let mut world = World::default();
-    world.env.extend([("KEY", "AK"), ("SECRET", "SK")]);
-    world.files.extend([("/run/token", "TOK\n"), ("/srv/sse", "SSE\r\n")]);
+    world.env.extend([("KEY", "AK"), ("SECRET", "SK"), ("IDENTITY", IDENTITY)]);
+    world.files.extend([("/run/token", "TOK\n"), ("/srv/sse", "SSE\r\n"), ("/etc/age", RECIPIENT)]);
     let text = r#"
         [app]
         command = ["/run.sh", "$HOME"]
@@ -199,6 +208,8 @@ fn every_key_arrives() {
         storage_class = "STANDARD_IA"
         sse_kms_key_id = "k"
         sse_c_key_file = "sse"
+        age_identities = "${IDENTITY}"
+        age_recipients_file = "/etc/age"
         ca_file = "/ca.pem"
         part_size = "8MiB"
         concurrency = 3
@@ -272,6 +283,8 @@ fn every_key_arrives() {
     assert_eq!(secret(&replica.s3.secret_access_key).as_deref(), Some("SK"));
     assert_eq!(secret(&replica.s3.session_token).as_deref(), Some("TOK"));
     assert_eq!(secret(&replica.s3.sse_c_key).as_deref(), Some("SSE"));
+    assert_eq!(secret(&replica.age.identities).as_deref(), Some(IDENTITY));
+    assert_eq!(secret(&replica.age.recipients).as_deref(), Some(RECIPIENT));
     assert_eq!((replica.part_size, replica.concurrency), (Some(8 << 20), Some(3)));
     assert_eq!(replica.ca_file, Some(PathBuf::from("/ca.pem")));
 }

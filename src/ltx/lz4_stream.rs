@@ -15,8 +15,8 @@ const BLOCK_STORED: u32 = 1 << 31;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FrameError {
     #[error(
-        "it is encrypted with age (an `age:` setting of Litestream 0.3), which litevisor cannot read; restore it with \
-         `litestream restore` 0.3 and its identity"
+        "it is encrypted with age (an `age:` setting of Litestream 0.3), which this litevisor was built without (cargo feature \
+         `age`)"
     )]
     Encrypted,
     #[error("it is not an LZ4 frame")]

@@ -4,6 +4,7 @@
 use super::listing::RemoteFile;
 use crate::ltx::{self, Header, LtxError, Trailer};
 use crate::model::{DbChecksum, FileChecksum, Txid, TxidRange};
+use crate::store::SIZE_SLACK;
 use crate::store::layout::Level;
 use bytes::Bytes;
 use std::future::poll_fn;
@@ -96,7 +97,8 @@ pub async fn read<'a, E>(
             readings.push(get(file.key.clone(), None));
         } else {
             readings.push(get(file.key.clone(), Some(0..ltx::HEADER_BYTES as u64)));
-            readings.push(get(file.key.clone(), Some(file.size - ltx::TRAILER_BYTES as u64..file.size)));
+            let end = file.size - ltx::TRAILER_BYTES as u64 - SIZE_SLACK..file.size;
+            readings.push(get(file.key.clone(), Some(end)));
         }
     }
     let mut read = all(readings).await.into_iter();

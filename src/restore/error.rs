@@ -7,7 +7,7 @@ use crate::ltx::{FrameError, LtxError};
 use crate::model::{Moment, TxidRange};
 use crate::replica::PlanError;
 use crate::sqlite::SqliteError;
-use crate::store::StoreError;
+use crate::store::{StoreError, StoreErrorKind};
 use crate::v3::V3PlanError;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -94,6 +94,9 @@ pub enum Damage {
     Frame(#[from] FrameError),
     #[error("the WAL before it is {want} bytes long, it says {got}: something is missing")]
     Offset { got: u64, want: u64 },
+    /// Of an encrypted file, before its content is known.
+    #[error("{0}")]
+    Sealed(String),
     #[error("{0}")]
     Wal(&'static str),
     #[error("what it completes is no SQLite database: {0}")]
@@ -103,6 +106,7 @@ pub enum Damage {
 impl RestoreError {
     pub fn kind(&self) -> RestoreErrorKind {
         match self {
+            RestoreError::Unavailable { source } if source.kind == StoreErrorKind::Key => RestoreErrorKind::Local,
             RestoreError::Damaged { .. }
             | RestoreError::Incomplete { .. }
             | RestoreError::V3Incomplete { .. }

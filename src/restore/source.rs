@@ -282,6 +282,11 @@ impl<'a> Source<'a> {
         if error.kind == StoreErrorKind::NotFound {
             return SourceError::Vanished;
         }
+        if error.kind == StoreErrorKind::Damaged {
+            let replica = self.url().to_owned();
+            let file = error.subject.strip_prefix(&format!("{replica}/")).unwrap_or(&error.subject).to_owned();
+            return RestoreError::Damaged { replica, file, damage: Damage::Sealed(error.detail) }.into();
+        }
         SourceError::Failed(RestoreError::Unavailable { source: error })
     }
 

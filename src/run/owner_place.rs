@@ -79,7 +79,7 @@ fn told(by: Deadline) -> impl FnMut(&StoreError, u32) {
 
 fn failed(error: StoreError) -> StartFailure {
     match error.kind {
-        StoreErrorKind::Invalid => StartFailure::Local(error.to_string()),
+        StoreErrorKind::Invalid | StoreErrorKind::Key => StartFailure::Local(error.to_string()),
         _ => StartFailure::Unavailable(error.to_string()),
     }
 }

@@ -337,7 +337,7 @@ fn failure(error: RestoreError) -> StartFailure {
 
 fn unavailable(error: &StoreError) -> StartFailure {
     match error.kind {
-        StoreErrorKind::Invalid => StartFailure::Local(error.to_string()),
+        StoreErrorKind::Invalid | StoreErrorKind::Key => StartFailure::Local(error.to_string()),
         _ => StartFailure::Unavailable(error.to_string()),
     }
 }

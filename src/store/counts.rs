@@ -12,6 +12,7 @@ pub enum Operation {
 }
 
 impl Operation {
+    /// Calls of a service: it knows nothing of keys.
     pub const ALL: [Operation; 4] = [Operation::List, Operation::Get, Operation::Put, Operation::Delete];
 
     pub fn name(self) -> &'static str {
@@ -56,6 +57,8 @@ impl CallResult {
             CallResult::Failed(StoreErrorKind::Unreachable) => "unreachable",
             CallResult::Failed(StoreErrorKind::TimedOut) => "timed_out",
             CallResult::Failed(StoreErrorKind::Invalid) => "invalid",
+            CallResult::Failed(StoreErrorKind::Key) => "key",
+            CallResult::Failed(StoreErrorKind::Damaged) => "damaged",
             CallResult::GivenUp => "given_up",
         }
     }

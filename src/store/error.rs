@@ -13,11 +13,20 @@ pub enum StoreErrorKind {
     Unreachable,
     /// The deadline passed, or the other side fell silent.
     TimedOut,
+    /// Encrypted, and the configured keys do not open it; or plain, although keys are configured.
+    Key,
+    /// What is stored under the name is not what was encrypted.
+    Damaged,
     /// The reply or the local input makes no sense (truncated body, impossible range, producer gone).
     Invalid,
 }
 
 impl StoreErrorKind {
+    /// Whether the object is there and says nothing that can be used.
+    pub fn is_unreadable(self) -> bool {
+        matches!(self, StoreErrorKind::Key | StoreErrorKind::Damaged)
+    }
+
     /// Whether the same request may succeed later although nothing is changed.
     pub fn may_heal(self) -> bool {
         matches!(self, StoreErrorKind::Unreachable | StoreErrorKind::TimedOut)

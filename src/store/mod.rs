@@ -35,6 +35,10 @@ mod parts;
 pub mod retry;
 #[cfg(feature = "s3")]
 mod s3;
+#[cfg(all(feature = "age", test))]
+pub mod sealed;
+#[cfg(all(feature = "age", not(test)))]
+mod sealed;
 pub mod settings;
 #[cfg(feature = "sftp")]
 mod sftp;
@@ -48,11 +52,11 @@ use bytes::Bytes;
 pub use clock::StoreClock;
 pub use counts::{CallResult, Counts, Operation};
 pub use error::{StoreError, StoreErrorKind};
-pub use open::{Stores, open};
+pub use open::{Stores, check_keys, open};
 pub use paced::Paced;
 #[cfg(feature = "s3")]
 pub use s3::http_client::plain_http_client;
-pub use settings::{AbsSettings, KeyFiles, S3Settings, Scheme, SftpSettings, StoreSettings};
+pub use settings::{AbsSettings, AgeSettings, KeyFiles, S3Settings, Scheme, SftpSettings, StoreSettings};
 use std::future::Future;
 use std::ops::Range;
 use std::pin::Pin;
@@ -60,6 +64,9 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 
 const PRODUCER_GONE: &str = "the content ended early because its producer failed; nothing was stored";
+
+/// A listing may say that a file has so many more bytes than it has: what an encrypted one holds is not known before it is read.
+pub const SIZE_SLACK: u64 = 8 << 10;
 
 /// Gets the pieces of an object's content, in order.
 pub type Take<'a> = &'a (dyn Fn(Bytes) + Send + Sync);

@@ -2,7 +2,7 @@
 
 use super::bucket::{Bucket, Dialect};
 use super::link::Links;
-use super::{Scheme, Store, StoreError, StoreErrorKind, StoreSettings, file::Directory};
+use super::{AgeSettings, Scheme, Store, StoreError, StoreErrorKind, StoreSettings, file::Directory};
 use std::sync::Arc;
 
 /// Opens the stores of many databases: those that differ in bucket and path alone share connections and credentials.
@@ -47,15 +47,35 @@ impl Stores {
             #[cfg(not(feature = "sftp"))]
             Scheme::Sftp => Err(lacking("SFTP", "sftp")),
         };
-        opened.map_err(|detail| StoreError::new(StoreErrorKind::Invalid, "open", settings.url.as_str(), detail))
+        opened
+            .and_then(|store| sealed(store, &settings.age))
+            .map_err(|detail| StoreError::new(StoreErrorKind::Invalid, "open", settings.url.as_str(), detail))
     }
+}
+
+/// Whether keys are what they should be. The error is a text for the user.
+pub fn check_keys(settings: &AgeSettings) -> Result<(), String> {
+    #[cfg(feature = "age")]
+    return super::sealed::Keys::of(settings).map(drop);
+    #[cfg(not(feature = "age"))]
+    sealed((), settings)
+}
+
+#[cfg(feature = "age")]
+fn sealed(store: Arc<dyn Store>, keys: &AgeSettings) -> Result<Arc<dyn Store>, String> {
+    Ok(Arc::new(super::sealed::Sealed::new(store, super::sealed::Keys::of(keys)?)))
+}
+
+#[cfg(not(feature = "age"))]
+fn sealed<T>(store: T, keys: &AgeSettings) -> Result<T, String> {
+    if *keys == AgeSettings::default() { Ok(store) } else { Err(lacking("encryption", "age")) }
 }
 
 fn bucket<D: Dialect>(settings: &StoreSettings, links: &Links<D::Client>) -> Result<Arc<dyn Store>, String> {
     Ok(Arc::new(Bucket::<D>::new(settings, links)?))
 }
 
-#[cfg(not(all(feature = "s3", feature = "gcs", feature = "azure", feature = "sftp")))]
+#[cfg(not(all(feature = "s3", feature = "gcs", feature = "azure", feature = "sftp", feature = "age")))]
 fn lacking(service: &str, feature: &str) -> String {
     format!("this litevisor was built without {service} (cargo feature `{feature}`); use a full build")
 }

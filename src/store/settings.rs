@@ -35,6 +35,15 @@ pub struct StoreSettings {
     pub gs: GsSettings,
     pub abs: AbsSettings,
     pub sftp: SftpSettings,
+    pub age: AgeSettings,
+}
+
+/// The keys of an encrypted replica, as text: words in any number of lines, with comments behind `#`. Neither: it is plain.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AgeSettings {
+    pub identities: Option<Secret>,
+    /// None: those of the identities. Public, but whose the replica is concerns only its owner.
+    pub recipients: Option<Secret>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -91,8 +91,8 @@ fn a_yml_that_cannot_be_taken_over_starts_nothing() {
     let exec = format!("exec: touch {}\n", marker.display());
     for (yml, part) in [
         (
-            "dbs:\n- path: /d/a.db\n  replica:\n    url: s3://b/a\n    age: {recipients: [age1x]}\n",
-            "5: dbs[0].replica.age.recipients encrypts with age",
+            "dbs:\n- path: /d/a.db\n  replica:\n    url: s3://b/a\n    age: {identities: [x], recipients: [age1x]}\n",
+            "age: identity 1 is not an X25519 identity",
         ),
         (
             "dbs:\n- path: /d/a.db\n  replica: {type: nats, url: 'nats://h'}\n",

@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::disallowed_methods)]
 
 mod disk;
+#[cfg(feature = "age")]
+mod encrypted;
 mod engine;
 mod latency;
 mod moment;

@@ -28,6 +28,60 @@ mod directory {
     crate::suite::every_check!(run);
 }
 
+#[cfg(feature = "age")]
+mod encrypted_directory {
+    macro_rules! run {
+        ($($check:ident),* $(,)?) => {
+            $(#[tokio::test]
+            async fn $check() {
+                let root = tempfile::tempdir().unwrap();
+                let settings = super::directory_settings(&root.path().join("replica"));
+                crate::suite::$check(super::open(&super::encrypted(settings))).await;
+            })*
+        };
+    }
+    crate::suite::every_check!(run);
+}
+
+#[cfg(feature = "age")]
+mod encrypted_s3 {
+    macro_rules! run {
+        ($($check:ident),* $(,)?) => {
+            $(#[tokio::test]
+            async fn $check() {
+                if !super::IN_AN_ENCRYPTED_BUCKET.contains(&stringify!($check)) {
+                    return;
+                }
+                let path = super::fresh_path(concat!("encrypted-", stringify!($check)));
+                crate::suite::$check(super::open(&super::encrypted(super::s3_settings(&path)))).await;
+                super::no_upload_stays_open(&path).await;
+            })*
+        };
+    }
+    crate::suite::every_check!(run);
+}
+
+/// What encryption changes; the rest is the same code as in a plain bucket and in an encrypted directory.
+#[cfg(feature = "age")]
+const IN_AN_ENCRYPTED_BUCKET: [&str; 8] = [
+    "what_was_created_can_be_read",
+    "create_leaves_an_existing_object_alone",
+    "one_of_sixteen_creators_wins",
+    "ranges_are_cut_at_the_end",
+    "pieces_make_the_whole",
+    "a_stream_becomes_one_object",
+    "a_stream_leaves_an_existing_object_alone",
+    "an_abandoned_stream_leaves_nothing",
+];
+
+/// Objects whose names end in `.ltx` are age files.
+#[cfg(feature = "age")]
+fn encrypted(settings: StoreSettings) -> StoreSettings {
+    const IDENTITY: &str = "AGE-SECRET-KEY-14XFHMT5X6M5ZDVU8A7X9HNYUVEEHPMN0PTTMR29LPLF5GY8XD28SQUW2T5";
+    let age = store::AgeSettings { identities: Some(Secret::new(IDENTITY)), recipients: None };
+    StoreSettings { age, ..settings }
+}
+
 mod s3 {
     macro_rules! run {
         ($($check:ident),* $(,)?) => {
@@ -47,10 +101,14 @@ pub fn open(settings: &StoreSettings) -> Arc<dyn Store> {
 }
 
 fn directory_store(root: &Path) -> Arc<dyn Store> {
+    open(&directory_settings(root))
+}
+
+fn directory_settings(root: &Path) -> StoreSettings {
     let mut settings = Seaweed::settings_for("http://127.0.0.1:1", "", root.to_str().unwrap());
     settings.scheme = Scheme::File;
     settings.url = format!("file://{}", root.display());
-    open(&settings)
+    settings
 }
 
 /// A root of its own in the shared server's bucket.

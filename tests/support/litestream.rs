@@ -153,22 +153,31 @@ pub mod v3 {
 
     const VERSION: &str = "litestream-0.3/bin/litestream";
 
-    fn config(directory: &Path, replica: &Replica, db: &Path) -> PathBuf {
+    /// `more`: keys of the replica, indented by eight.
+    fn config(directory: &Path, replica: &Replica, db: &Path, more: &str) -> PathBuf {
         let path = directory.join("litestream.yml");
         let keys = replica.yaml().replace("\n      ", "\n        ").replacen("      ", "      - ", 1);
-        std::fs::write(&path, format!("dbs:\n  - path: {}\n    replicas:\n{keys}", db.display())).unwrap();
+        std::fs::write(&path, format!("dbs:\n  - path: {}\n    replicas:\n{keys}{more}", db.display())).unwrap();
         path
     }
 
     /// Of the latest state into `out`, which is replaced. Err is what it said.
     pub fn restore(replica: &Replica, db: &Path, out: &Path) -> Result<(), String> {
+        restore_with(replica, db, out, "")
+    }
+
+    pub fn restore_with(replica: &Replica, db: &Path, out: &Path, more: &str) -> Result<(), String> {
         let directory = tempfile::tempdir().unwrap();
-        restore_by(VERSION, &config(directory.path(), replica, db), db, out)
+        restore_by(VERSION, &config(directory.path(), replica, db, more), db, out)
     }
 
     pub fn replicate(replica: &Replica, db: &Path) -> Replicate {
+        replicate_with(replica, db, "")
+    }
+
+    pub fn replicate_with(replica: &Replica, db: &Path, more: &str) -> Replicate {
         let directory = tempfile::tempdir().unwrap();
-        let config = config(directory.path(), replica, db);
+        let config = config(directory.path(), replica, db, more);
         Replicate::by(VERSION, &config, Signal::SIGINT, directory)
     }
 }

@@ -41,6 +41,10 @@ use Scheme::{Abs, File, Gs, S3, Sftp};
 const ALL: &[Scheme] = &[File, S3, Gs, Abs, Sftp];
 const SIGNING: &str = "what a provider needs of its requests is known by its host";
 
+/// Lists of Litestream 0.3's `age` table: no names of Litestream's.
+const AGE_IDENTITIES: &str = "age.identities";
+const AGE_RECIPIENTS: &str = "age.recipients";
+
 /// Litestream's key, the stores that have it, and what it becomes; in the order of our file.
 const SETTINGS: &[(&str, &[Scheme], Fate)] = &[
     ("endpoint", &[S3, Abs], Key("endpoint", Endpoint)),
@@ -60,6 +64,8 @@ const SETTINGS: &[(&str, &[Scheme], Fate)] = &[
     ("password", &[Sftp], Key("password", Secret)),
     ("key-path", &[Sftp], Key("key_file", Path)),
     ("host-key", &[Sftp], Key("host_key", Text)),
+    (AGE_IDENTITIES, ALL, Key("age_identities", Secret)),
+    (AGE_RECIPIENTS, ALL, Key("age_recipients", Text)),
     ("sync-interval", ALL, Key("sync_interval", Interval)),
     ("bucket", &[S3, Gs, Abs], Url),
     ("account-name", &[Abs], Url),
@@ -96,16 +102,15 @@ pub struct Settings(BTreeMap<&'static str, Located<String>>);
 
 impl Settings {
     pub fn read(table: &mut Table<'_>) -> Settings {
-        let read = SETTINGS.iter().filter_map(|(name, ..)| Some((*name, table.text(name)?)));
-        let settings = Settings(read.collect());
+        let names = SETTINGS.iter().map(|(name, ..)| *name).filter(|name| !name.contains('.'));
+        let mut settings = Settings(names.filter_map(|name| Some((name, table.text(name)?))).collect());
         // A list, of NATS.
         table.take("root-cas");
         if let Some(mut age) = table.table("age") {
-            let given = age.take("identities").or(age.take("recipients"));
-            if let Some(found) = given {
-                let message = "encrypts with age: litevisor can neither read nor write such replicas, and Litestream 0.5 \
-                            cannot either; let the bucket encrypt (sse-kms-key-id, sse-customer-key)";
-                table.complain(&found, message);
+            for (key, name) in [("identities", AGE_IDENTITIES), ("recipients", AGE_RECIPIENTS)] {
+                if let Some(words) = age.words(key) {
+                    settings.offer(name, words);
+                }
             }
             age.finish();
         }

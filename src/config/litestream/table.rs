@@ -48,6 +48,13 @@ pub struct Table<'r> {
     known: Vec<String>,
 }
 
+fn scalar(value: &Value) -> Option<String> {
+    match value {
+        Value::Scalar(text) => Some(text.clone()),
+        _ => None,
+    }
+}
+
 impl<'r> Table<'r> {
     /// Nothing at all is an empty table.
     pub fn new(reading: &'r Reading<'r>, name: String, node: Node) -> Table<'r> {
@@ -97,6 +104,23 @@ impl<'r> Table<'r> {
             return None;
         }
         Some(Located { value: text.clone(), line: found.line, key: found.key })
+    }
+
+    /// A list of texts as one text.
+    pub fn words(&mut self, key: &str) -> Option<Located<String>> {
+        let found = self.take(key)?;
+        let words: Option<Vec<String>> = match &found.value {
+            Value::Scalar(text) => Some(vec![text.clone()]),
+            Value::List(items) => items.iter().map(|item| scalar(&item.value)).collect(),
+            Value::Map(_) | Value::Null => None,
+        };
+        match words {
+            Some(words) => Some(Located { line: found.line, key: found.key, value: words.join(" ") }),
+            None => {
+                self.complain(&found, "must be a list of texts");
+                None
+            }
+        }
     }
 
     pub fn flag(&mut self, key: &str) -> Option<Located<bool>> {

@@ -284,7 +284,7 @@ fn problems_name_the_lines_of_the_yaml() {
         ("dbs:\n- path: /a\n  replica: {type: s3}\n", "litestream.yml:3: dbs[0].replica has no bucket"),
         (
             "dbs:\n- path: /a\n  replica:\n    path: /r\n    age:\n      recipients: [age1x]\n",
-            "litestream.yml:6: dbs[0].replica.age.recipients encrypts with age",
+            "litestream.yml:6: dbs[0].replica.age.recipients age_recipients need age_identities",
         ),
         (
             "dbs:\n- path: /a\n  replica:\n    url: s3://b/p\n    access-key-id: A\n",

@@ -1,6 +1,7 @@
 //! `[database.replica]`, or a replica's URL alone → `StoreSettings`. Each store's keys are in its file.
 
 mod abs;
+mod age;
 mod gs;
 mod s3;
 mod sftp;
@@ -48,6 +49,10 @@ pub struct ReplicaSection {
     key_passphrase_file: Key<String>,
     host_key: Key<String>,
     known_hosts_file: Key<String>,
+    age_identities: Key<Expanded>,
+    age_identities_file: Key<String>,
+    age_recipients: Key<Expanded>,
+    age_recipients_file: Key<String>,
 }
 
 /// A replica, with what the checks across databases need.
@@ -96,6 +101,7 @@ pub fn read(section: Key<ReplicaSection>, document: &Document<'_>) -> Option<Rea
     abs::read(&section, &mut reading);
     reading.store.gs.credentials_file = document.path(&section.credentials_file);
     sftp::read(&section, &mut reading);
+    age::read(&section, &mut reading);
     let Reading { mut store, variables, .. } = reading;
     from_environment(&mut store, document.environment);
     let url_location = section.url.location.filter(|_| is_valid)?;
@@ -190,6 +196,7 @@ impl Reading<'_> {
 /// What the configuration leaves open.
 fn from_environment(store: &mut StoreSettings, environment: Environment<'_>) {
     let variable = |name: &str| environment.text(name);
+    age::from_environment(store, &variable);
     match store.scheme {
         Scheme::S3 => s3::from_environment(store, &variable),
         Scheme::Gs => gs::from_environment(store, &variable),
@@ -197,6 +204,9 @@ fn from_environment(store: &mut StoreSettings, environment: Environment<'_>) {
         Scheme::Sftp | Scheme::File => {}
     }
 }
+
+/// Names of variables that carry keys of encrypted replicas.
+pub const KEY_VARIABLES: [&str; 2] = [age::IDENTITIES, age::RECIPIENTS];
 
 /// Names of variables that carry this store's credentials: they are litevisor's, not the app's.
 pub fn credential_variables(scheme: Scheme) -> &'static [&'static str] {
@@ -223,6 +233,7 @@ pub fn from_url_alone(
         )));
     }
     from_environment(&mut store, environment);
+    crate::store::check_keys(&store.age).map_err(fail)?;
     Ok(store)
 }
 

@@ -31,11 +31,25 @@ pub enum Failure {
     Gone(TxidRange),
     #[error(transparent)]
     Merge(#[from] MergeError),
+    /// An input cannot be decrypted.
+    #[error("{0} cannot be read: {1}")]
+    Unreadable(TxidRange, StoreError),
     /// The merged file's name is taken by something else.
     #[error("{0} exists and is not what its inputs make")]
     Taken(String),
     #[error("internal error: {0}")]
     Panicked(String),
+}
+
+impl Failure {
+    /// The input that is of no use, if it is one.
+    pub fn damaged(&self) -> Option<TxidRange> {
+        match self {
+            Failure::Merge(error) => error.damaged(),
+            Failure::Unreadable(range, _) => Some(*range),
+            Failure::Store(_) | Failure::Gone(_) | Failure::Taken(_) | Failure::Panicked(_) => None,
+        }
+    }
 }
 
 /// A merged file in the replica.
@@ -80,7 +94,10 @@ pub async fn merge(store: &dyn Store, job: &Job, recent: &Recent) -> Result<Merg
 
 /// An earlier try of ours, whose reply got lost, or another tool that merged the same.
 async fn is_the_same(store: &dyn Store, key: &str, ours: &Header) -> Result<bool, StoreError> {
-    let there = store.get(key, Some(0..HEADER_BYTES as u64), Deadline::after(TRY)).await?;
+    let there = match store.get(key, Some(0..HEADER_BYTES as u64), Deadline::after(TRY)).await {
+        Err(error) if error.kind.is_unreadable() => return Ok(false),
+        there => there?,
+    };
     let of = |header: &Header| (header.range, header.page_size, header.commit, header.timestamp_ms);
     Ok(Header::from_start(&there).is_ok_and(|theirs| {
         let another = matches!((theirs.db_checksum, ours.db_checksum), (Some(a), Some(b)) if a != b);
@@ -194,5 +211,9 @@ async fn size_of(store: &dyn Store, file: &File, key: &str) -> Result<u64, Failu
 }
 
 fn gone(error: StoreError, range: TxidRange) -> Failure {
-    if error.kind == StoreErrorKind::NotFound { Failure::Gone(range) } else { Failure::Store(error) }
+    match error.kind {
+        StoreErrorKind::NotFound => Failure::Gone(range),
+        kind if kind.is_unreadable() => Failure::Unreadable(range, error),
+        _ => Failure::Store(error),
+    }
 }

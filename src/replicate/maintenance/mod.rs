@@ -418,13 +418,13 @@ impl MaintenanceTask {
         let below = Level(job.level.0.saturating_sub(1));
         match failure {
             Failure::Gone(range) => self.lost(below, *range).await,
-            Failure::Merge(error) => {
-                tracing::warn!(%db, "files of level {} in {url} cannot be merged: {error}", below.0);
+            Failure::Merge(_) | Failure::Unreadable(..) => {
+                tracing::warn!(%db, "files of level {} in {url} cannot be merged: {failure}", below.0);
                 self.note(|maintenance| {
-                    maintenance.failed(format!("files of level {} cannot be merged: {error}", below.0))
+                    maintenance.failed(format!("files of level {} cannot be merged: {failure}", below.0))
                 });
                 // What is wrong together, without one being damaged, is of no use either.
-                let bad = job.inputs.iter().filter(|file| error.damaged().is_none_or(|range| range == file.range));
+                let bad = job.inputs.iter().filter(|file| failure.damaged().is_none_or(|range| range == file.range));
                 bad.for_each(|file| self.inventory.mark_damaged(below, file.range));
                 return self.check().await;
             }

@@ -114,7 +114,7 @@ pub async fn there(store: &dyn Store, level: Level, range: TxidRange, by: Deadli
     let key = store.layout().key(level, range);
     match store.get(&key, Some(0..HEADER_BYTES as u64), by).await {
         Ok(head) => Ok(Header::from_start(&head).is_ok_and(|header| header.range == range)),
-        Err(error) if error.kind == StoreErrorKind::NotFound => Ok(false),
+        Err(error) if error.kind == StoreErrorKind::NotFound || error.kind.is_unreadable() => Ok(false),
         Err(error) => Err(error),
     }
 }

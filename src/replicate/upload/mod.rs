@@ -159,7 +159,12 @@ pub async fn put(store: &dyn Store, segment: &Segment) -> Result<Stored, UploadE
 /// Our header holds a node id that is random for each run, the time and the database's checksum: whoever wrote the same
 /// one is us. A request that was given up may still be carried out, when its number has been given to something else.
 async fn whose(store: &dyn Store, key: &str, ours: &Header, by: Deadline) -> Result<Stored, UploadError> {
-    let there = store.get(key, Some(0..HEADER_BYTES as u64), by).await?;
+    let there = match store.get(key, Some(0..HEADER_BYTES as u64), by).await {
+        Err(error) if error.kind.is_unreadable() => {
+            return Ok(Stored::Foreign(format!("{key} exists and is not ours: {error}")));
+        }
+        there => there?,
+    };
     match Header::from_start(&there) {
         Ok(header) if header == *ours => Ok(Stored::Yes(0)),
         Ok(header) if header.node_id == ours.node_id => Ok(Stored::Earlier),

@@ -17,6 +17,8 @@ use tokio::runtime::Runtime;
 
 pub struct Judge {
     pub bucket: Arc<Bucket>,
+    /// The bucket, or the encrypted replica in it.
+    store: Arc<dyn Store>,
     scratch: PathBuf,
     runtime: Rc<Runtime>,
     seen: u64,
@@ -27,14 +29,14 @@ pub struct Judge {
 }
 
 impl Judge {
-    pub fn new(bucket: Arc<Bucket>, scratch: PathBuf, runtime: Rc<Runtime>) -> Judge {
+    pub fn new(bucket: Arc<Bucket>, store: Arc<dyn Store>, scratch: PathBuf, runtime: Rc<Runtime>) -> Judge {
         std::fs::create_dir_all(&scratch).unwrap();
-        Judge { bucket, scratch, runtime, seen: 0, recorded: BTreeMap::new(), ever: HashSet::new() }
+        Judge { bucket, store, scratch, runtime, seen: 0, recorded: BTreeMap::new(), ever: HashSet::new() }
     }
 
     pub fn files(&self) -> Vec<RemoteFile> {
-        let objects = self.runtime.block_on(self.bucket.list("", super::machine::soon())).unwrap();
-        Listing::of(self.bucket.layout(), &objects).files
+        let objects = self.runtime.block_on(self.store.list("", super::machine::soon())).unwrap();
+        Listing::of(self.store.layout(), &objects).files
     }
 
     pub fn tip(&self) -> Option<(Txid, State, char)> {
@@ -44,7 +46,7 @@ impl Judge {
     fn restore(&self, target: Target) -> Result<(Txid, State), RestoreError> {
         let out = self.scratch.join("out.db");
         let (settings, owners, progress) = (RestoreSettings::default(), Owners::default(), Progress::default());
-        let restoring = restore_to(&out, &*self.bucket, target, &settings, &owners, true, &progress);
+        let restoring = restore_to(&out, &*self.store, target, &settings, &owners, true, &progress);
         let restored = self.runtime.block_on(restoring)?;
         Ok((restored.txid, State::of(&std::fs::read(&out).unwrap())))
     }

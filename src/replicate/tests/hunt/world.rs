@@ -65,6 +65,20 @@ const STEPS: [(u64, Step); 15] = [
     (1, Step::CutReplica),
 ];
 
+/// One life in so many has an encrypted replica.
+const ENCRYPTED: u64 = 4;
+
+#[cfg(feature = "age")]
+fn encrypted(bucket: Arc<dyn Store>) -> Arc<dyn Store> {
+    use crate::store::sealed::testing::{SECRET, sealed, settings};
+    Arc::new(sealed(bucket, &settings(SECRET, None)))
+}
+
+#[cfg(not(feature = "age"))]
+fn encrypted(bucket: Arc<dyn Store>) -> Arc<dyn Store> {
+    bucket
+}
+
 /// Tries that the end of a life may need to bring everything home.
 const LAST_TRIES: u32 = 8;
 
@@ -73,14 +87,18 @@ impl World {
         let mut random = Random::new(seed);
         let layout = random.pick(&[Layout::S3, Layout::Directory]);
         let bucket = Arc::new(Bucket::new(layout));
-        let judge = Judge::new(Arc::clone(&bucket), scratch.join("judge"), Rc::clone(runtime));
+        let store: Arc<dyn Store> = match seed % ENCRYPTED {
+            0 => encrypted(Arc::clone(&bucket) as Arc<dyn Store>),
+            _ => Arc::clone(&bucket) as Arc<dyn Store>,
+        };
+        let judge = Judge::new(bucket, Arc::clone(&store), scratch.join("judge"), Rc::clone(runtime));
         let count = if random.percent(30) { 2 } else { 1 };
         let machine = |name: char| Machine {
             name,
             disk: Disk::new(scratch.join(name.to_string())),
             app: None,
             replicator: Replicator::Off,
-            store: Arc::new(Faulty::new(Arc::clone(&bucket) as Arc<dyn Store>)),
+            store: Arc::new(Faulty::new(Arc::clone(&store))),
             runtime: Rc::clone(runtime),
             random: Random::new(seed ^ u64::from(u32::from(name)) << 40),
             log: Rc::clone(&log),
