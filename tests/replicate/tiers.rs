@@ -24,7 +24,7 @@ fn with_snapshots(count: usize) -> Site {
     );
     let mut run = site.run_bank(&["--rate", "20"]);
     wait_until("snapshots", SOON * 3, || site.path("bucket/ltx/9").exists() && snapshots(&site).len() >= count);
-    assert_eq!(run.stop().code, 143, "{}", run.log_text());
+    assert_eq!(run.stop().code, 0, "{}", run.log_text());
     site.database_settings.clear();
     site
 }
@@ -54,7 +54,9 @@ fn the_newest_snapshot_of_each_day_stays_and_litestream_restores_it() {
     assert_eq!(snapshots(&site).len(), before.len(), "a dry run deletes nothing");
 
     let mut run = site.run(&["sleep", "600"]);
-    wait_until("the others are deleted", SOON * 3, || snapshots(&site).into_keys().collect::<Vec<_>>() == expected);
+    // A new snapshot may come: the newest one is three days old.
+    let left = || snapshots(&site).into_keys().filter(|txid| before.contains_key(txid)).collect::<Vec<_>>();
+    wait_until("the others are deleted", SOON * 3, || left() == expected);
     assert_eq!(run.stop().code, 143, "{}", run.log_text());
     for txid in &expected {
         let out = site.path(&format!("{txid}.db"));
