@@ -45,6 +45,7 @@ pub enum Action {
     /// What a replica holds.
     List {
         subject: Option<OsString>,
+        retention: bool,
         json: bool,
     },
     /// Whether a replica can be restored.
@@ -274,6 +275,9 @@ struct List {
     /// A configured database, a replica's URL or directory; default: all
     #[arg(value_name = "DB | URL")]
     subject: Option<OsString>,
+    /// Show what retention would keep and delete now
+    #[arg(long)]
+    retention: bool,
     /// Print JSON, and write the log as JSON lines
     #[arg(long)]
     json: bool,
@@ -375,7 +379,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Invocation, Pri
         Commands::Replicate(Replicate { once }) => Action::Replicate { once },
         Commands::Restore(restore) => restore.checked()?,
         Commands::Follow(Follow { subject, out, poll, once }) => Action::Follow { subject, out, poll, once },
-        Commands::List(List { subject, json }) => Action::List { subject, json },
+        Commands::List(List { subject, retention, json }) => Action::List { subject, retention, json },
         Commands::Verify(Verify { subject, quick, history, json }) => Action::Verify { subject, quick, history, json },
         Commands::Rekey(Rekey { subject, to, identities, recipients, plain }) => {
             Action::Rekey(RekeyArgs { subject, to, identities, recipients, plain })

@@ -49,7 +49,8 @@ fn dispatch(Invocation { config, action }: Invocation) -> Result<u8, CommandErro
                 supervise::claim(Duty::NoApp).map_err(|error| CommandError::new(ErrorKind::Internal, error))?;
             commands::follow::follow(file, &FollowOptions { subject, out, poll, once }, claimed)
         }
-        Action::List { subject, json } => commands::list::list(file, subject.as_deref(), json),
+        Action::List { subject, retention: true, json } => commands::list::retention(file, subject.as_deref(), json),
+        Action::List { subject, json, .. } => commands::list::list(file, subject.as_deref(), json),
         Action::Verify { subject, history: true, json, .. } => {
             commands::verify::history(file, subject.as_deref(), json)
         }

@@ -84,7 +84,7 @@ fn restore_and_check() {
     assert_eq!((at.target, at.dry_run), (Target::Time(Moment(1_795_327_279_453)), true));
     assert_eq!(read("replicate").map(|found| found.action), Ok(Action::Replicate { once: false }));
     assert_eq!(read("replicate --once").map(|found| found.action), Ok(Action::Replicate { once: true }));
-    let list = Action::List { subject: Some("file:///r".into()), json: true };
+    let list = Action::List { subject: Some("file:///r".into()), retention: false, json: true };
     assert_eq!(read("list --json file:///r").map(|found| found.action), Ok(list));
     let (socket, db) = (Some("/s".into()), Some("a.db".into()));
     for (line, action) in [

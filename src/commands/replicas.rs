@@ -6,6 +6,7 @@ use super::setup::{LogOf, configured, start_log, with_environment};
 use crate::config::{
     Additions, Config, DatabaseSettings, DirectorySettings, LogSettings, Purpose, nearest, replica_from_url,
 };
+use crate::replicate::Retention;
 use crate::restore::RestoreSettings;
 use crate::store::StoreSettings;
 use std::ffi::OsStr;
@@ -16,6 +17,8 @@ pub struct NamedReplica {
     /// The configured database's file.
     pub db: Option<PathBuf>,
     pub settings: StoreSettings,
+    /// None: nothing in it is deleted.
+    pub retention: Option<Retention>,
 }
 
 impl NamedReplica {
@@ -40,7 +43,7 @@ pub fn select(file: Option<&Path>, subject: Option<&OsStr>, log: LogOf) -> Resul
     if let Some(url) = subject.and_then(|subject| replica_url(subject, true)) {
         let settings = with_environment(|environment| replica_from_url(url, environment))?;
         start_log(&LogSettings::default(), log);
-        let replicas = vec![NamedReplica { db: None, settings }];
+        let replicas = vec![NamedReplica { db: None, settings, retention: None }];
         return Ok(Selected { replicas, empty: Vec::new(), restore: RestoreSettings::default() });
     }
     let config = configured(file, &Additions::default(), Purpose::Databases, log)?.config;
@@ -57,6 +60,7 @@ pub fn select(file: Option<&Path>, subject: Option<&OsStr>, log: LogOf) -> Resul
     let replica = |database: DatabaseSettings| NamedReplica {
         db: Some(database.path.as_path().to_owned()),
         settings: database.replica,
+        retention: database.replicate.retention,
     };
     Ok(Selected { replicas: databases.into_iter().map(replica).collect(), empty, restore: config.restore })
 }

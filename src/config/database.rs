@@ -7,9 +7,9 @@ use super::problem::{ConfigError, Location};
 use super::replica::{self, ReadReplica, ReplicaSection};
 use super::settings::DatabaseSettings;
 use super::units;
-use super::values::{DAY, GIB, KIB, Key, MIB, Size, Span, Spans};
+use super::values::{Count, DAY, GIB, KIB, Key, MIB, Size, Span, Spans};
 use crate::model::{DbPath, name_problem};
-use crate::replicate::{LockingMode, OnConflict, ReplicateSettings, Retention};
+use crate::replicate::{LockingMode, OnConflict, ReplicateSettings, Retention, Tiers};
 use crate::restore::OnRestoreFailure;
 use serde::Deserialize;
 use std::path::Path;
@@ -57,6 +57,10 @@ struct Snapshot {
 struct RetentionSection {
     snapshots: Key<Interval>,
     l0: Key<Interval>,
+    hourly: Key<Count<0, 1000>>,
+    daily: Key<Count<0, 1000>>,
+    weekly: Key<Count<0, 1000>>,
+    monthly: Key<Count<0, 1000>>,
     enabled: Key<bool>,
 }
 
@@ -111,7 +115,10 @@ fn retention(section: RetentionSection) -> Option<Retention> {
     let default = Retention::default();
     let snapshots = section.snapshots.value.map_or(default.snapshots, |span| span.0);
     let raw = section.l0.value.map_or(default.raw, |span| span.0);
-    section.enabled.or(true).then_some(Retention { snapshots, raw })
+    let count = |key: Key<Count<0, 1000>>| key.value.and_then(|count| u32::try_from(count.0).ok()).unwrap_or_default();
+    let RetentionSection { hourly, daily, weekly, monthly, .. } = section;
+    let tiers = Tiers { hourly: count(hourly), daily: count(daily), weekly: count(weekly), monthly: count(monthly) };
+    section.enabled.or(true).then_some(Retention { snapshots, raw, tiers })
 }
 
 /// `path`, or `dir` with `pattern` and `watch`, and the location of the former.

@@ -12,7 +12,7 @@ use super::verify::{self, VerifySettings};
 use crate::gate::GateSettings;
 use crate::handover::HandoverSettings;
 use crate::model::Signal;
-use crate::replicate::{ReplicateSettings, Retention};
+use crate::replicate::{ReplicateSettings, Retention, Tiers};
 use crate::store::StoreSettings;
 use crate::supervise::AppSettings;
 use serde::Serialize;
@@ -197,7 +197,11 @@ fn show_maintenance(out: &mut Out, replicate: &ReplicateSettings) {
     out.raw("snapshot", &format!("{{ interval = {} }}", span(replicate.snapshot_interval)));
     let retention = match &replicate.retention {
         None => "{ enabled = false }".to_owned(),
-        Some(Retention { snapshots, raw }) => format!("{{ snapshots = {}, l0 = {} }}", span(*snapshots), span(*raw)),
+        Some(Retention { snapshots, raw, tiers }) => {
+            let Tiers { hourly, daily, weekly, monthly } = tiers;
+            let tiers = format!("hourly = {hourly}, daily = {daily}, weekly = {weekly}, monthly = {monthly}");
+            format!("{{ snapshots = {}, l0 = {}, {tiers} }}", span(*snapshots), span(*raw))
+        }
     };
     out.raw("retention", &retention);
     out.word("on_conflict", &replicate.on_conflict);

@@ -3,7 +3,7 @@
 use super::*;
 use crate::model::{Restart, Secret, Signal, SuccessCodes};
 use crate::replica::ProofMode;
-use crate::replicate::{LockingMode, OnConflict, ReplicateSettings, Retention};
+use crate::replicate::{LockingMode, OnConflict, ReplicateSettings, Retention, Tiers};
 use crate::restore::{OnRestoreFailure, RestoreSettings};
 use crate::store::Scheme;
 use crate::supervise::{AppSettings, SetupSettings, SetupWhen, SignalTo};
@@ -194,7 +194,7 @@ fn every_key_arrives() {
         spill_limit = "2GiB"
         levels = ["10s", "2m"]
         snapshot = { interval = "6h" }
-        retention = { snapshots = "48h", l0 = "1m" }
+        retention = { snapshots = "48h", l0 = "1m", hourly = 24, daily = 7, weekly = 4, monthly = 12 }
         on_conflict = "continue"
         locking_mode = "exclusive"
         [database.replica]
@@ -261,6 +261,7 @@ fn every_key_arrives() {
     assert_eq!(database.path.as_path(), Path::new("/srv/data/a.db"));
     assert_eq!((database.owner.as_deref(), database.mode), (Some("app"), Some(0o600)));
     assert_eq!(database.on_restore_failure, OnRestoreFailure::Start);
+    let tiers = Tiers { hourly: 24, daily: 7, weekly: 4, monthly: 12 };
     let replicate = ReplicateSettings {
         sync_interval: Duration::from_millis(250),
         checkpoint_bytes: 1 << 20,
@@ -269,7 +270,7 @@ fn every_key_arrives() {
         spill_limit: 2 << 30,
         levels: vec![seconds(10), seconds(120)],
         snapshot_interval: seconds(6 * 3600),
-        retention: Some(Retention { snapshots: seconds(48 * 3600), raw: seconds(60) }),
+        retention: Some(Retention { snapshots: seconds(48 * 3600), raw: seconds(60), tiers }),
         on_conflict: OnConflict::Continue,
         locking_mode: LockingMode::Exclusive,
     };

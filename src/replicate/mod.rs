@@ -25,7 +25,10 @@ mod upload;
 mod wal_limiter;
 
 pub use ledger::Ledger;
-pub use settings::{LockingMode, OnConflict, ReplicateSettings, Retention};
+#[cfg(test)]
+pub use maintenance::dry_run::StayingSnapshot;
+pub use maintenance::dry_run::{DryRun, dry_run};
+pub use settings::{LockingMode, OnConflict, ReplicateSettings, Retention, Tiers};
 pub use status::Status;
 
 use crate::lineage::state_file;

@@ -31,6 +31,17 @@ pub struct Retention {
     pub snapshots: Duration,
     /// Raw files (level 0) are kept this long after they were merged.
     pub raw: Duration,
+    /// Snapshots that stay beyond that.
+    pub tiers: Tiers,
+}
+
+/// Of each of the last so many hours, days, weeks and months that have a snapshot, the newest one stays. 0: none for its sake.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tiers {
+    pub hourly: u32,
+    pub daily: u32,
+    pub weekly: u32,
+    pub monthly: u32,
 }
 
 /// What happens when another writer has the replica.
@@ -76,6 +87,6 @@ impl Default for ReplicateSettings {
 
 impl Default for Retention {
     fn default() -> Self {
-        Retention { snapshots: Duration::from_secs(24 * 3600), raw: Duration::from_secs(300) }
+        Retention { snapshots: Duration::from_secs(24 * 3600), raw: Duration::from_secs(300), tiers: Tiers::default() }
     }
 }

@@ -12,3 +12,4 @@ mod spill;
 mod storm;
 #[path = "../support/mod.rs"]
 mod support;
+mod tiers;

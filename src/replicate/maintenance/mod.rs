@@ -5,6 +5,7 @@
 
 pub mod base;
 mod compaction;
+pub mod dry_run;
 mod inventory;
 pub mod ownership;
 pub mod pace;
@@ -13,6 +14,7 @@ mod retention;
 mod schedule;
 mod session_side;
 mod snapshot;
+mod tiers;
 
 pub use session_side::Maintenance;
 

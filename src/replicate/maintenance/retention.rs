@@ -1,9 +1,10 @@
 //! What is deleted next, in which order, and why: pure. Nothing goes that is not replaced: a snapshot by a newer one that is
 //! itself older than the window of states that are promised, files of levels by that snapshot, raw files by the merged
-//! one that holds them. The newest file of a level stays (raw: Litestream would start over at TXID 1 without one).
+//! one that holds them. Snapshots that a tier keeps stay beside it. The newest file of a level stays (raw: Litestream would start over at TXID 1 without one).
 
 use super::inventory::{File, Inventory};
 use super::schedule::millis;
+use super::tiers;
 use crate::model::{Txid, TxidRange};
 use crate::replicate::settings::Retention;
 use crate::store::layout::Level;
@@ -63,15 +64,21 @@ pub fn expired(inventory: &Inventory, retention: &Retention, now_ms: i64) -> Exp
     let promised = younger.min().map(|since| since.saturating_add(millis(retention.snapshots)));
     // Without their base the files that build on it restore nothing; without them it would restore an older state than
     // was asked for. So what a restore can begin with goes first, the oldest first, one at a time.
-    let (bases, mut rest) = superseded(inventory, base);
+    let kept = tiers::kept(&snapshots().copied().collect::<Vec<_>>(), &retention.tiers);
+    let (bases, mut rest) = superseded(inventory, base, |range| kept.contains_key(range));
     let (raw, raw_next) = raw(inventory, retention, base, now_ms);
     rest.extend(raw);
     let groups = bases.into_iter().map(|base| vec![base]).chain(rest.chunks(GROUP).map(<[_]>::to_vec)).collect();
     Expired { groups, next_ms: promised.into_iter().chain(raw_next).min() }
 }
 
-/// Everything above level 0 that the snapshot at `base` replaces: what a restore can begin with, and the rest.
-fn superseded(inventory: &Inventory, base: Txid) -> (Vec<Deletion>, Vec<Deletion>) {
+/// Everything above level 0 that the snapshot at `base` replaces, but for the snapshots that are kept: what a restore can begin
+/// with, and the rest.
+fn superseded(
+    inventory: &Inventory,
+    base: Txid,
+    is_kept: impl Fn(&TxidRange) -> bool,
+) -> (Vec<Deletion>, Vec<Deletion>) {
     let mut bases = Vec::new();
     let mut rest = Vec::new();
     for level in (1..=9).map(Level) {
@@ -79,7 +86,7 @@ fn superseded(inventory: &Inventory, base: Txid) -> (Vec<Deletion>, Vec<Deletion
         for file in inventory.level(level).take_while(|file| file.range.max <= base) {
             let deletion = Deletion { level, range: file.range, reason: Reason::Superseded(base) };
             match (level == Level::SNAPSHOT, file.is_base()) {
-                (true, _) if file.range.max < base => bases.push(deletion),
+                (true, _) if file.range.max < base && !is_kept(&file.range) => bases.push(deletion),
                 (true, _) => {}
                 (false, true) => bases.push(deletion),
                 (false, false) if newest != Some(file.range) => rest.push(deletion),
@@ -126,12 +133,15 @@ fn holder<'a>(inventory: &'a Inventory, raw: &File) -> Option<&'a File> {
 mod tests {
     use super::super::inventory::sample::{file, inventory};
     use super::*;
+    use crate::replicate::settings::Tiers;
     use std::time::Duration;
 
     /// Level, first and last TXID of what goes, in groups.
     type Groups = Vec<Vec<(u8, u64, u64)>>;
 
-    const RETENTION: Retention = Retention { snapshots: Duration::from_millis(1000), raw: Duration::from_millis(100) };
+    const NONE: Tiers = Tiers { hourly: 0, daily: 0, weekly: 0, monthly: 0 };
+    const RETENTION: Retention =
+        Retention { snapshots: Duration::from_millis(1000), raw: Duration::from_millis(100), tiers: NONE };
 
     fn next(files: &[(u8, u64, u64, i64)], now: i64) -> (Groups, Option<i64>) {
         let Expired { groups, next_ms } = expired(&inventory(files), &RETENTION, now);
@@ -156,6 +166,43 @@ mod tests {
         }
         // What a clock in disorder says.
         assert_eq!(next(&[(9, 1, 1, 9000), (9, 1, 5, 500)], 1600), (vec![vec![(9, 1, 1)]], None));
+    }
+
+    #[test]
+    fn what_a_tier_keeps_stays_and_all_that_is_built_on_it_goes() {
+        let hour = 3_600_000;
+        let files = [
+            (9, 1, 1, 0),
+            (9, 1, 2, hour - 1),
+            (9, 1, 4, hour),
+            (9, 1, 9, 5 * hour),
+            (1, 3, 4, hour),
+            (1, 5, 8, 2 * hour),
+            (1, 9, 9, 5 * hour),
+            (0, 9, 9, 5 * hour),
+        ];
+        let tiers = |hourly, daily| Retention { tiers: Tiers { hourly, daily, ..NONE }, ..RETENTION };
+        let next = |retention: &Retention| {
+            let gone = expired(&inventory(&files), retention, 6 * hour).groups.concat();
+            gone.iter().map(|deletion| (deletion.level.0, deletion.range.max.0)).collect::<Vec<_>>()
+        };
+        let rest = [(1, 4), (1, 8)];
+        for (retention, snapshots) in [
+            (RETENTION, &[(9, 1), (9, 2), (9, 4)][..]),
+            (tiers(1, 0), &[(9, 1), (9, 2), (9, 4)]),
+            (tiers(2, 0), &[(9, 1), (9, 2)]),
+            (tiers(3, 0), &[(9, 1)]),
+            (tiers(99, 9), &[(9, 1)]),
+            (tiers(0, 9), &[(9, 1), (9, 2), (9, 4)]),
+        ] {
+            assert_eq!(next(&retention), [snapshots, &rest].concat(), "{retention:?}");
+        }
+        // A damaged one keeps no place from a sound one.
+        let mut damaged = inventory(&files);
+        damaged.mark_damaged(Level(9), file(9, 1, 2, 0).range);
+        let gone = expired(&damaged, &tiers(3, 0), 6 * hour).groups.concat();
+        let gone: Vec<_> = gone.iter().filter(|one| one.level == Level(9)).map(|one| one.range.max.0).collect();
+        assert_eq!(gone, [2]);
     }
 
     #[test]

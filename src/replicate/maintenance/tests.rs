@@ -8,7 +8,7 @@ use crate::model::{PageNo, PageSize, Txid};
 use crate::replica::Target as Wanted;
 use crate::replica::{Plan, plan};
 use crate::replicate::upload::{Content, Segment};
-use crate::replicate::{ReplicateSettings, Retention};
+use crate::replicate::{ReplicateSettings, Retention, Tiers};
 use crate::store::faulty::{Call, Fault, Faulty};
 use crate::store::layout::Layout;
 use crate::store::{Body, Scheme, Store, StoreSettings};
@@ -25,7 +25,7 @@ fn settings(raw_ms: u64) -> ReplicateSettings {
     ReplicateSettings {
         levels: vec![ms(100), ms(300), ms(900)],
         snapshot_interval: ms(1000),
-        retention: Some(Retention { snapshots: ms(1500), raw: ms(raw_ms) }),
+        retention: Some(Retention { snapshots: ms(1500), raw: ms(raw_ms), tiers: Tiers::default() }),
         ..ReplicateSettings::default()
     }
 }

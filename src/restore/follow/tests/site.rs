@@ -189,7 +189,7 @@ fn scratch() -> PathBuf {
 /// Merges and deletes all that it may, within milliseconds.
 pub fn eager(settings: &ReplicateSettings) -> ReplicateSettings {
     let ms = Duration::from_millis;
-    let retention = Some(Retention { snapshots: ms(60_000), raw: ms(1) });
+    let retention = Some(Retention { snapshots: ms(60_000), raw: ms(1), ..Retention::default() });
     ReplicateSettings { levels: vec![ms(200), ms(1000)], retention, ..settings.clone() }
 }
 

@@ -1,5 +1,9 @@
 //! `litevisor list`: prints what replicas hold and which states can be restored, as text or JSON.
 
+mod retention;
+
+pub use retention::retention;
+
 use super::directories::report_empty;
 use super::error::{CommandError, ErrorKind, status};
 use super::replicas::{NamedReplica, Selected, select};
