@@ -168,11 +168,7 @@ async fn serve(
             () = sleep_until(serving.database_set.as_ref().and_then(|databases| databases.proofs.due())) => {
                 serving.database_set.iter_mut().for_each(|databases| databases.proofs.begin());
             }
-            Some(end) = ended_proofs.recv() => {
-                if let Some(databases) = &mut serving.database_set {
-                    databases.proofs.ended(end);
-                }
-            }
+            Some(end) = ended_proofs.recv() => drop(serving.database_set.as_mut().map(|set| set.proofs.ended(end))),
             Some(done) = serving.preparing.join_next() => serving.prepared(done).await,
             Some(done) = serving.setups.join_next() => serving.set_up(done).await,
             Some(done) = serving.flushes.join_next() => serving.flushed(done),

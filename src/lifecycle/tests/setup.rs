@@ -2,9 +2,10 @@
 
 use super::*;
 
-pub(super) const TABLE: [(&str, &str, &str, &str); 21] = [
+pub(super) const TABLE: [(&str, &str, &str, &str); 22] = [
     ("restore", "setup-due", "setup", "set-up"),
     ("wait", "setup-due", "setup", "set-up"),
+    ("standby", "setup-due", "setup", "set-up"),
     ("catch-up", "setup-due", "setup", "set-up"),
     ("abandon", "setup-due", "done", ""),
     ("setup", "exited", "clear", "ask-all"),

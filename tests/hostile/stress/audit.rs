@@ -20,7 +20,9 @@ impl Audit {
 
     /// Everything that has come since the last look.
     pub fn look(&mut self, replica: &Replica) {
-        let objects = replica.objects();
+        let mut objects = replica.objects();
+        // A run that ended in the middle of its look at what the store can do has left it; the next one takes it away.
+        objects.retain(|key, _| !key.contains(".litevisor-probe"));
         for (key, content) in &self.objects {
             assert_eq!(objects.get(key), Some(content), "{key} was there and has changed or gone");
         }
