@@ -5,6 +5,7 @@
 use super::checked::Config;
 use super::follow::FollowSettings;
 use super::handover::NEVER;
+use super::notify::{self, HeartbeatSettings, NotifySettings};
 use super::settings::{AppRules, DatabaseSettings, SocketChoice, StatusSettings};
 use super::toml_text::quoted;
 use super::units::{show_duration, show_size};
@@ -52,6 +53,7 @@ pub fn show(config: &Config) -> String {
     config.gates.iter().for_each(|gate| show_gate(&mut out, gate));
     show_handover(&mut out, config.handover.as_ref());
     show_follow(&mut out, config.follow.as_ref());
+    show_notify(&mut out, config);
     out.section("[log]");
     out.word("level", &config.log.level);
     out.word("format", &config.log.format);
@@ -95,6 +97,22 @@ fn show_follow(out: &mut Out, follow: Option<&FollowSettings>) {
     let Some(FollowSettings { poll, max_lag }) = follow else { return };
     out.text("poll", &show_duration(*poll));
     out.text("max_lag", &show_duration(*max_lag));
+}
+
+/// Of the URLs the host alone: who knows the rest can write there.
+fn show_notify(out: &mut Out, config: &Config) {
+    let shown = |url| format!("{}/{HIDDEN}", notify::origin(url).unwrap_or_default());
+    if let Some(NotifySettings { url, events, after }) = &config.notify {
+        out.section("[notify]");
+        out.text("url", &shown(url));
+        out.word("events", events);
+        out.text("after", &show_duration(*after));
+    }
+    if let Some(HeartbeatSettings { url, interval }) = &config.heartbeat {
+        out.section("[heartbeat]");
+        out.text("url", &shown(url));
+        out.text("interval", &show_duration(*interval));
+    }
 }
 
 fn show_gate(out: &mut Out, gate: &GateSettings) {

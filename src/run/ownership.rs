@@ -472,7 +472,8 @@ fn positions(databases: &[DbPath]) -> Positions {
     databases.iter().filter_map(position).collect()
 }
 
-fn host() -> String {
+/// The machine's name.
+pub fn host() -> String {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let name = name.trim();
     if name.is_empty() { "unknown".to_owned() } else { name.to_owned() }
