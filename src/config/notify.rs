@@ -85,18 +85,29 @@ pub struct HeartbeatSection {
     interval: Key<Span<1_000, DAY>>,
 }
 
-/// None: no URL is given. Also returns the variables that the URL was made of: the app does not get them.
-pub fn read(section: NotifySection, document: &Document<'_>) -> (Option<NotifySettings>, Vec<String>) {
-    let (url, variables) = url(&section.url, &section.url_file, document);
-    let events = section.events.value.map_or_else(|| NotifyEvent::ALL.to_vec(), |events| events.0);
-    let after = section.after.value.map_or(AFTER, |span| span.0);
-    (url.map(|url| NotifySettings { url, events, after }), variables)
+/// Both sections.
+pub struct Told {
+    /// None: no URL is given.
+    pub notify: Option<NotifySettings>,
+    pub heartbeat: Option<HeartbeatSettings>,
+    /// The variables that the URLs were made of: the app does not get them.
+    pub variables: Vec<String>,
 }
 
-pub fn read_heartbeat(section: HeartbeatSection, document: &Document<'_>) -> (Option<HeartbeatSettings>, Vec<String>) {
-    let (url, variables) = url(&section.url, &section.url_file, document);
-    let interval = section.interval.value.map_or(INTERVAL, |span| span.0);
-    (url.map(|url| HeartbeatSettings { url, interval }), variables)
+pub fn read(notify: Key<NotifySection>, heartbeat: Key<HeartbeatSection>, document: &Document<'_>) -> Told {
+    let NotifySection { url: to, url_file, events, after } = notify.or(NotifySection::default());
+    let (to, mut variables) = url(&to, &url_file, document);
+    let events = events.value.map_or_else(|| NotifyEvent::ALL.to_vec(), |events| events.0);
+    let after = after.value.map_or(AFTER, |span| span.0);
+    let HeartbeatSection { url: beat, url_file, interval } = heartbeat.or(HeartbeatSection::default());
+    let (beat, more) = url(&beat, &url_file, document);
+    variables.extend(more);
+    let interval = interval.value.map_or(INTERVAL, |span| span.0);
+    Told {
+        notify: to.map(|url| NotifySettings { url, events, after }),
+        heartbeat: beat.map(|url| HeartbeatSettings { url, interval }),
+        variables,
+    }
 }
 
 fn url(direct: &Key<Expanded>, file: &Key<String>, document: &Document<'_>) -> (Option<Secret>, Vec<String>) {

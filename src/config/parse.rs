@@ -133,8 +133,7 @@ fn parse_converted(
     let handover = handover::read(handover.or(HandoverSection::default()), &databases, &document);
     let follow = follow.or(FollowSection::default());
     let follow = follow::read(follow, additions.follow, !databases.is_empty(), &document);
-    let (notify, notify_variables) = notify::read(notify.or(NotifySection::default()), &document);
-    let (heartbeat, heartbeat_variables) = notify::read_heartbeat(heartbeat.or(HeartbeatSection::default()), &document);
+    let told = notify::read(notify, heartbeat, &document);
     let of_gates = gate::problems(&gates, status.listen, !databases.is_empty());
     for (location, message) in overlaps(&databases).into_iter().chain(of_gates) {
         document.complain(&location, message);
@@ -147,7 +146,7 @@ fn parse_converted(
     let warnings = check_purpose(purpose, file.map(|(_, name)| name), has_command, !databases.is_empty())?;
     let mut platform = platform::report(platform, shutdown.grace, has_grace, environment.variable);
     platform.refusal = platform.refusal.filter(|_| !databases.is_empty());
-    let more = [&status.token_variables, &notify_variables, &heartbeat_variables];
+    let more = [&status.token_variables, &told.variables];
     let secret_variables = secret_variables(&databases, handover.as_ref(), &more, app.pass_credentials);
     let app_user = app.settings.user.clone();
     let mut settings = app.settings;
@@ -158,11 +157,9 @@ fn parse_converted(
     let app_port = gate::app_port(&gates, environment.text("PORT").as_deref()).filter(|_| !sets_port);
     let gates = gates.into_iter().map(|parsed| parsed.settings).collect();
     let (single, directories) = by_kind(databases);
-    let app_rules = app.rules;
-    let app = has_command.then_some(settings);
     let config = Config {
-        app,
-        app_rules,
+        app: has_command.then_some(settings),
+        app_rules: app.rules,
         shutdown,
         restore,
         databases: single,
@@ -172,8 +169,8 @@ fn parse_converted(
         revision: platform::revision(environment.variable),
         handover,
         follow,
-        notify,
-        heartbeat,
+        notify: told.notify,
+        heartbeat: told.heartbeat,
         log,
         status,
     };
