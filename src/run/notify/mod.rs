@@ -29,6 +29,8 @@ const QUEUE: usize = 64;
 const AT_ONCE: usize = 4;
 /// What the end of the program waits for undelivered notifications.
 const END: Duration = Duration::from_secs(2);
+/// Then for the log line about those that were not delivered.
+const LAST_WORD: Duration = Duration::from_millis(500);
 /// An unoptimised build needs about 2 MiB for the futures of a request. Only the pages that are used cost memory.
 const STACK: usize = 8 << 20;
 
@@ -67,7 +69,8 @@ impl Notifier {
     pub(super) fn finish(self, databases: Vec<DatabaseSummary>) {
         let by = Deadline::after(END);
         if self.end.send((databases, by)).is_ok() {
-            let _ = self.over.recv_timeout(by.left());
+            // The thread says what was not delivered.
+            let _ = self.over.recv_timeout(by.left() + LAST_WORD);
         }
     }
 }
