@@ -2,6 +2,7 @@
 
 use super::directory::DirectorySettings;
 use super::follow::FollowSettings;
+use super::notify::{HeartbeatSettings, NotifySettings};
 use super::platform::PlatformReport;
 use super::settings::{AppRules, DatabaseSettings, LogSettings, ShutdownSettings, StatusSettings};
 use super::verify::VerifySettings;
@@ -32,6 +33,9 @@ pub struct Config {
     pub handover: Option<HandoverSettings>,
     /// None: the databases are the app's own, and replicated.
     pub follow: Option<FollowSettings>,
+    /// None: nobody is told.
+    pub notify: Option<NotifySettings>,
+    pub heartbeat: Option<HeartbeatSettings>,
     pub log: LogSettings,
     pub status: StatusSettings,
     pub verify: VerifySettings,

@@ -22,6 +22,7 @@ mod handover;
 pub mod litestream;
 pub mod load;
 pub mod nearest;
+mod notify;
 mod overlap;
 mod parse;
 mod platform;
@@ -48,6 +49,7 @@ pub use directory::{DirectorySettings, Pattern};
 pub use environment::Environment;
 pub use follow::FollowSettings;
 pub use load::{Loaded, load};
+pub use notify::{HeartbeatSettings, NotifyEvent, NotifySettings};
 pub use parse::{Additions, Purpose, parse, parse_litestream};
 pub use problem::{ConfigError, Location, Problem};
 pub use settings::{

@@ -10,11 +10,12 @@ use super::follow::{self, FollowSection};
 use super::gate::{self, GateSection};
 use super::handover::{self, HandoverSection};
 use super::litestream::{self, Converted};
+use super::notify::{self, HeartbeatSection, NotifySection};
 use super::overlap::overlaps;
 use super::platform;
 use super::problem::{ConfigError, Location, Problem};
 use super::replica::{KEY_VARIABLES, credential_variables};
-use super::settings::{DatabaseSettings, LogFormat, LogLevel, LogSettings, StatusSettings};
+use super::settings::{DatabaseSettings, LogFormat, LogLevel, LogSettings};
 use super::shutdown::{self, ShutdownSection};
 use super::status::{self, StatusSection};
 use super::values::{Count, DAY, Key, Span, Tables};
@@ -65,6 +66,8 @@ struct File {
     gate: Key<Tables<GateSection>>,
     handover: Key<HandoverSection>,
     follow: Key<FollowSection>,
+    notify: Key<NotifySection>,
+    heartbeat: Key<HeartbeatSection>,
     log: Key<LogSection>,
     status: Key<StatusSection>,
     verify: Key<VerifySection>,
@@ -116,7 +119,8 @@ fn parse_converted(
 ) -> Result<Checked, ConfigError> {
     let (text, name) = file.unwrap_or(("", Path::new("")));
     let (document, root) = Document::parse(text, name, origins, environment)?;
-    let File { app, shutdown, restore, database, gate, handover, follow, log, status, verify } = document.read(&root);
+    let File { app, shutdown, restore, database, gate, handover, follow, notify, heartbeat, log, status, verify } =
+        document.read(&root);
     let app = app::read(app.or(AppSection::default()), &additions.command, &document);
     let platform = platform::recognise(environment.variable);
     let default_grace = platform::default_grace(platform, environment.variable);
@@ -135,6 +139,7 @@ fn parse_converted(
     let handover = handover::read(handover.or(HandoverSection::default()), &databases, early, &document);
     let follow = follow.or(FollowSection::default());
     let follow = follow::read(follow, additions.follow, !databases.is_empty(), &document);
+    let told = notify::read(notify, heartbeat, &document);
     let of_gates = gate::problems(&gates, status.listen, !databases.is_empty());
     for (location, message) in overlaps(&databases).into_iter().chain(of_gates) {
         document.complain(&location, message);
@@ -147,7 +152,8 @@ fn parse_converted(
     let warnings = check_purpose(purpose, file.map(|(_, name)| name), has_command, !databases.is_empty())?;
     let mut platform = platform::report(platform, shutdown.grace, has_grace, environment.variable);
     platform.refusal = platform.refusal.filter(|_| !databases.is_empty());
-    let secret_variables = secret_variables(&databases, handover.as_ref(), &status, app.pass_credentials);
+    let more = [&status.token_variables, &told.variables];
+    let secret_variables = secret_variables(&databases, handover.as_ref(), &more, app.pass_credentials);
     let app_user = app.settings.user.clone();
     let mut settings = app.settings;
     // A variable that the configuration gives to the app by its name stays.
@@ -157,11 +163,9 @@ fn parse_converted(
     let app_port = gate::app_port(&gates, environment.text("PORT").as_deref()).filter(|_| !sets_port);
     let gates = gates.into_iter().map(|parsed| parsed.settings).collect();
     let (single, directories) = by_kind(databases);
-    let app_rules = app.rules;
-    let app = has_command.then_some(settings);
     let config = Config {
-        app,
-        app_rules,
+        app: has_command.then_some(settings),
+        app_rules: app.rules,
         shutdown,
         restore,
         databases: single,
@@ -171,6 +175,8 @@ fn parse_converted(
         revision: platform::revision(environment.variable),
         handover,
         follow,
+        notify: told.notify,
+        heartbeat: told.heartbeat,
         log,
         status,
         verify,
@@ -208,7 +214,7 @@ fn by_kind(parsed: Vec<Parsed>) -> (Vec<DatabaseSettings>, Vec<DirectorySettings
 fn secret_variables(
     databases: &[Parsed],
     handover: Option<&HandoverSettings>,
-    status: &StatusSettings,
+    more: &[&Vec<String>],
     pass_them: bool,
 ) -> Vec<OsString> {
     if pass_them {
@@ -223,7 +229,7 @@ fn secret_variables(
         names.extend(KEY_VARIABLES);
     }
     names.extend(databases.iter().flat_map(|parsed| parsed.secret_variables.iter().map(String::as_str)));
-    names.extend(status.token_variables.iter().map(String::as_str));
+    names.extend(more.iter().flat_map(|names| names.iter().map(String::as_str)));
     names.into_iter().map(OsString::from).collect()
 }
 

@@ -5,6 +5,7 @@
 use super::checked::Config;
 use super::follow::FollowSettings;
 use super::handover::NEVER;
+use super::notify::{self, HeartbeatSettings, NotifySettings};
 use super::settings::{AppRules, DatabaseSettings, SocketChoice, StatusSettings};
 use super::toml_text::quoted;
 use super::units::{show_duration, show_size};
@@ -54,6 +55,7 @@ pub fn show(config: &Config) -> String {
     show_handover(&mut out, config.handover.as_ref());
     show_follow(&mut out, config.follow.as_ref());
     show_verify(&mut out, &config.verify);
+    show_notify(&mut out, config);
     out.section("[log]");
     out.word("level", &config.log.level);
     out.word("format", &config.log.format);
@@ -106,6 +108,22 @@ fn show_verify(out: &mut Out, verify: &VerifySettings) {
     out.text("interval", &verify.interval.map_or_else(|| verify::NEVER.to_owned(), show_duration));
     out.word("mode", &verify.mode);
     out.text("bandwidth", &show_size(verify.bandwidth));
+}
+
+/// Of the URLs the host alone: who knows the rest can write there.
+fn show_notify(out: &mut Out, config: &Config) {
+    let shown = |url| format!("{}/{HIDDEN}", notify::origin(url).unwrap_or_default());
+    if let Some(NotifySettings { url, events, after }) = &config.notify {
+        out.section("[notify]");
+        out.text("url", &shown(url));
+        out.word("events", events);
+        out.text("after", &show_duration(*after));
+    }
+    if let Some(HeartbeatSettings { url, interval }) = &config.heartbeat {
+        out.section("[heartbeat]");
+        out.text("url", &shown(url));
+        out.text("interval", &show_duration(*interval));
+    }
 }
 
 fn show_gate(out: &mut Out, gate: &GateSettings) {

@@ -129,6 +129,10 @@ fn the_example_parses_with_every_comment_key_too() {
         world.env.insert("APP_AGE_IDENTITIES", IDENTITY);
         world.files.insert("/run/secrets/age.txt", IDENTITY);
         world.files.insert("/etc/litevisor/recipients.txt", RECIPIENT);
+        for name in ["webhook", "heartbeat"] {
+            world.env.insert(format!("APP_{}", name.to_uppercase()).leak(), "https://h/x");
+            world.files.insert(format!("/run/secrets/{name}").leak(), "https://h/x\n");
+        }
         let Err(error) = world.parse(&lines.join("\n"), Purpose::Check) else { continue };
         let told = error.to_string();
         let partner = told.contains("needs ") && (name.contains("_key") || name.contains("session_token"));
@@ -143,11 +147,11 @@ fn the_example_parses_with_every_comment_key_too() {
 #[test]
 fn the_example_names_every_key() {
     let probe = "qqqqqqqqqqqq = 1\n[app]\nqqqqqqqqqqqq = 1\n[shutdown]\nqqqqqqqqqqqq = 1\n[restore]\nqqqqqqqqqqqq = 1\n\
-                 [log]\nqqqqqqqqqqqq = 1\n[status]\nqqqqqqqqqqqq = 1\n[[gate]]\nqqqqqqqqqqqq = 1\n[[database]]\nqqqqqqqqqqqq = 1\n[database.checkpoint]\nqqqqqqqqqqqq = 1\n\
+                 [log]\nqqqqqqqqqqqq = 1\n[status]\nqqqqqqqqqqqq = 1\n[notify]\nqqqqqqqqqqqq = 1\n[heartbeat]\nqqqqqqqqqqqq = 1\n[[gate]]\nqqqqqqqqqqqq = 1\n[[database]]\nqqqqqqqqqqqq = 1\n[database.checkpoint]\nqqqqqqqqqqqq = 1\n\
                  [database.replica]\nqqqqqqqqqqqq = 1\n";
     let told = problems(probe);
     let lists: Vec<&str> = told.iter().filter_map(|line| Some(line.split_once("valid here: ")?.1)).collect();
-    assert_eq!(lists.len(), 10, "{told:?}");
+    assert_eq!(lists.len(), 12, "{told:?}");
     for key in lists.iter().flat_map(|list| list.split(", ")) {
         let forms = [format!("\n{key} = "), format!("\n# {key} = "), format!("[{key}]"), format!(".{key}]")];
         let inline = [format!("{{ {key} = "), format!(", {key} = ")];
@@ -159,7 +163,12 @@ fn the_example_names_every_key() {
 fn every_key_arrives() {
     let mut world = World::default();
     world.env.extend([("KEY", "AK"), ("SECRET", "SK"), ("IDENTITY", IDENTITY)]);
-    world.files.extend([("/run/token", "TOK\n"), ("/srv/sse", "SSE\r\n"), ("/etc/age", RECIPIENT)]);
+    world.files.extend([
+        ("/run/token", "TOK\n"),
+        ("/run/beat", "http://h/1\n"),
+        ("/srv/sse", "SSE\r\n"),
+        ("/etc/age", RECIPIENT),
+    ]);
     let text = r#"
         [app]
         command = ["/run.sh", "$HOME"]
@@ -221,6 +230,13 @@ fn every_key_arrives() {
         [log]
         level = "debug"
         format = "json"
+        [notify]
+        url = "https://hooks.example.com/${SECRET}"
+        events = ["taken-over"]
+        after = "2m"
+        [heartbeat]
+        url_file = "/run/beat"
+        interval = "30s"
         [status]
         socket = "run/l.sock"
         listen = ":9090"
@@ -257,6 +273,10 @@ fn every_key_arrives() {
     let (listen, max_lag) = ("[::]:9090".parse().ok(), Some(seconds(300)));
     let status = StatusSettings { socket, listen, max_lag, token, token_file, token_variables: Vec::new() };
     assert_eq!(config.status, status);
+    let url = Secret::new("https://hooks.example.com/SK");
+    let notify = NotifySettings { url, events: vec![NotifyEvent::TakenOver], after: seconds(120) };
+    let heartbeat = HeartbeatSettings { url: Secret::new("http://h/1"), interval: seconds(30) };
+    assert_eq!((config.notify, config.heartbeat), (Some(notify), Some(heartbeat)));
     let [database] = config.databases.as_slice() else { panic!("one database") };
     assert_eq!(database.path.as_path(), Path::new("/srv/data/a.db"));
     assert_eq!((database.owner.as_deref(), database.mode), (Some("app"), Some(0o600)));

@@ -7,7 +7,7 @@ pub mod client;
 pub mod follow;
 pub mod format;
 pub mod handover;
-mod health;
+pub mod health;
 mod http;
 mod lag_history;
 pub mod layer;

@@ -127,6 +127,10 @@ impl EventLoop {
         gate::finish(&self.gates, complete, self.flush_by);
     }
 
+    pub(super) fn finish_notifications(&mut self) {
+        self.sources.finish_notifications(&self.databases);
+    }
+
     pub(super) fn registry(&self) -> &StatusRegistry {
         &self.sources.status.registry
     }

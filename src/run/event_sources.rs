@@ -2,7 +2,8 @@
 //! service.
 
 use super::discover;
-use super::engine::{Command, Engine, Report, Wake};
+use super::engine::{Command, DatabaseSummary, Engine, Report, Wake};
+use super::notify::Notifier;
 use super::owners::{Database, OwnersError, owners};
 use super::ownership_settings::OwnershipSettings;
 use super::setup_due::SetupPlan;
@@ -22,6 +23,7 @@ pub(super) struct EventSources {
     reports: Receiver<Report>,
     engine_ended: Arc<AtomicBool>,
     engine_lost: bool,
+    notifier: Option<Notifier>,
     /// Dropped last.
     pub(super) status: StatusService,
 }
@@ -86,6 +88,7 @@ impl EventSources {
     ) -> Result<EventSources, OpenError> {
         let system = |what| move |source| OpenError::System { what, source };
         let (status, requests) = status_service::open(&config);
+        let notifier = Notifier::start(&config, &status.registry);
         let watch = Watch::new(claimed).map_err(system("eventfd"))?;
         let engine_ended = Arc::new(AtomicBool::new(false));
         let end_notice = EndNotice { waker: watch.waker(), ended: Arc::clone(&engine_ended) };
@@ -112,7 +115,7 @@ impl EventSources {
         tracing::info!(version, pid, status = status.addresses, "litevisor starts");
         // Children that exited before: their SIGCHLD came before the signals were watched.
         reap(None);
-        Ok(EventSources { watch, engine, reports, engine_ended, engine_lost: false, status })
+        Ok(EventSources { watch, engine, reports, engine_ended, engine_lost: false, notifier, status })
     }
 
     /// The next occurrence, if there is one: signals first.
@@ -132,6 +135,13 @@ impl EventSources {
             return Some(SourceEvent::EngineLost);
         }
         None
+    }
+
+    /// The last flush has ended: people are told what it has left.
+    pub(super) fn finish_notifications(&mut self, databases: &[DatabaseSummary]) {
+        if let Some(notifier) = self.notifier.take() {
+            notifier.finish(databases.to_vec());
+        }
     }
 
     /// False: the engine has ended, and no answer will come.

@@ -16,6 +16,7 @@ pub mod follow;
 mod gate;
 pub mod locks;
 mod messages;
+mod notify;
 mod orders;
 pub mod owner_place;
 pub mod owners;
@@ -60,6 +61,7 @@ pub fn run(config: Config, claimed: Claimed) -> u8 {
             event_loop.finish_gates(outcome.complete && !outcome.fenced);
             let status = exit::code(outcome.ending, outcome.complete, outcome.fenced, &rules.success);
             summary::log(status, &outcome, &phases, event_loop.databases());
+            event_loop.finish_notifications();
             return status;
         }
         let event = event_loop.next(state.deadline());

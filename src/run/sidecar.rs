@@ -69,6 +69,7 @@ impl Sidecar {
                 let left_out = task == Task::Once && self.databases.iter().any(|db| db.absent);
                 let status = if status == 0 && left_out { exit::NOTHING } else { status };
                 summary::log(status, &outcome, &phases, &self.databases);
+                self.sources.finish_notifications(&self.databases);
                 return status;
             }
             let event = self.next(state.deadline());

@@ -46,6 +46,7 @@ mod sftp;
 mod suspicion;
 #[cfg(feature = "http")]
 mod timestamp;
+mod web;
 
 use crate::model::Deadline;
 use bytes::Bytes;
@@ -62,6 +63,7 @@ use std::ops::Range;
 use std::pin::Pin;
 use std::sync::Arc;
 use tokio::sync::mpsc;
+pub use web::{WebClient, WebError};
 
 const PRODUCER_GONE: &str = "the content ended early because its producer failed; nothing was stored";
 

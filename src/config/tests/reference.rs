@@ -6,7 +6,7 @@ use super::{problems, read};
 const REFERENCE: &str = include_str!("../../../docs/configuration.md");
 
 /// A heading of the page, and the configuration around its rows.
-const SECTIONS: [(&str, &str, &str); 12] = [
+const SECTIONS: [(&str, &str, &str); 14] = [
     ("`[app]`", "[app]\ncommand = [\"x\"]\n", ""),
     ("`[shutdown]`", "[shutdown]\n", ""),
     ("`[restore]`", "[restore]\n", ""),
@@ -21,6 +21,8 @@ const SECTIONS: [(&str, &str, &str); 12] = [
     ("`[handover]`", "[handover]\n", ""),
     ("`[follow]`", "[follow]\n", ""),
     ("`[verify]`", "[verify]\n", ""),
+    ("`[notify]`", "[notify]\n", ""),
+    ("`[heartbeat]`", "[heartbeat]\n", ""),
     ("`[status]`", "[status]\n", ""),
     ("`[log]`", "[log]\n", ""),
 ];

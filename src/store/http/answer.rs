@@ -23,6 +23,11 @@ pub(in crate::store) fn failed(error: &reqwest::Error) -> Failure {
     }
 }
 
+/// Why a request to a URL that is no store's has failed.
+pub(in crate::store) fn reason(error: &reqwest::Error) -> String {
+    failed(error).detail
+}
+
 /// When the service sent it, as it says.
 pub(in crate::store) fn date(reply: &reqwest::Response) -> Option<&str> {
     reply.headers().get(reqwest::header::DATE)?.to_str().ok()

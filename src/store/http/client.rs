@@ -27,6 +27,11 @@ pub(in crate::store) fn local_client() -> Result<reqwest::Client, String> {
     builder(tls).no_proxy().build().map_err(|error| error.to_string())
 }
 
+/// For URLs that are no store's.
+pub(in crate::store) async fn web_client() -> Result<reqwest::Client, String> {
+    client(tls(None, false).await?)
+}
+
 pub(super) fn client(tls: ClientConfig) -> Result<reqwest::Client, String> {
     builder(tls).build().map_err(|error| error.to_string())
 }

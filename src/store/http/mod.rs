@@ -7,8 +7,8 @@ mod content;
 mod transport;
 
 use answer::is_timeout;
-pub(super) use answer::{date, failed, refused, retry_after, with_hint};
+pub(super) use answer::{date, failed, reason, refused, retry_after, with_hint};
 pub(super) use body::body;
-pub(super) use client::local_client;
+pub(super) use client::{local_client, web_client};
 pub(super) use content::content;
 pub(super) use transport::{Transport, TransportError, timed_out};
