@@ -71,7 +71,7 @@ mod tests {
         let history = LagHistory::default();
         let sample = |lag: u64, passed: u64| history.sample([("a".to_owned(), secs(lag))].into_iter(), secs(passed));
         let seconds = |db: &str| history.of(db).iter().map(|lag| lag.map(|lag| lag.as_secs())).collect::<Vec<_>>();
-        (sample(1, 5), sample(7, 5), sample(2, 5));
+        [1, 7, 2].into_iter().for_each(|lag| sample(lag, 5));
         assert_eq!(seconds("a"), [Some(7)]);
         sample(3, 50);
         assert_eq!(seconds("a"), [Some(7), Some(3)]);

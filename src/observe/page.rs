@@ -134,7 +134,7 @@ fn app(out: &mut String, snapshot: &Snapshot) -> fmt::Result {
     write!(out, "{}", Row("Phase", snapshot.phase.name().replace('_', " ")))?;
     write!(out, "{}", Row("Process", app.pid.map_or_else(|| "none".to_owned(), |pid| pid.to_string())))?;
     if let Some(started) = app.started {
-        write!(out, "<dt>Started</dt><dd>{}</dd>\n", Time(moment(started)))?;
+        writeln!(out, "<dt>Started</dt><dd>{}</dd>", Time(moment(started)))?;
     }
     write!(out, "{}", Row("Restarts", app.restarts))?;
     if let Some(ended) = &app.ended {
@@ -174,6 +174,15 @@ fn database(
         if let Some(at) = status.uploaded_at {
             writeln!(out, "<dt>Last upload</dt><dd>{}</dd>", Time(moment(at)))?;
         }
+    }
+    if let Some(proof) = &view.proof {
+        let running = if proof.is_running { "running now; " } else { "" };
+        let last = match (proof.problem(), proof.proven()) {
+            (Some(problem), _) => problem,
+            (None, Some((time, txid))) => format!("sound at {}, TXID {}", Moment(time), Txid(txid)),
+            (None, None) => "none yet".to_owned(),
+        };
+        write!(out, "{}", Row("Last proof", format!("{running}{last}")))?;
     }
     if let Some(follow) = &view.follow {
         write!(out, "{}", Row("Copy's TXID", follow.position))?;
