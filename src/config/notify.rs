@@ -15,6 +15,8 @@ pub enum NotifyEvent {
     TakenOver,
     /// A database is not replicated, or its commits have not reached the replica for `after`.
     NotReplicated,
+    /// A proof of a replica has failed.
+    ProofFailed,
     /// A database was restored at the start.
     Restored,
     /// The last flush did not upload everything.
@@ -22,14 +24,20 @@ pub enum NotifyEvent {
 }
 
 impl NotifyEvent {
-    pub const ALL: [NotifyEvent; 4] =
-        [NotifyEvent::TakenOver, NotifyEvent::NotReplicated, NotifyEvent::Restored, NotifyEvent::FlushedIncompletely];
+    pub const ALL: [NotifyEvent; 5] = [
+        NotifyEvent::TakenOver,
+        NotifyEvent::NotReplicated,
+        NotifyEvent::ProofFailed,
+        NotifyEvent::Restored,
+        NotifyEvent::FlushedIncompletely,
+    ];
 
     /// As in the configuration.
     pub fn name(self) -> &'static str {
         match self {
             NotifyEvent::TakenOver => "taken-over",
             NotifyEvent::NotReplicated => "not-replicated",
+            NotifyEvent::ProofFailed => "proof-failed",
             NotifyEvent::Restored => "restored",
             NotifyEvent::FlushedIncompletely => "flushed-incompletely",
         }
@@ -40,6 +48,7 @@ impl NotifyEvent {
         match self {
             NotifyEvent::TakenOver => "another writer has taken the replica over",
             NotifyEvent::NotReplicated => "not replicated",
+            NotifyEvent::ProofFailed => "the replica is not proven",
             NotifyEvent::Restored => "restored",
             NotifyEvent::FlushedIncompletely => "the last flush is incomplete",
         }

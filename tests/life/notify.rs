@@ -1,6 +1,6 @@
 //! `[notify]` and `[heartbeat]`: what the user's services get to hear, and that nothing waits for them.
 
-use crate::support::litevisor::Litevisor;
+use crate::support::litevisor::{self, Litevisor};
 use crate::support::site::Site;
 use crate::support::standin::{StandIn, answer};
 use crate::support::{SOON, wait_until};
@@ -143,7 +143,11 @@ fn a_sign_of_life_comes_while_all_is_well_and_stops_when_not() {
     run.wait_for_complaint("bank.db", SOON);
     let before = service.asked().len();
     // One may have been on its way. None comes in the time of three.
-    std::thread::sleep(Duration::from_secs(3));
+    wait_until("a lag of three seconds", SOON, || {
+        let (_, status) = litevisor::ask(&site.config(), &["status", "--json"]);
+        let status: serde_json::Value = serde_json::from_str(&status).unwrap_or_default();
+        status["databases"][0]["lag_seconds"].as_f64().is_some_and(|lag| lag > 3.0)
+    });
     assert!(service.asked().len() <= before + 1, "{before} {:?}", service.asked());
     std::fs::remove_file(&bucket).unwrap();
     std::fs::rename(site.path("gone"), &bucket).unwrap();

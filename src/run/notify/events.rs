@@ -5,6 +5,7 @@ use super::super::messages::DatabaseSummary;
 use crate::config::NotifyEvent;
 use crate::model::Moment;
 use crate::observe::health;
+use crate::observe::proof::ProofView;
 use crate::observe::status_registry::{DatabaseView, Snapshot};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -72,7 +73,9 @@ impl Watcher {
             let seconds = restore.took.as_secs_f64();
             (NotifyEvent::Restored, format!("{} bytes of the replica in {seconds:.1} s", restore.bytes))
         });
-        restored.into_iter().chain(self.trouble(view, now)).collect()
+        let failure = view.proof.as_ref().and_then(ProofView::failure);
+        let failure = failure.map(|why| (NotifyEvent::ProofFailed, why));
+        restored.into_iter().chain(failure).chain(self.trouble(view, now)).collect()
     }
 
     fn trouble(&self, view: &DatabaseView, now: Instant) -> Option<(NotifyEvent, String)> {
@@ -118,6 +121,8 @@ pub fn is_well(snapshot: &Snapshot, max_lag: Duration) -> bool {
 mod tests {
     use super::*;
     use crate::observe::status_registry::{Phase, Restore, StatusRegistry};
+    use crate::replica::ProofRecord;
+    use crate::replica::proof::Findings;
     use crate::replicate::Status;
 
     fn view(status: Status) -> DatabaseView {
@@ -132,9 +137,15 @@ mod tests {
         Status { waiting_since: Instant::now().checked_sub(Duration::from_secs(seconds)), ..Status::default() }
     }
 
+    fn proof(sound: bool) -> Option<ProofView> {
+        let problem = (!sound).then(|| "damaged".to_owned());
+        let record = ProofRecord::new(Findings { problem, ..Findings::default() }, Moment(0), None);
+        Some(ProofView { last: Some(record), ..ProofView::default() })
+    }
+
     #[test]
     fn each_state_of_a_database() {
-        use NotifyEvent::{NotReplicated, Restored, TakenOver};
+        use NotifyEvent::{NotReplicated, ProofFailed, Restored, TakenOver};
         let text = || Some("why".to_owned());
         let restored = |outcome| Some(Restore { outcome, bytes: 5, took: Duration::from_secs(1) });
         for (view, expected) in [
@@ -144,6 +155,8 @@ mod tests {
             (DatabaseView { restore: restored("restored"), ..view(Status::default()) }, vec![Restored]),
             (DatabaseView { restore: restored("restored"), ..view(late(301)) }, vec![Restored, NotReplicated]),
             (view(late(299)), vec![]),
+            (DatabaseView { proof: proof(true), ..view(Status::default()) }, vec![]),
+            (DatabaseView { proof: proof(false), ..view(Status::default()) }, vec![ProofFailed]),
             (DatabaseView { not_replicated: text(), ..DatabaseView::default() }, vec![NotReplicated]),
             (view(Status { fenced: text(), ..late(301) }), vec![TakenOver]),
             (view(Status { fenced: text(), refused: true, ..Status::default() }), vec![NotReplicated]),
