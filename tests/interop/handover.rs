@@ -63,6 +63,9 @@ async fn take_over(store: Arc<dyn Store>) -> u64 {
     second.txid.0
 }
 
+/// Two claims, a release, and the last two heartbeats of each epoch.
+const OBJECTS: usize = 7;
+
 fn owner_objects(site: &Site) -> usize {
     block_on(async { store_of(&site.replica).list("owner/", soon()).await.unwrap().len() })
 }
@@ -89,12 +92,12 @@ fn everybody_reads_across_a_fence(site: &Site) {
     assert_eq!(bank::dump(&ours), bank::dump(&theirs));
     // The one that was fenced comes back with its disk, and another one comes without.
     site.make_history(100);
-    assert_eq!(owner_objects(site), 3, "a run leaves the owner objects alone");
+    assert_eq!(owner_objects(site), OBJECTS, "a run leaves the owner objects alone");
     block_on(take_over_again(store_of(&site.replica)));
     site.wipe();
     site.make_history(100);
     assert_eq!(site.acked(), 400);
-    assert_eq!(owner_objects(site), 3);
+    assert_eq!(owner_objects(site), OBJECTS);
     // Litestream continues behind a fence.
     block_on(take_over_again(store_of(&site.replica)));
     let newest = site.replica.newest_txid();
@@ -109,7 +112,7 @@ fn everybody_reads_across_a_fence(site: &Site) {
     assert_eq!(app.wait(SOON).code, 0, "{}", app.log_text());
     peer.stop();
     site.assert_replica_holds_everything("after Litestream's turn behind a fence");
-    assert_eq!(owner_objects(site), 3);
+    assert_eq!(owner_objects(site), OBJECTS);
 }
 
 async fn take_over_again(store: Arc<dyn Store>) {
@@ -144,6 +147,6 @@ fn compaction_and_retention_leave_the_owner_objects_alone() {
     };
     wait_until("the fence to be merged and deleted", SOON, is_gone);
     assert_eq!(run.stop().code, 0, "{}", run.log_text());
-    assert_eq!(owner_objects(&site), 3);
+    assert_eq!(owner_objects(&site), OBJECTS);
     site.assert_replica_holds_everything("after the fence was merged");
 }
