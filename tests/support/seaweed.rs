@@ -224,6 +224,8 @@ impl Seaweed {
             .arg(format!("-s3.key.file={tls}/server.key"))
             .arg(format!("-master.port={master}"))
             .arg(format!("-volume.port={volume}"))
+            // Each bucket takes volumes of its own, which are files that grow. By default there are as many as full ones fit on the disk.
+            .args(["-volume.max=2000", "-master.volumeSizeLimitMB=128"])
             .arg(format!("-filer.port={filer}"))
             .arg(format!("-admin.port={admin}"))
             .env("TMPDIR", &self.directory)
