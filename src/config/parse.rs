@@ -129,16 +129,14 @@ fn parse_converted(
     let sections = database.value.into_iter().flat_map(|tables| tables.0);
     let mut databases: Vec<Parsed> = sections.filter_map(|section| database::read(section, &document)).collect();
     let gates = gate::read_all(gate, &additions.gates, &document);
-    let LogSection { level, format } = log.or(LogSection::default());
-    let log = LogSettings { level: level.or(LogLevel::default()), format: format.or(LogFormat::default()) };
+    let log = log_settings(log.or(LogSection::default()));
     let status = status::read(status.or(StatusSection::default()), &document);
     let verify = verify::read(verify.or(VerifySection::default()), &document);
 
     let mut problems = add_pairs(&additions.pairs, &mut databases, environment);
     let early = gates.iter().any(|gate| gate.settings.accept == Accept::Early);
     let handover = handover::read(handover.or(HandoverSection::default()), &databases, early, &document);
-    let follow = follow.or(FollowSection::default());
-    let follow = follow::read(follow, additions.follow, !databases.is_empty(), &document);
+    let follow = follow::read(follow.or(FollowSection::default()), additions.follow, !databases.is_empty(), &document);
     let told = notify::read(notify, heartbeat, &document);
     let of_gates = gate::problems(&gates, status.listen, !databases.is_empty());
     for (location, message) in overlaps(&databases).into_iter().chain(of_gates) {
@@ -156,9 +154,7 @@ fn parse_converted(
     let secret_variables = secret_variables(&databases, handover.as_ref(), &more, app.pass_credentials);
     let app_user = app.settings.user.clone();
     let mut settings = app.settings;
-    // A variable that the configuration gives to the app by its name stays.
-    let is_given = |name: &OsString| settings.env.iter().any(|(given, _)| given == name);
-    settings.env_remove = secret_variables.iter().filter(|name| !is_given(name)).cloned().collect();
+    settings.env_remove = not_given(&secret_variables, &settings.env);
     let sets_port = settings.env.iter().any(|(name, _)| name == "PORT");
     let app_port = gate::app_port(&gates, environment.text("PORT").as_deref()).filter(|_| !sets_port);
     let gates = gates.into_iter().map(|parsed| parsed.settings).collect();
@@ -182,6 +178,16 @@ fn parse_converted(
         verify,
     };
     Ok(Checked { config, app_user, warnings, secret_variables, platform })
+}
+
+fn log_settings(section: LogSection) -> LogSettings {
+    LogSettings { level: section.level.or(LogLevel::default()), format: section.format.or(LogFormat::default()) }
+}
+
+/// A variable that the configuration gives to the app by its name stays.
+fn not_given(secret_variables: &[OsString], env: &[(OsString, OsString)]) -> Vec<OsString> {
+    let is_given = |name: &OsString| env.iter().any(|(given, _)| given == name);
+    secret_variables.iter().filter(|name| !is_given(name)).cloned().collect()
 }
 
 /// The databases of the command line.
