@@ -30,7 +30,7 @@ const AT_ONCE: usize = 4;
 /// What the end of the program waits for undelivered notifications.
 const END: Duration = Duration::from_secs(2);
 /// Then for the log line about those that were not delivered.
-const LAST_WORD: Duration = Duration::from_millis(500);
+const LAST_WORD: Duration = Duration::from_millis(1500);
 /// An unoptimised build needs about 2 MiB for the futures of a request. Only the pages that are used cost memory.
 const STACK: usize = 8 << 20;
 
