@@ -442,3 +442,30 @@ fn a_wal_that_is_emptied_and_begun_all_the_time_is_no_break() {
         }
     });
 }
+
+/// A transaction that spills into a fresh WAL and is rolled back has written the header. The next writer writes it again: with the
+/// same salts, and with its own count of checkpoints.
+#[test]
+fn a_header_that_is_written_twice_hides_nothing() {
+    let mut world = World::new(4096);
+    let other = Connection::open(world.path.as_path()).unwrap();
+    other.execute_batch("INSERT INTO t(x) VALUES (2)").unwrap();
+    for _ in 0..3 {
+        assert!(world.checkpoint(CheckpointDecision::Gentle));
+        world.app.execute_batch("INSERT INTO t(x) VALUES (3)").unwrap();
+    }
+    assert!(world.checkpoint(CheckpointDecision::Gentle));
+    other.execute_batch("INSERT INTO t(x) VALUES (4)").unwrap();
+    assert!(world.checkpoint(CheckpointDecision::Gentle));
+    let spill = "PRAGMA cache_size=2; BEGIN;
+                 INSERT INTO t(x) SELECT randomblob(4000) FROM json_each('[1,2,3,4,5,6,7,8,9]'); ROLLBACK";
+    world.app.execute_batch(spill).unwrap();
+    world.capture = None;
+    let capture = Capture::scan_checksums(ReadHold::take(&world.path, Writers::None).unwrap()).unwrap();
+    assert_eq!(capture.cursor().map(|cursor| cursor.offset), Some(crate::wal::HEADER));
+    world.capture = Some(capture);
+    other.execute_batch("INSERT INTO t(x) VALUES (5)").unwrap();
+    let draft = world.capture().next().unwrap();
+    world.apply(&draft.expect("the commit is found"));
+    world.agrees();
+}
