@@ -229,7 +229,7 @@ fn minutes(count: usize) -> String {
 
 /// What can be restored, drawn and as a table; gaps are rows of their own.
 fn timeline(out: &mut String, number: usize, status: &Status, now: Moment) -> fmt::Result {
-    let mut ranges = status.restorable.clone();
+    let mut ranges = status.restorable.to_vec();
     // The last one grows with every upload.
     let newest = (status.uploaded.0, status.uploaded_at.map_or(Moment(0), moment));
     ranges.last_mut().into_iter().for_each(|range| range.last = range.last.max(newest));
@@ -346,7 +346,7 @@ mod tests {
             captured: Captured(Txid(47)),
             uploaded: Uploaded(Txid(46)),
             replicating: true,
-            restorable: vec![range((1, 90), (20, 60), 20), range((30, 30), (46, 0), 17)],
+            restorable: [range((1, 90), (20, 60), 20), range((30, 30), (46, 0), 17)].into(),
             ..Status::default()
         };
         let db = "/d/<img src=x onerror=alert(1)>\u{202e}'\".db".to_owned();

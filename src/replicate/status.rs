@@ -6,7 +6,7 @@ use crate::replica::RestorableRange;
 use crate::sqlite::WalView;
 use crate::wal::{Cursor, Salts};
 use std::path::PathBuf;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::Notify;
 
@@ -41,7 +41,7 @@ pub struct Status {
     /// Captured, not uploaded, and on this disk outside of the WAL.
     pub spilled_bytes: u64,
     /// What can be restored, by the files that this run knows of, the oldest first.
-    pub restorable: Vec<RestorableRange>,
+    pub restorable: Arc<[RestorableRange]>,
     /// Why the replica's newest state cannot be restored, if it cannot: a new snapshot is on its way.
     pub unrestorable: Option<String>,
     /// What is wrong with the clocks of this machine and of those that wrote before, if anything is.

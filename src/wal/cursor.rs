@@ -46,6 +46,13 @@ impl Cursor {
         }
     }
 
+    /// Where frames continue in the same WAL. Nothing is captured at its beginning, and a header can be written twice: a transaction
+    /// that is rolled back may be the first to write it, and the next writer writes it with the same salts and its own count of
+    /// checkpoints, so that the sums differ.
+    pub fn continued_in(self, header: &WalHeader) -> Cursor {
+        if self.offset == HEADER { Cursor::start(header) } else { self }
+    }
+
     /// The last captured frame; None at the WAL's beginning.
     pub fn last_frame(&self, frame_size: u64) -> Option<Mark> {
         let offset = self.offset.checked_sub(frame_size).filter(|offset| *offset >= HEADER)?;
@@ -95,6 +102,14 @@ mod tests {
         for (first, second) in [(u32::MAX - 1, 7), (u32::MAX, 8), (123_456, 7)] {
             assert_eq!(cursor.state_in(&header(first, second)), CursorState::Lost, "{first} {second}");
         }
+    }
+
+    #[test]
+    fn only_the_beginning_takes_the_sums_of_a_header_that_was_written_twice() {
+        let again = header(1, 1);
+        let cursor = Cursor { offset: 568, salts: Salts(1, 1), sums: Sums(1, 2) };
+        assert_eq!(cursor.continued_in(&again), cursor);
+        assert_eq!(Cursor { offset: HEADER, ..cursor }.continued_in(&again), Cursor::start(&again));
     }
 
     #[test]

@@ -418,10 +418,7 @@ impl Tail {
         let cursor = match self.cursor.filter(|_| !self.emptied) {
             None => Cursor::start(&header),
             Some(cursor) => match cursor.state_in(&header) {
-                // A transaction that was rolled back may have been the first to write this header. The next writer writes it again,
-                // with the same salts and its own count of checkpoints: the sums differ.
-                CursorState::Here if cursor.offset == crate::wal::HEADER => Cursor::start(&header),
-                CursorState::Here => cursor,
+                CursorState::Here => cursor.continued_in(&header),
                 // What follows an earlier position may all have been copied when the hold was taken: then it guards none of it.
                 CursorState::Restarted(_) if self.rewound => return Err(CaptureError::Broken(GONE)),
                 CursorState::Restarted(start) => start,

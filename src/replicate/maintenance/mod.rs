@@ -332,7 +332,7 @@ impl MaintenanceTask {
         self.told = Some(Instant::now());
         let inventory = self.inventory.clone();
         let Ok(ranges) = tokio::task::spawn_blocking(move || inventory.restorable()).await else { return };
-        self.status.update(|status| status.restorable = ranges);
+        self.status.update(|status| status.restorable = ranges.into());
     }
 
     fn resized(&self) -> Option<String> {
