@@ -223,7 +223,7 @@ impl Running {
 
     /// Once for each epoch, beside everything else. What fails is left to the next owner.
     fn tidy(&mut self) {
-        let settled = self.protocol.settled(self.began.elapsed()).filter(|_| self.task.deletes && !self.is_away);
+        let settled = self.protocol.settled().filter(|_| self.task.deletes && !self.is_away);
         let Some(own) = settled.filter(|own| self.tidied != Some(*own)) else { return };
         self.tidied = Some(own);
         let client = self.task.client.clone();

@@ -62,12 +62,9 @@ impl Protocol {
         poll.min(if answered || is_at_first { WAITING } else { LATER })
     }
 
-    /// The epoch of an owner whose app has served longer than the trial: it may delete what is older than its own (`owner::outdated`).
-    pub fn settled(&self, now: Now) -> Option<Epoch> {
-        match self.phase {
-            Phase::Owner { trial_until } if now >= trial_until => self.mine,
-            _ => None,
-        }
+    /// The epoch of an owner whose app has stood its trial: it may delete what is older than its own (`owner::outdated`).
+    pub fn settled(&self) -> Option<Epoch> {
+        self.mine.filter(|_| self.has_stood && matches!(self.phase, Phase::Owner { .. }))
     }
 
     fn looked(&mut self, seen: Option<Seen>, now: Now, actions: &mut Vec<Action>) {

@@ -189,8 +189,10 @@ pub struct Protocol {
     /// A retired standby stands by again then.
     retired_until: Option<Now>,
     serial: u64,
-    /// The request that is on its way.
-    pending: Option<u64>,
+    /// The request that is on its way, and when it was sent.
+    pending: Option<(u64, Now)>,
+    /// A request that was sent after the trial was answered: whatever ended the app within it would be known.
+    has_stood: bool,
     next_at: Option<Now>,
 }
 
@@ -218,6 +220,7 @@ impl Protocol {
             retired_until: None,
             serial: 0,
             pending: None,
+            has_stood: false,
             next_at: Some(Duration::ZERO),
         }
     }
@@ -241,8 +244,8 @@ impl Protocol {
         match event {
             Event::Tick => {}
             Event::Answered { serial, reply } => {
-                if self.pending == Some(serial) {
-                    self.pending = None;
+                if let Some((_, sent)) = self.pending.take_if(|(pending, _)| *pending == serial) {
+                    self.has_stood = matches!(self.phase, Phase::Owner { trial_until } if sent >= trial_until);
                     self.answered(reply, now, &mut actions);
                 }
             }
@@ -275,7 +278,7 @@ impl Protocol {
         }
         if let Some(request) = self.request() {
             self.serial += 1;
-            self.pending = Some(self.serial);
+            self.pending = Some((self.serial, now));
             actions.push(Action::Ask { serial: self.serial, request });
         }
     }

@@ -117,7 +117,7 @@ impl World {
                 self.at(0, who, Happening::Beat { epoch });
             }
         }
-        if let Some(own) = self.machines[who].protocol.settled(now)
+        if let Some(own) = self.machines[who].protocol.settled()
             && self.bucket.delete_outdated(own) > 0
         {
             self.count("deletions");

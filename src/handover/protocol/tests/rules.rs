@@ -482,3 +482,16 @@ fn a_crash_loop_gives_the_one_before_the_time_to_resume() {
     story.watched(Some(failed.clone()), false).looked(claim_of(3, "new"), Some(failed));
     assert!(matches!(story.phase(), Phase::Claiming { .. }), "nobody has resumed");
 }
+
+/// Of what failed while this process was frozen, it hears before a reply that it has asked for afterwards.
+#[test]
+fn the_trial_is_stood_when_a_later_look_is_answered() {
+    let mut story = owner("new");
+    story.now = story.protocol.wakes_at().unwrap();
+    story.event(Event::Tick);
+    story.now += RULES.trial * 2;
+    story.watched(None, false);
+    assert_eq!(story.protocol.settled(), None, "it was asked within the trial");
+    story.watched(None, false);
+    assert_eq!(story.protocol.settled(), Some(epoch(2)));
+}

@@ -229,7 +229,7 @@ impl World {
             Happening::Arrives { serial, request, replies_at } => {
                 // With a deaf standby there are so many epochs that retired instances ask for releases that matter to none.
                 let is_waited_for = replies_at.is_some()
-                    && self.machines[who].protocol.pending == Some(serial)
+                    && self.machines[who].protocol.pending.is_some_and(|(pending, _)| pending == serial)
                     && !self.bucket.broken.deaf_standby;
                 if let Some(epoch) = self.bucket.misses(&request).filter(|_| is_waited_for) {
                     self.fail(&format!("i{who} looks for the release of epoch {}, which was deleted", epoch.get()));
