@@ -19,7 +19,7 @@ use crate::lineage::{
 use crate::local_state::spill;
 use crate::model::proof::Restored;
 use crate::model::{DbPath, Moment, PageSize, Txid};
-use crate::replica::{Target, Tip};
+use crate::replica::{Listing, Target, Tip};
 use crate::rights;
 use crate::sqlite;
 use crate::store::Store;
@@ -159,21 +159,31 @@ async fn inspect_and_act(
                     "replacing the local file by the replica's state, because it does not provably continue it: {doubt}"
                 ),
             }
-            if access == FileAccess::Exclusive {
-                install::refuse_open_file(db)?;
-            } else {
-                install::refuse_any_file(db)?;
-            }
-            let choice = choose(source, &listing, Target::Latest).await?;
-            // The newest LTX position, if the restored state is Litestream 0.3's: the next position follows it.
-            let beneath = match choice {
-                Choice::V3 { .. } => tip(source, &listing).await?,
-                Choice::Ltx { .. } => None,
-            };
-            let fetched = fetch(db, source, &listing, Target::Latest, &choice, owners, progress).await?;
-            Ok(put_in_place(db, source.url(), fetched, beneath, access)?)
+            restore_newest(db, source, &listing, access, owners, progress).await
         }
     }
+}
+
+async fn restore_newest(
+    db: &DbPath,
+    source: &Source<'_>,
+    listing: &Listing,
+    access: FileAccess,
+    owners: &Owners,
+    progress: &Progress,
+) -> Result<Outcome, SourceError> {
+    match access {
+        FileAccess::Exclusive => install::refuse_open_file(db)?,
+        FileAccess::Shared => install::refuse_any_file(db)?,
+    }
+    let choice = choose(source, listing, Target::Latest).await?;
+    // The newest LTX position, if the restored state is Litestream 0.3's: the next position follows it.
+    let beneath = match choice {
+        Choice::V3 { .. } => tip(source, listing).await?,
+        Choice::Ltx { .. } => None,
+    };
+    let fetched = fetch(db, source, listing, Target::Latest, &choice, owners, progress).await?;
+    Ok(put_in_place(db, source.url(), fetched, beneath, access)?)
 }
 
 /// A warning, as this is the only way in which an older state becomes the newest one.

@@ -1,10 +1,11 @@
 //! Keeps one replica small and quick to restore while a session lasts: merges, snapshots, deletions. Owns the inventory.
 //! In: what the session has uploaded. Out: merged files, snapshots, deletions, in an order in which the replica can be
-//! restored at every instant. What to do is decided in `compact` and `retain`. Asks the replica nothing while there is
+//! restored at every instant. What to do is decided in `schedule` and `retention`. Asks the replica nothing while there is
 //! nothing to do; never delays a capture or an upload; dropped, it stops at once.
 
 pub mod base;
 mod compaction;
+mod deletion;
 pub mod dry_run;
 mod inventory;
 pub mod ownership;
@@ -23,7 +24,6 @@ use super::status::{MaintenanceStatus, StatusCell};
 use crate::ltx::{HEADER_BYTES, Header};
 use crate::model::{Deadline, PageSize, Txid, TxidRange};
 use crate::replica::RemoteFile;
-use crate::store::StoreErrorKind;
 use crate::store::layout::Level;
 use base::{Restorable, Standing};
 use bytes::Bytes;
@@ -32,7 +32,7 @@ use inventory::{File, Inventory};
 use ownership::Ownership;
 use pace::{Clock, Pause, Pauses, WEATHER};
 use recent::Recent;
-use retention::{Deletion, Reason};
+use retention::Deletion;
 use schedule::{Due, Job};
 use snapshot::SnapshotRequest;
 use std::sync::Arc;
@@ -437,44 +437,6 @@ impl MaintenanceTask {
             Failure::Store(_) | Failure::Taken(_) | Failure::Panicked(_) => {
                 let speak = self.pauses.merge.fail(self.clock.now_ms(), false);
                 self.say("files are not merged", failure, speak);
-            }
-        }
-    }
-
-    async fn delete(&mut self, groups: Vec<Vec<Deletion>>) {
-        let layout = self.target.store.layout();
-        for group in groups {
-            let keys: Vec<_> = group.iter().map(|file| layout.key(file.level, file.range)).collect();
-            let store = &*self.target.store;
-            let deleted = match ownership::missing(store, &group, Deadline::after(REQUEST)).await {
-                Ok(Some((level, range))) => return self.lost(level, range).await,
-                Ok(None) => store.delete(&keys, Deadline::after(REQUEST)).await,
-                Err(error) => Err(error),
-            };
-            if let Err(error) = deleted {
-                let heals = error.may_heal();
-                let speak = self.pauses.delete.fail(self.clock.now_ms(), heals);
-                let hint = if error.kind == StoreErrorKind::Denied {
-                    "the replica grows: old files may not be deleted (grant it, or set retention.enabled = false)"
-                } else {
-                    "old files are not deleted for now"
-                };
-                return self.say(hint, &error, speak);
-            }
-            self.pauses.delete.over();
-            self.note(|maintenance| {
-                maintenance.deleted_files += group.len() as u64;
-                maintenance.done(0);
-            });
-            for Deletion { level, range, reason } in group {
-                self.inventory.remove(level, range);
-                self.recent.forget(level, range);
-                match reason {
-                    Reason::Superseded(_) if level == Level::SNAPSHOT => {
-                        tracing::info!(db = %self.target.db, "deleted the snapshot {range}: {reason}");
-                    }
-                    _ => tracing::debug!(db = %self.target.db, "deleted {range} of level {}: {reason}", level.0),
-                }
             }
         }
     }

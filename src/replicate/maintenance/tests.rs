@@ -11,7 +11,7 @@ use crate::replicate::upload::{Content, Segment};
 use crate::replicate::{ReplicateSettings, Retention, Tiers};
 use crate::store::faulty::{Call, Fault, Faulty};
 use crate::store::layout::Layout;
-use crate::store::{Body, Scheme, Store, StoreSettings};
+use crate::store::{Body, Scheme, Store, StoreErrorKind, StoreSettings};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use tokio::sync::Notify;

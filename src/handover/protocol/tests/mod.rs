@@ -5,4 +5,5 @@ mod machine;
 mod model;
 mod rules;
 mod standby;
+mod waiting;
 mod world;
