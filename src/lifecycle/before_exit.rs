@@ -15,10 +15,7 @@ use std::time::Instant;
 
 /// The states before the app's first start: `state` is one of them.
 pub(super) fn preparing(rules: &Rules, state: State, event: Event, now: Instant) -> Step {
-    let abandon = |ending| {
-        let until = now + ABANDON.min(rules.grace);
-        (State::Abandoning(Abandoning { ending, until }), vec![Action::Abandon])
-    };
+    let abandon = |ending| abandon(rules, ending, Action::Abandon, now);
     match event {
         // It did what it was started for.
         Event::Stop(_) if matches!(state, State::StandingBy) => abandon(Ending::Retired),
@@ -52,6 +49,12 @@ pub(super) fn preparing(rules: &Rules, state: State, event: Event, now: Instant)
         | Event::Flushed
         | Event::Finished { .. } => (state, vec![]),
     }
+}
+
+/// `how` is answered within this time, or not waited for.
+pub(super) fn abandon(rules: &Rules, ending: Ending, how: Action, now: Instant) -> Step {
+    let until = now + ABANDON.min(rules.grace);
+    (State::Abandoning(Abandoning { ending, until }), vec![how])
 }
 
 fn is_trial(state: &State) -> bool {

@@ -70,6 +70,8 @@ pub enum HandOver {
 pub enum Action {
     /// Undo the restore as far as it has got.
     Abandon,
+    /// Release what is claimed in the replica; the databases stay as they are. Answered like `Abandon`.
+    Withdraw,
     /// Start this command of `[app] setup`.
     SetUp(usize),
     /// All commands have succeeded: remove the marks. Answered by `SetupKept` or `RestoreFailed`.

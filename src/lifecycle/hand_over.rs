@@ -1,14 +1,18 @@
 //! The replica was handed over to another instance. Waiting for it, before the app's first start, is in `before_exit`.
 
+use super::before_exit::abandon;
 use super::enter::Step;
 use super::events::{Action, Event, HandOver};
-use super::state::{CatchingUp, Outcome, State};
+use super::rules::Rules;
+use super::state::{CatchingUp, State};
 use crate::model::Ending;
+use std::time::Instant;
 
 /// Nothing but a stop signal ends it, and only the failed start of the next instance starts the app again.
-pub(super) fn retired(event: Event) -> Step {
+pub(super) fn retired(rules: &Rules, event: Event, now: Instant) -> Step {
     match event {
-        Event::Stop(_) => (State::Done(Outcome { ending: Ending::Retired, complete: true, fenced: false }), vec![]),
+        // As a standby, it may just have claimed the replica again.
+        Event::Stop(_) => abandon(rules, Ending::Retired, Action::Withdraw, now),
         Event::HandOver(HandOver::SuccessorFailed) => {
             (State::CatchingUp(CatchingUp { trial: false }), vec![Action::Resume])
         }

@@ -28,7 +28,7 @@ pub fn step(rules: &Rules, state: State, event: Event, now: Instant) -> Step {
         State::Backoff(state) => backoff(rules, state, event, now),
         State::Flushing(state) => flushing(rules, state, event, now),
         State::Reinstalling(state) => reinstalling(rules, state, event, now),
-        State::Retired => retired(event),
+        State::Retired => retired(rules, event, now),
         State::Done(outcome) => {
             let refuse = matches!(event, Event::RestoreAsked).then_some(Action::RefuseRestore);
             (State::Done(outcome), refuse.into_iter().collect())

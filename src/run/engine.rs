@@ -242,6 +242,10 @@ impl Serving<'_> {
                 self.context.abandon().await;
                 self.reports.send(Report::Restored(Err(StartFailure::Abandoned)));
             }
+            Command::Withdraw => {
+                self.ownership.withdraw().await;
+                self.reports.send(Report::Restored(Err(StartFailure::Abandoned)));
+            }
             Command::Replicate(_) => {
                 let prepared = std::mem::take(&mut self.prepared);
                 self.start_databases(prepared);

@@ -278,6 +278,7 @@ impl EventLoop {
             Action::Abandon => {
                 self.sources.send(Command::Abandon);
             }
+            Action::Withdraw => self.request(Command::Withdraw),
             Action::SetUp(command) => self.set_up(command),
             Action::KeepSetup => self.request(Command::KeepSetup),
             Action::Start(proof) => self.start(proof),

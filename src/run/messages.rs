@@ -12,6 +12,8 @@ pub enum Command {
     Restore,
     /// Undo the restore; answered by `Restored(Err(Abandoned))`.
     Abandon,
+    /// Release what is claimed in the replica; answered likewise.
+    Withdraw,
     /// The app is about to start: replicate from now on. No report.
     Replicate(Restored),
     /// The commands of the setup have succeeded. Answered by `SetupKept`.

@@ -46,7 +46,7 @@ pub(super) const TABLE: [(&str, &str, &str, &str); 80] = [
     ("flush-hand-over", "unfinished", "done", ""),
     ("flush-hand-over", "deadline", "done", ""),
     ("flush-hand-over", "lost", "done", ""),
-    ("retired", "stop", "done", ""),
+    ("retired", "stop", "abandon", "withdraw"),
     ("retired", "other", "retired", "note"),
     ("retired", "asked", "retired", "refuse"),
     ("retired", "successor-failed", "catch-up", "resume"),
@@ -100,7 +100,7 @@ fn the_replica_is_handed_over_and_litevisor_stays() {
     assert!(matches!(run.state, Some(State::Retired)), "{:?}", run.state);
     assert_eq!(run.done, ["start", "flush", "TERM", "ask-others", "finish-handed-over", "retire"]);
     assert!(!run.sleep(), "nothing but an event ends it");
-    run.tell(&["stop"]);
+    run.tell(&["stop", "abandoned"]);
     assert_eq!(run.outcome(), done(Ending::Retired, true, false));
 }
 
@@ -201,7 +201,7 @@ fn an_instance_that_was_asked_before_its_start_stays_retired() {
     let mut run = Run::new();
     run.tell(&["waiting", "passed-on"]);
     assert!(matches!(run.state, Some(State::Retired)));
-    run.tell(&["stop"]);
+    run.tell(&["stop", "abandoned"]);
     assert_eq!(run.outcome(), done(Ending::Retired, true, false));
 }
 

@@ -152,6 +152,7 @@ pub(super) const EVENTS: [&str; 29] = [
 pub(super) fn action(action: &Action) -> &'static str {
     match action {
         Action::Abandon => "abandon",
+        Action::Withdraw => "withdraw",
         Action::SetUp(_) => "set-up",
         Action::KeepSetup => "keep-setup",
         Action::Start(_) => "start",
