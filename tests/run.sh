@@ -5,8 +5,8 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 tests/setup.sh
-# Two at a time: the tests start servers and measure times. More only makes them wait for each other.
-export RUST_TEST_THREADS=${RUST_TEST_THREADS:-2}
+# Three at a time: most of them wait for servers and apps. A half of two cores stays free, so that times mean something.
+export RUST_TEST_THREADS=${RUST_TEST_THREADS:-3}
 if [ $# -gt 0 ]; then
   cargo test --locked "$@"
 else

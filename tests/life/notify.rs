@@ -152,7 +152,7 @@ fn a_sign_of_life_comes_while_all_is_well_and_stops_when_not() {
     std::fs::remove_file(&bucket).unwrap();
     std::fs::rename(site.path("gone"), &bucket).unwrap();
     let before = service.asked().len();
-    wait_until("signs again", SOON, || service.asked().len() > before + 1);
+    wait_until("signs again", 3 * SOON, || service.asked().len() > before + 1);
     assert_eq!(run.stop().code, 143, "{}", run.log_text());
     assert_hidden(&run);
 }

@@ -133,7 +133,7 @@ impl Late {
     }
 
     fn has_begun(&self) -> bool {
-        self.0.site.replica.objects().keys().any(|key| key.contains("ltx/"))
+        self.0.site.replica.objects().keys().any(|key| key.ends_with(".ltx"))
     }
 
     fn content(&self) -> String {
