@@ -1,6 +1,9 @@
 //! The command line: arguments → an `Invocation`, or a text to print and the exit code. Opens no file.
 
+mod json;
 mod ops;
+
+pub use json::{JsonKind, json_kind};
 
 use crate::config::nearest::hint;
 use crate::exit;
@@ -129,6 +132,14 @@ pub struct Printed {
     /// Help and version go to stdout, mistakes to stderr.
     pub to_stdout: bool,
     pub code: u8,
+}
+
+impl Printed {
+    /// A mistake, without the usage.
+    pub fn problem(&self) -> Option<&str> {
+        let mistake = self.text.strip_prefix("error: ").filter(|_| self.code != 0)?;
+        Some(mistake.split_once("\n\n").map_or(mistake, |(problem, _)| problem).trim_end())
+    }
 }
 
 /// Container entrypoint for SQLite apps: restores, supervises, replicates, flushes.

@@ -107,15 +107,18 @@ fn maintenance(status: &Status) -> Value {
     })
 }
 
-pub fn synced(databases: &[Synced]) -> Value {
+pub fn synced(databases: &[Synced], snapshot: &Snapshot) -> Value {
+    let replica = |db: &Synced| Some(&snapshot.databases.iter().find(|view| view.db == db.database)?.replica);
+    let position = |text: &str| (text != "none").then(|| text.to_owned());
     let one = |db: &Synced| {
         json!({
             "database": db.database,
+            "replica": replica(db),
             "complete": db.complete,
             "fenced": db.fenced,
             "absent": db.absent,
-            "committed": db.committed,
-            "uploaded": db.uploaded,
+            "committed": position(&db.committed),
+            "uploaded": position(&db.uploaded),
             "missing": db.missing,
         })
     };
