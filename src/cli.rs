@@ -1,7 +1,9 @@
 //! The command line: arguments → an `Invocation`, or a text to print and the exit code. Opens no file.
 
 mod json;
+mod manual;
 mod ops;
+mod shell;
 
 pub use json::{JsonKind, json_kind};
 
@@ -125,11 +127,11 @@ pub struct RekeyArgs {
     pub plain: bool,
 }
 
-/// Help, the version, or an error of the command line: print this and exit.
+/// Help, the version, completions, the manual, or an error of the command line: print this and exit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Printed {
     pub text: String,
-    /// Help and version go to stdout, mistakes to stderr.
+    /// Mistakes go to stderr.
     pub to_stdout: bool,
     pub code: u8,
 }
@@ -182,6 +184,8 @@ enum Commands {
     HandOver(ops::HandOver),
     Healthcheck(ops::Healthcheck),
     Import(Import),
+    Completions(shell::Completions),
+    Man(shell::Man),
 }
 
 /// Restore, start the app, replicate while it runs, flush at the end
@@ -402,6 +406,8 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Invocation, Pri
         Commands::Healthcheck(healthcheck) => healthcheck.action(),
         Commands::Check(Check { connect, json }) => Action::Check { connect, json },
         Commands::Import(Import { file, json }) => Action::Import { file, json },
+        Commands::Completions(completions) => return Err(completions.printed()),
+        Commands::Man(_) => return Err(shell::manual()),
     };
     Ok(Invocation { config, action })
 }

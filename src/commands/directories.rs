@@ -35,7 +35,7 @@ pub fn list(config: &Config) -> Result<Listed, CommandError> {
         let names = runtime.block_on(discover::in_replica(entry, &stores, &config.restore))?;
         if names.is_empty() {
             let pattern = entry.dir.join(entry.pattern.text());
-            listed.empty.push(EmptyEntry { pattern, replica: entry.each().replica.url });
+            listed.empty.push(EmptyEntry { pattern, replica: entry.each().replica.url.clone() });
         }
         listed.databases.extend(names.iter().map(|name| entry.database(name)));
     }
