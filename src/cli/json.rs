@@ -49,7 +49,8 @@ mod tests {
             ("run app --json", None),
             ("list -- --json", None),
         ] {
-            let args: Vec<OsString> = std::iter::once("litevisor").chain(line.split_whitespace()).map(Into::into).collect();
+            let args: Vec<OsString> =
+                std::iter::once("litevisor").chain(line.split_whitespace()).map(Into::into).collect();
             assert_eq!(json_kind(&args), expected, "{line}");
         }
     }

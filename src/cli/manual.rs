@@ -13,11 +13,16 @@ const COMMANDS: &str = "@commands\n";
 /// `root` is built: its commands have the options that are valid everywhere.
 pub fn page(root: &Command) -> String {
     let version = env!("CARGO_PKG_VERSION");
-    let mut page = format!(".TH LITEVISOR 1 \"\" \"litevisor {version}\" \"litevisor\"\n.nh\n.ad l\n");
+    let mut page = format!(".TH LITEVISOR 1 \"\" \"litevisor {version}\" \"litevisor\"\n.nr HY 0\n.nh\n.ad l\n");
     let (before, rest) = SECTIONS.split_once(SYNOPSIS).unwrap_or_default();
     let (between, after) = rest.split_once(COMMANDS).unwrap_or_default();
     page += &blocks(before);
-    page += &format!(".nf\n{} [{}] {} [...]\n.fi\n", bold("litevisor"), bold("--config") + " " + &italic("FILE"), italic("COMMAND"));
+    page += &format!(
+        ".nf\n{} [{}] {} [...]\n.fi\n",
+        bold("litevisor"),
+        bold("--config") + " " + &italic("FILE"),
+        italic("COMMAND")
+    );
     page += &blocks(between);
     root.get_subcommands().for_each(|command| page += &of_command(command));
     page += &blocks(after);
@@ -29,17 +34,14 @@ fn of_command(command: &Command) -> String {
     let about = command.get_about().map(ToString::to_string).unwrap_or_default();
     let usage = command.clone().render_usage().to_string();
     let usage = usage.strip_prefix("Usage: ").unwrap_or(&usage);
-    out += &format!("{}\n.PP\n{}", synopsis(usage), without_pp(&blocks(&format!("{about}."))));
+    out += &format!("{}\n.PP\n{}", synopsis(usage), blocks(&format!("{about}.")));
     let positional = command.get_positionals();
     let options = command.get_opts().chain(command.get_arguments().filter(|arg| is_flag(arg)));
     for arg in positional.chain(options).filter(|arg| !is_everywhere(arg)) {
         out += &item(&term(arg), &meaning(arg));
     }
-    out + &blocks(&paragraphs(&command.get_after_help().map(ToString::to_string).unwrap_or_default()))
-}
-
-fn without_pp(blocks: &str) -> &str {
-    blocks.strip_prefix(".PP\n").unwrap_or(blocks)
+    let after = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+    out + ".PP\n" + &blocks(&paragraphs(&after))
 }
 
 /// Words in capitals are what the user gives.
@@ -65,26 +67,26 @@ fn term(arg: &Arg) -> String {
     let short = arg.get_short().map(|short| bold(&format!("-{short}")));
     let long = arg.get_long().map(|long| bold(&format!("--{long}")));
     let names: Vec<String> = short.into_iter().chain(long).collect();
-    let takes_value = arg.is_positional() || arg.get_action().takes_values();
-    let value = takes_value.then(|| arg.get_value_names().unwrap_or_default().join(" "));
-    let value = value.map(|value| italic(&value));
+    let value = (!is_flag(arg)).then(|| italic(&arg.get_value_names().unwrap_or_default().join(" ")));
     let names = (!names.is_empty()).then(|| names.join(", "));
     names.into_iter().chain(value).collect::<Vec<_>>().join(" ")
 }
 
 fn meaning(arg: &Arg) -> String {
-    let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
-    let default: Vec<_> = arg.get_default_values().iter().map(|value| value.to_string_lossy()).collect();
-    let words: Vec<_> = arg.get_possible_values().iter().map(|value| value.get_name().to_owned()).collect();
-    let default = if default.is_empty() { String::new() } else { format!("; default: {}", default.join(" ")) };
-    let takes_value = arg.is_positional() || arg.get_action().takes_values();
-    let words = if words.is_empty() || !takes_value { String::new() } else { format!(": {}", words.join(", ")) };
-    format!("{help}{words}{default}.")
+    let mut text = arg.get_help().map(ToString::to_string).unwrap_or_default();
+    if !is_flag(arg) {
+        let words: Vec<_> = arg.get_possible_values().iter().map(|value| value.get_name().to_owned()).collect();
+        let default: Vec<_> = arg.get_default_values().iter().map(|value| value.to_string_lossy()).collect();
+        for (before, values) in [(": ", words.join(", ")), ("; default: ", default.join(" "))] {
+            text += &(if values.is_empty() { String::new() } else { format!("{before}{values}") });
+        }
+    }
+    text + "."
 }
 
-/// The text below the options, with the exit statuses in a paragraph of their own.
+/// The text below the options as blocks: what is indented, and the exit statuses, are blocks of their own.
 fn paragraphs(after_help: &str) -> String {
-    after_help.replace("\nExit: ", "\n\n`Exit status:` ").replacen("Exit: ", "`Exit status:` ", usize::from(after_help.starts_with("Exit: ")))
+    format!("\n{after_help}").replace(":\n  ", ":\n\n  ").replace("\nExit: ", "\n\n`Exit status:` ")
 }
 
 #[cfg(test)]
@@ -119,7 +121,8 @@ mod tests {
     fn every_exit_status() {
         let documented = include_str!("../../docs/exit-status.md");
         let page = page(&built());
-        let codes = documented.lines().filter_map(|line| line.strip_prefix("| ")?.split_once(" |").map(|(code, _)| code));
+        let codes =
+            documented.lines().filter_map(|line| line.strip_prefix("| ")?.split_once(" |").map(|(code, _)| code));
         let codes: Vec<_> = codes.filter(|code| code.starts_with(|first: char| first.is_ascii_digit())).collect();
         assert!(codes.len() > 9, "{codes:?}");
         for code in codes {

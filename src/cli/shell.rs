@@ -6,9 +6,10 @@ use clap_complete::{Generator, Shell};
 
 /// Print the completion script of a shell
 #[derive(Args)]
-#[command(after_help = "bash: /usr/share/bash-completion/completions/litevisor\n\
-                  zsh: _litevisor in a directory of $fpath\n\
-                  fish: /usr/share/fish/vendor_completions.d/litevisor.fish\n\n\
+#[command(after_help = "Where the shells look for it:\n  \
+                  bash  /usr/share/bash-completion/completions/litevisor\n  \
+                  zsh   /usr/share/zsh/vendor-completions/_litevisor\n  \
+                  fish  /usr/share/fish/vendor_completions.d/litevisor.fish\n\n\
                   Example:\n  source <(litevisor completions bash)")]
 pub struct Completions {
     /// The shell

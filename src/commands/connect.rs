@@ -71,7 +71,8 @@ impl Trial {
             json!({ "step": title(*step), "milliseconds": milliseconds, "ok": ok, "result": result })
         });
         let steps = json!({ "steps": steps.collect::<Vec<_>>() });
-        let problems: Vec<String> = self.failures().map(|(step, kind, message)| self.problem(step, kind, message)).collect();
+        let problems: Vec<String> =
+            self.failures().map(|(step, kind, message)| self.problem(step, kind, message)).collect();
         let problem = (!problems.is_empty()).then(|| problems.join("\n"));
         let place = Place { database: Some(Path::new(&self.name)), replica: Some(&self.url) };
         object(place, status(self.errors()), problem.as_deref(), steps)

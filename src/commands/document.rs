@@ -95,7 +95,8 @@ mod tests {
     #[test]
     fn every_object_has_the_same_four_keys() {
         let place = Place { database: Some(Path::new("/d/a.db")), replica: Some("s3://b/a") };
-        let expected = json!({ "database": "/d/a.db", "replica": "s3://b/a", "exit_status": 0, "problem": null, "files": 2 });
+        let expected =
+            json!({ "database": "/d/a.db", "replica": "s3://b/a", "exit_status": 0, "problem": null, "files": 2 });
         assert_eq!(object(place, 0, None, json!({ "files": 2 })), expected);
         let mut document = Document::new(true);
         document.succeeded(place, || json!({}));

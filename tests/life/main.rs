@@ -11,6 +11,7 @@ mod fence;
 mod follow;
 mod gate;
 mod handover;
+mod json;
 mod kept;
 mod notify;
 mod ops;

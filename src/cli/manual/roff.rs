@@ -1,11 +1,17 @@
 //! Plain text → roff for `man`. Pure. A block is a heading (`# NAME`), an item (a term, then a line that begins with `: `), an example
-//! (indented lines) or a paragraph; an empty line ends it. What is between backquotes is bold.
+//! (indented lines) or a paragraph; an empty line ends it. The first one has no space above. What is between backquotes is bold.
 
 /// Lines of the source are no longer: `man` fills paragraphs itself.
 const WIDTH: usize = 78;
 
 pub fn blocks(text: &str) -> String {
-    text.split("\n\n").map(|block| block.trim_matches('\n')).filter(|block| !block.is_empty()).map(block).collect()
+    let mut out = String::new();
+    for text in text.split("\n\n").map(|block| block.trim_matches('\n')).filter(|block| !block.is_empty()) {
+        let is_first = out.lines().next_back().is_none_or(|line| line.starts_with(".SH "));
+        let block = block(text);
+        out += block.strip_prefix(".PP\n").filter(|_| is_first).unwrap_or(&block);
+    }
+    out
 }
 
 fn block(text: &str) -> String {
@@ -104,11 +110,14 @@ mod tests {
     fn each_kind_of_block() {
         for (text, expected) in [
             ("# SEE ALSO", ".SH SEE ALSO\n"),
-            ("`$TMPDIR`\n: Where it\nis. Else beside `a b`.", ".TP\n\\fB$TMPDIR\\fP\nWhere it is.\nElse beside \\fBa b\\fP.\n"),
-            ("  run --db a\n    .x", ".PP\n.RS 4\n.EX\nrun \\-\\-db a\n  .x\n.EE\n.RE\n"),
-            ("it's a\\b", ".PP\nit\\(aqs a\\eb\n"),
-            (".hidden", ".PP\n\\&.hidden\n"),
-            ("a\n\n\nb", ".PP\na\n.PP\nb\n"),
+            (
+                "`$TMPDIR`\n: Where it\nis. Else beside `a b`.",
+                ".TP\n\\fB$TMPDIR\\fP\nWhere it is.\nElse beside \\fBa b\\fP.\n",
+            ),
+            ("  run --db a\n    .x", ".RS 4\n.EX\nrun \\-\\-db a\n  .x\n.EE\n.RE\n"),
+            ("it's a\\b", "it\\(aqs a\\eb\n"),
+            (".hidden", "\\&.hidden\n"),
+            ("a\n\n\nb", "a\n.PP\nb\n"),
         ] {
             assert_eq!(blocks(text), expected, "{text}");
         }
