@@ -231,7 +231,7 @@ struct Replicate {
 #[derive(Args)]
 #[command(after_help = "Exit: 0 restored; 64 bad usage, 65 replica damaged, 66 no replica or no such\n\
                   state, 69 replica not reachable, 78 bad configuration or the file exists.\n\n\
-                  Example:\n  litevisor restore s3://bucket/app -o app.db --timestamp 2026-05-04T12:00:00Z")]
+                  Example:\n  litevisor restore app.db -o old.db --timestamp 2026-05-04T12:00:00Z")]
 struct Restore {
     /// A configured database, or a replica's URL; default: all databases
     #[arg(value_name = "DB | URL")]

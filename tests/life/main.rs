@@ -13,6 +13,7 @@ mod gate;
 mod handover;
 mod json;
 mod kept;
+mod manual;
 mod notify;
 mod ops;
 mod owner;

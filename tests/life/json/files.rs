@@ -15,6 +15,10 @@ fn place() -> tempfile::TempDir {
         copy(&sample(from), &path(name));
     }
     fs::create_dir(path("c")).unwrap();
+    // The store's time counts for retention: a checkout has the files of today.
+    let mut old = std::process::Command::new("find");
+    old.arg(path("a")).args(["-type", "f", "-exec", "touch", "-d", "3 days ago", "{}", "+"]);
+    assert!(old.status().unwrap().success());
     let hurt = path("d/ltx/0/0000000000000002-0000000000000002.ltx");
     let mut bytes = fs::read(&hurt).unwrap();
     let middle = bytes.len() / 2;
@@ -30,13 +34,8 @@ fn place() -> tempfile::TempDir {
     let all: String = ["a", "b", "c", "d", "e"].map(one).concat();
     let tenants = "[[database]]\ndir = \"tenants\"\n[database.replica]\nurl = \"none\"\n";
     fs::write(path("all.toml"), format!("{all}{tenants}")).unwrap();
-    fs::write(
-        path("a.toml"),
-        format!("{}snapshot = {{ interval = \"1h\" }}\n", one("a"))
-            .replace("[database.replica]", "retention = { snapshots = \"1h\", daily = 2 }\n[database.replica]")
-            .replace("snapshot = { interval = \"1h\" }\n", ""),
-    )
-    .unwrap();
+    let retention = "retention = { snapshots = \"1h\", daily = 2 }\n[database.replica]";
+    fs::write(path("a.toml"), one("a").replace("[database.replica]", retention)).unwrap();
     fs::write(path("wrong.toml"), "[ap]\n[shutdown]\ngrace = 10\n").unwrap();
     fs::write(path("is-a-file"), "").unwrap();
     dir
@@ -129,7 +128,7 @@ fn configurations(dir: &Path, documents: &Documents) {
     fs::write(dir.join("bad.toml"), text("is-a-file/x")).unwrap();
     let good = ask("check", "connect", "check --connect --config good.toml", 0);
     assert_eq!(good["replicas"][0]["database"], "handover", "{good}");
-    let bad = ask("check", "not usable", "check --connect --config bad.toml", 69);
+    let bad = ask("check", "not usable", "check --connect --config bad.toml", 78);
     assert!(bad["problem"].is_null() && bad["replicas"][1]["problem"].is_string(), "{bad}");
     fs::write(
         dir.join("l.yml"),
