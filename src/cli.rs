@@ -194,7 +194,7 @@ enum Commands {
                   Exit: the app's status; 64 bad usage, 65 replica damaged, 69 replica away,\n\
                   74 last flush incomplete, 75 replica taken over, 78 bad configuration,\n\
                   126 and 127 when the command cannot be executed or found.\n\n\
-                  Example:\n  litevisor run --db /data/app.db --replica s3://bucket/app -- /usr/bin/app")]
+                  Example:\n  litevisor run --db app.db --replica s3://bucket/app -- /usr/bin/app")]
 struct Run {
     /// Database file, one for each --replica, in order
     #[arg(long, value_name = "PATH")]

@@ -148,6 +148,19 @@ mod tests {
     use crate::model::{Captured, Uploaded};
     use crate::observe::status_registry::{Phase, StatusRegistry};
 
+    /// The validator of the black-box tests sees few of them.
+    #[test]
+    fn the_schema_has_every_state_and_phase() {
+        let schema: Value = serde_json::from_str(include_str!("../../docs/schema/status.schema.json")).unwrap();
+        let body = "/$defs/status/properties";
+        for (at, names) in [
+            ("phase".to_owned(), Phase::ALL.map(Phase::name).to_vec()),
+            ("databases/items/properties/state".to_owned(), health::DbState::ALL.map(health::DbState::name).to_vec()),
+        ] {
+            assert_eq!(schema.pointer(&format!("{body}/{at}/enum")), Some(&json!(names)), "{at}");
+        }
+    }
+
     #[test]
     fn what_programs_read() {
         let status = Status { captured: Captured(Txid(47)), uploaded: Uploaded(Txid(46)), ..Status::default() };

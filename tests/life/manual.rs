@@ -86,7 +86,7 @@ fn the_manual_page_is_readable_and_complete() {
         }
     }
     // The examples can be copied: their hyphens are hyphens.
-    assert!(page.contains("litevisor run --db /data/app.db --replica s3://bucket/app -- /usr/bin/app\n"), "{page}");
+    assert!(page.contains("litevisor run --db app.db --replica s3://bucket/app -- /usr/bin/app\n"), "{page}");
 }
 
 /// What bash completes at the end of `line`.

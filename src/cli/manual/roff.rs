@@ -35,7 +35,7 @@ pub fn item(term: &str, meaning: &str) -> String {
 fn example(text: &str) -> String {
     let lines: String =
         text.lines().map(|line| protected(&escaped(line.strip_prefix("  ").unwrap_or(line))) + "\n").collect();
-    format!(".PP\n.RS 2\n.EX\n{lines}.EE\n.RE\n")
+    format!(".PP\n.RS 4\n.EX\n{lines}.EE\n.RE\n")
 }
 
 /// Each sentence begins a line, as `man` wants it for the space between them.
@@ -114,7 +114,7 @@ mod tests {
                 "`$TMPDIR`\n: Where it\nis. Else beside `a b`.",
                 ".TP\n\\fB$TMPDIR\\fP\nWhere it is.\nElse beside \\fBa b\\fP.\n",
             ),
-            ("  run --db a\n    .x", ".RS 2\n.EX\nrun \\-\\-db a\n  .x\n.EE\n.RE\n"),
+            ("  run --db a\n    .x", ".RS 4\n.EX\nrun \\-\\-db a\n  .x\n.EE\n.RE\n"),
             ("it's a\\b", "it\\(aqs a\\eb\n"),
             (".hidden", "\\&.hidden\n"),
             ("a\n\n\nb", "a\n.PP\nb\n"),

@@ -73,6 +73,24 @@ fn copy(from: &Path, to: &Path) {
     assert!(status.success());
 }
 
+/// Each example of docs/json.md, by the last schema that is named before it.
+#[test]
+fn the_documented_examples_are_valid() {
+    let documents = Documents::new();
+    let page = std::fs::read_to_string(repository().join("docs/json.md")).unwrap();
+    let schemas: Vec<&str> = page.split("```json\n").collect();
+    for (before, after) in schemas.iter().zip(&schemas[1..]) {
+        let schema = before.rsplit_once("(schema/").unwrap().1.split_once(".schema.json)").unwrap().0;
+        documents.keep(schema, &documents.count().to_string(), after.split_once("```").unwrap().0);
+    }
+    assert!(documents.count() > 9);
+    documents.judge(&[], &[]);
+    for name in std::fs::read_dir(repository().join("docs/schema")).unwrap().flatten() {
+        let name = name.file_name().into_string().unwrap();
+        assert!(page.contains(&format!("(schema/{name})")), "docs/json.md does not name {name}");
+    }
+}
+
 /// The judge judges: a field more, a field less, a wrong type and a schema without a description are found.
 #[test]
 fn the_validator_finds_what_is_wrong() {

@@ -80,6 +80,8 @@ fn before_the_restore(documents: &Documents) {
     ask("healthcheck", "restoring", &["healthcheck"], 1);
     ask("handover", "restoring", &["promote"], 78);
     run.stop();
+    ask("status", "nobody answers", &["status"], 69);
+    ask("verify-history", "not configured", &["verify", "none.db", "--history"], 64);
 }
 
 /// A gate in front of an app that has failed once, proofs, and a replica that goes and comes back.
@@ -152,7 +154,8 @@ fn owner_and_standby(documents: &Documents) {
     let owner = site(keys);
     let mut first = owner.run_bank(&["--rate", "20"]);
     let state = |wanted: &'static str| move |value: &Value| value["handover"]["state"] == wanted;
-    see(documents, &owner, "owner", state("owner"));
+    // A standby has a copy once there is something to restore.
+    see(documents, &owner, "owner", |value| state("owner")(value) && value["databases"][0]["uploaded"].is_string());
     let mut standby = site(&format!("{keys}standby = true\n"));
     standby.replica = owner.replica.clone();
     let mut second = standby.run_bank(&["--rate", "20"]);
