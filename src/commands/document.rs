@@ -69,7 +69,7 @@ pub fn object(place: Place<'_>, exit_status: u8, problem: Option<&str>, own: Val
 pub fn print_failure(list: bool, exit_status: u8, problem: &str) {
     print(&match list {
         true => json!([object(Place::default(), exit_status, Some(problem), Value::Null)]),
-        false => merged(outcome(exit_status, Some(problem)), Value::Null),
+        false => outcome(exit_status, Some(problem)),
     });
 }
 

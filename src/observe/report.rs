@@ -52,7 +52,7 @@ fn gate(gate: &GateView) -> Value {
 fn database(view: &DatabaseView, now: Instant) -> Value {
     let mut value = json!({
         "database": view.db,
-        "replica": view.replica,
+        "replica": known(&view.replica),
         "state": health::state(view).name(),
         "problem": health::problem(view),
     });
@@ -108,7 +108,7 @@ fn maintenance(status: &Status) -> Value {
 }
 
 pub fn synced(databases: &[Synced], snapshot: &Snapshot) -> Value {
-    let replica = |db: &Synced| Some(&snapshot.databases.iter().find(|view| view.db == db.database)?.replica);
+    let replica = |db: &Synced| known(&snapshot.databases.iter().find(|view| view.db == db.database)?.replica);
     let position = |text: &str| (text != "none").then(|| text.to_owned());
     let one = |db: &Synced| {
         json!({
@@ -126,6 +126,11 @@ pub fn synced(databases: &[Synced], snapshot: &Snapshot) -> Value {
         "complete": databases.iter().all(|db| db.complete),
         "databases": databases.iter().map(one).collect::<Vec<_>>(),
     })
+}
+
+/// A database that is not replicated may have none.
+fn known(replica: &str) -> Option<&str> {
+    (!replica.is_empty()).then_some(replica)
 }
 
 fn txid(txid: Txid) -> Option<String> {

@@ -44,14 +44,11 @@ impl Documents {
         std::fs::read_dir(self.directory.path()).unwrap().count()
     }
 
-    /// `seen`: schemas whose every field must be in a document, except those in `but`.
+    /// `seen`: schemas whose every field must be in a document. Those in `but` need not be.
     fn judge(&self, seen: &[&str], but: &[&str]) {
         let judged = judge(&repository().join("docs/schema"), self.directory.path(), seen);
         let wrong: Vec<&str> = judged.lines().filter(|line| !but.iter().any(|known| line.ends_with(known))).collect();
         assert!(wrong.is_empty(), "\n{}\n", wrong.join("\n"));
-        for known in but {
-            assert!(judged.lines().any(|line| line.ends_with(known)), "{known} was seen: it is no exception any more");
-        }
     }
 }
 
