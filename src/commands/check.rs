@@ -2,6 +2,7 @@
 //! request to a replica unless `connect` is set.
 
 use super::connect::{self, Trial};
+use super::document::{self, merged, outcome};
 use super::error::{CommandError, ErrorKind, status};
 use super::setup::{LogOf, load, start_log};
 use crate::config::{Additions, Checked, Loaded, LogLevel, LogSettings, Purpose, show};
@@ -39,15 +40,16 @@ pub fn check(file: Option<&Path>, connecting: bool, as_json: bool) -> Result<u8,
     } else {
         Vec::new()
     };
+    let exit_status = status(trials.iter().flat_map(Trial::errors));
     if as_json {
         let effective: Value = toml::from_str(&shown)
             .map_err(|error| CommandError::new(ErrorKind::Internal, format!("cannot print JSON: {error}")))?;
         let replicas: Vec<Value> = trials.iter().map(Trial::json).collect();
         let file = file.as_ref().map(|file| file.to_string_lossy());
-        let value = json!({ "file": file, "config": effective, "warnings": warnings, "replicas": replicas });
-        say(&format!("{value:#}\n"));
+        let own = json!({ "file": file, "config": effective, "warnings": warnings, "replicas": replicas });
+        document::print(&merged(outcome(exit_status, None), own));
     }
-    Ok(status(trials.iter().flat_map(Trial::errors)))
+    Ok(exit_status)
 }
 
 /// Values of `user` and `owner` that this machine or image does not know.

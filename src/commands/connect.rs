@@ -2,7 +2,8 @@
 //! reads and deletes one small object, whose name no reader takes for part of a replica. Leaves nothing
 //! behind except an object that it may not delete, which it names.
 
-use super::error::{CommandError, ErrorKind};
+use super::document::{Place, object};
+use super::error::{CommandError, ErrorKind, status};
 use super::setup::runtime;
 use crate::config::Config;
 use crate::handover::client::Client;
@@ -13,6 +14,7 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 use std::fmt::Write;
 use std::hash::{BuildHasher, RandomState};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// For one request.
@@ -68,23 +70,30 @@ impl Trial {
             let milliseconds = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
             json!({ "step": title(*step), "milliseconds": milliseconds, "ok": ok, "result": result })
         });
-        json!({ "database": self.name, "replica": self.url, "steps": steps.collect::<Vec<_>>() })
+        let steps = json!({ "steps": steps.collect::<Vec<_>>() });
+        let problems: Vec<String> =
+            self.failures().map(|(step, kind, message)| self.problem(step, kind, message)).collect();
+        let problem = (!problems.is_empty()).then(|| problems.join("\n"));
+        let place = Place { database: Some(Path::new(&self.name)), replica: Some(&self.url) };
+        object(place, status(self.errors()), problem.as_deref(), steps)
     }
 
     /// The errors that count: without retention litevisor does not need the right to delete.
     pub fn errors(&self) -> impl Iterator<Item = ErrorKind> {
-        self.steps
-            .iter()
-            .filter(|(step, ..)| self.is_needed(*step))
-            .filter_map(|(_, _, outcome)| outcome.as_ref().err().map(|(kind, _)| *kind))
+        self.failures().filter(|(step, ..)| self.is_needed(*step)).map(|(_, kind, _)| kind)
+    }
+
+    fn failures(&self) -> impl Iterator<Item = (Step, ErrorKind, &str)> {
+        self.steps.iter().filter_map(|(step, _, outcome)| {
+            let (kind, message) = outcome.as_ref().err()?;
+            Some((*step, *kind, message.as_str()))
+        })
     }
 
     /// One line for each step that failed.
     pub fn problems(&self) -> impl Iterator<Item = String> {
-        self.steps.iter().filter_map(|(step, _, outcome)| {
-            let (kind, message) = outcome.as_ref().err()?;
-            Some(format!("{}: {}", self.name, self.problem(*step, *kind, message)))
-        })
+        let problem = |(step, kind, message)| format!("{}: {}", self.name, self.problem(step, kind, message));
+        self.failures().map(problem)
     }
 
     fn problem(&self, step: Step, kind: ErrorKind, message: &str) -> String {

@@ -1,17 +1,27 @@
 //! The databases of the configured directories that have a replica: the bucket's listing is the only list of
 //! them.
 
+use super::document::{Document, Place};
 use super::error::{CommandError, ErrorKind};
 use super::setup::runtime;
 use crate::config::{Config, DatabaseSettings};
 use crate::run::discover;
 use crate::store::Stores;
+use serde_json::Value;
+use std::path::PathBuf;
 
 #[derive(Default)]
 pub struct Listed {
     pub databases: Vec<DatabaseSettings>,
-    /// `DIR/PATTERN in REPLICA` of the entries without a replica.
-    pub empty: Vec<String>,
+    pub empty: Vec<EmptyEntry>,
+}
+
+/// A configured directory without a replica.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EmptyEntry {
+    /// `DIR/PATTERN`.
+    pub pattern: PathBuf,
+    pub replica: String,
 }
 
 pub fn list(config: &Config) -> Result<Listed, CommandError> {
@@ -25,15 +35,18 @@ pub fn list(config: &Config) -> Result<Listed, CommandError> {
         let names = runtime.block_on(discover::in_replica(entry, &stores, &config.restore))?;
         if names.is_empty() {
             let pattern = entry.dir.join(entry.pattern.text());
-            listed.empty.push(format!("{} in {}", pattern.display(), entry.each().replica.url));
+            listed.empty.push(EmptyEntry { pattern, replica: entry.each().replica.url.clone() });
         }
         listed.databases.extend(names.iter().map(|name| entry.database(name)));
     }
     Ok(listed)
 }
 
-/// Logs the entries without a replica. The exit status: `status`, unless that would pass for a success.
-pub fn report_empty(empty: &[String], status: u8) -> u8 {
-    empty.iter().for_each(|entry| tracing::error!("no database: nothing matches {entry}"));
-    if status == 0 && !empty.is_empty() { ErrorKind::Empty.status() } else { status }
+/// Reports the entries without a replica, which would pass for a success.
+pub fn report_empty(empty: &[EmptyEntry], document: &mut Document) {
+    for EmptyEntry { pattern, replica } in empty {
+        let error = CommandError::new(ErrorKind::Empty, "no database: nothing matches");
+        tracing::error!("no database: nothing matches {} in {replica}", pattern.display());
+        document.failed(Place { database: Some(pattern), replica: Some(replica) }, &error, Value::Null);
+    }
 }

@@ -42,6 +42,11 @@ impl CommandError {
         self.messages.join("; ")
     }
 
+    /// For the JSON of a command that fails as a whole: one message a line, as on stderr.
+    pub fn lines(&self) -> String {
+        self.messages.join("\n")
+    }
+
     /// Writes the messages to stderr, and returns the exit status.
     pub fn report(&self) -> u8 {
         self.messages.iter().for_each(|message| observe::error(message));

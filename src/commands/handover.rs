@@ -1,6 +1,7 @@
 //! `litevisor promote` and `litevisor handover`: an operator's requests to the running supervisor. Each asks, and then looks until it is
 //! done.
 
+use super::document::{self, merged};
 use super::error::{CommandError, ErrorKind};
 use super::supervisor::Supervisor;
 use crate::exit;
@@ -63,7 +64,8 @@ fn carry_out(
 /// Returns the exit status.
 fn tell(code: u8, message: &str, as_json: bool) -> u8 {
     match code {
-        _ if as_json => say(&format!("{:#}\n", json!({ "code": code, "message": message }))),
+        0 if as_json => document::print(&merged(document::outcome(0, None), json!({ "message": message }))),
+        _ if as_json => document::print(&document::outcome(code, Some(message))),
         0 => say(&format!("{message}\n")),
         _ => complain(message),
     }

@@ -1,10 +1,11 @@
 //! `litevisor healthcheck`: exit status 0 or 1 by the running supervisor's answer, for images without a
 //! shell. No other status: platforms give other statuses meanings of their own.
 
+use super::document::{self, merged};
 use super::error::CommandError;
 use super::supervisor::Supervisor;
 use crate::observe::client::Reply;
-use crate::observe::{complain, say};
+use crate::observe::complain;
 use serde_json::json;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -22,14 +23,16 @@ pub fn healthcheck(config: Option<PathBuf>, socket: Option<PathBuf>, live: bool,
             return UNHEALTHY;
         }
     };
+    let status = if healthy { 0 } else { UNHEALTHY };
     if as_json {
         let lines: Vec<&str> = body.lines().collect();
-        say(&format!("{:#}\n", json!({ "healthy": healthy, "messages": lines })));
+        let own = json!({ "healthy": healthy, "messages": lines });
+        document::print(&merged(document::outcome(status, (!healthy).then_some(&body)), own));
     } else if !healthy || body.contains('\n') {
         // A healthy answer without remarks is one line, `ok` or `ready`.
         complain(&body.replace('\n', "\n  "));
     }
-    if healthy { 0 } else { UNHEALTHY }
+    status
 }
 
 fn ask(config: Option<PathBuf>, socket: Option<PathBuf>, live: bool) -> Result<Reply, CommandError> {

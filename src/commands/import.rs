@@ -1,6 +1,7 @@
 //! `litevisor import`: prints a litestream.yml as the supervisor.toml that means the same. References to
 //! variables are printed as they are written, never their values.
 
+use super::document::{self, merged};
 use super::error::{CommandError, ErrorKind};
 use super::setup::{env, with_environment};
 use crate::config::{Additions, Purpose, litestream, load, parse};
@@ -22,8 +23,8 @@ pub fn import(file: &Path, as_json: bool) -> Result<u8, CommandError> {
             .map_err(|error| CommandError::new(ErrorKind::Internal, format!("cannot print JSON: {error}")))?;
         let text = &converted.text;
         let warnings = &converted.warnings;
-        let value = json!({ "toml": text, "config": config, "not_taken_over": warnings, "problems": problems });
-        say(&format!("{value:#}\n"));
+        let own = json!({ "toml": text, "config": config, "not_taken_over": warnings, "problems": problems });
+        document::print(&merged(document::outcome(0, None), own));
         return Ok(0);
     }
     say(&converted.text);

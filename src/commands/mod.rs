@@ -4,6 +4,7 @@
 pub mod check;
 mod connect;
 mod directories;
+pub mod document;
 pub mod error;
 pub mod follow;
 pub mod handover;

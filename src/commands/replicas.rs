@@ -1,6 +1,7 @@
 //! The replicas that a command is about: one by its URL or directory, that of a configured database, or all.
 
-use super::directories::{self, Listed};
+use super::directories::{self, EmptyEntry, Listed};
+use super::document::Place;
 use super::error::{CommandError, ErrorKind};
 use super::setup::{LogOf, configured, start_log, with_environment};
 use crate::config::{
@@ -29,12 +30,15 @@ impl NamedReplica {
             None => self.settings.url.clone(),
         }
     }
+
+    pub fn place(&self) -> Place<'_> {
+        Place { database: self.db.as_deref(), replica: Some(&self.settings.url) }
+    }
 }
 
 pub struct Selected {
     pub replicas: Vec<NamedReplica>,
-    /// `DIR/PATTERN in REPLICA` of the configured directories without a replica.
-    pub empty: Vec<String>,
+    pub empty: Vec<EmptyEntry>,
     pub restore: RestoreSettings,
 }
 

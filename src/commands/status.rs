@@ -1,5 +1,6 @@
 //! `litevisor status`: prints the running supervisor's state as a table, or as JSON.
 
+use super::document;
 use super::error::{CommandError, ErrorKind};
 use super::supervisor::Supervisor;
 use crate::model::Moment;
@@ -15,7 +16,11 @@ pub fn status(config: Option<PathBuf>, socket: Option<PathBuf>, as_json: bool) -
     let reply = Supervisor::find(config, socket)?.request("GET", "/status", LIMIT)?;
     match serde_json::from_str::<Value>(&reply.body) {
         Ok(value) if reply.status == 200 => {
-            say(&if as_json { format!("{value:#}\n") } else { text(&value, Moment::now().0) });
+            if as_json {
+                document::print(&value);
+            } else {
+                say(&text(&value, Moment::now().0));
+            }
             Ok(0)
         }
         _ => Err(CommandError::new(ErrorKind::Unavailable, reply.body.trim_end())),

@@ -1,6 +1,7 @@
 //! `litevisor sync [DB]`: returns once everything that is committed now is in the replica, or names what is
 //! missing.
 
+use super::document::{self, merged};
 use super::error::CommandError;
 use super::supervisor::Supervisor;
 use crate::exit;
@@ -26,9 +27,7 @@ pub fn sync(
     let reply = Supervisor::find(config, socket)?.request("POST", &target, timeout + MORE)?;
     let outcome = outcome(&reply, None);
     if as_json {
-        let value: Value =
-            serde_json::from_str(&reply.body).unwrap_or_else(|_| json!({ "error": reply.body.trim_end() }));
-        say(&format!("{value:#}\n"));
+        document::print(&value(&reply, &outcome));
     } else {
         outcome.done.iter().for_each(|done| say(&format!("{done}\n")));
     }
@@ -73,23 +72,49 @@ pub(super) fn outcome(reply: &Reply, wanted: Option<&[DbPath]>) -> Outcome {
     let is_meant = |name: Option<String>| wanted.is_none_or(|all| all.iter().any(|db| name == Some(db.to_string())));
     for database in databases.iter().filter(|database| is_meant(name(database))) {
         let text = |key: &str| database.get(key).and_then(Value::as_str).unwrap_or("none");
-        let flag = |key: &str| database.get(key).and_then(Value::as_bool).unwrap_or_default();
-        if flag("complete") {
-            done.push(format!("{}: uploaded {}", text("database"), text("uploaded")));
-            continue;
-        }
-        let db = text("database");
-        let uploaded = text("uploaded");
-        let missing = text("missing");
-        if flag("absent") {
-            wrong.push(format!("{db}: {missing}"));
-            code = if code == 0 { exit::NOTHING } else { code };
-            continue;
-        }
-        wrong.push(format!("{db}: NOT in the replica: {missing} (uploaded: {uploaded})"));
-        code = if flag("fenced") || code == exit::TAKEN { exit::TAKEN } else { exit::UNFLUSHED };
+        let (db, uploaded, missing) = (text("database"), text("uploaded"), text("missing"));
+        code = match (exit_status(database), code) {
+            (0, code) => {
+                done.push(format!("{db}: uploaded {uploaded}"));
+                code
+            }
+            (exit::NOTHING, code) => {
+                wrong.push(format!("{db}: {missing}"));
+                if code == 0 { exit::NOTHING } else { code }
+            }
+            (status, code) => {
+                wrong.push(format!("{db}: NOT in the replica: {missing} (uploaded: {uploaded})"));
+                if code == exit::TAKEN { code } else { status }
+            }
+        };
     }
     Outcome { done, wrong, code }
+}
+
+/// Of one database in the answer.
+fn exit_status(database: &Value) -> u8 {
+    let flag = |key: &str| database.get(key).and_then(Value::as_bool).unwrap_or_default();
+    match (flag("complete"), flag("absent"), flag("fenced")) {
+        (true, ..) => 0,
+        (_, true, _) => exit::NOTHING,
+        (.., true) => exit::TAKEN,
+        _ => exit::UNFLUSHED,
+    }
+}
+
+/// The answer with the exit statuses.
+fn value(reply: &Reply, outcome: &Outcome) -> Value {
+    let body: Value = serde_json::from_str(&reply.body).unwrap_or_default();
+    let Some(databases) = body.get("databases").and_then(Value::as_array) else {
+        return document::outcome(outcome.code, Some(&outcome.wrong.join("\n")));
+    };
+    let one = |database: &Value| {
+        let common = json!({ "exit_status": exit_status(database), "problem": database.get("missing") });
+        merged(common, database.clone())
+    };
+    let databases: Vec<Value> = databases.iter().map(one).collect();
+    let own = json!({ "complete": body.get("complete"), "databases": databases });
+    merged(document::outcome(outcome.code, None), own)
 }
 
 #[cfg(test)]

@@ -97,3 +97,19 @@ fn standby(owner: &Owner) -> String {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    #[test]
+    fn the_schema_of_the_status_has_every_name() {
+        let schema: Value = serde_json::from_str(include_str!("../../docs/schema/status.schema.json")).unwrap();
+        let listed = schema.pointer("/$defs/status/properties/handover/properties/state/enum").unwrap();
+        let arms = include_str!("describe.rs").lines().filter_map(|line| line.trim().strip_prefix("Phase::"));
+        let names: Vec<&str> = arms
+            .filter_map(|arm| arm.split_once(" => \"")?.1.strip_suffix("\",").filter(|name| !name.contains(' ')))
+            .collect();
+        assert!(names.len() > 10 && listed == &Value::from(names.clone()), "{names:?}");
+    }
+}

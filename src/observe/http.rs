@@ -202,7 +202,7 @@ impl StatusHandler {
         };
         match outcome {
             SyncOutcome::Answered(SyncAnswer::Done(databases)) => {
-                json(synced_status(&databases), &report::synced(&databases))
+                json(synced_status(&databases), &report::synced(&databases, &self.registry.snapshot()))
             }
             SyncOutcome::Answered(SyncAnswer::Unknown) => {
                 let db = db.unwrap_or_else(|| "a read-only copy (follow.enabled)".to_owned());

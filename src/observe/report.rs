@@ -52,7 +52,7 @@ fn gate(gate: &GateView) -> Value {
 fn database(view: &DatabaseView, now: Instant) -> Value {
     let mut value = json!({
         "database": view.db,
-        "replica": view.replica,
+        "replica": known(&view.replica),
         "state": health::state(view).name(),
         "problem": health::problem(view),
     });
@@ -107,15 +107,18 @@ fn maintenance(status: &Status) -> Value {
     })
 }
 
-pub fn synced(databases: &[Synced]) -> Value {
+pub fn synced(databases: &[Synced], snapshot: &Snapshot) -> Value {
+    let replica = |db: &Synced| known(&snapshot.databases.iter().find(|view| view.db == db.database)?.replica);
+    let position = |text: &str| (text != "none").then(|| text.to_owned());
     let one = |db: &Synced| {
         json!({
             "database": db.database,
+            "replica": replica(db),
             "complete": db.complete,
             "fenced": db.fenced,
             "absent": db.absent,
-            "committed": db.committed,
-            "uploaded": db.uploaded,
+            "committed": position(&db.committed),
+            "uploaded": position(&db.uploaded),
             "missing": db.missing,
         })
     };
@@ -123,6 +126,11 @@ pub fn synced(databases: &[Synced]) -> Value {
         "complete": databases.iter().all(|db| db.complete),
         "databases": databases.iter().map(one).collect::<Vec<_>>(),
     })
+}
+
+/// A database that is not replicated may have none.
+fn known(replica: &str) -> Option<&str> {
+    (!replica.is_empty()).then_some(replica)
 }
 
 fn txid(txid: Txid) -> Option<String> {
@@ -144,6 +152,19 @@ mod tests {
     use super::*;
     use crate::model::{Captured, Uploaded};
     use crate::observe::status_registry::{Phase, StatusRegistry};
+
+    /// The validator of the black-box tests sees few of them.
+    #[test]
+    fn the_schema_has_every_state_and_phase() {
+        let schema: Value = serde_json::from_str(include_str!("../../docs/schema/status.schema.json")).unwrap();
+        let body = "/$defs/status/properties";
+        for (at, names) in [
+            ("phase".to_owned(), Phase::ALL.map(Phase::name).to_vec()),
+            ("databases/items/properties/state".to_owned(), health::DbState::ALL.map(health::DbState::name).to_vec()),
+        ] {
+            assert_eq!(schema.pointer(&format!("{body}/{at}/enum")), Some(&json!(names)), "{at}");
+        }
+    }
 
     #[test]
     fn what_programs_read() {

@@ -5,7 +5,8 @@ mod retention;
 pub use retention::retention;
 
 use super::directories::report_empty;
-use super::error::{CommandError, ErrorKind, status};
+use super::document::Document;
+use super::error::{CommandError, ErrorKind};
 use super::replicas::{NamedReplica, Selected, select};
 use super::setup::{LogOf, runtime};
 use crate::observe::say;
@@ -19,37 +20,39 @@ use std::path::Path;
 
 pub fn list(file: Option<&Path>, subject: Option<&OsStr>, as_json: bool) -> Result<u8, CommandError> {
     let selected = select(file, subject, LogOf::OneShot { json: as_json })?;
-    let status = runtime()?.block_on(list_all(&selected, as_json));
-    Ok(report_empty(&selected.empty, status))
+    Ok(runtime()?.block_on(list_all(&selected, as_json)))
 }
 
 async fn list_all(selected: &Selected, as_json: bool) -> u8 {
-    let mut errors = Vec::new();
-    let mut values = Vec::new();
+    let mut document = Document::new(as_json);
     for replica in &selected.replicas {
         let found = match read(replica, &selected.restore).await {
             Ok(found) => found,
             Err(error) => {
                 tracing::error!("{} cannot be listed: {}", replica.name(), error.message());
-                errors.push(error.kind);
+                document.failed(replica.place(), &error, Value::Null);
                 continue;
             }
         };
-        if !found.problems.is_empty() {
-            errors.push(ErrorKind::Damaged);
-        } else if found.levels.is_empty() && found.generations.is_empty() {
-            errors.push(ErrorKind::Empty);
+        match problem(&found) {
+            None => document.succeeded(replica.place(), || value(&found)),
+            Some(error) => document.failed(replica.place(), &error, value(&found)),
         }
-        if as_json {
-            values.push(value(replica, &found));
-        } else {
+        if !as_json {
             say(&text(replica, &found));
         }
     }
-    if as_json {
-        say(&format!("{:#}\n", Value::Array(values)));
+    report_empty(&selected.empty, &mut document);
+    document.finish()
+}
+
+/// What is wrong with a replica that could be listed.
+fn problem(found: &Contents) -> Option<CommandError> {
+    if !found.problems.is_empty() {
+        return Some(CommandError { kind: ErrorKind::Damaged, messages: found.problems.clone() });
     }
-    status(errors)
+    let is_empty = found.levels.is_empty() && found.generations.is_empty();
+    is_empty.then(|| CommandError::new(ErrorKind::Empty, "no database: nothing is there"))
 }
 
 async fn read(replica: &NamedReplica, settings: &RestoreSettings) -> Result<Contents, CommandError> {
@@ -103,12 +106,10 @@ fn in_parentheses(mark: &str) -> String {
     if mark.is_empty() { String::new() } else { format!(" ({mark})") }
 }
 
-fn value(replica: &NamedReplica, found: &Contents) -> Value {
+fn value(found: &Contents) -> Value {
     let hex = |txid: crate::model::Txid| txid.to_string();
     let time = |time: crate::model::Moment| time.to_string();
     json!({
-        "database": replica.db.as_ref().map(|db| db.to_string_lossy()),
-        "replica": replica.settings.url,
         "restorable": found.ranges.iter().map(|range| json!({
             "first": { "txid": hex(range.first.0), "time": time(range.first.1) },
             "last": { "txid": hex(range.last.0), "time": time(range.last.1), "mark": range.mark },

@@ -1,7 +1,8 @@
 //! `litevisor list --retention`: what retention would keep in each replica now, and what it would delete. Deletes nothing.
 
 use crate::commands::directories::report_empty;
-use crate::commands::error::{CommandError, ErrorKind, status};
+use crate::commands::document::Document;
+use crate::commands::error::{CommandError, ErrorKind};
 use crate::commands::replicas::{NamedReplica, Selected, select};
 use crate::commands::setup::{LogOf, runtime};
 use crate::model::{Deadline, Moment, Txid};
@@ -20,27 +21,23 @@ pub fn retention(file: Option<&Path>, subject: Option<&OsStr>, as_json: bool) ->
         let message = "--retention is about configured databases: give the path of one, or none for all";
         return Err(CommandError::new(ErrorKind::Usage, message));
     }
-    let status = runtime()?.block_on(tell_all(&selected, as_json));
-    Ok(report_empty(&selected.empty, status))
+    Ok(runtime()?.block_on(tell_all(&selected, as_json)))
 }
 
 async fn tell_all(selected: &Selected, as_json: bool) -> u8 {
-    let mut errors = Vec::new();
-    let mut values = Vec::new();
+    let mut document = Document::new(as_json);
     for replica in &selected.replicas {
         match plan(replica, Deadline::after(selected.restore.timeout)).await {
-            Ok(found) if as_json => values.push(value(replica, found.as_ref())),
+            Ok(found) if as_json => document.succeeded(replica.place(), || value(found.as_ref())),
             Ok(found) => say(&text(&replica.name(), found.as_ref())),
             Err(error) => {
                 tracing::error!("{} cannot be listed: {}", replica.name(), error.message());
-                errors.push(error.kind);
+                document.failed(replica.place(), &error, Value::Null);
             }
         }
     }
-    if as_json {
-        say(&format!("{:#}\n", Value::Array(values)));
-    }
-    status(errors)
+    report_empty(&selected.empty, &mut document);
+    document.finish()
 }
 
 /// None: nothing is ever deleted.
@@ -68,11 +65,9 @@ fn text(name: &str, found: Option<&DryRun>) -> String {
     out
 }
 
-fn value(replica: &NamedReplica, found: Option<&DryRun>) -> Value {
+fn value(found: Option<&DryRun>) -> Value {
     let one = |txid: Txid, since_ms: i64, bytes: u64| json!({ "txid": txid.to_string(), "time": Moment(since_ms).to_string(), "bytes": bytes });
     json!({
-        "database": replica.db.as_ref().map(|db| db.to_string_lossy()),
-        "replica": replica.settings.url,
         "enabled": found.is_some(),
         "stay": found.map(|found| found.stay.iter().map(|snapshot| {
             let mut value = one(snapshot.txid, snapshot.since_ms, snapshot.bytes);

@@ -3,8 +3,9 @@
 
 use super::jobs::Job;
 use super::report;
-use crate::commands::error::{CommandError, ErrorKind, status};
-use crate::model::Moment;
+use crate::commands::document::{Document, object};
+use crate::commands::error::{CommandError, ErrorKind};
+use crate::model::{Moment, TxidRange};
 use crate::observe::say;
 use crate::restore::plan::Choice;
 use crate::restore::{Progress, RestoreSettings, plan_of};
@@ -14,11 +15,10 @@ use std::fmt::Write;
 
 /// One after the other, so that the output about each stays together.
 pub async fn all(jobs: Vec<Job>, settings: &RestoreSettings, empty_is_fine: bool, as_json: bool) -> u8 {
-    let mut errors = Vec::new();
-    let mut values = Vec::new();
+    let mut document = Document::new(as_json);
     for job in jobs {
         match plan(&job, settings).await {
-            Ok((choice, time)) if as_json => values.push(value(&job, &choice, time)),
+            Ok((choice, time)) if as_json => document.succeeded(job.place(), || value(&job, &choice, time)),
             Ok((choice, time)) => say(&describe(&job, &choice, time)),
             // Only a name in the bucket suggested a database.
             Err(error) if error.kind == ErrorKind::Empty && job.found() => {}
@@ -26,15 +26,13 @@ pub async fn all(jobs: Vec<Job>, settings: &RestoreSettings, empty_is_fine: bool
                 let out = job.out().display();
                 let replica = &job.replica().url;
                 tracing::error!(replica, "{out} would not be restored: {}", error.message());
-                values.push(report::failed(&job, &error));
-                errors.push(error.kind);
+                let counts = Some(error.kind).filter(|kind| !(empty_is_fine && *kind == ErrorKind::Empty));
+                let exit_status = counts.map_or(0, ErrorKind::status);
+                document.add(object(job.place(), exit_status, Some(&error.message()), Value::Null), counts);
             }
         }
     }
-    if as_json {
-        say(&format!("{:#}\n", Value::Array(values)));
-    }
-    status(errors.into_iter().filter(|kind| !(empty_is_fine && *kind == ErrorKind::Empty)))
+    document.finish()
 }
 
 async fn plan(job: &Job, settings: &RestoreSettings) -> Result<(Choice, Moment), CommandError> {
@@ -59,14 +57,16 @@ fn value(job: &Job, choice: &Choice, time: Moment) -> Value {
     };
     let files: Vec<Value> = match choice {
         Choice::Ltx { plan, .. } => {
-            let file = |level: u8, range: String, bytes: u64| json!({ "level": level, "range": range, "bytes": bytes });
-            plan.files.iter().map(|at| file(at.level.0, at.range.to_string(), at.size)).collect()
+            let file = |level: u8, range: TxidRange, bytes: u64| {
+                let (first, last) = (range.min.to_string(), range.max.to_string());
+                json!({ "level": level, "first": first, "last": last, "bytes": bytes })
+            };
+            plan.files.iter().map(|at| file(at.level.0, at.range, at.size)).collect()
         }
         Choice::V3 { plan, .. } => plan.files().map(|at| json!({ "key": at.key, "bytes": at.size })).collect(),
     };
     json!({
-        "database": job.out().to_string_lossy(), "replica": job.replica().url, "action": action, "existing_bytes": existing,
-        "txid": txid, "generation": generation, "time": time.to_string(), "bytes": choice.bytes(), "files": files,
+        "action": action, "existing_bytes": existing, "txid": txid, "generation": generation, "time": time.to_string(), "bytes": choice.bytes(), "files": files,
     })
 }
 

@@ -1,5 +1,6 @@
 //! What `litevisor restore` has to do. Pure except for one `stat`.
 
+use crate::commands::document::Place;
 use crate::commands::error::{CommandError, ErrorKind};
 use crate::commands::replicas;
 use crate::config::{Checked, DatabaseSettings};
@@ -19,7 +20,7 @@ pub struct RestoreOptions {
     pub force: bool,
     /// Print what would be done, and change nothing.
     pub dry_run: bool,
-    /// Print one JSON array on stdout, and log JSON.
+    /// Print one JSON document on stdout, and log JSON.
     pub json: bool,
 }
 
@@ -46,6 +47,10 @@ impl Job {
             Job::InPlace { database, .. } => &database.replica,
             Job::To { replica, .. } => replica,
         }
+    }
+
+    pub fn place(&self) -> Place<'_> {
+        Place { database: Some(self.out()), replica: Some(&self.replica().url) }
     }
 
     pub fn target(&self) -> Target {

@@ -13,11 +13,12 @@ mod running;
 pub use jobs::RestoreOptions;
 
 use super::directories;
+use super::document::{self, Document, Place};
 use super::error::{CommandError, ErrorKind};
 use super::setup::{LogOf, configured, runtime, start_log, with_environment};
 use crate::config::{Additions, LogSettings, Purpose, replica_from_url};
+use crate::observe::Live;
 use crate::observe::live::REDRAW;
-use crate::observe::{Live, say};
 use crate::restore::{Paces, Progress, RestoreSettings};
 use jobs::Job;
 use serde_json::Value;
@@ -51,7 +52,7 @@ pub fn restore(file: Option<&Path>, args: &RestoreOptions) -> Result<u8, Command
         && let Some(JobResult { status, value }) = running::ask_owner(&checked.config, &jobs)
     {
         if args.json {
-            say(&format!("{:#}\n", Value::Array(vec![value])));
+            document::print(&Value::Array(vec![value]));
         }
         return Ok(status);
     }
@@ -68,28 +69,27 @@ fn run(jobs: Vec<Job>, settings: &RestoreSettings, args: &RestoreOptions) -> Res
     let shown = Rc::new((Live::start(), Paces::default()));
     Ok(local.block_on(&runtime, async move {
         let mut tasks = tokio::task::JoinSet::new();
-        for job in jobs {
+        for (index, job) in jobs.into_iter().enumerate() {
             let empty_is_fine = args.if_replica_exists || job.found();
-            tasks.spawn_local(run_one(job, settings.clone(), empty_is_fine, Rc::clone(&shown)));
+            let restore = run_one(job, settings.clone(), empty_is_fine, Rc::clone(&shown));
+            tasks.spawn_local(async move { (index, restore.await) });
         }
-        let mut errors = Vec::new();
-        let mut values = Vec::new();
+        let mut done = Vec::new();
+        let mut lost = Vec::new();
         while let Some(ended) = tasks.join_next().await {
             match ended {
-                Ok((error, value)) => {
-                    errors.extend(error);
-                    values.push(value);
-                }
+                Ok(one) => done.push(one),
                 Err(panic) => {
                     tracing::error!("a restore ended unexpectedly: {panic}");
-                    errors.push(ErrorKind::Internal);
+                    lost.push(CommandError::new(ErrorKind::Internal, format!("a restore ended unexpectedly: {panic}")));
                 }
             }
         }
-        if args.json {
-            say(&format!("{:#}\n", Value::Array(values)));
-        }
-        super::error::status(errors)
+        let mut document = Document::new(args.json);
+        done.sort_by_key(|(index, _)| *index);
+        done.into_iter().for_each(|(_, (error, value))| document.add(value, error));
+        lost.iter().for_each(|error| document.failed(Place::default(), error, Value::Null));
+        document.finish()
     }))
 }
 
@@ -104,7 +104,7 @@ async fn run_one(
     let url = &job.replica().url;
     if let Err(error) = jobs::refuse_existing(&job).and_then(|()| owner::refuse_owned(&job)) {
         tracing::error!("{}", error.message());
-        return (Some(error.kind), report::failed(&job, &error));
+        return (Some(error.kind), report::failed(&job, error.kind.status(), &error.message()));
     }
     match with_progress(&job, &settings, &shown).await {
         Ok(restored) => {
@@ -113,11 +113,11 @@ async fn run_one(
         }
         Err(error) if error.kind == ErrorKind::Empty && empty_is_fine => {
             tracing::info!(replica = url, "{out} is not restored: {}", error.message());
-            (None, report::failed(&job, &error))
+            (None, report::failed(&job, 0, &error.message()))
         }
         Err(error) => {
             tracing::error!(replica = url, "{out} is not restored: {}", error.message());
-            (Some(error.kind), report::failed(&job, &error))
+            (Some(error.kind), report::failed(&job, error.kind.status(), &error.message()))
         }
     }
 }

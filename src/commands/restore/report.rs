@@ -1,7 +1,7 @@
 //! What `litevisor restore` and `verify` say about a restored database, as text and as JSON.
 
 use super::jobs::Job;
-use crate::commands::error::CommandError;
+use crate::commands::document::{merged, object};
 use crate::model::TxidRange;
 use crate::restore::RestoredTo;
 use serde_json::{Value, json};
@@ -35,15 +35,16 @@ pub fn json(restored: &RestoredTo) -> Value {
 }
 
 pub fn restored(job: &Job, restored: &RestoredTo) -> Value {
-    json!({ "database": job.out().to_string_lossy(), "replica": job.replica().url, "restored": json(restored), "problem": null })
+    object(job.place(), 0, None, json!({ "restored": json(restored) }))
 }
 
-pub fn failed(job: &Job, error: &CommandError) -> Value {
-    json!({ "database": job.out().to_string_lossy(), "replica": job.replica().url, "restored": null, "problem": error.message() })
+/// `exit_status`: 0 if that is no failure here.
+pub fn failed(job: &Job, exit_status: u8, problem: &str) -> Value {
+    object(job.place(), exit_status, Some(problem), json!({ "restored": null }))
 }
 
-/// The running litevisor did it, or not; its answer is a sentence.
-pub fn by_owner(job: &Job, success: bool, message: &str) -> Value {
-    let (restored, problem) = if success { (Some(json!({ "remark": message })), None) } else { (None, Some(message)) };
-    json!({ "database": job.out().to_string_lossy(), "replica": job.replica().url, "restored": restored, "problem": problem })
+/// The running litevisor has restored it; its answer is a sentence.
+pub fn by_owner(job: &Job, message: &str) -> Value {
+    let unknown = json!({ "txid": null, "generation": null, "time": null, "bytes": null, "files": null });
+    object(job.place(), 0, None, json!({ "restored": merged(unknown, json!({ "remark": message })) }))
 }

@@ -31,7 +31,11 @@ pub fn ask_owner(config: &Config, jobs: &[Job]) -> Option<JobResult> {
     } else {
         tracing::error!("{db} is not restored: {message}");
     }
-    Some(JobResult { status, value: report::by_owner(job, status == 0, &message) })
+    let value = match status {
+        0 => report::by_owner(job, &message),
+        _ => report::failed(job, status, &message),
+    };
+    Some(JobResult { status, value })
 }
 
 fn query(db: &DbPath, target: Target) -> String {

@@ -1,7 +1,8 @@
 //! `litevisor verify --history`: the records of the scheduled proofs that are in a replica. Reads, and restores nothing.
 
 use crate::commands::directories::report_empty;
-use crate::commands::error::{CommandError, status};
+use crate::commands::document::Document;
+use crate::commands::error::CommandError;
 use crate::commands::replicas::{NamedReplica, Selected, select};
 use crate::commands::setup::{LogOf, runtime};
 use crate::model::Deadline;
@@ -16,29 +17,23 @@ use std::path::Path;
 
 pub fn history(file: Option<&Path>, subject: Option<&OsStr>, as_json: bool) -> Result<u8, CommandError> {
     let selected = select(file, subject, LogOf::OneShot { json: as_json })?;
-    let status = runtime()?.block_on(tell_all(&selected, as_json));
-    Ok(report_empty(&selected.empty, status))
+    Ok(runtime()?.block_on(tell_all(&selected, as_json)))
 }
 
 async fn tell_all(selected: &Selected, as_json: bool) -> u8 {
-    let mut errors = Vec::new();
-    let mut values = Vec::new();
+    let mut document = Document::new(as_json);
     for replica in &selected.replicas {
-        let found = records(replica, Deadline::after(selected.restore.timeout)).await;
-        values.push(value(replica, &found));
-        match found {
-            Ok(records) if !as_json => say(&text(&replica.name(), &records)),
-            Ok(_) => {}
+        match records(replica, Deadline::after(selected.restore.timeout)).await {
+            Ok(records) if as_json => document.succeeded(replica.place(), || json!({ "proofs": records })),
+            Ok(records) => say(&text(&replica.name(), &records)),
             Err(error) => {
                 tracing::error!("the proofs of {} cannot be read: {}", replica.name(), error.message());
-                errors.push(error.kind);
+                document.failed(replica.place(), &error, Value::Null);
             }
         }
     }
-    if as_json {
-        say(&format!("{:#}\n", Value::Array(values)));
-    }
-    status(errors)
+    report_empty(&selected.empty, &mut document);
+    document.finish()
 }
 
 /// The newest first. An object that is no record is left out.
@@ -50,15 +45,6 @@ async fn records(replica: &NamedReplica, by: Deadline) -> Result<Vec<ProofRecord
         records.extend(ProofRecord::parse(&store.get(key, None, by).await?));
     }
     Ok(records)
-}
-
-fn value(replica: &NamedReplica, found: &Result<Vec<ProofRecord>, CommandError>) -> Value {
-    json!({
-        "database": replica.db.as_ref().map(|db| db.to_string_lossy()),
-        "replica": replica.settings.url,
-        "proofs": found.as_ref().ok(),
-        "problem": found.as_ref().err().map(CommandError::message),
-    })
 }
 
 fn text(name: &str, records: &[ProofRecord]) -> String {

@@ -6,7 +6,8 @@ mod history;
 pub use history::history;
 
 use super::directories::report_empty;
-use super::error::{CommandError, ErrorKind, status};
+use super::document::Document;
+use super::error::{CommandError, ErrorKind};
 use super::replicas::{NamedReplica, Selected, select};
 use super::restore::report;
 use super::setup::{LogOf, runtime};
@@ -30,29 +31,23 @@ struct Verified {
 
 pub fn verify(file: Option<&Path>, subject: Option<&OsStr>, quick: bool, as_json: bool) -> Result<u8, CommandError> {
     let selected = select(file, subject, LogOf::OneShot { json: as_json })?;
-    let status = runtime()?.block_on(verify_all(&selected, quick, as_json));
-    Ok(report_empty(&selected.empty, status))
+    Ok(runtime()?.block_on(verify_all(&selected, quick, as_json)))
 }
 
 async fn verify_all(selected: &Selected, quick: bool, as_json: bool) -> u8 {
-    let mut errors = Vec::new();
-    let mut values = Vec::new();
+    let mut document = Document::new(as_json);
     for replica in &selected.replicas {
-        let result = verify_one(replica, &selected.restore, quick).await;
-        values.push(value(replica, &result));
-        match result {
-            Ok(verified) if !as_json => say(&text(replica, &verified)),
-            Ok(_) => {}
+        match verify_one(replica, &selected.restore, quick).await {
+            Ok(verified) if as_json => document.succeeded(replica.place(), || value(Some(&verified))),
+            Ok(verified) => say(&text(replica, &verified)),
             Err(error) => {
                 tracing::error!("{} is not proven: {}", replica.name(), error.message());
-                errors.push(error.kind);
+                document.failed(replica.place(), &error, value(None));
             }
         }
     }
-    if as_json {
-        say(&format!("{:#}\n", Value::Array(values)));
-    }
-    status(errors)
+    report_empty(&selected.empty, &mut document);
+    document.finish()
 }
 
 async fn verify_one(replica: &NamedReplica, settings: &RestoreSettings, quick: bool) -> Result<Verified, CommandError> {
@@ -92,17 +87,13 @@ fn text(replica: &NamedReplica, verified: &Verified) -> String {
     )
 }
 
-fn value(replica: &NamedReplica, result: &Result<Verified, CommandError>) -> Value {
-    let sound = result.as_ref().ok();
+fn value(sound: Option<&Verified>) -> Value {
     json!({
-        "database": replica.db.as_ref().map(|db| db.to_string_lossy()),
-        "replica": replica.settings.url,
         "sound": sound.is_some(),
         "restored": sound.map(|verified| report::json(&verified.restored)),
         "not_checked": sound.map(|verified| &verified.unchecked),
         "files": sound.map(|verified| verified.audit.files),
         "bytes": sound.map(|verified| verified.audit.bytes),
-        "problem": result.as_ref().err().map(CommandError::message),
     })
 }
 
