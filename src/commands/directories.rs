@@ -24,8 +24,7 @@ pub fn list(config: &Config) -> Result<Listed, CommandError> {
     for entry in &config.directories {
         let names = runtime.block_on(discover::in_replica(entry, &stores, &config.restore))?;
         if names.is_empty() {
-            let pattern = entry.dir.join(entry.pattern.text());
-            listed.empty.push(format!("{} in {}", pattern.display(), entry.each().replica.url));
+            listed.empty.push(format!("{} in {}", entry.databases().display(), entry.each().replica.url));
         }
         listed.databases.extend(names.iter().map(|name| entry.database(name)));
     }

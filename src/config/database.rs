@@ -25,6 +25,7 @@ pub struct DatabaseSection {
     dir: Key<String>,
     pattern: Key<String>,
     watch: Key<bool>,
+    recursive: Key<bool>,
     owner: Key<String>,
     mode: Key<String>,
     on_restore_failure: Key<OnRestoreFailure>,
@@ -121,13 +122,13 @@ fn retention(section: RetentionSection) -> Option<Retention> {
     section.enabled.or(true).then_some(Retention { snapshots, raw, tiers })
 }
 
-/// `path`, or `dir` with `pattern` and `watch`, and the location of the former.
+/// `path`, or `dir` with `pattern`, `watch` and `recursive`, and the location of the former.
 fn database_path(
     section: &DatabaseSection,
     location: &Location,
     document: &Document<'_>,
 ) -> Option<(DbPath, Location, Option<Directory>)> {
-    let DatabaseSection { path, dir, pattern, watch, .. } = section;
+    let DatabaseSection { path, dir, pattern, watch, recursive, .. } = section;
     let parsed_pattern = document.parsed(pattern, Pattern::parse);
     if path.is_written() && dir.is_written() {
         let message = "cannot be given together with path: dir is for all databases of a directory";
@@ -140,10 +141,18 @@ fn database_path(
             false => Ok(DbPath::new(document.environment.absolute(text))),
         })?;
         let default = || Pattern::parse("*.db").ok().filter(|_| !pattern.is_written());
-        let directory = Directory { pattern: parsed_pattern.or_else(default)?, watch: watch.value.unwrap_or(true) };
+        let pattern = parsed_pattern.or_else(default)?;
+        let watch = watch.value.unwrap_or(true);
+        let recursive = recursive.value.unwrap_or(false);
+        if recursive && pattern.text() == "*" {
+            let message = "matches every subdirectory, too, and a prefix in the replica is a database's or a subdirectory's: \
+                           with recursive = true, give a pattern that no subdirectory matches, such as \"*.db\"";
+            document.complain_if_written(&section.pattern, message);
+        }
+        let directory = Directory { pattern, watch, recursive };
         return Some((parsed, dir.location.clone()?, Some(directory)));
     }
-    for location in [&pattern.location, &watch.location].into_iter().flatten() {
+    for location in [&pattern.location, &watch.location, &recursive.location].into_iter().flatten() {
         document.complain(location, "belongs to dir, which names a directory of databases");
     }
     if !path.is_written() {

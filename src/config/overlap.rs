@@ -1,7 +1,7 @@
 //! Entries that exclude each other: a database that two entries would replicate, and replicas that share a place. Pure.
 
 use super::database::Parsed;
-use super::directory::Directory;
+use super::directory::{self, Directory};
 use super::problem::Location;
 use std::path::Path;
 
@@ -41,7 +41,9 @@ fn within_directory(earlier: &Parsed, later: &Parsed, found: &mut Vec<(Location,
     let a = earlier.settings.path.as_path();
     let b = later.settings.path.as_path();
     let both = match (&earlier.directory, &later.directory) {
-        (Some(_), Some(_)) => a == b,
+        (Some(first), Some(second)) => {
+            a == b || first.recursive && b.starts_with(a) || second.recursive && a.starts_with(b)
+        }
         (Some(directory), None) => holds(a, directory, b),
         (None, Some(directory)) => holds(b, directory, a),
         (None, None) => false,
@@ -63,6 +65,6 @@ fn within_directory(earlier: &Parsed, later: &Parsed, found: &mut Vec<(Location,
 }
 
 fn holds(dir: &Path, directory: &Directory, path: &Path) -> bool {
-    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    path.parent() == Some(dir) && directory.pattern.matches(name)
+    let name = path.strip_prefix(dir).ok().and_then(Path::to_str);
+    name.is_some_and(|name| directory::takes(&directory.pattern, directory.recursive, name))
 }

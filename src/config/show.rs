@@ -49,6 +49,7 @@ pub fn show(config: &Config) -> String {
         out.text("dir", &directory.dir.to_string_lossy());
         out.text("pattern", directory.pattern.text());
         out.raw("watch", &directory.watch.to_string());
+        out.raw("recursive", &directory.recursive.to_string());
         show_database(&mut out, directory.each());
     }
     config.gates.iter().for_each(|gate| show_gate(&mut out, gate));

@@ -109,12 +109,30 @@ pub fn hold(db: &DbPath, socket: &str) -> Result<(), Taken> {
             held.insert(db.clone(), Held { file, made_directory });
             Ok(())
         }
-        Ok(Taking::Taken(holder)) => Err(Taken { db: db.clone(), holder }),
+        Ok(Taking::Taken(file)) => match moved(&held, &file) {
+            Some(file) => {
+                held.insert(db.clone(), Held { file, made_directory: false });
+                Ok(())
+            }
+            None => Err(Taken { db: db.clone(), holder: text(&file) }),
+        },
         Err(error) => {
             tracing::warn!(%db, "no lock: a second litevisor on this database would not be refused: {error}");
             Ok(())
         }
     }
+}
+
+/// The lock that this process holds already for a database whose directory was renamed to this one.
+fn moved(held: &BTreeMap<DbPath, Held>, file: &File) -> Option<File> {
+    let same =
+        |found: FileStat| fstat(file.as_fd()).is_ok_and(|own| (own.st_dev, own.st_ino) == (found.st_dev, found.st_ino));
+    let ours = held.iter().filter(|(_, own)| fstat(own.file.as_fd()).is_ok_and(same));
+    // One that is still there has two paths, and would be replicated twice.
+    let gone = |db: &DbPath| {
+        !inside(db, |directory| open(directory, OFlag::O_RDONLY)).is_ok_and(|own| fstat(own.as_fd()).is_ok_and(same))
+    };
+    ours.filter(|(db, _)| gone(db)).find_map(|(_, own)| own.file.try_clone().ok())
 }
 
 /// Who has the lock, if another process has. Creates nothing, takes nothing.
@@ -142,7 +160,8 @@ pub fn release(db: &DbPath) {
 
 enum Taking {
     Locked(File),
-    Taken(Holder),
+    /// By another open file, which may be one of this process.
+    Taken(File),
 }
 
 fn take(directory: &OwnedFd) -> io::Result<Taking> {
@@ -169,7 +188,7 @@ fn take(directory: &OwnedFd) -> io::Result<Taking> {
             Ok(()) if is_in_place(directory, &file) => return Ok(Taking::Locked(file)),
             // Its last holder has removed it.
             Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Ok(Taking::Taken(text(&file))),
+            Err(TryLockError::WouldBlock) => return Ok(Taking::Taken(file)),
             Err(TryLockError::Error(error)) => return Err(error),
         }
     }
@@ -284,6 +303,26 @@ mod tests {
         let nowhere = DbPath::new(db.directory().join("missing/app.db"));
         hold(&nowhere, "").unwrap();
         assert!(!nowhere.directory().exists());
+    }
+
+    #[test]
+    fn a_renamed_directory_takes_its_locks_along() {
+        let (dir, _) = database();
+        let at = |name: &str| DbPath::new(dir.path().join(name).join("app.db"));
+        fs::create_dir(at("old").directory()).unwrap();
+        hold(&at("old"), "").unwrap();
+        symlink(at("old").directory(), at("other").directory()).unwrap();
+        // As root, a link is not followed here; it leads to the same database, which is not replicated twice.
+        let _ = hold(&at("other"), "");
+        assert!(!held().contains_key(&at("other")));
+        fs::rename(at("old").directory(), at("new").directory()).unwrap();
+        hold(&at("new"), "").unwrap();
+        assert!(held().contains_key(&at("new")));
+        release(&at("old"));
+        let again = fs::File::open(lock_path(&at("new"))).unwrap();
+        assert!(matches!(again.try_lock(), Err(TryLockError::WouldBlock)), "still locked");
+        release(&at("new"));
+        again.try_lock().unwrap();
     }
 
     #[test]

@@ -76,8 +76,8 @@ fn write_path(out: &mut TomlWriter, table: &mut Table<'_>) {
     if let Some(watch) = table.flag("watch") {
         out.set("watch", &watch.value.to_string(), &watch);
     }
-    if let Some(recursive) = table.flag("recursive").filter(|recursive| recursive.value) {
-        table.complain(&recursive, "is not available: add an entry for each directory");
+    if let Some(recursive) = table.flag("recursive") {
+        out.set("recursive", &recursive.value.to_string(), &recursive);
     }
 }
 
