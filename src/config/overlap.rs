@@ -9,6 +9,7 @@ use std::path::Path;
 pub fn overlaps(databases: &[Parsed]) -> Vec<(Location, String)> {
     let mut found = Vec::new();
     for (index, later) in databases.iter().enumerate() {
+        meta_dir(later, databases, &mut found);
         for earlier in databases.iter().take(index) {
             if earlier.directory.is_none() && later.directory.is_none() {
                 same_database(earlier, later, &mut found);
@@ -21,6 +22,22 @@ pub fn overlaps(databases: &[Parsed]) -> Vec<(Location, String)> {
         }
     }
     found
+}
+
+/// In a directory that is searched, the files of a `meta_dir` could pass for the app's.
+fn meta_dir(parsed: &Parsed, databases: &[Parsed], found: &mut Vec<(Location, String)>) {
+    let (Some(meta_dir), Some(location)) = (&parsed.settings.meta_dir, &parsed.meta_location) else { return };
+    for other in databases {
+        let path = other.settings.path.as_path();
+        let inside = match &other.directory {
+            Some(directory) => meta_dir == path || directory.recursive && meta_dir.starts_with(path),
+            None => Some(meta_dir.as_path()) == path.parent(),
+        };
+        if inside {
+            let message = format!("is in the directory of {}: name one outside of it", path.display());
+            return found.push((location.clone(), message));
+        }
+    }
 }
 
 fn same_database(earlier: &Parsed, later: &Parsed, found: &mut Vec<(Location, String)>) {

@@ -196,6 +196,7 @@ fn show_rules(out: &mut Out, rules: &AppRules) {
 fn show_database(out: &mut Out, database: &DatabaseSettings) {
     out.maybe("owner", database.owner.as_deref());
     out.maybe("mode", database.mode.map(|mode| format!("{mode:04o}")).as_deref());
+    out.maybe("meta_dir", database.meta_dir.as_ref().map(|path| path.to_string_lossy()).as_deref());
     out.word("on_restore_failure", &database.on_restore_failure);
     let replicate = &database.replicate;
     let bytes = show_size(replicate.checkpoint_bytes);

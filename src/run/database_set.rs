@@ -9,6 +9,7 @@ use super::prepare::{Prepared, room_for};
 use super::proof::Proofs;
 use crate::config::{DatabaseSettings, DirectorySettings};
 use crate::lineage::state_file;
+use crate::local_state::adopt::adopt;
 use crate::local_state::lock;
 use crate::model::DbPath;
 use crate::observe::StatusRegistry;
@@ -253,6 +254,9 @@ impl DatabaseSet {
         }
         if let Err(owned) = locks::lock(&db, &self.socket) {
             return RunningDatabase::NotReplicated(db, owned.to_string());
+        }
+        if let Err(error) = adopt(&db) {
+            return RunningDatabase::NotReplicated(db, error.to_string());
         }
         let store = match self.stores.open(&replica_settings) {
             Ok(store) => store,

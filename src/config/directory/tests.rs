@@ -130,6 +130,10 @@ fn problems_name_the_key() {
         (entry("path = \"/a.db\"\npattern = \"*\"", "/r"), "database.pattern belongs to dir"),
         (entry("path = \"/a.db\"\nrecursive = true", "/r"), "database.recursive belongs to dir"),
         (entry("dir = \"/t\"\npattern = \"*\"\nrecursive = true", "/r"), "database.pattern matches every subdirectory"),
+        (entry("dir = \"/t\"\nmeta_dir = \"/t\"", "/r"), "database.meta_dir is in the directory of /t"),
+        (entry("path = \"/t/a.db\"\nmeta_dir = \"/t\"", "/r"), "database.meta_dir is in the directory of /t/a.db"),
+        (deep("path = \"/u/a.db\"\nmeta_dir = \"/t/sub\""), "database.meta_dir is in the directory of /t"),
+        (entry("path = \"/t/../a.db\"\nmeta_dir = \"/m\"", "/r"), "database.meta_dir needs paths without"),
         (deep("dir = \"/t/sub\""), "database.dir overlaps with /t (line 2)"),
         (deep("path = \"/t/sub/x.db\""), "database.path overlaps with /t (line 2)"),
         (entry("dir = \"/t\"\npattern = \"a/*\"", "/r"), "database.pattern has a \"/\""),
@@ -152,7 +156,7 @@ fn problems_name_the_key() {
         after("dir = \"/u\"", "s3://b/t?endpoint=http://h"),
         deep("path = \"/t/sub/x.sqlite\""),
         deep("path = \"/t/.hidden/x.db\""),
-        deep("dir = \"/tenants\""),
+        deep("dir = \"/tenants\"\nmeta_dir = \"/tmeta\""),
     ] {
         assert!(read(&fine).is_ok(), "{fine}");
     }

@@ -1,9 +1,10 @@
 //! A directory entry with its subdirectories, which belong to the app's user.
 
 use super::led_astray::link;
-use super::place::{APP, Place, owner, sql_app, stop};
+use super::place::{APP, Place, mode, owner, sql_app, stop};
 use crate::support::{SOON, wait_until};
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 fn tenants() -> Option<Place> {
@@ -29,6 +30,31 @@ fn a_subdirectory_that_a_restore_makes_is_the_apps() {
     for made in ["a", "a/b", "a/b/app.db", "a/b/.app.db-litevisor"] {
         assert_eq!(owner(&place.data(made)), APP, "{made}");
     }
+}
+
+/// What is in root's `meta_dir` is root's, and of no use to the app's user.
+#[test]
+fn a_meta_dir_of_roots_is_out_of_the_apps_reach() {
+    let Some(mut place) = tenants() else { return };
+    let meta = place.path("meta");
+    place.database = format!("recursive = true\nmeta_dir = {meta:?}\n");
+    let db = place.make("sub").join("app.db");
+    live_sql(&place, &db, "create table t(x); insert into t values (1)");
+    let state = meta.join(place.data("sub").strip_prefix("/").unwrap()).join(".app.db-litevisor");
+    let mut path = state.join("state.json");
+    while path != place.path("") && path.starts_with(&meta) {
+        let meta = fs::metadata(&path).unwrap();
+        assert_eq!((meta.uid(), meta.mode() & 0o077), (0, 0), "{}", path.display());
+        path.pop();
+    }
+    let beside: Vec<_> = fs::read_dir(place.data("sub")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert!(beside.iter().all(|name| name.to_string_lossy().starts_with("app.db")), "{beside:?}");
+    let log = live_sql(&place, &db, "insert into t values (2)");
+    assert!(log.contains("it continues the replica"), "{log}");
+    // Another user could put something where root works next.
+    mode(&meta, 0o777);
+    let (ended, log) = place.live(&["true"]);
+    assert!(ended.code == 78 && log.contains("chmod go-w"), "{log}");
 }
 
 #[test]
