@@ -1,21 +1,26 @@
-//! The directory beside a database (`.NAME-litevisor`): small files that are replaced atomically, the lock, and the spill directory.
-//! Every access has the rights of the directory's owner. Most files are not synced to disk: after a power failure a file may be old
+//! The state directory of a database (`.NAME-litevisor`, beside it or in `meta_dir`): small files that are replaced atomically, the
+//! lock, and the spill directory. Every access has the rights of the directory's owner. Most files are not synced to disk: after a power failure a file may be old
 //! or missing, which costs a restore and no data.
 
+pub mod adopt;
 pub mod litestream;
 pub mod lock;
+pub mod place;
 pub mod replaced;
 pub mod spill;
 
 use crate::model::DbPath;
 use crate::rights::{self, Dir, Rights, absent_ok};
+use place::Place;
 use std::collections::BTreeSet;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{MetadataExt, fchown};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
+/// What was replicated: `lineage` reads and writes it.
+pub const RECORD: &str = "state.json";
 /// Such a file has a few hundred bytes. A larger file is not from litevisor.
 const MOST_BYTES: u64 = 1 << 20;
 const DIRECTORY_MODE: u32 = 0o700;
@@ -36,23 +41,32 @@ fn failed<'a>(operation: &'static str, path: &'a Path) -> impl FnOnce(io::Error)
 
 /// A file of the state directory; None when there is none. What is no regular file, or too large, is an error.
 pub fn read_note(db: &DbPath, name: &str) -> Result<Option<Vec<u8>>, LocalStateError> {
-    let read =
-        rights::within(db, || match open(db).and_then(|(dir, _acting)| dir.read_small(name.as_ref(), MOST_BYTES)) {
-            Ok(text) => Ok(Some(text)),
-            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(None),
-            Err(error) => Err(error),
-        });
-    read.map_err(failed("read", &db.state_dir().join(name)))
+    read_at(db, &Place::of(db), name)
 }
 
-fn name_of(db: &DbPath) -> OsString {
-    db.state_dir().file_name().map(OsString::from).unwrap_or_default()
+fn read_at(db: &DbPath, place: &Place, name: &str) -> Result<Option<Vec<u8>>, LocalStateError> {
+    let read = || match open_at(place).and_then(|(dir, _acting)| dir.read_small(name.as_ref(), MOST_BYTES)) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(None),
+        Err(error) => Err(error),
+    };
+    place.within(db, read).map_err(failed("read", &place.path().join(name)))
 }
 
-/// The state directory. Where root works beside it, but the app's user has the directory itself, that user's rights apply
-/// in it for as long as the guard lives. To be called inside `rights::within`.
+/// Does `work` with the rights for the state directory.
+fn within<T>(db: &DbPath, work: impl FnOnce() -> T) -> T {
+    Place::of(db).within(db, work)
+}
+
+/// The state directory. To be called inside `within`.
 fn open(db: &DbPath) -> io::Result<(Dir, Option<rights::Acting>)> {
-    let dir = Dir::open(db.directory())?.below(&name_of(db))?;
+    open_at(&Place::of(db))
+}
+
+/// Where root works in the directory above, but the app's user has the state directory itself, that user's rights apply in it for as
+/// long as the guard lives.
+fn open_at(place: &Place) -> io::Result<(Dir, Option<rights::Acting>)> {
+    let dir = Dir::open(&place.above)?.below(&place.name)?;
     let theirs = if rights::acting() { None } else { Rights::of(dir.owner()?) };
     Ok((dir, theirs.map(|theirs| rights::act(Some(&theirs)))))
 }
@@ -80,35 +94,40 @@ fn replace(db: &DbPath, name: &str, text: &str, durably: bool) -> Result<(), Loc
         file.sync_all()?;
         dir.rename(new.as_ref(), name.as_ref())?;
         dir.sync()?;
-        Dir::open(db.directory())?.sync()
+        Dir::open(&Place::of(db).above)?.sync()
     };
-    rights::within(db, write).map_err(failed("replace", &db.state_dir().join(name)))
+    within(db, write).map_err(failed("replace", &place::of(db).join(name)))
 }
 
-/// The state directory, made if need be. To be called inside `rights::within`.
+/// The state directory, made if need be. To be called inside `within`.
 fn open_or_make(db: &DbPath) -> io::Result<(Dir, Option<rights::Acting>)> {
-    let above = Dir::open(db.directory())?;
-    let name = name_of(db);
-    match above.make(&name, DIRECTORY_MODE) {
-        Ok(()) => made(db, &above, &name)?,
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => follow(&above.below(&name)?)?,
+    open_or_make_at(db, &Place::of(db))
+}
+
+fn open_or_make_at(db: &DbPath, place: &Place) -> io::Result<(Dir, Option<rights::Acting>)> {
+    place.make_above()?;
+    let above = Dir::open(&place.above)?;
+    match above.make(&place.name, DIRECTORY_MODE) {
+        Ok(()) if place.meta_dir.is_some() => {}
+        Ok(()) => made(db, &above, &place.name)?,
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => follow(&above.below(&place.name)?)?,
         Err(error) => return Err(error),
     }
-    open(db)
+    open_at(place)
 }
 
 /// Removes the state directory if it holds nothing but a file of that name.
 fn remove_if_only(db: &DbPath, name: &str) -> io::Result<()> {
-    let above = Dir::open(db.directory())?;
-    let directory = name_of(db);
+    let place = Place::of(db);
+    let above = Dir::open(&place.above)?;
     {
-        let (dir, _acting) = open(db)?;
+        let (dir, _acting) = open_at(&place)?;
         if dir.names()?.iter().any(|found| found != name) {
             return Ok(());
         }
         absent_ok(dir.remove(name.as_ref()))?;
     }
-    above.remove_directory(&directory)
+    above.remove_directory(&place.name)
 }
 
 /// With the owner of the database, so that a later run as that user can write there.
@@ -139,12 +158,12 @@ fn follow(dir: &Dir) -> io::Result<()> {
 
 /// Removes a file of that directory, if it is there.
 pub fn remove_note(db: &DbPath, name: &str) -> Result<(), LocalStateError> {
-    let removed = rights::within(db, || match open(db) {
+    let removed = within(db, || match open(db) {
         Ok((dir, _acting)) => absent_ok(dir.remove(name.as_ref())),
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(()),
         Err(error) => Err(error),
     });
-    removed.map_err(failed("remove", &db.state_dir().join(name)))
+    removed.map_err(failed("remove", &place::of(db).join(name)))
 }
 
 #[cfg(test)]

@@ -34,8 +34,8 @@ pub fn list(config: &Config) -> Result<Listed, CommandError> {
     for entry in &config.directories {
         let names = runtime.block_on(discover::in_replica(entry, &stores, &config.restore))?;
         if names.is_empty() {
-            let pattern = entry.dir.join(entry.pattern.text());
-            listed.empty.push(EmptyEntry { pattern, replica: entry.each().replica.url.clone() });
+            let (pattern, replica) = (entry.databases(), entry.each().replica.url.clone());
+            listed.empty.push(EmptyEntry { pattern, replica });
         }
         listed.databases.extend(names.iter().map(|name| entry.database(name)));
     }

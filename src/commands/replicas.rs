@@ -81,13 +81,12 @@ pub fn named(subject: &OsStr, config: &Config, working_dir: &Path) -> Result<Dat
     if let Some(database) = config.databases.iter().find(|database| database.path.as_path() == path) {
         return Ok(database.clone());
     }
-    let name = path.file_name().and_then(OsStr::to_str).unwrap_or_default();
-    let inside = |entry: &&DirectorySettings| path.parent() == Some(&*entry.dir) && entry.takes(name);
-    if let Some(entry) = config.directories.iter().find(inside) {
-        return Ok(entry.database(name));
+    let inside = |entry: &DirectorySettings| Some(entry.database(entry.name_of(&path)?));
+    if let Some(database) = config.directories.iter().find_map(inside) {
+        return Ok(database);
     }
     let mut known: Vec<String> = config.databases.iter().map(|database| database.path.to_string()).collect();
-    known.extend(config.directories.iter().map(|entry| format!("{}/{}", entry.dir.display(), entry.pattern.text())));
+    known.extend(config.directories.iter().map(|entry| entry.databases().display().to_string()));
     let hint = nearest::hint(&path.to_string_lossy(), known.iter().map(String::as_str));
     let message = format!("{} is no configured database{hint} (configured: {})", path.display(), known.join(", "));
     Err(CommandError::new(ErrorKind::Usage, message))

@@ -2,8 +2,9 @@
 
 use super::error::{CommandError, ErrorKind};
 use crate::config::{
-    self, Additions, Checked, ConfigError, Environment, Loaded, LogFormat, LogLevel, LogSettings, Purpose,
+    self, Additions, Checked, Config, ConfigError, Environment, Loaded, LogFormat, LogLevel, LogSettings, Purpose,
 };
+use crate::local_state::place::{self, Scope};
 use crate::observe::{self, Format};
 use crate::supervise;
 use std::ffi::OsString;
@@ -34,7 +35,23 @@ pub fn env(name: &str) -> Option<OsString> {
 
 /// Finds and checks the configuration.
 pub fn load(file: Option<&Path>, additions: &Additions, purpose: Purpose) -> Result<Loaded, CommandError> {
-    Ok(with_environment(|environment| config::load(file, additions, purpose, environment))?)
+    let loaded = with_environment(|environment| config::load(file, additions, purpose, environment))?;
+    place_state(&loaded.checked.config);
+    Ok(loaded)
+}
+
+/// Before anything of a database is read or locked.
+fn place_state(config: &Config) {
+    let single = config.databases.iter().map(|database| (database, Scope::Database));
+    let directories = config.directories.iter().map(|entry| {
+        let scope = if entry.recursive { Scope::Tree } else { Scope::Directory };
+        (entry.each(), scope)
+    });
+    for (database, scope) in single.chain(directories) {
+        if let Some(meta_dir) = &database.meta_dir {
+            place::choose(database.path.as_path(), scope, meta_dir);
+        }
+    }
 }
 
 /// Loads the configuration and starts the log.

@@ -12,7 +12,7 @@ use crate::model::{DbPath, name_problem};
 use crate::replicate::{LockingMode, OnConflict, ReplicateSettings, Retention, Tiers};
 use crate::restore::OnRestoreFailure;
 use serde::Deserialize;
-use std::path::Path;
+use std::path::{Component, Path, PathBuf};
 
 /// A year, in milliseconds: longer spans are mistakes.
 const YEAR: u64 = 366 * DAY;
@@ -25,8 +25,10 @@ pub struct DatabaseSection {
     dir: Key<String>,
     pattern: Key<String>,
     watch: Key<bool>,
+    recursive: Key<bool>,
     owner: Key<String>,
     mode: Key<String>,
+    meta_dir: Key<String>,
     on_restore_failure: Key<OnRestoreFailure>,
     checkpoint: Key<Checkpoint>,
     wal_limit: Key<Size<MIB, { 64 * GIB }>>,
@@ -70,6 +72,7 @@ pub struct Parsed {
     /// The path is a directory, the replica a prefix.
     pub directory: Option<Directory>,
     pub path_location: Location,
+    pub meta_location: Option<Location>,
     pub url_location: Location,
     /// The variables that the replica's credentials were made of.
     pub secret_variables: Vec<String>,
@@ -81,6 +84,8 @@ pub fn read(section: Key<DatabaseSection>, document: &Document<'_>) -> Option<Pa
     let path = database_path(&section, &location, document);
     let mode = document.parsed(&section.mode, units::mode);
     let owner = document.parsed(&section.owner, units::user);
+    let meta_dir = document.parsed(&section.meta_dir, |text| meta_dir(text, document.environment));
+    let meta_location = section.meta_dir.location.clone();
     let on_restore_failure = section.on_restore_failure.or(OnRestoreFailure::default());
     if !section.replica.is_written() {
         document.complain(&location, "has no replica: add [database.replica] with a url");
@@ -106,9 +111,15 @@ pub fn read(section: Key<DatabaseSection>, document: &Document<'_>) -> Option<Pa
     replicate.retention = retention(section.retention.or(RetentionSection::default()));
     replicate.on_conflict = section.on_conflict.or(OnConflict::default());
     replicate.locking_mode = section.locking_mode.or(LockingMode::default());
+    let unclear = |path: &Path| path.components().any(|part| part == Component::ParentDir);
+    let paths = [path.as_ref().map(|(path, ..)| path.as_path()), meta_dir.as_deref()];
+    if meta_dir.is_some() && paths.into_iter().flatten().any(unclear) {
+        let message = "needs paths without \"..\": the database's own path names its files there";
+        document.complain_if_written(&section.meta_dir, message);
+    }
     let ((path, path_location, directory), ReadReplica { store, url_location, secret_variables }) = (path?, replica?);
-    let settings = DatabaseSettings { path, owner, mode, on_restore_failure, replicate, replica: store };
-    Some(Parsed { settings, directory, path_location, url_location, secret_variables })
+    let settings = DatabaseSettings { path, owner, mode, meta_dir, on_restore_failure, replicate, replica: store };
+    Some(Parsed { settings, directory, path_location, meta_location, url_location, secret_variables })
 }
 
 fn retention(section: RetentionSection) -> Option<Retention> {
@@ -121,13 +132,13 @@ fn retention(section: RetentionSection) -> Option<Retention> {
     section.enabled.or(true).then_some(Retention { snapshots, raw, tiers })
 }
 
-/// `path`, or `dir` with `pattern` and `watch`, and the location of the former.
+/// `path`, or `dir` with `pattern`, `watch` and `recursive`, and the location of the former.
 fn database_path(
     section: &DatabaseSection,
     location: &Location,
     document: &Document<'_>,
 ) -> Option<(DbPath, Location, Option<Directory>)> {
-    let DatabaseSection { path, dir, pattern, watch, .. } = section;
+    let DatabaseSection { path, dir, pattern, watch, recursive, .. } = section;
     let parsed_pattern = document.parsed(pattern, Pattern::parse);
     if path.is_written() && dir.is_written() {
         let message = "cannot be given together with path: dir is for all databases of a directory";
@@ -140,10 +151,18 @@ fn database_path(
             false => Ok(DbPath::new(document.environment.absolute(text))),
         })?;
         let default = || Pattern::parse("*.db").ok().filter(|_| !pattern.is_written());
-        let directory = Directory { pattern: parsed_pattern.or_else(default)?, watch: watch.value.unwrap_or(true) };
+        let pattern = parsed_pattern.or_else(default)?;
+        let watch = watch.value.unwrap_or(true);
+        let recursive = recursive.value.unwrap_or(false);
+        if recursive && pattern.text() == "*" {
+            let message = "matches every subdirectory, too, and a prefix in the replica is a database's or a subdirectory's: \
+                           with recursive = true, give a pattern that no subdirectory matches, such as \"*.db\"";
+            document.complain_if_written(&section.pattern, message);
+        }
+        let directory = Directory { pattern, watch, recursive };
         return Some((parsed, dir.location.clone()?, Some(directory)));
     }
-    for location in [&pattern.location, &watch.location].into_iter().flatten() {
+    for location in [&pattern.location, &watch.location, &recursive.location].into_iter().flatten() {
         document.complain(location, "belongs to dir, which names a directory of databases");
     }
     if !path.is_written() {
@@ -151,6 +170,10 @@ fn database_path(
     }
     let parsed = document.parsed(path, |text| file_path(text, document.environment))?;
     Some((parsed, path.location.clone()?, None))
+}
+
+fn meta_dir(text: &str, environment: Environment<'_>) -> Result<PathBuf, String> {
+    if text.contains("://") { Err("is no directory of this machine".into()) } else { Ok(environment.absolute(text)) }
 }
 
 fn file_path(text: &str, environment: Environment<'_>) -> Result<DbPath, String> {
@@ -176,9 +199,17 @@ pub fn from_pair(path: &Path, url: &str, environment: Environment<'_>) -> Result
         path: path.map_err(|message| ConfigError::single(path_location.clone(), message))?,
         owner: None,
         mode: None,
+        meta_dir: None,
         on_restore_failure: OnRestoreFailure::default(),
         replicate: ReplicateSettings::default(),
         replica: replica::from_url_alone(&url_location, url, environment)?,
     };
-    Ok(Parsed { settings, directory: None, path_location, url_location, secret_variables: Vec::new() })
+    Ok(Parsed {
+        settings,
+        directory: None,
+        path_location,
+        meta_location: None,
+        url_location,
+        secret_variables: Vec::new(),
+    })
 }

@@ -29,10 +29,9 @@ pub const ARRAY_OF_TABLES: &str = "an array of tables";
 const ARRAY: &str = "an array of ";
 
 /// Keys that are no keys, and what to write instead.
-const MISPLACED: [(&str, &str); 6] = [
+const MISPLACED: [(&str, &str); 5] = [
     ("database.sync_interval", "belongs into [database.replica]"),
     ("database.url", "belongs into [database.replica]"),
-    ("database.recursive", "does not exist: add an entry for each directory"),
     ("database.snapshot.retention", "is written as retention = { snapshots = \"24h\" }"),
     ("database.replica.skip_verify", "does not exist: certificates are always verified; name your own CA with ca_file"),
     ("database.replica.account_name", "does not exist: the account stands in the url, abs://ACCOUNT@container/prefix"),

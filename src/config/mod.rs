@@ -45,7 +45,7 @@ mod tests;
 use crate::store::StoreSettings;
 
 pub use checked::{Checked, Config};
-pub use directory::{DirectorySettings, Pattern};
+pub use directory::{DirectorySettings, MOST_DEPTH, Pattern};
 pub use environment::Environment;
 pub use follow::FollowSettings;
 pub use load::{Loaded, load};

@@ -1,7 +1,7 @@
 //! Entries that exclude each other: a database that two entries would replicate, and replicas that share a place. Pure.
 
 use super::database::Parsed;
-use super::directory::Directory;
+use super::directory::{self, Directory};
 use super::problem::Location;
 use std::path::Path;
 
@@ -9,6 +9,7 @@ use std::path::Path;
 pub fn overlaps(databases: &[Parsed]) -> Vec<(Location, String)> {
     let mut found = Vec::new();
     for (index, later) in databases.iter().enumerate() {
+        meta_dir(later, databases, &mut found);
         for earlier in databases.iter().take(index) {
             if earlier.directory.is_none() && later.directory.is_none() {
                 same_database(earlier, later, &mut found);
@@ -21,6 +22,22 @@ pub fn overlaps(databases: &[Parsed]) -> Vec<(Location, String)> {
         }
     }
     found
+}
+
+/// In a directory that is searched, the files of a `meta_dir` could pass for the app's.
+fn meta_dir(parsed: &Parsed, databases: &[Parsed], found: &mut Vec<(Location, String)>) {
+    let (Some(meta_dir), Some(location)) = (&parsed.settings.meta_dir, &parsed.meta_location) else { return };
+    for other in databases {
+        let path = other.settings.path.as_path();
+        let inside = match &other.directory {
+            Some(directory) => meta_dir == path || directory.recursive && meta_dir.starts_with(path),
+            None => Some(meta_dir.as_path()) == path.parent(),
+        };
+        if inside {
+            let message = format!("is in the directory of {}: name one outside of it", path.display());
+            return found.push((location.clone(), message));
+        }
+    }
 }
 
 fn same_database(earlier: &Parsed, later: &Parsed, found: &mut Vec<(Location, String)>) {
@@ -41,7 +58,9 @@ fn within_directory(earlier: &Parsed, later: &Parsed, found: &mut Vec<(Location,
     let a = earlier.settings.path.as_path();
     let b = later.settings.path.as_path();
     let both = match (&earlier.directory, &later.directory) {
-        (Some(_), Some(_)) => a == b,
+        (Some(first), Some(second)) => {
+            a == b || first.recursive && b.starts_with(a) || second.recursive && a.starts_with(b)
+        }
         (Some(directory), None) => holds(a, directory, b),
         (None, Some(directory)) => holds(b, directory, a),
         (None, None) => false,
@@ -63,6 +82,6 @@ fn within_directory(earlier: &Parsed, later: &Parsed, found: &mut Vec<(Location,
 }
 
 fn holds(dir: &Path, directory: &Directory, path: &Path) -> bool {
-    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    path.parent() == Some(dir) && directory.pattern.matches(name)
+    let name = path.strip_prefix(dir).ok().and_then(Path::to_str);
+    name.is_some_and(|name| directory::takes(&directory.pattern, directory.recursive, name))
 }

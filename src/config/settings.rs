@@ -32,6 +32,8 @@ pub struct DatabaseSettings {
     pub owner: Option<String>,
     /// Permission bits of the restored file.
     pub mode: Option<u32>,
+    /// Where litevisor keeps its own files; None: beside the database.
+    pub meta_dir: Option<PathBuf>,
     pub on_restore_failure: OnRestoreFailure,
     pub replicate: ReplicateSettings,
     pub replica: StoreSettings,

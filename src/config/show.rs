@@ -49,6 +49,7 @@ pub fn show(config: &Config) -> String {
         out.text("dir", &directory.dir.to_string_lossy());
         out.text("pattern", directory.pattern.text());
         out.raw("watch", &directory.watch.to_string());
+        out.raw("recursive", &directory.recursive.to_string());
         show_database(&mut out, directory.each());
     }
     config.gates.iter().for_each(|gate| show_gate(&mut out, gate));
@@ -195,6 +196,7 @@ fn show_rules(out: &mut Out, rules: &AppRules) {
 fn show_database(out: &mut Out, database: &DatabaseSettings) {
     out.maybe("owner", database.owner.as_deref());
     out.maybe("mode", database.mode.map(|mode| format!("{mode:04o}")).as_deref());
+    out.maybe("meta_dir", database.meta_dir.as_ref().map(|path| path.to_string_lossy()).as_deref());
     out.word("on_restore_failure", &database.on_restore_failure);
     let replicate = &database.replicate;
     let bytes = show_size(replicate.checkpoint_bytes);

@@ -136,7 +136,7 @@ fn the_example_parses_with_every_comment_key_too() {
         let Err(error) = world.parse(&lines.join("\n"), Purpose::Check) else { continue };
         let told = error.to_string();
         let partner = told.contains("needs ") && (name.contains("_key") || name.contains("session_token"));
-        let second_database = ["path", "url", "dir", "pattern", "watch"].contains(&name.as_str());
+        let second_database = ["path", "url", "dir", "pattern", "watch", "recursive"].contains(&name.as_str());
         let other_store = told.contains("belongs to ") && told.contains("this one is s3://");
         let partner = partner || told.contains("age_recipients need age_identities");
         assert!(partner || second_database || other_store, "{name}: {told}");
@@ -197,6 +197,7 @@ fn every_key_arrives() {
         path = "data/a.db"
         owner = "app"
         mode = "0600"
+        meta_dir = "meta"
         on_restore_failure = "start"
         checkpoint = { bytes = "1MiB", interval = "30s" }
         wal_limit = "64MiB"
@@ -280,6 +281,7 @@ fn every_key_arrives() {
     let [database] = config.databases.as_slice() else { panic!("one database") };
     assert_eq!(database.path.as_path(), Path::new("/srv/data/a.db"));
     assert_eq!((database.owner.as_deref(), database.mode), (Some("app"), Some(0o600)));
+    assert_eq!(database.meta_dir.as_deref(), Some(Path::new("/srv/meta")));
     assert_eq!(database.on_restore_failure, OnRestoreFailure::Start);
     let tiers = Tiers { hourly: 24, daily: 7, weekly: 4, monthly: 12 };
     let replicate = ReplicateSettings {

@@ -2,7 +2,7 @@
 //! claimed. A file that is lost, old or torn costs a wait, never data: the data path decides who writes.
 
 use super::protocol::LastLife;
-use crate::local_state::{self, LocalStateError};
+use crate::local_state::{self, LocalStateError, place};
 use crate::model::DbPath;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -30,13 +30,13 @@ struct Text {
 /// None: nothing is known of an earlier run with this replica.
 pub fn load(db: &DbPath, replica: &str) -> Result<Option<LastLife>, LastLifeError> {
     let Some(text) = local_state::read_note(db, NAME)? else { return Ok(None) };
-    parse(&text, replica).map_err(|problem| LastLifeError::Text { path: db.state_dir().join(NAME), problem })
+    parse(&text, replica).map_err(|problem| LastLifeError::Text { path: place::of(db).join(NAME), problem })
 }
 
 pub fn store(db: &DbPath, replica: &str, last: &LastLife) -> Result<(), LastLifeError> {
     let text = Text { version: VERSION, replica: replica.to_owned(), last: last.clone() };
     let problem =
-        |error: serde_json::Error| LastLifeError::Text { path: db.state_dir().join(NAME), problem: error.to_string() };
+        |error: serde_json::Error| LastLifeError::Text { path: place::of(db).join(NAME), problem: error.to_string() };
     Ok(local_state::write_note(db, NAME, &serde_json::to_string(&text).map_err(problem)?)?)
 }
 

@@ -1,16 +1,14 @@
-//! The state file beside a database (`.NAME-litevisor/state.json`): read, replaced, removed. What this run has recorded is
+//! The state file of a database (`.RECORD-litevisor/state.json`): read, replaced, removed. What this run has recorded is
 //! valid until the process ends, also when the file cannot be written (full disk) or the app removes the directory.
 
 use super::legacy;
 use super::record::{LocalState, StateTextError};
-use crate::local_state::{self, LocalStateError};
+use crate::local_state::{self, LocalStateError, RECORD, place};
 use crate::model::DbPath;
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-
-const NAME: &str = "state.json";
 
 /// What this run has recorded.
 static RECORDED: Mutex<BTreeMap<DbPath, LocalState>> = Mutex::new(BTreeMap::new());
@@ -28,7 +26,7 @@ pub enum StateFileError {
 }
 
 fn path_of(db: &DbPath) -> PathBuf {
-    db.state_dir().join(NAME)
+    place::of(db).join(RECORD)
 }
 
 /// The recorded state of the database; None when nothing is recorded.
@@ -36,7 +34,7 @@ pub fn load(db: &DbPath) -> Result<Option<LocalState>, StateFileError> {
     if let Some(state) = recorded().get(db) {
         return Ok(Some(state.clone()));
     }
-    let parsed = local_state::read_note(db, NAME)?.map(|text| LocalState::parse_any(&text)).transpose();
+    let parsed = local_state::read_note(db, RECORD)?.map(|text| LocalState::parse_any(&text)).transpose();
     match parsed {
         Ok(Some((state, true))) => Ok(Some(state)),
         Ok(Some((state, false))) => {
@@ -86,13 +84,13 @@ fn replace(db: &DbPath, state: &LocalState, write_note: WriteNote) -> Result<(),
 
 fn write(db: &DbPath, state: &LocalState, write_note: WriteNote) -> Result<(), StateFileError> {
     let text = state.to_text().map_err(|source| StateFileError::Text { path: path_of(db), source })?;
-    Ok(write_note(db, NAME, &text)?)
+    Ok(write_note(db, RECORD, &text)?)
 }
 
 /// Removes the record, for a database file that is about to be replaced.
 pub fn remove(db: &DbPath) -> Result<(), StateFileError> {
     recorded().remove(db);
-    let removed = local_state::remove_note(db, NAME);
+    let removed = local_state::remove_note(db, RECORD);
     legacy::remove(db)?;
     Ok(removed?)
 }

@@ -1,4 +1,4 @@
-//! The lock of a database: `.NAME-litevisor/lock`, held with `flock` by the process that restores or replicates the database, until
+//! The lock of a database: `lock` in its state directory, held with `flock` by the process that restores or replicates the database, until
 //! that process ends. The kernel releases it, however the process ends. A second litevisor on the same file is refused before it
 //! touches the file or the replica.
 //!
@@ -6,8 +6,8 @@
 //! replace the file: the holder of a deleted file is found by its lock on the database itself (`sqlite::files::guard`). A file
 //! system without locks, and a directory in which nothing can be created, are no reason to refuse.
 
+use super::place::Place;
 use crate::model::DbPath;
-use crate::rights;
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat, fstatat};
@@ -92,12 +92,17 @@ pub fn hold(db: &DbPath, socket: &str) -> Result<(), Taken> {
     if held.contains_key(db) {
         return Ok(());
     }
+    let place = Place::of(db);
     // A missing directory holds nothing that needs a lock yet.
-    if !db.directory().is_dir() {
+    if place.meta_dir.is_none() && !db.directory().is_dir() {
         return Ok(());
     }
-    let made_directory = fs::symlink_metadata(db.state_dir()).is_err();
-    let taking = rights::within(db, || {
+    // One that runs without `meta_dir`.
+    if let Some(taken) = place.meta_dir.as_ref().and_then(|_| holder_at(db, &Place::beside(db))) {
+        return Err(taken);
+    }
+    let made_directory = fs::symlink_metadata(place.path()).is_err();
+    let taking = super::within(db, || {
         let (directory, _acting) = super::open_or_make(db)?;
         take(&directory.as_file()?.into())
     });
@@ -109,7 +114,13 @@ pub fn hold(db: &DbPath, socket: &str) -> Result<(), Taken> {
             held.insert(db.clone(), Held { file, made_directory });
             Ok(())
         }
-        Ok(Taking::Taken(holder)) => Err(Taken { db: db.clone(), holder }),
+        Ok(Taking::Taken(file)) => match moved(&held, &file) {
+            Some(file) => {
+                held.insert(db.clone(), Held { file, made_directory: false });
+                Ok(())
+            }
+            None => Err(Taken { db: db.clone(), holder: text(&file) }),
+        },
         Err(error) => {
             tracing::warn!(%db, "no lock: a second litevisor on this database would not be refused: {error}");
             Ok(())
@@ -117,12 +128,32 @@ pub fn hold(db: &DbPath, socket: &str) -> Result<(), Taken> {
     }
 }
 
+/// The lock that this process holds already for a database whose directory was renamed to this one.
+fn moved(held: &BTreeMap<DbPath, Held>, file: &File) -> Option<File> {
+    let same =
+        |found: FileStat| fstat(file.as_fd()).is_ok_and(|own| (own.st_dev, own.st_ino) == (found.st_dev, found.st_ino));
+    let ours = held.iter().filter(|(_, own)| fstat(own.file.as_fd()).is_ok_and(same));
+    // One that is still there has two paths, and would be replicated twice.
+    let gone = |db: &DbPath| {
+        !inside(db, &Place::of(db), |directory| open(directory, OFlag::O_RDONLY))
+            .is_ok_and(|own| fstat(own.as_fd()).is_ok_and(same))
+    };
+    ours.filter(|(db, _)| gone(db)).find_map(|(_, own)| own.file.try_clone().ok())
+}
+
 /// Who has the lock, if another process has. Creates nothing, takes nothing.
 pub fn holder(db: &DbPath) -> Option<Taken> {
     if held().contains_key(db) {
         return None;
     }
-    let file = inside(db, |directory| open(directory, OFlag::O_RDONLY)).ok().filter(is_regular)?;
+    let beside = Place::beside(db);
+    let place = Place::of(db);
+    let elsewhere = || holder_at(db, &beside).filter(|_| place != beside);
+    holder_at(db, &place).or_else(elsewhere)
+}
+
+fn holder_at(db: &DbPath, place: &Place) -> Option<Taken> {
+    let file = inside(db, place, |directory| open(directory, OFlag::O_RDONLY)).ok().filter(is_regular)?;
     match file.try_lock_shared() {
         Err(TryLockError::WouldBlock) => Some(Taken { db: db.clone(), holder: text(&file) }),
         _ => None,
@@ -135,14 +166,24 @@ pub fn release(db: &DbPath) {
     let Some(Held { file, made_directory }) = held.remove(db) else { return };
     if made_directory {
         // While it is locked: a process that waits for this lock notices that the file is gone.
-        let _ = rights::within(db, || super::remove_if_only(db, NAME));
+        let _ = super::within(db, || super::remove_if_only(db, NAME));
     }
     drop(file);
 }
 
+/// The lock of a state directory that is not the present one, until the file is dropped. What cannot be locked is nobody's.
+pub(super) fn beside(db: &DbPath, place: &Place) -> Result<Option<File>, Taken> {
+    match inside(db, place, take) {
+        Ok(Taking::Locked(file)) => Ok(Some(file)),
+        Ok(Taking::Taken(file)) => Err(Taken { db: db.clone(), holder: text(&file) }),
+        Err(_) => Ok(None),
+    }
+}
+
 enum Taking {
     Locked(File),
-    Taken(Holder),
+    /// By another open file, which may be one of this process.
+    Taken(File),
 }
 
 fn take(directory: &OwnedFd) -> io::Result<Taking> {
@@ -169,7 +210,7 @@ fn take(directory: &OwnedFd) -> io::Result<Taking> {
             Ok(()) if is_in_place(directory, &file) => return Ok(Taking::Locked(file)),
             // Its last holder has removed it.
             Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Ok(Taking::Taken(text(&file))),
+            Err(TryLockError::WouldBlock) => return Ok(Taking::Taken(file)),
             Err(TryLockError::Error(error)) => return Err(error),
         }
     }
@@ -177,9 +218,9 @@ fn take(directory: &OwnedFd) -> io::Result<Taking> {
 }
 
 /// Works in the state directory, with the rights of its owner.
-fn inside<T>(db: &DbPath, work: impl FnOnce(&OwnedFd) -> io::Result<T>) -> io::Result<T> {
-    rights::within(db, || {
-        let (directory, _acting) = super::open(db)?;
+fn inside<T>(db: &DbPath, place: &Place, work: impl FnOnce(&OwnedFd) -> io::Result<T>) -> io::Result<T> {
+    place.within(db, || {
+        let (directory, _acting) = super::open_at(place)?;
         work(&directory.as_file()?.into())
     })
 }
@@ -287,6 +328,26 @@ mod tests {
     }
 
     #[test]
+    fn a_renamed_directory_takes_its_locks_along() {
+        let (dir, _) = database();
+        let at = |name: &str| DbPath::new(dir.path().join(name).join("app.db"));
+        fs::create_dir(at("old").directory()).unwrap();
+        hold(&at("old"), "").unwrap();
+        symlink(at("old").directory(), at("other").directory()).unwrap();
+        // As root, a link is not followed here; it leads to the same database, which is not replicated twice.
+        let _ = hold(&at("other"), "");
+        assert!(!held().contains_key(&at("other")));
+        fs::rename(at("old").directory(), at("new").directory()).unwrap();
+        hold(&at("new"), "").unwrap();
+        assert!(held().contains_key(&at("new")));
+        release(&at("old"));
+        let again = fs::File::open(lock_path(&at("new"))).unwrap();
+        assert!(matches!(again.try_lock(), Err(TryLockError::WouldBlock)), "still locked");
+        release(&at("new"));
+        again.try_lock().unwrap();
+    }
+
+    #[test]
     fn whatever_stands_there_is_neither_followed_nor_waited_for() {
         let (dir, db) = database();
         fs::create_dir(db.state_dir()).unwrap();
@@ -319,7 +380,7 @@ mod tests {
         fs::create_dir(db.state_dir()).unwrap();
         for content in ["", "{", "[1]", "{\"pid\":-1}"] {
             fs::write(lock_path(&db), content).unwrap();
-            let file = inside(&db, |directory| open(directory, OFlag::O_RDONLY)).unwrap();
+            let file = inside(&db, &Place::of(&db), |directory| open(directory, OFlag::O_RDONLY)).unwrap();
             let told = Taken { db: db.clone(), holder: text(&file) }.to_string();
             assert!(told.contains("its PID is not known"), "{told}");
         }

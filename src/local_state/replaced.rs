@@ -1,7 +1,8 @@
-//! Databases that a restore has replaced, and that may hold what is nowhere else: `replaced-N` in the state directory, each with the
-//! database and its `-wal` or `-journal`. At most `MOST`; what is there is never overwritten or removed.
+//! Databases that a restore has replaced, and that may hold what is nowhere else: `replaced-N` in the state directory beside the
+//! database, each with the database and its `-wal` or `-journal`. At most `MOST`; what is there is never overwritten or removed. They
+//! are there with a `meta_dir`, too: a file can be moved on its own disk without a moment in which it is nowhere.
 
-use super::{DIRECTORY_MODE, LocalStateError, failed, open_or_make};
+use super::{DIRECTORY_MODE, LocalStateError, failed, open_or_make_at, place};
 use crate::model::DbPath;
 use crate::rights::{self, Dir};
 use nix::sys::statvfs::statvfs;
@@ -42,7 +43,7 @@ pub fn place(db: &DbPath, bytes: u64) -> Result<Result<Place, NoPlace>, LocalSta
         return Ok(Err(why));
     }
     let found = || {
-        let (state, _acting) = open_or_make(db)?;
+        let (state, _acting) = open_or_make_at(db, &place::Place::beside(db))?;
         for number in 1..=MOST {
             let name = OsString::from(format!("replaced-{number}"));
             match state.make(&name, DIRECTORY_MODE) {

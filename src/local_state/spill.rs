@@ -1,9 +1,10 @@
-//! The spill directory beside a database (`.NAME-litevisor/spill`): segments that wait because the replica cannot be reached, one LTX
+//! The spill directory of a database (`.NAME-litevisor/spill`): segments that wait because the replica cannot be reached, one LTX
 //! file each, named by its TXID. A file appears as a whole or not at all. `replicate/upload` decides what is written and uploaded.
 
+use super::place::{self, Place};
 use super::{LocalStateError, failed};
 use crate::model::{DbPath, Txid, TxidRange};
-use crate::rights::{self, Dir, Kind, absent_ok};
+use crate::rights::{Dir, Kind, absent_ok};
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, ErrorKind, Write};
@@ -24,13 +25,21 @@ pub struct SpilledFile {
 }
 
 fn directory(db: &DbPath) -> PathBuf {
-    db.state_dir().join(NAME)
+    place::of(db).join(NAME)
 }
 
 /// Works in the state directory and the spill directory, if there is one.
 fn inside<T>(db: &DbPath, work: impl FnOnce(&Dir, Option<&Dir>) -> io::Result<T>) -> io::Result<Option<T>> {
-    rights::within(db, || {
-        let (state, _acting) = match super::open(db) {
+    inside_at(db, &Place::of(db), work)
+}
+
+fn inside_at<T>(
+    db: &DbPath,
+    place: &Place,
+    work: impl FnOnce(&Dir, Option<&Dir>) -> io::Result<T>,
+) -> io::Result<Option<T>> {
+    place.within(db, || {
+        let (state, _acting) = match super::open_at(place) {
             Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(None),
             opened => opened?,
         };
@@ -39,7 +48,7 @@ fn inside<T>(db: &DbPath, work: impl FnOnce(&Dir, Option<&Dir>) -> io::Result<T>
             Err(error) if error.kind() == ErrorKind::NotFound => work(&state, None),
             Err(error) if error.kind() == ErrorKind::NotADirectory => {
                 // For example a link. It is in litevisor's own directory, so nothing else is lost with it.
-                tracing::warn!(%db, "{} is not a directory: removed", directory(db).display());
+                tracing::warn!(%db, "{} is not a directory: removed", place.path().join(NAME).display());
                 absent_ok(state.remove(OsStr::new(NAME)))?;
                 work(&state, None)
             }
@@ -51,8 +60,12 @@ fn inside<T>(db: &DbPath, work: impl FnOnce(&Dir, Option<&Dir>) -> io::Result<T>
 
 /// All files, in the order of the TXIDs. Removes incomplete files that a kill has left.
 pub fn list(db: &DbPath) -> Result<Vec<SpilledFile>, LocalStateError> {
-    let path = directory(db);
-    let listed = inside(db, |_, spill| {
+    list_at(db, &Place::of(db))
+}
+
+pub(super) fn list_at(db: &DbPath, place: &Place) -> Result<Vec<SpilledFile>, LocalStateError> {
+    let path = place.path().join(NAME);
+    let listed = inside_at(db, place, |_, spill| {
         let mut found = Vec::new();
         let Some(dir) = spill else { return Ok(found) };
         for name in dir.names()? {
@@ -97,7 +110,7 @@ pub struct Writer {
 
 pub fn create(db: &DbPath, txid: Txid) -> Result<Writer, LocalStateError> {
     let path = directory(db).join(name(txid));
-    let made = rights::within(db, || make(db, &temporary(txid)));
+    let made = super::within(db, || make(db, &temporary(txid)));
     let (dir, file) = made.map_err(failed("create", &path))?;
     Ok(Writer { db: db.clone(), dir, file, path, txid, bytes: 0, finished: false })
 }
@@ -121,7 +134,7 @@ fn temporary(txid: Txid) -> OsString {
 /// A file without a name, to be written and read again by this process alone.
 pub fn nameless(db: &DbPath) -> Result<File, LocalStateError> {
     let name = OsStr::new("copy.tmp");
-    let made = rights::within(db, || {
+    let made = super::within(db, || {
         let (dir, file) = make(db, name)?;
         absent_ok(dir.remove(name))?;
         Ok(file)
@@ -150,7 +163,7 @@ impl Writer {
     }
 
     fn inside<T>(&self, work: impl FnOnce(&Writer, &Dir) -> io::Result<T>) -> io::Result<T> {
-        rights::within(&self.db, || {
+        super::within(&self.db, || {
             let (state, _acting) = super::open(&self.db)?;
             work(self, &state)
         })
@@ -170,6 +183,13 @@ pub fn open(path: &Path) -> Result<File, LocalStateError> {
     at(path, |dir, name| dir.read(name)).map_err(failed("open", path))
 }
 
+/// The same in a state directory that is not the present one.
+pub(super) fn open_at(db: &DbPath, place: &Place, path: &Path) -> Result<File, LocalStateError> {
+    let name = path.file_name().unwrap_or_default();
+    let opened = inside_at(db, place, |_, spill| spill.ok_or(ErrorKind::NotFound)?.read(name));
+    opened.and_then(|file| file.ok_or_else(|| ErrorKind::NotFound.into())).map_err(failed("open", path))
+}
+
 /// That it is gone already is no error.
 pub fn remove(path: &Path) -> Result<(), LocalStateError> {
     match at(path, Dir::remove) {
@@ -181,7 +201,7 @@ pub fn remove(path: &Path) -> Result<(), LocalStateError> {
 /// The file at `path`, by its name in the spill directory of its database.
 fn at<T>(path: &Path, work: impl FnOnce(&Dir, &OsStr) -> io::Result<T>) -> io::Result<T> {
     let state = path.parent().and_then(Path::parent);
-    let (Some(db), Some(name)) = (state.and_then(DbPath::of_state_dir), path.file_name()) else {
+    let (Some(db), Some(name)) = (state.and_then(place::database_of), path.file_name()) else {
         return Err(ErrorKind::InvalidInput.into());
     };
     let done = inside(&db, |_, spill| work(spill.ok_or(ErrorKind::NotFound)?, name));

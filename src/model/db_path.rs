@@ -116,6 +116,11 @@ pub enum NameProblem {
     },
     /// Stores keep such a name under another one, or do not list it.
     Character(char),
+    /// The path below a directory entry, with the replica's prefix.
+    LongPath {
+        bytes: usize,
+        most: usize,
+    },
 }
 
 impl fmt::Display for NameProblem {
@@ -127,6 +132,9 @@ impl fmt::Display for NameProblem {
                 "its name has {bytes} bytes, and at most {} leave room for the files that a restore puts beside it",
                 DbPath::LONGEST_NAME
             ),
+            NameProblem::LongPath { bytes, most } => {
+                write!(f, "its prefix in the replica has {bytes} bytes, and keys have room for {most}")
+            }
             NameProblem::Character(found) => {
                 write!(f, "its name contains {found:?}, which object stores do not keep as it is")
             }

@@ -24,7 +24,7 @@ mod tests;
 mod upload;
 mod wal_limiter;
 
-pub use ledger::Ledger;
+pub use ledger::{Ledger, Wanted};
 #[cfg(test)]
 pub use maintenance::dry_run::StayingSnapshot;
 pub use maintenance::dry_run::{DryRun, dry_run};

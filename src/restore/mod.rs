@@ -37,5 +37,6 @@ pub use output::{RestoredTo, restore_copy, restore_in_place, restore_to};
 pub use progress::{Pace, Paces, Progress};
 pub use scratch::Scratch;
 pub use settings::{OnRestoreFailure, Owner, Owners, RestoreSettings};
+pub use staged::restored_by_another;
 pub use start::{Outcome, all_prepared, prepare};
 pub use waiting_report::WaitingReport;

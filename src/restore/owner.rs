@@ -13,7 +13,11 @@ use std::path::{Path, PathBuf};
 
 const PERMISSION_BITS: u32 = 0o7777;
 const BEFORE_BITS: u32 = 0o777;
+/// Of a directory that is made, where the one above says nothing better.
 const DIRECTORY_MODE: u32 = 0o755;
+const OPEN_TO_ALL: u32 = 0o002;
+/// What a directory that is made has from the one above: the group's rights, and that new files have its group.
+const INHERITED_BITS: u32 = 0o2775;
 /// Of a restored file, when neither the configuration nor a file before says another: the replica does not keep the mode,
 /// and what was private must not come back readable for others.
 const FILE_MODE: u32 = 0o600;
@@ -48,13 +52,21 @@ fn create_directory(path: &Path, owners: &Owners) -> io::Result<()> {
             Err(error) if error.kind() == ErrorKind::AlreadyExists => return Ok(()),
             made => made?,
         }
-        // With the rights of another user it is that user's, who may have put something else in its place already.
+        let made = above.below(name)?.as_file()?;
+        let mode = directory_mode(above.owner()?.mode);
+        // With the rights of another user it is that user's, who may have put another directory in its place already.
         if rights::acting() {
-            return Ok(());
+            return made.set_permissions(Permissions::from_mode(mode));
         }
-        let wanted = Wanted { mode: None, ..wanted(owners, None, Some(above.owner()?)) };
-        apply(&above.below(name)?.as_file()?, path, wanted, owners)
+        let wanted = Wanted { mode: Some(mode), ..wanted(owners, None, Some(above.owner()?)) };
+        apply(&made, path, wanted, owners)
     })
+}
+
+/// The mode of a directory that is made in one of mode `above`: the replica does not keep it, and what was private must not come
+/// back open.
+fn directory_mode(above: u32) -> u32 {
+    if above & OPEN_TO_ALL != 0 { DIRECTORY_MODE } else { above & INHERITED_BITS | 0o700 }
 }
 
 /// Gives the staged file what the database shall have, while the file that was there can still be asked. It is the file that
@@ -199,6 +211,19 @@ mod tests {
         fs::write(dir.path().join("file"), "").unwrap();
         let below_a_file = DbPath::new(dir.path().join("file/app.db"));
         assert!(matches!(prepared(&below_a_file, &Owners::default()), Err(RestoreError::Io { .. })));
+    }
+
+    #[test]
+    fn a_directory_is_as_open_as_the_one_above() {
+        for (above, mode) in
+            [(0o755, 0o755), (0o700, 0o700), (0o750, 0o750), (0o2770, 0o2770), (0o1777, 0o755), (0o555, 0o755)]
+        {
+            assert_eq!(directory_mode(above), mode, "{above:o}");
+        }
+        let dir = tempfile::tempdir().unwrap();
+        fs::set_permissions(dir.path(), Permissions::from_mode(0o770)).unwrap();
+        create_directories(&DbPath::new(dir.path().join("a/b/app.db")), &Owners::default()).unwrap();
+        assert_eq!([mode(&dir.path().join("a")), mode(&dir.path().join("a/b"))], [0o770; 2]);
     }
 
     #[test]

@@ -4,13 +4,16 @@
 use super::error::RestoreError;
 use crate::model::DbPath;
 use crate::rights::{self, Dir};
-use std::fs::File;
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::fs::{File, TryLockError};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 /// Adjacent pages are written together up to this many bytes.
 const RUN: usize = 256 << 10;
@@ -21,11 +24,85 @@ const SYNC_EVERY: u64 = 32 << 20;
 /// No other user reads it before it has the owner and the mode of the database to be.
 const MODE: u32 = 0o600;
 
-/// Makes a file beside the database anew, with the rights of its owner.
+/// Staged files of this process, by device and inode.
+static OURS: Mutex<BTreeSet<(u64, u64)>> = Mutex::new(BTreeSet::new());
+/// Another process that looks whether a staged file is locked has a lock on it for a moment.
+const LOCK_TRIES: u32 = 20;
+const BETWEEN_TRIES: Duration = Duration::from_millis(5);
+
+/// Makes a file beside the database anew, with the rights of its owner. It is locked for as long as it is open: two litevisors with
+/// state directories of their own (`meta_dir`) meet here.
 pub(super) fn create(db: &DbPath, path: &Path) -> Result<File, RestoreError> {
     let name = path.file_name().unwrap_or_default();
-    let made = rights::within(db, || Dir::open(db.directory())?.create_anew(name, MODE));
+    let made = rights::within(db, || {
+        let dir = Dir::open(db.directory())?;
+        // While it is locked: the process that has made it can no longer lock it, and gives up.
+        let _before = match lock_before(&dir, name)? {
+            Before::Others => return Err(busy()),
+            Before::Free(file) => file,
+        };
+        let file = dir.create_anew(name, MODE)?;
+        match (0..LOCK_TRIES).find_map(|_| lock_new(&file)) {
+            Some(()) if is_named(&dir, name, &file)? => {}
+            _ => return Err(busy()),
+        }
+        ours().extend(id(&file));
+        Ok(file)
+    });
     made.map_err(RestoreError::io("create", path))
+}
+
+/// Whether another process restores the database now. Creates nothing.
+pub fn restored_by_another(db: &DbPath) -> bool {
+    let path = db.staged();
+    let name = path.file_name().unwrap_or_default();
+    let found = rights::within(db, || Dir::open(db.directory()).and_then(|dir| lock_before(&dir, name)));
+    matches!(found, Ok(Before::Others))
+}
+
+enum Before {
+    /// Nobody's, or of an earlier attempt of this process.
+    Free(Option<File>),
+    Others,
+}
+
+fn lock_before(dir: &Dir, name: &OsStr) -> io::Result<Before> {
+    // What is no regular file is removed, or is in the way.
+    let Ok(file) = dir.read(name) else { return Ok(Before::Free(None)) };
+    if id(&file).is_some_and(|id| ours().contains(&id)) {
+        return Ok(Before::Free(None));
+    }
+    match file.try_lock() {
+        Err(TryLockError::WouldBlock) => Ok(Before::Others),
+        _ => Ok(Before::Free(Some(file))),
+    }
+}
+
+/// A file system without locks has none for others, too.
+fn lock_new(file: &File) -> Option<()> {
+    match file.try_lock() {
+        Err(TryLockError::WouldBlock) => {
+            std::thread::sleep(BETWEEN_TRIES);
+            None
+        }
+        _ => Some(()),
+    }
+}
+
+fn is_named(dir: &Dir, name: &OsStr, file: &File) -> io::Result<bool> {
+    Ok(dir.stat(name)?.map(|seen| (seen.device, seen.inode)) == id(file))
+}
+
+fn id(file: &File) -> Option<(u64, u64)> {
+    file.metadata().ok().map(|meta| (meta.dev(), meta.ino()))
+}
+
+fn ours() -> MutexGuard<'static, BTreeSet<(u64, u64)>> {
+    OURS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn busy() -> io::Error {
+    io::Error::new(ErrorKind::ResourceBusy, "another litevisor restores this database now; stop that one first")
 }
 
 pub struct Staged {

@@ -16,6 +16,7 @@ use crate::lineage::v3_marker::V3Marker;
 use crate::lineage::{
     Decision, Evidence, FileAccess, FileTimes, Kept, LocalState, Origin, Why, decide, file_times, relate, state_file,
 };
+use crate::local_state::place::meta_dir;
 use crate::local_state::spill;
 use crate::model::proof::Restored;
 use crate::model::{DbPath, Moment, PageSize, Txid};
@@ -62,7 +63,7 @@ pub async fn prepare(
     progress: &Progress,
 ) -> Result<Outcome, RestoreError> {
     install::recover(db, settings.access)?;
-    scratch::sweep(db.directory());
+    scratch::sweep(&meta_dir(db).unwrap_or_else(|| db.directory().to_owned()));
     if let Some(why) = rights::lacking(db) {
         tracing::warn!(%db, "{why}");
     }

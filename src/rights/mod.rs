@@ -22,18 +22,20 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-/// The configured rights by path, for a database or a directory of databases.
-static CHOSEN: Mutex<BTreeMap<PathBuf, Rights>> = Mutex::new(BTreeMap::new());
+/// The configured rights by path, for a database or a directory of databases; whether they hold for its subdirectories, too.
+static CHOSEN: Mutex<BTreeMap<PathBuf, (Rights, bool)>> = Mutex::new(BTreeMap::new());
 
 /// Sets the rights for the database (or the databases in the directory) at `path`: the configured owner's, else the app's user's.
-pub fn choose(path: &Path, rights: Rights) {
-    CHOSEN.lock().unwrap_or_else(PoisonError::into_inner).insert(path.to_owned(), rights);
+/// `below`: also for its subdirectories.
+pub fn choose(path: &Path, rights: Rights, below: bool) {
+    CHOSEN.lock().unwrap_or_else(PoisonError::into_inner).insert(path.to_owned(), (rights, below));
 }
 
 fn chosen(directory: &Path, name: Option<&OsStr>) -> Option<Rights> {
     let chosen = CHOSEN.lock().unwrap_or_else(PoisonError::into_inner);
     let exactly = name.and_then(|name| chosen.get(&directory.join(name)));
-    exactly.or_else(|| chosen.get(directory)).cloned()
+    let above = || directory.ancestors().skip(1).filter_map(|above| chosen.get(above)).find(|(_, below)| *below);
+    exactly.or_else(|| chosen.get(directory)).or_else(above).map(|(rights, _)| rights.clone())
 }
 
 /// Does `work` with the rights for the database's directory. Nested calls change nothing.
@@ -109,4 +111,31 @@ pub fn lacking(db: &DbPath) -> Option<String> {
     let file = dir.stat(&db.file_name()).ok()??;
     let private = file.kind == Kind::File && !may_change(&chosen, file.owner);
     private.then(|| format!("uid {uid} cannot write to it, for it {}: chown {uid} {db}", of(file.owner)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rights_are_chosen_for_a_database_a_directory_and_what_is_below_it() {
+        let of = |uid| Rights { uid, gid: uid, groups: vec![uid] };
+        choose(Path::new("/chosen/one.db"), of(1), false);
+        choose(Path::new("/chosen/flat"), of(2), false);
+        choose(Path::new("/chosen/deep"), of(3), true);
+        choose(Path::new("/chosen/deep/own"), of(4), false);
+        for (directory, name, uid) in [
+            ("/chosen", "one.db", Some(1)),
+            ("/chosen", "two.db", None),
+            ("/chosen/flat", "a.db", Some(2)),
+            ("/chosen/flat/sub", "a.db", None),
+            ("/chosen/deep", "a.db", Some(3)),
+            ("/chosen/deep/a/b", "a.db", Some(3)),
+            ("/chosen/deep/own", "a.db", Some(4)),
+            ("/chosen/deep/own/a", "a.db", Some(3)),
+        ] {
+            let found = chosen(Path::new(directory), Some(OsStr::new(name)));
+            assert_eq!(found.map(|rights| rights.uid), uid, "{directory}/{name}");
+        }
+    }
 }

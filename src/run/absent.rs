@@ -98,9 +98,9 @@ impl Absent {
     }
 }
 
-/// `DIR/*.db`: the name of a directory entry, where a database has its path.
+/// The name of a directory entry, where a database has its path.
 pub fn pattern(entry: &DirectorySettings) -> DbPath {
-    DbPath::new(entry.dir.join(entry.pattern.text()))
+    DbPath::new(entry.databases())
 }
 
 /// Who starts the app.
@@ -128,7 +128,8 @@ pub fn describe(absent: &Absent, app: AppKind, suspects: &Suspects) -> String {
     let what = match absent {
         Absent::Database { db, .. } => format!("there is no database at {db}"),
         Absent::Directory(entry) => {
-            format!("no database in {} matches {:?}", entry.dir.display(), entry.pattern.text())
+            let below = if entry.recursive { " or below it" } else { "" };
+            format!("no database in {}{below} matches {:?}", entry.dir.display(), entry.pattern.text())
         }
     };
     let mut text = format!("NOT REPLICATED: {what}");

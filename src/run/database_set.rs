@@ -9,10 +9,11 @@ use super::prepare::{Prepared, room_for};
 use super::proof::Proofs;
 use crate::config::{DatabaseSettings, DirectorySettings};
 use crate::lineage::state_file;
+use crate::local_state::adopt::adopt;
 use crate::local_state::lock;
 use crate::model::DbPath;
 use crate::observe::StatusRegistry;
-use crate::replicate::{Conflict, Handle, Ledger, Replicator, Target};
+use crate::replicate::{Conflict, Handle, Ledger, Replicator, Target, Wanted};
 use crate::sqlite::files;
 use crate::store::Stores;
 use std::collections::BTreeSet;
@@ -27,6 +28,15 @@ pub enum Resume {
     /// The restore was refused: its task continues.
     SameTask(DbPath, Handle),
     NewTask(Box<Prepared>),
+}
+
+fn wanted(entry: DirectorySettings) -> Wanted {
+    let entry = Arc::new(entry);
+    let same = Arc::clone(&entry);
+    Wanted {
+        takes: Box::new(move |name| entry.matches(&name.to_string_lossy())),
+        enters: Box::new(move |name| same.enters(name)),
+    }
 }
 
 pub struct DatabaseSet {
@@ -84,8 +94,7 @@ impl DatabaseSet {
         }
         if let Some(ledger) = &database_set.ledger {
             for entry in database_set.directories.iter().cloned() {
-                let dir = entry.dir.clone();
-                ledger.watch_directory(dir, Box::new(move |name| entry.takes(&name.to_string_lossy())));
+                ledger.watch_directory(entry.dir.clone(), wanted(entry));
             }
             ledger.complete();
         }
@@ -170,8 +179,7 @@ impl DatabaseSet {
 
     /// Directory entries without a database.
     fn empty_directories(&self) -> impl Iterator<Item = &DirectorySettings> {
-        let inside =
-            |entry: &DirectorySettings, one: &RunningDatabase| one.db().as_path().parent() == Some(&*entry.dir);
+        let inside = |entry: &DirectorySettings, one: &RunningDatabase| entry.covers(one.db().directory());
         self.directories.iter().filter(move |entry| !self.running.iter().any(|one| inside(entry, one)))
     }
 
@@ -225,7 +233,7 @@ impl DatabaseSet {
         let new: Vec<RunningDatabase> =
             appeared.databases.into_iter().map(|settings| self.start_new(settings)).chain(refused).collect();
         for new in new {
-            let inside = |entry: &&DirectorySettings| new.db().as_path().parent() == Some(&*entry.dir);
+            let inside = |entry: &&DirectorySettings| entry.covers(new.db().directory());
             if let Some(entry) = self.directories.iter().find(inside) {
                 self.registry.forget(&absent::pattern(entry));
             }
@@ -246,6 +254,9 @@ impl DatabaseSet {
         }
         if let Err(owned) = locks::lock(&db, &self.socket) {
             return RunningDatabase::NotReplicated(db, owned.to_string());
+        }
+        if let Err(error) = adopt(&db) {
+            return RunningDatabase::NotReplicated(db, error.to_string());
         }
         let store = match self.stores.open(&replica_settings) {
             Ok(store) => store,

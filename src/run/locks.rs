@@ -4,6 +4,7 @@
 use super::messages::StartFailure;
 use crate::local_state::lock::{self, Taken};
 use crate::model::DbPath;
+use crate::restore::restored_by_another;
 use crate::sqlite::{files, users};
 use std::fmt;
 use std::sync::Arc;
@@ -18,7 +19,7 @@ const BETWEEN_TRIES: Duration = Duration::from_millis(100);
 pub enum OtherOwner {
     /// It has the lock.
     Locked(Taken),
-    /// Its lock file was deleted; it has the database open.
+    /// Its lock file was deleted, or is in another `meta_dir`; it has the database open.
     Open { db: DbPath, by: String },
 }
 
@@ -49,8 +50,13 @@ pub fn owner(db: &DbPath) -> Option<OtherOwner> {
 }
 
 fn owner_of_open(db: &DbPath) -> Option<OtherOwner> {
-    let by = || users::users(db.as_path()).map(|users| users.to_string()).unwrap_or_default();
-    files::replicated_by_another(db.as_path()).then(|| OtherOwner::Open { db: db.clone(), by: by() })
+    let open = || users::users(db.as_path()).map(|users| users.to_string()).unwrap_or_default();
+    let by = match files::replicated_by_another(db.as_path()) {
+        true => open(),
+        false if restored_by_another(db) => "it restores the database now".to_owned(),
+        false => return None,
+    };
+    Some(OtherOwner::Open { db: db.clone(), by })
 }
 
 /// Takes the locks of all databases, or of none. Waits up to `WAIT` for a holder that is ending.

@@ -24,11 +24,16 @@ pub enum OwnersError {
 
 /// The app's user is as written: `name`, `uid` or `uid:gid`.
 pub fn owners(database: &DatabaseSettings, app_user: Option<&str>) -> Result<Owners, OwnersError> {
-    owners_at(database.path.as_path(), database, app_user)
+    owners_at((database.path.as_path(), false), database, app_user)
 }
 
-/// The same for all databases in the directory at `path`. From now on litevisor works there with these rights.
-pub fn owners_at(path: &Path, database: &DatabaseSettings, app_user: Option<&str>) -> Result<Owners, OwnersError> {
+/// The same for all databases in the directory at `path`, and with `below` in its subdirectories. From now on litevisor works there
+/// with these rights.
+pub fn owners_at(
+    (path, below): (&Path, bool),
+    database: &DatabaseSettings,
+    app_user: Option<&str>,
+) -> Result<Owners, OwnersError> {
     let look = |user: Option<&str>| user.map(user::lookup).transpose();
     let owner = look(database.owner.as_deref())
         .map_err(|source| OwnersError::Owner { database: database.path.to_string(), source })?;
@@ -40,7 +45,7 @@ pub fn owners_at(path: &Path, database: &DatabaseSettings, app_user: Option<&str
     };
     let owners = Owners { configured: ids(&owner, database.mode), app: ids(&app, None) };
     if let Some(Identity { uid, gid, groups, .. }) = owner.or(app) {
-        rights::choose(path, Rights { uid, gid, groups });
+        rights::choose(path, Rights { uid, gid, groups }, below);
     }
     Ok(owners)
 }

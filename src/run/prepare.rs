@@ -8,6 +8,7 @@ use super::owners::Database;
 use super::setup_due::{SetupPlan, Standing};
 use crate::config::{DatabaseSettings, FollowSettings, VerifySettings};
 use crate::lineage::setup_mark;
+use crate::local_state::adopt::adopt;
 use crate::local_state::lock;
 use crate::model::proof::Restored;
 use crate::model::{DbPath, threads};
@@ -126,8 +127,11 @@ impl RunContext {
 
     /// Locks the databases: from now on they may be changed.
     pub(super) async fn lock(&self, databases: &[Discovered]) -> Result<(), StartFailure> {
-        let paths = databases.iter().map(|found| found.database.settings.path.clone()).collect();
-        lock_all(paths, Arc::clone(&self.socket)).await?;
+        let paths: Vec<DbPath> = databases.iter().map(|found| found.database.settings.path.clone()).collect();
+        lock_all(Vec::clone(&paths), Arc::clone(&self.socket)).await?;
+        let adopted = tokio::task::spawn_blocking(move || paths.iter().try_for_each(adopt)).await;
+        let adopted = adopted.map_err(|error| StartFailure::Local(threads::describe_task_failure(&error)))?;
+        adopted.map_err(|error| StartFailure::Local(error.to_string()))?;
         let locked = databases.iter().map(|found| found.database.clone());
         self.touched.lock().unwrap_or_else(PoisonError::into_inner).extend(locked);
         Ok(())

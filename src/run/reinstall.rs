@@ -41,11 +41,11 @@ fn local(message: impl Into<String>) -> RestoreAnswer {
 /// The configured database of that path, by its own entry or in a directory.
 fn database(context: &RunContext, path: &str) -> Option<Database> {
     let named = context.databases.iter().find(|database| database.settings.path.to_string() == path);
-    let path = std::path::Path::new(path);
-    let name = path.file_name()?.to_str()?;
-    let inside = |entry: &&Directory| path.parent() == Some(&*entry.settings.dir) && entry.settings.takes(name);
-    let of_directory = |entry: &Directory| Database { settings: entry.settings.database(name), owners: entry.owners };
-    named.cloned().or_else(|| context.directories.iter().find(inside).map(of_directory))
+    let of_directory = |entry: &Directory| {
+        let name = entry.settings.name_of(std::path::Path::new(path))?;
+        Some(Database { settings: entry.settings.database(name), owners: entry.owners })
+    };
+    named.cloned().or_else(|| context.directories.iter().find_map(of_directory))
 }
 
 /// Returns the request if the restore is possible; otherwise answers it.

@@ -7,6 +7,7 @@ mod many;
 mod outage;
 mod pause;
 mod poor_disk;
+mod recursive;
 mod sidecar;
 mod spill;
 mod storm;

@@ -10,44 +10,44 @@ use std::process::Command;
 use std::time::Duration;
 
 /// For hundreds of databases on a slow machine.
-const LONG: Duration = Duration::from_secs(120);
+pub(super) const LONG: Duration = Duration::from_secs(120);
 /// The app: ends of SIGTERM.
-const SLEEP: &str = "exec sleep 600";
+pub(super) const SLEEP: &str = "exec sleep 600";
 
 fn crowd() -> usize {
     std::env::var("LITEVISOR_TEST_MANY").ok().and_then(|text| text.parse().ok()).unwrap_or(60)
 }
 
 /// A disk, and replicas under one prefix.
-struct Place {
+pub(super) struct Place {
     directory: tempfile::TempDir,
-    replicas: Replica,
+    pub replicas: Replica,
 }
 
 impl Place {
-    fn in_directory() -> Place {
+    pub fn in_directory() -> Place {
         let directory = tempfile::tempdir().unwrap();
         let replicas = Replica::Directory(directory.path().join("bucket"));
         Place { directory, replicas }
     }
 
-    fn in_s3(bucket: &str) -> Place {
+    pub fn in_s3(bucket: &str) -> Place {
         Place { directory: tempfile::tempdir().unwrap(), replicas: Replica::s3(bucket, "tenants") }
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
 
-    fn disk(&self) -> PathBuf {
+    pub fn disk(&self) -> PathBuf {
         self.path("disk")
     }
 
-    fn db(&self, name: &str) -> PathBuf {
+    pub fn db(&self, name: &str) -> PathBuf {
         self.disk().join(name)
     }
 
-    fn replica(&self, name: &str) -> Replica {
+    pub fn replica(&self, name: &str) -> Replica {
         self.replicas.below(name)
     }
 
@@ -61,12 +61,12 @@ impl Place {
     }
 
     /// One entry for all.
-    fn as_directory(&self, keys: &str) -> String {
+    pub fn as_directory(&self, keys: &str) -> String {
         let replica = self.replicas.toml();
         format!("[[database]]\ndir = \"{}\"\n{keys}\n[database.replica]\n{replica}", self.disk().display())
     }
 
-    fn command(&self, config: &str, limits: &str, words: &[&str]) -> Command {
+    pub fn command(&self, config: &str, limits: &str, words: &[&str]) -> Command {
         let file = self.path("supervisor.toml");
         std::fs::write(&file, config).unwrap();
         let mut command = Command::new("sh");
@@ -76,7 +76,7 @@ impl Place {
     }
 
     /// litevisor with an app of `sh -c`, once that app runs.
-    fn start(&self, config: &str, limits: &str, app: &str) -> Process {
+    pub fn start(&self, config: &str, limits: &str, app: &str) -> Process {
         let mark = self.path("started");
         let _ = std::fs::remove_file(&mark);
         let app = format!("touch {}; {app}", mark.display());
@@ -89,25 +89,25 @@ impl Place {
         process
     }
 
-    fn wipe(&self) {
+    pub fn wipe(&self) {
         std::fs::remove_dir_all(self.disk()).unwrap();
     }
 
     /// What Litestream makes of it.
-    fn assert_litestream_agrees(&self, name: &str, rows: i64) {
+    pub fn assert_litestream_agrees(&self, name: &str, rows: i64) {
         let out = self.path("judged.db");
         litestream::restore(&self.replica(name), &out).unwrap_or_else(|said| panic!("{name}: {said}"));
         assert_eq!(sum(&out), rows, "{name}");
     }
 }
 
-fn stop(process: &mut Process) -> Ended {
+pub(super) fn stop(process: &mut Process) -> Ended {
     kill(process.pid(), Signal::SIGTERM).unwrap();
     process.wait(LONG)
 }
 
 /// As an app does; the first time in the journal mode that SQLite begins with.
-fn write(db: &Path, value: i64, mode: &str) {
+pub(super) fn write(db: &Path, value: i64, mode: &str) {
     let app = rusqlite::Connection::open(db).unwrap();
     app.busy_timeout(SOON).unwrap();
     app.execute_batch(&format!(
@@ -116,7 +116,7 @@ fn write(db: &Path, value: i64, mode: &str) {
     .unwrap();
 }
 
-fn sum(db: &Path) -> i64 {
+pub(super) fn sum(db: &Path) -> i64 {
     bank::read_only(db).query_row("SELECT sum(x) FROM t", [], |row| row.get(0)).unwrap()
 }
 
@@ -165,7 +165,7 @@ fn too_few_descriptors_are_told_before_anything_begins() {
     assert!(told.contains("for 60 databases 780 open files are needed, but the limit is 256"), "{told}");
 }
 
-fn replicated(place: &Place, name: &str) -> bool {
+pub(super) fn replicated(place: &Place, name: &str) -> bool {
     place.replica(name).newest_txid() > 0
 }
 

@@ -27,8 +27,22 @@ fn behind_gate(bucket: &str, limits: &str) -> (Site, Gate) {
     (site, gate)
 }
 
+/// In `meta_dir`, if there is one.
 fn spill(site: &Site) -> PathBuf {
-    site.disk().join(".bank.db-litevisor/spill")
+    let meta = site.path("meta");
+    let above = if meta.exists() { meta.join(site.disk().strip_prefix("/").unwrap()) } else { site.disk() };
+    above.join(".bank.db-litevisor/spill")
+}
+
+fn in_meta_dir(site: Site) -> Site {
+    let meta = format!("{LIMITS}\nmeta_dir = {:?}", site.path("meta"));
+    site.with_database_settings(&meta)
+}
+
+/// Nothing of litevisor's is beside the database.
+fn assert_disk_is_the_apps(site: &Site, log: &str) {
+    let names = site.files_on_disk();
+    assert!(names.iter().all(|name| !name.contains("litevisor")), "{names:?}\n{log}");
 }
 
 fn spilled(site: &Site) -> Vec<PathBuf> {
@@ -153,6 +167,42 @@ fn killed_with_files_waiting_and_started_again_on_the_same_disk() {
     let mut run = site.run_bank(&["--rate", "100"]);
     assert_caught_up(&site, &mut run);
     assert!(run.log_text().contains("it continues the replica"), "{}", run.log_text());
+}
+
+#[test]
+fn what_waits_in_a_meta_dir_survives_a_kill() {
+    let (site, gate) = behind_gate("spill-meta", LIMITS);
+    let site = in_meta_dir(site);
+    let mut run = into_the_outage(&site, &gate, Mood::Refusing);
+    assert_disk_is_the_apps(&site, &run.log_text());
+    run.kill_everything();
+    assert!(!spilled(&site).is_empty());
+    gate.set(Mood::Open);
+    let mut run = site.run_bank(&["--rate", "100"]);
+    assert_caught_up(&site, &mut run);
+    assert!(run.log_text().contains("it continues the replica"), "{}", run.log_text());
+    assert_disk_is_the_apps(&site, &run.log_text());
+}
+
+/// The record says how far the segments lead, and they are nowhere else.
+#[test]
+fn what_waits_beside_the_database_is_moved_to_a_new_meta_dir() {
+    let (site, gate) = behind_gate("spill-moved", LIMITS);
+    let mut run = into_the_outage(&site, &gate, Mood::Refusing);
+    run.kill_everything();
+    let is_whole = |path: &&PathBuf| path.extension().is_some_and(|extension| extension == "ltx");
+    let waiting = spilled(&site).iter().filter(is_whole).count();
+    assert!(waiting > 0);
+    let site = in_meta_dir(site);
+    gate.set(Mood::Open);
+    let acked = site.acked();
+    let mut run = site.run_bank(&["--rate", "100"]);
+    site.wait_for_acks(acked);
+    assert_caught_up(&site, &mut run);
+    let log = run.log_text();
+    assert!(log.contains(&format!("\"segments\":{waiting}")), "{log}");
+    assert!(log.contains("was moved to `meta_dir`") && log.contains("it continues the replica"), "{log}");
+    assert_disk_is_the_apps(&site, &log);
 }
 
 /// Killed again in the middle of the catching up, and once more with the store away for a second time.

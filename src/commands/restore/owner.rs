@@ -3,6 +3,7 @@
 
 use super::jobs::Job;
 use crate::commands::error::{CommandError, ErrorKind};
+use crate::local_state::adopt::adopt;
 use crate::local_state::lock;
 use crate::model::DbPath;
 use crate::run::locks::{self, OtherOwner};
@@ -18,6 +19,9 @@ pub fn refuse_owned(job: &Job) -> Result<(), CommandError> {
     };
     if let Some(owned) = owner {
         return Err(refused(by_litevisor(&owned)));
+    }
+    if let Job::InPlace { .. } = job {
+        adopt(&db).map_err(|error| refused(error.to_string()))?;
     }
     match users(db.as_path()) {
         None => Ok(()),

@@ -82,11 +82,38 @@ fn each_database_gets_what_the_entry_says() {
 }
 
 #[test]
+fn names_of_databases_below_a_directory() {
+    let of = |keys: &str| read(&entry(keys, "s3://b/t")).unwrap().config.directories.remove(0);
+    let (flat, deep) = (of("dir = \"/d\""), of("dir = \"/d\"\nrecursive = true"));
+    for (path, in_flat, in_deep) in [
+        ("/d/a.db", Some("a.db"), Some("a.db")),
+        ("/d/x/a.db", None, Some("x/a.db")),
+        ("/d/x/y/a.db", None, Some("x/y/a.db")),
+        ("/d/.x/a.db", None, None),
+        ("/d/x/.y/a.db", None, None),
+        ("/d/x/a.db-wal", None, None),
+        ("/e/a.db", None, None),
+        ("/d/../e/a.db", None, None),
+    ] {
+        let path = Path::new(path);
+        assert_eq!((flat.name_of(path), deep.name_of(path)), (in_flat, in_deep), "{path:?}");
+    }
+    assert!(!deep.takes("//a.db") && !deep.takes("../a.db") && !deep.takes("x//a.db"));
+    let one = deep.database("x/y/a.db");
+    assert_eq!((one.path.to_string().as_str(), one.replica.path.as_str()), ("/d/x/y/a.db", "t/x/y/a.db"));
+    assert_eq!(one.replica.url, "s3://b/t/x/y/a.db");
+    let long = format!("{}/a.db", "n".repeat(200)).repeat(5);
+    assert!(deep.problem(Path::new(&long)).unwrap().contains("keys have room for 940"));
+    assert_eq!(deep.problem(Path::new("x/owner/a.db")), None);
+    assert!(deep.problem(Path::new("owner/a.db")).unwrap().contains("\"owner\""));
+}
+
+#[test]
 fn what_is_shown_is_a_configuration_again() {
-    let text = entry("dir = \"/t\"\npattern = \"t-?.*\"\nwatch = true", "/r");
+    let text = entry("dir = \"/t\"\npattern = \"t-?.*\"\nwatch = true\nrecursive = true", "/r");
     let config = read(&text).unwrap().config;
     let shown = show::show(&config);
-    for line in ["dir = \"/t\"", "pattern = \"t-?.*\"", "watch = true", "url = \"file:///r\""] {
+    for line in ["dir = \"/t\"", "pattern = \"t-?.*\"", "watch = true", "recursive = true", "url = \"file:///r\""] {
         assert!(shown.lines().any(|shown| shown == line), "{line}: {shown}");
     }
     assert_eq!(read(&shown).unwrap().config.directories, config.directories);
@@ -96,11 +123,19 @@ fn what_is_shown_is_a_configuration_again() {
 fn problems_name_the_key() {
     let tenants = entry("dir = \"/t\"", "s3://b/t");
     let after = |keys: &str, url: &str| format!("{tenants}{}", entry(keys, url));
+    let deep = |keys: &str| entry("dir = \"/t\"\nrecursive = true", "s3://b/t") + &entry(keys, "s3://c/t");
     for (text, expected) in [
         (entry("dir = \"/t\"\npath = \"/a.db\"", "/r"), "database.dir cannot be given together with path"),
         (entry("path = \"/a.db\"\nwatch = true", "/r"), "database.watch belongs to dir"),
         (entry("path = \"/a.db\"\npattern = \"*\"", "/r"), "database.pattern belongs to dir"),
-        (entry("dir = \"/t\"\nrecursive = true", "/r"), "database.recursive does not exist"),
+        (entry("path = \"/a.db\"\nrecursive = true", "/r"), "database.recursive belongs to dir"),
+        (entry("dir = \"/t\"\npattern = \"*\"\nrecursive = true", "/r"), "database.pattern matches every subdirectory"),
+        (entry("dir = \"/t\"\nmeta_dir = \"/t\"", "/r"), "database.meta_dir is in the directory of /t"),
+        (entry("path = \"/t/a.db\"\nmeta_dir = \"/t\"", "/r"), "database.meta_dir is in the directory of /t/a.db"),
+        (deep("path = \"/u/a.db\"\nmeta_dir = \"/t/sub\""), "database.meta_dir is in the directory of /t"),
+        (entry("path = \"/t/../a.db\"\nmeta_dir = \"/m\"", "/r"), "database.meta_dir needs paths without"),
+        (deep("dir = \"/t/sub\""), "database.dir overlaps with /t (line 2)"),
+        (deep("path = \"/t/sub/x.db\""), "database.path overlaps with /t (line 2)"),
         (entry("dir = \"/t\"\npattern = \"a/*\"", "/r"), "database.pattern has a \"/\""),
         (entry("dir = \"/t\"\npattern = \"[a]\"", "/r"), "database.pattern knows * and ? only"),
         (entry("dir = \"/t\"", "/t"), "database.replica.url is the database's own path"),
@@ -119,6 +154,9 @@ fn problems_name_the_key() {
         after("path = \"/t/sub/x.db\"", "s3://b/tx"),
         after("dir = \"/t/sub\"", "s3://c/t"),
         after("dir = \"/u\"", "s3://b/t?endpoint=http://h"),
+        deep("path = \"/t/sub/x.sqlite\""),
+        deep("path = \"/t/.hidden/x.db\""),
+        deep("dir = \"/tenants\"\nmeta_dir = \"/tmeta\""),
     ] {
         assert!(read(&fine).is_ok(), "{fine}");
     }

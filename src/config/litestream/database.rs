@@ -14,10 +14,13 @@ const PAGE: u64 = 4096;
 const YEAR: Duration = Duration::from_secs(366 * 86_400);
 const SPANS: RangeInclusive<Duration> = Duration::from_millis(100)..=YEAR;
 
+const META: &str =
+    "litevisor keeps a small record beside the database, and no copy of its WAL; meta_dir puts it elsewhere";
+
 /// Keys that need no counterpart.
 const SKIPPED: [(&str, &str); 9] = [
-    ("meta-path", "litevisor keeps its own small record beside the database, and no copy of its WAL"),
-    ("meta-dir", "litevisor keeps its own small record beside the database, and no copy of its WAL"),
+    ("meta-path", META),
+    ("meta-dir", META),
     ("monitor-interval", "the kernel tells of every write"),
     ("monitor-delay-interval", "the kernel tells of every write"),
     ("busy-timeout", "litevisor does not make the app wait"),
@@ -76,8 +79,8 @@ fn write_path(out: &mut TomlWriter, table: &mut Table<'_>) {
     if let Some(watch) = table.flag("watch") {
         out.set("watch", &watch.value.to_string(), &watch);
     }
-    if let Some(recursive) = table.flag("recursive").filter(|recursive| recursive.value) {
-        table.complain(&recursive, "is not available: add an entry for each directory");
+    if let Some(recursive) = table.flag("recursive") {
+        out.set("recursive", &recursive.value.to_string(), &recursive);
     }
 }
 

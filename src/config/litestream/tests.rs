@@ -141,7 +141,7 @@ dbs:
   - dir: ~/tenants
     pattern: "*.sqlite"
     watch: true
-    recursive: false
+    recursive: true
     meta-dir: /meta
     replica: { type: file, path: /backup/tenants }
 "#;
@@ -168,7 +168,8 @@ dbs:
     assert_eq!((replica.part_size, replica.concurrency), (Some(8 << 20), Some(4)));
     assert_eq!(replica.s3.storage_class.as_deref(), Some("STANDARD_IA"));
     let many = &directories[0];
-    assert_eq!((many.dir.as_path(), many.pattern.text(), many.watch), (Path::new("/root/tenants"), "*.sqlite", true));
+    assert_eq!((many.dir.as_path(), many.pattern.text()), (Path::new("/root/tenants"), "*.sqlite"));
+    assert_eq!((many.watch, many.recursive), (true, true));
     assert_eq!(many.each().replica.url, "file:///backup/tenants");
     // What a user may rely on is logged, the rest is in comments only.
     let message = checked.warnings.join("\n");
@@ -303,8 +304,8 @@ fn problems_name_the_lines_of_the_yaml() {
             "litestream.yml:3: dbs[0].replica.sync-interval must be a single value",
         ),
         (
-            "dbs:\n- dir: /a\n  recursive: true\n  replica: {path: /r}\n",
-            "litestream.yml:3: dbs[0].recursive is not available",
+            "dbs:\n- dir: /a\n  pattern: '*'\n  recursive: true\n  replica: {path: /r}\n",
+            "litestream.yml:3: dbs[0].pattern matches every subdirectory",
         ),
         (
             "dbs:\n- path: /a\n  replica: {type: s3, bucket: b, force-path-style: maybe}\n",

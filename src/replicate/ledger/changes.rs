@@ -7,17 +7,29 @@ use crate::rights::{self, Dir};
 use crate::sqlite::files::{self, Kind};
 use nix::errno::Errno;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, InotifyEvent, WatchDescriptor};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ffi::{OsStr, OsString};
+use std::io;
+use std::ops::Bound;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-/// Whether a file of this name is a database of the directory.
-pub type Takes = Box<dyn Fn(&OsStr) -> bool + Send>;
+/// Directories that are watched. More of them are reported as not replicated by the search for databases.
+const MOST_DIRECTORIES: usize = 10_000;
+
+/// What is looked for in a directory, by names.
+pub struct Wanted {
+    /// Whether a file of this name is a database.
+    pub takes: Box<dyn Fn(&OsStr) -> bool + Send + Sync>,
+    /// Whether a subdirectory of this name is watched, too.
+    pub enters: Box<dyn Fn(&OsStr) -> bool + Send + Sync>,
+}
 
 struct Directory {
-    path: PathBuf,
-    takes: Takes,
+    wanted: Arc<Wanted>,
     watch: Option<WatchDescriptor>,
+    /// It was found in another one.
+    is_below: bool,
 }
 
 /// Which databases' files may have been replaced.
@@ -31,7 +43,10 @@ pub struct Changes {
     /// None: there is none to be had.
     inotify: Option<Inotify>,
     names: HashMap<(WatchDescriptor, OsString), usize>,
-    directories: Vec<Directory>,
+    directories: BTreeMap<PathBuf, Directory>,
+    watched: HashMap<WatchDescriptor, PathBuf>,
+    /// Directories that have come since the last look.
+    unread: Vec<PathBuf>,
     /// Files in the directories that may be databases.
     newcomers: Vec<PathBuf>,
 }
@@ -39,12 +54,13 @@ pub struct Changes {
 impl Changes {
     pub fn new() -> Changes {
         let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC).ok();
-        Changes { inotify, names: HashMap::new(), directories: Vec::new(), newcomers: Vec::new() }
+        let (names, watched) = (HashMap::new(), HashMap::new());
+        Changes { inotify, names, directories: BTreeMap::new(), watched, unread: Vec::new(), newcomers: Vec::new() }
     }
 
     /// Watches the files of one database. False: they must be looked at each time.
     pub fn watch(&mut self, db: &DbPath, database: usize) -> bool {
-        let Ok(watch) = add(self.inotify.as_ref(), db.directory()) else { return false };
+        let Ok(watch) = add(self.inotify.as_ref(), db.directory(), false) else { return false };
         for file in [db.as_path(), &db.wal(), &db.shm()] {
             let name = file.file_name().map(OsString::from).unwrap_or_default();
             self.names.insert((watch, name), database);
@@ -53,8 +69,8 @@ impl Changes {
     }
 
     /// Databases in this directory that are not known make `newcomer` true from now on.
-    pub fn watch_directory(&mut self, path: PathBuf, takes: Takes) {
-        self.directories.push(Directory { path, takes, watch: None });
+    pub fn watch_directory(&mut self, path: PathBuf, wanted: Wanted) {
+        self.directories.insert(path, Directory { wanted: Arc::new(wanted), watch: None, is_below: false });
     }
 
     /// What has happened since the last call.
@@ -77,16 +93,20 @@ impl Changes {
         let gone = AddWatchFlags::IN_IGNORED | AddWatchFlags::IN_MOVE_SELF | AddWatchFlags::IN_DELETE_SELF;
         if event.mask.intersects(gone | AddWatchFlags::IN_Q_OVERFLOW) {
             suspect(Suspect::All);
-            self.look_again();
+            self.lose(&event);
         }
         if event.mask.contains(AddWatchFlags::IN_IGNORED) {
             self.names.retain(|(watch, _), _| *watch != event.wd);
         }
         let Some(name) = event.name else { return };
-        for directory in self.directories.iter().filter(|directory| directory.watch == Some(event.wd)) {
-            let path = directory.path.join(&name);
-            if (directory.takes)(&name) && !self.newcomers.contains(&path) {
-                self.newcomers.push(path);
+        if let Some(directory) = self.watched.get(&event.wd).cloned() {
+            let is_directory = event.mask.contains(AddWatchFlags::IN_ISDIR);
+            if is_directory {
+                // Another directory may have this name now.
+                self.forget(&directory.join(&name));
+            }
+            if !is_directory || event.mask.intersects(AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO) {
+                self.note(&directory, &name, is_directory);
             }
         }
         if let Some(database) = self.names.get(&(event.wd, name)) {
@@ -94,24 +114,81 @@ impl Changes {
         }
     }
 
+    /// There is this name in a watched directory.
+    fn note(&mut self, directory: &Path, name: &OsStr, is_directory: bool) {
+        let Some(Directory { wanted, .. }) = self.directories.get(directory) else { return };
+        let path = directory.join(name);
+        if !is_directory {
+            if (wanted.takes)(name) && !self.newcomers.contains(&path) {
+                self.newcomers.push(path);
+            }
+        } else if (wanted.enters)(name)
+            && self.directories.len() < MOST_DIRECTORIES
+            && !self.directories.contains_key(&path)
+        {
+            let wanted = Arc::clone(wanted);
+            self.unread.push(path.clone());
+            self.directories.insert(path, Directory { wanted, watch: None, is_below: true });
+        }
+    }
+
+    /// A directory and those below it.
+    fn tree(&self, path: &Path) -> Vec<PathBuf> {
+        let below = self.directories.range::<Path, _>((Bound::Included(path), Bound::Unbounded));
+        below.map(|(below, _)| below).take_while(|below| below.starts_with(path)).cloned().collect()
+    }
+
+    /// Their watches may stay in the kernel: events of a watch without a directory are not looked at.
+    fn forget(&mut self, path: &Path) {
+        self.unwatch(path);
+        self.tree(path).iter().for_each(|gone| drop(self.directories.remove(gone)));
+    }
+
+    fn unwatch(&mut self, path: &Path) {
+        for path in self.tree(path) {
+            let watch = self.directories.get_mut(&path).and_then(|directory| directory.watch.take());
+            watch.map(|watch| self.watched.remove(&watch));
+        }
+    }
+
+    /// Events of a directory were lost, or it is elsewhere now: it is looked for again.
+    fn lose(&mut self, event: &InotifyEvent) {
+        if event.mask.contains(AddWatchFlags::IN_Q_OVERFLOW) {
+            self.look_again();
+        } else if let Some(path) = self.watched.get(&event.wd).cloned() {
+            self.unwatch(&path);
+        }
+    }
+
     /// Events were lost: all directories are read again.
     fn look_again(&mut self) {
-        self.directories.iter_mut().for_each(|directory| directory.watch = None);
+        self.watched.clear();
+        self.directories.values_mut().for_each(|directory| directory.watch = None);
     }
 
     /// Watches the directories that have come meanwhile, and reads what is in them.
     fn watch_missing(&mut self) {
-        let Changes { inotify, directories, newcomers, .. } = self;
-        for directory in directories.iter_mut().filter(|directory| directory.watch.is_none()) {
-            match add(inotify.as_ref(), &directory.path) {
-                Ok(watch) => directory.watch = Some(watch),
-                Err(Errno::ENOENT | Errno::ENOTDIR) => continue,
-                Err(_) => {}
+        let missing = self.directories.iter().filter(|(_, directory)| directory.watch.is_none());
+        self.unread = missing.map(|(path, _)| path.clone()).collect();
+        // Reading one may find another.
+        while let Some(path) = self.unread.pop() {
+            self.watch_one(&path);
+        }
+    }
+
+    fn watch_one(&mut self, path: &Path) {
+        let Some(directory) = self.directories.get_mut(path) else { return };
+        match add(self.inotify.as_ref(), path, directory.is_below) {
+            Ok(watch) => {
+                directory.watch = Some(watch);
+                self.watched.insert(watch, path.to_owned());
             }
-            let names = rights::within_directory(&directory.path, None, || Dir::open(&directory.path)?.names());
-            let taken = names.unwrap_or_default().into_iter().filter(|name| (directory.takes)(name));
-            let paths = taken.map(|name| directory.path.join(name));
-            newcomers.extend(paths.filter(|path| !newcomers.contains(path)).collect::<Vec<_>>());
+            Err(_) if directory.is_below && !is_directory(path) => return self.forget(path),
+            Err(Errno::ENOENT | Errno::ENOTDIR) => return,
+            Err(_) => {}
+        }
+        for (name, is_directory) in names_in(path) {
+            self.note(path, &name, is_directory);
         }
     }
 
@@ -128,8 +205,25 @@ fn may_be_database(path: &Path) -> bool {
     is_file && (files::is_empty(path) || !matches!(files::kind(path), Ok(Kind::Other)))
 }
 
-fn add(inotify: Option<&Inotify>, directory: &Path) -> Result<WatchDescriptor, Errno> {
+fn is_directory(path: &Path) -> bool {
+    std::fs::symlink_metadata(path).is_ok_and(|meta| meta.is_dir())
+}
+
+/// The names in a directory, and which of them are directories.
+fn names_in(path: &Path) -> Vec<(OsString, bool)> {
+    let names = rights::within_directory(path, None, || {
+        let dir = Dir::open(path)?;
+        let is_directory =
+            |name: &OsString| matches!(dir.stat(name), Ok(Some(found)) if found.kind == rights::Kind::Directory);
+        Ok::<_, io::Error>(dir.names()?.into_iter().map(|name| (is_directory(&name), name)).collect::<Vec<_>>())
+    });
+    names.unwrap_or_default().into_iter().map(|(is_directory, name)| (name, is_directory)).collect()
+}
+
+/// `is_below`: a link is not followed.
+fn add(inotify: Option<&Inotify>, directory: &Path, is_below: bool) -> Result<WatchDescriptor, Errno> {
     let names = AddWatchFlags::IN_CREATE | AddWatchFlags::IN_DELETE | AddWatchFlags::IN_MOVE;
     let own = AddWatchFlags::IN_DELETE_SELF | AddWatchFlags::IN_MOVE_SELF | AddWatchFlags::IN_ONLYDIR;
-    inotify.ok_or(Errno::ENOSYS)?.add_watch(directory, names | own)
+    let link = if is_below { AddWatchFlags::IN_DONT_FOLLOW } else { AddWatchFlags::empty() };
+    inotify.ok_or(Errno::ENOSYS)?.add_watch(directory, names | own | link)
 }

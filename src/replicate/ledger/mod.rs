@@ -12,7 +12,7 @@ mod reach;
 #[cfg(test)]
 mod tests;
 
-pub use changes::Takes;
+pub use changes::Wanted;
 pub(super) use proof::Proof;
 
 use super::mailbox::Message;
@@ -131,9 +131,9 @@ impl Ledger {
         self.inner().database(db, State::Absent);
     }
 
-    /// A database that appears in this directory is looked for at each look.
-    pub fn watch_directory(&self, path: PathBuf, takes: Takes) {
-        self.inner().changes.watch_directory(path, takes);
+    /// A database that appears in this directory, or in a subdirectory that is wanted, is looked for at each look.
+    pub fn watch_directory(&self, path: PathBuf, wanted: Wanted) {
+        self.inner().changes.watch_directory(path, wanted);
     }
 
     /// All databases of the start have entries now. Before, nothing can be proven.

@@ -1,6 +1,6 @@
 //! One file of the replica, whole and verified, before the copy is touched: in memory, or on the disk in a file without a name.
 
-use crate::local_state::spill;
+use crate::local_state::{place, spill};
 use crate::ltx::{Decoder, Event, Header, LtxError, Trailer};
 use crate::model::{DbPath, PageNo};
 use crate::replica::RemoteFile;
@@ -64,7 +64,7 @@ impl Spool {
     }
 
     fn write(&mut self) -> Result<(), RestoreError> {
-        let directory = self.db.state_dir();
+        let directory = place::of(&self.db);
         let failed = RestoreError::io("write a file of the replica to", &directory);
         let disk = match &mut self.disk {
             Some(disk) => disk,

@@ -18,7 +18,7 @@ use crate::restore::{self, OnRestoreFailure, Outcome, Owners, Progress, RestoreE
 use crate::rights;
 use copy::{Copy, CopyError};
 use std::collections::BTreeSet;
-use std::ffi::OsStr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
@@ -79,7 +79,7 @@ async fn watch_directories(context: RunContext, settings: FollowSettings, mut kn
             let entry = &directory.settings;
             // A replica that does not answer: the copies that are there say so.
             let Ok(names) = in_replica(entry, &context.stores, &context.settings).await else { continue };
-            for name in names.iter().filter(|name| entry.problem(OsStr::new(name)).is_none()) {
+            for name in names.iter().filter(|name| entry.problem(Path::new(name)).is_none()) {
                 let database = Database { settings: entry.database(name), owners: directory.owners };
                 let db = database.settings.path.clone();
                 if !known.contains(&db) && add(database, &context, settings).await {

@@ -1,7 +1,7 @@
 //! The fuzzer: the app's user attacks its own data directory in a tight loop while litevisor restores, replicates, spills,
 //! stops and starts again. Whatever becomes of the app's own files, nothing outside is touched.
 
-use super::place::{APP, Place, stop};
+use super::place::{APP, Place, sql_app, stop};
 use crate::support::wait_until;
 use std::io::Read;
 use std::os::unix::process::CommandExt;
@@ -50,13 +50,26 @@ impl Attacker {
 
 #[test]
 fn nothing_outside_is_touched() {
+    attacked("sub/app.db", "", ROUNDS);
+}
+
+/// The database is found in a subdirectory, which the app's user may exchange at any time.
+#[test]
+fn nothing_outside_is_touched_from_a_subdirectory() {
+    attacked(".", "recursive = true\n", ROUNDS / 2);
+}
+
+fn attacked(name: &'static str, keys: &str, rounds: u64) {
     let Some(mut place) = Place::new() else { return };
-    place.name = "sub/app.db";
+    place.name = name;
     place.settings = "[shutdown]\ngrace = \"3s\"\n[restore]\ntimeout = \"1s\"\n".into();
-    place.database = "wal_limit = \"1MiB\"\ncheckpoint = { bytes = \"256KiB\" }\n".into();
+    place.database = format!("{keys}wal_limit = \"1MiB\"\ncheckpoint = {{ bytes = \"256KiB\" }}\n");
     place.make("sub");
-    place.make_history();
-    let asked = std::env::var("LITEVISOR_BOUNDARY_ROUNDS").ok().map_or(ROUNDS, |text| text.parse().unwrap());
+    let db = place.data("sub/app.db");
+    let (ended, log) =
+        place.live(&["python3", "-c", sql_app(), db.to_str().unwrap(), "create table t(x); insert into t values (1)"]);
+    assert_eq!(ended.code, 0, "{log}");
+    let asked = std::env::var("LITEVISOR_BOUNDARY_ROUNDS").ok().map_or(rounds, |text| text.parse().unwrap());
     let (before, bucket, away) = (place.look_outside(), place.path("bucket"), place.path("away"));
     let (mut rounds, mut lives, mut ended_with) = (0, 0, std::collections::BTreeMap::new());
     while rounds < asked {
@@ -66,7 +79,6 @@ fn nothing_outside_is_touched() {
             place.make("sub");
         }
         let attacker = Attacker::start(&place, lives, &[]);
-        let db = place.db();
         let begun = Instant::now();
         let mut run = place.run(&["python3", "-c", APP_SCRIPT, db.to_str().unwrap()]);
         // The store goes for a while: what is captured is spilled.

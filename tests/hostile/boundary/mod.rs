@@ -6,3 +6,4 @@ mod followed;
 mod led_astray;
 mod owners;
 mod place;
+mod subdirectories;

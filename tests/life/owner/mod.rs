@@ -3,6 +3,7 @@
 mod believed;
 mod command;
 mod flood;
+mod meta_dir;
 mod place;
 mod rollback;
 mod second;

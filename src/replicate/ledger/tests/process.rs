@@ -2,7 +2,7 @@
 //! thread, and it runs nothing while a test does not await: a look then sees what no task can have noticed yet.
 
 use crate::model::{DbPath, Durability, DurabilityLedger, Fenced, Ticket};
-use crate::replicate::{Handle, Ledger, ReplicateSettings, Replicator, Target};
+use crate::replicate::{Handle, Ledger, ReplicateSettings, Replicator, Target, Wanted};
 use crate::store::faulty::{Call, Fault, Faulty};
 use crate::store::layout::Level;
 use crate::store::{Body, Scheme, Store, StoreErrorKind, StoreSettings};
@@ -288,12 +288,57 @@ async fn a_wal_index_that_was_truncated_proves_nothing() {
     assert!(!site.is_durable());
 }
 
+fn databases(below: bool) -> Wanted {
+    let takes = |name: &std::ffi::OsStr| name.to_string_lossy().ends_with(".db");
+    Wanted { takes: Box::new(takes), enters: Box::new(move |_| below) }
+}
+
+/// Directories that are made, moved and removed while the ledger is not looked at.
+#[tokio::test]
+async fn a_database_that_appears_in_a_subdirectory_is_open_at_once() {
+    let (site, _handle, _app) = Site::with_app().await;
+    let root = site.dir.path().join("tenants");
+    let at = |path: &str| DbPath::new(root.join(path));
+    let appears = |path: &str| {
+        let db = at(path);
+        App::open(&db).run("CREATE TABLE t(x)");
+        site.pending();
+        assert!(site.ledger.unprovable().iter().any(|(found, _)| *found == db.to_string()), "{path}");
+        elsewhere("rm", &[db.as_path()]);
+        site.ledger.poll();
+        assert!(site.is_durable(), "{path} is gone");
+    };
+    elsewhere("mkdir", &["-p".as_ref(), at("before/deep").as_path()]);
+    site.ledger.watch_directory(root.clone(), databases(true));
+    appears("before/deep/one.db");
+    // Made with what is in them before anybody looks.
+    elsewhere("mkdir", &["-p".as_ref(), at("a/b/c").as_path()]);
+    appears("a/b/c/two.db");
+    // Moved with all below it, also over a directory that was watched.
+    elsewhere("mv", &[at("a").as_path(), at("moved").as_path()]);
+    appears("moved/b/c/three.db");
+    elsewhere("rm", &["-r".as_ref(), at("before").as_path()]);
+    elsewhere("mkdir", &["-p".as_ref(), at("before/deep").as_path()]);
+    appears("before/deep/four.db");
+    elsewhere("mv", &[at("moved").as_path(), site.dir.path()]);
+    App::open(&DbPath::new(site.dir.path().join("moved/b/out.db"))).run("CREATE TABLE t(x)");
+    assert!(site.is_durable(), "outside");
+    elsewhere("mv", &[site.dir.path().join("moved").as_path(), at("again").as_path()]);
+    site.pending();
+    elsewhere("rm", &[at("again/b/out.db").as_path()]);
+    elsewhere("ln", &["-s".as_ref(), site.dir.path(), at("link").as_path()]);
+    appears("again/b/five.db");
+    // The whole tree is another one.
+    elsewhere("rm", &["-r".as_ref(), root.as_path()]);
+    elsewhere("mkdir", &["-p".as_ref(), at("new").as_path()]);
+    appears("new/six.db");
+}
+
 #[tokio::test]
 async fn a_database_that_appears_in_a_directory_is_open_at_once() {
     let (site, _handle, _app) = Site::with_app().await;
     let directory = site.dir.path().join("tenants");
-    let takes = |name: &std::ffi::OsStr| name.to_string_lossy().ends_with(".db");
-    site.ledger.watch_directory(directory.clone(), Box::new(takes));
+    site.ledger.watch_directory(directory.clone(), databases(false));
     assert!(site.is_durable(), "there is no such directory");
     elsewhere("mkdir", &[&directory]);
     assert!(site.is_durable());
