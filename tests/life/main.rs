@@ -12,6 +12,7 @@ mod follow;
 mod gate;
 mod handover;
 mod kept;
+mod monitoring;
 mod notify;
 mod ops;
 mod owner;
