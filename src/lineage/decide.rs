@@ -96,10 +96,12 @@ const OUTDATED: &str = "an older state was restored on purpose, but the replica 
 
 /// How the local file relates to the replica, from all evidence.
 pub fn relate(evidence: &Evidence) -> Local {
+    if let (true, Some(before)) = (evidence.present, evidence.setup) {
+        return of_setup(before);
+    }
     let torn = evidence.torn();
     match (evidence.present, evidence.replica) {
         (false, _) => Local::Absent,
-        (true, _) if evidence.setup.is_some() => of_setup(evidence.setup),
         (true, _) if torn.is_some() => torn.map_or(Local::Absent, Local::Torn),
         (true, Replica::Empty) => Local::Present(None),
         (true, Replica::V3) if evidence.rollback == Some(Rollback::Valid) => Local::Present(Some(Relation::RolledBack)),
@@ -109,10 +111,10 @@ pub fn relate(evidence: &Evidence) -> Local {
 }
 
 /// The file that a setup without success has left.
-fn of_setup(before: Option<Before>) -> Local {
+fn of_setup(before: Before) -> Local {
     match before {
-        Some(Before::Replica) => Local::Torn(setup_mark::doubt()),
-        Some(Before::Nothing) | None => Local::Begun(setup_mark::doubt()),
+        before @ (Before::Replica | Before::Unknown) => Local::Torn(setup_mark::doubt(before)),
+        Before::Nothing => Local::Begun(setup_mark::doubt(before)),
     }
 }
 
@@ -168,7 +170,7 @@ pub enum NoSession {
 pub fn decide_session(evidence: &Evidence) -> Begin {
     let relation = evidence.check.clone().map(Relation::ByRecord);
     let local = match (evidence.setup, evidence.torn()) {
-        (Some(before), _) => of_setup(Some(before)),
+        (Some(before), _) => of_setup(before),
         (None, Some(doubt)) => Local::Torn(doubt),
         (None, None) => Local::Present(relation),
     };
@@ -312,16 +314,17 @@ mod tests {
             let other = Evidence { file, wal_holds_tip, ..found };
             assert_ne!(relate(&other), Local::Torn(doubt.clone()), "{replica:?}");
         }
-        for (before, expected) in
-            [(Before::Replica, Local::Torn(setup_mark::doubt())), (Before::Nothing, Local::Begun(setup_mark::doubt()))]
-        {
+        for before in [Before::Replica, Before::Unknown, Before::Nothing] {
+            let doubt = setup_mark::doubt(before);
+            let expected =
+                if before == Before::Nothing { Local::Begun(doubt.clone()) } else { Local::Torn(doubt.clone()) };
             for (replica, record) in
                 [(Replica::Ends(Txid(4)), None), (Replica::Empty, Some(record())), (Replica::V3, Some(torn.clone()))]
             {
                 let (check, setup, wal_holds_tip) = (Some(ours.clone()), Some(before), record.clone());
                 let found = Evidence { check, record, replica, setup, wal_holds_tip, ..evidence() };
                 assert_eq!(relate(&found), expected, "{replica:?}");
-                let refused = Begin::Refused(NoSession::Unproven(setup_mark::doubt()));
+                let refused = Begin::Refused(NoSession::Unproven(doubt.clone()));
                 assert_eq!(decide_session(&found), refused, "{before:?} {replica:?}");
                 assert_eq!(relate(&Evidence { present: false, ..found }), Local::Absent);
             }

@@ -19,6 +19,8 @@ pub enum Before {
     Nothing,
     /// The replica's newest state.
     Replica,
+    /// The mark cannot be read. Never written.
+    Unknown,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,17 +41,42 @@ impl SetupMark {
     }
 }
 
-/// What there was before a setup that did not succeed; None: there is no such setup, and the file may be used.
-pub fn undone(db: &DbPath) -> Option<Before> {
-    let mark = load(db)?;
-    let first = if mark.first == db.to_string() { Some(mark.clone()) } else { load(&DbPath::new(&mark.first)) };
-    mark.undone(first.as_ref())
+enum Found {
+    None,
+    Mark(SetupMark),
+    /// And why.
+    Unusable(String),
 }
 
-pub fn doubt() -> Doubt {
-    Doubt::Content(
-        "the commands of app.setup did not end with success the last time, and may have changed a part of it",
-    )
+/// What there was before a setup that did not succeed; None: there is no such setup, and the file may be used.
+pub fn undone(db: &DbPath) -> Option<Before> {
+    let mark = match load(db) {
+        Found::None => return None,
+        Found::Mark(mark) => mark,
+        Found::Unusable(why) => {
+            tracing::warn!(%db, "the mark of a setup cannot be used, so the setup counts as one without success: {why}");
+            return Some(Before::Unknown);
+        }
+    };
+    if mark.first == db.to_string() {
+        return mark.undone(Some(&mark));
+    }
+    match load(&DbPath::new(&mark.first)) {
+        Found::Mark(first) => mark.undone(Some(&first)),
+        Found::None | Found::Unusable(_) => mark.undone(None),
+    }
+}
+
+pub fn doubt(before: Before) -> Doubt {
+    Doubt::Content(match before {
+        Before::Nothing | Before::Replica => {
+            "the commands of app.setup did not end with success the last time, and may have changed a part of it"
+        }
+        Before::Unknown => {
+            "a mark beside it (setup.json) says that the commands of app.setup have begun, and cannot be read, so they may have \
+             changed a part of it"
+        }
+    })
 }
 
 /// Marks all databases before the first command is started. The first one comes first.
@@ -65,7 +92,7 @@ pub fn begin(databases: &[(DbPath, Before)], run: u64) -> Result<(), LocalStateE
 /// All commands have succeeded: from here on the databases are what replication continues with. One write decides.
 pub fn succeed(databases: &[DbPath]) -> Result<(), LocalStateError> {
     let Some(first) = databases.first() else { return Ok(()) };
-    if let Some(mark) = load(first) {
+    if let Found::Mark(mark) = load(first) {
         store(first, &SetupMark { succeeded: true, ..mark })?;
     }
     remove(databases)
@@ -73,18 +100,17 @@ pub fn succeed(databases: &[DbPath]) -> Result<(), LocalStateError> {
 
 /// After the state before is back, or the setup has succeeded. The first database's mark goes last.
 pub fn remove(databases: &[DbPath]) -> Result<(), LocalStateError> {
-    databases.iter().rev().filter(|db| load(db).is_some()).try_for_each(|db| local_state::remove_note(db, NAME))
+    let marked = |db: &&DbPath| !matches!(load(db), Found::None);
+    databases.iter().rev().filter(marked).try_for_each(|db| local_state::remove_note(db, NAME))
 }
 
-fn load(db: &DbPath) -> Option<SetupMark> {
+fn load(db: &DbPath) -> Found {
     match local_state::read_note(db, NAME) {
-        Ok(text) => serde_json::from_slice(&text?)
-            .inspect_err(|error| tracing::warn!(%db, "the mark of a setup cannot be used and is ignored: {error}"))
-            .ok(),
-        Err(error) => {
-            tracing::warn!(%db, "the mark of a setup cannot be read and is ignored: {error}");
-            None
+        Ok(None) => Found::None,
+        Ok(Some(text)) => {
+            serde_json::from_slice(&text).map_or_else(|error| Found::Unusable(error.to_string()), Found::Mark)
         }
+        Err(error) => Found::Unusable(error.to_string()),
     }
 }
 
@@ -139,7 +165,7 @@ mod tests {
         // It has succeeded: killed after the deciding write, and after each removal.
         for left in (0..=3).rev() {
             begun(&databases);
-            let first = load(&databases[0]).unwrap();
+            let Found::Mark(first) = load(&databases[0]) else { panic!("no mark") };
             store(&databases[0], &SetupMark { succeeded: true, ..first }).unwrap();
             remove(&databases[left..]).unwrap();
             assert_eq!(all(&databases), [None; 3], "{left}");
@@ -147,6 +173,24 @@ mod tests {
         begun(&databases);
         succeed(&databases).unwrap();
         assert_eq!(all(&databases), [None; 3]);
-        assert!(databases.iter().all(|db| load(db).is_none()));
+        assert!(databases.iter().all(|db| matches!(load(db), Found::None)));
+    }
+
+    /// As an older version's, or one that the app has written to.
+    #[test]
+    fn a_mark_that_cannot_be_read_is_one_without_success() {
+        let (_root, databases) = site();
+        begun(&databases);
+        let state = databases[0].state_dir().join(NAME);
+        let all_undone = [Some(Before::Unknown), Some(Before::Nothing), Some(Before::Replica)];
+        for text in ["", "{", "{\"run\":7,\"succeeded\":true}", "null"] {
+            std::fs::write(&state, text).unwrap();
+            assert_eq!(all(&databases), all_undone, "{text}");
+        }
+        std::fs::remove_file(&state).unwrap();
+        std::os::unix::fs::symlink("/dev/null", &state).unwrap();
+        assert_eq!(all(&databases), all_undone, "no regular file");
+        remove(&databases).unwrap();
+        assert_eq!(all(&databases), [None; 3]);
     }
 }

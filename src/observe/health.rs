@@ -4,6 +4,7 @@
 use super::follow::FollowView;
 use super::proof::ProofView;
 use super::status_registry::{DatabaseView, Phase, Snapshot};
+use crate::replicate::Status;
 use std::time::{Duration, Instant};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,6 +135,20 @@ pub fn problem(view: &DatabaseView) -> Option<String> {
     (!all.is_empty()).then(|| all.join("; "))
 }
 
+/// Each kind of problem by its name in the metrics, and whether the database has it.
+pub fn problems(view: &DatabaseView) -> [(&'static str, bool); 7] {
+    let status = |has: fn(&Status) -> bool| view.status.as_ref().is_some_and(has);
+    [
+        ("upload", status(|status| status.problem.is_some())),
+        ("unrestorable", status(|status| status.unrestorable.is_some())),
+        ("wal_grows", status(|status| status.wal_grows.is_some())),
+        ("maintenance", status(|status| status.maintenance.problem.is_some())),
+        ("proof", view.proof.as_ref().is_some_and(|proof| proof.problem().is_some())),
+        ("clock", status(|status| status.clock.is_some())),
+        ("follow", view.follow.as_ref().is_some_and(|copy| copy.problem.is_some() || copy.previous.is_some())),
+    ]
+}
+
 /// Until the new snapshot is in the replica.
 fn unrestorable(why: &str) -> String {
     format!("the replica cannot be restored now ({why}): a new snapshot is on its way")
@@ -244,7 +259,6 @@ mod tests {
     use super::*;
     use crate::observe::handover::HandoverView;
     use crate::observe::status_registry::{AppFacts, Restore, StatusRegistry};
-    use crate::replicate::Status;
 
     fn view(status: Status) -> DatabaseView {
         DatabaseView { db: "/d/a.db".into(), status: Some(status), ..DatabaseView::default() }
@@ -272,6 +286,29 @@ mod tests {
         ] {
             assert_eq!(state(&view), expected, "{view:?}");
         }
+    }
+
+    #[test]
+    fn every_kind_of_problem_is_told_and_counted() {
+        let text = || Some("x".to_owned());
+        let mut maintenance = Status::default();
+        maintenance.maintenance.problem = text();
+        let proof = ProofView { undecided: text(), ..ProofView::default() };
+        let copy = FollowView { problem: text(), ..FollowView::new(Duration::ZERO) };
+        for (name, view) in [
+            ("upload", view(Status { problem: text(), ..Status::default() })),
+            ("unrestorable", view(Status { unrestorable: text(), ..Status::default() })),
+            ("wal_grows", view(Status { wal_grows: text(), ..Status::default() })),
+            ("maintenance", view(maintenance)),
+            ("proof", DatabaseView { proof: Some(proof), ..view(Status::default()) }),
+            ("clock", view(Status { clock: text(), ..Status::default() })),
+            ("follow", DatabaseView { follow: Some(copy), ..DatabaseView::default() }),
+        ] {
+            let names: Vec<&str> = problems(&view).into_iter().filter_map(|(name, has)| has.then_some(name)).collect();
+            assert_eq!(names, [name]);
+            assert!(problem(&view).is_some(), "{name}");
+        }
+        assert!(problems(&view(Status::default())).iter().all(|(_, has)| !has));
     }
 
     /// A job may never create its database, an app may do it at its first request: neither is taken from its users,

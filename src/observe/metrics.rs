@@ -148,6 +148,10 @@ pub fn text(snapshot: &Snapshot, max_lag: Option<Duration>) -> String {
         (vec![("db", view.db.as_str()), ("state", state.name())], flag(health::state(view) == state))
     });
     text.family("litevisor_database_state", GAUGE, "1 for the state that it is in.", states);
+    let problems = snapshot.databases.iter().flat_map(|view| health::problems(view).map(|problem| (view, problem)));
+    let problems =
+        problems.map(|(view, (problem, has))| (vec![("db", view.db.as_str()), ("problem", problem)], flag(has)));
+    text.family("litevisor_database_problem", GAUGE, "1 for each problem that it has.", problems);
     let requests = snapshot.databases.iter().flat_map(|view| view.requests.iter().map(move |count| (view, count)));
     let requests = requests.map(|(view, (operation, result, count))| {
         let labels = vec![("db", view.db.as_str()), ("operation", operation.name()), ("result", result.name())];
@@ -272,6 +276,7 @@ mod tests {
             format!("litevisor_restore_duration_seconds{{{db}}} 1.500"),
             format!("litevisor_database_state{{{db},state=\"replicating\"}} 1"),
             format!("litevisor_database_state{{{db},state=\"failing\"}} 0"),
+            format!("litevisor_database_problem{{{db},problem=\"clock\"}} 0"),
             format!("litevisor_store_requests_total{{{db},operation=\"put\",result=\"ok\"}} 3"),
             format!("litevisor_store_requests_total{{{db},operation=\"get\",result=\"timed_out\"}} 1"),
             "litevisor_phase{phase=\"running\"} 1".to_owned(),

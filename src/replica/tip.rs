@@ -4,8 +4,8 @@
 use super::listing::RemoteFile;
 use crate::ltx::{self, Header, LtxError, Trailer};
 use crate::model::{DbChecksum, FileChecksum, Txid, TxidRange};
-use crate::store::SIZE_SLACK;
 use crate::store::layout::Level;
+use crate::store::{SIZE_SLACK, StoreError, StoreErrorKind};
 use bytes::Bytes;
 use std::future::poll_fn;
 use std::ops::Range;
@@ -49,6 +49,21 @@ pub enum Problem {
     Format(#[from] LtxError),
     #[error("its header says {0}, not what its name says")]
     Name(TxidRange),
+    /// Of an encrypted file, before its content is known.
+    #[error("{0}")]
+    Sealed(String),
+}
+
+/// An error of a request.
+pub trait ReadError: Sized {
+    /// The file itself is damaged: in which way. Any other error is given back.
+    fn damage(self) -> Result<String, Self>;
+}
+
+impl ReadError for StoreError {
+    fn damage(self) -> Result<String, StoreError> {
+        if self.kind == StoreErrorKind::Damaged { Ok(self.detail) } else { Err(self) }
+    }
 }
 
 impl Tip {
@@ -83,8 +98,8 @@ pub fn newest(files: impl IntoIterator<Item = RemoteFile>) -> Vec<RemoteFile> {
     newest
 }
 
-/// Reads the ends of `candidates`. None: there is none.
-pub async fn read<'a, E>(
+/// Reads the ends of `candidates`. None: there is none. A damaged one is an error only if no other one can be used.
+pub async fn read<'a, E: ReadError>(
     candidates: Vec<RemoteFile>,
     get: impl Fn(String, Option<Range<u64>>) -> Reading<'a, E>,
 ) -> Result<Result<Option<Tip>, Broken>, E> {
@@ -103,9 +118,9 @@ pub async fn read<'a, E>(
     }
     let mut read = all(readings).await.into_iter();
     for file in candidates {
-        let Some(start) = read.next().transpose()? else { break };
-        let end = if file.size <= SMALL { start.clone() } else { read.next().transpose()?.unwrap_or_default() };
-        match ends(&file, &start, &end) {
+        let Some(start) = read.next() else { break };
+        let end = if file.size <= SMALL { None } else { read.next() };
+        match judge(&file, start, end)? {
             Ok(file) => found.push(file),
             Err(problem) => broken = broken.or(Some(Broken { key: file.key, problem })),
         }
@@ -116,6 +131,22 @@ pub async fn read<'a, E>(
         (None, Some(broken)) => Err(broken),
         (None, None) => Ok(None),
     })
+}
+
+/// One file by what its requests brought. Without an `end` the start is all of it.
+fn judge<E: ReadError>(
+    file: &RemoteFile,
+    start: Result<Bytes, E>,
+    end: Option<Result<Bytes, E>>,
+) -> Result<Result<TipFile, Problem>, E> {
+    let read = start.and_then(|start| {
+        let end = end.unwrap_or_else(|| Ok(start.clone()))?;
+        Ok((start, end))
+    });
+    match read {
+        Ok((start, end)) => Ok(ends(file, &start, &end)),
+        Err(error) => error.damage().map(|what| Err(Problem::Sealed(what))),
+    }
 }
 
 /// Side by side: each would wait for an answer alone.
@@ -166,11 +197,23 @@ mod tests {
     }
 
     async fn look(files: Vec<RemoteFile>, bytes: &[u8]) -> Result<Option<Tip>, Broken> {
-        let get = |_: String, range: Option<Range<u64>>| -> Reading<'_, ()> {
-            let part = range.map_or(bytes, |range| &bytes[range.start as usize..range.end as usize]);
-            Box::pin(std::future::ready(Ok(Bytes::copy_from_slice(part))))
+        look_at(files, |_| Ok(bytes.to_vec())).await.unwrap()
+    }
+
+    /// `content`: of a key.
+    async fn look_at(
+        files: Vec<RemoteFile>,
+        content: impl Fn(&str) -> Result<Vec<u8>, StoreErrorKind>,
+    ) -> Result<Result<Option<Tip>, Broken>, StoreError> {
+        let get = |key: String, range: Option<Range<u64>>| -> Reading<'_, StoreError> {
+            let failed = |kind| StoreError::new(kind, "read", key.clone(), "why");
+            let part = content(&key).map_err(failed).map(|bytes| {
+                let range = range.map_or(0..bytes.len(), |range| range.start as usize..range.end as usize);
+                Bytes::copy_from_slice(&bytes[range])
+            });
+            Box::pin(std::future::ready(part))
         };
-        read(files, get).await.unwrap()
+        read(files, get).await
     }
 
     #[tokio::test]
@@ -190,5 +233,37 @@ mod tests {
         // A large one is read at both ends.
         let large = RemoteFile { size: file.len() as u64, ..candidate(0, 3, 3) };
         assert!(look(vec![large], &file).await.unwrap().is_some());
+    }
+    /// As a file that was changed after it was encrypted.
+    #[tokio::test]
+    async fn a_file_that_the_store_calls_damaged_is_one_of_several() {
+        let header = Header::new(crate::model::PageSize::new(512).unwrap(), 1, TxidRange::single(Txid(3)), 0);
+        let mut file = Vec::new();
+        ltx::Encoder::start(&header, &mut file).unwrap().finish(&mut file).unwrap();
+        let size = file.len() as u64;
+        // Small, and read at both ends.
+        for size in [300, size.max(SMALL + 1)] {
+            let mut sound = file.clone();
+            if size > SMALL {
+                let trailer = sound.split_off(sound.len() - ltx::TRAILER_BYTES);
+                sound.resize(size as usize - trailer.len(), 0);
+                sound.extend(trailer);
+            }
+            let (bad, good) = (candidate(0, 3, 3), candidate(2, 3, 3));
+            let files = [&bad, &good].map(|file| RemoteFile { size, ..file.clone() }).to_vec();
+            let content = |kind: StoreErrorKind, bad: &RemoteFile| {
+                let (bad, sound) = (bad.key.clone(), sound.clone());
+                move |key: &str| if key == bad { Err(kind) } else { Ok(sound.clone()) }
+            };
+            let tip = look_at(files.clone(), content(StoreErrorKind::Damaged, &bad)).await.unwrap().unwrap().unwrap();
+            assert_eq!((tip.first.level, tip.others.len()), (Level(2), 0), "{size}");
+            let broken =
+                look_at(files[..1].to_vec(), content(StoreErrorKind::Damaged, &bad)).await.unwrap().unwrap_err();
+            assert_eq!(broken, Broken { key: bad.key.clone(), problem: Problem::Sealed("why".into()) }, "{size}");
+            // A key that does not fit is no damage, nor is a store that is away.
+            for kind in [StoreErrorKind::Key, StoreErrorKind::Unreachable, StoreErrorKind::NotFound] {
+                assert_eq!(look_at(files.clone(), content(kind, &bad)).await.unwrap_err().kind, kind, "{size}");
+            }
+        }
     }
 }

@@ -48,6 +48,8 @@ pub async fn fetch(
     let replica = source.url();
     match choice {
         Choice::Ltx { plan, .. } => {
+            // Nothing is written for a state that the keys do not open.
+            source.check_keys(plan.files.iter().map(|file| file.key.as_str())).await?;
             owner::create_directories(db, owners)?;
             let (verified, files, avoided) =
                 fetch_ltx(db, source, &listing.files, target, plan.clone(), progress).await?;
@@ -59,6 +61,7 @@ pub async fn fetch(
                 tracing::warn!(%db, replica, "going back to an older generation of the Litestream 0.3 replica: {why}");
             }
             let generation = plan.generation;
+            source.check_keys(plan.files().map(|file| file.key.as_str())).await?;
             let files = plan.files().count();
             let bytes = plan.bytes();
             progress.begin(bytes);

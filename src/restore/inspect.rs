@@ -42,6 +42,7 @@ pub(super) async fn tip(source: &Source<'_>, listing: &Listing) -> Result<Option
         let damage = match broken.problem {
             Problem::Format(error) => Damage::Format(error),
             Problem::Name(range) => Damage::Name(range),
+            Problem::Sealed(what) => Damage::Sealed(what),
         };
         RestoreError::Damaged { replica: source.url().to_owned(), file: broken.key, damage }.into()
     })

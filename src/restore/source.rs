@@ -10,6 +10,7 @@ use super::settings::RestoreSettings;
 use super::waiting_report::State;
 use crate::ltx::{HEADER_BYTES, Header};
 use crate::model::{Deadline, Txid, TxidRange};
+use crate::replica::tip::ReadError;
 use crate::replica::{Listing, RemoteFile, Target, plan};
 use crate::store::layout::Level;
 use crate::store::{Object, Store, StoreError, StoreErrorKind, retry};
@@ -43,6 +44,15 @@ pub enum SourceError {
     /// The object has gone: merged or expired meanwhile. A new look will tell.
     Vanished,
     Failed(RestoreError),
+}
+
+impl ReadError for SourceError {
+    fn damage(self) -> Result<String, SourceError> {
+        match self {
+            SourceError::Failed(RestoreError::Damaged { damage: Damage::Sealed(what), .. }) => Ok(what),
+            other => Err(other),
+        }
+    }
 }
 
 impl From<RestoreError> for SourceError {
@@ -288,6 +298,26 @@ impl<'a> Source<'a> {
             return RestoreError::Damaged { replica, file, damage: Damage::Sealed(error.detail) }.into();
         }
         SourceError::Failed(RestoreError::Unavailable { source: error })
+    }
+
+    /// Whether all of `files` can be opened, with several requests at once; none where nothing is encrypted. What else is wrong with
+    /// them is found when they are read.
+    pub async fn check_keys(&self, mut files: impl Iterator<Item = &str>) -> Result<(), RestoreError> {
+        let mut requests = FuturesOrdered::new();
+        loop {
+            while requests.len() < self.settings.parallelism.max(1)
+                && let Some(key) = files.next()
+            {
+                requests.push_back(self.patiently(move |by| self.store.check_key(key, by)));
+            }
+            match requests.next().await {
+                None => return Ok(()),
+                Some(Err(source)) if source.kind == StoreErrorKind::Key => {
+                    return Err(RestoreError::Unavailable { source });
+                }
+                Some(_) => {}
+            }
+        }
     }
 
     /// The headers of `files`, in their order, with several requests at once.

@@ -159,6 +159,11 @@ pub trait Store: Send + Sync {
         })
     }
 
+    /// Whether the configured keys open this object. Without keys nothing is asked for.
+    fn check_key<'a>(&'a self, _key: &'a str, _: Deadline) -> StoreFuture<'a, ()> {
+        Box::pin(async { Ok(()) })
+    }
+
     /// The object's bytes, or those of `range` (end exclusive, beyond the end is cut off; an empty one is `Invalid`).
     fn get<'a>(&'a self, key: &'a str, range: Option<Range<u64>>, by: Deadline) -> StoreFuture<'a, Bytes>;
 

@@ -72,6 +72,10 @@ impl Store for Paced {
         self.store.list_page(prefix, after, by)
     }
 
+    fn check_key<'a>(&'a self, key: &'a str, by: Deadline) -> StoreFuture<'a, ()> {
+        self.store.check_key(key, by)
+    }
+
     fn get<'a>(&'a self, key: &'a str, range: Option<Range<u64>>, by: Deadline) -> StoreFuture<'a, Bytes> {
         Box::pin(async move {
             let (begun, by) = self.turn(by).await;

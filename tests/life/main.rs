@@ -14,6 +14,7 @@ mod handover;
 mod json;
 mod kept;
 mod manual;
+mod monitoring;
 mod notify;
 mod ops;
 mod owner;

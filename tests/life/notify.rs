@@ -1,9 +1,13 @@
 //! `[notify]` and `[heartbeat]`: what the user's services get to hear, and that nothing waits for them.
 
+use crate::support::azurite::CA_FILE;
 use crate::support::litevisor::{self, Litevisor};
+use crate::support::process::Process;
 use crate::support::site::Site;
 use crate::support::standin::{StandIn, answer};
 use crate::support::{SOON, wait_until};
+use nix::sys::signal::{Signal, kill};
+use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -26,6 +30,53 @@ fn notify(site: &mut Site, url: &str, more: &str) {
 /// Nothing that is shown has the secret part of a URL.
 fn assert_hidden(run: &Litevisor) {
     assert!(!run.log_text().contains("SECRET"), "{}", run.log_text());
+}
+
+/// A restore with both services behind https; `authority`: the certificate file that the environment names.
+fn restore_behind_tls(hook: &StandIn, authority: Option<&str>) -> (Site, Process) {
+    let mut site = Site::in_directory();
+    site.make_history(20);
+    site.wipe();
+    let heartbeat = format!("[heartbeat]\nurl = \"{}/ping/SECRET\"\ninterval = \"1s\"", hook.url());
+    notify(&mut site, &hook.url(), &heartbeat);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_litevisor"));
+    command.args(["run", "--config", site.config().to_str().unwrap(), "--"]).args(site.bank_words(&["--rate", "10"]));
+    for name in ["AWS_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR"] {
+        command.env_remove(name);
+    }
+    command.envs(authority.map(|file| ("SSL_CERT_FILE", file)));
+    (site, Process::start(command))
+}
+
+fn stop_behind_tls(mut run: Process) {
+    kill(run.pid(), Signal::SIGTERM).unwrap();
+    assert_eq!(run.wait(SOON).code, 0, "{}", run.log_text());
+    assert!(!run.log_text().contains("SECRET"), "{}", run.log_text());
+}
+
+#[test]
+fn https_with_an_authority_of_ones_own() {
+    let hook = StandIn::start_tls(|_| answer(204, ""));
+    let (_site, run) = restore_behind_tls(&hook, Some(CA_FILE));
+    let asked =
+        |wanted: &str| hook.asked().iter().any(|request| format!("{} {}", request.method, request.path) == wanted);
+    wait_until("both requests", SOON, || asked("POST /T0/SECRET") && asked("GET /ping/SECRET"));
+    let told = hook.asked().into_iter().find(|request| request.method == "POST").unwrap();
+    assert!(told.body.contains("\"event\":\"restored\""), "{told:?}");
+    stop_behind_tls(run);
+}
+
+/// Nothing is sent, the log says why, and the app runs.
+#[test]
+fn a_certificate_that_is_not_trusted_is_refused() {
+    let hook = StandIn::start_tls(|_| answer(204, ""));
+    let (site, run) = restore_behind_tls(&hook, None);
+    for key in ["notify.url", "heartbeat.url"] {
+        run.wait_for_log(key, SOON, |line| line.contains(key) && line.contains("certificate"));
+    }
+    site.wait_for_acks(30);
+    assert!(hook.asked().is_empty(), "{:?}", hook.asked());
+    stop_behind_tls(run);
 }
 
 #[test]

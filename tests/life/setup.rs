@@ -1,7 +1,8 @@
 //! `[app] setup`: commands between the restore and the app. All of what they write is replicated once all have succeeded; after
 //! any other end nothing is, and the next start begins from the state before.
 
-use crate::support::litevisor::Litevisor;
+use crate::support::litevisor::{As, Litevisor};
+use crate::support::replica::Replica;
 use crate::support::site::Site;
 use crate::support::{SOON, bank, litestream, peer, wait_until};
 use nix::sys::signal::Signal;
@@ -176,6 +177,82 @@ fn a_setup_that_is_stopped_or_killed_is_undone() {
         let (code, log) = status(&site, &says("two"));
         assert_eq!((code, in_replica(&site, WORDS).as_str()), (0, "one,two"), "{log}");
     }
+}
+
+/// A mark that cannot be read says that a setup has begun, and not that it has succeeded.
+#[test]
+fn a_mark_that_cannot_be_read_is_no_success() {
+    for text in ["", "{\"succeeded\":true}"] {
+        let mut site = lived();
+        set_up(&mut site, &[&says("half"), "exit 7"], "");
+        assert_eq!(status(&site, &says("app")).0, 7);
+        std::fs::write(site.path("disk/.bank.db-litevisor/setup.json"), text).unwrap();
+        set_up(&mut site, &[], "");
+        let (code, log) = status(&site, &says("two"));
+        assert_eq!((code, in_replica(&site, WORDS).as_str()), (0, "one,two"), "{log}");
+        assert!(log.contains("the mark of a setup cannot be used"), "{log}");
+    }
+    // Nothing to go back to: the file is neither used nor removed.
+    let mut site = Site::in_directory();
+    set_up(&mut site, &["sqlite3 $DB 'create table words (word)'", &says("half"), "exit 7"], "");
+    assert_eq!(status(&site, &says("app")).0, 7);
+    std::fs::write(site.path("disk/.bank.db-litevisor/setup.json"), "{").unwrap();
+    let (code, log) = status(&site, &says("app"));
+    assert!(code != 0 && log.contains("Bring the replica back, or remove the local file"), "{code} {log}");
+    assert_eq!((query(&site.db(), WORDS).as_str(), site.replica.newest_txid()), ("half", 0));
+    std::fs::remove_file(site.db()).unwrap();
+    set_up(&mut site, &["sqlite3 $DB 'create table words (word)'"], "");
+    let (code, log) = status(&site, &says("whole"));
+    assert_eq!((code, in_replica(&site, WORDS).as_str()), (0, "whole"), "{log}");
+}
+
+/// The commands succeed with the first database and fail with the second: neither has anything of them.
+#[test]
+fn two_databases_are_set_up_together_or_not_at_all() {
+    let site = Site::in_directory();
+    let names = ["a", "b"];
+    let db = |name: &str| site.path(&format!("disk/{name}.db"));
+    let replica = |name: &str| Replica::Directory(site.path(&format!("bucket/{name}")));
+    let says =
+        |name: &str, word: &str| format!("sqlite3 {} \"insert into words values ('{word}')\"", db(name).display());
+    let live = |setup: &[String], app: &str| {
+        let setup: Vec<String> = setup.iter().map(|line| format!("[\"sh\", \"-ec\", {line:?}]")).collect();
+        let mut text = format!("[app]\nsetup = [{}]\n", setup.join(", "));
+        for name in names {
+            text += &format!("[[database]]\npath = {:?}\n[database.replica]\n{}", db(name), replica(name).toml());
+        }
+        let config = site.path("two.toml");
+        std::fs::write(&config, text).unwrap();
+        let args = ["--config".into(), config.into(), "--".into(), "sh".into(), "-ec".into(), app.into()];
+        let mut run = Litevisor::run(As::Process, &args);
+        (run.wait(SOON).code, run.log_text())
+    };
+    let judged = || {
+        names.map(|name| {
+            let out = site.path("judged.db");
+            litestream::restore(&replica(name), &out).unwrap();
+            query(&out, WORDS)
+        })
+    };
+    let both = |word: &str| names.map(|name| says(name, word)).join("; ");
+    for name in names {
+        query(&db(name), "create table words (word)");
+    }
+    let (code, log) = live(&[], &both("one"));
+    assert_eq!((code, judged()), (0, ["one", "one"].map(String::from)), "{log}");
+    let before = names.map(|name| replica(name).objects());
+
+    let failing = [says("a", "half"), says("b", "half"), "exit 7".to_owned()];
+    assert_eq!(live(&failing, &both("app")).0, 7);
+    assert_eq!(names.map(|name| query(&db(name), WORDS)), ["one,half", "one,half"], "the test tests nothing");
+    assert_eq!(names.map(|name| replica(name).objects()), before);
+    // The first one's mark says that it has not succeeded, the second one's that it asks the first one.
+    let mark = |name: &str| site.path(&format!("disk/.{name}.db-litevisor/setup.json"));
+    assert!(mark("a").exists() && mark("b").exists());
+
+    let (code, log) = live(&[says("a", "set up"), says("b", "set up")], &both("two"));
+    assert_eq!((code, judged()), (0, ["one,set up,two", "one,set up,two"].map(String::from)), "{log}");
+    assert!(!mark("a").exists() && !mark("b").exists());
 }
 
 /// An empty disk knows it from the replica.

@@ -1,6 +1,7 @@
 //! Encrypted replicas, from outside: whole lives of an app in a directory and in a bucket; the `age` tool and Litestream as
 //! judges; keys that do not fit; keys that change; replicas that Litestream 0.3 encrypted.
 
+use crate::support::age::{Key, key};
 use crate::support::litestream::{self, v3};
 use crate::support::process::Process;
 use crate::support::replica::Replica;
@@ -10,18 +11,6 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 const MAGIC: &[u8] = b"age-encryption.org/v1\n";
-
-struct Key {
-    identity: String,
-    recipient: String,
-}
-
-fn key() -> Key {
-    let output = Command::new("age-keygen").output().expect("age-keygen is missing: run tests/setup.sh");
-    let text = String::from_utf8(output.stdout).unwrap();
-    let line = |begin: &str| text.lines().find_map(|line| line.strip_prefix(begin).map(str::to_owned)).unwrap();
-    Key { recipient: line("# public key: "), identity: format!("AGE-SECRET-KEY-{}", line("AGE-SECRET-KEY-")) }
-}
 
 fn with_keys(site: Site, identities: &[&Key], recipients: &[&Key]) -> Site {
     let identities: Vec<&str> = identities.iter().map(|key| key.identity.as_str()).collect();
@@ -191,6 +180,7 @@ fn keys_are_changed_while_the_replica_lives() {
     let mut run = site.run(&["true"]);
     assert_eq!(run.wait(SOON).code, 78, "{}", run.log_text());
     assert!(run.log_text().contains("age_identities") && !site.db().exists(), "{}", run.log_text());
+    assert!(!run.log_text().contains("\"restoring\""), "not even the file beside it was begun: {}", run.log_text());
     let site = with_keys(site, &[&new, &old], &[&new]);
     // All of it is copied for the new key alone, then back into the clear.
     let copy = Replica::Directory(site.path("copy"));
@@ -281,6 +271,31 @@ fn a_changed_file_is_named() {
     assert!(run.log_text().contains("its encrypted content was changed"), "{}", run.log_text());
     let output = litevisor(&["verify"], &site.config());
     assert_eq!(output.status.code(), Some(65), "{}", said(&output));
+}
+
+/// Of two files that end at the newest position one is damaged. The other one is used, encrypted or not.
+#[test]
+fn one_damaged_newest_file_is_gone_around() {
+    let own = key();
+    for encrypted in [false, true] {
+        let site = Site::in_directory();
+        let site = if encrypted { with_keys(site, &[&own], &[]) } else { site };
+        live(&site, 40);
+        let Replica::Directory(root) = &site.replica else { panic!("a directory") };
+        let newest = site.replica.newest_txid();
+        let name = |level: u32| root.join(format!("ltx/{level}/{newest:016x}-{newest:016x}.ltx"));
+        std::fs::create_dir_all(root.join("ltx/1")).unwrap();
+        std::fs::copy(name(0), name(1)).unwrap();
+        let mut bytes = std::fs::read(name(0)).unwrap();
+        // The magic of a plain file; in the content of an encrypted one.
+        let at = if encrypted { bytes.len() - 20 } else { 0 };
+        bytes[at] ^= 1;
+        std::fs::write(name(0), bytes).unwrap();
+        let log = live(&site, 20);
+        assert!(log.contains("it continues the replica"), "{encrypted}: {log}");
+        site.wipe();
+        assert!(live(&site, 20).contains("\"restored\""), "{encrypted}");
+    }
 }
 
 /// Litestream 0.3.13 with `age:`; its configuration is taken over as it is.

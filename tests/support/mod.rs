@@ -2,6 +2,7 @@
 //! Nothing here sleeps for a fixed time; every wait is for an event, has a limit, and says what it waited for.
 #![allow(dead_code)]
 
+pub mod age;
 pub mod asking;
 pub mod azurite;
 pub mod bank;

@@ -3,8 +3,10 @@
 
 #![allow(dead_code)]
 
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex};
 
 #[derive(Clone, Debug, Default)]
@@ -37,11 +39,28 @@ pub fn answer(status: u16, body: impl Into<String>) -> Answer {
 /// Lives until the test's process ends.
 pub struct StandIn {
     pub address: SocketAddr,
+    scheme: &'static str,
     asked: Arc<Mutex<Vec<Request>>>,
 }
 
 impl StandIn {
     pub fn start(answer: impl Fn(&Request) -> Answer + Send + Sync + 'static) -> StandIn {
+        StandIn::with(None, answer)
+    }
+
+    /// With the certificate of tests/support/tls, which `CA_FILE` has issued for 127.0.0.1.
+    pub fn start_tls(answer: impl Fn(&Request) -> Answer + Send + Sync + 'static) -> StandIn {
+        let tls = super::repository().join("tests/support/tls");
+        let certificate = CertificateDer::from_pem_file(tls.join("server.pem")).unwrap();
+        let key = PrivateKeyDer::from_pem_file(tls.join("server.key")).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+        let config = config.with_no_client_auth().with_single_cert(vec![certificate], key).unwrap();
+        StandIn::with(Some(Arc::new(config)), answer)
+    }
+
+    fn with(tls: Option<Arc<ServerConfig>>, answer: impl Fn(&Request) -> Answer + Send + Sync + 'static) -> StandIn {
+        let scheme = if tls.is_some() { "https" } else { "http" };
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let (asked, answer) = (Arc::new(Mutex::new(Vec::new())), Arc::new(answer));
@@ -49,14 +68,18 @@ impl StandIn {
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let (kept, answer) = (Arc::clone(&kept), Arc::clone(&answer));
-                std::thread::spawn(move || converse(stream, &kept, &*answer));
+                let tls = tls.clone().map(|config| ServerConnection::new(config).unwrap());
+                std::thread::spawn(move || match tls {
+                    None => converse(stream, &kept, &*answer),
+                    Some(tls) => converse(StreamOwned::new(tls, stream), &kept, &*answer),
+                });
             }
         });
-        StandIn { address, asked }
+        StandIn { address, scheme, asked }
     }
 
     pub fn url(&self) -> String {
-        format!("http://{}", self.address)
+        format!("{}://{}", self.scheme, self.address)
     }
 
     pub fn asked(&self) -> Vec<Request> {
@@ -70,8 +93,7 @@ impl StandIn {
     }
 }
 
-fn converse(stream: TcpStream, kept: &Mutex<Vec<Request>>, answer: &dyn Fn(&Request) -> Answer) {
-    let mut writer = stream.try_clone().unwrap();
+fn converse(stream: impl Read + Write, kept: &Mutex<Vec<Request>>, answer: &dyn Fn(&Request) -> Answer) {
     let mut reader = BufReader::new(stream);
     while let Some(request) = read(&mut reader) {
         kept.lock().unwrap().push(request.clone());
@@ -82,13 +104,14 @@ fn converse(stream: TcpStream, kept: &Mutex<Vec<Request>>, answer: &dyn Fn(&Requ
         for (name, value) in &answer.headers {
             head += &format!("{name}: {value}\r\n");
         }
-        if writer.write_all(format!("{head}\r\n{body}").as_bytes()).is_err() {
+        let writer = reader.get_mut();
+        if writer.write_all(format!("{head}\r\n{body}").as_bytes()).and_then(|()| writer.flush()).is_err() {
             return;
         }
     }
 }
 
-fn read(reader: &mut BufReader<TcpStream>) -> Option<Request> {
+fn read(reader: &mut impl BufRead) -> Option<Request> {
     let mut line = String::new();
     reader.read_line(&mut line).ok().filter(|length| *length > 0)?;
     let mut words = line.split_whitespace();

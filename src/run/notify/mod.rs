@@ -126,7 +126,7 @@ impl Delivery {
         let (client, url, turns) = (Arc::clone(&self.client), Arc::clone(&self.url), Arc::clone(&self.turns));
         self.tasks.spawn(async move {
             let text = one.json(&host(), Moment::now()).to_string();
-            match deliver(&client, &url, &text, &turns).await {
+            match deliver(&client, &url, (event, &text), &turns).await {
                 Ok(()) => tracing::debug!(db = one.db, event, "told"),
                 Err(error) => tracing::error!(db = one.db, event, "not told (notify.url): {error}"),
             }
@@ -141,7 +141,13 @@ impl Delivery {
     }
 }
 
-async fn deliver(client: &WebClient, url: &Secret, text: &str, turns: &Semaphore) -> Result<(), WebError> {
+/// The first failure is logged at once: the last one may come five minutes later, or never when the program ends before.
+async fn deliver(
+    client: &WebClient,
+    url: &Secret,
+    (event, text): (&str, &str),
+    turns: &Semaphore,
+) -> Result<(), WebError> {
     let until = Instant::now() + LIFE;
     let mut pause = PAUSE;
     loop {
@@ -149,7 +155,12 @@ async fn deliver(client: &WebClient, url: &Secret, text: &str, turns: &Semaphore
         let sent = client.send(url, Some(text.to_owned()), Deadline::after(REQUEST)).await;
         drop(turn);
         match sent {
-            Err(error) if error.may_heal && Instant::now() + pause < until => tokio::time::sleep(pause).await,
+            Err(error) if error.may_heal && Instant::now() + pause < until => {
+                if pause == PAUSE {
+                    tracing::warn!(event, "the notification is not taken (notify.url), trying again: {error}");
+                }
+                tokio::time::sleep(pause).await;
+            }
             sent => return sent,
         }
         pause = (pause * 2).min(LONGEST_PAUSE);

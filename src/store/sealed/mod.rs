@@ -200,6 +200,15 @@ impl Store for Sealed {
         self.inner.directories(by)
     }
 
+    fn check_key<'a>(&'a self, key: &'a str, by: Deadline) -> StoreFuture<'a, ()> {
+        Box::pin(async move {
+            match kind(key) {
+                kind @ (Kind::Ltx | Kind::V3) if self.keys.is_some() => self.look(key, kind, by).await.map(drop),
+                _ => Ok(()),
+            }
+        })
+    }
+
     fn get<'a>(&'a self, key: &'a str, range: Option<Range<u64>>, by: Deadline) -> StoreFuture<'a, Bytes> {
         Box::pin(async move {
             let pieces = Mutex::new(Vec::new());

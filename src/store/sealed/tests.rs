@@ -295,3 +295,19 @@ fn sealed_stores_wrap_any_store() {
     assert_eq!(sealed(plain, &settings(SECRET, None)).url(), site.own().url());
     assert!(Path::new(site.root.path()).is_dir());
 }
+
+#[tokio::test]
+async fn a_key_is_checked_by_the_first_bytes_alone() {
+    let site = Site::new();
+    create(&*site.own(), &content(200_000)).await;
+    // Only the header is looked at.
+    let sealed = site.file(KEY);
+    site.write(KEY, &sealed[..1000]);
+    let other = site.store(settings(OTHER, None));
+    let check = async |store: &dyn Store, key| store.check_key(key, soon()).await.err().map(|error| error.kind);
+    assert_eq!(check(&*site.own(), KEY).await, None);
+    assert_eq!(check(&*other, KEY).await, Some(StoreErrorKind::Key));
+    site.write("owner/0000000000000001.json", b"{}");
+    assert_eq!(check(&*site.own(), "owner/0000000000000001.json").await, None);
+    assert_eq!(check(&*site.store(AgeSettings::default()), "ltx/0/none.ltx").await, None, "nothing is asked for");
+}

@@ -92,6 +92,20 @@ fn what_is_no_file_in_place_of_the_record_and_the_marks() {
     }
 }
 
+/// It counts as the mark of a setup that did not succeed: the replica's state comes back.
+#[test]
+fn what_is_no_file_in_place_of_the_mark_of_a_setup() {
+    type Put = fn(&Place, &Path);
+    let ways: [Put; 3] = [
+        |_, at| fifo(at),
+        |_, at| link(Path::new("/dev/zero"), at),
+        |place, at| link(&place.outside("secret"), at),
+    ];
+    for put in ways {
+        between_two_lives(false, |place| put(place, &place.make(".app.db-litevisor").join("setup.json")));
+    }
+}
+
 #[test]
 fn a_record_without_an_end() {
     between_two_lives(false, |place| {

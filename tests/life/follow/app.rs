@@ -1,6 +1,7 @@
 //! `litevisor run --follow`: the app beside a copy that it can read and not change.
 
 use super::*;
+use crate::support::age::key;
 use crate::support::asking::{free_port, http};
 use crate::support::litevisor::{As, Litevisor};
 use std::ffi::OsString;
@@ -115,4 +116,37 @@ fn copies_of_a_directory_are_followed_and_never_replicated() {
     assert_eq!(ended.code, 143, "{}", follower.log_text());
     let mut refused = Litevisor::replicate(As::Process, &reader, &[]);
     assert_eq!(refused.wait(SOON).code, 78, "{}", refused.log_text());
+}
+
+/// An encrypted replica: a copy for the key, and no file for another one.
+#[test]
+fn a_copy_of_an_encrypted_replica_needs_the_key() {
+    let (own, other) = (key(), key());
+    let mut site = site();
+    site.replica_settings += &own.settings();
+    let config = |name: &str, keys: &str| {
+        let (path, copy) = (site.path(&format!("{name}.toml")), site.path(&format!("{name}.db")));
+        let text = format!(
+            "[follow]\npoll = \"100ms\"\n[status]\nsocket = \"none\"\n[[database]]\npath = {copy:?}\n[database.replica]\n{}{keys}",
+            site.replica.toml()
+        );
+        fs::write(&path, text).unwrap();
+        (path, copy)
+    };
+    let mut writer = site.run_bank(&["--rate", "100", "--count", "200"]);
+    site.wait_for_acks(20);
+    wait_until("the first upload", SOON, || site.replica.newest_txid() > 0);
+    let (reads, copy) = config("copy", &own.settings());
+    let mut reader = run(&reads, &["sleep", "1000"]);
+    reader.wait_for_app();
+    // The writer's compactions and retention pass by meanwhile.
+    assert_eq!(writer.wait(SOON).code, 0, "{}", writer.log_text());
+    wait_for_everything(&site, &copy);
+    for (name, keys) in [("other", other.settings()), ("none", String::new())] {
+        let (denied, copy) = config(name, &keys);
+        let mut denied = run(&denied, &["sleep", "1000"]);
+        assert_eq!(denied.wait(SOON).code, 78, "{name}: {}", denied.log_text());
+        assert!(denied.log_text().contains("age_identities") && !copy.exists(), "{name}: {}", denied.log_text());
+    }
+    assert_eq!(reader.stop().code, 143, "{}", reader.log_text());
 }

@@ -30,6 +30,41 @@ fn the_old_one_serves_again_when_the_new_one_fails() {
     good.site.assert_replica_holds_everything("after both");
 }
 
+/// A migration that fails in the new instance: the old one serves again, on the state before.
+#[test]
+fn the_old_one_serves_again_when_a_setup_fails() {
+    let old = Machine::first("");
+    let mut first = old.run_bank(&RATE);
+    old.site.wait_for_acks(20);
+    let setup = |machine: &mut Machine, end: &str| {
+        let line = format!("sqlite3 {} 'create table migrated (x)'{end}", machine.site.db().display());
+        machine.site.settings += &format!("[app]\nsetup = [[\"sh\", \"-ec\", {line:?}]]\n");
+    };
+    let mut bad = Machine::next(&old, "");
+    setup(&mut bad, "; exit 5");
+    let mut second = bad.run_bank(&RATE);
+    assert_exit(&mut second, 5, "the setup's own status");
+    assert!(bank::schema(&bad.site.db()).contains("migrated"), "the test tests nothing: {}", second.log_text());
+    assert_eq!(bad.site.acked(), 0, "its app was never started");
+    old.wait_until_ready(SOON);
+    old.site.wait_for_acks(old.site.acked() + 50);
+    let out = old.site.path("judged.db");
+    litestream::restore(&old.site.replica, &out).unwrap();
+    for db in [old.site.db(), out] {
+        assert!(!bank::schema(&db).contains("migrated"), "{}", db.display());
+    }
+    // On the disk of the failed one, mended.
+    bad.site.settings = bad.site.settings.replace("; exit 5", "");
+    let mut third = bad.run_bank(&RATE);
+    old.wait_until_retired();
+    bad.site.wait_for_acks(20);
+    assert_eq!(first.stop().code, 0, "{}", first.log_text());
+    assert_eq!(third.stop().code, 0, "{}", third.log_text());
+    bank::check(&bad.site.db(), &old.site.ack(), None).unwrap();
+    assert!(bank::schema(&bad.site.db()).contains("migrated"));
+    bad.site.assert_replica_holds_everything("after both");
+}
+
 #[test]
 fn an_app_that_never_answers_is_a_failed_deploy() {
     let old = Machine::first("");

@@ -1,6 +1,7 @@
 //! The hand-over from outside: a new instance asks, the owner gives, and nothing is lost or forked.
 
 mod deploy;
+mod encrypted;
 mod fail;
 mod load;
 mod records;
