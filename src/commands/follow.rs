@@ -85,7 +85,7 @@ fn wait(
         if let Ok(result) = ended.try_recv() {
             return result.map(|()| 0);
         }
-        match watch.signal().map(|received| meaning(received, std::process::id(), Signal::TERM)) {
+        match watch.signal().map(|received| meaning(received, std::process::id(), Signal::TERM, false)) {
             Some(Meaning::Stop(signal)) => {
                 tracing::info!("{signal} received: not following any more");
                 let _ = stop.send(());

@@ -80,7 +80,7 @@ fn wait_for<T: Send + 'static>(
         if let Ok(answer) = answer.try_recv() {
             return Ok(Answer::Received(answer));
         }
-        match watch.signal().map(|received| meaning(received, std::process::id(), Signal::TERM)) {
+        match watch.signal().map(|received| meaning(received, std::process::id(), Signal::TERM, false)) {
             Some(Meaning::Stop(signal)) => {
                 tracing::warn!("{signal} received: not waiting for the answer");
                 return Ok(Answer::Stopped(signal));

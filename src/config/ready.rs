@@ -1,12 +1,15 @@
-//! `ready` under [app]: `"tcp:3000"`, `"tcp:10.0.0.7:3000"`, `"http://127.0.0.1:3000/health"` → `ReadyCheck`. Pure. Names are not
-//! looked up: the app is on this machine.
+//! `ready` under [app]: `"tcp:3000"`, `"tcp:10.0.0.7:3000"`, `"http://127.0.0.1:3000/health"`, `"notify"` → `ReadyCheck`. Pure.
+//! Names are not looked up: the app is on this machine.
 
-use crate::supervise::{HttpTarget, ReadyCheck};
+use crate::supervise::{HttpTarget, Probe, ReadyCheck};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-const FORM: &str = "write \"tcp:3000\" or \"http://127.0.0.1:3000/health\"";
+const FORM: &str = "write \"tcp:3000\", \"http://127.0.0.1:3000/health\" or \"notify\"";
 
 pub fn check(text: &str) -> Result<ReadyCheck, String> {
+    if text == "notify" {
+        return Ok(ReadyCheck::Notify);
+    }
     let bad = |why: &str| format!("{why} (\"{text}\"): {FORM}");
     let (addresses, http) = if let Some(rest) = text.strip_prefix("tcp:") {
         // Two slashes as in a URL mean the same.
@@ -28,7 +31,7 @@ pub fn check(text: &str) -> Result<ReadyCheck, String> {
     } else {
         return Err(bad("is no check"));
     };
-    Ok(ReadyCheck { text: text.to_owned(), addresses, http })
+    Ok(ReadyCheck::Probe(Probe { text: text.to_owned(), addresses, http }))
 }
 
 /// Not the colons inside of `[::1]`.
@@ -68,13 +71,15 @@ mod tests {
             ("http://localhost:8080?x=1", "127.0.0.1:8080", 2, Some(("localhost:8080", "/?x=1"))),
             ("http://[::1]/status", "[::1]:80", 1, Some(("[::1]", "/status"))),
         ] {
-            let found = check(text).unwrap();
+            let ReadyCheck::Probe(found) = check(text).unwrap() else { panic!("{text}") };
             assert_eq!((found.addresses[0], found.addresses.len()), (first.parse().unwrap(), count), "{text}");
             let target = found.http.as_ref().map(|http| (http.host.as_str(), http.path.as_str()));
             assert_eq!((target, found.text.as_str()), (http, text));
         }
+        assert_eq!(check("notify"), Ok(ReadyCheck::Notify));
         for (text, part) in [
             ("3000", "is no check"),
+            ("notify:", "is no check"),
             ("udp:3000", "is no check"),
             ("tcp:", "has no port"),
             ("tcp:0", "has no port"),

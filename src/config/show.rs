@@ -15,7 +15,7 @@ use crate::handover::HandoverSettings;
 use crate::model::Signal;
 use crate::replicate::{ReplicateSettings, Retention, Tiers};
 use crate::store::StoreSettings;
-use crate::supervise::AppSettings;
+use crate::supervise::{AppSettings, ReadyCheck};
 use serde::Serialize;
 use std::ffi::OsStr;
 use std::fmt::Write;
@@ -155,7 +155,7 @@ fn show_app(out: &mut Out, app: &AppSettings) {
     out.maybe("working_dir", app.working_dir.as_ref().map(|dir| dir.to_string_lossy()).as_deref());
     out.text("stop_signal", &signal_name(app.stop_signal.0));
     out.word("signal_to", &app.signal_to);
-    out.maybe("ready", app.ready.as_ref().map(|ready| ready.text.as_str()));
+    out.maybe("ready", app.ready.as_ref().map(ReadyCheck::text));
     out.raw("no_new_privs", &app.no_new_privs.to_string());
     if !app.env.is_empty() {
         // A value may be a password.

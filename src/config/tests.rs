@@ -251,7 +251,7 @@ fn every_key_arrives() {
     assert_eq!(app.setup, SetupSettings { commands, when: SetupWhen::Changed, id: Some("vAK".into()) });
     assert_eq!((app.user.as_deref(), app.stop_signal.0, app.no_new_privs), (Some("1000:1000"), 2, true));
     assert_eq!(app.working_dir.as_deref(), Some(Path::new("/srv/srv")));
-    let ready = app.ready.map(|ready| ready.text);
+    let ready = app.ready.map(|ready| ready.text().to_owned());
     assert_eq!((app.signal_to, ready.as_deref()), (SignalTo::Main, Some("http://127.0.0.1:3000/health")));
     assert_eq!(app.env, [("A".into(), "AK".into()), ("B".into(), OsString::new())]);
     let seconds = Duration::from_secs;

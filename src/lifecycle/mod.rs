@@ -23,5 +23,5 @@ mod tests;
 
 pub use events::{Action, Event, HandOver};
 pub use rules::Rules;
-pub use state::{Outcome, State};
+pub use state::{Abandoning, Clearing, Flushing, Outcome, State, StopCause, Stopping, Then};
 pub use step::step;

@@ -8,6 +8,7 @@ use std::fmt;
 pub struct Signal(pub i32);
 
 impl Signal {
+    pub const ABRT: Signal = Signal(consts::SIGABRT);
     pub const INT: Signal = Signal(consts::SIGINT);
     pub const KILL: Signal = Signal(consts::SIGKILL);
     pub const PIPE: Signal = Signal(consts::SIGPIPE);

@@ -175,8 +175,8 @@ pub fn not_begun(snapshot: &Snapshot) -> String {
     }
 }
 
-/// Why the app should get no traffic. Empty: it is ready.
-pub fn unready(snapshot: &Snapshot, max_lag: Option<Duration>) -> Vec<String> {
+/// Why nothing serves clients here, whatever the replicas are like. Empty: the app does.
+pub fn not_serving(snapshot: &Snapshot) -> Vec<String> {
     let mut reasons = Vec::new();
     let mut say = |reason: &str| reasons.push(reason.to_owned());
     // What comes before the app answers waits in such a gate.
@@ -201,6 +201,13 @@ pub fn unready(snapshot: &Snapshot, max_lag: Option<Duration>) -> Vec<String> {
     for gate in snapshot.gates.iter().filter(|_| open) {
         gate.shut.iter().for_each(|why| say(&format!("gate {}: {why}", gate.listen)));
     }
+    reasons
+}
+
+/// Why the app should get no traffic. Empty: it is ready.
+pub fn unready(snapshot: &Snapshot, max_lag: Option<Duration>) -> Vec<String> {
+    let mut reasons = not_serving(snapshot);
+    let mut say = |reason: &str| reasons.push(reason.to_owned());
     for view in &snapshot.databases {
         let db = &view.db;
         let stale = view.follow.as_ref().and_then(|follow| follow.stale(snapshot.now));

@@ -90,7 +90,7 @@ pub struct AppFacts {
     pub silent: Option<String>,
 }
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Entry {
     replica: String,
     counts: Option<Arc<Counts>>,
@@ -293,26 +293,42 @@ impl StatusRegistry {
         }
     }
 
+    /// Looks at the databases' files, too.
     pub fn snapshot(&self) -> Snapshot {
+        self.look(Handle::status)
+    }
+
+    /// Without a look at any file: the sizes in the status of a database are not current.
+    pub fn glance(&self) -> Snapshot {
+        self.look(Handle::known_status)
+    }
+
+    /// The disk may hang, and the main thread needs the facts: their lock is not held meanwhile.
+    fn look(&self, status: fn(&Handle) -> Status) -> Snapshot {
         let gates = self.facts().gates.clone();
         let gates = gates.iter().map(|gate| gate.view()).collect();
-        let facts = self.facts();
-        Snapshot {
-            now: Instant::now(),
-            started: self.started,
-            phase: facts.phase,
-            app: facts.app.clone(),
-            engine_lost: facts.engine_lost,
-            pre_sync: facts.pre_sync,
-            databases: facts.databases.iter().map(|(db, entry)| view(db, entry)).collect(),
-            gates,
-            handover: facts.handover.clone(),
-            caught_up: facts.caught_up.clone(),
-        }
+        let (mut snapshot, databases) = {
+            let facts = self.facts();
+            let snapshot = Snapshot {
+                now: Instant::now(),
+                started: self.started,
+                phase: facts.phase,
+                app: facts.app.clone(),
+                engine_lost: facts.engine_lost,
+                pre_sync: facts.pre_sync,
+                databases: Vec::new(),
+                gates,
+                handover: facts.handover.clone(),
+                caught_up: facts.caught_up.clone(),
+            };
+            (snapshot, facts.databases.clone())
+        };
+        snapshot.databases = databases.iter().map(|(db, entry)| view(db, entry, status)).collect();
+        snapshot
     }
 }
 
-fn view(db: &DbPath, entry: &Entry) -> DatabaseView {
+fn view(db: &DbPath, entry: &Entry, status: fn(&Handle) -> Status) -> DatabaseView {
     let count = |counts: &Arc<Counts>| {
         let all = Operation::ALL.into_iter().flat_map(|operation| CallResult::ALL.map(|result| (operation, result)));
         let known = all.map(|(operation, result)| (operation, result, counts.get(operation, result)));
@@ -323,7 +339,7 @@ fn view(db: &DbPath, entry: &Entry) -> DatabaseView {
         replica: entry.replica.clone(),
         restore: entry.restore.clone(),
         progress: entry.progress.as_ref().map(|progress| progress.pace()),
-        status: entry.handle.as_ref().map(Handle::status),
+        status: entry.handle.as_ref().map(status),
         follow: entry.follow.as_ref().map(FollowStatus::view),
         proof: entry.proof.clone(),
         not_replicated: entry.not_replicated.clone(),

@@ -95,6 +95,11 @@ impl Handle {
         self.status.read()
     }
 
+    /// The same without a look at the WAL: its size and the missing bytes are not known.
+    pub fn known_status(&self) -> Status {
+        self.status.known()
+    }
+
     /// The newest position of this run that the replica holds, and the checksum of the whole database there, as the table of page
     /// checksums has it. None: no session knows.
     pub fn position(&self) -> Option<(Txid, DbChecksum)> {

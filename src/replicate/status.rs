@@ -165,6 +165,13 @@ struct State {
     signs: Signs,
 }
 
+impl State {
+    fn known(&self) -> Status {
+        let written_at = self.looking.into_iter().chain(self.status.written_at).min();
+        Status { written_at, ..self.status.clone() }
+    }
+}
+
 impl StatusCell {
     pub fn new(db: &DbPath) -> StatusCell {
         let cell = StatusCell::default();
@@ -179,15 +186,18 @@ impl StatusCell {
     pub fn read(&self) -> Status {
         let (mut status, standing, wal) = {
             let state = self.state();
-            let mut status = state.status.clone();
-            status.written_at = state.looking.into_iter().chain(status.written_at).min();
-            (status, state.standing.clone(), state.wal.clone())
+            (state.known(), state.standing.clone(), state.wal.clone())
         };
         if let Some(wal) = wal {
             status.wal_bytes = std::fs::metadata(wal).map_or(0, |meta| meta.len());
         }
         status.lag_bytes = if status.absent { Some(0) } else { standing.and_then(|standing| standing.lag_bytes()) };
         status
+    }
+
+    /// Without a look at any file.
+    pub fn known(&self) -> Status {
+        self.state().known()
     }
 
     pub fn uploads(&self) -> u64 {

@@ -8,6 +8,7 @@ use super::database_set::DatabaseSet;
 use super::discover::Directory;
 use super::flush::{FlushKind, FlushResult, flush_all};
 use super::follow;
+use super::manager::pulse::Pulse;
 pub use super::messages::{Command, DatabaseSummary, Report, StartFailure, Wake};
 use super::owner_place;
 use super::owners::Database;
@@ -52,8 +53,14 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 const DIRECTORY_INTERVAL: Duration = Duration::from_millis(500);
 
 /// What is configured beside the databases.
-pub type EngineSettings =
-    (Option<Arc<Ledger>>, Option<OwnershipSettings>, Option<FollowSettings>, VerifySettings, Option<Arc<SetupPlan>>);
+pub type EngineSettings = (
+    Option<Arc<Ledger>>,
+    Option<OwnershipSettings>,
+    Option<FollowSettings>,
+    VerifySettings,
+    Option<Arc<SetupPlan>>,
+    Option<Arc<Pulse>>,
+);
 
 pub struct Engine {
     commands: UnboundedSender<Command>,
@@ -67,7 +74,7 @@ impl Engine {
         reports: mpsc::Sender<Report>,
         wake: Wake,
         (registry, requests, socket): (Arc<StatusRegistry>, EngineRequests, Arc<str>),
-        (ledger, ownership, follow, verify, setup): EngineSettings,
+        (ledger, ownership, follow, verify, setup, pulse): EngineSettings,
     ) -> std::io::Result<Engine> {
         let (commands, inbox) = unbounded_channel();
         let reports = Reports { to: reports, wake };
@@ -94,6 +101,9 @@ impl Engine {
             .thread_keep_alive(THREAD_LIFE)
             .build()?;
         std::thread::Builder::new().name("engine".into()).stack_size(STACK).spawn(move || {
+            if let Some(pulse) = pulse {
+                runtime.spawn(async move { pulse.beat().await });
+            }
             runtime.block_on(serve(context, ownership, inbox, requests, &reports));
             // Disk or network calls that hang must not keep the thread.
             runtime.shutdown_background();

@@ -2,21 +2,24 @@
 //!
 //! A deadline that has passed comes first, so that many signals cannot delay it; then signals, then reports of the engine.
 
+mod environment;
 mod spawn;
 
 use super::app_exit::{self, ExitContext, ExitMessage};
+use super::app_voice::AppVoice;
 use super::engine::{Command, DatabaseSummary, Report, StartFailure};
 use super::event_sources::{EventSources, OpenError, SourceEvent};
 use super::gate;
+use super::manager::Life;
 use super::messages::Reinstalled;
 use super::readiness::Readiness;
 use super::setup_due::SetupPlan;
+use super::status_service;
 use crate::config::Config;
 use crate::exit;
 use crate::gate::{Accept, GateSettings, Gates};
-use crate::lifecycle::{Action, Event, Rules};
+use crate::lifecycle::{Action, Event, Rules, State};
 use crate::model::{Deadline, Signal};
-use crate::observe::StatusRegistry;
 use crate::observe::restore::{RestoreAnswer, RestoreRequest};
 use crate::replicate::Ledger;
 use crate::supervise::remaining::{Extent, ProcessTree, Remaining, Treatment};
@@ -61,6 +64,8 @@ struct AppRun {
     stop_requested: Option<Instant>,
     /// Polls the app until it answers for the first time.
     readiness: Option<Readiness>,
+    /// Listens to an app that speaks for itself (`ready = "notify"`).
+    voice: Option<AppVoice>,
     /// The stop signal went to the app's group, not to its main process alone.
     group_signalled: bool,
     /// The log says already that a process cannot be signalled.
@@ -73,6 +78,12 @@ impl AppRun {
             self.sent.push(signal);
         }
     }
+
+    /// True once.
+    fn has_become_ready(&mut self) -> bool {
+        self.readiness.take_if(|readiness| readiness.has_answer()).is_some()
+            || self.voice.as_mut().is_some_and(AppVoice::has_become_ready)
+    }
 }
 
 impl EventLoop {
@@ -82,8 +93,8 @@ impl EventLoop {
         if !claimed.adopts_orphans {
             tracing::warn!("this kernel has no subreaper: processes that leave the app's group cannot be waited for");
         }
-        log_removed_variables(&settings);
-        tell_role(&mut settings, &config);
+        environment::log_removed_variables(&settings);
+        environment::tell_role(&mut settings, &config);
         if config.follow.is_some() && config.handover.take().is_some() {
             tracing::info!("[handover] has no effect here: read-only copies have no owner (follow.enabled)");
         }
@@ -97,6 +108,7 @@ impl EventLoop {
         let ledger = (!gate_settings.is_empty()).then(Ledger::new);
         let setup = SetupPlan::of(&settings).filter(|_| config.follow.is_none());
         let sources = EventSources::open(config, (settings.user.as_deref(), setup), claimed, (ledger.clone(), early))?;
+        settings.env_remove.extend(sources.manager.kept_from_app());
         let gates = gate::open(gate_settings.clone(), ledger.clone(), &sources.status.registry)
             .map_err(|source| OpenError::System { what: "gate thread", source })?;
         let tree = ProcessTree::before_the_app();
@@ -131,8 +143,9 @@ impl EventLoop {
         self.sources.finish_notifications(&self.databases);
     }
 
-    pub(super) fn registry(&self) -> &StatusRegistry {
-        &self.sources.status.registry
+    /// The lifecycle has entered this state.
+    pub(super) fn enter(&mut self, state: &State) {
+        self.sources.enter(status_service::phase(state), Life::of(state), self.app_run.voice.as_ref());
     }
 
     pub(super) fn databases(&self) -> &[DatabaseSummary] {
@@ -148,8 +161,9 @@ impl EventLoop {
             if deadline.is_some_and(|at| at <= Instant::now()) {
                 return self.exit_before_deadline().unwrap_or(Event::Deadline);
             }
+            self.sources.tend_manager(self.app_run.voice.as_ref());
             if !self.poll_sources() {
-                self.sources.watch.wait(deadline);
+                self.sources.wait(deadline);
             }
         }
     }
@@ -174,7 +188,9 @@ impl EventLoop {
                 self.pending.extend(events);
             }
             Some(SourceEvent::EngineLost) => self.pending.push_back(Event::EngineLost),
-            None if self.app_run.readiness.take_if(|readiness| readiness.has_answer()).is_some() => {
+            None if self.app_run.has_become_ready() => {
+                self.sources.manager.look_now();
+                self.gates.app_started();
                 self.pending.push_back(Event::AppReady);
             }
             None => return false,
@@ -187,7 +203,7 @@ impl EventLoop {
         if let (Some(exit), Some(app)) = (reaped.app, self.app.take_if(|_| reaped.app.is_some())) {
             app.return_terminal();
             let command = self.app_run.setup.take();
-            self.app_run.readiness = None;
+            (self.app_run.readiness, self.app_run.voice) = (None, None);
             let counts = self.app_run.oom_kills.zip(memory_events::oom_kills());
             let out_of_memory = counts.is_some_and(|(before, now)| now > before);
             match app_exit::exit_message(
@@ -447,8 +463,6 @@ impl EventLoop {
     }
 }
 
-/// In the app's environment.
-const ROLE: &str = "LITEVISOR_ROLE";
 const RIGHTS: &str = "operation not permitted; litevisor needs CAP_KILL, or CAP_SETUID (docker run --cap-add KILL, \
                       capabilities.add in Kubernetes), or the app's own user";
 
@@ -463,24 +477,5 @@ fn start_failed(failure: StartFailure) -> Event {
             tracing::error!("the app is not started: {why}");
             Event::RestoreFailed(reason)
         }
-    }
-}
-
-/// The app learns that it may only read, unless the configuration says something else. Any other environment stays as it is.
-fn tell_role(settings: &mut AppSettings, config: &Config) {
-    if config.follow.is_some() && !settings.env.iter().any(|(name, _)| name == ROLE) {
-        settings.env.push((ROLE.into(), "replica".into()));
-    }
-}
-
-/// The app does not get the replicas' credentials. The log names the variables, for apps that need them.
-fn log_removed_variables(settings: &AppSettings) {
-    let names = settings.env_remove.iter().filter(|name| std::env::var_os(name).is_some());
-    let names: Vec<_> = names.map(|name| name.to_string_lossy()).collect();
-    if !names.is_empty() {
-        let names = names.join(", ");
-        tracing::info!(
-            "kept from the app: {names} (the replica's credentials; `pass_credentials = true` under [app] passes them on)"
-        );
     }
 }

@@ -1,8 +1,10 @@
 //! The sources of events of `run` and `replicate`: signals, and the reports of the engine. Starts the engine and the status
 //! service.
 
+use super::app_voice::AppVoice;
 use super::discover;
 use super::engine::{Command, DatabaseSummary, Engine, Report, Wake};
+use super::manager::{Life, Manager};
 use super::notify::Notifier;
 use super::owners::{Database, OwnersError, owners};
 use super::ownership_settings::OwnershipSettings;
@@ -11,11 +13,13 @@ use super::status_service::{self, StatusService};
 use crate::config::{Config, DatabaseSettings};
 use crate::exit;
 use crate::model::{Signal, threads};
+use crate::observe::Phase;
 use crate::replicate::Ledger;
 use crate::supervise::{Claimed, Meaning, Waker, Watch, meaning, reap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, channel};
+use std::time::Instant;
 
 pub(super) struct EventSources {
     pub(super) watch: Watch,
@@ -24,6 +28,7 @@ pub(super) struct EventSources {
     engine_ended: Arc<AtomicBool>,
     engine_lost: bool,
     notifier: Option<Notifier>,
+    pub(super) manager: Manager,
     /// Dropped last.
     pub(super) status: StatusService,
 }
@@ -89,6 +94,7 @@ impl EventSources {
         let system = |what| move |source| OpenError::System { what, source };
         let (status, requests) = status_service::open(&config);
         let notifier = Notifier::start(&config, &status.registry);
+        let manager = Manager::of_environment();
         let watch = Watch::new(claimed).map_err(system("eventfd"))?;
         let engine_ended = Arc::new(AtomicBool::new(false));
         let end_notice = EndNotice { waker: watch.waker(), ended: Arc::clone(&engine_ended) };
@@ -106,7 +112,7 @@ impl EventSources {
             sender,
             wake,
             requests,
-            (ledger, ownership, follow, config.verify, setup),
+            (ledger, ownership, follow, config.verify, setup, manager.pulse()),
         );
         let engine = engine.map_err(system("engine thread"))?;
         engine.send(Command::Restore);
@@ -115,13 +121,31 @@ impl EventSources {
         tracing::info!(version, pid, status = status.addresses, "litevisor starts");
         // Children that exited before: their SIGCHLD came before the signals were watched.
         reap(None);
-        Ok(EventSources { watch, engine, reports, engine_ended, engine_lost: false, notifier, status })
+        Ok(EventSources { watch, engine, reports, engine_ended, engine_lost: false, notifier, manager, status })
+    }
+
+    /// Sleeps until something happens, or `deadline` has passed.
+    pub(super) fn wait(&mut self, deadline: Option<Instant>) {
+        self.watch.wait(deadline.into_iter().chain(self.manager.due()).min());
+    }
+
+    /// Tells the service manager what is new, if a look is due. `voice`: of an app that speaks for itself.
+    pub(super) fn tend_manager(&mut self, voice: Option<&AppVoice>) {
+        self.manager.tend(&self.status.registry, || voice.map(AppVoice::heard));
+    }
+
+    /// The lifecycle has entered a state.
+    pub(super) fn enter(&mut self, phase: Phase, life: Life, voice: Option<&AppVoice>) {
+        self.status.registry.enter(phase);
+        self.manager.enter(life, phase);
+        self.tend_manager(voice);
     }
 
     /// The next occurrence, if there is one: signals first.
     pub(super) fn poll(&mut self, stop_signal: Signal) -> Option<SourceEvent> {
         if let Some(received) = self.watch.signal() {
-            return Some(SourceEvent::Signal(meaning(received, std::process::id(), stop_signal)));
+            let watchdog = self.manager.watchdog().is_some();
+            return Some(SourceEvent::Signal(meaning(received, std::process::id(), stop_signal, watchdog)));
         }
         // Read before the reports: the engine sent its reports before it ended.
         let ended = self.engine_ended.load(Ordering::Acquire);

@@ -6,7 +6,7 @@ use crate::gate::{AppAddress, GateSettings, Gates};
 use crate::model::{Deadline, DurabilityLedger};
 use crate::observe::StatusRegistry;
 use crate::replicate::Ledger;
-use crate::supervise::ReadyCheck;
+use crate::supervise::{Probe, ReadyCheck};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -43,7 +43,8 @@ pub(super) fn open(
 pub(super) fn ready_check(settings: &[GateSettings]) -> Option<ReadyCheck> {
     settings.iter().find_map(|gate| match &gate.app {
         AppAddress::Tcp(addresses) => {
-            Some(ReadyCheck { text: format!("tcp:{}", gate.app), addresses: addresses.clone(), http: None })
+            let text = format!("tcp:{}", gate.app);
+            Some(ReadyCheck::Probe(Probe { text, addresses: addresses.clone(), http: None }))
         }
         AppAddress::Unix(_) => None,
     })

@@ -5,6 +5,7 @@
 
 mod absent;
 mod app_exit;
+mod app_voice;
 mod catch_up;
 mod database_set;
 pub mod discover;
@@ -15,6 +16,7 @@ mod flush;
 pub mod follow;
 mod gate;
 pub mod locks;
+mod manager;
 mod messages;
 mod notify;
 mod orders;
@@ -71,7 +73,7 @@ pub fn run(config: Config, claimed: Claimed) -> u8 {
             event_loop.perform(action);
         }
         phases.enter(next.name(), now);
-        event_loop.registry().enter(status_service::phase(&next));
+        event_loop.enter(&next);
         state = next;
     }
 }

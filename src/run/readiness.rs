@@ -2,7 +2,7 @@
 //! goes to the status registry and the log.
 
 use crate::observe::StatusRegistry;
-use crate::supervise::{HttpTarget, ReadyCheck, Waker};
+use crate::supervise::{HttpTarget, Probe, Waker};
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
@@ -26,15 +26,9 @@ pub(super) struct Readiness {
 }
 
 impl Readiness {
-    /// For the app's process with this pid. Without a check the app counts as ready. The waker wakes the main thread once the app
-    /// has answered.
-    pub(super) fn begin(
-        check: Option<&ReadyCheck>,
-        registry: &Arc<StatusRegistry>,
-        pid: i32,
-        waker: Waker,
-    ) -> Option<Readiness> {
-        let check = check?.clone();
+    /// For the app's process with this pid. The waker wakes the main thread once the app has answered.
+    pub(super) fn begin(check: &Probe, registry: &Arc<StatusRegistry>, pid: i32, waker: Waker) -> Option<Readiness> {
+        let check = check.clone();
         registry.app_silent(pid, format!("the app does not answer yet ({})", check.text));
         let stopped = Arc::new(AtomicBool::new(false));
         let registry = Arc::clone(registry);
@@ -70,7 +64,7 @@ impl Drop for Readiness {
 }
 
 /// True: the app has answered.
-fn poll_until_ready(check: &ReadyCheck, registry: &StatusRegistry, pid: i32, stopped: &AtomicBool) -> bool {
+fn poll_until_ready(check: &Probe, registry: &StatusRegistry, pid: i32, stopped: &AtomicBool) -> bool {
     let begun = Instant::now();
     let mut pause = FIRST_PAUSE;
     while !stopped.load(Ordering::Acquire) {
@@ -89,7 +83,7 @@ fn poll_until_ready(check: &ReadyCheck, registry: &StatusRegistry, pid: i32, sto
     false
 }
 
-fn answers(check: &ReadyCheck) -> io::Result<()> {
+fn answers(check: &Probe) -> io::Result<()> {
     let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
     for address in &check.addresses {
         match try_one(*address, check.http.as_ref()) {

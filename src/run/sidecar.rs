@@ -2,6 +2,7 @@
 
 use super::engine::{Command, DatabaseSummary, Report, StartFailure};
 use super::event_sources::{EventSources, OpenError, SourceEvent};
+use super::manager::Life;
 use super::status_service;
 use super::summary::{self, Phases};
 use crate::config::Checked;
@@ -77,7 +78,7 @@ impl Sidecar {
             let (next, actions) = step(rules, task, state, event, now);
             actions.into_iter().for_each(|action| self.perform(action));
             phases.enter(next.name(), now);
-            self.sources.status.registry.enter(status_service::sidecar_phase(&next));
+            self.sources.enter(status_service::sidecar_phase(&next), Life::of_sidecar(&next), None);
             state = next;
         }
     }
@@ -91,9 +92,10 @@ impl Sidecar {
             if deadline.is_some_and(|at| at <= Instant::now()) {
                 return Event::Deadline;
             }
+            self.sources.tend_manager(None);
             match self.sources.poll(self.stop_signal) {
                 Some(event) => self.handle(event),
-                None => self.sources.watch.wait(deadline),
+                None => self.sources.wait(deadline),
             }
         }
     }

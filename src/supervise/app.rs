@@ -8,6 +8,7 @@ use super::claim::{Claimed, Inherited};
 use super::command::Command;
 use super::guard::Guard;
 use super::kill::{Sender, Sent};
+use super::notify_socket::NotifyOwner;
 use super::reap::reap_failed_spawn;
 use super::remaining::ProcessTree;
 use super::settings::{AppSettings, SignalTo};
@@ -31,6 +32,7 @@ pub struct App {
     has_terminal: bool,
     sender: Sender,
     signal_to: SignalTo,
+    uid: u32,
     /// The working directory was removed: the app runs in `/`.
     pub lost_directory: bool,
 }
@@ -56,6 +58,11 @@ impl App {
     /// The PID, and the number of the process group.
     pub fn pid(&self) -> i32 {
         self.pid.as_raw()
+    }
+
+    /// Whose messages are the app's own.
+    pub fn notify_owner(&self) -> NotifyOwner {
+        NotifyOwner { pid: self.pid(), uid: self.uid }
     }
 
     /// To the main process or the group, as `signal_to` says.
@@ -138,7 +145,8 @@ fn start(settings: &AppSettings, claimed: &Claimed, directory: Option<CString>) 
 
     let sender = Sender::new(user);
     let signal_to = settings.signal_to;
-    let app = App { pid, has_terminal: plan.take_terminal, sender, signal_to, lost_directory: false };
+    let uid = user.unwrap_or_else(|| getuid().as_raw());
+    let app = App { pid, has_terminal: plan.take_terminal, sender, signal_to, uid, lost_directory: false };
     let mut message = [0; Failure::SIZE];
     match std::fs::File::from(report).read_exact(&mut message) {
         // exec has closed the pipe.

@@ -19,12 +19,14 @@ pub enum Meaning {
 }
 
 /// `stop_signal`: what the app gets in place of SIGTERM. The image of such an app usually names the same signal to the platform
-/// (`STOPSIGNAL`), so it stops litevisor, too.
-pub fn meaning(received: Received, own_pid: u32, stop_signal: Signal) -> Meaning {
+/// (`STOPSIGNAL`), so it stops litevisor, too. `watchdog`: a service manager ends litevisor by SIGABRT when its watchdog is not fed. The
+/// app hears it, and is not started again.
+pub fn meaning(received: Received, own_pid: u32, stop_signal: Signal, watchdog: bool) -> Meaning {
     match received.signal {
         Signal::CHLD => Meaning::Children,
         Signal::PIPE if received.sender == own_pid => Meaning::Own,
         signal if signal == Signal::TERM || signal == Signal::INT || signal == stop_signal => Meaning::Stop(signal),
+        Signal::ABRT if watchdog => Meaning::Stop(Signal::ABRT),
         signal => Meaning::Forward(signal),
     }
 }
@@ -57,7 +59,14 @@ mod tests {
         ];
         for (signal, sender, stop, expected) in cases {
             let received = Received { signal: Signal(signal), sender };
-            assert_eq!(meaning(received, OWN, Signal(stop)), expected, "{signal} from {sender}, app stops on {stop}");
+            for watchdog in [false, true] {
+                let found = meaning(received, OWN, Signal(stop), watchdog);
+                assert_eq!(found, expected, "{signal} from {sender}, app stops on {stop}");
+            }
+        }
+        for (watchdog, expected) in [(false, Meaning::Forward(Signal::ABRT)), (true, Meaning::Stop(Signal::ABRT))] {
+            let received = Received { signal: Signal::ABRT, sender: 1 };
+            assert_eq!(meaning(received, OWN, Signal::TERM, watchdog), expected);
         }
     }
 }

@@ -20,6 +20,10 @@ pub(super) fn user_of(pid: i32) -> Option<u32> {
     parse_user(&fs::read(format!("/proc/{pid}/status")).ok()?)
 }
 
+pub(super) fn parent_of(pid: i32) -> Option<i32> {
+    Some(parse_stat(&fs::read(format!("/proc/{pid}/stat")).ok()?)?.parent)
+}
+
 /// Its arguments, NUL after each.
 pub(super) fn command_line(pid: i32) -> Option<Vec<u8>> {
     fs::read(format!("/proc/{pid}/cmdline")).ok()

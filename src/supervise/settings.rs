@@ -16,9 +16,27 @@ pub enum SignalTo {
     Group,
 }
 
+/// How litevisor learns that the app is ready.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ReadyCheck {
+    Probe(Probe),
+    /// The app says so itself, by sd_notify(3).
+    Notify,
+}
+
+impl ReadyCheck {
+    /// As it was written.
+    pub fn text(&self) -> &str {
+        match self {
+            ReadyCheck::Probe(probe) => &probe.text,
+            ReadyCheck::Notify => "notify",
+        }
+    }
+}
+
 /// How litevisor checks that the app answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ReadyCheck {
+pub struct Probe {
     /// As it was written.
     pub text: String,
     /// One answer is enough: `localhost` has two addresses.
@@ -63,7 +81,7 @@ pub struct AppSettings {
     pub working_dir: Option<PathBuf>,
     /// What the app gets when litevisor must stop.
     pub stop_signal: Signal,
-    /// How litevisor checks that the app answers. None: it counts as ready once it runs.
+    /// How litevisor learns that the app is ready. None: it counts as ready once it runs.
     pub ready: Option<ReadyCheck>,
     pub signal_to: SignalTo,
     /// Added to the inherited environment.

@@ -19,6 +19,7 @@ mod notify;
 mod ops;
 mod owner;
 mod recipes;
+mod service;
 mod setup;
 mod start;
 #[path = "../support/mod.rs"]

@@ -25,17 +25,26 @@ pub struct Litevisor {
 impl Litevisor {
     /// `litevisor run ARGS...`
     pub fn run(kind: As, args: &[OsString]) -> Litevisor {
-        Litevisor::start(kind, "run", args)
+        Litevisor::run_with(kind, args, &[])
+    }
+
+    /// The same with variables in its environment.
+    pub fn run_with(kind: As, args: &[OsString], env: &[(String, String)]) -> Litevisor {
+        Litevisor::start(kind, "run", args, env)
     }
 
     /// `litevisor replicate --config FILE ARGS...`
     pub fn replicate(kind: As, config: &Path, args: &[&str]) -> Litevisor {
-        let config = ["--config".into(), config.as_os_str().to_owned()];
-        let args: Vec<OsString> = config.into_iter().chain(args.iter().map(OsString::from)).collect();
-        Litevisor::start(kind, "replicate", &args)
+        Litevisor::replicate_with(kind, config, args, &[])
     }
 
-    fn start(kind: As, word: &str, args: &[OsString]) -> Litevisor {
+    pub fn replicate_with(kind: As, config: &Path, args: &[&str], env: &[(String, String)]) -> Litevisor {
+        let config = ["--config".into(), config.as_os_str().to_owned()];
+        let args: Vec<OsString> = config.into_iter().chain(args.iter().map(OsString::from)).collect();
+        Litevisor::start(kind, "replicate", &args, env)
+    }
+
+    fn start(kind: As, word: &str, args: &[OsString], env: &[(String, String)]) -> Litevisor {
         let mut command = match kind {
             As::Process => Command::new(env!("CARGO_BIN_EXE_litevisor")),
             As::Pid1 => {
@@ -50,6 +59,7 @@ impl Litevisor {
         };
         command.arg(word).args(args);
         clean(&mut command);
+        command.envs(env.iter().map(|(name, value)| (name, value)));
         Litevisor { process: Process::start(command), kind }
     }
 
@@ -170,7 +180,10 @@ pub fn ask(config: &Path, words: &[&str]) -> (i32, String) {
 fn clean(command: &mut Command) {
     for (name, _) in std::env::vars_os() {
         let name = name.to_string_lossy();
-        if ["AWS_", "BANK_", "LITEVISOR_", "LITESTREAM_"].iter().any(|prefix| name.starts_with(prefix)) {
+        if ["AWS_", "BANK_", "LITEVISOR_", "LITESTREAM_", "NOTIFY_", "WATCHDOG_"]
+            .iter()
+            .any(|prefix| name.starts_with(prefix))
+        {
             command.env_remove(&*name);
         }
     }

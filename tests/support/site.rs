@@ -11,6 +11,8 @@ pub struct Site {
     directory: tempfile::TempDir,
     pub replica: Replica,
     pub kind: As,
+    /// In litevisor's environment.
+    pub env: Vec<(String, String)>,
     /// Text before `[[database]]`, e.g. a `[shutdown]` table.
     pub settings: String,
     /// More keys of `[[database]]`.
@@ -51,7 +53,8 @@ impl Site {
         std::fs::create_dir(directory.path().join("disk")).unwrap();
         let none = String::new;
         let (settings, database_settings, replica_settings) = (none(), none(), none());
-        Site { directory, replica, kind: As::Process, settings, database_settings, replica_settings }
+        let (kind, env) = (As::Process, Vec::new());
+        Site { directory, replica, kind, env, settings, database_settings, replica_settings }
     }
 
     pub fn with_pid1(mut self) -> Site {
@@ -119,7 +122,7 @@ impl Site {
     pub fn run(&self, command: &[&str]) -> Litevisor {
         let mut args: Vec<OsString> = vec!["--config".into(), self.config().into(), "--".into()];
         args.extend(command.iter().map(OsString::from));
-        Litevisor::run(self.kind, &args)
+        Litevisor::run_with(self.kind, &args, &self.env)
     }
 
     /// litevisor with the bank as its app.

@@ -70,7 +70,7 @@ fn problems_name_file_line_key_and_the_nearest_name() {
         ("[app.signals]\nHUP = 1", "s.toml:2: app.signals.HUP must be a string, not an integer"),
         (
             "[app]\nready = \"3000\"",
-            "s.toml:2: app.ready is no check (\"3000\"): write \"tcp:3000\" or \"http://127.0.0.1:3000/health\"",
+            "s.toml:2: app.ready is no check (\"3000\"): write \"tcp:3000\", \"http://127.0.0.1:3000/health\" or \"notify\"",
         ),
         (
             "[app]\nsignal_to = \"groop\"",

@@ -1,12 +1,13 @@
 //! Starts the app, and the commands of `[app] setup` before it.
 
+use super::super::app_voice::AppVoice;
 use super::super::engine::Command;
 use super::super::readiness::Readiness;
-use super::{AppRun, EventLoop};
+use super::{AppRun, EventLoop, environment};
 use crate::lifecycle::Event;
 use crate::model::Restart;
 use crate::model::proof::Restored;
-use crate::supervise::{App, AppSettings, ProcessTree, memory_events};
+use crate::supervise::{App, AppSettings, ProcessTree, ReadyCheck, memory_events};
 
 impl EventLoop {
     /// A command of the setup: as the app is started, and without what is the app's alone.
@@ -44,16 +45,45 @@ impl EventLoop {
         self.spawn();
     }
 
+    /// The socket of an app that says itself when it is ready.
+    fn voice(&self) -> Option<AppVoice> {
+        if self.settings.ready != Some(ReadyCheck::Notify) {
+            return None;
+        }
+        let opened = AppVoice::open();
+        opened
+            .inspect_err(|error| tracing::error!("the app gets no NOTIFY_SOCKET, and never counts as ready: {error}"))
+            .ok()
+    }
+
+    /// Gates open for an app that says itself when it is ready once it has said so.
+    fn notice_ready(&mut self, app: &App) {
+        let (registry, waker) = (&self.sources.status.registry, self.sources.watch.waker());
+        match &self.settings.ready {
+            Some(ReadyCheck::Notify) => match &self.app_run.voice {
+                Some(voice) => voice.listen(registry, app.notify_owner(), waker),
+                None => registry.app_silent(app.pid(), "the app has no socket to say READY=1 (see the log)".into()),
+            },
+            Some(ReadyCheck::Probe(probe)) => {
+                self.app_run.readiness = Readiness::begin(probe, registry, app.pid(), waker);
+            }
+            None => {}
+        }
+        if self.settings.ready != Some(ReadyCheck::Notify) {
+            self.gates.app_started();
+        }
+    }
+
     pub(super) fn spawn(&mut self) {
-        match App::spawn(&self.settings, self.sources.watch.claimed()) {
+        let voice = self.voice();
+        let settings =
+            voice.as_ref().map(|voice| environment::with_voice(&self.settings, voice, self.sources.manager.watchdog()));
+        match App::spawn(settings.as_ref().unwrap_or(&self.settings), self.sources.watch.claimed()) {
             Ok(app) => {
-                self.app_run = AppRun { oom_kills: memory_events::oom_kills(), ..AppRun::default() };
+                self.app_run = AppRun { oom_kills: memory_events::oom_kills(), voice, ..AppRun::default() };
                 app.join(&mut self.tree);
                 self.sources.status.registry.app_started(app.pid());
-                let waker = self.sources.watch.waker();
-                self.app_run.readiness =
-                    Readiness::begin(self.settings.ready.as_ref(), &self.sources.status.registry, app.pid(), waker);
-                self.gates.app_started();
+                self.notice_ready(&app);
                 tracing::info!(pid = app.pid(), "the app is started");
                 if app.lost_directory {
                     tracing::warn!("the app's working directory was removed: it runs in /");
