@@ -119,25 +119,25 @@ fn parse_converted(
 ) -> Result<Checked, ConfigError> {
     let (text, name) = file.unwrap_or(("", Path::new("")));
     let (document, root) = Document::parse(text, name, origins, environment)?;
-    let File { app, shutdown, restore, database, gate, handover, follow, notify, heartbeat, log, status, verify } =
-        document.read(&root);
-    let app = app::read(app.or(AppSection::default()), &additions.command, &document);
+    let given: File = document.read(&root);
+    let app = app::read(given.app.or(AppSection::default()), &additions.command, &document);
     let platform = platform::recognise(environment.variable);
     let default_grace = platform::default_grace(platform, environment.variable);
-    let (shutdown, has_grace) = shutdown::read(shutdown, default_grace, &document);
-    let restore = restore_settings(restore.or(RestoreSection::default()));
-    let sections = database.value.into_iter().flat_map(|tables| tables.0);
+    let (shutdown, has_grace) = shutdown::read(given.shutdown, default_grace, &document);
+    let restore = restore_settings(given.restore.or(RestoreSection::default()));
+    let sections = given.database.value.into_iter().flat_map(|tables| tables.0);
     let mut databases: Vec<Parsed> = sections.filter_map(|section| database::read(section, &document)).collect();
-    let gates = gate::read_all(gate, &additions.gates, &document);
-    let log = log_settings(log.or(LogSection::default()));
-    let status = status::read(status.or(StatusSection::default()), &document);
-    let verify = verify::read(verify.or(VerifySection::default()), &document);
+    let gates = gate::read_all(given.gate, &additions.gates, &document);
+    let log = log_settings(given.log.or(LogSection::default()));
+    let status = status::read(given.status.or(StatusSection::default()), &document);
+    let verify = verify::read(given.verify.or(VerifySection::default()), &document);
 
     let mut problems = add_pairs(&additions.pairs, &mut databases, environment);
     let early = gates.iter().any(|gate| gate.settings.accept == Accept::Early);
-    let handover = handover::read(handover.or(HandoverSection::default()), &databases, early, &document);
-    let follow = follow::read(follow.or(FollowSection::default()), additions.follow, !databases.is_empty(), &document);
-    let told = notify::read(notify, heartbeat, &document);
+    let handover = handover::read(given.handover.or(HandoverSection::default()), &databases, early, &document);
+    let follow =
+        follow::read(given.follow.or(FollowSection::default()), additions.follow, !databases.is_empty(), &document);
+    let told = notify::read(given.notify, given.heartbeat, &document);
     let of_gates = gate::problems(&gates, status.listen, !databases.is_empty());
     for (location, message) in overlaps(&databases).into_iter().chain(of_gates) {
         document.complain(&location, message);

@@ -3,6 +3,7 @@
 //! A deadline that has passed comes first, so that many signals cannot delay it; then signals, then reports of the engine.
 
 mod environment;
+mod signals;
 mod spawn;
 
 use super::app_exit::{self, ExitContext, ExitMessage};
@@ -22,8 +23,8 @@ use crate::lifecycle::{Action, Event, Rules, State};
 use crate::model::{Deadline, Signal};
 use crate::observe::restore::{RestoreAnswer, RestoreRequest};
 use crate::replicate::Ledger;
-use crate::supervise::remaining::{Extent, ProcessTree, Remaining, Treatment};
-use crate::supervise::{App, AppSettings, Claimed, Meaning, Sent, memory_events, reap};
+use crate::supervise::remaining::ProcessTree;
+use crate::supervise::{App, AppSettings, Claimed, Meaning, memory_events, reap};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
@@ -307,19 +308,7 @@ impl EventLoop {
                     "the app is not started again: it was restarted {limit} times in a row (app.backoff.limit)"
                 );
             }
-            Action::Flush { by } => {
-                self.app_run.stop_requested = Some(Instant::now());
-                self.request(Command::Flush { by });
-                match &self.restore_request {
-                    Some((RestoreRequest { db, .. }, _)) => {
-                        tracing::warn!(
-                            db,
-                            "restore in place requested: the app is stopped, and started again afterwards"
-                        );
-                    }
-                    None => tracing::info!("stop requested: flushing before the stop signal to the app"),
-                }
-            }
+            Action::Flush { by } => self.flush_before_the_stop(by),
             Action::StopApp(signal) => self.stop_app(signal),
             Action::Forward(signal) => self.forward(signal),
             Action::KillApp => self.kill_app(),
@@ -359,6 +348,17 @@ impl EventLoop {
         }
     }
 
+    fn flush_before_the_stop(&mut self, by: Deadline) {
+        self.app_run.stop_requested = Some(Instant::now());
+        self.request(Command::Flush { by });
+        match &self.restore_request {
+            Some((RestoreRequest { db, .. }, _)) => {
+                tracing::warn!(db, "restore in place requested: the app is stopped, and started again afterwards");
+            }
+            None => tracing::info!("stop requested: flushing before the stop signal to the app"),
+        }
+    }
+
     fn retire(&mut self, complete: bool) {
         self.finish_gates(complete);
         self.gates = Gates::none();
@@ -391,83 +391,6 @@ impl EventLoop {
             self.pending.push_back(Event::EngineLost);
         }
     }
-
-    fn stop_app(&mut self, signal: Signal) {
-        let Some(app) = &self.app else { return };
-        let told = app.signal(signal);
-        // To the whole group: a stopped process handles a signal only when it continues.
-        app.signal_group(Signal::CONT);
-        self.app_run.group_signalled = told.group;
-        self.app_run.stop_sent = Some((signal, Instant::now()));
-        match told.sent {
-            Sent::Sent => {
-                self.app_run.sent(signal);
-                tracing::info!("{signal} sent to the app");
-            }
-            Sent::Gone => tracing::debug!("{signal} not sent: the app has ended"),
-            Sent::Refused => log_refused(signal),
-        }
-    }
-
-    fn forward(&mut self, signal: Signal) {
-        let Some(app) = &self.app else { return };
-        // All processes that were stopped together continue together.
-        let sent = if signal == Signal::CONT { app.signal_group(signal) } else { app.signal(signal).sent };
-        match sent {
-            Sent::Sent => {
-                self.app_run.sent(signal);
-                tracing::debug!("{signal} forwarded");
-            }
-            Sent::Gone => {}
-            Sent::Refused => log_refused(signal),
-        }
-    }
-
-    fn kill_app(&mut self) {
-        let already = self.app_run.sent.contains(&Signal::KILL);
-        match self.app.as_ref().map(|app| app.signal_group(Signal::KILL)) {
-            Some(Sent::Sent) => {
-                self.app_run.sent(Signal::KILL);
-                let stop_sent = self.app_run.stop_sent.map(|(signal, at)| (signal, at.elapsed()));
-                let requested = self.app_run.stop_requested.map(|at| at.elapsed()).unwrap_or_default();
-                tracing::warn!("{}", app_exit::kill_message(stop_sent, requested, self.rules.app_timeout, already));
-            }
-            Some(Sent::Refused) => log_refused(Signal::KILL),
-            Some(Sent::Gone) | None => {}
-        }
-    }
-
-    fn end_remaining(&mut self, treatment: Treatment, extent: Extent) {
-        let treatment = match treatment {
-            Treatment::Signal { signal, group_signalled } => {
-                Treatment::Signal { signal, group_signalled: group_signalled && self.app_run.group_signalled }
-            }
-            Treatment::Kill | Treatment::Count => treatment,
-        };
-        match self.tree.treat(treatment, extent) {
-            Remaining::AllExited(quiet) => self.all_exited(Event::AllExited(quiet)),
-            Remaining::AppTreeExited(over) => self.all_exited(Event::AppTreeExited(over)),
-            Remaining::Alive { count, refused } => {
-                tracing::debug!(count, refused, ?treatment, "processes of the app are left");
-                if refused > 0 && !self.app_run.refusal_logged {
-                    self.app_run.refusal_logged = true;
-                    tracing::error!("{refused} processes of the app cannot be signalled: {RIGHTS}");
-                }
-            }
-        }
-    }
-
-    fn all_exited(&mut self, event: Event) {
-        self.sources.watch.claimed().stand_down();
-        self.pending.push_back(event);
-    }
-}
-
-const RIGHTS: &str = "operation not permitted; litevisor needs CAP_KILL, or CAP_SETUID (docker run --cap-add KILL, \
-                      capabilities.add in Kubernetes), or the app's own user";
-
-fn log_refused(signal: Signal) {
-    tracing::error!("{signal} could not be sent to the app: {RIGHTS}");
 }
 
 fn start_failed(failure: StartFailure) -> Event {
