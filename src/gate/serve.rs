@@ -148,7 +148,9 @@ impl Serving {
             tokio::select! {
                 changed = life.changed() => if changed.is_err() { return (STOPPED, None) },
                 () = end_of(now) => return (STOPPED, None),
-                accepted = accept(self.listener.as_ref()), if has_room => self.admit(accepted, shared, life).await,
+                accepted = accept(self.listener.as_ref()), if has_room => {
+                    self.admit(accepted, shared, life).await
+                }
                 Some(ended) = self.connections.join_next() => match fatal(ended) {
                     Some(Reason::Fenced) => return (FENCED, Some(Reason::Fenced)),
                     Some(reason) => return ("internal error", Some(reason)),

@@ -12,6 +12,8 @@ use std::time::{Duration, Instant, SystemTime};
 pub fn status(snapshot: &Snapshot, max_lag: Option<Duration>) -> Value {
     let app = &snapshot.app;
     let reasons = health::unready(snapshot, max_lag);
+    let handover = snapshot.handover.as_ref();
+    let handover = handover.map(|view| handover::report(view, &snapshot.caught_up, snapshot.now));
     json!({
         "version": env!("CARGO_PKG_VERSION"),
         "pid": std::process::id(),
@@ -27,7 +29,7 @@ pub fn status(snapshot: &Snapshot, max_lag: Option<Duration>) -> Value {
         },
         "databases": snapshot.databases.iter().map(|view| database(view, snapshot.now)).collect::<Vec<_>>(),
         "gates": snapshot.gates.iter().map(gate).collect::<Vec<_>>(),
-        "handover": snapshot.handover.as_ref().map(|view| handover::report(view, &snapshot.caught_up, snapshot.now)),
+        "handover": handover,
     })
 }
 

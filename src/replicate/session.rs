@@ -112,7 +112,8 @@ impl Task {
             Maintenance::start(&self.target, &files, page_size, &self.changed, &self.status, self.ledger.clone());
         drop(files);
         self.base_asked = LastAsked::now(self.status.read().uploads);
-        tracing::info!(db = %self.target.db, replica = self.target.store.url(), after = %uploaded, "replicating");
+        let replica = self.target.store.url();
+        tracing::info!(db = %self.target.db, replica, after = %uploaded, "replicating");
         Ok(Session { disk, limiter, maintenance, closings: 0 })
     }
 

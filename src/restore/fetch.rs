@@ -140,7 +140,8 @@ fn begin(db: &DbPath, source: &Source<'_>, plan: &Plan, progress: &Progress) -> 
     let bytes = bytes_of(&plan.files);
     progress.begin(bytes);
     if !progress.is_quiet() {
-        tracing::info!(%db, replica = source.url(), txid = %plan.end, files = plan.files.len(), bytes, "restoring");
+        let (replica, files) = (source.url(), plan.files.len());
+        tracing::info!(%db, replica, txid = %plan.end, files, bytes, "restoring");
     }
     let mut assembly = Assembly::create(db, source.url(), bytes, plan.not_after)?;
     // Nothing is fetched that has no room for sure; what the files say themselves is asked for when they come.

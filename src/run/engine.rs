@@ -169,7 +169,7 @@ async fn serve(
             Some(request) = requests.restores.recv() => serving.check_restore(request),
             Some(request) = requests.orders.recv() => serving.ownership.order(request),
             Some(next) = serving.reinstalls.next() => serving.reinstalled(next),
-            _ = directory_tick.tick(), if serving.database_set.as_ref().is_some_and(DatabaseSet::watches_directories) => {
+            _ = directory_tick.tick(), if serving.watches_directories() => {
                 serving.database_set.iter_mut().for_each(DatabaseSet::poll_directories);
             }
             () = sleep_until(serving.database_set.as_ref().and_then(DatabaseSet::absence_report_due)) => {
@@ -178,7 +178,11 @@ async fn serve(
             () = sleep_until(serving.database_set.as_ref().and_then(|databases| databases.proofs.due())) => {
                 serving.database_set.iter_mut().for_each(|databases| databases.proofs.begin());
             }
-            Some(end) = ended_proofs.recv() => drop(serving.database_set.as_mut().map(|set| set.proofs.ended(end))),
+            Some(end) = ended_proofs.recv() => {
+                if let Some(databases) = &mut serving.database_set {
+                    databases.proofs.ended(end);
+                }
+            }
             Some(done) = serving.preparing.join_next() => serving.prepared(done).await,
             Some(done) = serving.setups.join_next() => serving.set_up(done).await,
             Some(done) = serving.flushes.join_next() => serving.flushed(done),
@@ -187,7 +191,8 @@ async fn serve(
                 serving.ownership.look_for_traffic();
             }
             _ = look_tick.tick(), if serving.ownership.looks_after_uploads() => {
-                serving.ownership.look_after(serving.database_set.as_ref().map(DatabaseSet::uploads).unwrap_or_default());
+                let uploads = serving.database_set.as_ref().map(DatabaseSet::uploads).unwrap_or_default();
+                serving.ownership.look_after(uploads);
             }
             () = sleep_until(release_due) => serving.release_overdue(),
             Some((database, detail)) = conflicts.recv() => {
@@ -242,6 +247,10 @@ struct Serving<'a> {
 }
 
 impl Serving<'_> {
+    fn watches_directories(&self) -> bool {
+        self.database_set.as_ref().is_some_and(DatabaseSet::watches_directories)
+    }
+
     async fn perform(&mut self, command: Command) {
         match command {
             Command::Restore => self.prepare(),

@@ -314,13 +314,14 @@ async fn with_progress<T>(
     let place = paces.join();
     let every = if live.is_seen() { REDRAW } else { PROGRESS_EVERY };
     loop {
+        let pause = if progress.total() == 0 { ANSWER_EVERY } else { every };
         tokio::select! {
             done = &mut work => {
                 paces.set(place, progress.pace());
                 return done;
             }
             () = tokio::time::sleep(every), if live.is_seen() => live.show(paces.set(place, progress.pace())),
-            () = tokio::time::sleep(if progress.total() == 0 { ANSWER_EVERY } else { every }), if !live.is_seen() => {
+            () = tokio::time::sleep(pause), if !live.is_seen() => {
                 let pace = progress.pace();
                 if pace.total > 0 || throttle.due(State::Waiting) {
                     tracing::info!(%db, bytes = pace.done, of = pace.total, "{}", pace.text());

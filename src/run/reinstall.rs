@@ -155,7 +155,8 @@ pub enum ReinstallEvent {
 impl ReinstallEvent {
     /// Whether another state is in place now.
     pub fn has_restored(&self) -> bool {
-        matches!(self, ReinstallEvent::Done(done) if matches!(&**done, Ok((_, reinstalled)) if reinstalled.answer.code == 0))
+        let ReinstallEvent::Done(done) = self else { return false };
+        matches!(&**done, Ok((_, reinstalled)) if reinstalled.answer.code == 0)
     }
 
     /// The report to the main thread. Before it, the database is replicated again.

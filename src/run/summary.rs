@@ -68,7 +68,10 @@ pub(super) fn log(status: u8, outcome: &Outcome, phases: &Phases, databases: &[D
     if success {
         tracing::info!(status, app, flushed, json.databases = %databases, json.phases = %phases, "{message}");
     } else {
-        tracing::warn!(status, app, flushed, fenced, json.databases = %databases, json.phases = %phases, "{message}");
+        tracing::warn!(
+            status, app, flushed, fenced, json.databases = %databases, json.phases = %phases,
+            "{message}"
+        );
     }
 }
 

@@ -165,7 +165,8 @@ impl Plan {
             }
             check(Step::ParentDeath, libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0))?;
             if libc::getppid() != self.parent {
-                libc::_exit(libc::EXIT_FAILURE); // It died before the line above: there is no process left to report to.
+                // It died before the line above: there is no process left to report to.
+                libc::_exit(libc::EXIT_FAILURE);
             }
             if let Some(directory) = &self.directory {
                 check(Step::Directory, libc::chdir(directory.as_ptr()))?;

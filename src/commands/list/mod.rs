@@ -116,7 +116,8 @@ fn value(found: &Contents) -> Value {
             "positions": range.points,
         })).collect::<Vec<_>>(),
         "snapshots": found.snapshots.iter().map(|snapshot| json!({
-            "txid": hex(snapshot.txid), "time": time(snapshot.time), "mark": snapshot.mark, "bytes": snapshot.bytes,
+            "txid": hex(snapshot.txid), "time": time(snapshot.time), "mark": snapshot.mark,
+            "bytes": snapshot.bytes,
         })).collect::<Vec<_>>(),
         "levels": found.levels.iter().map(|level| json!({
             "level": level.level.0, "files": level.files, "bytes": level.bytes,

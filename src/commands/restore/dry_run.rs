@@ -66,7 +66,8 @@ fn value(job: &Job, choice: &Choice, time: Moment) -> Value {
         Choice::V3 { plan, .. } => plan.files().map(|at| json!({ "key": at.key, "bytes": at.size })).collect(),
     };
     json!({
-        "action": action, "existing_bytes": existing, "txid": txid, "generation": generation, "time": time.to_string(), "bytes": choice.bytes(), "files": files,
+        "action": action, "existing_bytes": existing, "txid": txid, "generation": generation,
+        "time": time.to_string(), "bytes": choice.bytes(), "files": files,
     })
 }
 

@@ -132,7 +132,8 @@ impl Replacement {
 
     /// Whether a process has had the database open since before the replacement was noticed. Unknown: it has.
     fn is_old(&self, user: User) -> bool {
-        !matches!((user.pid.and_then(started), self.noticed), (Some(started), Some(noticed)) if started > noticed)
+        let times = (user.pid.and_then(started), self.noticed);
+        !matches!(times, (Some(started), Some(noticed)) if started > noticed)
     }
 
     fn was_written(&self) -> bool {

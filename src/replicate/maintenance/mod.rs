@@ -139,12 +139,13 @@ impl MaintenanceTask {
             self.ask_base_size().await;
             self.tell_restorable().await;
             let until = self.work().await.map(|until| self.clock.until(until).into());
+            let wake = until.unwrap_or_else(tokio::time::Instant::now);
             tokio::select! {
                 event = self.inbox.recv() => match event {
                     Some(event) => self.take(event).await,
                     None => return,
                 },
-                () = tokio::time::sleep_until(until.unwrap_or_else(tokio::time::Instant::now)), if until.is_some() => {}
+                () = tokio::time::sleep_until(wake), if until.is_some() => {}
             }
         }
     }

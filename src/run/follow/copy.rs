@@ -328,7 +328,8 @@ impl Log {
         if self.files > 0 && self.said.elapsed() >= LOG_EVERY {
             let behind = copy.status.view().behind(Instant::now()).as_secs_f64();
             let (files, bytes) = (self.files, self.bytes);
-            tracing::info!(db = %copy.db, files, bytes, txid = %followed.position, seconds_behind = behind, "follows its replica");
+            let txid = followed.position;
+            tracing::info!(db = %copy.db, files, bytes, %txid, seconds_behind = behind, "follows its replica");
             (self.said, self.files, self.bytes) = (Instant::now(), 0, 0);
         }
         self.staleness(copy);

@@ -104,7 +104,9 @@ async fn live(
                 told.for_each(|one| delivery.begin(one));
                 return delivery.finish(by).await;
             }
-            () = tokio::time::sleep(LOOK) => watcher.look(&registry.snapshot()).into_iter().for_each(|one| delivery.begin(one)),
+            () = tokio::time::sleep(LOOK) => {
+                watcher.look(&registry.snapshot()).into_iter().for_each(|one| delivery.begin(one));
+            }
         }
         while delivery.tasks.try_join_next().is_some() {}
     }

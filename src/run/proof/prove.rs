@@ -60,7 +60,9 @@ pub enum Outcome {
 pub async fn prove(job: Job) -> Outcome {
     let mut stop = job.stop.clone();
     tokio::select! {
-        outcome = prove_or_skip(&job) => outcome.unwrap_or_else(|error| Outcome::Undecided(error.to_string())),
+        outcome = prove_or_skip(&job) => {
+            outcome.unwrap_or_else(|error| Outcome::Undecided(error.to_string()))
+        }
         _ = stop.wait_for(|stopped| *stopped) => Outcome::Stopped,
     }
 }
