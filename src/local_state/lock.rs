@@ -341,7 +341,7 @@ mod tests {
         hold(&at("new"), "").unwrap();
         assert!(held().contains_key(&at("new")));
         release(&at("old"));
-        let again = fs::File::open(lock_path(&at("new"))).unwrap();
+        let again = fs::OpenOptions::new().read(true).open(lock_path(&at("new"))).unwrap();
         assert!(matches!(again.try_lock(), Err(TryLockError::WouldBlock)), "still locked");
         release(&at("new"));
         again.try_lock().unwrap();

@@ -12,10 +12,10 @@ pub use watch::DirectoryWatch;
 
 use super::owners::{Database, OwnersError};
 use crate::config::DirectorySettings;
-use crate::model::DbPath;
+use crate::model::{DbPath, threads};
 use crate::restore::{Owners, RestoreSettings};
 use crate::rights::{self, Dir, Kind};
-use crate::store::{StoreError, Stores};
+use crate::store::{StoreError, StoreErrorKind, Stores};
 use names::Names;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -58,19 +58,25 @@ pub struct Discovered {
 
 /// Lists the directory and the replica.
 pub async fn find(directory: &Directory, stores: &Stores, settings: &RestoreSettings) -> Result<Discovery, StoreError> {
-    let there = in_replica(&directory.settings, stores, settings).await?;
+    let entry = &directory.settings;
+    let there = in_replica(entry, stores, settings).await?;
     let directory = directory.clone();
     let looking = tokio::task::spawn_blocking(move || {
         let here = Names::read(&directory.settings);
         here.log_others(&directory.settings);
         all(&directory, &here, &there)
     });
-    Ok(looking.await.unwrap_or_default())
+    looking.await.map_err(|error| {
+        let (dir, why) = (entry.dir.display().to_string(), threads::describe_task_failure(&error));
+        StoreError::new(StoreErrorKind::Invalid, "list the databases in", dir, why)
+    })
 }
 
 /// The databases on the disk alone, for a start without the replica.
 pub fn on_disk(directory: &Directory) -> Discovery {
-    all(directory, &Names::read(&directory.settings), &BTreeSet::new())
+    let here = Names::read(&directory.settings);
+    here.log_others(&directory.settings);
+    all(directory, &here, &BTreeSet::new())
 }
 
 fn all(directory: &Directory, here: &Names, there: &BTreeSet<String>) -> Discovery {

@@ -21,7 +21,7 @@ fn crowd() -> usize {
 /// A disk, and replicas under one prefix.
 pub(super) struct Place {
     directory: tempfile::TempDir,
-    pub replicas: Replica,
+    replicas: Replica,
 }
 
 impl Place {

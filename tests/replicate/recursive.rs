@@ -4,7 +4,6 @@
 use super::many::{LONG, Place, SLEEP, replicated, stop, sum, write};
 use crate::support::asking::ask;
 use crate::support::process::Process;
-use crate::support::replica::Replica;
 use crate::support::{SOON, litestream, wait_until};
 use nix::sys::signal::{Signal, kill};
 use std::fs::{self, Permissions};
@@ -127,7 +126,6 @@ fn a_renamed_directory_gets_replicas_of_its_own() {
 #[test]
 fn what_has_no_place_in_the_replica_is_refused_by_name() {
     let place = Place::in_s3("recursive-names");
-    let Replica::S3 { .. } = &place.replicas else { unreachable!() };
     put(&place, "fine/one.db", 1);
     put(&place, "owner/two.db", 1);
     put(&place, "outside/three.db", 1);

@@ -47,6 +47,8 @@ pub struct Changes {
     watched: HashMap<WatchDescriptor, PathBuf>,
     /// Directories that have come since the last look.
     unread: Vec<PathBuf>,
+    /// Some are not watched.
+    incomplete: bool,
     /// Files in the directories that may be databases.
     newcomers: Vec<PathBuf>,
 }
@@ -55,7 +57,15 @@ impl Changes {
     pub fn new() -> Changes {
         let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC).ok();
         let (names, watched) = (HashMap::new(), HashMap::new());
-        Changes { inotify, names, directories: BTreeMap::new(), watched, unread: Vec::new(), newcomers: Vec::new() }
+        Changes {
+            inotify,
+            names,
+            directories: BTreeMap::new(),
+            watched,
+            unread: Vec::new(),
+            incomplete: false,
+            newcomers: Vec::new(),
+        }
     }
 
     /// Watches the files of one database. False: they must be looked at each time.
@@ -71,6 +81,7 @@ impl Changes {
     /// Databases in this directory that are not known make `newcomer` true from now on.
     pub fn watch_directory(&mut self, path: PathBuf, wanted: Wanted) {
         self.directories.insert(path, Directory { wanted: Arc::new(wanted), watch: None, is_below: false });
+        self.incomplete = true;
     }
 
     /// What has happened since the last call.
@@ -128,6 +139,7 @@ impl Changes {
         {
             let wanted = Arc::clone(wanted);
             self.unread.push(path.clone());
+            self.incomplete = true;
             self.directories.insert(path, Directory { wanted, watch: None, is_below: true });
         }
     }
@@ -145,6 +157,7 @@ impl Changes {
     }
 
     fn unwatch(&mut self, path: &Path) {
+        self.incomplete = true;
         for path in self.tree(path) {
             let watch = self.directories.get_mut(&path).and_then(|directory| directory.watch.take());
             watch.map(|watch| self.watched.remove(&watch));
@@ -163,17 +176,22 @@ impl Changes {
     /// Events were lost: all directories are read again.
     fn look_again(&mut self) {
         self.watched.clear();
+        self.incomplete = true;
         self.directories.values_mut().for_each(|directory| directory.watch = None);
     }
 
     /// Watches the directories that have come meanwhile, and reads what is in them.
     fn watch_missing(&mut self) {
+        if !self.incomplete {
+            return;
+        }
         let missing = self.directories.iter().filter(|(_, directory)| directory.watch.is_none());
         self.unread = missing.map(|(path, _)| path.clone()).collect();
         // Reading one may find another.
         while let Some(path) = self.unread.pop() {
             self.watch_one(&path);
         }
+        self.incomplete = self.directories.values().any(|directory| directory.watch.is_none());
     }
 
     fn watch_one(&mut self, path: &Path) {
@@ -187,8 +205,11 @@ impl Changes {
             Err(Errno::ENOENT | Errno::ENOTDIR) => return,
             Err(_) => {}
         }
-        for (name, is_directory) in names_in(path) {
-            self.note(path, &name, is_directory);
+        match names_in(path) {
+            Ok(names) => names.iter().for_each(|(name, is_directory)| self.note(path, name, *is_directory)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            // The next look tries again.
+            Err(_) => self.unwatch(path),
         }
     }
 
@@ -210,14 +231,14 @@ fn is_directory(path: &Path) -> bool {
 }
 
 /// The names in a directory, and which of them are directories.
-fn names_in(path: &Path) -> Vec<(OsString, bool)> {
-    let names = rights::within_directory(path, None, || {
+fn names_in(path: &Path) -> io::Result<Vec<(OsString, bool)>> {
+    rights::within_directory(path, None, || {
         let dir = Dir::open(path)?;
         let is_directory =
-            |name: &OsString| matches!(dir.stat(name), Ok(Some(found)) if found.kind == rights::Kind::Directory);
-        Ok::<_, io::Error>(dir.names()?.into_iter().map(|name| (is_directory(&name), name)).collect::<Vec<_>>())
-    });
-    names.unwrap_or_default().into_iter().map(|(is_directory, name)| (name, is_directory)).collect()
+            |name: &OsStr| matches!(dir.stat(name), Ok(Some(found)) if found.kind == rights::Kind::Directory);
+        let names = dir.names()?.into_iter();
+        Ok(names.map(|name| (is_directory(&name), name)).map(|(is_directory, name)| (name, is_directory)).collect())
+    })
 }
 
 /// `is_below`: a link is not followed.

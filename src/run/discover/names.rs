@@ -27,6 +27,8 @@ pub(super) struct Names {
     pub directories: VecDeque<PathBuf>,
     /// Symbolic links that may lead to directories.
     pub links: BTreeSet<PathBuf>,
+    /// Directories that cannot be read, and why.
+    pub unreadable: BTreeMap<PathBuf, String>,
 }
 
 impl Names {
@@ -46,15 +48,15 @@ impl Names {
         names
     }
 
-    /// One directory, without the databases in `known`.
-    pub fn read_directory(&mut self, entry: &DirectorySettings, directory: &Path, known: &HashSet<String>) {
+    /// One directory, without the databases in `known`. False: it cannot be read now.
+    pub fn read_directory(&mut self, entry: &DirectorySettings, directory: &Path, known: &HashSet<String>) -> bool {
         let path = entry.dir.join(directory);
         let files = match files_in(&path) {
             Ok(files) => files,
-            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return,
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return true,
             Err(error) => {
-                tracing::warn!("cannot list the databases in {}: {error}", path.display());
-                return;
+                self.unreadable.insert(directory.to_owned(), error.to_string());
+                return false;
             }
         };
         for (name, kind) in files {
@@ -65,6 +67,7 @@ impl Names {
                 _ => self.add(entry, (relative, &name), kind == rights::Kind::File, known),
             }
         }
+        true
     }
 
     fn add_directory(&mut self, directory: PathBuf) {
@@ -119,6 +122,9 @@ impl Names {
     pub fn log_others(&self, entry: &DirectorySettings) {
         self.others.iter().for_each(|name| log_not_sqlite(&entry.dir, name));
         self.links.iter().for_each(|name| log_link(&entry.dir, name));
+        for (directory, error) in &self.unreadable {
+            tracing::warn!("cannot list the databases in {}: {error}", entry.dir.join(directory).display());
+        }
     }
 }
 

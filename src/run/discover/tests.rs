@@ -191,7 +191,7 @@ fn newcomers_in_subdirectories_are_told_once() {
     assert_eq!(look(), new(&[]));
     // Another directory under a name that was read long ago.
     let old = SystemTime::now() - Duration::from_secs(60);
-    let age = |path: &Path| fs::File::open(path).unwrap().set_modified(old).unwrap();
+    let age = |path: &Path| fs::OpenOptions::new().read(true).open(path).unwrap().set_modified(old).unwrap();
     fs::create_dir(dir.join("s")).unwrap();
     put(root.path(), "t/three.db");
     [&dir.join("s"), &root.path().join("t"), &dir].into_iter().for_each(|path| age(path));

@@ -78,6 +78,7 @@ impl WatchedDirectory {
         refused.retain(|one| logged.insert(one.db.as_path().to_owned()));
         names.others.retain(|name| logged.insert(entry.dir.join(name)));
         names.links.retain(|name| logged.insert(entry.dir.join(name)));
+        names.unreadable.retain(|name, _| logged.insert(entry.dir.join(name)));
         names.log_others(entry);
         let databases = names.databases.iter().map(|name| entry.database(name)).collect();
         known.extend(names.databases);
@@ -100,7 +101,11 @@ impl WatchedDirectory {
             return Vec::new();
         }
         let empty = names.empty.len();
-        names.read_directory(&self.entry, directory, &self.known);
+        if !names.read_directory(&self.entry, directory, &self.known) {
+            // The next poll tries again.
+            self.directories.insert(directory.to_owned(), None);
+            return Vec::new();
+        }
         let old = found.1.checked_add(COARSE).is_some_and(|settled| settled < now);
         // An empty file becomes a database without a change of the directory's mtime.
         let read = Some(found).filter(|_| old && names.empty.len() == empty);
