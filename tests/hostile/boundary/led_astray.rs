@@ -96,11 +96,8 @@ fn what_is_no_file_in_place_of_the_record_and_the_marks() {
 #[test]
 fn what_is_no_file_in_place_of_the_mark_of_a_setup() {
     type Put = fn(&Place, &Path);
-    let ways: [Put; 3] = [
-        |_, at| fifo(at),
-        |_, at| link(Path::new("/dev/zero"), at),
-        |place, at| link(&place.outside("secret"), at),
-    ];
+    let ways: [Put; 3] =
+        [|_, at| fifo(at), |_, at| link(Path::new("/dev/zero"), at), |place, at| link(&place.outside("secret"), at)];
     for put in ways {
         between_two_lives(false, |place| put(place, &place.make(".app.db-litevisor").join("setup.json")));
     }
