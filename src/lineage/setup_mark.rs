@@ -176,6 +176,18 @@ mod tests {
         assert!(databases.iter().all(|db| matches!(load(db), Found::None)));
     }
 
+    /// It decides for all, so it stays while another one cannot be removed.
+    #[test]
+    fn the_first_mark_is_removed_last() {
+        let (_root, databases) = site();
+        begun(&databases);
+        let second = databases[1].state_dir().join(NAME);
+        std::fs::remove_file(&second).unwrap();
+        std::fs::create_dir(&second).unwrap();
+        assert!(remove(&databases).is_err());
+        assert_eq!(all(&databases), [Some(Before::Replica), Some(Before::Unknown), None]);
+    }
+
     /// As an older version's, or one that the app has written to.
     #[test]
     fn a_mark_that_cannot_be_read_is_one_without_success() {

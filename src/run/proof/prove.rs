@@ -74,7 +74,7 @@ async fn prove_or_skip(job: &Job) -> Result<Outcome, StoreError> {
     if let Some(interval) = job.young
         && let Some(record) = newest_record(&*plain).await?
     {
-        let age = schedule::age(record.time_ms(), now(&*plain)).filter(|age| record.sound && *age < interval);
+        let age = schedule::young(record.time_ms(), record.sound, now(&*plain), interval);
         before = before.or_else(|| record.proven.clone());
         if let Some(age) = age {
             return Ok(Outcome::Young(Box::new(record), age));

@@ -55,9 +55,11 @@ fn after(now: Instant, wait: Duration) -> Instant {
     now.checked_add(wait).unwrap_or(now)
 }
 
-/// How old a record is. A time in the future says nothing: the clock was wrong then, or is now.
-pub fn age(record_ms: i64, now_ms: i64) -> Option<Duration> {
-    u64::try_from(now_ms.saturating_sub(record_ms)).ok().map(Duration::from_millis)
+/// How old an earlier run's record is, if a proof is not due yet. A failed proof is repeated. A time in the future says nothing: the
+/// clock was wrong then, or is now.
+pub fn young(record_ms: i64, sound: bool, now_ms: i64, interval: Duration) -> Option<Duration> {
+    let age = u64::try_from(now_ms.saturating_sub(record_ms)).ok().map(Duration::from_millis)?;
+    (sound && age < interval).then_some(age)
 }
 
 #[cfg(test)]
@@ -96,8 +98,16 @@ mod tests {
     }
 
     #[test]
-    fn ages() {
-        assert_eq!(age(1000, 3500), Some(Duration::from_millis(2500)));
-        assert_eq!(age(3500, 1000), None);
+    fn which_records_count() {
+        for (record_ms, sound, now_ms, expected) in [
+            (1000, true, 3500, Some(2500)),
+            (1000, true, 3999, Some(2999)),
+            (1000, true, 4000, None),
+            (1000, false, 3500, None),
+            (3500, true, 1000, None),
+        ] {
+            let young = young(record_ms, sound, now_ms, Duration::from_secs(3));
+            assert_eq!(young, expected.map(Duration::from_millis), "{record_ms} {sound} {now_ms}");
+        }
     }
 }

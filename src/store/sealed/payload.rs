@@ -186,3 +186,25 @@ impl Sealer {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_chunk_is_a_whole_file_or_none_of_it() {
+        let key = || ContentKey::new(&FileKey([7; 16]), &[8; NONCE]).unwrap();
+        let read = |file: &[u8]| {
+            let mut opener = Opener::new(key(), 0..u64::MAX);
+            opener.feed(file, &|_| {}).and_then(|()| opener.finish(&|_| {}))
+        };
+        let mut empty = Vec::new();
+        Sealer::new(key()).finish(&mut empty).unwrap();
+        assert_eq!(read(&empty), Ok(()));
+        let (mut sealer, mut file) = (Sealer::new(key()), Vec::new());
+        sealer.push(&vec![5; CHUNK as usize], &mut file).unwrap();
+        sealer.seal(false, &mut file).unwrap();
+        sealer.finish(&mut file).unwrap();
+        assert_eq!(read(&file), Err(Problem::Chunk(1)));
+    }
+}

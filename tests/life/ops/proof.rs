@@ -120,6 +120,24 @@ fn a_damaged_replica_is_red_until_it_is_renewed() {
     });
 }
 
+/// Of all records the newest 30 stay.
+#[test]
+fn old_records_are_deleted() {
+    let place = Place::new("interval = \"1s\"");
+    std::fs::create_dir(place.bucket("proof")).unwrap();
+    for second in 0..40 {
+        std::fs::write(place.bucket(&format!("proof/20200101T0000{second:02}.000Z.json")), "{}").unwrap();
+    }
+    let mut run = place.run();
+    let names = || {
+        std::fs::read_dir(place.bucket("proof")).unwrap().flatten().map(|entry| entry.file_name()).collect::<Vec<_>>()
+    };
+    wait_until("the old ones to go", LATE, || names().len() == 30);
+    assert_eq!(run.stop().code, 143, "{}", run.log_text());
+    let oldest = names().into_iter().min().unwrap();
+    assert!(oldest.to_str().unwrap() > "20200101T000010", "the oldest go first: {oldest:?}");
+}
+
 /// 4 MiB that do not compress: at 64 KiB a second a proof takes a minute.
 const LARGE: &str = "import sqlite3, sys, time\nc = sqlite3.connect(sys.argv[1])\nc.execute('pragma journal_mode=wal')\n\
                      c.execute('create table if not exists t(x)')\nc.execute('insert into t values (randomblob(4194304))')\n\
