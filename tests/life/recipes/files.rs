@@ -175,6 +175,8 @@ const UNIT_KEYS: [&str; 27] = [
     "PrivateTmp",
     "WantedBy",
     "Type",
+    "WatchdogSec",
+    "SuccessExitStatus",
     "OnCalendar",
     "Persistent",
     "Requires",
