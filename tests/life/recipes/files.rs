@@ -153,7 +153,7 @@ fn kubernetes() {
     }
 }
 
-const UNIT_KEYS: [&str; 27] = [
+const UNIT_KEYS: [&str; 29] = [
     "Description",
     "Wants",
     "After",
