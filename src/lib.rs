@@ -101,6 +101,9 @@ pub mod testing {
             pub use crate::store::retry::run;
         }
     }
+    pub mod supervise {
+        pub use crate::supervise::NotifyMessage;
+    }
     pub mod wal {
         pub use crate::wal::{Committed, Cursor, FRAME_HEADER, Fed, HEADER, Scanner, WalHeader, frame_size};
         pub mod format {

@@ -12,6 +12,7 @@ use litevisor::testing::model::{PageNo, Txid, TxidRange};
 use litevisor::testing::replica::{Listing, Target, plan};
 use litevisor::testing::store::Object;
 use litevisor::testing::store::layout::{Layout, Level};
+use litevisor::testing::supervise::NotifyMessage;
 use litevisor::testing::wal::format::Sums;
 use litevisor::testing::wal::{Committed, Cursor, FRAME_HEADER, Fed, HEADER, Scanner, WalHeader, frame_size};
 use std::ffi::OsString;
@@ -19,7 +20,7 @@ use std::path::Path;
 
 pub type TargetFn = fn(&[u8]);
 
-pub const ALL: [(&str, TargetFn); 10] = [
+pub const ALL: [(&str, TargetFn); 11] = [
     ("wal", wal),
     ("wal_built", wal_built),
     ("ltx", ltx),
@@ -30,6 +31,7 @@ pub const ALL: [(&str, TargetFn); 10] = [
     ("config", config),
     ("url", url),
     ("listing", listing),
+    ("notify", notify),
 ];
 
 fn scan(bytes: &[u8], header: &WalHeader, from: Cursor) -> Committed {
@@ -307,4 +309,19 @@ pub fn listing(data: &[u8]) {
             }
         }
     }
+}
+
+/// What an app says by sd_notify(3): a status is one bounded line, so it can be passed on; what is said twice is said; and an
+/// assignment counts only as a whole line.
+pub fn notify(data: &[u8]) {
+    let message = NotifyMessage::parse(data);
+    if let Some(status) = &message.status {
+        assert!(status.len() <= 200 && !status.contains(char::is_control), "{status:?}");
+        let again = NotifyMessage::parse(format!("STATUS={status}").as_bytes());
+        let passed_on = NotifyMessage { status: again.status.clone(), ..NotifyMessage::default() };
+        assert_eq!(again, passed_on, "a status assigns nothing else");
+    }
+    assert_eq!(NotifyMessage::parse(&[data, b"\n", data].concat()), message);
+    let whole = |word: &[u8]| data.split(|byte| matches!(byte, b'\n' | 0)).any(|line| line == word);
+    assert_eq!((message.ready, message.watchdog), (whole(b"READY=1"), whole(b"WATCHDOG=1")));
 }

@@ -45,6 +45,7 @@ fn seeds(target: &str) -> Vec<Vec<u8>> {
             .map(|path| [&[7], &std::fs::read(path).unwrap()[..]].concat())
             .collect(),
         "config" => ["supervisor.toml.example"].iter().map(|name| std::fs::read(root.join(name)).unwrap()).collect(),
+        "notify" => NOTIFY.map(|text| text.as_bytes().to_vec()).into(),
         "state" => vec![STATE.as_bytes().to_vec()],
         "owner" => OWNER.map(|text| text.as_bytes().to_vec()).into(),
         "url" => {
@@ -64,6 +65,12 @@ fn seeds(target: &str) -> Vec<Vec<u8>> {
 const STATE: &str = r#"{"version":1,"replica":"file:///r","node_id":"000000000000feed","acked":"000000000000002a",
 "sent":"000000000000002b","tip_checksum":"8000000000000007","page_size":4096,"wal_salt1":1,"wal_salt2":2,"wal_offset":4152,
 "wal_checksum":[3,4],"wal_sent":[2,9,8272,5,6],"db_checksum":"8000000000000009","modified_ns":17,"born_ns":16}"#;
+
+const NOTIFY: [&str; 3] = [
+    "READY=1\nSTATUS=accepting connections\nMAINPID=42",
+    "WATCHDOG=1",
+    "STOPPING=1\nSTATUS=Zähler: 7\n\nEXTEND_TIMEOUT_USEC=1000000\0",
+];
 
 const OWNER: [&str; 3] = [
     r#"{"version":1,"epoch":"0000000000000007","instance":{"id":"a","host":"pod-7","revision":"r2"},"reason":"resume",

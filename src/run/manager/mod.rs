@@ -51,7 +51,8 @@ impl Manager {
             None
         });
         if let Some(Link { watchdog, .. }) = &link {
-            tracing::info!(?watchdog, "litevisor tells the service manager about itself and the app (NOTIFY_SOCKET)");
+            let watchdog = watchdog.map(|watchdog| format!("{watchdog:?}"));
+            tracing::info!(watchdog, "litevisor tells the service manager about itself and the app (NOTIFY_SOCKET)");
         }
         Manager { link }
     }
@@ -145,12 +146,13 @@ impl Link {
         }
         match silence {
             Some(Silence::Engine) => tracing::error!(
-                "the engine thread hangs: the service manager's watchdog is not fed, and ends litevisor if this lasts"
+                "the engine thread hangs: the service manager's watchdog is not fed. It ends litevisor if this lasts"
             ),
             Some(Silence::App) => tracing::error!(
-                "the app has sent no WATCHDOG=1 for {:?}: the service manager's watchdog is not fed, and ends the app",
+                "the app has sent no WATCHDOG=1 for {:?}: the service manager's watchdog is not fed. It ends the app and litevisor if this lasts",
                 self.watchdog.unwrap_or_default()
             ),
+            None if self.life.ending => {}
             None => tracing::info!("the service manager's watchdog is fed again"),
         }
     }

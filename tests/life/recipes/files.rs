@@ -153,7 +153,7 @@ fn kubernetes() {
     }
 }
 
-const UNIT_KEYS: [&str; 27] = [
+const UNIT_KEYS: [&str; 29] = [
     "Description",
     "Wants",
     "After",
@@ -175,6 +175,8 @@ const UNIT_KEYS: [&str; 27] = [
     "PrivateTmp",
     "WantedBy",
     "Type",
+    "WatchdogSec",
+    "SuccessExitStatus",
     "OnCalendar",
     "Persistent",
     "Requires",

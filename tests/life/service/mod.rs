@@ -112,8 +112,8 @@ impl Talker {
     /// `settings`: behind `[app]`.
     fn new(settings: &str) -> Talker {
         let mut site = Site::in_directory();
-        let listen = crate::support::asking::free_port();
-        site.settings = format!("[status]\nlisten = \"127.0.0.1:{listen}\"\n[app]\nready = \"notify\"\n{settings}\n");
+        let socket = site.path("litevisor.sock");
+        site.settings = format!("[status]\nsocket = {socket:?}\n[app]\nready = \"notify\"\n{settings}\n");
         std::fs::create_dir(site.path("home")).unwrap();
         for path in [site.path(""), site.path("home"), site.disk()] {
             std::fs::set_permissions(path, PermissionsExt::from_mode(0o777)).unwrap();
@@ -146,7 +146,7 @@ impl Talker {
         text.lines().map(str::to_owned).collect::<Vec<_>>().try_into().unwrap()
     }
 
-    /// Whether /readyz says yes, and what it says.
+    /// Whether the app is ready, and what is said of it.
     fn ready(&self) -> (bool, String) {
         let (code, text) = litevisor::ask(&self.0.config(), &["healthcheck"]);
         (code == 0, text)

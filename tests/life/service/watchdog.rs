@@ -5,7 +5,7 @@ use nix::libc;
 use nix::sys::signal::{Signal, kill};
 
 /// Of the manager. The machine of the tests is slow.
-const WATCHDOG: Duration = Duration::from_secs(4);
+const WATCHDOG: Duration = Duration::from_secs(3);
 
 /// No message for as long as systemd would wait.
 fn wait_for_silence(manager: &Manager) {
@@ -33,7 +33,7 @@ fn an_app_that_hangs() {
     assert!(!run.log_text().contains("is not fed"), "{}", run.log_text());
     kill(run.app(), Signal::SIGSTOP).unwrap();
     wait_for_silence(&manager);
-    run.wait_for_log("the reason", SOON, |line| line.contains("the app has sent no WATCHDOG=1 for 4s"));
+    run.wait_for_log("the reason", SOON, |line| line.contains("the app has sent no WATCHDOG=1 for 3s"));
     kill(run.app(), Signal::SIGCONT).unwrap();
     is_fed(&manager);
     std::fs::remove_file(place.home("beat")).unwrap();
