@@ -15,7 +15,7 @@ use super::owners::Database;
 use super::ownership::{Ownership, Step};
 use super::ownership_settings::OwnershipSettings;
 use super::prepare::{Prepared, RunContext, prepare_all};
-use super::proof::{ProofEnds, Proofs};
+use super::proof::{ProofEnd, ProofEnds, Proofs};
 use super::reinstall::{ReinstallEvent, Reinstalls};
 use super::setup::{self, Recording};
 use super::setup_due::SetupPlan;
@@ -178,11 +178,7 @@ async fn serve(
             () = sleep_until(serving.database_set.as_ref().and_then(|databases| databases.proofs.due())) => {
                 serving.database_set.iter_mut().for_each(|databases| databases.proofs.begin());
             }
-            Some(end) = ended_proofs.recv() => {
-                if let Some(databases) = &mut serving.database_set {
-                    databases.proofs.ended(end);
-                }
-            }
+            Some(end) = ended_proofs.recv() => serving.proof_ended(end),
             Some(done) = serving.preparing.join_next() => serving.prepared(done).await,
             Some(done) = serving.setups.join_next() => serving.set_up(done).await,
             Some(done) = serving.flushes.join_next() => serving.flushed(done),
@@ -191,8 +187,7 @@ async fn serve(
                 serving.ownership.look_for_traffic();
             }
             _ = look_tick.tick(), if serving.ownership.looks_after_uploads() => {
-                let uploads = serving.database_set.as_ref().map(DatabaseSet::uploads).unwrap_or_default();
-                serving.ownership.look_after(uploads);
+                serving.look_after_uploads();
             }
             () = sleep_until(release_due) => serving.release_overdue(),
             Some((database, detail)) = conflicts.recv() => {
@@ -249,6 +244,17 @@ struct Serving<'a> {
 impl Serving<'_> {
     fn watches_directories(&self) -> bool {
         self.database_set.as_ref().is_some_and(DatabaseSet::watches_directories)
+    }
+
+    fn proof_ended(&mut self, end: ProofEnd) {
+        if let Some(databases) = &mut self.database_set {
+            databases.proofs.ended(end);
+        }
+    }
+
+    fn look_after_uploads(&mut self) {
+        let uploads = self.database_set.as_ref().map(DatabaseSet::uploads).unwrap_or_default();
+        self.ownership.look_after(uploads);
     }
 
     async fn perform(&mut self, command: Command) {
