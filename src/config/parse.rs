@@ -126,7 +126,7 @@ fn parse_converted(
     let (shutdown, has_grace) = shutdown::read(given.shutdown, default_grace, &document);
     let restore = restore_settings(given.restore.or(RestoreSection::default()));
     let sections = given.database.value.into_iter().flat_map(|tables| tables.0);
-    let mut databases: Vec<Parsed> = sections.filter_map(|section| database::read(section, &document)).collect();
+    let mut databases: Vec<_> = sections.filter_map(|section| database::read(section, &document)).collect();
     let gates = gate::read_all(given.gate, &additions.gates, &document);
     let log = log_settings(given.log.or(LogSection::default()));
     let status = status::read(given.status.or(StatusSection::default()), &document);
@@ -134,22 +134,22 @@ fn parse_converted(
 
     let mut problems = add_pairs(&additions.pairs, &mut databases, environment);
     let early = gates.iter().any(|gate| gate.settings.accept == Accept::Early);
-    let handover = handover::read(given.handover.or(HandoverSection::default()), &databases, early, &document);
-    let follow =
-        follow::read(given.follow.or(FollowSection::default()), additions.follow, !databases.is_empty(), &document);
+    let handover = given.handover.or(HandoverSection::default());
+    let handover = handover::read(handover, &databases, early, &document);
+    let has_databases = !databases.is_empty();
+    let follow = given.follow.or(FollowSection::default());
+    let follow = follow::read(follow, additions.follow, has_databases, &document);
     let told = notify::read(given.notify, given.heartbeat, &document);
-    let of_gates = gate::problems(&gates, status.listen, !databases.is_empty());
+    let of_gates = gate::problems(&gates, status.listen, has_databases);
     for (location, message) in overlaps(&databases).into_iter().chain(of_gates) {
         document.complain(&location, message);
     }
     problems.extend(document.into_problems());
-    if !problems.is_empty() {
-        return Err(ConfigError::new(problems));
-    }
+    ConfigError::unless_empty(problems)?;
     let has_command = !app.settings.command.is_empty();
-    let warnings = check_purpose(purpose, file.map(|(_, name)| name), has_command, !databases.is_empty())?;
+    let warnings = check_purpose(purpose, file.map(|(_, name)| name), has_command, has_databases)?;
     let mut platform = platform::report(platform, shutdown.grace, has_grace, environment.variable);
-    platform.refusal = platform.refusal.filter(|_| !databases.is_empty());
+    platform.refusal = platform.refusal.filter(|_| has_databases);
     let more = [&status.token_variables, &told.variables];
     let secret_variables = secret_variables(&databases, handover.as_ref(), &more, app.pass_credentials);
     let app_user = app.settings.user.clone();

@@ -71,6 +71,11 @@ impl ConfigError {
         ConfigError { problems }
     }
 
+    /// An error if there are problems.
+    pub fn unless_empty(problems: Vec<Problem>) -> Result<(), ConfigError> {
+        if problems.is_empty() { Ok(()) } else { Err(ConfigError::new(problems)) }
+    }
+
     pub fn single(location: Location, message: impl Into<String>) -> ConfigError {
         ConfigError { problems: vec![Problem { location, message: message.into() }] }
     }

@@ -3,6 +3,8 @@
 //! The main thread sends `Restore` first; after `Report::Restored(Ok(..))` it sends `Replicate` and starts the app. `Flush` may
 //! come any number of times. `Finish` is the last command. Each report wakes the main thread.
 
+mod setting_up;
+
 use super::absent::AppKind;
 use super::database_set::DatabaseSet;
 use super::discover::Directory;
@@ -23,9 +25,8 @@ use super::status_service::EngineRequests;
 use super::sync;
 use crate::config::{FollowSettings, VerifySettings};
 use crate::handover::task;
-use crate::lineage::state_file;
 use crate::model::proof::Restored;
-use crate::model::{Deadline, ReleaseReason, Txid, threads};
+use crate::model::{Deadline, ReleaseReason, threads};
 use crate::observe::StatusRegistry;
 use crate::observe::restore::RestoreRequest;
 use crate::observe::sync::{SyncAnswer, SyncRequest};
@@ -415,54 +416,6 @@ impl Serving<'_> {
         let stores = Arc::clone(&context.stores);
         let judged = (context.ledger.clone(), proofs);
         self.database_set = Some(DatabaseSet::start(prepared, known, stores, self.conflict.clone(), seen, judged));
-    }
-
-    /// Everything is restored, and the replica is this instance's: the app may start, or its setup.
-    fn start(&mut self, ready: Vec<Prepared>, proof: Restored) {
-        let Some(plan) = self.context.setup.clone() else {
-            self.prepared = ready;
-            return self.reports.send(Report::Restored(Ok(proof)));
-        };
-        self.record_store = setup::record_store(&ready).filter(|_| plan.is_recorded());
-        let context = self.context.clone();
-        self.setups.spawn(async move {
-            let (ready, due) = setup::begin(context, plan, ready).await?;
-            Ok(SetupStep::Ready { ready, proof, due })
-        });
-    }
-
-    async fn set_up(&mut self, done: Result<Result<SetupStep, StartFailure>, JoinError>) {
-        match done.unwrap_or_else(|error| Err(StartFailure::Local(threads::describe_task_failure(&error)))) {
-            Ok(SetupStep::Ready { ready, proof, due: false }) => {
-                self.prepared = ready;
-                self.reports.send(Report::Restored(Ok(proof)));
-            }
-            Ok(SetupStep::Ready { ready, proof, due: true }) => {
-                self.prepared = ready;
-                self.reports.send(Report::SetupDue(proof));
-            }
-            Ok(SetupStep::Kept) => {
-                let plan = self.context.setup.as_deref();
-                self.recording = plan.and_then(|plan| Recording::of(plan, &self.prepared));
-                self.reports.send(Report::SetupKept(Ok(())));
-            }
-            Err(failure) if self.prepared.is_empty() => {
-                self.ownership.give_back().await;
-                self.reports.send(Report::Restored(Err(failure)));
-            }
-            Err(failure) => self.reports.send(Report::SetupKept(Err(failure))),
-        }
-    }
-
-    /// The commands of the setup did not succeed: nothing was replicated, and the replica stays as it is.
-    fn end_without_replication(&mut self, last: LastFlush) {
-        let prepared = std::mem::take(&mut self.prepared);
-        let position = |db| state_file::load(db).ok().flatten().map_or(Txid::NONE, |state| state.acked);
-        let result = FlushResult::untouched(setup::replicated(&prepared).map(|one| (&one.db, position(&one.db))));
-        self.flushes.spawn(async move {
-            setup::give_up(prepared).await;
-            Flushed { result, last: Some(last) }
-        });
     }
 
     fn flushed(&mut self, done: Result<Flushed, JoinError>) {

@@ -66,7 +66,10 @@ fn text(name: &str, found: Option<&DryRun>) -> String {
 }
 
 fn value(found: Option<&DryRun>) -> Value {
-    let one = |txid: Txid, since_ms: i64, bytes: u64| json!({ "txid": txid.to_string(), "time": Moment(since_ms).to_string(), "bytes": bytes });
+    let one = |txid: Txid, since_ms: i64, bytes: u64| {
+        let time = Moment(since_ms).to_string();
+        json!({ "txid": txid.to_string(), "time": time, "bytes": bytes })
+    };
     json!({
         "enabled": found.is_some(),
         "stay": found.map(|found| found.stay.iter().map(|snapshot| {
