@@ -70,12 +70,10 @@ fn before_the_restore(documents: &Documents) {
         let words: Vec<&str> = words.iter().copied().chain(["--config", config.to_str().unwrap()]).collect();
         documents.ask(schema, what, &site.path("."), &words, code)
     };
-    let value = ask("status", "restoring", &["status"], 0);
-    assert_eq!(
-        (&value["phase"], &value["databases"][0]["state"]),
-        (&"restoring".into(), &"restoring".into()),
-        "{value:#}"
-    );
+    // The socket is there before the database is known.
+    let state = |value: &Value| value["phase"] == "restoring" && value["databases"][0]["state"] == "restoring";
+    wait_for_status("restoring", &config, state);
+    assert!(state(&ask("status", "restoring", &["status"], 0)));
     ask("sync", "restoring", &["sync"], 69);
     ask("healthcheck", "restoring", &["healthcheck"], 1);
     ask("handover", "restoring", &["promote"], 78);
