@@ -72,7 +72,7 @@ fn write_on(gate: u16, ended: &AtomicBool) {
 
 /// The shipped rules, with short waits.
 fn prometheus(targets: &[u16]) -> Server {
-    Server::start("prometheus", |port, directory| {
+    let server = Server::start("prometheus", |port, directory| {
         let targets: Vec<String> = targets.iter().map(|port| format!("\"127.0.0.1:{port}\"")).collect();
         let config = read("prometheus.yml")
             .replace("15s", "1s")
@@ -84,7 +84,10 @@ fn prometheus(targets: &[u16]) -> Server {
         command.arg(format!("--storage.tsdb.path={}", directory.join("data").display()));
         command.arg(format!("--web.listen-address=127.0.0.1:{port}"));
         command
-    })
+    });
+    // It listens before it can answer.
+    wait_until("Prometheus to be ready", LATE, || answer(&server, "/-/ready").contains(" 200 "));
+    server
 }
 
 /// Every `for: …m` is a second.
@@ -94,16 +97,21 @@ fn without_waiting(rules: &str) -> String {
     rules.lines().map(short).collect::<Vec<_>>().join("\n")
 }
 
+/// Head and body. HTTP/1.0: one answer, in one piece, then the end.
+fn answer(prometheus: &Server, target: &str) -> String {
+    let mut stream = TcpStream::connect(("127.0.0.1", prometheus.port)).unwrap();
+    stream.set_read_timeout(Some(SOON)).unwrap();
+    write!(stream, "GET {target} HTTP/1.0\r\nHost: x\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
 /// The `data` of an answer of Prometheus' API; panics at an error.
 fn asked(prometheus: &Server, path: &str, parameters: &[(&str, &str)]) -> Value {
     let encoded = |text: &str| text.bytes().map(|byte| format!("%{byte:02x}")).collect::<String>();
     let parameters: Vec<String> = parameters.iter().map(|(name, value)| format!("{name}={}", encoded(value))).collect();
-    let mut stream = TcpStream::connect(("127.0.0.1", prometheus.port)).unwrap();
-    stream.set_read_timeout(Some(SOON)).unwrap();
-    // HTTP/1.0: one answer, in one piece, then the end.
-    write!(stream, "GET /api/v1/{path}?{} HTTP/1.0\r\nHost: x\r\n\r\n", parameters.join("&")).unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
+    let answer = answer(prometheus, &format!("/api/v1/{path}?{}", parameters.join("&")));
     let body = answer.split_once("\r\n\r\n").unwrap().1;
     let value: Value = serde_json::from_str(body).unwrap_or_else(|_| panic!("{path} {parameters:?}: {answer}"));
     assert_eq!(value["status"], "success", "{path} {parameters:?}: {answer}");
