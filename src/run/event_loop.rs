@@ -191,7 +191,10 @@ impl EventLoop {
             Some(SourceEvent::EngineLost) => self.pending.push_back(Event::EngineLost),
             None if self.app_run.has_become_ready() => {
                 self.sources.manager.look_now();
-                self.gates.app_started();
+                // Not if the last flush has begun: an app that cannot be killed may still say something.
+                if self.flush_by.is_none() {
+                    self.gates.app_started();
+                }
                 self.pending.push_back(Event::AppReady);
             }
             None => return false,
