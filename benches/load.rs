@@ -1,5 +1,6 @@
-//! The app that the benchmarks run: a writer whose cost is SQLite's own, and the small probes that need to be as quick as a
-//! real app's start. In: arguments. Out: one line of JSON, or a time. It knows nothing of who supervises it.
+//! The app that the benchmarks run: a writer whose cost is SQLite's own, and the small probes that need to be
+//! as quick as a real app's start. In: arguments. Out: one line of JSON, or a time. It knows nothing of who
+//! supervises it.
 
 use rusqlite::{Connection, params};
 use std::error::Error;
@@ -123,7 +124,8 @@ struct Plan<'a> {
 }
 
 fn plan<'a>(options: &[&'a str]) -> Result<Plan<'a>, Failure> {
-    let mut plan = Plan { commits: u64::MAX, period: Duration::ZERO, jitter: false, go: None, acks: None, out: None };
+    let mut plan =
+        Plan { commits: u64::MAX, period: Duration::ZERO, jitter: false, go: None, acks: None, out: None };
     for option in options.chunks(2) {
         match *option {
             ["--commits", value] => plan.commits = value.parse()?,
@@ -170,7 +172,11 @@ fn write(db: &Path, options: &[&str]) -> Result<(), Failure> {
             acks.write_all(format!("{} {}\n", connection.last_insert_rowid(), now_ns()).as_bytes())?;
         }
         let half = plan.period / 2;
-        due += if plan.jitter { half + half.mul_f64((random.next() % 2001) as f64 / 1000.0) } else { plan.period };
+        due += if plan.jitter {
+            half + half.mul_f64((random.next() % 2001) as f64 / 1000.0)
+        } else {
+            plan.period
+        };
     }
     if let Some(out) = plan.out {
         report(out, latencies, begun.elapsed())?;
@@ -187,7 +193,14 @@ fn report(out: &Path, mut latencies: Vec<Duration>, took: Duration) -> Result<()
     };
     let mut text = String::new();
     write!(text, "{{\"commits\": {}, \"seconds\": {}", latencies.len(), took.as_secs_f64())?;
-    write!(text, ", \"p50\": {}, \"p99\": {}, \"p999\": {}, \"max\": {}}}", at(0.5), at(0.99), at(0.999), at(1.0))?;
+    write!(
+        text,
+        ", \"p50\": {}, \"p99\": {}, \"p999\": {}, \"max\": {}}}",
+        at(0.5),
+        at(0.99),
+        at(0.999),
+        at(1.0)
+    )?;
     let beside = out.with_extension("part");
     std::fs::write(&beside, text)?;
     std::fs::rename(beside, out)?;

@@ -1,5 +1,6 @@
-//! Both ends of the connections that the gate's benchmark copies: an app that answers at once, and its clients. Each is one thread
-//! with epoll, so that most of the time is the proxy's and the kernel's. In: arguments. Out: one line of JSON, or a word.
+//! Both ends of the connections that the gate's benchmark copies: an app that answers at once, and its
+//! clients. Each is one thread with epoll, so that most of the time is the proxy's and the kernel's. In:
+//! arguments. Out: one line of JSON, or a word.
 
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -36,7 +37,9 @@ fn main() -> ExitCode {
     let done = match words.as_slice() {
         ["app", address] => serve(address, None),
         ["app", address, db] => serve(address, Some(db)),
-        ["ask", address, kind @ ("get" | "put"), connections, seconds] => ask(address, kind, connections, seconds),
+        ["ask", address, kind @ ("get" | "put"), connections, seconds] => {
+            ask(address, kind, connections, seconds)
+        }
         ["download", address, mib] => download(address, mib),
         ["idle", address, connections] => idle(address, connections),
         _ => Err(USAGE.into()),
@@ -68,14 +71,16 @@ fn database(path: &str) -> Result<Connection, Failure> {
     connection.busy_timeout(Duration::from_secs(10))?;
     connection.pragma_update(None, "journal_mode", "wal")?;
     connection.pragma_update(None, "synchronous", "normal")?;
-    connection.execute_batch("CREATE TABLE IF NOT EXISTS entry (id INTEGER PRIMARY KEY, body BLOB NOT NULL)")?;
+    connection
+        .execute_batch("CREATE TABLE IF NOT EXISTS entry (id INTEGER PRIMARY KEY, body BLOB NOT NULL)")?;
     Ok(connection)
 }
 
 fn serve(address: &str, db: Option<&str>) -> Result<(), Failure> {
     many_files()?;
     let db = db.map(database).transpose()?;
-    let mut put = db.as_ref().map(|db| db.prepare("INSERT INTO entry (body) VALUES (randomblob(100))")).transpose()?;
+    let mut put =
+        db.as_ref().map(|db| db.prepare("INSERT INTO entry (body) VALUES (randomblob(100))")).transpose()?;
     let listener = TcpListener::bind(address)?;
     let epoll = Epoll::new(EpollCreateFlags::empty())?;
     epoll.add(&listener, EpollEvent::new(EpollFlags::EPOLLIN, LISTENER))?;
@@ -104,7 +109,9 @@ fn serve(address: &str, db: Option<&str>) -> Result<(), Failure> {
             match std::str::from_utf8(&bytes)?.split_whitespace().collect::<Vec<_>>().as_slice() {
                 ["download", mib] => {
                     let chunk = vec![b'x'; CHUNK];
-                    (0..mib.parse::<usize>()? << 20).step_by(CHUNK).try_for_each(|_| stream.write_all(&chunk))?;
+                    (0..mib.parse::<usize>()? << 20)
+                        .step_by(CHUNK)
+                        .try_for_each(|_| stream.write_all(&chunk))?;
                     stream.shutdown(Shutdown::Write)?;
                 }
                 _ => stream.write_all(&[b'x'; ANSWER])?,
@@ -174,7 +181,10 @@ fn ask(address: &str, kind: &str, connections: &str, seconds: &str) -> Result<()
     // The rate and the latencies are those after the warm-up; `answers` are all, for what each costs.
     let p50 = at(0.5);
     let p99 = at(0.99);
-    writeln!(std::io::stdout(), "{{\"answers\": {answers}, \"rate\": {rate}, \"p50\": {p50}, \"p99\": {p99}}}")?;
+    writeln!(
+        std::io::stdout(),
+        "{{\"answers\": {answers}, \"rate\": {rate}, \"p50\": {p50}, \"p99\": {p99}}}"
+    )?;
     Ok(())
 }
 

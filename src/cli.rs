@@ -376,7 +376,8 @@ struct Import {
 }
 
 fn moment(text: &str) -> Result<Moment, String> {
-    Moment::parse(text).ok_or_else(|| "a time is written as 2026-05-04T12:00:00Z or 2026-05-04T14:00:00.5+02:00".into())
+    Moment::parse(text)
+        .ok_or_else(|| "a time is written as 2026-05-04T12:00:00Z or 2026-05-04T14:00:00.5+02:00".into())
 }
 
 fn txid(text: &str) -> Result<Txid, String> {
@@ -395,7 +396,9 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Invocation, Pri
         Commands::Restore(restore) => restore.checked()?,
         Commands::Follow(Follow { subject, out, poll, once }) => Action::Follow { subject, out, poll, once },
         Commands::List(List { subject, retention, json }) => Action::List { subject, retention, json },
-        Commands::Verify(Verify { subject, quick, history, json }) => Action::Verify { subject, quick, history, json },
+        Commands::Verify(Verify { subject, quick, history, json }) => {
+            Action::Verify { subject, quick, history, json }
+        }
         Commands::Rekey(Rekey { subject, to, identities, recipients, plain }) => {
             Action::Rekey(RekeyArgs { subject, to, identities, recipients, plain })
         }
@@ -417,8 +420,9 @@ impl Run {
         let databases = self.db.len();
         let replicas = self.replica.len();
         if databases != replicas {
-            let message =
-                format!("--db and --replica come in pairs: there are {databases} --db and {replicas} --replica");
+            let message = format!(
+                "--db and --replica come in pairs: there are {databases} --db and {replicas} --replica"
+            );
             return Err(usage(&message, "run"));
         }
         let pairs = self.db.into_iter().zip(self.replica).collect();
@@ -434,7 +438,10 @@ impl Restore {
             return Err(usage("a replica's URL needs -o OUT: where the database goes", "restore"));
         }
         if txid.is_some() && subject.is_none() {
-            return Err(usage("--txid needs one DB or URL: every database counts its own transactions", "restore"));
+            return Err(usage(
+                "--txid needs one DB or URL: every database counts its own transactions",
+                "restore",
+            ));
         }
         let target = match (txid, timestamp) {
             (Some(txid), _) => Target::Txid(txid),
@@ -474,10 +481,15 @@ fn print(error: &clap::Error) -> Printed {
 
 fn unknown_command(name: &str) -> Printed {
     let root = Cli::command();
-    let message =
-        format!("there is no command \"{name}\"{}", hint(name, root.get_subcommands().map(clap::Command::get_name)));
-    let message =
-        if message.ends_with('?') { message } else { format!("{message}; to run an app: litevisor run -- {name}") };
+    let message = format!(
+        "there is no command \"{name}\"{}",
+        hint(name, root.get_subcommands().map(clap::Command::get_name))
+    );
+    let message = if message.ends_with('?') {
+        message
+    } else {
+        format!("{message}; to run an app: litevisor run -- {name}")
+    };
     usage(&message, "")
 }
 

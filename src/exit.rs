@@ -1,4 +1,5 @@
-//! The exit status of a run: how it ended, whether the last flush was complete, whether a replica was taken over. Pure.
+//! The exit status of a run: how it ended, whether the last flush was complete, whether a replica was taken
+//! over. Pure.
 
 use crate::model::{Ending, NotStarted, SuccessCodes};
 
@@ -6,7 +7,8 @@ use crate::model::{Ending, NotStarted, SuccessCodes};
 pub const USAGE: u8 = 64;
 /// The replica is damaged.
 pub const DAMAGED: u8 = 65;
-/// `restore`, `list`, `verify`, `replicate --once`: the replica or the database is missing, or has not the requested state.
+/// `restore`, `list`, `verify`, `replicate --once`: the replica or the database is missing, or has not the
+/// requested state.
 pub const NOTHING: u8 = 66;
 /// The replica is unreachable or denies access.
 pub const UNAVAILABLE: u8 = 69;
@@ -21,9 +23,9 @@ pub const CONFIG: u8 = 78;
 pub const CANNOT_EXECUTE: u8 = 126;
 pub const NOT_FOUND: u8 = 127;
 
-/// `complete`: everything committed is in the replica (true when there was nothing to flush).
-/// A lost replica outranks an incomplete flush, which it causes; an incomplete flush outranks every status of the app,
-/// so that neither success nor an ordinary failure can hide missing data.
+/// `complete`: everything committed is in the replica (true when there was nothing to flush). A lost replica
+/// outranks an incomplete flush, which it causes; an incomplete flush outranks every status of the app, so
+/// that neither success nor an ordinary failure can hide missing data.
 pub fn code(ending: Ending, complete: bool, fenced: bool, success: &SuccessCodes) -> u8 {
     match (fenced, complete) {
         (true, _) => TAKEN,
@@ -86,7 +88,8 @@ mod tests {
 
     #[test]
     fn every_row() {
-        // Success codes are about the app's own status only: neither missing data nor another end becomes a success.
+        // Success codes are about the app's own status only: neither missing data nor another end becomes a
+        // success.
         let codes = SuccessCodes(vec![143, 65, 74, 75, 130]);
         for (ending, status) in TABLE {
             for success in [&SuccessCodes::default(), &codes] {

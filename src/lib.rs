@@ -1,7 +1,7 @@
 //! litevisor: container init, restore and continuous replication for SQLite applications on disposable disks.
 //!
-//! The modules in layer order; each imports only from lower rows (held by `tests/tidy`). Public is what `main` uses; what the
-//! programs under tests/ use is in `testing`.
+//! The modules in layer order; each imports only from lower rows (held by `tests/tidy`). Public is what
+//! `main` uses; what the programs under tests/ use is in `testing`.
 
 // 0: the nouns
 mod model;
@@ -50,7 +50,9 @@ pub mod testing {
         pub use crate::handover::fence::fence;
         pub use crate::handover::owner::Epoch;
         pub use crate::handover::protocol::{Beat, Identity, Outcome, Phase, Rules, Seen, Watch, Watched};
-        pub use crate::handover::record::{Answer, Claim, End, How, Instance, Position, Positions, Reason, Release};
+        pub use crate::handover::record::{
+            Answer, Claim, End, How, Instance, Position, Positions, Reason, Release,
+        };
         pub use crate::handover::task::{Command, Fenced, Report, Task, run};
     }
     pub mod lineage {
@@ -77,8 +79,8 @@ pub mod testing {
     }
     pub mod restore {
         pub use crate::restore::{
-            FileAccess, Kept, OnRestoreFailure, Outcome, Owner, Owners, Progress, RestoreError, RestoreErrorKind,
-            RestoreSettings, RestoredTo, prepare, recover, restore_to,
+            FileAccess, Kept, OnRestoreFailure, Outcome, Owner, Owners, Progress, RestoreError,
+            RestoreErrorKind, RestoreSettings, RestoredTo, prepare, recover, restore_to,
         };
         pub mod error {
             pub use crate::restore::error::Damage;
@@ -91,8 +93,8 @@ pub mod testing {
         #[cfg(feature = "s3")]
         pub use crate::store::plain_http_client;
         pub use crate::store::{
-            AbsSettings, AgeSettings, Body, Chunk, Object, Page, Put, S3Settings, Scheme, SftpSettings, Store,
-            StoreError, StoreErrorKind, StoreFuture, StoreSettings, Stores, open,
+            AbsSettings, AgeSettings, Body, Chunk, Object, Page, Put, S3Settings, Scheme, SftpSettings,
+            Store, StoreError, StoreErrorKind, StoreFuture, StoreSettings, Stores, open,
         };
         pub mod layout {
             pub use crate::store::layout::{Layout, Level};

@@ -1,6 +1,7 @@
-//! The state directory of a database (`.NAME-litevisor`, beside it or in `meta_dir`): small files that are replaced atomically, the
-//! lock, and the spill directory. Every access has the rights of the directory's owner. Most files are not synced to disk: after a power failure a file may be old
-//! or missing, which costs a restore and no data.
+//! The state directory of a database (`.NAME-litevisor`, beside it or in `meta_dir`): small files that are
+//! replaced atomically, the lock, and the spill directory. Every access has the rights of the directory's
+//! owner. Most files are not synced to disk: after a power failure a file may be old or missing, which costs
+//! a restore and no data.
 
 pub mod adopt;
 pub mod litestream;
@@ -39,7 +40,8 @@ fn failed<'a>(operation: &'static str, path: &'a Path) -> impl FnOnce(io::Error)
     move |source| LocalStateError::Io { operation, path: path.to_owned(), source }
 }
 
-/// A file of the state directory; None when there is none. What is no regular file, or too large, is an error.
+/// A file of the state directory; None when there is none. What is no regular file, or too large, is an
+/// error.
 pub fn read_note(db: &DbPath, name: &str) -> Result<Option<Vec<u8>>, LocalStateError> {
     read_at(db, &Place::of(db), name)
 }
@@ -63,8 +65,8 @@ fn open(db: &DbPath) -> io::Result<(Dir, Option<rights::Acting>)> {
     open_at(&Place::of(db))
 }
 
-/// Where root works in the directory above, but the app's user has the state directory itself, that user's rights apply in it for as
-/// long as the guard lives.
+/// Where root works in the directory above, but the app's user has the state directory itself, that user's
+/// rights apply in it for as long as the guard lives.
 fn open_at(place: &Place) -> io::Result<(Dir, Option<rights::Acting>)> {
     let dir = Dir::open(&place.above)?.below(&place.name)?;
     let theirs = if rights::acting() { None } else { Rights::of(dir.owner()?) };
@@ -145,7 +147,9 @@ fn made(db: &DbPath, above: &Dir, name: &OsStr) -> io::Result<()> {
 
 /// A directory that this run has made as root is given to the user that the database has been given to since.
 fn follow(dir: &Dir) -> io::Result<()> {
-    let Some(theirs) = rights::now().filter(|_| dir.owner().is_ok_and(|owner| owner.uid == 0)) else { return Ok(()) };
+    let Some(theirs) = rights::now().filter(|_| dir.owner().is_ok_and(|owner| owner.uid == 0)) else {
+        return Ok(());
+    };
     rights::own(|| {
         let directory = dir.as_file()?;
         let meta = directory.metadata()?;

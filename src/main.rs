@@ -54,16 +54,20 @@ fn dispatch(Invocation { config, action }: Invocation) -> Result<u8, CommandErro
         }
         Action::Follow { subject, out, poll, once } => {
             // Before any file is read: an early SIGTERM must not be lost.
-            let claimed =
-                supervise::claim(Duty::NoApp).map_err(|error| CommandError::new(ErrorKind::Internal, error))?;
+            let claimed = supervise::claim(Duty::NoApp)
+                .map_err(|error| CommandError::new(ErrorKind::Internal, error))?;
             commands::follow::follow(file, &FollowOptions { subject, out, poll, once }, claimed)
         }
-        Action::List { subject, retention: true, json } => commands::list::retention(file, subject.as_deref(), json),
+        Action::List { subject, retention: true, json } => {
+            commands::list::retention(file, subject.as_deref(), json)
+        }
         Action::List { subject, json, .. } => commands::list::list(file, subject.as_deref(), json),
         Action::Verify { subject, history: true, json, .. } => {
             commands::verify::history(file, subject.as_deref(), json)
         }
-        Action::Verify { subject, quick, json, .. } => commands::verify::verify(file, subject.as_deref(), quick, json),
+        Action::Verify { subject, quick, json, .. } => {
+            commands::verify::verify(file, subject.as_deref(), quick, json)
+        }
         Action::Rekey(RekeyArgs { subject, to, identities, recipients, plain }) => {
             commands::rekey::rekey(file, &RekeyOptions { subject, to, identities, recipients, plain })
         }
@@ -76,7 +80,9 @@ fn dispatch(Invocation { config, action }: Invocation) -> Result<u8, CommandErro
         Action::Promote { socket, force, timeout, json } => {
             commands::handover::promote(config, socket, force, (timeout, json))
         }
-        Action::HandOver { socket, timeout, json } => commands::handover::hand_over(config, socket, (timeout, json)),
+        Action::HandOver { socket, timeout, json } => {
+            commands::handover::hand_over(config, socket, (timeout, json))
+        }
         Action::Healthcheck { socket, live, json } => {
             Ok(commands::healthcheck::healthcheck(config, socket, live, json))
         }

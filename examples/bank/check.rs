@@ -10,7 +10,8 @@ pub fn check(options: &Options) -> Result<u8, String> {
     let acked = match &options.ack {
         None => BTreeSet::new(),
         Some(path) => {
-            let text = std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
+            let text =
+                std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
             acknowledged(&text, options.before_ms)?
         }
     };
@@ -30,8 +31,10 @@ pub fn check(options: &Options) -> Result<u8, String> {
 fn acknowledged(text: &str, before_ms: Option<u64>) -> Result<BTreeSet<i64>, String> {
     let mut numbers = BTreeSet::new();
     for line in text.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n')) {
-        let parsed = line.split_once(' ').and_then(|(n, ms)| Some((n.parse().ok()?, ms.parse::<u64>().ok()?)));
-        let (number, at_ms) = parsed.ok_or_else(|| format!("ack file: `{line}` is not `NUMBER MILLISECONDS`"))?;
+        let parsed =
+            line.split_once(' ').and_then(|(n, ms)| Some((n.parse().ok()?, ms.parse::<u64>().ok()?)));
+        let (number, at_ms) =
+            parsed.ok_or_else(|| format!("ack file: `{line}` is not `NUMBER MILLISECONDS`"))?;
         if before_ms.is_none_or(|before| at_ms < before) {
             numbers.insert(number);
         }

@@ -61,7 +61,8 @@ pub fn note_opening(db: &Connection) -> rusqlite::Result<()> {
 /// payee. A payer with too little money pays all of it.
 pub fn transfer(db: &mut Connection) -> rusqlite::Result<i64> {
     let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let number: i64 = tx.query_row("SELECT coalesce(max(number), 0) + 1 FROM ledger", [], |row| row.get(0))?;
+    let number: i64 =
+        tx.query_row("SELECT coalesce(max(number), 0) + 1 FROM ledger", [], |row| row.get(0))?;
     let owners = total() / START_BALANCE;
     let payer = number % owners + 1;
     let payee = (number + 1 + number / owners % (owners - 1)) % owners + 1;
@@ -69,7 +70,10 @@ pub fn transfer(db: &mut Connection) -> rusqlite::Result<i64> {
     let amount = funds.min(1 + number * 7919 % 100);
     tx.execute("UPDATE accounts SET balance = balance - ?2 WHERE id = ?1", [payer, amount])?;
     tx.execute("UPDATE accounts SET balance = balance + ?2 WHERE id = ?1", [payee, amount])?;
-    tx.execute("INSERT INTO ledger VALUES (?1, ?2, ?3, ?4, ?5)", [number, payer, payee, amount, to_i64(now_ms())])?;
+    tx.execute(
+        "INSERT INTO ledger VALUES (?1, ?2, ?3, ?4, ?5)",
+        [number, payer, payee, amount, to_i64(now_ms())],
+    )?;
     tx.commit()?;
     Ok(number)
 }

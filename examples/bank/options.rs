@@ -58,7 +58,8 @@ pub struct Options {
     pub before_ms: Option<u64>,
 }
 
-const NAMES: [&str; 10] = ["db", "rate", "for", "count", "ack", "exit", "on-term", "journal", "http", "before"];
+const NAMES: [&str; 10] =
+    ["db", "rate", "for", "count", "ack", "exit", "on-term", "journal", "http", "before"];
 
 impl Options {
     pub fn read(
@@ -82,7 +83,8 @@ impl Options {
             let named = given.iter().rev().find(|(key, _)| key == name).map(|(_, value)| value.clone());
             named.or_else(|| env(&format!("BANK_{}", name.to_uppercase().replace('-', "_"))))
         };
-        let http = value("http").map(|text| if text.contains(':') { text } else { format!("127.0.0.1:{text}") });
+        let http =
+            value("http").map(|text| if text.contains(':') { text } else { format!("127.0.0.1:{text}") });
         Ok(Options {
             mode,
             db: value("db").ok_or("--db PATH is missing")?.into(),

@@ -15,7 +15,8 @@ const HTML: &str = include_str!("page.html");
 
 /// Answers requests on its own thread, with its own database connection, until the process ends.
 pub fn serve(address: &str, db: &Path, acks: Arc<Acks>) -> Result<(), String> {
-    let listener = TcpListener::bind(address).map_err(|error| format!("cannot listen on {address}: {error}"))?;
+    let listener =
+        TcpListener::bind(address).map_err(|error| format!("cannot listen on {address}: {error}"))?;
     let at = listener.local_addr().map_err(|error| error.to_string())?;
     let path: PathBuf = db.to_owned();
     let mut db = ledger::connect(db).map_err(|error| error.to_string())?;

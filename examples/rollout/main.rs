@@ -1,6 +1,7 @@
-//! For rollout.sh: a balancer, and clients of the bank behind it. The balancer sends each connection to the port that a file names, as a
-//! platform's balancer does when it moves the traffic. The clients transfer money, one request after the other; a line each second says
-//! what they saw. Ends when its standard input ends.
+//! For rollout.sh: a balancer, and clients of the bank behind it. The balancer sends each connection to the
+//! port that a file names, as a platform's balancer does when it moves the traffic. The clients transfer
+//! money, one request after the other; a line each second says what they saw. Ends when its standard input
+//! ends.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};

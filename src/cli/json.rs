@@ -1,4 +1,5 @@
-//! Whether the arguments ask for JSON, also those that cannot be parsed: a program that reads stdout gets a document for each failure.
+//! Whether the arguments ask for JSON, also those that cannot be parsed: a program that reads stdout gets a
+//! document for each failure.
 
 use std::ffi::OsString;
 

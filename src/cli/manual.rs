@@ -13,7 +13,8 @@ const COMMANDS: &str = "@commands\n";
 /// `root` is built: its commands have the options that are valid everywhere.
 pub fn page(root: &Command) -> String {
     let version = env!("CARGO_PKG_VERSION");
-    let mut page = format!(".TH LITEVISOR 1 \"\" \"litevisor {version}\" \"litevisor\"\n.nr HY 0\n.nh\n.ad l\n");
+    let mut page =
+        format!(".TH LITEVISOR 1 \"\" \"litevisor {version}\" \"litevisor\"\n.nr HY 0\n.nh\n.ad l\n");
     let (before, rest) = SECTIONS.split_once(SYNOPSIS).unwrap_or_default();
     let (between, after) = rest.split_once(COMMANDS).unwrap_or_default();
     page += &blocks(before);
@@ -75,7 +76,8 @@ fn term(arg: &Arg) -> String {
 fn meaning(arg: &Arg) -> String {
     let mut text = arg.get_help().map(ToString::to_string).unwrap_or_default();
     if !is_flag(arg) {
-        let words: Vec<_> = arg.get_possible_values().iter().map(|value| value.get_name().to_owned()).collect();
+        let words: Vec<_> =
+            arg.get_possible_values().iter().map(|value| value.get_name().to_owned()).collect();
         let default: Vec<_> = arg.get_default_values().iter().map(|value| value.to_string_lossy()).collect();
         for (before, values) in [(": ", words.join(", ")), ("; default: ", default.join(" "))] {
             text += &(if values.is_empty() { String::new() } else { format!("{before}{values}") });
@@ -107,7 +109,12 @@ mod tests {
             let (_, section) = page.split_once(&format!(".SS litevisor {}\n", command.get_name())).unwrap();
             let section = section.split(".SS ").next().unwrap();
             for arg in command.get_arguments().filter(|arg| !is_everywhere(arg)) {
-                assert!(section.contains(&format!(".TP\n{}\n", term(arg))), "{}: {}", command.get_name(), term(arg));
+                assert!(
+                    section.contains(&format!(".TP\n{}\n", term(arg))),
+                    "{}: {}",
+                    command.get_name(),
+                    term(arg)
+                );
             }
             assert!(section.contains(".EX\n"), "{} has an example", command.get_name());
         }
@@ -121,9 +128,11 @@ mod tests {
     fn every_exit_status() {
         let documented = include_str!("../../docs/exit-status.md");
         let page = page(&built());
-        let codes =
-            documented.lines().filter_map(|line| line.strip_prefix("| ")?.split_once(" |").map(|(code, _)| code));
-        let codes: Vec<_> = codes.filter(|code| code.starts_with(|first: char| first.is_ascii_digit())).collect();
+        let codes = documented
+            .lines()
+            .filter_map(|line| line.strip_prefix("| ")?.split_once(" |").map(|(code, _)| code));
+        let codes: Vec<_> =
+            codes.filter(|code| code.starts_with(|first: char| first.is_ascii_digit())).collect();
         assert!(codes.len() > 9, "{codes:?}");
         for code in codes {
             assert!(page.contains(&format!(".TP\n{}\n", bold(code))), "{code}");

@@ -9,8 +9,12 @@ fn read(line: &str) -> Result<Invocation, Printed> {
 
 fn run(config: Option<&str>, pairs: &[(&str, &str)], command: &[&str]) -> Invocation {
     let pairs = pairs.iter().map(|(db, replica)| (PathBuf::from(db), (*replica).to_owned())).collect();
-    let action =
-        Action::Run { pairs, gates: Vec::new(), follow: false, command: command.iter().map(OsString::from).collect() };
+    let action = Action::Run {
+        pairs,
+        gates: Vec::new(),
+        follow: false,
+        command: command.iter().map(OsString::from).collect(),
+    };
     Invocation { config: config.map(PathBuf::from), action }
 }
 
@@ -42,7 +46,8 @@ fn run_takes_options_anywhere_before_the_command() {
 
 #[test]
 fn gates_are_given_one_by_one() {
-    let action = read("run --gate :8080=3000 --db a --gate unix:/s=3001 --replica ra -- app --gate x").unwrap().action;
+    let action =
+        read("run --gate :8080=3000 --db a --gate unix:/s=3001 --replica ra -- app --gate x").unwrap().action;
     let Action::Run { gates, command, .. } = action else { panic!("run") };
     assert_eq!((gates, command.len()), (vec![":8080=3000".to_owned(), "unix:/s=3001".to_owned()], 3));
 }
@@ -71,7 +76,10 @@ fn restore_and_check() {
     let none = read("restore --config f").unwrap();
     assert_eq!((none.config, none.action), (Some("f".into()), Action::Restore(RestoreArgs::default())));
     assert_eq!(read("check").map(|found| found.action), Ok(Action::Check { connect: false, json: false }));
-    assert_eq!(read("check --connect").map(|found| found.action), Ok(Action::Check { connect: true, json: false }));
+    assert_eq!(
+        read("check --connect").map(|found| found.action),
+        Ok(Action::Check { connect: true, json: false })
+    );
     assert_eq!(
         read("import x.yml").map(|found| found.action),
         Ok(Action::Import { file: "x.yml".into(), json: false })
@@ -94,10 +102,18 @@ fn restore_and_check() {
             "sync a.db --timeout 1m30s --socket /s",
             Action::Sync { socket, db, timeout: Duration::from_secs(90), json: false },
         ),
-        ("promote", Action::Promote { socket: None, force: false, timeout: Duration::from_secs(60), json: false }),
+        (
+            "promote",
+            Action::Promote { socket: None, force: false, timeout: Duration::from_secs(60), json: false },
+        ),
         (
             "promote --force --timeout 5s --socket /s",
-            Action::Promote { socket: Some("/s".into()), force: true, timeout: Duration::from_secs(5), json: false },
+            Action::Promote {
+                socket: Some("/s".into()),
+                force: true,
+                timeout: Duration::from_secs(5),
+                json: false,
+            },
         ),
         ("handover --json", Action::HandOver { socket: None, timeout: Duration::from_secs(60), json: true }),
         ("healthcheck --live", Action::Healthcheck { socket: None, live: true, json: false }),
@@ -190,7 +206,8 @@ fn help_fits_a_small_screen_and_shows_an_example() {
     for line in lines.iter().map(String::as_str).chain(["--help", "-h"]) {
         let printed = read(line).unwrap_err();
         assert_eq!((printed.code, printed.to_stdout), (0, true), "{line}");
-        let (rows, columns) = (printed.text.lines().count(), printed.text.lines().map(|row| row.chars().count()).max());
+        let (rows, columns) =
+            (printed.text.lines().count(), printed.text.lines().map(|row| row.chars().count()).max());
         // The list of commands may scroll by a few lines.
         let most = if line.starts_with('-') { 30 } else { 24 };
         assert!(rows <= most && columns <= Some(80), "{line}: {rows} x {columns:?}\n{}", printed.text);

@@ -20,7 +20,8 @@ pub fn check(file: Option<&Path>, connecting: bool, as_json: bool) -> Result<u8,
     }
     let config = &checked.config;
     let platform = &checked.platform;
-    let warnings: Vec<&String> = checked.warnings.iter().chain(&platform.warning).chain(&platform.refusal).collect();
+    let warnings: Vec<&String> =
+        checked.warnings.iter().chain(&platform.warning).chain(&platform.refusal).collect();
     let shown = show::show(config);
     if !as_json {
         warnings.iter().for_each(|warning| complain(warning));

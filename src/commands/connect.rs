@@ -124,7 +124,8 @@ pub fn connect(config: &Config, report: impl Fn(&Trial)) -> Result<Vec<Trial>, C
             let steps = try_records(records, handover.records.is_some()).await;
             let StoreSettings { scheme, url, .. } = records;
             let deletes = config.first_database().is_some_and(|first| first.replicate.retention.is_some());
-            let trial = Trial { name: "handover".to_owned(), scheme: *scheme, url: url.clone(), deletes, steps };
+            let trial =
+                Trial { name: "handover".to_owned(), scheme: *scheme, url: url.clone(), deletes, steps };
             report(&trial);
             trials.push(trial);
         }
@@ -147,7 +148,8 @@ async fn try_replica(replica: &StoreSettings) -> Vec<(Step, Duration, Outcome)> 
     }
 }
 
-/// The place that a start takes. A replica that does not answer counts as one without records: its own trial says why.
+/// The place that a start takes. A replica that does not answer counts as one without records: its own trial
+/// says why.
 async fn records(config: &Config) -> Option<&StoreSettings> {
     let places = config.owner_records();
     let by = Deadline::after(PATIENCE);
@@ -266,7 +268,9 @@ fn hint(scheme: Scheme, step: Step, kind: ErrorKind) -> String {
     let right = match (scheme, step) {
         (Scheme::S3, Step::List) => "s3:ListBucket on the bucket",
         (Scheme::S3, Step::Create | Step::CreateAgain | Step::Decide) => "s3:PutObject on the prefix",
-        (Scheme::S3, Step::Read | Step::Gone) => "s3:GetObject on the prefix, and s3:ListBucket on the bucket",
+        (Scheme::S3, Step::Read | Step::Gone) => {
+            "s3:GetObject on the prefix, and s3:ListBucket on the bucket"
+        }
         (Scheme::S3, Step::Delete) => "s3:DeleteObject on the prefix",
         (Scheme::Gs, Step::List) => "storage.objects.list",
         (Scheme::Gs, Step::Create | Step::CreateAgain | Step::Decide) => "storage.objects.create",
@@ -286,12 +290,17 @@ mod tests {
     fn the_report_is_comments() {
         let seen = [
             (Step::List, Duration::from_millis(12), Ok("ok")),
-            (Step::Create, Duration::from_millis(1500), Err((ErrorKind::Unavailable, "cannot put x".to_owned()))),
+            (
+                Step::Create,
+                Duration::from_millis(1500),
+                Err((ErrorKind::Unavailable, "cannot put x".to_owned())),
+            ),
         ];
         let (name, url) = ("/d/a.db".to_owned(), "s3://b/a".to_owned());
         let trial = Trial { name, scheme: Scheme::S3, url, deletes: true, steps: seen.into() };
         let text = trial.text();
-        let expected = "\n# /d/a.db in s3://b/a\n#   list                     12 ms  ok\n#   create                 1500 ms  FAILED\n";
+        let expected = "\n# /d/a.db in s3://b/a\n#   list                     12 ms  ok\n#   \
+            create                 1500 ms  FAILED\n";
         assert_eq!(text, expected);
         assert!(hint(Scheme::S3, Step::Delete, ErrorKind::Unavailable).contains("s3:DeleteObject"));
         assert_eq!(hint(Scheme::S3, Step::Delete, ErrorKind::Damaged), "");

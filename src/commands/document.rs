@@ -1,5 +1,5 @@
-//! What `--json` prints (docs/json.md): one document on stdout, whatever the exit status is. Every object about a database has
-//! `database`, `replica`, `exit_status` and `problem`.
+//! What `--json` prints (docs/json.md): one document on stdout, whatever the exit status is. Every object
+//! about a database has `database`, `replica`, `exit_status` and `problem`.
 
 use super::error::{CommandError, ErrorKind, status};
 use crate::observe::say;
@@ -65,7 +65,8 @@ pub fn object(place: Place<'_>, exit_status: u8, problem: Option<&str>, own: Val
     merged(common, own)
 }
 
-/// The document of a command that failed before it came to a database. `list`: it is of a command that prints an array.
+/// The document of a command that failed before it came to a database. `list`: it is of a command that prints
+/// an array.
 pub fn print_failure(list: bool, exit_status: u8, problem: &str) {
     print(&match list {
         true => json!([object(Place::default(), exit_status, Some(problem), Value::Null)]),
@@ -95,13 +96,17 @@ mod tests {
     #[test]
     fn every_object_has_the_same_four_keys() {
         let place = Place { database: Some(Path::new("/d/a.db")), replica: Some("s3://b/a") };
-        let expected =
-            json!({ "database": "/d/a.db", "replica": "s3://b/a", "exit_status": 0, "problem": null, "files": 2 });
+        let expected = json!({ "database": "/d/a.db", "replica": "s3://b/a", "exit_status": 0, "problem": null, "files": 2 });
         assert_eq!(object(place, 0, None, json!({ "files": 2 })), expected);
         let mut document = Document::new(true);
         document.succeeded(place, || json!({}));
-        document.failed(Place::default(), &CommandError::new(ErrorKind::Damaged, "x is damaged"), Value::Null);
-        let failed = json!({ "database": null, "replica": null, "exit_status": 65, "problem": "x is damaged" });
+        document.failed(
+            Place::default(),
+            &CommandError::new(ErrorKind::Damaged, "x is damaged"),
+            Value::Null,
+        );
+        let failed =
+            json!({ "database": null, "replica": null, "exit_status": 65, "problem": "x is damaged" });
         assert_eq!(document.values.get(1), Some(&failed));
         assert_eq!(status(document.errors), 65);
     }

@@ -78,7 +78,9 @@ impl From<&RestoreError> for ErrorKind {
             RestoreErrorKind::Damaged => ErrorKind::Damaged,
             RestoreErrorKind::Unavailable => ErrorKind::Unavailable,
             RestoreErrorKind::Local => ErrorKind::Local,
-            RestoreErrorKind::NothingThere if matches!(error, RestoreError::NothingThere { .. }) => ErrorKind::Empty,
+            RestoreErrorKind::NothingThere if matches!(error, RestoreError::NothingThere { .. }) => {
+                ErrorKind::Empty
+            }
             RestoreErrorKind::NothingThere => ErrorKind::NoSuchState,
         }
     }
@@ -112,7 +114,10 @@ impl From<HandoverError> for CommandError {
 
 impl From<ConfigError> for CommandError {
     fn from(error: ConfigError) -> Self {
-        CommandError { kind: ErrorKind::Local, messages: error.problems.iter().map(ToString::to_string).collect() }
+        CommandError {
+            kind: ErrorKind::Local,
+            messages: error.problems.iter().map(ToString::to_string).collect(),
+        }
     }
 }
 

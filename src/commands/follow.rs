@@ -65,7 +65,8 @@ fn source(
 
 /// Follows on another thread, while this one waits for the signals.
 fn watch(claimed: Claimed, copy: Copy, once: bool) -> Result<u8, CommandError> {
-    let failed = |error: std::io::Error| CommandError::new(ErrorKind::Internal, format!("cannot start: {error}"));
+    let failed =
+        |error: std::io::Error| CommandError::new(ErrorKind::Internal, format!("cannot start: {error}"));
     let watch = Watch::new(claimed).map_err(failed)?;
     let (waker, (stop, stopped), (sender, ended)) = (watch.waker(), oneshot::channel(), channel());
     let follows = move || {
@@ -103,7 +104,9 @@ fn run(copy: &Copy, once: bool, stop: oneshot::Receiver<()>) -> Result<(), Comma
         .enable_all()
         .max_blocking_threads(BLOCKING_THREADS)
         .build()
-        .map_err(|error| CommandError::new(ErrorKind::Internal, format!("cannot start the runtime: {error}")))?;
+        .map_err(|error| {
+            CommandError::new(ErrorKind::Internal, format!("cannot start the runtime: {error}"))
+        })?;
     let result = built.block_on(async {
         tokio::select! {
             _ = stop => Ok(()),
@@ -120,7 +123,8 @@ async fn follows(copy: &Copy, once: bool) -> Result<(), CommandError> {
     let poll = u64::try_from(copy.follow.poll.as_millis()).unwrap_or(u64::MAX);
     let txid = copy.status.view().position;
     if once {
-        tracing::info!(db = %copy.db, replica = copy.store.url(), %txid, "the file has what is in the replica");
+        tracing::info!(db = %copy.db, replica = copy.store.url(), %txid, "the file has what is in the \
+            replica");
         return Ok(());
     }
     tracing::info!(db = %copy.db, replica = copy.store.url(), %txid, poll_ms = poll, "following");

@@ -1,5 +1,5 @@
-//! `litevisor promote` and `litevisor handover`: an operator's requests to the running supervisor. Each asks, and then looks until it is
-//! done.
+//! `litevisor promote` and `litevisor handover`: an operator's requests to the running supervisor. Each asks,
+//! and then looks until it is done.
 
 use super::document::{self, merged};
 use super::error::{CommandError, ErrorKind};
@@ -80,9 +80,10 @@ fn answer(reply: &Reply) -> Result<String, (u8, String)> {
     match (reply.status, code, text("message")) {
         (200, Some(0), Some(message)) => Ok(message.to_owned()),
         (_, Some(code), Some(message)) if code != 0 => Err((code, message.to_owned())),
-        (404, ..) => {
-            Err((ErrorKind::Unavailable.status(), "the running litevisor is older than this command".to_owned()))
-        }
+        (404, ..) => Err((
+            ErrorKind::Unavailable.status(),
+            "the running litevisor is older than this command".to_owned(),
+        )),
         _ => {
             let told = text("error").unwrap_or(reply.body.trim_end());
             Err((ErrorKind::Unavailable.status(), told.to_owned()))
@@ -112,7 +113,8 @@ mod tests {
         ] {
             assert_eq!(answer(&Reply { status, body: body.to_owned() }), expected, "{body}");
         }
-        let reply = Reply { status: 200, body: r#"{"handover":{"state":"owner","detail":"it owns"}}"#.to_owned() };
+        let reply =
+            Reply { status: 200, body: r#"{"handover":{"state":"owner","detail":"it owns"}}"#.to_owned() };
         assert_eq!(ownership(&reply), ("owner".to_owned(), "it owns".to_owned()));
         assert_eq!(ownership(&Reply { status: 200, body: "{}".to_owned() }), (String::new(), String::new()));
     }

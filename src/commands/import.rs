@@ -10,14 +10,24 @@ use serde_json::{Value, json};
 use std::path::Path;
 
 pub fn import(file: &Path, as_json: bool) -> Result<u8, CommandError> {
-    let converted =
-        with_environment(|environment| litestream::convert(&load::read_text(file, environment)?, file, &env))?;
+    let converted = with_environment(|environment| {
+        litestream::convert(&load::read_text(file, environment)?, file, &env)
+    })?;
     // A variable may be set only where the configuration is used: one that is missing here is no failure.
     let checked = with_environment(|environment| {
-        parse(Some((&converted.text, Path::new("supervisor.toml"))), &Additions::default(), Purpose::Check, environment)
+        parse(
+            Some((&converted.text, Path::new("supervisor.toml"))),
+            &Additions::default(),
+            Purpose::Check,
+            environment,
+        )
     });
-    let problems: Vec<String> =
-        checked.err().into_iter().flat_map(|error| error.problems).map(|problem| problem.to_string()).collect();
+    let problems: Vec<String> = checked
+        .err()
+        .into_iter()
+        .flat_map(|error| error.problems)
+        .map(|problem| problem.to_string())
+        .collect();
     if as_json {
         let config: Value = toml::from_str(&converted.text)
             .map_err(|error| CommandError::new(ErrorKind::Internal, format!("cannot print JSON: {error}")))?;

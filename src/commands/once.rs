@@ -66,8 +66,9 @@ fn wait_for<T: Send + 'static>(
     claimed: Claimed,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<Answer<T>, CommandError> {
-    let failed =
-        |error: std::io::Error| CommandError::new(ErrorKind::Internal, format!("cannot wait for an answer: {error}"));
+    let failed = |error: std::io::Error| {
+        CommandError::new(ErrorKind::Internal, format!("cannot wait for an answer: {error}"))
+    };
     let watch = Watch::new(claimed).map_err(failed)?;
     let (sender, answer) = channel();
     let waker = watch.waker();
@@ -93,8 +94,11 @@ fn wait_for<T: Send + 'static>(
 
 /// A configured database that does not exist is no success.
 fn report_absent(config: &Config, existing: &[DbPath], code: u8) -> u8 {
-    let absent: Vec<_> = config.databases.iter().filter(|database| !existing.contains(&database.path)).collect();
-    absent.iter().for_each(|database| tracing::error!(db = %database.path, "there is no database: it is left out"));
+    let absent: Vec<_> =
+        config.databases.iter().filter(|database| !existing.contains(&database.path)).collect();
+    absent
+        .iter()
+        .for_each(|database| tracing::error!(db = %database.path, "there is no database: it is left out"));
     if code == 0 && !absent.is_empty() { exit::NOTHING } else { code }
 }
 

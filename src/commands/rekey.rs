@@ -1,5 +1,5 @@
-//! `litevisor rekey`: copies a replica to another place, encrypted for other keys, or plain. The old one is only read, so that
-//! nothing is lost whenever the copy ends; a copy that was cut off is continued.
+//! `litevisor rekey`: copies a replica to another place, encrypted for other keys, or plain. The old one is
+//! only read, so that nothing is lost whenever the copy ends; a copy that was cut off is continued.
 
 use super::error::{CommandError, ErrorKind};
 use super::replicas::select;
@@ -11,7 +11,9 @@ use crate::observe::say;
 use crate::replica::{Listing, RemoteFile, Replica};
 use crate::restore::{Progress, RestoreSettings, audit};
 use crate::run::locks;
-use crate::store::{self, AgeSettings, Body, Chunk, Put, Store, StoreError, StoreSettings, check_keys, retry};
+use crate::store::{
+    self, AgeSettings, Body, Chunk, Put, Store, StoreError, StoreSettings, check_keys, retry,
+};
 use bytes::Bytes;
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -63,7 +65,8 @@ fn local(message: String) -> CommandError {
 fn keys(options: &RekeyOptions, configured: &AgeSettings) -> Result<AgeSettings, CommandError> {
     let read = |path: &PathBuf| {
         let text = std::fs::read_to_string(path);
-        text.map(Secret::new).map_err(|error| local(format!("cannot read the keys in {}: {error}", path.display())))
+        text.map(Secret::new)
+            .map_err(|error| local(format!("cannot read the keys in {}: {error}", path.display())))
     };
     if options.plain {
         return Ok(AgeSettings::default());
@@ -80,39 +83,55 @@ fn keys(options: &RekeyOptions, configured: &AgeSettings) -> Result<AgeSettings,
     Ok(AgeSettings { identities, recipients: recipients.map(read).transpose()? })
 }
 
-async fn copy(from: &StoreSettings, to: &StoreSettings, settings: &RestoreSettings) -> Result<u8, CommandError> {
+async fn copy(
+    from: &StoreSettings,
+    to: &StoreSettings,
+    settings: &RestoreSettings,
+) -> Result<u8, CommandError> {
     let (source, target) = (store::open(from)?, store::open(to)?);
     let files = source_files(&*source).await?;
-    let names = |files: &[RemoteFile]| -> BTreeSet<_> { files.iter().map(|file| (file.level, file.range)).collect() };
+    let names =
+        |files: &[RemoteFile]| -> BTreeSet<_> { files.iter().map(|file| (file.level, file.range)).collect() };
     let wanted = names(&files);
-    let foreign = listing(&*target).await?.files.into_iter().find(|file| !wanted.contains(&(file.level, file.range)));
+    let foreign =
+        listing(&*target).await?.files.into_iter().find(|file| !wanted.contains(&(file.level, file.range)));
     if let Some(foreign) = foreign {
-        return Err(local(format!("{} holds another replica ({}): give the copy an empty place", to.url, foreign.key)));
+        return Err(local(format!(
+            "{} holds another replica ({}): give the copy an empty place",
+            to.url, foreign.key
+        )));
     }
     let mut copied = 0;
     let mut bytes = 0;
     for file in &files {
         let patience = Deadline::after(PATIENCE + slowest(file.size));
         let tell = |error: &StoreError, _| tracing::warn!("{error}; trying again");
-        let done =
-            retry::run(patience, TRY + slowest(file.size), tell, |by| copy_file(&*source, &*target, file, by)).await?;
+        let done = retry::run(patience, TRY + slowest(file.size), tell, |by| {
+            copy_file(&*source, &*target, file, by)
+        })
+        .await?;
         bytes += done.bytes;
         copied += usize::from(done.put == Put::Created);
         tracing::debug!("{} is copied", file.key);
     }
     let proof = audit(&*target, settings, &Progress::default()).await?;
     if let Some((key, damage)) = proof.damaged.first() {
-        return Err(CommandError::new(ErrorKind::Damaged, format!("{key} in {} is damaged: {damage}", to.url)));
+        return Err(CommandError::new(
+            ErrorKind::Damaged,
+            format!("{key} in {} is damaged: {damage}", to.url),
+        ));
     }
     if names(&listing(&*target).await?.files) != wanted || names(&source_files(&*source).await?) != wanted {
         return Err(local(format!(
-            "{} has changed while it was copied: stop what writes to it, and run this again; what is copied stays",
+            "{} has changed while it was copied: stop what writes to it, and run this again; what is copied \
+             stays",
             from.url
         )));
     }
     let how = if to.age == AgeSettings::default() { "not encrypted" } else { "encrypted" };
     say(&format!(
-        "{} is copied to {}, {how}: {} files ({copied} now), {bytes} bytes, each read back whole\nNow change the url (and the age \
+        "{} is copied to {}, {how}: {} files ({copied} now), {bytes} bytes, each read back whole\nNow change \
+         the url (and the age \
          keys) in the configuration. Nothing was deleted in the old place\n",
         from.url,
         to.url,
@@ -133,11 +152,15 @@ async fn source_files(store: &dyn Store) -> Result<Vec<RemoteFile>, CommandError
     match listing.replica() {
         Replica::Ends(_) => {}
         Replica::Empty => {
-            return Err(CommandError::new(ErrorKind::Empty, format!("there is no replica in {}", store.url())));
+            return Err(CommandError::new(
+                ErrorKind::Empty,
+                format!("there is no replica in {}", store.url()),
+            ));
         }
         Replica::V3 => {
             return Err(local(format!(
-                "the newest data in {} is in Litestream 0.3's format, which is not copied: run the app under litevisor once",
+                "the newest data in {} is in Litestream 0.3's format, which is not copied: run the app under \
+                 litevisor once",
                 store.url()
             )));
         }
@@ -160,8 +183,9 @@ async fn copy_file(
 ) -> Result<Copied, StoreError> {
     let first = source.get(&file.key, Some(0..PIECE), by).await?;
     let subject = || format!("{}/{}", source.url(), file.key);
-    let header = Header::from_start(&first)
-        .map_err(|error| StoreError::new(store::StoreErrorKind::Damaged, "read", subject(), error.to_string()))?;
+    let header = Header::from_start(&first).map_err(|error| {
+        StoreError::new(store::StoreErrorKind::Damaged, "read", subject(), error.to_string())
+    })?;
     let key = target.layout().key(file.level, file.range);
     let time = header.timestamp_ms;
     if (first.len() as u64) < PIECE {

@@ -88,6 +88,7 @@ pub fn named(subject: &OsStr, config: &Config, working_dir: &Path) -> Result<Dat
     let mut known: Vec<String> = config.databases.iter().map(|database| database.path.to_string()).collect();
     known.extend(config.directories.iter().map(|entry| entry.databases().display().to_string()));
     let hint = nearest::hint(&path.to_string_lossy(), known.iter().map(String::as_str));
-    let message = format!("{} is no configured database{hint} (configured: {})", path.display(), known.join(", "));
+    let message =
+        format!("{} is no configured database{hint} (configured: {})", path.display(), known.join(", "));
     Err(CommandError::new(ErrorKind::Usage, message))
 }

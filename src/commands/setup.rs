@@ -2,7 +2,8 @@
 
 use super::error::{CommandError, ErrorKind};
 use crate::config::{
-    self, Additions, Checked, Config, ConfigError, Environment, Loaded, LogFormat, LogLevel, LogSettings, Purpose,
+    self, Additions, Checked, Config, ConfigError, Environment, Loaded, LogFormat, LogLevel, LogSettings,
+    Purpose,
 };
 use crate::local_state::place::{self, Scope};
 use crate::observe::{self, Format};
@@ -20,13 +21,23 @@ pub enum LogOf {
 }
 
 /// The process's own environment, as the configuration sees it.
-pub fn with_environment<T>(use_it: impl FnOnce(Environment<'_>) -> Result<T, ConfigError>) -> Result<T, ConfigError> {
+pub fn with_environment<T>(
+    use_it: impl FnOnce(Environment<'_>) -> Result<T, ConfigError>,
+) -> Result<T, ConfigError> {
     // A working directory that was removed still has a name, and the error about a file in it shows that
     // name.
-    let working_dir = std::env::current_dir().or_else(|_| std::fs::read_link("/proc/self/cwd")).map_err(|error| {
-        ConfigError::single(config::Location::default(), format!("cannot determine the working directory: {error}"))
-    })?;
-    use_it(Environment { variable: &env, read: &|path: &Path| std::fs::read(path), working_dir: &working_dir })
+    let working_dir =
+        std::env::current_dir().or_else(|_| std::fs::read_link("/proc/self/cwd")).map_err(|error| {
+            ConfigError::single(
+                config::Location::default(),
+                format!("cannot determine the working directory: {error}"),
+            )
+        })?;
+    use_it(Environment {
+        variable: &env,
+        read: &|path: &Path| std::fs::read(path),
+        working_dir: &working_dir,
+    })
 }
 
 pub fn env(name: &str) -> Option<OsString> {
@@ -72,7 +83,8 @@ pub fn configured(
 /// One thread for everything that waits.
 pub fn runtime() -> Result<tokio::runtime::Runtime, CommandError> {
     let built = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    built.map_err(|error| CommandError::new(ErrorKind::Internal, format!("cannot start the runtime: {error}")))
+    built
+        .map_err(|error| CommandError::new(ErrorKind::Internal, format!("cannot start the runtime: {error}")))
 }
 
 pub fn start_log(settings: &LogSettings, log: LogOf) {

@@ -33,21 +33,25 @@ fn text(value: &Value, now_ms: i64) -> String {
     let word = |pointer: &str| at(pointer).and_then(Value::as_str).unwrap_or("?");
     let number = |pointer: &str| at(pointer).and_then(Value::as_i64).unwrap_or(0);
     let up = span(since(at("/started"), now_ms).unwrap_or_default());
-    let _ = write!(out, "litevisor {}, pid {}, for {up}: {}", word("/version"), number("/pid"), word("/phase"));
+    let _ =
+        write!(out, "litevisor {}, pid {}, for {up}: {}", word("/version"), number("/pid"), word("/phase"));
     if at("/ready").and_then(Value::as_bool) == Some(false) {
         let reasons = at("/reasons").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
         let reasons: Vec<&str> = reasons.iter().filter_map(Value::as_str).collect();
         let _ = write!(out, "; not ready: {}", reasons.join("; "));
     }
     let app = match (at("/app/pid").and_then(Value::as_i64), at("/app/ended").and_then(Value::as_str)) {
-        (Some(pid), _) => format!("pid {pid}, for {}", span(since(at("/app/started"), now_ms).unwrap_or_default())),
+        (Some(pid), _) => {
+            format!("pid {pid}, for {}", span(since(at("/app/started"), now_ms).unwrap_or_default()))
+        }
         (None, Some(ended)) => ended.to_owned(),
         (None, None) => "not started".to_owned(),
     };
     let _ = writeln!(out, "\napp: {app}, {} restarts", number("/app/restarts"));
     if let Some(state) = at("/handover/state").and_then(Value::as_str) {
-        let epoch =
-            at("/handover/epoch").and_then(Value::as_u64).map_or(String::new(), |epoch| format!(", epoch {epoch}"));
+        let epoch = at("/handover/epoch")
+            .and_then(Value::as_u64)
+            .map_or(String::new(), |epoch| format!(", epoch {epoch}"));
         let _ = writeln!(out, "hand-over: {state}{epoch}: {}", word("/handover/detail"));
     }
     let gates = at("/gates").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
@@ -74,7 +78,8 @@ fn text(value: &Value, now_ms: i64) -> String {
 
 /// `/data/app.db: read-only copy at TXID 2f, 0.4 s behind its replica; restored anew 1 times`.
 fn show_follow(out: &mut String, db: &str, follow: &Value) {
-    let txid = follow.get("position").and_then(Value::as_str).map_or("-", |txid| txid.trim_start_matches('0'));
+    let txid =
+        follow.get("position").and_then(Value::as_str).map_or("-", |txid| txid.trim_start_matches('0'));
     let behind = follow.get("seconds_behind").and_then(Value::as_f64).unwrap_or_default();
     let _ = write!(out, "{db}: read-only copy at TXID {txid}, {behind:.1} s behind its replica");
     if follow.get("stale").and_then(Value::as_bool) == Some(true) {
@@ -97,7 +102,11 @@ fn show_proof(out: &mut String, db: &str, proof: &Value, now_ms: i64) {
             let seconds = proof.pointer("/last/seconds").and_then(Value::as_f64).unwrap_or_default();
             let mode = word("/last/mode").unwrap_or("?");
             let txid = txid("/last/txid");
-            write!(out, "{db}: replica proven {} ago at TXID {txid} ({mode}, {seconds:.1} s)", ago("/last/time"))
+            write!(
+                out,
+                "{db}: replica proven {} ago at TXID {txid} ({mode}, {seconds:.1} s)",
+                ago("/last/time")
+            )
         }
         Some(false) if word("/last_sound/time").is_some() => {
             let txid = txid("/last_sound/txid");
@@ -122,8 +131,10 @@ fn show_gate(out: &mut String, gate: &Value) {
         let _ = write!(out, "; {} held, the oldest for {oldest:.1} s", size(number("held_bytes")));
     }
     let closed = gate.get("closed").and_then(Value::as_object).into_iter().flatten();
-    let closed = closed.filter_map(|(reason, count)| Some((reason, count.as_u64().filter(|count| *count > 0)?)));
-    let closed: Vec<String> = closed.map(|(reason, count)| format!("{count} {}", reason.replace('_', " "))).collect();
+    let closed =
+        closed.filter_map(|(reason, count)| Some((reason, count.as_u64().filter(|count| *count > 0)?)));
+    let closed: Vec<String> =
+        closed.map(|(reason, count)| format!("{count} {}", reason.replace('_', " "))).collect();
     if !closed.is_empty() {
         let _ = write!(out, "; closed: {}", closed.join(", "));
     }
@@ -174,10 +185,12 @@ fn row(database: &Value, now_ms: i64) -> [String; HEAD.len()] {
 fn table(out: &mut String, rows: &[[String; HEAD.len()]]) {
     let head = HEAD.map(String::from);
     let all = || std::iter::once(&head).chain(rows);
-    let width = |column: usize| all().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
+    let width =
+        |column: usize| all().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
     let widths: Vec<usize> = (0..HEAD.len()).map(|column| width(column).unwrap_or(0)).collect();
     for row in all() {
-        let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        let cells: Vec<String> =
+            row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
         let _ = writeln!(out, "{}", cells.join("  ").trim_end());
     }
 }
@@ -215,14 +228,17 @@ mod tests {
     fn a_table_for_people() {
         let value = json!({
             "version": "0.1.0", "pid": 1, "started": "2026-05-04T12:00:00Z", "phase": "running", "ready": true, "reasons": [],
-            "app": { "pid": 7, "started": "2026-05-04T12:00:30Z", "restarts": 2, "ended": "exited with status 1" },
+            "app": { "pid": 7, "started": "2026-05-04T12:00:30Z", "restarts": 2, "ended": "exited with \
+                status 1" },
             "databases": [
-                { "database": "/data/app.db", "state": "failing", "problem": "no route", "committed": "000000000000002f",
+                { "database": "/data/app.db", "state": "failing", "problem": "no \
+                    route", "committed": "000000000000002f",
                   "uploaded": "000000000000002e", "lag_seconds": 12.34, "lag_bytes": 4096, "wal_bytes": 5242880,
                   "last_upload": "2026-05-04T13:01:00Z" },
                 { "database": "/data/c.db", "state": "replicating", "problem": null, "committed": "0000000000000002",
                   "uploaded": "0000000000000002", "unread_writes": true, "lag_seconds": 0.2, "lag_bytes": 0, "wal_bytes": 0 },
-                { "database": "/data/d.db", "state": "absent", "problem": "not replicated: there is no database" },
+                { "database": "/data/d.db", "state": "absent", "problem": "not replicated: there is no \
+                    database" },
                 { "database": "/data/b.db", "state": "restoring", "progress": { "bytes": 5, "of": 20 }, "problem": null },
             ],
         });
@@ -248,26 +264,26 @@ DATABASE      STATE           COMMITTED  UPLOADED  BEHIND         WAL      LAST 
             show_gate(&mut out, &gate);
             out
         };
-        let quiet =
-            json!({ "listen": "[::]:80", "app": "localhost:3000", "connections": 2, "closed": { "timeout": 0 } });
+        let quiet = json!({ "listen": "[::]:80", "app": "localhost:3000", "connections": 2, "closed": { "timeout": 0 } });
         assert_eq!(told(quiet), "gate [::]:80 to localhost:3000: 2 connections\n");
         let busy = json!({
             "listen": "unix:/g", "app": "unix:/a", "connections": 3, "held_bytes": 4096, "oldest_held_seconds": 0.21,
             "closed": { "app_unreachable": 2, "timeout": 5 }, "unproven": 1,
             "unprovable": [{ "database": "/data/a.db", "reason": "it has a rollback journal" }],
         });
-        let expected = "gate unix:/g to unix:/a: 3 connections; 4 KiB held, the oldest for 0.2 s; closed: 2 app \
+        let expected = "gate unix:/g to unix:/a: 3 connections; 4 KiB held, the oldest for 0.2 s; closed: 2 \
+            app \
                         unreachable, 5 timeout; sent unproven: 1\n\
                         /data/a.db: its answers are held: it has a rollback journal\n";
         assert_eq!(told(busy), expected);
-        let shut = json!({ "listen": "[::]:80", "app": "localhost:3000", "reason": "another writer has the replica" });
+        let shut = json!({ "listen": "[::]:80", "app": "localhost:3000", "reason": "another writer has the \
+            replica" });
         assert_eq!(told(shut), "gate [::]:80 to localhost:3000: CLOSED: another writer has the replica\n");
     }
 
     #[test]
     fn before_the_app_and_without_databases() {
-        let value =
-            json!({ "phase": "restoring", "ready": false, "reasons": ["restoring", "x"], "app": { "pid": null } });
+        let value = json!({ "phase": "restoring", "ready": false, "reasons": ["restoring", "x"], "app": { "pid": null } });
         assert_eq!(
             text(&value, 0),
             "litevisor ?, pid 0, for 0 s: restoring; not ready: restoring; x\napp: not started, 0 restarts\n"

@@ -1,5 +1,5 @@
-//! Requests of `status`, `sync`, `promote`, `handover` and `healthcheck` to the running supervisor, which `--socket` or the
-//! configuration names. These commands keep no log: they write to stdout and stderr.
+//! Requests of `status`, `sync`, `promote`, `handover` and `healthcheck` to the running supervisor, which
+//! `--socket` or the configuration names. These commands keep no log: they write to stdout and stderr.
 
 use super::error::CommandError;
 use super::setup::load;
@@ -21,8 +21,10 @@ impl Supervisor {
     pub fn find(config: Option<PathBuf>, socket: Option<PathBuf>) -> Result<Supervisor, CommandError> {
         if let Some(path) = socket {
             // `@name` is an abstract socket, as the log and errors write it.
-            let name =
-                path.to_str().and_then(|text| text.strip_prefix('@')).map(|name| Address::Abstract(name.to_owned()));
+            let name = path
+                .to_str()
+                .and_then(|text| text.strip_prefix('@'))
+                .map(|name| Address::Abstract(name.to_owned()));
             return Ok(Supervisor { candidates: vec![name.unwrap_or(Address::Path(path))], key: None });
         }
         let config = load(config.as_deref(), &Additions::default(), Purpose::Ask)?.checked.config;

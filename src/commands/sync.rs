@@ -69,7 +69,8 @@ pub(super) fn outcome(reply: &Reply, wanted: Option<&[DbPath]>) -> Outcome {
             code = exit::CONFIG;
         }
     }
-    let is_meant = |name: Option<String>| wanted.is_none_or(|all| all.iter().any(|db| name == Some(db.to_string())));
+    let is_meant =
+        |name: Option<String>| wanted.is_none_or(|all| all.iter().any(|db| name == Some(db.to_string())));
     for database in databases.iter().filter(|database| is_meant(name(database))) {
         let text = |key: &str| database.get(key).and_then(Value::as_str).unwrap_or("none");
         let (db, uploaded, missing) = (text("database"), text("uploaded"), text("missing"));
@@ -125,7 +126,10 @@ mod tests {
     fn the_database_is_named_by_its_whole_path() {
         let (dir, seconds) = (Path::new("/srv"), Duration::from_secs(30));
         assert_eq!(target(None, dir, seconds), "/sync?timeout=30000ms");
-        assert_eq!(target(Some("data/./a b.db".as_ref()), dir, seconds), "/sync?timeout=30000ms&db=/srv/data/a%20b.db");
+        assert_eq!(
+            target(Some("data/./a b.db".as_ref()), dir, seconds),
+            "/sync?timeout=30000ms&db=/srv/data/a%20b.db"
+        );
         assert_eq!(target(Some("/x.db".as_ref()), dir, seconds), "/sync?timeout=30000ms&db=/x.db");
     }
 
@@ -144,12 +148,22 @@ mod tests {
         let all = |list: &[String]| format!("{{\"complete\":false,\"databases\":[{}]}}", list.join(","));
         for (status, body, code, part) in [
             (200, all(&[one(true, false)]), 0, ""),
-            (504, all(&[one(true, false), one(false, false)]), 74, "/a.db: NOT in the replica: everything after 7"),
+            (
+                504,
+                all(&[one(true, false), one(false, false)]),
+                74,
+                "/a.db: NOT in the replica: everything after 7",
+            ),
             (504, all(&[one(false, true), one(false, false)]), 75, "no route"),
             (404, all(&[one(true, false), absent.clone()]), 66, "/b.db: no database"),
             (504, all(&[absent.clone(), one(false, false)]), 74, "/b.db: no database"),
             (504, all(&[one(false, true), absent.clone()]), 75, "/b.db: no database"),
-            (404, "{\"error\":\"/b.db is not replicated here\"}".to_owned(), 64, "/b.db is not replicated here"),
+            (
+                404,
+                "{\"error\":\"/b.db is not replicated here\"}".to_owned(),
+                64,
+                "/b.db is not replicated here",
+            ),
             (503, "{\"error\":\"restoring\"}".to_owned(), 69, "restoring"),
             (504, "{\"error\":\"the engine does not answer\"}".to_owned(), 74, "does not answer"),
             (500, "what".to_owned(), 69, "what"),
@@ -164,6 +178,9 @@ mod tests {
         assert_eq!(outcome(&reply, Some(std::slice::from_ref(&ours))).code, 0);
         let Outcome { done, wrong, code } = outcome(&reply, Some(&[other]));
         assert_eq!((done.len(), code), (0, 78));
-        assert!(wrong.join("").contains("/b.db: NOT in the replica: the running litevisor does not"), "{wrong:?}");
+        assert!(
+            wrong.join("").contains("/b.db: NOT in the replica: the running litevisor does not"),
+            "{wrong:?}"
+        );
     }
 }

@@ -53,12 +53,14 @@ pub struct App {
 
 /// `command` of the command line replaces the configured one unless it is empty.
 pub fn read(section: AppSection, command: &[OsString], document: &Document<'_>) -> App {
-    let stop_signal = document.parsed(&section.stop_signal, units::signal).unwrap_or(Signal(nix::libc::SIGTERM));
+    let stop_signal =
+        document.parsed(&section.stop_signal, units::signal).unwrap_or(Signal(nix::libc::SIGTERM));
     if section.command.value.as_ref().is_some_and(|command| command.0.is_empty()) {
         let message = "is empty: name a program, for example [\"/usr/bin/app\", \"--flag\"]";
         document.complain_if_written(&section.command, message);
     }
-    let setup = setup(section.setup, section.setup_when.or(SetupWhen::default()), section.setup_id.value, document);
+    let setup =
+        setup(section.setup, section.setup_when.or(SetupWhen::default()), section.setup_id.value, document);
     let configured = || section.command.or(Strings::default()).0.into_iter().map(OsString::from).collect();
     let settings = AppSettings {
         user: document.parsed(&section.user, units::user),
@@ -79,9 +81,15 @@ pub fn read(section: AppSection, command: &[OsString], document: &Document<'_>) 
     App { settings, rules, pass_credentials: section.pass_credentials.or(false) }
 }
 
-fn setup(commands: Key<Commands>, when: SetupWhen, id: Option<String>, document: &Document<'_>) -> SetupSettings {
+fn setup(
+    commands: Key<Commands>,
+    when: SetupWhen,
+    id: Option<String>,
+    document: &Document<'_>,
+) -> SetupSettings {
     if commands.value.as_ref().is_some_and(|commands| commands.0.iter().any(|command| command.0.is_empty())) {
-        let message = "has an empty command: each is an array with a program, for example [[\"app\", \"migrate\"]]";
+        let message =
+            "has an empty command: each is an array with a program, for example [[\"app\", \"migrate\"]]";
         document.complain_if_written(&commands, message);
     }
     let words = |command: Strings| command.0.into_iter().map(OsString::from).collect();
@@ -122,7 +130,9 @@ fn signal(from: &str, to: &str, stop_signal: Signal) -> Result<(Signal, Option<S
     let forwarded = if to == "none" { None } else { Some(units::signal(to)?) };
     let is_stop = [Signal::TERM, Signal::INT, stop_signal].contains(&received);
     if is_stop && forwarded.is_none() {
-        return Err("cannot be \"none\": it asks us to stop, and the app would only be killed; name a signal".into());
+        return Err(
+            "cannot be \"none\": it asks us to stop, and the app would only be killed; name a signal".into(),
+        );
     }
     Ok((received, forwarded))
 }

@@ -47,8 +47,8 @@ impl Config {
         self.databases.first().or_else(|| self.directories.first().map(DirectorySettings::each))
     }
 
-    /// Where the owner records of the hand-over may be: at its `url`, else beside a replica, the first one unless another has records.
-    /// Empty: the hand-over is off, or there is no database.
+    /// Where the owner records of the hand-over may be: at its `url`, else beside a replica, the first one
+    /// unless another has records. Empty: the hand-over is off, or there is no database.
     pub fn owner_records(&self) -> Vec<&StoreSettings> {
         let Some(handover) = &self.handover else { return Vec::new() };
         if let Some(elsewhere) = &handover.records {

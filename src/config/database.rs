@@ -117,8 +117,10 @@ pub fn read(section: Key<DatabaseSection>, document: &Document<'_>) -> Option<Pa
         let message = "needs paths without \"..\": the database's own path names its files there";
         document.complain_if_written(&section.meta_dir, message);
     }
-    let ((path, path_location, directory), ReadReplica { store, url_location, secret_variables }) = (path?, replica?);
-    let settings = DatabaseSettings { path, owner, mode, meta_dir, on_restore_failure, replicate, replica: store };
+    let ((path, path_location, directory), ReadReplica { store, url_location, secret_variables }) =
+        (path?, replica?);
+    let settings =
+        DatabaseSettings { path, owner, mode, meta_dir, on_restore_failure, replicate, replica: store };
     Some(Parsed { settings, directory, path_location, meta_location, url_location, secret_variables })
 }
 
@@ -126,9 +128,12 @@ fn retention(section: RetentionSection) -> Option<Retention> {
     let default = Retention::default();
     let snapshots = section.snapshots.value.map_or(default.snapshots, |span| span.0);
     let raw = section.l0.value.map_or(default.raw, |span| span.0);
-    let count = |key: Key<Count<0, 1000>>| key.value.and_then(|count| u32::try_from(count.0).ok()).unwrap_or_default();
+    let count = |key: Key<Count<0, 1000>>| {
+        key.value.and_then(|count| u32::try_from(count.0).ok()).unwrap_or_default()
+    };
     let RetentionSection { hourly, daily, weekly, monthly, .. } = section;
-    let tiers = Tiers { hourly: count(hourly), daily: count(daily), weekly: count(weekly), monthly: count(monthly) };
+    let tiers =
+        Tiers { hourly: count(hourly), daily: count(daily), weekly: count(weekly), monthly: count(monthly) };
     section.enabled.or(true).then_some(Retention { snapshots, raw, tiers })
 }
 
@@ -155,8 +160,10 @@ fn database_path(
         let watch = watch.value.unwrap_or(true);
         let recursive = recursive.value.unwrap_or(false);
         if recursive && pattern.text() == "*" {
-            let message = "matches every subdirectory, too, and a prefix in the replica is a database's or a subdirectory's: \
-                           with recursive = true, give a pattern that no subdirectory matches, such as \"*.db\"";
+            let message = "matches every subdirectory, too, and a prefix in the replica is a database's or a \
+                subdirectory's: \
+                           with recursive = true, give a pattern that no subdirectory matches, such as \
+                           \"*.db\"";
             document.complain_if_written(&section.pattern, message);
         }
         let directory = Directory { pattern, watch, recursive };
@@ -166,14 +173,21 @@ fn database_path(
         document.complain(location, "belongs to dir, which names a directory of databases");
     }
     if !path.is_written() {
-        document.complain(location, "has no path: give the database's file, or dir for all databases of a directory");
+        document.complain(
+            location,
+            "has no path: give the database's file, or dir for all databases of a directory",
+        );
     }
     let parsed = document.parsed(path, |text| file_path(text, document.environment))?;
     Some((parsed, path.location.clone()?, None))
 }
 
 fn meta_dir(text: &str, environment: Environment<'_>) -> Result<PathBuf, String> {
-    if text.contains("://") { Err("is no directory of this machine".into()) } else { Ok(environment.absolute(text)) }
+    if text.contains("://") {
+        Err("is no directory of this machine".into())
+    } else {
+        Ok(environment.absolute(text))
+    }
 }
 
 fn file_path(text: &str, environment: Environment<'_>) -> Result<DbPath, String> {

@@ -1,8 +1,10 @@
-//! A TOML document as a serde format that reports every problem with its file, line, key and the nearest valid name.
+//! A TOML document as a serde format that reports every problem with its file, line, key and the nearest
+//! valid name.
 //!
-//! Serde ends at the first error. Here the value that cannot be read is reported where it stands, and `values::Key` leaves
-//! it out, so that the rest of its table is read. A struct's fields are its valid keys: there is no second list of them.
-//! The names below are given to types that need more of the document than a plain value (as `toml::Spanned` does it).
+//! Serde ends at the first error. Here the value that cannot be read is reported where it stands, and
+//! `values::Key` leaves it out, so that the rest of its table is read. A struct's fields are its valid keys:
+//! there is no second list of them. The names below are given to types that need more of the document than a
+//! plain value (as `toml::Spanned` does it).
 
 use super::document::Document;
 use super::nearest::{hint, nearest};
@@ -24,7 +26,8 @@ pub const BOOLEAN_OR_WORD: &str = "$boolean_or_word";
 pub const MAY_BE_EMPTY: &str = "$may_be_empty";
 /// A text, followed by the variables that it was made of.
 pub const EXPANDED: &str = "$expanded";
-/// Types of this name, and of other names that begin with `ARRAY`, are arrays; the name is what a message calls them.
+/// Types of this name, and of other names that begin with `ARRAY`, are arrays; the name is what a message
+/// calls them.
 pub const ARRAY_OF_TABLES: &str = "an array of tables";
 const ARRAY: &str = "an array of ";
 
@@ -33,8 +36,14 @@ const MISPLACED: [(&str, &str); 5] = [
     ("database.sync_interval", "belongs into [database.replica]"),
     ("database.url", "belongs into [database.replica]"),
     ("database.snapshot.retention", "is written as retention = { snapshots = \"24h\" }"),
-    ("database.replica.skip_verify", "does not exist: certificates are always verified; name your own CA with ca_file"),
-    ("database.replica.account_name", "does not exist: the account stands in the url, abs://ACCOUNT@container/prefix"),
+    (
+        "database.replica.skip_verify",
+        "does not exist: certificates are always verified; name your own CA with ca_file",
+    ),
+    (
+        "database.replica.account_name",
+        "does not exist: the account stands in the url, abs://ACCOUNT@container/prefix",
+    ),
 ];
 
 #[derive(Debug)]
@@ -102,7 +111,8 @@ impl<'d, 't> Value<'d, 't> {
     /// The entries of a table, without those that are not in `known`; these are problems.
     fn entries(&self, known: Option<&[&str]>) -> Result<Entries<'d, 't>, Error> {
         let table = self.value.as_table();
-        let table = table.ok_or_else(|| self.wrong_type(&format!("a table: write [{}]", self.location.key)))?;
+        let table =
+            table.ok_or_else(|| self.wrong_type(&format!("a table: write [{}]", self.location.key)))?;
         let mut entries = Vec::new();
         for (name, value) in table {
             let key = match self.location.key.as_str() {
@@ -112,10 +122,13 @@ impl<'d, 't> Value<'d, 't> {
             let location = self.document.location(name.span().start, key);
             match known {
                 Some(known) if !known.contains(&&**name.get_ref()) => {
-                    self.document.complain(&location, unknown(&location.key, name.get_ref(), value.get_ref(), known));
+                    self.document
+                        .complain(&location, unknown(&location.key, name.get_ref(), value.get_ref(), known));
                 }
                 Some(_) if self.document.is_absent(value.get_ref()) => {}
-                _ => entries.push((name, Value { document: self.document, value: value.get_ref(), location })),
+                _ => {
+                    entries.push((name, Value { document: self.document, value: value.get_ref(), location }))
+                }
             }
         }
         Ok(Entries { entries: entries.into_iter(), value: None })
@@ -160,7 +173,10 @@ impl<'de> Deserializer<'de> for Value<'_, '_> {
         let text = self.expanded(false)?.text;
         if !variants.contains(&text.as_str()) {
             let hint = hint(&text, variants.iter().copied());
-            return Err(de::Error::custom(format!("cannot be \"{text}\"{hint} (one of {})", variants.join(", "))));
+            return Err(de::Error::custom(format!(
+                "cannot be \"{text}\"{hint} (one of {})",
+                variants.join(", ")
+            )));
         }
         visitor.visit_enum(text.into_deserializer())
     }
@@ -168,7 +184,8 @@ impl<'de> Deserializer<'de> for Value<'_, '_> {
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         let Value { document, location, .. } = &self;
         let items = self.value.as_array().ok_or_else(|| self.wrong_type("an array"))?;
-        let item = |item: &'_ Spanned<DeValue<'_>>| document.location(item.span().start, location.key.clone());
+        let item =
+            |item: &'_ Spanned<DeValue<'_>>| document.location(item.span().start, location.key.clone());
         let items: Vec<_> =
             items.iter().map(|at| Value { document, value: at.get_ref(), location: item(at) }).collect();
         visitor.visit_seq(Items(items.into_iter()))
@@ -187,11 +204,19 @@ impl<'de> Deserializer<'de> for Value<'_, '_> {
         visitor.visit_map(self.entries(Some(fields))?)
     }
 
-    fn deserialize_newtype_struct<V: Visitor<'de>>(self, name: &'static str, visitor: V) -> Result<V::Value, Error> {
+    fn deserialize_newtype_struct<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, Error> {
         match (name, self.value) {
             (KEY, _) => visitor.visit_seq(KeyParts { next: 0, value: Some(self) }),
-            (WITH_UNIT, DeValue::Integer(number)) => visitor.visit_newtype_struct(number.as_str().into_deserializer()),
-            (BOOLEAN_OR_WORD, DeValue::Boolean(is)) => visitor.visit_newtype_struct(is.to_string().into_deserializer()),
+            (WITH_UNIT, DeValue::Integer(number)) => {
+                visitor.visit_newtype_struct(number.as_str().into_deserializer())
+            }
+            (BOOLEAN_OR_WORD, DeValue::Boolean(is)) => {
+                visitor.visit_newtype_struct(is.to_string().into_deserializer())
+            }
             (BOOLEAN_OR_WORD, value) if !value.is_str() => Err(self.wrong_type("true, false or a word")),
             (MAY_BE_EMPTY, _) => visitor.visit_newtype_struct(self.expanded(true)?.text.into_deserializer()),
             (EXPANDED, _) => {

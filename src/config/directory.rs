@@ -1,8 +1,10 @@
-//! `[[database]]` with `dir`: all databases of a directory, each with a replica of its own under one prefix. Which names are
-//! databases, which subdirectories are searched, and what the settings of each database are. Pure.
+//! `[[database]]` with `dir`: all databases of a directory, each with a replica of its own under one prefix.
+//! Which names are databases, which subdirectories are searched, and what the settings of each database are.
+//! Pure.
 //!
-//! The name of a database is its path below the directory. Its prefix in the replica has the same name, so a prefix whose last part
-//! matches the pattern is a database's, and never a subdirectory's: such a subdirectory is not searched.
+//! The name of a database is its path below the directory. Its prefix in the replica has the same name, so a
+//! prefix whose last part matches the pattern is a database's, and never a subdirectory's: such a
+//! subdirectory is not searched.
 
 use super::settings::DatabaseSettings;
 use crate::model::db_path::SIDE_SUFFIXES;
@@ -14,7 +16,8 @@ use std::path::{Path, PathBuf};
 
 /// So many directories below `dir` a database can have above it.
 pub const MOST_DEPTH: usize = 16;
-/// Bytes of a database's prefix in the replica. With the name of an LTX file behind it, it is still the key of an object, which has 1024.
+/// Bytes of a database's prefix in the replica. With the name of an LTX file behind it, it is still the key
+/// of an object, which has 1024.
 const LONGEST_PREFIX: usize = 940;
 /// The hand-over's records and the setup's are kept right below the entry's URL.
 const RESERVED: [&str; 2] = ["owner", "setup"];
@@ -78,7 +81,8 @@ impl DirectorySettings {
         self.recursive && !name.as_bytes().starts_with(b".")
     }
 
-    /// Why databases right in this directory cannot be replicated, as the rest of a sentence. `directory`: its path below `dir`.
+    /// Why databases right in this directory cannot be replicated, as the rest of a sentence. `directory`:
+    /// its path below `dir`.
     pub fn barred(&self, directory: &Path) -> Option<String> {
         let name = directory.file_name()?;
         let text = name.to_str().unwrap_or_default();
@@ -86,7 +90,10 @@ impl DirectorySettings {
             problem.to_string()
         } else if self.matches(text) {
             let pattern = self.pattern.text();
-            format!("its name matches the pattern {pattern:?}: a prefix of that name in the replica is a database's")
+            format!(
+                "its name matches the pattern {pattern:?}: a prefix of that name in the replica is a \
+                 database's"
+            )
         } else if DirectorySettings::is_reserved(directory) {
             "in the replica, the prefix of that name is for litevisor's own records".to_owned()
         } else {
@@ -137,12 +144,17 @@ pub(super) fn takes(pattern: &Pattern, recursive: bool, name: &str) -> bool {
     above && is_database_name(file) && pattern.matches(file)
 }
 
-/// What beside databases lies in such a directory: SQLite's side files, files of ours and of a copy on its way, and everything
-/// hidden.
+/// What beside databases lies in such a directory: SQLite's side files, files of ours and of a copy on its
+/// way, and everything hidden.
 fn is_database_name(name: &str) -> bool {
     let ours = [DbPath::STAGED, DbPath::ASIDE].iter().any(|mark| name.contains(mark));
     let side = SIDE_SUFFIXES.iter().any(|suffix| name.ends_with(suffix));
-    !(name.is_empty() || name.starts_with('.') || name.contains(['/', '\0']) || name.ends_with(".tmp") || side || ours)
+    !(name.is_empty()
+        || name.starts_with('.')
+        || name.contains(['/', '\0'])
+        || name.ends_with(".tmp")
+        || side
+        || ours)
 }
 
 /// A glob on a file's name: `*` is any text, `?` one character.
@@ -154,7 +166,8 @@ impl Pattern {
     pub fn parse(text: &str) -> Result<Pattern, String> {
         if text.contains('/') {
             return Err(
-                "has a \"/\": it is compared with the file's name alone; recursive = true also searches subdirectories"
+                "has a \"/\": it is compared with the file's name alone; recursive = true also searches \
+                 subdirectories"
                     .into(),
             );
         }
@@ -183,7 +196,8 @@ impl Pattern {
         step_over_stars(&mut positions);
         for letter in &name {
             let mut next = vec![false; pattern.len() + 1];
-            for (index, wanted) in pattern.iter().enumerate().filter(|(index, _)| positions.get(*index) == Some(&true))
+            for (index, wanted) in
+                pattern.iter().enumerate().filter(|(index, _)| positions.get(*index) == Some(&true))
             {
                 let to = if *wanted == '*' { index } else { index + 1 };
                 if *wanted == '*' || *wanted == '?' || wanted == letter {

@@ -1,4 +1,5 @@
-//! The TOML document that is read: its lines, the environment that its texts refer to, and the problems found in it.
+//! The TOML document that is read: its lines, the environment that its texts refer to, and the problems found
+//! in it.
 
 use super::environment::Environment;
 use super::expand::{self, Expanded};
@@ -19,7 +20,8 @@ pub struct Document<'a> {
     file: String,
     /// Byte offset of each line's end, to turn offsets into lines.
     line_ends: Vec<usize>,
-    /// One for each line, if the document was made from another file: problems then name that file's lines and keys.
+    /// One for each line, if the document was made from another file: problems then name that file's lines
+    /// and keys.
     origins: &'a [Origin],
     problems: RefCell<Vec<Problem>>,
 }
@@ -32,7 +34,8 @@ impl<'a> Document<'a> {
         origins: &'a [Origin],
         environment: Environment<'a>,
     ) -> Result<(Document<'a>, DeValue<'t>), ConfigError> {
-        let line_ends = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(at, _)| at).collect();
+        let line_ends =
+            text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(at, _)| at).collect();
         let file = file.display().to_string();
         let document = Document { environment, file, line_ends, origins, problems: RefCell::default() };
         let (table, errors) = DeTable::parse_recoverable(text);

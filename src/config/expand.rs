@@ -1,8 +1,8 @@
 //! `${VAR}` in the strings of the configuration. Pure: the environment is handed in.
 //!
-//! `${VAR}` must be defined, `${VAR:-text}` falls back when it is unset or empty, `$$` is a dollar sign, and any other
-//! dollar sign stands for itself (so `["sh", "-c", "echo $HOME"]` reaches the shell as written). A key whose whole value is
-//! `${VAR:-}` counts as not given while VAR is unset or empty.
+//! `${VAR}` must be defined, `${VAR:-text}` falls back when it is unset or empty, `$$` is a dollar sign, and
+//! any other dollar sign stands for itself (so `["sh", "-c", "echo $HOME"]` reaches the shell as written). A
+//! key whose whole value is `${VAR:-}` counts as not given while VAR is unset or empty.
 
 use std::ffi::OsString;
 
@@ -21,7 +21,9 @@ pub enum ExpandError {
     NotUtf8(String),
     #[error("has a \"${{\" without \"}}\": close it, or write \"$$\" for a dollar sign")]
     Unclosed,
-    #[error("has the invalid variable name \"{0}\": letters, digits and _ only; write \"$$\" for a dollar sign")]
+    #[error(
+        "has the invalid variable name \"{0}\": letters, digits and _ only; write \"$$\" for a dollar sign"
+    )]
     BadName(String),
 }
 
@@ -46,7 +48,11 @@ pub fn expand(text: &str, env: &dyn Fn(&str) -> Option<OsString>) -> Result<Expa
     Ok(out)
 }
 
-fn push_value(out: &mut Expanded, inside: &str, env: &dyn Fn(&str) -> Option<OsString>) -> Result<(), ExpandError> {
+fn push_value(
+    out: &mut Expanded,
+    inside: &str,
+    env: &dyn Fn(&str) -> Option<OsString>,
+) -> Result<(), ExpandError> {
     let (name, default) = match inside.split_once(":-") {
         Some((name, default)) => (name, Some(default)),
         None => (inside, None),
@@ -111,9 +117,13 @@ mod tests {
 
     #[test]
     fn whole_values_that_may_be_unset() {
-        for (text, name) in
-            [("${A:-}", Some("A")), ("${A:-x}", None), ("${A}", None), ("x${A:-}", None), ("${A:-}${B:-}", None)]
-        {
+        for (text, name) in [
+            ("${A:-}", Some("A")),
+            ("${A:-x}", None),
+            ("${A}", None),
+            ("x${A:-}", None),
+            ("${A:-}${B:-}", None),
+        ] {
             assert_eq!(may_be_unset(text), name, "{text}");
         }
     }

@@ -39,7 +39,11 @@ pub struct ParsedGate {
 }
 
 /// `[[gate]]`, then `--gate LISTEN=APP` of the command line.
-pub fn read_all(tables: Key<Tables<GateSection>>, options: &[String], document: &Document<'_>) -> Vec<ParsedGate> {
+pub fn read_all(
+    tables: Key<Tables<GateSection>>,
+    options: &[String],
+    document: &Document<'_>,
+) -> Vec<ParsedGate> {
     let sections = tables.value.into_iter().flat_map(|tables| tables.0);
     let of_file = sections.filter_map(|section| read(section, document));
     of_file.chain(options.iter().filter_map(|text| from_option(text, document))).collect()
@@ -48,9 +52,12 @@ pub fn read_all(tables: Key<Tables<GateSection>>, options: &[String], document: 
 fn read(section: Key<GateSection>, document: &Document<'_>) -> Option<ParsedGate> {
     let location = section.location?;
     let section = section.value?;
-    for (key, name, example) in [(&section.listen, "listen", ":8080"), (&section.app, "app", "127.0.0.1:3000")] {
+    for (key, name, example) in
+        [(&section.listen, "listen", ":8080"), (&section.app, "app", "127.0.0.1:3000")]
+    {
         if !key.is_written() {
-            document.complain(&location, format!("has no {name}: add one, for example {name} = \"{example}\""));
+            document
+                .complain(&location, format!("has no {name}: add one, for example {name} = \"{example}\""));
         }
     }
     let listen = document.parsed(&section.listen, |text| listen(text, document.environment));
@@ -112,7 +119,9 @@ fn unix(text: &str, environment: Environment<'_>) -> Result<Option<PathBuf>, Str
     }
     let path = environment.absolute(path);
     if path.as_os_str().len() > UNIX_MAX {
-        return Err(format!("has a path of more than {UNIX_MAX} bytes, the kernel's limit for a Unix socket"));
+        return Err(format!(
+            "has a path of more than {UNIX_MAX} bytes, the kernel's limit for a Unix socket"
+        ));
     }
     Ok(Some(path))
 }
@@ -133,7 +142,10 @@ pub fn problems(
         for earlier in gates.iter().take(index) {
             if overlap(&earlier.settings.listen, listen) {
                 let line = earlier.listen_location.short();
-                found.push((later.listen_location.clone(), format!("is the address of another gate already ({line})")));
+                found.push((
+                    later.listen_location.clone(),
+                    format!("is the address of another gate already ({line})"),
+                ));
             }
             if [earlier, later].iter().all(|gate| gate.settings.set_port == Some(true)) {
                 let line = earlier.set_port_location.short();
@@ -142,7 +154,10 @@ pub fn problems(
             }
         }
         if status_listen.is_some_and(|status| overlap(&ListenAddress::Tcp(status), listen)) {
-            found.push((later.listen_location.clone(), "is the address of [status] listen already".to_owned()));
+            found.push((
+                later.listen_location.clone(),
+                "is the address of [status] listen already".to_owned(),
+            ));
         }
         if reaches_itself(listen, &later.settings.app) {
             let message = "is the gate's own address: the app must listen on another one".to_owned();
@@ -178,7 +193,8 @@ fn reaches_itself(listen: &ListenAddress, app: &AppAddress) -> bool {
     }
 }
 
-/// The `PORT` that the app gets in place of litevisor's own. With several gates: of the one that listens on that port.
+/// The `PORT` that the app gets in place of litevisor's own. With several gates: of the one that listens on
+/// that port.
 pub fn app_port(gates: &[ParsedGate], own: Option<&str>) -> Option<u16> {
     let settings = || gates.iter().map(|gate| &gate.settings);
     if let Some(gate) = settings().find(|gate| gate.set_port == Some(true)) {

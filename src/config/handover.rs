@@ -29,8 +29,8 @@ pub struct HandoverSection {
     url: Key<String>,
 }
 
-/// None: the hand-over is off. `databases` are those of the file and of the command line. `early`: a gate accepts connections before the
-/// app is there.
+/// None: the hand-over is off. `databases` are those of the file and of the command line. `early`: a gate
+/// accepts connections before the app is there.
 pub fn read(
     section: HandoverSection,
     databases: &[Parsed],
@@ -47,15 +47,18 @@ pub fn read(
     if let (Enabled::Yes | Enabled::Never, Some(location), true) =
         (enabled, &section.enabled.location, databases.is_empty())
     {
-        document.complain(location, "needs a [[database]]: its replica has the record of the owner".to_owned());
+        document
+            .complain(location, "needs a [[database]]: its replica has the record of the owner".to_owned());
     }
     let records = document.parsed(&section.url, |url| records(url, databases, document));
     if let (true, true, Some(location)) = (standby, early, &section.standby.location) {
-        let message =
-            "needs accept = \"ready\" in each [[gate]]: connections would wait in the gate of a standby for ever";
+        let message = "needs accept = \"ready\" in each [[gate]]: connections would wait in the gate of a \
+            standby for ever";
         document.complain(location, message);
     }
-    if let (Some(_), Some(location), true) = (heartbeat, &section.heartbeat.location, never_deletes(databases)) {
+    if let (Some(_), Some(location), true) =
+        (heartbeat, &section.heartbeat.location, never_deletes(databases))
+    {
         let message = "needs the first database's retention: the heartbeats before the last two are deleted";
         document.complain(location, message);
     }
@@ -89,10 +92,9 @@ fn span_or_never(text: &str, range: &RangeInclusive<Duration>) -> Result<Option<
     }
     let span = units::duration(text).map_err(|why| format!("{why}, or write \"{NEVER}\""))?;
     let show = units::show_duration;
-    range
-        .contains(&span)
-        .then_some(Some(span))
-        .ok_or_else(|| format!("must be between {} and {}, or \"never\"", show(*range.start()), show(*range.end())))
+    range.contains(&span).then_some(Some(span)).ok_or_else(|| {
+        format!("must be between {} and {}, or \"never\"", show(*range.start()), show(*range.end()))
+    })
 }
 
 /// The deletions need the same permission as those of the retention.

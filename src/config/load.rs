@@ -78,7 +78,8 @@ fn first(
     );
     if purpose == Purpose::Run {
         message.push_str(
-            ", or do without one:\n  litevisor run --db /data/app.db --replica s3://bucket/app -- /usr/bin/app",
+            ", or do without one:\n  litevisor run --db /data/app.db --replica s3://bucket/app -- \
+             /usr/bin/app",
         );
     }
     Err(ConfigError::single(Location::default(), message))

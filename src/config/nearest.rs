@@ -29,7 +29,8 @@ fn distance(left: &str, right: &str) -> usize {
         let mut last = row + 1;
         for (column, r) in right.iter().enumerate() {
             let at = |line: &[usize], index: usize| line.get(index).copied().unwrap_or(usize::MAX - 1);
-            let mut best = (at(&above, column) + usize::from(l != *r)).min(at(&above, column + 1) + 1).min(last + 1);
+            let mut best =
+                (at(&above, column) + usize::from(l != *r)).min(at(&above, column + 1) + 1).min(last + 1);
             let swapped = previous == Some(*r) && column > 0 && right.get(column - 1) == Some(&l);
             if swapped {
                 best = best.min(at(&before, column - 1) + 1);

@@ -1,4 +1,5 @@
-//! Entries that exclude each other: a database that two entries would replicate, and replicas that share a place. Pure.
+//! Entries that exclude each other: a database that two entries would replicate, and replicas that share a
+//! place. Pure.
 
 use super::database::Parsed;
 use super::directory::{self, Directory};
@@ -18,7 +19,10 @@ pub fn overlaps(databases: &[Parsed]) -> Vec<(Location, String)> {
             }
         }
         if Path::new(&later.settings.replica.path) == later.settings.path.as_path() {
-            found.push((later.url_location.clone(), "is the database's own path: name another directory".into()));
+            found.push((
+                later.url_location.clone(),
+                "is the database's own path: name another directory".into(),
+            ));
         }
     }
     found
@@ -49,7 +53,8 @@ fn same_database(earlier: &Parsed, later: &Parsed, found: &mut Vec<(Location, St
     }
     if a.replica.same_service(&b.replica) && a.replica.path == b.replica.path {
         let line = earlier.url_location.short();
-        let message = format!("is the replica of {} already ({line}): every database needs a path of its own", a.path);
+        let message =
+            format!("is the replica of {} already ({line}): every database needs a path of its own", a.path);
         found.push((later.url_location.clone(), message));
     }
 }

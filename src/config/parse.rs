@@ -181,7 +181,10 @@ fn parse_converted(
 }
 
 fn log_settings(section: LogSection) -> LogSettings {
-    LogSettings { level: section.level.or(LogLevel::default()), format: section.format.or(LogFormat::default()) }
+    LogSettings {
+        level: section.level.or(LogLevel::default()),
+        format: section.format.or(LogFormat::default()),
+    }
 }
 
 /// A variable that the configuration gives to the app by its name stays.
@@ -191,7 +194,11 @@ fn not_given(secret_variables: &[OsString], env: &[(OsString, OsString)]) -> Vec
 }
 
 /// The databases of the command line.
-fn add_pairs(pairs: &[(PathBuf, String)], databases: &mut Vec<Parsed>, environment: Environment<'_>) -> Vec<Problem> {
+fn add_pairs(
+    pairs: &[(PathBuf, String)],
+    databases: &mut Vec<Parsed>,
+    environment: Environment<'_>,
+) -> Vec<Problem> {
     let mut problems = Vec::new();
     for (path, url) in pairs {
         match database::from_pair(path, url, environment) {
@@ -215,8 +222,8 @@ fn by_kind(parsed: Vec<Parsed>) -> (Vec<DatabaseSettings>, Vec<DirectorySettings
     (single, directories)
 }
 
-/// The variables that carry credentials to litevisor, and are kept from the app. Without a replica of that kind, the usual names are the
-/// app's own.
+/// The variables that carry credentials to litevisor, and are kept from the app. Without a replica of that
+/// kind, the usual names are the app's own.
 fn secret_variables(
     databases: &[Parsed],
     handover: Option<&HandoverSettings>,
@@ -246,7 +253,8 @@ fn check_purpose(
     has_command: bool,
     has_databases: bool,
 ) -> Result<Vec<String>, ConfigError> {
-    let fail = |message: &str| Err(ConfigError::single(file.map(Location::file).unwrap_or_default(), message));
+    let fail =
+        |message: &str| Err(ConfigError::single(file.map(Location::file).unwrap_or_default(), message));
     if purpose == Purpose::Run && !has_command {
         return fail("there is no command to run: put it after \"--\", or give command in [app]");
     }
@@ -254,7 +262,8 @@ fn check_purpose(
         _ if has_databases => Ok(Vec::new()),
         Purpose::Ask => Ok(Vec::new()),
         Purpose::Run | Purpose::Check => Ok(vec![
-            "no [[database]] is configured: NOTHING IS RESTORED AND NOTHING IS REPLICATED, litevisor only supervises \
+            "no [[database]] is configured: NOTHING IS RESTORED AND NOTHING IS REPLICATED, litevisor only \
+             supervises \
              the app"
                 .into(),
         ]),

@@ -1,5 +1,5 @@
-//! Which platform we run on, by its environment, and what it grants at the stop: one table with its sources. Pure. What the
-//! configuration says always wins.
+//! Which platform we run on, by its environment, and what it grants at the stop: one table with its sources.
+//! Pure. What the configuration says always wins.
 
 use std::ffi::OsString;
 use std::time::Duration;
@@ -14,7 +14,8 @@ pub struct Platform {
     grace: u64,
     /// It cannot be made longer than this.
     most: Option<u64>,
-    /// Its stop signal, where that is not SIGTERM. Any of SIGTERM and SIGINT is a full stop for us, and the app hears the same.
+    /// Its stop signal, where that is not SIGTERM. Any of SIGTERM and SIGINT is a full stop for us, and the
+    /// app hears the same.
     signal: Option<&'static str>,
 }
 
@@ -26,15 +27,18 @@ impl Platform {
 
 /// The first that fits counts: where one runs inside of another, the one with the shorter time stands first.
 ///
-/// * Railway: SIGKILL follows SIGTERM after RAILWAY_DEPLOYMENT_DRAINING_SECONDS, by default at once (deployment teardown).
+/// * Railway: SIGKILL follows SIGTERM after RAILWAY_DEPLOYMENT_DRAINING_SECONDS, by default at once
+///   (deployment teardown).
 /// * Fly.io: `kill_signal` INT, `kill_timeout` 5 s (fly.toml reference; at most 300 s).
-/// * Cloud Run: SIGTERM, 10 s, not configurable, for services, jobs and worker pools (container runtime contract). Knative sets
-///   K_SERVICE inside of Kubernetes, too.
+/// * Cloud Run: SIGTERM, 10 s, not configurable, for services, jobs and worker pools (container runtime
+///   contract). Knative sets K_SERVICE inside of Kubernetes, too.
 /// * ECS: `stopTimeout` 30 s; on Fargate at most 120 s (task definition parameters).
 /// * Azure Container Apps: `terminationGracePeriodSeconds` 30 s, at most 600 s (template reference).
 /// * Kubernetes: `terminationGracePeriodSeconds` 30 s (pod lifecycle); preStop runs inside of it.
-/// * Render: `maxShutdownDelaySeconds` 30 s, at most 300 s (Blueprint reference); RENDER is set for every service.
-/// * systemd: `TimeoutStopSec` 90 s (systemd-system.conf); INVOCATION_ID is set for every unit (systemd.exec).
+/// * Render: `maxShutdownDelaySeconds` 30 s, at most 300 s (Blueprint reference); RENDER is set for every
+///   service.
+/// * systemd: `TimeoutStopSec` 90 s (systemd-system.conf); INVOCATION_ID is set for every unit
+///   (systemd.exec).
 const PLATFORMS: [Platform; 11] = [
     platform(RAILWAY, &["RAILWAY_SERVICE_ID"], 10, None, None),
     platform("Fly.io", &["FLY_APP_NAME"], 5, Some(300), Some("SIGINT")),
@@ -72,8 +76,9 @@ pub fn recognise(env: &dyn Fn(&str) -> Option<OsString>) -> Option<&'static Plat
 
 /// The platform's name of what was deployed: all instances of one deploy have the same.
 ///
-/// * Cloud Run and Knative: K_REVISION. Azure Container Apps: CONTAINER_APP_REVISION. Railway: RAILWAY_DEPLOYMENT_ID. Render:
-///   RENDER_GIT_COMMIT. Fly.io: FLY_IMAGE_REF. Kubernetes and ECS tell their containers no such name.
+/// * Cloud Run and Knative: K_REVISION. Azure Container Apps: CONTAINER_APP_REVISION. Railway:
+///   RAILWAY_DEPLOYMENT_ID. Render: RENDER_GIT_COMMIT. Fly.io: FLY_IMAGE_REF. Kubernetes and ECS tell their
+///   containers no such name.
 const REVISIONS: [&str; 5] =
     ["K_REVISION", "CONTAINER_APP_REVISION", "RAILWAY_DEPLOYMENT_ID", "RENDER_GIT_COMMIT", "FLY_IMAGE_REF"];
 
@@ -86,7 +91,9 @@ pub fn revision(env: &dyn Fn(&str) -> Option<OsString>) -> Option<String> {
 pub fn default_grace(platform: Option<&Platform>, env: &dyn Fn(&str) -> Option<OsString>) -> Duration {
     let granted = platform.map_or(UNKNOWN, Platform::grace);
     match platform {
-        Some(platform) if platform.name == RAILWAY => draining(env).filter(|span| !span.is_zero()).unwrap_or(granted),
+        Some(platform) if platform.name == RAILWAY => {
+            draining(env).filter(|span| !span.is_zero()).unwrap_or(granted)
+        }
         _ => granted,
     }
 }
@@ -130,24 +137,30 @@ pub fn report(
         let grace = show(grace);
         let most = show(most);
         format!(
-            "shutdown.grace is {grace}, but {name} kills everything {most} after its stop signal: what is not in the \
+            "shutdown.grace is {grace}, but {name} kills everything {most} after its stop signal: what is \
+             not in the \
              replica by then is lost; set it to {most} or less"
         )
     });
     PlatformReport { line, warning, refusal: release_machine(platform, env) }
 }
 
-const NO_GRACE: &str = "Railway kills everything right after its stop signal: there is no last flush, and commits of the last \
-    second are lost at every deployment. Set RAILWAY_DEPLOYMENT_DRAINING_SECONDS to 15 or more among the service's variables";
+const NO_GRACE: &str = "Railway kills everything right after its stop signal: there is no last flush, and \
+    commits of the last \
+    second are lost at every deployment. Set RAILWAY_DEPLOYMENT_DRAINING_SECONDS to 15 or more among the \
+    service's variables";
 
-/// Fly.io runs `release_command` in the same image, through the same entrypoint, on a machine of its own, while the app's
-/// machine still owns the databases. What it writes would take the replica from that one.
+/// Fly.io runs `release_command` in the same image, through the same entrypoint, on a machine of its own,
+/// while the app's machine still owns the databases. What it writes would take the replica from that one.
 fn release_machine(platform: &Platform, env: &dyn Fn(&str) -> Option<OsString>) -> Option<String> {
     let release = platform.name == "Fly.io" && env("RELEASE_COMMAND").is_some_and(|value| value == "1");
     release.then(|| {
-        "this is the machine of Fly.io's release_command (RELEASE_COMMAND=1): it has no volume, and the app's machine owns the \
-         replica, which would be taken from it. Migrate where the app is started (`sh -c \"migrate && exec app\"`), or run a \
-         command that needs no database without litevisor (release_command with an absolute path and another entrypoint)"
+        "this is the machine of Fly.io's release_command (RELEASE_COMMAND=1): it has no volume, and the \
+         app's machine owns the \
+         replica, which would be taken from it. Migrate where the app is started (`sh -c \"migrate && exec \
+         app\"`), or run a \
+         command that needs no database without litevisor (release_command with an absolute path and another \
+         entrypoint)"
             .to_owned()
     })
 }

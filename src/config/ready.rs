@@ -1,5 +1,5 @@
-//! `ready` under [app]: `"tcp:3000"`, `"tcp:10.0.0.7:3000"`, `"http://127.0.0.1:3000/health"`, `"notify"` → `ReadyCheck`. Pure.
-//! Names are not looked up: the app is on this machine.
+//! `ready` under [app]: `"tcp:3000"`, `"tcp:10.0.0.7:3000"`, `"http://127.0.0.1:3000/health"`, `"notify"` →
+//! `ReadyCheck`. Pure. Names are not looked up: the app is on this machine.
 
 use crate::supervise::{HttpTarget, Probe, ReadyCheck};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -72,7 +72,11 @@ mod tests {
             ("http://[::1]/status", "[::1]:80", 1, Some(("[::1]", "/status"))),
         ] {
             let ReadyCheck::Probe(found) = check(text).unwrap() else { panic!("{text}") };
-            assert_eq!((found.addresses[0], found.addresses.len()), (first.parse().unwrap(), count), "{text}");
+            assert_eq!(
+                (found.addresses[0], found.addresses.len()),
+                (first.parse().unwrap(), count),
+                "{text}"
+            );
             let target = found.http.as_ref().map(|http| (http.host.as_str(), http.path.as_str()));
             assert_eq!((target, found.text.as_str()), (http, text));
         }

@@ -44,7 +44,8 @@ pub struct DatabaseSettings {
 pub struct ShutdownSettings {
     /// From the first stop signal to our exit.
     pub grace: Duration,
-    /// From the first stop signal until the app's group is killed; the rest of the grace is for the last flush.
+    /// From the first stop signal until the app's group is killed; the rest of the grace is for the last
+    /// flush.
     pub app_timeout: Duration,
     /// The flush before the app is told to stop takes at most this long.
     pub pre_sync_timeout: Duration,
@@ -82,7 +83,8 @@ pub struct StatusSettings {
     pub socket: SocketChoice,
     /// HTTP on TCP; None: off.
     pub listen: Option<SocketAddr>,
-    /// Commits may be missing from the replica for this long before `/readyz` and `healthcheck` report it; None: no limit.
+    /// Commits may be missing from the replica for this long before `/readyz` and `healthcheck` report it;
+    /// None: no limit.
     pub max_lag: Option<Duration>,
     /// What `POST /sync` over TCP must show; None: nothing.
     pub token: Option<Secret>,

@@ -1,6 +1,7 @@
 //! The effective configuration as TOML, with secrets as `***`: what `litevisor check` prints. Pure.
 //!
-//! Written by hand: a serializer knows no comments, no `$$`, and puts each inner table into a section of its own.
+//! Written by hand: a serializer knows no comments, no `$$`, and puts each inner table into a section of its
+//! own.
 
 use super::checked::Config;
 use super::follow::FollowSettings;

@@ -17,7 +17,11 @@ pub struct ShutdownSection {
 }
 
 /// The settings, and whether the grace is configured.
-pub fn read(section: Key<ShutdownSection>, default: Duration, document: &Document<'_>) -> (ShutdownSettings, bool) {
+pub fn read(
+    section: Key<ShutdownSection>,
+    default: Duration,
+    document: &Document<'_>,
+) -> (ShutdownSettings, bool) {
     let location = section.location.unwrap_or_else(|| Location::option("shutdown"));
     let ShutdownSection { grace, app_timeout, pre_sync_timeout } = section.value.unwrap_or_default();
     let total = grace.value.map_or(default, |span| span.0);
@@ -57,13 +61,17 @@ fn split(
         let default = show(grace.saturating_sub(flush_reserve(grace)));
         let grace = show(grace);
         let message = format!(
-            "is {app}, but the whole of it, grace, is {grace}: leave time for the last flush (default {default})"
+            "is {app}, but the whole of it, grace, is {grace}: leave time for the last flush (default \
+             {default})"
         );
         return Err(("app_timeout", message));
     }
     let pre = pre_sync_timeout.unwrap_or_else(|| (grace / 5).min(Duration::from_secs(2)).min(app));
     if pre > app {
-        return Err(("pre_sync_timeout", format!("is {}, longer than app_timeout, which is {}", show(pre), show(app))));
+        return Err((
+            "pre_sync_timeout",
+            format!("is {}, longer than app_timeout, which is {}", show(pre), show(app)),
+        ));
     }
     Ok(ShutdownSettings { grace, app_timeout: app, pre_sync_timeout: pre })
 }
@@ -108,7 +116,10 @@ mod tests {
             assert_eq!(case(grace, app, pre), expected, "{grace} {app:?} {pre:?}");
         }
         let (_, told) = split(ms(10_000), Some(ms(12_000)), None).unwrap_err();
-        assert_eq!(told, "is 12s, but the whole of it, grace, is 10s: leave time for the last flush (default 7s500ms)");
+        assert_eq!(
+            told,
+            "is 12s, but the whole of it, grace, is 10s: leave time for the last flush (default 7s500ms)"
+        );
     }
 
     #[test]

@@ -41,7 +41,8 @@ pub fn read(section: StatusSection, document: &Document<'_>) -> StatusSettings {
 }
 
 pub fn listen(text: &str) -> Result<SocketAddr, String> {
-    let form = "write an address with its port, for example \"127.0.0.1:9090\", or \":9090\" for all addresses";
+    let form =
+        "write an address with its port, for example \"127.0.0.1:9090\", or \":9090\" for all addresses";
     let local = |port: &str, ip: IpAddr| port.parse().map(|port| SocketAddr::new(ip, port)).ok();
     let parsed = match text.split_once(':') {
         Some(("", port)) => local(port, Ipv6Addr::UNSPECIFIED.into()),
@@ -66,7 +67,9 @@ mod tests {
         ] {
             assert_eq!(listen(text).map(|address| address.to_string()), Ok(expected.to_owned()), "{text}");
         }
-        for text in ["9090", "example.com:9090", "127.0.0.1", "127.0.0.1:0", ":", ":99999", "localhost", "::1:9090:"] {
+        for text in
+            ["9090", "example.com:9090", "127.0.0.1", "127.0.0.1:0", ":", ":99999", "localhost", "::1:9090:"]
+        {
             assert!(listen(text).unwrap_err().contains("for example"), "{text}");
         }
     }

@@ -45,7 +45,9 @@ impl World {
     }
 
     fn parse(&self, text: &str, purpose: Purpose) -> Result<Checked, ConfigError> {
-        self.with(|environment| parse(Some((text, Path::new("s.toml"))), &Additions::default(), purpose, environment))
+        self.with(|environment| {
+            parse(Some((text, Path::new("s.toml"))), &Additions::default(), purpose, environment)
+        })
     }
 }
 
@@ -137,18 +139,23 @@ fn the_example_parses_with_every_comment_key_too() {
         let Err(error) = world.parse(&lines.join("\n"), Purpose::Check) else { continue };
         let told = error.to_string();
         let partner = told.contains("needs ") && (name.contains("_key") || name.contains("session_token"));
-        let second_database = ["path", "url", "dir", "pattern", "watch", "recursive"].contains(&name.as_str());
+        let second_database =
+            ["path", "url", "dir", "pattern", "watch", "recursive"].contains(&name.as_str());
         let other_store = told.contains("belongs to ") && told.contains("this one is s3://");
         let partner = partner || told.contains("age_recipients need age_identities");
         assert!(partner || second_database || other_store, "{name}: {told}");
     }
 }
 
-/// Asks every section for its valid keys through its own error message, and looks each of them up in the example.
+/// Asks every section for its valid keys through its own error message, and looks each of them up in the
+/// example.
 #[test]
 fn the_example_names_every_key() {
-    let probe = "qqqqqqqqqqqq = 1\n[app]\nqqqqqqqqqqqq = 1\n[shutdown]\nqqqqqqqqqqqq = 1\n[restore]\nqqqqqqqqqqqq = 1\n\
-                 [log]\nqqqqqqqqqqqq = 1\n[status]\nqqqqqqqqqqqq = 1\n[notify]\nqqqqqqqqqqqq = 1\n[heartbeat]\nqqqqqqqqqqqq = 1\n[[gate]]\nqqqqqqqqqqqq = 1\n[[database]]\nqqqqqqqqqqqq = 1\n[database.checkpoint]\nqqqqqqqqqqqq = 1\n\
+    let probe = "qqqqqqqqqqqq = 1\n[app]\nqqqqqqqqqqqq = 1\n[shutdown]\nqqqqqqqqqqqq = \
+        1\n[restore]\nqqqqqqqqqqqq = 1\n\
+                 [log]\nqqqqqqqqqqqq = 1\n[status]\nqqqqqqqqqqqq = 1\n[notify]\nqqqqqqqqqqqq = \
+                 1\n[heartbeat]\nqqqqqqqqqqqq = 1\n[[gate]]\nqqqqqqqqqqqq = 1\n[[database]]\nqqqqqqqqqqqq = \
+                 1\n[database.checkpoint]\nqqqqqqqqqqqq = 1\n\
                  [database.replica]\nqqqqqqqqqqqq = 1\n";
     let told = problems(probe);
     let lists: Vec<&str> = told.iter().filter_map(|line| Some(line.split_once("valid here: ")?.1)).collect();
@@ -156,7 +163,10 @@ fn the_example_names_every_key() {
     for key in lists.iter().flat_map(|list| list.split(", ")) {
         let forms = [format!("\n{key} = "), format!("\n# {key} = "), format!("[{key}]"), format!(".{key}]")];
         let inline = [format!("{{ {key} = "), format!(", {key} = ")];
-        assert!(forms.iter().chain(&inline).any(|form| EXAMPLE.contains(form.as_str())), "{key} is not in the example");
+        assert!(
+            forms.iter().chain(&inline).any(|form| EXAMPLE.contains(form.as_str())),
+            "{key} is not in the example"
+        );
     }
 }
 
@@ -259,16 +269,24 @@ fn every_key_arrives() {
     let rules = config.app_rules;
     let real_time = Signal(nix::libc::SIGRTMIN());
     let signals = [(Signal(1), None), (real_time, Some(Signal(10))), (Signal::TERM, Some(Signal(3)))];
-    assert!(signals.iter().all(|pair| rules.signals.0.contains(pair)) && rules.signals.0.len() == 3, "{rules:?}");
+    assert!(
+        signals.iter().all(|pair| rules.signals.0.contains(pair)) && rules.signals.0.len() == 3,
+        "{rules:?}"
+    );
     assert_eq!(rules.success, SuccessCodes(vec![143, 3]));
     let backoff = (rules.restart.limit, rules.restart.window, rules.restart.delay, rules.restart.delay_max);
     assert_eq!(backoff, (9, seconds(300), Duration::from_millis(250), seconds(60)));
     assert_eq!(rules.restart.when, Restart::OnFailure);
-    let shutdown = ShutdownSettings { grace: seconds(20), app_timeout: seconds(15), pre_sync_timeout: seconds(3) };
+    let shutdown =
+        ShutdownSettings { grace: seconds(20), app_timeout: seconds(15), pre_sync_timeout: seconds(3) };
     assert_eq!(config.shutdown, shutdown);
-    assert_eq!(config.restore, RestoreSettings { timeout: seconds(120), parallelism: 4, ..RestoreSettings::default() });
+    assert_eq!(
+        config.restore,
+        RestoreSettings { timeout: seconds(120), parallelism: 4, ..RestoreSettings::default() }
+    );
     assert_eq!(config.log, LogSettings { level: LogLevel::Debug, format: LogFormat::Json });
-    let verify = VerifySettings { interval: Some(seconds(12 * 3600)), mode: ProofMode::Quick, bandwidth: 1 << 20 };
+    let verify =
+        VerifySettings { interval: Some(seconds(12 * 3600)), mode: ProofMode::Quick, bandwidth: 1 << 20 };
     assert_eq!(config.verify, verify);
     let socket = SocketChoice::At("/srv/run/l.sock".into());
     let (token, token_file) = (Some(Secret::new("TOK")), Some("/run/token".into()));
@@ -303,7 +321,8 @@ fn every_key_arrives() {
     assert_eq!(replica.endpoint.as_deref(), Some("https://s3.example.com"));
     assert_eq!((replica.s3.region.as_deref(), replica.s3.force_path_style), (Some("auto"), Some(false)));
     assert_eq!(replica.s3.access_key_id.as_deref(), Some("AK"));
-    let secret = |secret: &Option<crate::model::Secret>| secret.as_ref().map(|secret| secret.reveal().to_owned());
+    let secret =
+        |secret: &Option<crate::model::Secret>| secret.as_ref().map(|secret| secret.reveal().to_owned());
     assert_eq!(secret(&replica.s3.secret_access_key).as_deref(), Some("SK"));
     assert_eq!(secret(&replica.s3.session_token).as_deref(), Some("TOK"));
     assert_eq!(secret(&replica.s3.sse_c_key).as_deref(), Some("SSE"));
@@ -322,7 +341,10 @@ fn parameters_of_the_url_count_in_a_file_too() {
     let checked = world.parse(&with_replica(&format!("url = \"{url}\"")), Purpose::Check).unwrap();
     let replica = &checked.config.databases[0].replica;
     assert_eq!((replica.part_size, replica.concurrency), (Some(8 << 20), Some(3)));
-    assert_eq!((replica.s3.storage_class.as_deref(), replica.s3.sse_kms_key_id.as_deref()), (Some("IA"), Some("k")));
+    assert_eq!(
+        (replica.s3.storage_class.as_deref(), replica.s3.sse_kms_key_id.as_deref()),
+        (Some("IA"), Some("k"))
+    );
     assert_eq!(replica.s3.sse_c_key.as_ref().map(Secret::reveal), Some("SECRET"));
     assert!(checked.secret_variables.contains(&"KEY".into()), "{:?}", checked.secret_variables);
     for (key, value) in
@@ -330,7 +352,10 @@ fn parameters_of_the_url_count_in_a_file_too() {
     {
         let text = with_replica(&format!("url = \"{url}\"\n{key} = {value}"));
         let told = world.parse(&text, Purpose::Check).unwrap_err().to_string();
-        assert_eq!(told, format!("s.toml:5: database.replica.{key} is given in the url too: keep one of the two"));
+        assert_eq!(
+            told,
+            format!("s.toml:5: database.replica.{key} is given in the url too: keep one of the two")
+        );
     }
 }
 
@@ -385,7 +410,8 @@ fn the_command_line_adds_and_replaces() {
 fn what_is_shown_is_a_configuration_again() {
     let mut world = World::default();
     world.env.extend([("K", "AKID-VALUE"), ("S", "SECRET-VALUE")]);
-    let replica = "url = \"s3://b/p\"\naccess_key_id = \"${K}\"\nsecret_access_key = \"${S}\"\nsse_c_key = \"${S}\"\n\
+    let replica = "url = \"s3://b/p\"\naccess_key_id = \"${K}\"\nsecret_access_key = \"${S}\"\nsse_c_key = \
+        \"${S}\"\n\
                    region = \"a$$b\"\npart_size = \"8MiB\"\nconcurrency = 2\nforce_path_style = true\n";
     let text = format!(
         "[app]\ncommand = [\"x\", \"say \\\"$HOME\\\"\"]\nuser = \"u\"\nenv = {{ TOKEN = \"${{S}}\" }}\n{}",
@@ -396,7 +422,8 @@ fn what_is_shown_is_a_configuration_again() {
     assert!(!shown.contains("AKID-VALUE") && !shown.contains("SECRET-VALUE"), "{shown}");
     assert!(!format!("{:?}", config.databases).contains("SECRET-VALUE"));
     let again = world.parse(&shown, Purpose::Run).unwrap().config;
-    let keys = |text: &str| text.lines().filter(|line| !line.starts_with('#')).map(String::from).collect::<Vec<_>>();
+    let keys =
+        |text: &str| text.lines().filter(|line| !line.starts_with('#')).map(String::from).collect::<Vec<_>>();
     assert_eq!(keys(&show::show(&again)), keys(&shown));
     assert_eq!(again.databases[0].replica.s3.region, config.databases[0].replica.s3.region);
     assert_eq!(again.app.unwrap().command, config.app.unwrap().command);
@@ -411,5 +438,8 @@ fn defaults_by_platform() {
     assert_eq!(grace("[shutdown]\ngrace = \"12s\""), Duration::from_secs(12));
     // A part that does not fit the platform's default is named where it is written.
     let told = world.parse("[shutdown]\napp_timeout = \"40s\"", Purpose::Check).unwrap_err().to_string();
-    assert!(told.starts_with("s.toml:2: shutdown.app_timeout is 40s, but the whole of it, grace, is 30s"), "{told}");
+    assert!(
+        told.starts_with("s.toml:2: shutdown.app_timeout is 40s, but the whole of it, grace, is 30s"),
+        "{told}"
+    );
 }

@@ -1,5 +1,5 @@
-//! Texts with units: durations, sizes, permission bits, signals, user specifications. Pure. The error is the rest of a
-//! sentence that begins with the key's name.
+//! Texts with units: durations, sizes, permission bits, signals, user specifications. Pure. The error is the
+//! rest of a sentence that begins with the key's name.
 
 use super::nearest::hint;
 use crate::model::Signal;
@@ -107,7 +107,9 @@ pub fn mode(text: &str) -> Result<u32, String> {
     let octal = (3..=4).contains(&text.len()) && text.bytes().all(|b| (b'0'..=b'7').contains(&b));
     match octal.then(|| u32::from_str_radix(text, 8)) {
         Some(Ok(bits)) if bits <= 0o777 => Ok(bits),
-        _ => Err(format!("is no file mode (\"{text}\"): write permission bits in octal, for example \"0640\"")),
+        _ => {
+            Err(format!("is no file mode (\"{text}\"): write permission bits in octal, for example \"0640\""))
+        }
     }
 }
 
@@ -133,7 +135,8 @@ pub fn signal(text: &str) -> Result<Signal, String> {
 fn real_time(name: &str) -> Option<i32> {
     let low = nix::libc::SIGRTMIN();
     let high = nix::libc::SIGRTMAX();
-    let offset = |text: &str| if text.is_empty() { Some(0) } else { text.get(1..)?.parse::<u8>().ok().map(i32::from) };
+    let offset =
+        |text: &str| if text.is_empty() { Some(0) } else { text.get(1..)?.parse::<u8>().ok().map(i32::from) };
     let number = match name.strip_prefix("SIGRTMIN") {
         Some(rest) if rest.is_empty() || rest.starts_with('+') => low + offset(rest)?,
         _ => match name.strip_prefix("SIGRTMAX")? {
@@ -147,8 +150,13 @@ fn real_time(name: &str) -> Option<i32> {
 /// `name`, `uid`, `uid:gid`, `name:group`: the form only; names are looked up when they are needed.
 pub fn user(text: &str) -> Result<String, String> {
     let parts: Vec<&str> = text.split(':').collect();
-    let fine = parts.len() <= 2 && parts.iter().all(|part| !part.is_empty() && !part.contains(char::is_whitespace));
-    if fine { Ok(text.to_owned()) } else { Err(format!("is no user (\"{text}\"): write a name, a uid, or uid:gid")) }
+    let fine =
+        parts.len() <= 2 && parts.iter().all(|part| !part.is_empty() && !part.contains(char::is_whitespace));
+    if fine {
+        Ok(text.to_owned())
+    } else {
+        Err(format!("is no user (\"{text}\"): write a name, a uid, or uid:gid"))
+    }
 }
 
 #[cfg(test)]
@@ -235,9 +243,14 @@ mod tests {
     #[test]
     fn signals() {
         let low = nix::libc::SIGRTMIN();
-        for (text, number) in
-            [("SIGTERM", 15), ("TERM", 15), ("sigint", 2), ("SIGPWR", 30), ("SIGRTMIN+3", low + 3), ("RTMAX", 64)]
-        {
+        for (text, number) in [
+            ("SIGTERM", 15),
+            ("TERM", 15),
+            ("sigint", 2),
+            ("SIGPWR", 30),
+            ("SIGRTMIN+3", low + 3),
+            ("RTMAX", 64),
+        ] {
             assert_eq!(signal(text), Ok(Signal(number)), "{text}");
         }
         for (text, part) in [

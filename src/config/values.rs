@@ -1,4 +1,5 @@
-//! The types of keys: values with their location, durations and sizes within a range, texts, arrays and tables of names.
+//! The types of keys: values with their location, durations and sizes within a range, texts, arrays and
+//! tables of names.
 
 use super::deserialize::{self, Value};
 use super::document::Document;
@@ -20,8 +21,8 @@ pub const KIB: u64 = 1 << 10;
 pub const MIB: u64 = 1 << 20;
 pub const GIB: u64 = 1 << 30;
 
-/// A key of a table. Without a location it is not written; without a value it is not written or not valid (which the document
-/// has as a problem).
+/// A key of a table. Without a location it is not written; without a value it is not written or not valid
+/// (which the document has as a problem).
 pub struct Key<T> {
     pub value: Option<T>,
     pub location: Option<Location>,
@@ -159,7 +160,8 @@ fn within<T: Copy + PartialOrd, E: Error>(
     Err(E::custom(format!("must be between {} and {}", show(*range.start()), show(*range.end()))))
 }
 
-/// A secret, the variables that it was made of (they are removed from the app's environment), and the file that holds it.
+/// A secret, the variables that it was made of (they are removed from the app's environment), and the file
+/// that holds it.
 #[derive(Default)]
 pub struct SecretText {
     pub secret: Option<Secret>,
@@ -210,14 +212,17 @@ impl Document<'_> {
             Ok((self.read_secret(&path)?, path))
         };
         match self.parsed(file, read) {
-            Some((secret, path)) => SecretText { secret: Some(secret), variables: Vec::new(), file: Some(path) },
+            Some((secret, path)) => {
+                SecretText { secret: Some(secret), variables: Vec::new(), file: Some(path) }
+            }
             None => SecretText::default(),
         }
     }
 
     fn read_secret(&self, file: &Path) -> Result<Secret, String> {
         let name = file.display();
-        let bytes = (self.environment.read)(file).map_err(|error| format!("cannot be read: {name}: {error}"))?;
+        let bytes =
+            (self.environment.read)(file).map_err(|error| format!("cannot be read: {name}: {error}"))?;
         let text = String::from_utf8(bytes).map_err(|_| format!("is not valid UTF-8: {name}"))?;
         let line = text.strip_suffix('\n').unwrap_or(&text);
         let line = line.strip_suffix('\r').unwrap_or(line);

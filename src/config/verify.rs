@@ -38,7 +38,11 @@ pub fn read(section: VerifySection, document: &Document<'_>) -> VerifySettings {
     let defaults = VerifySettings::default();
     let interval = document.parsed(&section.interval, interval);
     let bandwidth = section.bandwidth.value.map_or(defaults.bandwidth, |size| size.0);
-    VerifySettings { interval: interval.unwrap_or(defaults.interval), mode: section.mode.or(defaults.mode), bandwidth }
+    VerifySettings {
+        interval: interval.unwrap_or(defaults.interval),
+        mode: section.mode.or(defaults.mode),
+        bandwidth,
+    }
 }
 
 fn interval(text: &str) -> Result<Option<Duration>, String> {
@@ -47,7 +51,10 @@ fn interval(text: &str) -> Result<Option<Duration>, String> {
     }
     let span = units::duration(text).map_err(|why| format!("{why}, or write \"{NEVER}\""))?;
     let allowed = Duration::from_secs(1)..=Duration::from_millis(90 * DAY);
-    allowed.contains(&span).then_some(Some(span)).ok_or_else(|| "must be between 1s and 90 days, or \"never\"".into())
+    allowed
+        .contains(&span)
+        .then_some(Some(span))
+        .ok_or_else(|| "must be between 1s and 90 days, or \"never\"".into())
 }
 
 #[cfg(test)]

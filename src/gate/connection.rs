@@ -1,12 +1,12 @@
-//! One connection: from the client to the app bytes are copied at once; from the app to the client each chunk waits until what
-//! it might acknowledge is in the replica.
+//! One connection: from the client to the app bytes are copied at once; from the app to the client each chunk
+//! waits until what it might acknowledge is in the replica.
 //!
-//! The order is the promise: the look comes *after* the read. An app commits before it answers, and SQLite has written the
-//! wal-index before the commit returns, so a look that follows the read of the answer sees the commit. The end of the
-//! stream and a reset are chunks, too. Nothing is known of any protocol.
+//! The order is the promise: the look comes *after* the read. An app commits before it answers, and SQLite
+//! has written the wal-index before the commit returns, so a look that follows the read of the answer sees
+//! the commit. The end of the stream and a reset are chunks, too. Nothing is known of any protocol.
 //!
-//! One look serves all connections that were read before it: a connection that has read a small chunk lets the others that are ready
-//! read theirs before it asks for the look.
+//! One look serves all connections that were read before it: a connection that has read a small chunk lets
+//! the others that are ready read theirs before it asks for the look.
 
 use super::decide::{Decision, Proof, Prospect, Reason, decide};
 use super::held::{Held, LIMIT};
@@ -86,7 +86,13 @@ struct Waiting {
 
 impl Connection {
     /// `greeting` goes to the app before anything of the client.
-    pub fn new(client: Stream, app: Stream, greeting: Vec<u8>, counted: Counted, shared: Arc<Shared>) -> Connection {
+    pub fn new(
+        client: Stream,
+        app: Stream,
+        greeting: Vec<u8>,
+        counted: Counted,
+        shared: Arc<Shared>,
+    ) -> Connection {
         Connection {
             client,
             app,
@@ -109,7 +115,9 @@ impl Connection {
     /// Does what can be done now. Ready when the connection has ended.
     pub fn poll(&mut self, cx: &mut Context<'_>, life: Life) -> Poll<Ended> {
         let ended = BUFFER.with_borrow_mut(|buffer| {
-            self.poll_request(cx, buffer).or_else(|| self.poll_answer(cx, buffer, life)).or_else(|| self.complete(life))
+            self.poll_request(cx, buffer)
+                .or_else(|| self.poll_answer(cx, buffer, life))
+                .or_else(|| self.complete(life))
         });
         self.counted.update(&self.held);
         self.ended = ended;
@@ -152,7 +160,9 @@ impl Connection {
             }
             let bytes = buffer.get(..count).unwrap_or_default();
             match self.app.poll_write(cx, bytes) {
-                Poll::Ready(Ok(count)) => self.request.extend_from_slice(bytes.get(count..).unwrap_or_default()),
+                Poll::Ready(Ok(count)) => {
+                    self.request.extend_from_slice(bytes.get(count..).unwrap_or_default())
+                }
                 Poll::Pending => self.request.extend_from_slice(bytes),
                 Poll::Ready(Err(_)) => self.refuse(),
             }
@@ -201,7 +211,9 @@ impl Connection {
             let read_after = self.shared.has_read();
             match read {
                 // A refused write has taken the error that this read would have shown.
-                Ok(0) if self.request_state == RequestState::Refused => self.answer_state = AnswerState::WasReset,
+                Ok(0) if self.request_state == RequestState::Refused => {
+                    self.answer_state = AnswerState::WasReset
+                }
                 Ok(0) => self.answer_state = AnswerState::Ended,
                 Ok(_) => {}
                 Err(_) => self.answer_state = AnswerState::WasReset,
@@ -292,7 +304,10 @@ impl Connection {
 
     fn release(&mut self) {
         self.waiting = None;
-        self.held.release_first().into_iter().for_each(|mark| self.shared.statistics.released(mark.since.elapsed()));
+        self.held
+            .release_first()
+            .into_iter()
+            .for_each(|mark| self.shared.statistics.released(mark.since.elapsed()));
     }
 
     /// The app's end reaches the client as it was.

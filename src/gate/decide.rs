@@ -64,7 +64,13 @@ impl Reason {
     }
 }
 
-pub fn decide(proof: Proof, held: Duration, timeout: Duration, prospect: Prospect, policy: OnFailure) -> Decision {
+pub fn decide(
+    proof: Proof,
+    held: Duration,
+    timeout: Duration,
+    prospect: Prospect,
+    policy: OnFailure,
+) -> Decision {
     match (proof, prospect, policy) {
         (Proof::Fenced, ..) => Decision::Close(Reason::Fenced),
         (Proof::Durable, ..) => Decision::Pass,

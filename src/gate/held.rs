@@ -1,7 +1,7 @@
 //! What the app has sent on one connection and the client has not got yet, in order. Pure.
 //!
-//! A mark says from which byte on the proof of which ticket is needed. Bytes without a mark of their own wait for those
-//! before them. An empty queue has no memory.
+//! A mark says from which byte on the proof of which ticket is needed. Bytes without a mark of their own wait
+//! for those before them. An empty queue has no memory.
 
 use crate::model::Ticket;
 use std::collections::VecDeque;
@@ -88,8 +88,8 @@ impl Held {
         self.bytes.is_empty() && self.marks.is_empty()
     }
 
-    /// How many bytes may be read from the app, when `all` bytes are held on all connections. A client that does not read
-    /// gets no queue here: it has the kernel's.
+    /// How many bytes may be read from the app, when `all` bytes are held on all connections. A client that
+    /// does not read gets no queue here: it has the kernel's.
     pub fn room(&self, all: u64) -> usize {
         let limit = if all < TOTAL { LIMIT } else { LEAST };
         match (self.marks.len(), self.bytes.len()) {

@@ -64,7 +64,8 @@ impl Drop for Listener {
     }
 }
 
-/// The name may be in a directory of the app, which may put something else there at any time: its rights are enough for that.
+/// The name may be in a directory of the app, which may put something else there at any time: its rights are
+/// enough for that.
 fn as_owner<T>(path: &Path, work: impl FnOnce() -> T) -> T {
     rights::within_directory(path.parent().unwrap_or(Path::new("/")), None, work)
 }
@@ -80,10 +81,12 @@ fn bind_tcp(address: SocketAddr) -> io::Result<Listener> {
 
 async fn bind_unix(path: &Path) -> io::Result<Listener> {
     let listener = match as_owner(path, || UnixListener::bind(path)) {
-        Err(error) if error.kind() == ErrorKind::AddrInUse && is_left_over(path).await => as_owner(path, || {
-            std::fs::remove_file(path)?;
-            UnixListener::bind(path)
-        })?,
+        Err(error) if error.kind() == ErrorKind::AddrInUse && is_left_over(path).await => {
+            as_owner(path, || {
+                std::fs::remove_file(path)?;
+                UnixListener::bind(path)
+            })?
+        }
         bound => bound?,
     };
     let listener = Listener::Unix(listener, path.to_owned());

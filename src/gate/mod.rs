@@ -1,8 +1,10 @@
-//! The gate: litevisor listens in front of the app and lets no byte out before what it might acknowledge is in the replica.
+//! The gate: litevisor listens in front of the app and lets no byte out before what it might acknowledge is
+//! in the replica.
 //!
-//! `connection` copies, `held` ◦ keeps the order, `decide` ◦ says what happens to bytes that are held. `serve` is the life of one
-//! gate. All gates share a thread with a runtime of its own, so that replication, supervision and the stop never wait for
-//! a client. The gate knows neither the app's protocol nor the store: replication's ledger tells it what is durable.
+//! `connection` copies, `held` ◦ keeps the order, `decide` ◦ says what happens to bytes that are held.
+//! `serve` is the life of one gate. All gates share a thread with a runtime of its own, so that replication,
+//! supervision and the stop never wait for a client. The gate knows neither the app's protocol nor the store:
+//! replication's ledger tells it what is durable.
 
 mod connection;
 mod decide;
@@ -131,7 +133,8 @@ async fn serve_all(gates: Vec<Arc<Shared>>, life: &watch::Receiver<Life>) {
         let Err(error) = ended else { continue };
         for (gate, _) in gates.iter().zip(&tasks).filter(|(_, task)| **task == error.id()) {
             gate.statistics.set_shut(Some("internal error".into()));
-            tracing::error!(gate = %gate.settings.listen, "the gate has ended unexpectedly. Restart litevisor");
+            tracing::error!(gate = %gate.settings.listen, "the gate has ended unexpectedly. Restart \
+                litevisor");
         }
     }
 }

@@ -57,7 +57,11 @@ mod tests {
             let found = of_client(client.parse().ok(), listener.parse().ok());
             assert_eq!(found.strip_prefix(SIGNATURE), Some(expected), "{client}");
         }
-        assert_eq!(of_client(None, None).strip_prefix(SIGNATURE), Some(&b"\x21\0\0\0"[..]), "a Unix socket's client");
+        assert_eq!(
+            of_client(None, None).strip_prefix(SIGNATURE),
+            Some(&b"\x21\0\0\0"[..]),
+            "a Unix socket's client"
+        );
         assert_eq!(of_probe().strip_prefix(SIGNATURE), Some(&b"\x20\0\0\0"[..]));
     }
 }

@@ -16,7 +16,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 
-/// Between two tries to connect to the app. The first ones follow each other closely, so that a fast app is reached at once.
+/// Between two tries to connect to the app. The first ones follow each other closely, so that a fast app is
+/// reached at once.
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const PAUSE: Duration = Duration::from_millis(200);
 /// To connect to the app takes at most this long: its queue may be full.
@@ -30,7 +31,8 @@ const BIND_RETRY: Duration = Duration::from_secs(2);
 /// Between two looks whether the client's kernel has everything, at the end.
 const DELIVERY_CHECK: Duration = Duration::from_millis(2);
 
-/// Ends when the last connection has ended after the app, or at once when the replica belongs to another writer.
+/// Ends when the last connection has ended after the app, or at once when the replica belongs to another
+/// writer.
 pub async fn serve(shared: Arc<Shared>, mut life: watch::Receiver<Life>) {
     if shared.settings.accept == Accept::Ready && !wait_for_app(&shared, &mut life).await {
         return;
@@ -75,7 +77,9 @@ async fn wait_for_app(shared: &Arc<Shared>, life: &mut watch::Receiver<Life>) ->
                 Err(error) => {
                     let since = begun.get_or_insert_with(Instant::now);
                     if since.elapsed() >= PATIENCE {
-                        tracing::warn!("the gate waits for the app: it does not accept connections on {app}: {error}");
+                        tracing::warn!(
+                            "the gate waits for the app: it does not accept connections on {app}: {error}"
+                        );
                         *since += PATIENCE;
                     }
                 }
@@ -160,17 +164,24 @@ impl Serving {
         }
     }
 
-    async fn admit(&mut self, accepted: io::Result<Accepted>, shared: &Arc<Shared>, life: &watch::Receiver<Life>) {
+    async fn admit(
+        &mut self,
+        accepted: io::Result<Accepted>,
+        shared: &Arc<Shared>,
+        life: &watch::Receiver<Life>,
+    ) {
         match accepted {
             Ok(accepted) => {
                 self.connections.spawn(live(accepted, Arc::clone(shared), life.clone()));
             }
             // This connection's, which is gone.
-            Err(error) if matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset) => {}
+            Err(error)
+                if matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset) => {}
             Err(error) => {
                 let text = error.to_string();
                 if self.refused.due(&text) {
-                    tracing::error!(gate = %shared.settings.listen, "the gate cannot accept connections: {text}");
+                    tracing::error!(gate = %shared.settings.listen, "the gate cannot accept connections: \
+                        {text}");
                 }
                 tokio::time::sleep(ACCEPT_RETRY).await;
             }
@@ -212,7 +223,8 @@ async fn live(accepted: Accepted, shared: Arc<Shared>, mut life: watch::Receiver
         shared.closed(Reason::Unreachable, 1);
         return Ended::Closed(Reason::Unreachable);
     };
-    let greeting = if shared.settings.proxy_protocol { proxy_header::of_client(client, listener) } else { Vec::new() };
+    let greeting =
+        if shared.settings.proxy_protocol { proxy_header::of_client(client, listener) } else { Vec::new() };
     let mut connection = Connection::new(stream, app, greeting, counted, Arc::clone(&shared));
     let ended = loop {
         let now = *life.borrow_and_update();

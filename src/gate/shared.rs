@@ -53,9 +53,17 @@ impl Shared {
     pub fn new(settings: GateSettings, ledger: Arc<dyn DurabilityLedger>) -> Arc<Shared> {
         let listen = settings.listen.to_string();
         let app = settings.app.to_string();
-        let statistics = Arc::new(Statistics::new(listen, app, settings.accept == Accept::Early, Arc::clone(&ledger)));
+        let statistics =
+            Arc::new(Statistics::new(listen, app, settings.accept == Accept::Early, Arc::clone(&ledger)));
         let lapsed = AtomicBool::new(false);
-        Arc::new(Shared { settings, statistics, ledger, lapsed, last_look: Mutex::default(), state: Mutex::default() })
+        Arc::new(Shared {
+            settings,
+            statistics,
+            ledger,
+            lapsed,
+            last_look: Mutex::default(),
+            state: Mutex::default(),
+        })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -67,8 +75,8 @@ impl Shared {
         ReadAfter(self.last_look().number)
     }
 
-    /// What a look that began after this read has found: an earlier caller's, if there is one. A ticket: the bytes must be held, and the
-    /// upload is requested.
+    /// What a look that began after this read has found: an earlier caller's, if there is one. A ticket: the
+    /// bytes must be held, and the upload is requested.
     pub fn look(self: &Arc<Self>, read: ReadAfter) -> Option<Ticket> {
         // Held until the look is over, so that one that began before a read is counted before it.
         let mut last = self.last_look();
@@ -136,7 +144,8 @@ impl Shared {
             let timeout = self.settings.timeout;
             tracing::error!(
                 gate = %listen,
-                "ANSWERS ARE SENT BEFORE THEY ARE DURABLE: the replica has not confirmed the commits within {timeout:?}"
+                "ANSWERS ARE SENT BEFORE THEY ARE DURABLE: the replica has not confirmed the commits within \
+                 {timeout:?}"
             );
             let shared = Arc::clone(self);
             tokio::spawn(async move {
@@ -156,7 +165,8 @@ impl Shared {
     pub fn closed(&self, reason: Reason, connections: usize) {
         self.statistics.closed(reason, connections);
         if connections > 0 && self.state().closings.due(reason.name()) {
-            tracing::warn!(gate = %self.settings.listen, reason = reason.name(), "connection closed: {}", self.why(reason));
+            tracing::warn!(gate = %self.settings.listen, reason = reason.name(), "connection closed: \
+                {}", self.why(reason));
         }
     }
 
@@ -167,7 +177,9 @@ impl Shared {
                 format!("its answer is not durable after {timeout:?}, and was not sent")
             }
             (Reason::Fenced, _) => "another writer has the replica".to_owned(),
-            (Reason::Unflushed, _) => "its answer is not durable after the last flush, and was not sent".to_owned(),
+            (Reason::Unflushed, _) => {
+                "its answer is not durable after the last flush, and was not sent".to_owned()
+            }
             (Reason::Unreachable, _) => format!("the app does not accept connections on {app}"),
             (Reason::Failed, _) => "internal error".to_owned(),
         }
@@ -188,7 +200,8 @@ impl Shared {
             let text = found.join("; ");
             if !found.is_empty() && state.unprovable.due(&text) {
                 let gate = &shared.settings.listen;
-                tracing::warn!(%gate, "answers are held: the gate cannot prove what is in the replica: {text}");
+                tracing::warn!(%gate, "answers are held: the gate cannot prove what is in the replica: \
+                    {text}");
             }
         });
     }

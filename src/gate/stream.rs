@@ -57,7 +57,8 @@ impl Stream {
         };
     }
 
-    /// The peer gets a reset when this socket is closed, so that it cannot take the end for that of a complete answer.
+    /// The peer gets a reset when this socket is closed, so that it cannot take the end for that of a
+    /// complete answer.
     pub fn reset_on_close(&self) {
         if let Stream::Tcp(stream) = self {
             let _ = stream.set_zero_linger();
@@ -86,7 +87,8 @@ impl Stream {
 fn unacknowledged(stream: &TcpStream) -> nix::libc::c_int {
     use std::os::fd::AsRawFd;
     let mut bytes = 0;
-    // SAFETY: SIOCOUTQ (which is TIOCOUTQ) writes an int to the address that it is given; the descriptor is open.
+    // SAFETY: SIOCOUTQ (which is TIOCOUTQ) writes an int to the address that it is given; the descriptor is
+    // open.
     let done = unsafe { nix::libc::ioctl(stream.as_raw_fd(), nix::libc::TIOCOUTQ, &mut bytes) };
     if done == 0 { bytes } else { 0 }
 }

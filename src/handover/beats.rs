@@ -1,5 +1,6 @@
-//! The heartbeats of an instance that holds an epoch. Each is an object of its own, created once; the last two are kept. A heartbeat that
-//! fails is tried again with the same number. Nothing is safe or unsafe because of them: they tell a standby when not to wait.
+//! The heartbeats of an instance that holds an epoch. Each is an object of its own, created once; the last
+//! two are kept. A heartbeat that fails is tried again with the same number. Nothing is safe or unsafe
+//! because of them: they tell a standby when not to wait.
 
 use super::client::{Client, HandoverError};
 use super::owner::Epoch;
@@ -40,7 +41,9 @@ impl Beats {
     /// Never ends. Dropped at any point, it goes on with the next call.
     pub async fn run(&mut self) -> Infallible {
         loop {
-            let (Some(every), Some(epoch)) = (self.every, self.epoch) else { return std::future::pending().await };
+            let (Some(every), Some(epoch)) = (self.every, self.epoch) else {
+                return std::future::pending().await;
+            };
             if self.sending.is_none() {
                 tokio::time::sleep_until(self.due).await;
                 self.due = (self.due + every).max(Instant::now());
@@ -63,7 +66,11 @@ impl Beats {
         let text = error.to_string();
         if self.throttle.due(&text) {
             let replica = self.client.url();
-            tracing::warn!(replica, error = text, "hand-over: cannot write the heartbeat: a standby may take over");
+            tracing::warn!(
+                replica,
+                error = text,
+                "hand-over: cannot write the heartbeat: a standby may take over"
+            );
         }
     }
 }

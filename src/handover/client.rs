@@ -16,12 +16,15 @@ pub enum HandoverError {
     #[error("cannot use {subject}: {source}")]
     Record { subject: String, source: RecordError },
     #[error(
-        "cannot use {subject}: it is larger than {MOST_BYTES} bytes, so it was not written by litevisor; delete it"
+        "cannot use {subject}: it is larger than {MOST_BYTES} bytes, so it was not written by litevisor; \
+         delete it"
     )]
     Size { subject: String },
     #[error(
-        "the store of {url} does not refuse to create an object that exists, so it cannot say which instance comes first: \
-         use a store that does (AWS S3, R2, Google, Azure, MinIO, SeaweedFS, a directory), or set handover.enabled = false"
+        "the store of {url} does not refuse to create an object that exists, so it cannot say which instance \
+         comes first: \
+         use a store that does (AWS S3, R2, Google, Azure, MinIO, SeaweedFS, a directory), or set \
+         handover.enabled = false"
     )]
     Conditions { url: String },
 }
@@ -107,7 +110,8 @@ impl Client {
     pub async fn beat(&self, epoch: Epoch, number: u64, by: Deadline) -> Result<(), HandoverError> {
         let key = owner::beat_key(epoch, number);
         let subject = || format!("{}/{key}", self.url());
-        let text = record::beat(epoch).map_err(|source| HandoverError::Record { subject: subject(), source })?;
+        let text =
+            record::beat(epoch).map_err(|source| HandoverError::Record { subject: subject(), source })?;
         self.store.put_new(&key, Body::Whole(Bytes::from(text)), Moment::now().0, by).await?;
         if let Some(old) = number.checked_sub(2).filter(|old| *old > 0) {
             self.store.delete(&[owner::beat_key(epoch, old)], by).await?;
@@ -134,7 +138,8 @@ impl Client {
         self.create(answer.epoch, Kind::Answer, answer.to_text(), by).await.map(drop)
     }
 
-    /// Deletes what an owner of `own` may delete; returns how many objects. Whatever is left is deleted by a later owner.
+    /// Deletes what an owner of `own` may delete; returns how many objects. Whatever is left is deleted by a
+    /// later owner.
     pub async fn delete_outdated(&self, own: Epoch, by: Deadline) -> Result<usize, HandoverError> {
         let keys = owner::outdated(&self.store.list(owner::PREFIX, by).await?, own);
         if !keys.is_empty() {
@@ -169,7 +174,9 @@ impl Client {
         by: Deadline,
     ) -> Result<Option<T>, HandoverError> {
         let key = owner::key(epoch, kind);
-        let Some(text) = found(self.store.get(&key, Some(0..MOST_BYTES + 1), by).await)? else { return Ok(None) };
+        let Some(text) = found(self.store.get(&key, Some(0..MOST_BYTES + 1), by).await)? else {
+            return Ok(None);
+        };
         let subject = || format!("{}/{key}", self.url());
         if text.len() as u64 > MOST_BYTES {
             return Err(HandoverError::Size { subject: subject() });

@@ -1,6 +1,7 @@
-//! The fence: the next TXID of a replica, taken by a segment without pages, which changes nothing. From then on every upload of the
-//! instance before is refused, whatever it believes: that is how a writer is stopped that does not answer. A reader restores across
-//! it; its header says the size and the checksum of the database before it.
+//! The fence: the next TXID of a replica, taken by a segment without pages, which changes nothing. From then
+//! on every upload of the instance before is refused, whatever it believes: that is how a writer is stopped
+//! that does not answer. A reader restores across it; its header says the size and the checksum of the
+//! database before it.
 
 use super::record::Position;
 use crate::ltx::{Encoder, Header, LtxError};
@@ -30,7 +31,8 @@ pub enum FenceError {
     Overtaken { url: String },
 }
 
-/// Takes the next TXID. If a reply is lost, the caller fences again, behind the first fence. None: the replica has no position that anyone could continue from.
+/// Takes the next TXID. If a reply is lost, the caller fences again, behind the first fence. None: the
+/// replica has no position that anyone could continue from.
 pub async fn fence(store: &dyn Store, node_id: u64, by: Deadline) -> Result<Option<Position>, FenceError> {
     let layout = store.layout();
     // The store may repeat a request by itself, and then find its own file.
@@ -45,7 +47,8 @@ pub async fn fence(store: &dyn Store, node_id: u64, by: Deadline) -> Result<Opti
             return Ok(Some(position(&tip.first.header)));
         }
         let header = header(&tip, node_id);
-        let bytes = encode(&header).map_err(|source| FenceError::Format { url: store.url().to_owned(), source })?;
+        let bytes =
+            encode(&header).map_err(|source| FenceError::Format { url: store.url().to_owned(), source })?;
         let key = layout.key(Level::RAW, header.range);
         if store.put_new(&key, Body::Whole(bytes), header.timestamp_ms, by).await? == Put::Created {
             return Ok(Some(position(&header)));
@@ -56,8 +59,9 @@ pub async fn fence(store: &dyn Store, node_id: u64, by: Deadline) -> Result<Opti
 }
 
 async fn read_tip(store: &dyn Store, listing: Listing, by: Deadline) -> Result<Option<Tip>, FenceError> {
-    let get =
-        |key: String, range| -> Reading<'_, StoreError> { Box::pin(async move { store.get(&key, range, by).await }) };
+    let get = |key: String, range| -> Reading<'_, StoreError> {
+        Box::pin(async move { store.get(&key, range, by).await })
+    };
     let read = tip::read(tip::newest(listing.files), get).await?;
     read.map_err(|source| FenceError::Broken { url: store.url().to_owned(), source })
 }

@@ -1,5 +1,6 @@
-//! What the protocol remembers on this machine (`.NAME-litevisor/handover.json`, beside the first database): which epochs its last run
-//! claimed. A file that is lost, old or torn costs a wait, never data: the data path decides who writes.
+//! What the protocol remembers on this machine (`.NAME-litevisor/handover.json`, beside the first database):
+//! which epochs its last run claimed. A file that is lost, old or torn costs a wait, never data: the data
+//! path decides who writes.
 
 use super::protocol::LastLife;
 use crate::local_state::{self, LocalStateError, place};
@@ -14,7 +15,8 @@ const VERSION: u32 = 1;
 pub enum LastLifeError {
     #[error(transparent)]
     File(#[from] LocalStateError),
-    #[error("cannot use {}: {problem}; it may be deleted, which costs the next start a wait", .path.display())]
+    #[error("cannot use {}: {problem}; it may be deleted, which costs the next start a \
+        wait", .path.display())]
     Text { path: PathBuf, problem: String },
 }
 
@@ -35,8 +37,10 @@ pub fn load(db: &DbPath, replica: &str) -> Result<Option<LastLife>, LastLifeErro
 
 pub fn store(db: &DbPath, replica: &str, last: &LastLife) -> Result<(), LastLifeError> {
     let text = Text { version: VERSION, replica: replica.to_owned(), last: last.clone() };
-    let problem =
-        |error: serde_json::Error| LastLifeError::Text { path: place::of(db).join(NAME), problem: error.to_string() };
+    let problem = |error: serde_json::Error| LastLifeError::Text {
+        path: place::of(db).join(NAME),
+        problem: error.to_string(),
+    };
     Ok(local_state::write_note(db, NAME, &serde_json::to_string(&text).map_err(problem)?)?)
 }
 

@@ -121,17 +121,18 @@ pub fn newest_beat(objects: &[Object], epoch: Epoch) -> Option<u64> {
     beats.filter(|(of, _)| *of == epoch).map(|(_, number)| number).max()
 }
 
-/// The newest epoch that was claimed, from a listing of `PREFIX`. Other names are ignored, and so is a release without a claim:
-/// only a claim is a request that the owner before it has seen.
+/// The newest epoch that was claimed, from a listing of `PREFIX`. Other names are ignored, and so is a
+/// release without a claim: only a claim is a request that the owner before it has seen.
 pub fn newest(objects: &[Object]) -> Option<Epoch> {
     let named = objects.iter().filter_map(|object| parse(&object.key));
     named.filter(|(_, kind)| *kind == Kind::Claim).map(|(epoch, _)| epoch).max()
 }
 
-/// What an owner may delete once its app has served longer than the trial, from a listing of `PREFIX`: heartbeats of earlier epochs, and
-/// the answers and releases of old ones. Every walk back over releases ends at the last epoch that has started its app, and a release that is not there means the same
-/// as a crash. Claims stay: they are how an instance that was frozen learns that it was asked, and what keeps it from claiming an old epoch
-/// once more.
+/// What an owner may delete once its app has served longer than the trial, from a listing of `PREFIX`:
+/// heartbeats of earlier epochs, and the answers and releases of old ones. Every walk back over releases ends
+/// at the last epoch that has started its app, and a release that is not there means the same as a crash.
+/// Claims stay: they are how an instance that was frozen learns that it was asked, and what keeps it from
+/// claiming an old epoch once more.
 pub fn outdated(objects: &[Object], own: Epoch) -> Vec<String> {
     let is_outdated = |key: &str| match (parse(key), parse_beat(key)) {
         (Some((epoch, kind)), _) => kind != Kind::Claim && epoch.0.saturating_add(KEPT) < own.0,
@@ -207,7 +208,8 @@ mod tests {
         let newer = outdated(&all, Epoch::new(21).unwrap());
         assert_eq!(newer.len(), 5, "heartbeats, answers and releases: {newer:?}");
         assert_eq!(outdated(&all, Epoch::new(LAST).unwrap()).len(), 6);
-        let many: Vec<String> = (1..=3000).map(|number| key(Epoch::new(number).unwrap(), Kind::Release)).collect();
+        let many: Vec<String> =
+            (1..=3000).map(|number| key(Epoch::new(number).unwrap(), Kind::Release)).collect();
         let many = listing(&many.iter().map(String::as_str).collect::<Vec<_>>());
         assert_eq!(outdated(&many, Epoch::new(9000).unwrap()).len(), MOST_DELETED);
     }
@@ -219,9 +221,13 @@ mod tests {
         assert_eq!(key, "owner/000000000000001f.0000000000000102.alive.json");
         assert_eq!((parse_beat(&key), parse(&key)), (Some((epoch, 258)), None));
         assert!(
-            before_beats(epoch) < key && key < super::key(epoch, Kind::Answer) && key < super::key(epoch, Kind::Claim)
+            before_beats(epoch) < key
+                && key < super::key(epoch, Kind::Answer)
+                && key < super::key(epoch, Kind::Claim)
         );
-        for other in ["owner/000000000000001f.json", "owner/000000000000001f.1.alive.json", "owner/x.alive.json"] {
+        for other in
+            ["owner/000000000000001f.json", "owner/000000000000001f.1.alive.json", "owner/x.alive.json"]
+        {
             assert_eq!(parse_beat(other), None, "{other}");
         }
         let all = listing(&[
@@ -237,7 +243,14 @@ mod tests {
     fn the_newest_claim_counts() {
         for (keys, expected) in [
             (&["owner/README", "ltx/0/0000000000000002-0000000000000002.ltx"][..], None),
-            (&["owner/0000000000000002.json", "owner/000000000000000a.json", "owner/ffffffffffffffff.json"], Some(10)),
+            (
+                &[
+                    "owner/0000000000000002.json",
+                    "owner/000000000000000a.json",
+                    "owner/ffffffffffffffff.json",
+                ],
+                Some(10),
+            ),
             (&["owner/0000000000000002.json", "owner/0000000000000002.released.json"], Some(2)),
             (&["owner/0000000000000002.json", "owner/0000000000000003.released.json"], Some(2)),
         ] {

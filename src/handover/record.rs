@@ -1,6 +1,6 @@
-//! Content of the objects below `owner/`: pure, text in, text out. What is read may come from anyone who can write to the bucket:
-//! sizes have limits, unknown fields are ignored (later versions add some), and nothing in a record can lose data, because the data
-//! path decides who writes.
+//! Content of the objects below `owner/`: pure, text in, text out. What is read may come from anyone who can
+//! write to the bucket: sizes have limits, unknown fields are ignored (later versions add some), and nothing
+//! in a record can lose data, because the data path decides who writes.
 
 use super::owner::Epoch;
 use crate::model::{DbChecksum, Txid};
@@ -100,7 +100,8 @@ pub enum How {
 pub enum End {
     /// Everything is uploaded, up to here; the epoch writes nothing behind it.
     At(Positions),
-    /// The last flush is not proven: an upload may still be on its way. Who follows fences it, without a wait.
+    /// The last flush is not proven: an upload may still be on its way. Who follows fences it, without a
+    /// wait.
     Unproven,
     /// The epoch never touched the data. Its predecessor's end counts.
     Untouched,
@@ -268,7 +269,9 @@ impl Claim {
             failed: text.failed.map(|failed| named(Some(failed), "failed")).transpose()?,
             positions: positions_of(text.databases)?,
             gated: text.gated.unwrap_or_default(),
-            heartbeat: text.heartbeat_ms.map(|every| Duration::from_millis(every).clamp(HEARTBEATS.0, HEARTBEATS.1)),
+            heartbeat: text
+                .heartbeat_ms
+                .map(|every| Duration::from_millis(every).clamp(HEARTBEATS.0, HEARTBEATS.1)),
             version,
         })
     }

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HandoverSettings {
-    /// False (`enabled = "never"`): this instance asks no other one for the replica, and does not run while another one owns it.
+    /// False (`enabled = "never"`): this instance asks no other one for the replica, and does not run while
+    /// another one owns it.
     pub claims: bool,
     /// An owner that does not release the replica within this time is fenced.
     pub wait: Duration,
@@ -13,7 +14,8 @@ pub struct HandoverSettings {
     pub poll: Option<Duration>,
     /// A failure of the app within this time after a hand-over gives the replica back to the previous owner.
     pub trial: Duration,
-    /// The owner is not asked: this instance takes over when there is none, when its heartbeat stops, or when it is promoted.
+    /// The owner is not asked: this instance takes over when there is none, when its heartbeat stops, or when
+    /// it is promoted.
     pub standby: bool,
     /// Between two heartbeats of this instance while it owns the replica. None: it writes none.
     pub heartbeat: Option<Duration>,

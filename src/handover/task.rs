@@ -1,5 +1,5 @@
-//! Runs the protocol of one instance: keeps its clock, makes its requests, and exchanges commands and reports with the engine. A store
-//! that is away is logged now and then; an owner goes on meanwhile.
+//! Runs the protocol of one instance: keeps its clock, makes its requests, and exchanges commands and reports
+//! with the engine. A store that is away is logged now and then; an owner goes on meanwhile.
 
 use super::beats::Beats;
 use super::client::{self, Client, HandoverError};
@@ -54,7 +54,8 @@ pub enum Command {
 pub enum Report {
     /// For status, log and metrics. Comes before what the phase demands.
     Phase { phase: Phase, epoch: Option<Epoch> },
-    /// Bring the local files to the newest position; then `CaughtUp`. `to` (None: it is not known) is behind or at it.
+    /// Bring the local files to the newest position; then `CaughtUp`. `to` (None: it is not known) is behind
+    /// or at it.
     CatchUp { to: Option<Positions> },
     /// The app may be started.
     Start { epoch: Epoch },
@@ -245,10 +246,16 @@ impl Running {
         let epoch = self.protocol.epoch().map(|epoch| epoch.to_string());
         let (name, text) = (describe::name(phase), describe::sentence(phase));
         match phase {
-            Phase::Looking | Phase::Claiming { .. } | Phase::Releasing { .. } | Phase::Done(_) | Phase::Judging => {
+            Phase::Looking
+            | Phase::Claiming { .. }
+            | Phase::Releasing { .. }
+            | Phase::Done(_)
+            | Phase::Judging => {
                 tracing::debug!(phase = name, epoch, "hand-over: {text}");
             }
-            Phase::Fencing | Phase::HeldOff { .. } => tracing::warn!(phase = name, epoch, "hand-over: {text}"),
+            Phase::Fencing | Phase::HeldOff { .. } => {
+                tracing::warn!(phase = name, epoch, "hand-over: {text}")
+            }
             _ => tracing::info!(phase = name, epoch, "hand-over: {text}"),
         }
     }
@@ -320,8 +327,8 @@ async fn perform(
     })
 }
 
-/// A replica without any position is left out. Its first upload decides, whose name is created once: whichever instance comes second is
-/// refused before it acknowledges anything, as by a fence.
+/// A replica without any position is left out. Its first upload decides, whose name is created once:
+/// whichever instance comes second is refused before it acknowledges anything, as by a fence.
 async fn fence_all(databases: Vec<Fenced>, node_id: u64) -> Result<Positions, FenceError> {
     let by = Deadline::after(FENCE);
     let fences = databases.into_iter().map(|Fenced { name, store }| async move {

@@ -1,5 +1,5 @@
-//! The states after the app's exit: the other processes are ended, then the app is started again or everything is flushed.
-//! A restore in place is in `reinstall`.
+//! The states after the app's exit: the other processes are ended, then the app is started again or
+//! everything is flushed. A restore in place is in `reinstall`.
 
 use super::budget::{Budget, CHECK_INTERVAL, FROZEN, least_flush};
 use super::enter::{
@@ -46,7 +46,9 @@ pub(super) fn clearing(rules: &Rules, mut clearing: Clearing, event: Event, now:
         Event::OrphansReaped => clearing.check(rules, now),
         Event::AllExited(quiet) => match clearing.then {
             Then::End => flush(rules, clearing.ending, clearing.plan, quiet, now),
-            Then::Restart(exit, planned) => wait_for_restart(rules, exit, planned, quiet.app_tree_exited(), now),
+            Then::Restart(exit, planned) => {
+                wait_for_restart(rules, exit, planned, quiet.app_tree_exited(), now)
+            }
             Then::Reinstall => reinstall(clearing.ending, quiet.app_tree_exited(), &clearing.plan),
         },
         Event::AppTreeExited(over) => match clearing.then {
@@ -94,7 +96,8 @@ pub(super) fn clearing(rules: &Rules, mut clearing: Clearing, event: Event, now:
     }
 }
 
-/// Every way out but the restart checks the processes once more: some may have entered the namespace meanwhile.
+/// Every way out but the restart checks the processes once more: some may have entered the namespace
+/// meanwhile.
 pub(super) fn backoff(rules: &Rules, backoff: Backoff, event: Event, now: Instant) -> Step {
     let end = |plan| app_gone(rules, Ending::App(backoff.exit), plan, false, now);
     match event {
@@ -107,7 +110,9 @@ pub(super) fn backoff(rules: &Rules, backoff: Backoff, event: Event, now: Instan
         Event::HandOver(HandOver::Asked) => end(stop_plan(rules, StopCause::HandOver, now)),
         Event::EngineLost => end(app_exited_plan(rules, now)),
         Event::Other(signal) => (State::Backoff(backoff), vec![Action::Note(signal)]),
-        Event::RestoreAsked => reinstall(Ending::App(backoff.exit), backoff.tree_exited, &app_exited_plan(rules, now)),
+        Event::RestoreAsked => {
+            reinstall(Ending::App(backoff.exit), backoff.tree_exited, &app_exited_plan(rules, now))
+        }
         Event::AppExited(_)
         | Event::AppReady
         | Event::HandOver(_)

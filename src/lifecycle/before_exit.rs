@@ -2,8 +2,8 @@
 
 use super::budget::ABANDON;
 use super::enter::{
-    Step, app_exited, app_exited_plan, app_gone, begin_stop, done, flush_unproven, forward, pre_sync_begins, retire,
-    signal_app, stop_plan,
+    Step, app_exited, app_exited_plan, app_gone, begin_stop, done, flush_unproven, forward, pre_sync_begins,
+    retire, signal_app, stop_plan,
 };
 use super::events::{Action, Event, HandOver};
 use super::restart::RestartHistory;
@@ -93,7 +93,8 @@ pub(super) fn starting(rules: &Rules, state: Starting, event: Event, now: Instan
         Event::Spawned => match state.stop {
             Some(cause) => begin_stop(rules, cause, now),
             None => {
-                let trial = state.trial.then(|| Trial { until: now + rules.trial, ready: !rules.notices_ready });
+                let trial =
+                    state.trial.then(|| Trial { until: now + rules.trial, ready: !rules.notices_ready });
                 (State::Running(Running { history: state.history.started(now), trial }), vec![])
             }
         },
@@ -141,7 +142,13 @@ impl Running {
     fn exited(self, rules: &Rules, exit: AppExit, now: Instant) -> Step {
         let failed = self.trial.is_some_and(|trial| now < trial.until) && rules.success.status(exit) != 0;
         if failed {
-            return app_gone(rules, Ending::App(exit), app_exited_plan(rules, now).failed_start_if(true), false, now);
+            return app_gone(
+                rules,
+                Ending::App(exit),
+                app_exited_plan(rules, now).failed_start_if(true),
+                false,
+                now,
+            );
         }
         app_exited(rules, self.history, exit, now)
     }
@@ -162,7 +169,8 @@ impl Running {
 pub(super) fn running(rules: &Rules, running: Running, event: Event, now: Instant) -> Step {
     match event {
         Event::Stop(signal) => {
-            let plan = stop_plan(rules, StopCause::Signal(signal), now).failed_start_if(running.is_unproven());
+            let plan =
+                stop_plan(rules, StopCause::Signal(signal), now).failed_start_if(running.is_unproven());
             pre_sync_begins(plan)
         }
         Event::Fenced => begin_stop(rules, StopCause::Fenced, now),
@@ -170,7 +178,9 @@ pub(super) fn running(rules: &Rules, running: Running, event: Event, now: Instan
         Event::HandOver(HandOver::Asked) => begin_stop(rules, StopCause::HandOver, now),
         Event::Other(signal) => (State::Running(running), forward(rules, signal)),
         Event::AppExited(exit) => running.exited(rules, exit, now),
-        Event::EngineLost => (State::Running(Running { history: running.history.engine_lost(), ..running }), vec![]),
+        Event::EngineLost => {
+            (State::Running(Running { history: running.history.engine_lost(), ..running }), vec![])
+        }
         Event::AppReady => {
             let trial = running.trial.map(|trial| Trial { ready: true, ..trial });
             (State::Running(Running { trial, ..running }), vec![])
@@ -270,7 +280,8 @@ pub(super) fn stopping(rules: &Rules, mut state: Stopping, event: Event, now: In
 }
 
 impl StopPlan {
-    /// The plan with this signal as its cause. None: a signal is the cause already; a further one shortens the app's time.
+    /// The plan with this signal as its cause. None: a signal is the cause already; a further one shortens
+    /// the app's time.
     fn with_first_signal(self, signal: Signal) -> Option<StopPlan> {
         match self.cause {
             StopCause::Fenced | StopCause::Restore | StopCause::HandOver | StopCause::NeverReady => {
@@ -283,7 +294,9 @@ impl StopPlan {
     /// Another instance asks for the replica during this stop: only a restart of the app is given up for it.
     pub(super) fn asked(self) -> StopPlan {
         match self.cause {
-            StopCause::Restore => StopPlan { cause: StopCause::HandOver, release: ReleaseReason::HandedOver, ..self },
+            StopCause::Restore => {
+                StopPlan { cause: StopCause::HandOver, release: ReleaseReason::HandedOver, ..self }
+            }
             _ => self,
         }
     }

@@ -2,25 +2,27 @@
 //!
 //! Points in time, not durations, so that nested waits cannot add up to more than the whole.
 //!
-//! The clock is CLOCK_MONOTONIC. It continues while this process is frozen (SIGSTOP, a cgroup's freezer, an instance without
-//! CPU), so all points may have passed when the process continues. Then the app is still killed before the flush begins, and
-//! the last flush still gets its least time. The clock stands still while the whole machine is suspended (CLOCK_BOOTTIME would
-//! continue): after that the budget continues where it was.
+//! The clock is CLOCK_MONOTONIC. It continues while this process is frozen (SIGSTOP, a cgroup's freezer, an
+//! instance without CPU), so all points may have passed when the process continues. Then the app is still
+//! killed before the flush begins, and the last flush still gets its least time. The clock stands still while
+//! the whole machine is suspended (CLOCK_BOOTTIME would continue): after that the budget continues where it
+//! was.
 
 use super::rules::Rules;
 use std::time::{Duration, Instant};
 
 /// The other processes of the app's tree have this long to exit after the main process has exited.
 pub const REST_GRACE: Duration = Duration::from_secs(2);
-/// When the app exits by itself, no stop signal limits the time, and the disk may be gone afterwards: the last flush gets at
-/// least this long.
+/// When the app exits by itself, no stop signal limits the time, and the disk may be gone afterwards: the
+/// last flush gets at least this long.
 pub const UNHURRIED_FLUSH: Duration = Duration::from_secs(60);
 /// To undo a restore takes a few renames. A stop during the restore ends within a second.
 pub const ABANDON: Duration = Duration::from_millis(800);
-/// Between two checks of the remaining processes. SIGCHLD announces most exits, but not those of processes that entered the
-/// namespace from outside.
+/// Between two checks of the remaining processes. SIGCHLD announces most exits, but not those of processes
+/// that entered the namespace from outside.
 pub const CHECK_INTERVAL: Duration = Duration::from_millis(100);
-/// The other processes get the stop signal at least this long before SIGKILL, even if the app has used all its time.
+/// The other processes get the stop signal at least this long before SIGKILL, even if the app has used all
+/// its time.
 const LAST_WORD: Duration = Duration::from_millis(100);
 /// If a deadline is noticed this late, the process was frozen meanwhile.
 pub const FROZEN: Duration = Duration::from_secs(1);
@@ -61,7 +63,13 @@ impl Budget {
     pub fn unhurried(rules: &Rules, now: Instant) -> Budget {
         let kill_at = now + REST_GRACE;
         let flush_by = now + rules.grace.max(UNHURRIED_FLUSH);
-        Budget { pre_sync_by: now, kill_at, give_up_at: kill_at + REST_GRACE, flush_by, end_at: flush_by + SPARE }
+        Budget {
+            pre_sync_by: now,
+            kill_at,
+            give_up_at: kill_at + REST_GRACE,
+            flush_by,
+            end_at: flush_by + SPARE,
+        }
     }
 
     /// The earlier of both, point by point: for a stop signal that comes after the app's exit.

@@ -5,7 +5,8 @@ use super::events::Action;
 use super::restart::{PlannedRestart, RestartDecision, RestartHistory};
 use super::rules::Rules;
 use super::state::{
-    Backoff, Clearing, FlushAttempt, Flushing, Outcome, Reinstalling, State, StopCause, StopPlan, Stopping, Then,
+    Backoff, Clearing, FlushAttempt, Flushing, Outcome, Reinstalling, State, StopCause, StopPlan, Stopping,
+    Then,
 };
 use crate::model::proof::{AppTreeExited, Quiet};
 use crate::model::{AppExit, Deadline, Ending, NotStarted, ReleaseReason, Signal};
@@ -28,7 +29,9 @@ pub(super) fn stop_plan(rules: &Rules, cause: StopCause, now: Instant) -> StopPl
     let release = match cause {
         StopCause::HandOver => ReleaseReason::HandedOver,
         StopCause::NeverReady => ReleaseReason::FailedStart,
-        StopCause::Signal(_) | StopCause::Fenced | StopCause::Restore | StopCause::AppEnded => ReleaseReason::Stopped,
+        StopCause::Signal(_) | StopCause::Fenced | StopCause::Restore | StopCause::AppEnded => {
+            ReleaseReason::Stopped
+        }
     };
     StopPlan { cause, fenced: cause == StopCause::Fenced, release, budget: Budget::split(rules, now) }
 }
@@ -56,9 +59,11 @@ pub(super) fn signal_app(rules: &Rules, mut plan: StopPlan, now: Instant) -> Ste
     plan.budget = plan.budget.signalled_at(now);
     let signal = match plan.cause {
         StopCause::Signal(received) => rules.stop_signal_for(received),
-        StopCause::Fenced | StopCause::Restore | StopCause::HandOver | StopCause::NeverReady | StopCause::AppEnded => {
-            rules.own_stop_signal()
-        }
+        StopCause::Fenced
+        | StopCause::Restore
+        | StopCause::HandOver
+        | StopCause::NeverReady
+        | StopCause::AppEnded => rules.own_stop_signal(),
     };
     (State::Stopping(Stopping { plan, killed: false }), vec![Action::StopApp(signal)])
 }
@@ -74,18 +79,31 @@ pub(super) fn app_exited(rules: &Rules, history: RestartHistory, exit: AppExit, 
         RestartDecision::LimitReached(limit) => (Then::End, Some(Action::NoMoreRestarts { limit })),
         RestartDecision::End => (Then::End, None),
     };
-    let (state, mut actions) = clear(rules, Ending::App(exit), app_exited_plan(rules, now), (false, then), now);
+    let (state, mut actions) =
+        clear(rules, Ending::App(exit), app_exited_plan(rules, now), (false, then), now);
     actions.extend(note);
     (state, actions)
 }
 
 /// The app has exited during a stop, or was never started.
-pub(super) fn app_gone(rules: &Rules, ending: Ending, plan: StopPlan, group_signalled: bool, now: Instant) -> Step {
+pub(super) fn app_gone(
+    rules: &Rules,
+    ending: Ending,
+    plan: StopPlan,
+    group_signalled: bool,
+    now: Instant,
+) -> Step {
     let then = if plan.cause == StopCause::Restore && !plan.fenced { Then::Reinstall } else { Then::End };
     clear(rules, ending, plan, (group_signalled, then), now)
 }
 
-fn clear(rules: &Rules, ending: Ending, plan: StopPlan, (group_signalled, then): (bool, Then), now: Instant) -> Step {
+fn clear(
+    rules: &Rules,
+    ending: Ending,
+    plan: StopPlan,
+    (group_signalled, then): (bool, Then),
+    now: Instant,
+) -> Step {
     let kill_at = plan.budget.kill_rest_at(now);
     let treatment = Treatment::Signal { signal: rules.own_stop_signal(), group_signalled };
     let clearing = Clearing { ending, plan, kill_at, killed: false, check_at: now + CHECK_INTERVAL, then };

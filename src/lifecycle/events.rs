@@ -29,8 +29,8 @@ pub enum Event {
     Abandoned,
     /// A client asks for a restore in place.
     RestoreAsked,
-    /// The restore in place has ended, with or without success; the app may be started again. If the app must not be
-    /// started, `RestoreFailed` comes instead.
+    /// The restore in place has ended, with or without success; the app may be started again. If the app must
+    /// not be started, `RestoreFailed` comes instead.
     Reinstalled,
     Spawned,
     NotSpawned(NotStarted),
@@ -43,7 +43,8 @@ pub enum Event {
     Fenced,
     /// The engine thread has ended.
     EngineLost,
-    /// The app has answered for the first time since its start (`[app] ready`, or the app's port behind a gate).
+    /// The app has answered for the first time since its start (`[app] ready`, or the app's port behind a
+    /// gate).
     AppReady,
     HandOver(HandOver),
 }
@@ -62,7 +63,8 @@ pub enum HandOver {
     PassedOn,
     /// Another instance asks for the replica.
     Asked,
-    /// The replica is this instance's again: the one that got it has failed to start, has ended, or never came.
+    /// The replica is this instance's again: the one that got it has failed to start, has ended, or never
+    /// came.
     SuccessorFailed,
 }
 

@@ -1,4 +1,5 @@
-//! The replica was handed over to another instance. Waiting for it, before the app's first start, is in `before_exit`.
+//! The replica was handed over to another instance. Waiting for it, before the app's first start, is in
+//! `before_exit`.
 
 use super::before_exit::abandon;
 use super::enter::Step;

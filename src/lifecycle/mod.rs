@@ -1,9 +1,10 @@
-//! The state machine of a run: state + event → new state + actions. Pure: the caller passes the time in and performs the
-//! actions.
+//! The state machine of a run: state + event → new state + actions. Pure: the caller passes the time in and
+//! performs the actions.
 //!
-//! It never forwards a signal to an app that has exited, never starts an app after a stop signal, and requests the last flush
-//! only with the proof (`Quiet`) that no process can write any more; without that proof the flush is marked as unproven.
-//! Every `match` lists every variant, so a new event is a compile error in each state.
+//! It never forwards a signal to an app that has exited, never starts an app after a stop signal, and
+//! requests the last flush only with the proof (`Quiet`) that no process can write any more; without that
+//! proof the flush is marked as unproven. Every `match` lists every variant, so a new event is a compile
+//! error in each state.
 
 mod after_exit;
 mod before_exit;

@@ -20,7 +20,8 @@ impl Reinstalling {
     }
 }
 
-/// Every way out but the restart checks the processes once more: some may have entered the namespace from outside.
+/// Every way out but the restart checks the processes once more: some may have entered the namespace from
+/// outside.
 pub(super) fn reinstalling(rules: &Rules, mut state: Reinstalling, event: Event, now: Instant) -> Step {
     let stop = state.stop;
     match event {

@@ -70,7 +70,10 @@ impl RestartHistory {
         }
         let factor = 1u32.checked_shl(restarts).unwrap_or(u32::MAX);
         let after = rules.delay.saturating_mul(factor).min(rules.delay_max);
-        RestartDecision::Restart(PlannedRestart { history: RestartHistory { restarts: restarts + 1, ..self }, after })
+        RestartDecision::Restart(PlannedRestart {
+            history: RestartHistory { restarts: restarts + 1, ..self },
+            after,
+        })
     }
 }
 
@@ -79,7 +82,8 @@ mod tests {
     use super::*;
     use crate::model::Signal;
 
-    const RULES: RestartSettings = RestartSettings { when: Restart::Always, limit: 7, ..RestartSettings::DEFAULT };
+    const RULES: RestartSettings =
+        RestartSettings { when: Restart::Always, limit: 7, ..RestartSettings::DEFAULT };
     const FAILED: AppExit = AppExit::Code(1);
 
     fn decide(rules: RestartSettings, exit: AppExit) -> RestartDecision {
@@ -137,15 +141,20 @@ mod tests {
     #[test]
     fn no_number_overflows() {
         let now = Instant::now();
-        let rules = RestartSettings { limit: u32::MAX, delay: Duration::MAX, delay_max: Duration::MAX, ..RULES };
+        let rules =
+            RestartSettings { limit: u32::MAX, delay: Duration::MAX, delay_max: Duration::MAX, ..RULES };
         let worn = RestartHistory { restarts: 4_000_000, ..RestartHistory::first(now) };
-        assert!(matches!(worn.decide(&rules, &SuccessCodes::default(), FAILED, now), RestartDecision::Restart(_)));
+        assert!(matches!(
+            worn.decide(&rules, &SuccessCodes::default(), FAILED, now),
+            RestartDecision::Restart(_)
+        ));
     }
 
     #[test]
     fn without_the_engine_nothing_is_started_again() {
         let now = Instant::now();
-        let found = RestartHistory::first(now).engine_lost().decide(&RULES, &SuccessCodes::default(), FAILED, now);
+        let found =
+            RestartHistory::first(now).engine_lost().decide(&RULES, &SuccessCodes::default(), FAILED, now);
         assert_eq!(found, RestartDecision::End);
     }
 }

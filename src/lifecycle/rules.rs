@@ -22,9 +22,9 @@ pub struct Rules {
 }
 
 impl Rules {
-    /// The signal that stops the app when litevisor has got the stop signal `received`: the entry of the signal map; else
-    /// `stop_signal`, unless it is SIGTERM; else `received`. So Ctrl-C stays a SIGINT for the app, and an app that wants
-    /// SIGQUIT gets it on every platform.
+    /// The signal that stops the app when litevisor has got the stop signal `received`: the entry of the
+    /// signal map; else `stop_signal`, unless it is SIGTERM; else `received`. So Ctrl-C stays a SIGINT for
+    /// the app, and an app that wants SIGQUIT gets it on every platform.
     pub fn stop_signal_for(&self, received: Signal) -> Signal {
         let own = if self.stop_signal == Signal::TERM { received } else { self.stop_signal };
         self.signals.get(received).flatten().unwrap_or(own)

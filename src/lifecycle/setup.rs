@@ -1,6 +1,7 @@
-//! The commands of `[app] setup`, between the restore and the app: one after the other, each like an app of its own. Nothing
-//! is replicated yet. The databases are marked meanwhile, and only `Action::KeepSetup` makes valid what the commands have
-//! written; every other end leaves the mark, so that the next start brings the state before them back.
+//! The commands of `[app] setup`, between the restore and the app: one after the other, each like an app of
+//! its own. Nothing is replicated yet. The databases are marked meanwhile, and only `Action::KeepSetup` makes
+//! valid what the commands have written; every other end leaves the mark, so that the next start brings the
+//! state before them back.
 
 use super::enter::{Step, app_exited_plan, app_gone, forward, signal_app, stop_plan};
 use super::events::{Action, Event, HandOver};
@@ -40,7 +41,9 @@ impl Setup {
     fn stop(self, rules: &Rules, cause: StopCause, now: Instant) -> Step {
         let plan = stop_plan(rules, cause, now);
         match (self.keeping, cause) {
-            (false, _) => signal_app(rules, plan.failed_start_if(self.trial && cause != StopCause::HandOver), now),
+            (false, _) => {
+                signal_app(rules, plan.failed_start_if(self.trial && cause != StopCause::HandOver), now)
+            }
             (true, StopCause::Signal(signal)) => app_gone(rules, Ending::Stopped(signal), plan, false, now),
             (true, _) => app_gone(rules, Ending::NotStarted(NotStarted::Taken), plan, false, now),
         }

@@ -1,9 +1,11 @@
-//! The state machine of a run without an app (`litevisor replicate`): state + event → new state + actions. Pure.
+//! The state machine of a run without an app (`litevisor replicate`): state + event → new state + actions.
+//! Pure.
 //!
-//! litevisor does not start the app, so it cannot prove that the app has stopped writing. At a stop signal it flushes at once
-//! and continues to replicate until no other process has a database open and nothing was committed for `CALM`, at most for the
-//! app's share of the grace (`app_timeout`). Then follows the last flush. A second stop signal skips the waiting, not the
-//! flush. `Task::Once` flushes what is committed and ends.
+//! litevisor does not start the app, so it cannot prove that the app has stopped writing. At a stop signal it
+//! flushes at once and continues to replicate until no other process has a database open and nothing was
+//! committed for `CALM`, at most for the app's share of the grace (`app_timeout`). Then follows the last
+//! flush. A second stop signal skips the waiting, not the flush. `Task::Once` flushes what is committed and
+//! ends.
 
 use super::budget::{ABANDON, Budget, CHECK_INTERVAL, FROZEN, UNHURRIED_FLUSH, least_flush};
 use super::rules::Rules;
@@ -130,7 +132,9 @@ impl State {
     pub fn deadline(&self) -> Option<Instant> {
         match self {
             State::Preparing | State::Replicating | State::Uploading | State::Done(_) => None,
-            State::Abandoning(Abandoning { until, .. }) | State::Flushing(Flushing { until, .. }) => Some(*until),
+            State::Abandoning(Abandoning { until, .. }) | State::Flushing(Flushing { until, .. }) => {
+                Some(*until)
+            }
             State::Draining(Draining { budget, check_at, .. }) => {
                 Some(check_at.map_or(budget.kill_at, |at| at.min(budget.kill_at)))
             }
@@ -168,15 +172,19 @@ fn preparing(rules: &Rules, task: Task, event: Event, now: Instant) -> Step {
         },
         Event::NotPrepared(reason) => done(Ending::NotStarted(reason)),
         Event::Abandoned | Event::EngineLost => done(Ending::NotStarted(NotStarted::Internal)),
-        Event::Flushed(_) | Event::Finished { .. } | Event::Deadline | Event::Other(_) => (State::Preparing, vec![]),
+        Event::Flushed(_) | Event::Finished { .. } | Event::Deadline | Event::Other(_) => {
+            (State::Preparing, vec![])
+        }
     }
 }
 
 fn abandoning(state: Abandoning, event: &Event) -> Step {
     match event {
-        Event::Abandoned | Event::Prepared(_) | Event::NotPrepared(_) | Event::EngineLost | Event::Deadline => {
-            done(state.ending)
-        }
+        Event::Abandoned
+        | Event::Prepared(_)
+        | Event::NotPrepared(_)
+        | Event::EngineLost
+        | Event::Deadline => done(state.ending),
         Event::Stop(_) | Event::Other(_) | Event::Flushed(_) | Event::Finished { .. } | Event::Fenced => {
             (State::Abandoning(state), vec![])
         }
@@ -204,9 +212,14 @@ fn replicating(rules: &Rules, event: Event, now: Instant) -> Step {
 
 fn uploading(rules: &Rules, event: Event, now: Instant) -> Step {
     match event {
-        Event::Flushed(Flushed { complete: false, stuck: false, .. }) => (State::Uploading, vec![flush_once(now)]),
-        // What was committed at the start is uploaded. A process that continues to write must not delay the end.
-        Event::Flushed(Flushed { complete: true, .. }) => finish(rules, false, Budget::unhurried(rules, now), now),
+        Event::Flushed(Flushed { complete: false, stuck: false, .. }) => {
+            (State::Uploading, vec![flush_once(now)])
+        }
+        // What was committed at the start is uploaded. A process that continues to write must not delay the
+        // end.
+        Event::Flushed(Flushed { complete: true, .. }) => {
+            finish(rules, false, Budget::unhurried(rules, now), now)
+        }
         // The flush makes no progress. The summary names what is missing.
         Event::Flushed(_) => finish(rules, false, Budget::split(rules, now), now),
         Event::Stop(signal) => {
@@ -255,9 +268,11 @@ fn draining(rules: &Rules, mut drain: Draining, event: Event, now: Instant) -> S
         Event::Stop(_) => finish_now(&drain),
         Event::Fenced => finish(rules, true, drain.budget, now),
         Event::EngineLost => lost(),
-        Event::Other(_) | Event::Prepared(_) | Event::NotPrepared(_) | Event::Abandoned | Event::Finished { .. } => {
-            (State::Draining(drain), vec![])
-        }
+        Event::Other(_)
+        | Event::Prepared(_)
+        | Event::NotPrepared(_)
+        | Event::Abandoned
+        | Event::Finished { .. } => (State::Draining(drain), vec![]),
     }
 }
 
@@ -277,7 +292,11 @@ fn flushing(rules: &Rules, mut flush: Flushing, event: Event, now: Instant) -> S
         Event::Deadline | Event::EngineLost => return done(false, flush.fenced),
         Event::Fenced => flush.fenced = true,
         Event::Stop(_) => flush.until = flush.until.min(Budget::split(rules, now).end_at),
-        Event::Other(_) | Event::Prepared(_) | Event::NotPrepared(_) | Event::Abandoned | Event::Flushed(_) => {}
+        Event::Other(_)
+        | Event::Prepared(_)
+        | Event::NotPrepared(_)
+        | Event::Abandoned
+        | Event::Flushed(_) => {}
     }
     (State::Flushing(flush), vec![])
 }

@@ -26,17 +26,17 @@ pub enum State {
     PreSync(StopPlan),
     /// The app has got the stop signal.
     Stopping(Stopping),
-    /// The app's main process has exited (or was never started). The other processes must exit before the last flush, and
-    /// before the app is started again.
+    /// The app's main process has exited (or was never started). The other processes must exit before the
+    /// last flush, and before the app is started again.
     Clearing(Clearing),
     /// The app has exited and is started again later. Replication continues.
     Backoff(Backoff),
-    /// A restore in place was requested and the app's process tree has exited: the engine installs the requested state.
-    /// Then the app is started again; after a stop signal everything is flushed instead.
+    /// A restore in place was requested and the app's process tree has exited: the engine installs the
+    /// requested state. Then the app is started again; after a stop signal everything is flushed instead.
     Reinstalling(Reinstalling),
     Flushing(Flushing),
-    /// The replica was handed over. litevisor stays until a stop signal comes (a platform would start an ended instance
-    /// again), or until the next instance's start has failed.
+    /// The replica was handed over. litevisor stays until a stop signal comes (a platform would start an
+    /// ended instance again), or until the next instance's start has failed.
     Retired,
     Done(Outcome),
 }

@@ -1,5 +1,5 @@
-//! One step of the state machine: hands the event to the function of the state. `before_exit` has the states up to the
-//! app's exit, `after_exit` and `reinstall` those that follow.
+//! One step of the state machine: hands the event to the function of the state. `before_exit` has the states
+//! up to the app's exit, `after_exit` and `reinstall` those that follow.
 
 use super::after_exit::{backoff, clearing, flushing};
 use super::before_exit::{abandoning, pre_sync, preparing, running, starting, stopping};

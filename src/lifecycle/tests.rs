@@ -368,7 +368,8 @@ proptest! {
         for (index, pause) in script {
             run.now += Duration::from_millis(pause);
             let name = EVENTS[index];
-            // An app that does not run cannot exit, and one that runs is left; `supervise` never says otherwise.
+            // An app that does not run cannot exit, and one that runs is left; `supervise` never says
+            // otherwise.
             let gone = ["nobody", "life-over"].contains(&name);
             if (name == "exited" && !alive) || (gone && alive) {
                 continue;
@@ -381,12 +382,15 @@ proptest! {
             for action in &run.done[before..] {
                 let starts = matches!(*action, "start" | "restart");
                 prop_assert!(!starts || asked_to_stop.is_none(), "started after a stop signal");
-                prop_assert!(!starts || (quiet && !alive), "started while a process of the last life is there");
-                prop_assert!(*action != "set-up" || (asked_to_stop.is_none() && !alive), "a command of the setup");
+                prop_assert!(!starts || (quiet && !alive), "started while a process of the last life is \
+                    there");
+                prop_assert!(*action != "set-up" || (asked_to_stop.is_none() && !alive), "a command of the \
+                    setup");
                 alive |= starts || *action == "set-up";
                 quiet &= !starts;
                 started += usize::from(starts);
-                prop_assert!(!action.starts_with("finish") || *action == "finish-unproven" || !alive, "the last flush while the app may write");
+                prop_assert!(!action.starts_with("finish") || *action == "finish-unproven" || !alive, "the \
+                    last flush while the app may write");
             }
             if name == "stop" && asked_to_stop.is_none() {
                 asked_to_stop = Some(run.now);

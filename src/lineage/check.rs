@@ -1,5 +1,6 @@
-//! The lineage check: does the record beside a database prove that the local file continues the replica? Pure: the record
-//! against the headers and checksums of the replica's newest files. The file's own content is checked after it (`decide`).
+//! The lineage check: does the record beside a database prove that the local file continues the replica?
+//! Pure: the record against the headers and checksums of the replica's newest files. The file's own content
+//! is checked after it (`decide`).
 
 use super::record::LocalState;
 use crate::model::Txid;
@@ -7,10 +8,11 @@ use crate::replica::Tip;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LineageCheck {
-    /// The newest file was written by this lineage, or is the file that was restored. `sent`: the last upload had arrived
-    /// although its reply was lost.
+    /// The newest file was written by this lineage, or is the file that was restored. `sent`: the last upload
+    /// had arrived although its reply was lost.
     Ours { sent: bool },
-    /// The newest file is ours, but the replica had confirmed a later one: the replica lost its end, the local file has it.
+    /// The newest file is ours, but the replica had confirmed a later one: the replica lost its end, the
+    /// local file has it.
     Ahead { acked: Txid },
     /// The replica had confirmed a later position, and its newest file was written by another.
     Forked { acked: Txid },
@@ -28,7 +30,9 @@ pub enum Doubt {
     Behind { acked: Txid, tip: Txid },
     #[error("the replica's newest file (TXID {tip}) was written by another writer")]
     ForeignTip { tip: Txid },
-    #[error("it was being brought from TXID {from} to {to} when that was interrupted: it holds pages of both")]
+    #[error(
+        "it was being brought from TXID {from} to {to} when that was interrupted: it holds pages of both"
+    )]
     Torn { from: Txid, to: Txid },
     #[error("{0}")]
     Content(&'static str),
@@ -114,7 +118,8 @@ mod tests {
 
     #[test]
     fn every_relation_of_state_and_tip() {
-        let behind = |acked, tip| LineageCheck::Unproven(Doubt::Behind { acked: Txid(acked), tip: Txid(tip) });
+        let behind =
+            |acked, tip| LineageCheck::Unproven(Doubt::Behind { acked: Txid(acked), tip: Txid(tip) });
         let foreign = |tip| LineageCheck::Unproven(Doubt::ForeignTip { tip: Txid(tip) });
         let (same, arrived) = (LineageCheck::Ours { sent: false }, LineageCheck::Ours { sent: true });
         for (acked, sent, end, files, expected) in [
@@ -141,7 +146,11 @@ mod tests {
             (5, 5, 4, &[(8, 1)], LineageCheck::Forked { acked: Txid(5) }),
         ] {
             let tip = tip(end, files, None);
-            assert_eq!(check(Some(&state(acked, sent)), "file:///r", &tip), expected, "{acked} {sent} {tip:?}");
+            assert_eq!(
+                check(Some(&state(acked, sent)), "file:///r", &tip),
+                expected,
+                "{acked} {sent} {tip:?}"
+            );
         }
         let tip = tip(5, &[(OURS, 99)], None);
         assert_eq!(check(None, "file:///r", &tip), LineageCheck::Unproven(Doubt::NoState));
@@ -156,6 +165,10 @@ mod tests {
         };
         assert_eq!(ask(5, 5, 5, 5), LineageCheck::Ours { sent: false });
         assert_eq!(ask(5, 5, 5, 6), LineageCheck::Unproven(Doubt::ForeignTip { tip: Txid(5) }));
-        assert_eq!(ask(5, 6, 6, 6), LineageCheck::Ours { sent: true }, "the record is about the position before");
+        assert_eq!(
+            ask(5, 6, 6, 6),
+            LineageCheck::Ours { sent: true },
+            "the record is about the position before"
+        );
     }
 }

@@ -1,5 +1,5 @@
-//! The one decision about a local file and its replica, for a start (`FileAccess` says what may be replaced) and for the
-//! begin of a session (which replaces nothing, so `Shared`): pure, every cell.
+//! The one decision about a local file and its replica, for a start (`FileAccess` says what may be replaced)
+//! and for the begin of a session (which replaces nothing, so `Shared`): pure, every cell.
 
 use super::check::{Doubt, LineageCheck};
 use super::evidence::Evidence;
@@ -12,7 +12,8 @@ use crate::replica::Replica;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Local {
     Absent,
-    /// With what is known of its relation to the replica; None where the replica holds nothing to compare with.
+    /// With what is known of its relation to the replica; None where the replica holds nothing to compare
+    /// with.
     Present(Option<Relation>),
     /// Present, and of no position: it must not be used, whatever the replica holds.
     Torn(Doubt),
@@ -26,7 +27,8 @@ pub enum Relation {
     ByRecord(LineageCheck),
     /// The local WAL still holds the last frame of the tip, whatever the record says.
     ByWal,
-    /// It continues the newest state of a Litestream 0.3 replica: restored from it by us, or replicated to it.
+    /// It continues the newest state of a Litestream 0.3 replica: restored from it by us, or replicated to
+    /// it.
     FromV3,
     /// It was brought back to an older state on purpose, and the replica has not grown since.
     RolledBack,
@@ -59,7 +61,8 @@ pub enum FileAccess {
     /// None: the app is started afterwards.
     #[default]
     Exclusive,
-    /// An app that litevisor does not start. No file of the database's name, be it empty, is replaced, moved or removed.
+    /// An app that litevisor does not start. No file of the database's name, be it empty, is replaced, moved
+    /// or removed.
     Shared,
 }
 
@@ -67,17 +70,20 @@ pub enum FileAccess {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     #[error(
-        "it ends at TXID {tip} with a file of another writer, while the local file had been replicated up to TXID \
+        "it ends at TXID {tip} with a file of another writer, while the local file had been replicated up to \
+         TXID \
          {acked}; keep the one that is right and remove the other (the local database, or the replica)"
     )]
     Forked { tip: Txid, acked: Txid },
     #[error(
-        "{0}. An app may have the file open, so it is not replaced: stop the app and let `litevisor run` or `litevisor \
+        "{0}. An app may have the file open, so it is not replaced: stop the app and let `litevisor run` or \
+         `litevisor \
          restore --force` decide, or move the file, or the replica, away"
     )]
     InUse(Doubt),
     #[error(
-        "it holds nothing, and the local file cannot be used: {0}. Bring the replica back, or remove the local file to start with \
+        "it holds nothing, and the local file cannot be used: {0}. Bring the replica back, or remove the \
+         local file to start with \
          an empty database"
     )]
     TornAlone(Doubt),
@@ -92,7 +98,8 @@ pub enum Why {
 }
 
 const OTHER_FILE: &str = "another file was put in place of the one that was restored on purpose";
-const OUTDATED: &str = "an older state was restored on purpose, but the replica has got newer positions since";
+const OUTDATED: &str =
+    "an older state was restored on purpose, but the replica has got newer positions since";
 
 /// How the local file relates to the replica, from all evidence.
 pub fn relate(evidence: &Evidence) -> Local {
@@ -104,9 +111,15 @@ pub fn relate(evidence: &Evidence) -> Local {
         (false, _) => Local::Absent,
         (true, _) if torn.is_some() => torn.map_or(Local::Absent, Local::Torn),
         (true, Replica::Empty) => Local::Present(None),
-        (true, Replica::V3) if evidence.rollback == Some(Rollback::Valid) => Local::Present(Some(Relation::RolledBack)),
-        (true, Replica::V3) => Local::Present((evidence.v3_marker || evidence.v3_shadow).then_some(Relation::FromV3)),
-        (true, Replica::Ends(_)) => Local::Present(evidence.check.as_ref().map(|check| by_tip(evidence, check))),
+        (true, Replica::V3) if evidence.rollback == Some(Rollback::Valid) => {
+            Local::Present(Some(Relation::RolledBack))
+        }
+        (true, Replica::V3) => {
+            Local::Present((evidence.v3_marker || evidence.v3_shadow).then_some(Relation::FromV3))
+        }
+        (true, Replica::Ends(_)) => {
+            Local::Present(evidence.check.as_ref().map(|check| by_tip(evidence, check)))
+        }
     }
 }
 
@@ -123,9 +136,13 @@ fn by_tip(evidence: &Evidence, check: &LineageCheck) -> Relation {
     match (check, evidence.rollback) {
         // The rollback was accepted and recorded; its snapshot is not in the replica yet.
         (LineageCheck::Ours { sent: false }, Some(Rollback::OtherFile)) => unproven(OTHER_FILE),
-        (LineageCheck::Ours { .. }, _) => evidence.denied().map_or(Relation::ByRecord(check.clone()), unproven),
+        (LineageCheck::Ours { .. }, _) => {
+            evidence.denied().map_or(Relation::ByRecord(check.clone()), unproven)
+        }
         // A file that lost its WAL may still be newer than a replica that lost its end.
-        (LineageCheck::Ahead { .. }, _) => evidence.replaced().map_or(Relation::ByRecord(check.clone()), unproven),
+        (LineageCheck::Ahead { .. }, _) => {
+            evidence.replaced().map_or(Relation::ByRecord(check.clone()), unproven)
+        }
         (LineageCheck::Unproven(_), Some(Rollback::Valid)) => Relation::RolledBack,
         (LineageCheck::Unproven(_), _) if evidence.wal_holds_tip.is_some() => Relation::ByWal,
         (LineageCheck::Unproven(_), Some(Rollback::OtherFile)) => unproven(OTHER_FILE),
@@ -165,8 +182,9 @@ pub enum NoSession {
     Forked(Txid),
 }
 
-/// The same decision at the begin of a session. The file has been kept by a start, or replaced while the app runs; its content
-/// is compared with the record under the hold (`resume`), so only what the record proves has a say here.
+/// The same decision at the begin of a session. The file has been kept by a start, or replaced while the app
+/// runs; its content is compared with the record under the hold (`resume`), so only what the record proves
+/// has a say here.
 pub fn decide_session(evidence: &Evidence) -> Begin {
     let relation = evidence.check.clone().map(Relation::ByRecord);
     let local = match (evidence.setup, evidence.torn()) {
@@ -251,8 +269,13 @@ mod tests {
     }
 
     fn torn_record() -> LocalState {
-        let step =
-            FollowStep { txid: 6, in_place: true, commit_fields: None, db_checksum: 1 << 63, file_checksum: 1 << 63 };
+        let step = FollowStep {
+            txid: 6,
+            in_place: true,
+            commit_fields: None,
+            db_checksum: 1 << 63,
+            file_checksum: 1 << 63,
+        };
         let origin = Origin::Following(FollowMark { step: Some(step), commit_fields: None });
         LocalState { origin, acked: Txid(4), sent: Txid(4), ..record() }
     }
@@ -260,11 +283,13 @@ mod tests {
     #[test]
     fn the_relation_to_a_replica_with_ltx_files() {
         let (ours, arrived) = (LineageCheck::Ours { sent: false }, LineageCheck::Ours { sent: true });
-        let (ahead, forked) = (LineageCheck::Ahead { acked: Txid(9) }, LineageCheck::Forked { acked: Txid(9) });
+        let (ahead, forked) =
+            (LineageCheck::Ahead { acked: Txid(9) }, LineageCheck::Forked { acked: Txid(9) });
         let behind = LineageCheck::Unproven(Doubt::Behind { acked: Txid(2), tip: Txid(4) });
         let by = |check: &LineageCheck| Relation::ByRecord(check.clone());
         let content = |why| Relation::ByRecord(LineageCheck::Unproven(Doubt::Content(why)));
-        let (valid, other, outdated) = (Some(Rollback::Valid), Some(Rollback::OtherFile), Some(Rollback::Outdated));
+        let (valid, other, outdated) =
+            (Some(Rollback::Valid), Some(Rollback::OtherFile), Some(Rollback::Outdated));
         let (reached, short) = (Some(WalStanding::Reached), Some(WalStanding::Short));
         let lost = "its WAL ends before what it had uploaded";
         for (check, rollback, wal, holds_tip, relation) in [
@@ -306,9 +331,14 @@ mod tests {
         let doubt = Doubt::Torn { from: Txid(4), to: Txid(6) };
         for replica in [Replica::Ends(Txid(4)), Replica::Empty, Replica::V3] {
             let wal_holds_tip = Some(record());
-            let found = Evidence { check: Some(ours.clone()), record: Some(torn.clone()), replica, ..evidence() };
+            let found =
+                Evidence { check: Some(ours.clone()), record: Some(torn.clone()), replica, ..evidence() };
             assert_eq!(relate(&found), Local::Torn(doubt.clone()), "{replica:?}");
-            assert_eq!(decide_session(&found), Begin::Refused(NoSession::Unproven(doubt.clone())), "{replica:?}");
+            assert_eq!(
+                decide_session(&found),
+                Begin::Refused(NoSession::Unproven(doubt.clone())),
+                "{replica:?}"
+            );
             // Another file has been put in its place since.
             let file = Some(FileTimes { modified_ns: 5, born_ns: 99 });
             let other = Evidence { file, wal_holds_tip, ..found };
@@ -316,11 +346,16 @@ mod tests {
         }
         for before in [Before::Replica, Before::Unknown, Before::Nothing] {
             let doubt = setup_mark::doubt(before);
-            let expected =
-                if before == Before::Nothing { Local::Begun(doubt.clone()) } else { Local::Torn(doubt.clone()) };
-            for (replica, record) in
-                [(Replica::Ends(Txid(4)), None), (Replica::Empty, Some(record())), (Replica::V3, Some(torn.clone()))]
-            {
+            let expected = if before == Before::Nothing {
+                Local::Begun(doubt.clone())
+            } else {
+                Local::Torn(doubt.clone())
+            };
+            for (replica, record) in [
+                (Replica::Ends(Txid(4)), None),
+                (Replica::Empty, Some(record())),
+                (Replica::V3, Some(torn.clone())),
+            ] {
                 let (check, setup, wal_holds_tip) = (Some(ours.clone()), Some(before), record.clone());
                 let found = Evidence { check, record, replica, setup, wal_holds_tip, ..evidence() };
                 assert_eq!(relate(&found), expected, "{replica:?}");
@@ -350,7 +385,10 @@ mod tests {
             (Evidence { rollback: valid, ..v3.clone() }, Some(Relation::RolledBack)),
             (Evidence { rollback: valid, v3_shadow: true, ..v3.clone() }, Some(Relation::RolledBack)),
             (Evidence { rollback: Some(Rollback::OtherFile), ..v3.clone() }, None),
-            (Evidence { rollback: Some(Rollback::Outdated), v3_marker: true, ..v3.clone() }, Some(Relation::FromV3)),
+            (
+                Evidence { rollback: Some(Rollback::Outdated), v3_marker: true, ..v3.clone() },
+                Some(Relation::FromV3),
+            ),
         ] {
             assert_eq!(relate(&evidence), Local::Present(relation), "{evidence:?}");
             assert_eq!(relate(&Evidence { present: false, ..evidence }), Local::Absent);
@@ -394,7 +432,11 @@ mod tests {
             (Local::Absent, ends, Decision::Restore(Why::NoLocalFile)),
             (Local::Present(None), Replica::Empty, Decision::KeepLocal(Kept::ReplicaEmpty)),
             (Local::Present(None), Replica::V3, Decision::Restore(Why::Instead(Doubt::NoState))),
-            (Local::Present(Some(Relation::RolledBack)), Replica::Empty, Decision::KeepLocal(Kept::ReplicaEmpty)),
+            (
+                Local::Present(Some(Relation::RolledBack)),
+                Replica::Empty,
+                Decision::KeepLocal(Kept::ReplicaEmpty),
+            ),
             (Local::Present(Some(Relation::RolledBack)), Replica::V3, Decision::KeepLocal(Kept::RolledBack)),
             (Local::Present(Some(Relation::RolledBack)), ends, Decision::KeepLocal(Kept::RolledBack)),
             (from_old.clone(), Replica::V3, Decision::KeepLocal(Kept::FromV3)),
@@ -402,8 +444,16 @@ mod tests {
             (recorded(LineageCheck::Ours { sent: false }), ends, Decision::KeepLocal(Kept::ByRecord)),
             (Local::Present(Some(Relation::ByWal)), ends, Decision::KeepLocal(Kept::ByWal)),
             (recorded(LineageCheck::Ahead { acked }), ends, Decision::KeepLocal(Kept::Ahead)),
-            (recorded(LineageCheck::Forked { acked }), ends, Decision::Refuse(Refusal::Forked { tip: Txid(4), acked })),
-            (recorded(LineageCheck::Unproven(Doubt::NoState)), ends, Decision::Restore(Why::Instead(Doubt::NoState))),
+            (
+                recorded(LineageCheck::Forked { acked }),
+                ends,
+                Decision::Refuse(Refusal::Forked { tip: Txid(4), acked }),
+            ),
+            (
+                recorded(LineageCheck::Unproven(Doubt::NoState)),
+                ends,
+                Decision::Restore(Why::Instead(Doubt::NoState)),
+            ),
             (recorded(LineageCheck::Unproven(behind.clone())), ends, Decision::Restore(Why::Instead(behind))),
         ] {
             assert_eq!(decide(&local, replica, FileAccess::Exclusive), decision, "{local:?} {replica:?}");

@@ -1,10 +1,11 @@
-//! What is known of a local file and of its replica, gathered in one pass: the record, the file, its WAL, the replica's newest
-//! position. Reads; changes nothing. `decide` judges it.
+//! What is known of a local file and of its replica, gathered in one pass: the record, the file, its WAL, the
+//! replica's newest position. Reads; changes nothing. `decide` judges it.
 //!
-//! A record may be right about the replica and wrong about the file: its WAL was lost (a power cut, a copy of the database
-//! alone), or another file is in its place. Such a file must not become the replica's head (`denied`). A file that was created
-//! after the record (renamed over the recorded one, or copied with its directory) must hold the recorded content. Not detected:
-//! an older copy that was written into the very same file, without a WAL; beside a WAL, what `file_content` cannot prove.
+//! A record may be right about the replica and wrong about the file: its WAL was lost (a power cut, a copy of
+//! the database alone), or another file is in its place. Such a file must not become the replica's head
+//! (`denied`). A file that was created after the record (renamed over the recorded one, or copied with its
+//! directory) must hold the recorded content. Not detected: an older copy that was written into the very same
+//! file, without a WAL; beside a WAL, what `file_content` cannot prove.
 
 use super::check::{self, Doubt, LineageCheck, check};
 use super::file_content::{self, Content};
@@ -22,7 +23,8 @@ use crate::wal::{HEADER, Salts};
 use std::io;
 
 /// SQLite would apply the WAL to a database that it does not belong to.
-const OVERWRITTEN: &str = "it was overwritten or replaced while the -wal of a killed run was left beside it (to restore a backup by \
+const OVERWRITTEN: &str = "it was overwritten or replaced while the -wal of a killed run was left beside it \
+    (to restore a backup by \
                            hand, remove app.db-wal and app.db-shm before it is copied)";
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,8 +44,8 @@ pub struct Evidence {
     pub content: Option<Content>,
     /// What the marker of a rollback says; None: the record is about another replica, or has another origin.
     pub rollback: Option<Rollback>,
-    /// The file continues the newest state of a Litestream 0.3 replica: by the record's origin, or by that program's copies
-    /// of the WAL.
+    /// The file continues the newest state of a Litestream 0.3 replica: by the record's origin, or by that
+    /// program's copies of the WAL.
     pub v3_marker: bool,
     pub v3_shadow: bool,
     /// The WAL holds the last frame of the tip: the record to write, whatever the one on the disk says.
@@ -99,7 +101,8 @@ impl Evidence {
         Ok(self)
     }
 
-    /// Where the WAL stands to what the record says, and what the file beside it holds. Reads on another thread: both may be large.
+    /// Where the WAL stands to what the record says, and what the file beside it holds. Reads on another
+    /// thread: both may be large.
     pub async fn with_wal(mut self, db: &DbPath) -> io::Result<Evidence> {
         let (Some(record), Some(tip)) = (&self.record, &self.tip) else { return Ok(self) };
         let sent = match self.check {
@@ -132,7 +135,8 @@ impl Evidence {
         }
     }
 
-    /// Why the file is of no position: a step of `restore/follow` was interrupted. None: it is, or another file is in its place.
+    /// Why the file is of no position: a step of `restore/follow` was interrupted. None: it is, or another
+    /// file is in its place.
     pub fn torn(&self) -> Option<Doubt> {
         let record = self.record.as_ref().filter(|record| !is_another_file(record.file, self.file))?;
         check::torn(record)
@@ -148,14 +152,16 @@ impl Evidence {
         replaced(self.wal, self.content, is_another_file(self.record.as_ref()?.file, self.file))
     }
 
-    /// The record of a file that was created after it, and holds what it says: later starts know the file by its creation.
+    /// The record of a file that was created after it, and holds what it says: later starts know the file by
+    /// its creation.
     pub fn record_of_copy(&self) -> Option<LocalState> {
         let record = self.record.as_ref().filter(|record| is_another_file(record.file, self.file))?;
         Some(LocalState { file: self.file, ..record.clone() })
     }
 }
 
-/// Whether the local files hold what a raw file states: the WAL the whole chain up to its end, and the database no other content.
+/// Whether the local files hold what a raw file states: the WAL the whole chain up to its end, and the
+/// database no other content.
 pub async fn holds(db: &DbPath, raw: &Header) -> io::Result<bool> {
     let Some(place) = of_raw(raw) else { return Ok(false) };
     let sum = raw.db_checksum;
@@ -180,14 +186,19 @@ async fn blocking<T: Default + Send + 'static>(
 
 fn of_raw(raw: &Header) -> Option<WalPlace> {
     let end = u64::try_from(raw.wal_offset.checked_add(raw.wal_size)?).ok()?;
-    (raw.wal_size > 0).then_some(WalPlace { salts: Salts(raw.salt1, raw.salt2), end, page_size: raw.page_size })
+    (raw.wal_size > 0).then_some(WalPlace {
+        salts: Salts(raw.salt1, raw.salt2),
+        end,
+        page_size: raw.page_size,
+    })
 }
 
-/// The place of the newest position if it is known, else of the position confirmed before; with the database's checksum there,
-/// where that is known.
+/// The place of the newest position if it is known, else of the position confirmed before; with the
+/// database's checksum there, where that is known.
 fn place(state: &LocalState, tip: &Tip, sent: bool) -> Option<(WalPlace, Option<DbChecksum>)> {
     let of_record = |wal: WalPosition| {
-        let place = WalPlace { salts: Salts(wal.salt1, wal.salt2), end: wal.offset, page_size: state.page_size };
+        let place =
+            WalPlace { salts: Salts(wal.salt1, wal.salt2), end: wal.offset, page_size: state.page_size };
         (place.end >= HEADER).then_some(place)
     };
     let acked = || of_record(state.wal).map(|place| (place, state.db_checksum));
@@ -224,7 +235,9 @@ fn lost_wal(
 ) -> Option<&'static str> {
     match (standing, recorded, found) {
         (Some(WalStanding::Short), _, _) => Some("its WAL ends before what it had uploaded"),
-        (Some(WalStanding::Gone), Some(recorded), Some(found)) if recorded.modified_ns == found.modified_ns => {
+        (Some(WalStanding::Gone), Some(recorded), Some(found))
+            if recorded.modified_ns == found.modified_ns =>
+        {
             Some("its WAL is gone, and with it what it had uploaded")
         }
         _ => None,
@@ -276,10 +289,16 @@ mod tests {
             (None, None, look(0, 0), look(1000, 8), false),
             (None, None, None, look(1000, 8), false),
         ] {
-            let record = LocalState { file: recorded, ..LocalState::without_position("r", 1, Origin::Restored) };
+            let record =
+                LocalState { file: recorded, ..LocalState::without_position("r", 1, Origin::Restored) };
             let db = DbPath::new("/nowhere");
-            let evidence = Evidence { record: Some(record), file: found, wal: standing, content, ..of_file(&db, true) };
-            assert_eq!(evidence.denied().is_some(), denies, "{standing:?} {content:?} {recorded:?} {found:?}");
+            let evidence =
+                Evidence { record: Some(record), file: found, wal: standing, content, ..of_file(&db, true) };
+            assert_eq!(
+                evidence.denied().is_some(),
+                denies,
+                "{standing:?} {content:?} {recorded:?} {found:?}"
+            );
         }
     }
 }

@@ -1,9 +1,10 @@
-//! Whether the database file and its WAL together still hold the recorded database. A file that was overwritten beside the WAL
-//! of a killed run cannot be told by the WAL: SQLite would apply that WAL to the other file and destroy it.
+//! Whether the database file and its WAL together still hold the recorded database. A file that was
+//! overwritten beside the WAL of a killed run cannot be told by the WAL: SQLite would apply that WAL to the
+//! other file and destroy it.
 //!
-//! Up to the recorded position each page is in the WAL or in the file, so their checksum is known. A page that only a later
-//! frame has may have been copied since. If the file holds such a frame, or part of one after a power cut, the checksum proves
-//! nothing.
+//! Up to the recorded position each page is in the WAL or in the file, so their checksum is known. A page
+//! that only a later frame has may have been copied since. If the file holds such a frame, or part of one
+//! after a power cut, the checksum proves nothing.
 
 use crate::model::{DbChecksum, DbPath, PageNo, PageSize, page_checksum};
 use crate::sqlite::{FileStamp, WalPlace, files};
@@ -76,14 +77,17 @@ pub fn compare(db: &DbPath, place: WalPlace, expected: DbChecksum, most: u64) ->
 fn may_be_torn(file: &File) -> io::Result<bool> {
     let since_boot = clock_gettime(ClockId::CLOCK_BOOTTIME)?;
     let booted = SystemTime::now().checked_sub(Duration::from(since_boot));
-    Ok(booted.is_none_or(|booted| file.metadata().and_then(|meta| meta.modified()).is_ok_and(|at| at < booted)))
+    Ok(booted
+        .is_none_or(|booted| file.metadata().and_then(|meta| meta.modified()).is_ok_and(|at| at < booted)))
 }
 
 /// `torn`: a page that the file has in part is to be expected.
 fn read(file: &File, wal: &File, place: WalPlace, expected: DbChecksum, torn: bool) -> io::Result<Content> {
     let mut bytes = [0; HEADER as usize];
     let got = files::read_full(wal, 0, &mut bytes)?;
-    let Some(header) = WalHeader::parse(bytes.get(..got).unwrap_or_default()) else { return Ok(Content::Unknown) };
+    let Some(header) = WalHeader::parse(bytes.get(..got).unwrap_or_default()) else {
+        return Ok(Content::Unknown);
+    };
     if (header.salts, header.page_size) != (place.salts, place.page_size) {
         return Ok(Content::Unknown);
     }
@@ -100,7 +104,8 @@ fn read(file: &File, wal: &File, place: WalPlace, expected: DbChecksum, torn: bo
     if later.smallest.is_some_and(|smallest| smallest < recorded.commit) {
         return Ok(Content::Unknown);
     }
-    let total = total(&recorded, &later, place.page_size, |offset, buffer| files::read_full(file, offset, buffer))?;
+    let total =
+        total(&recorded, &later, place.page_size, |offset, buffer| files::read_full(file, offset, buffer))?;
     Ok(match total {
         None => Content::Later,
         Some(total) if total == expected => Content::Recorded,
@@ -120,7 +125,9 @@ fn later(wal: &File, header: &WalHeader, from: Cursor) -> io::Result<Later> {
     let mut frame = vec![0; size as usize];
     for offset in (from.offset..end).step_by(size as usize) {
         files::read_full(wal, offset, &mut frame)?;
-        let (Some(head), Some(page)) = (FrameHeader::parse(&frame), frame.get(FRAME_HEADER..)) else { continue };
+        let (Some(head), Some(page)) = (FrameHeader::parse(&frame), frame.get(FRAME_HEADER..)) else {
+            continue;
+        };
         later.frames.entry(head.page).or_default().push(page_checksum(head.page, page));
         if head.commit > 0 {
             later.smallest = Some(later.smallest.map_or(head.commit, |smallest| smallest.min(head.commit)));
@@ -179,8 +186,10 @@ mod tests {
             let dir = tempfile::tempdir().unwrap();
             let app = Connection::open(dir.path().join("app.db")).unwrap();
             app.execute_batch(
-                "PRAGMA page_size=512; PRAGMA journal_mode=wal; PRAGMA wal_autocheckpoint=0; CREATE TABLE t(id INTEGER \
-                 PRIMARY KEY, x BLOB); WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i<8) \
+                "PRAGMA page_size=512; PRAGMA journal_mode=wal; PRAGMA wal_autocheckpoint=0; CREATE TABLE \
+                 t(id INTEGER \
+                 PRIMARY KEY, x BLOB); WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE \
+                 i<8) \
                  INSERT INTO t SELECT i, randomblob(400) FROM n; PRAGMA wal_checkpoint(TRUNCATE)",
             )
             .unwrap();
@@ -249,7 +258,10 @@ mod tests {
         // The WAL has every page, but the file has pages of another size.
         case.app.execute_batch("VACUUM").unwrap();
         let here = case.here();
-        assert_eq!(case.judged(here, |file| file[16..18].copy_from_slice(&4096_u16.to_be_bytes())), Content::Another);
+        assert_eq!(
+            case.judged(here, |file| file[16..18].copy_from_slice(&4096_u16.to_be_bytes())),
+            Content::Another
+        );
         // Another WAL, or a position that it does not reach.
         let elsewhere = WalPlace { end: here.0.end + 536 * 9, ..here.0 };
         assert_eq!(case.judged((elsewhere, here.1), zero), Content::Unknown);
@@ -271,8 +283,8 @@ mod tests {
         assert_eq!(case.judged(here, |_| ()), Content::Unknown);
     }
 
-    /// A power cut in the middle of a checkpoint leaves parts of a later frame in the file; the next reader takes the page from
-    /// the WAL.
+    /// A power cut in the middle of a checkpoint leaves parts of a later frame in the file; the next reader
+    /// takes the page from the WAL.
     #[test]
     fn a_torn_page_of_what_followed_proves_nothing_after_a_power_cut() {
         let mut case = Case::new();

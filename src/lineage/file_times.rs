@@ -4,8 +4,9 @@ use crate::model::DbPath;
 use std::time::{SystemTime, UNIX_EPOCH};
 use std::{fs, io};
 
-/// What tells a database file that went on from one that stayed behind or was replaced: no commit reaches the file without
-/// changing the one time, and nothing that SQLite does changes the other. Nanoseconds since the Unix epoch.
+/// What tells a database file that went on from one that stayed behind or was replaced: no commit reaches the
+/// file without changing the one time, and nothing that SQLite does changes the other. Nanoseconds since the
+/// Unix epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FileTimes {
     /// Last modification; 0: the file was complete without its WAL.

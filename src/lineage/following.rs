@@ -1,5 +1,5 @@
-//! The mark of a file that follows its replica (`restore/follow`): what is being written over the recorded position, and what SQLite
-//! has changed in page 1. Pure.
+//! The mark of a file that follows its replica (`restore/follow`): what is being written over the recorded
+//! position, and what SQLite has changed in page 1. Pure.
 
 use crate::model::{DbChecksum, Txid};
 use serde::{Deserialize, Serialize};
@@ -9,7 +9,8 @@ pub struct FollowMark {
     /// None: the file stands at the recorded position.
     #[serde(default)]
     pub step: Option<FollowStep>,
-    /// What the replica's page 1 has where SQLite has written its own. None: the file has the replica's page 1.
+    /// What the replica's page 1 has where SQLite has written its own. None: the file has the replica's page
+    /// 1.
     #[serde(default)]
     pub commit_fields: Option<CommitFields>,
 }
@@ -19,7 +20,8 @@ pub struct FollowMark {
 pub struct FollowStep {
     /// The TXID that it leads to.
     pub txid: u64,
-    /// True: page by page, so that the database is of no position until the step is done. False: in one transaction.
+    /// True: page by page, so that the database is of no position until the step is done. False: in one
+    /// transaction.
     pub in_place: bool,
     /// What `commit_fields` will be.
     #[serde(default)]

@@ -1,5 +1,6 @@
-//! The files in which earlier versions kept the origin of a database, beside `state.json`: `restored-on-purpose.json` and
-//! `restored-from-0.3.json`. They are read, and removed once the state file says the origin.
+//! The files in which earlier versions kept the origin of a database, beside `state.json`:
+//! `restored-on-purpose.json` and `restored-from-0.3.json`. They are read, and removed once the state file
+//! says the origin.
 
 use super::record::{LocalState, Origin};
 use super::rollback::{Head, RollbackMarker};
@@ -37,10 +38,11 @@ impl Legacy {
 }
 
 pub fn read(db: &DbPath) -> Option<Legacy> {
-    let rolled_back =
-        note(db, ROLLED_BACK).map(|File { replica, marker }| Legacy { replica, origin: Origin::RolledBack(marker) });
+    let rolled_back = note(db, ROLLED_BACK)
+        .map(|File { replica, marker }| Legacy { replica, origin: Origin::RolledBack(marker) });
     rolled_back.or_else(|| {
-        note::<V3Marker>(db, FROM_V3).map(|File { replica, marker }| Legacy { replica, origin: Origin::V3(marker) })
+        note::<V3Marker>(db, FROM_V3)
+            .map(|File { replica, marker }| Legacy { replica, origin: Origin::V3(marker) })
     })
 }
 

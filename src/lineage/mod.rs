@@ -1,5 +1,5 @@
-//! May this local file continue that replica? The record beside a database, the evidence on the disk and in the replica, and
-//! the decision for a restore and for the begin of a session.
+//! May this local file continue that replica? The record beside a database, the evidence on the disk and in
+//! the replica, and the decision for a restore and for the begin of a session.
 
 pub mod check;
 pub mod decide;

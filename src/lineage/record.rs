@@ -1,8 +1,8 @@
-//! The content of the state file: which position of which replica a local database file has, and where the file comes
-//! from. Pure: text in, text out.
+//! The content of the state file: which position of which replica a local database file has, and where the
+//! file comes from. Pure: text in, text out.
 //!
-//! A statement of this file is never trusted alone: it says which file of the replica to look for, and that file proves
-//! the rest. So a file that is lost, old or torn costs a restore, never data.
+//! A statement of this file is never trusted alone: it says which file of the replica to look for, and that
+//! file proves the rest. So a file that is lost, old or torn costs a restore, never data.
 
 use super::file_times::FileTimes;
 use super::following::FollowMark;
@@ -17,7 +17,8 @@ const VERSION: u32 = 1;
 pub struct LocalState {
     /// URL of the replica that this is about.
     pub replica: String,
-    /// Random, made anew for each run; stands in the header of every file that the run writes. Not 0, which is Litestream's.
+    /// Random, made anew for each run; stands in the header of every file that the run writes. Not 0, which
+    /// is Litestream's.
     pub node_id: u64,
     /// The replica has confirmed everything up to here.
     pub acked: Txid,
@@ -27,7 +28,8 @@ pub struct LocalState {
     pub tip_checksum: Option<FileChecksum>,
     /// Of the WAL positions below; without meaning where there is none.
     pub page_size: PageSize,
-    /// Where in the WAL `acked` ends: salts, offset, and the WAL checksum there. All zero: not at a place in a WAL.
+    /// Where in the WAL `acked` ends: salts, offset, and the WAL checksum there. All zero: not at a place in
+    /// a WAL.
     pub wal: WalPosition,
     /// The same of `sent`.
     pub wal_sent: WalPosition,
@@ -35,7 +37,8 @@ pub struct LocalState {
     pub db_checksum: Option<DbChecksum>,
     /// How the database file looked when this was recorded, where that is known.
     pub file: Option<FileTimes>,
-    /// The last of the segments that wait on this disk, written there while the replica was away; None: none waits.
+    /// The last of the segments that wait on this disk, written there while the replica was away; None: none
+    /// waits.
     pub spilled: Option<SpillEnd>,
     pub origin: Origin,
     /// As `ltx::Header` has it, at `acked`.
@@ -55,12 +58,13 @@ pub enum Origin {
     RolledBack(RollbackMarker),
     /// Restored from a Litestream 0.3 replica.
     V3(V3Marker),
-    /// Restored from the replica, and kept up with it. A file that is exactly at the recorded position is `Restored`.
+    /// Restored from the replica, and kept up with it. A file that is exactly at the recorded position is
+    /// `Restored`.
     Following(FollowMark),
 }
 
-/// Where the segments in the spill directory end. The WAL may have been started over since: what is behind `acked` is then
-/// in those files, and in the database, alone.
+/// Where the segments in the spill directory end. The WAL may have been started over since: what is behind
+/// `acked` is then in those files, and in the database, alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SpillEnd {
     pub txid: Txid,
@@ -200,7 +204,8 @@ impl LocalState {
             return Err(StateTextError::Version(text.version));
         }
         let number = |field, value: &str| unhex(value).ok_or(StateTextError::Field(field));
-        let checksum = |field, value: &str| if value.is_empty() { Ok(None) } else { number(field, value).map(Some) };
+        let checksum =
+            |field, value: &str| if value.is_empty() { Ok(None) } else { number(field, value).map(Some) };
         let acked = Txid(number("acked", &text.acked)?);
         let sent = Txid(number("sent", &text.sent)?);
         if sent < acked {
@@ -286,7 +291,10 @@ mod tests {
             wal: WalPosition { salt1: 1, salt2: u32::MAX, offset: 4152, checksum: [3, 4] },
             wal_sent: WalPosition { salt1: 2, salt2: 9, offset: 8272, checksum: [5, u32::MAX] },
             db_checksum: DbChecksum::from_header(1 << 63 | 9),
-            file: Some(FileTimes { modified_ns: 1_700_000_000_000_000_001, born_ns: 1_600_000_000_000_000_002 }),
+            file: Some(FileTimes {
+                modified_ns: 1_700_000_000_000_000_001,
+                born_ns: 1_600_000_000_000_000_002,
+            }),
             spilled: Some(SpillEnd {
                 txid: Txid(0x2e),
                 wal: WalPosition { salt1: 3, salt2: 8, offset: 4152, checksum: [7, 8] },
@@ -299,8 +307,13 @@ mod tests {
 
     #[test]
     fn round_trips() {
-        let unknown =
-            LocalState { tip_checksum: None, db_checksum: None, file: None, wal: WalPosition::default(), ..state() };
+        let unknown = LocalState {
+            tip_checksum: None,
+            db_checksum: None,
+            file: None,
+            wal: WalPosition::default(),
+            ..state()
+        };
         let unknown = LocalState { spilled: None, ..unknown };
         let rollback = RollbackMarker {
             head: Head::Ltx { txid: 9, checksums: vec![u64::MAX, 1] },
@@ -312,8 +325,13 @@ mod tests {
         let v3_rollback = RollbackMarker { head: Head::V3 { key: "k".into() }, ..rollback.clone() };
         let v3 = V3Marker { key: "k".into(), born_ns: u64::MAX };
         let fields = Some(CommitFields { change_counter: [1, 2, 3, 255], version: [9; 8] });
-        let step =
-            FollowStep { txid: 9, in_place: true, commit_fields: fields, db_checksum: u64::MAX, file_checksum: 1 };
+        let step = FollowStep {
+            txid: 9,
+            in_place: true,
+            commit_fields: fields,
+            db_checksum: u64::MAX,
+            file_checksum: 1,
+        };
         let following = Origin::Following(FollowMark { step: Some(step), commit_fields: fields });
         let apart = Origin::Following(FollowMark::default());
         let rolled_back = [Origin::RolledBack(rollback), Origin::RolledBack(v3_rollback)];
@@ -371,7 +389,10 @@ mod tests {
             (at(9, 9, Origin::Continued), Origin::Restored),
             (at(9, 10, Origin::Continued), Origin::Restored),
             (at(10, 10, Origin::Continued), Origin::Continued),
-            (LocalState { replica: "file:///other".into(), ..at(9, 9, Origin::Continued) }, Origin::Continued),
+            (
+                LocalState { replica: "file:///other".into(), ..at(9, 9, Origin::Continued) },
+                Origin::Continued,
+            ),
             (
                 at(9, 9, Origin::V3(V3Marker { key: "k".into(), born_ns: 0 })),
                 Origin::V3(V3Marker { key: "k".into(), born_ns: 0 }),

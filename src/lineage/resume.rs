@@ -1,5 +1,5 @@
-//! Where segments begin for a local file that continues the replica: from the record, the replica's newest file and the local
-//! database. Pure.
+//! Where segments begin for a local file that continues the replica: from the record, the replica's newest
+//! file and the local database. Pure.
 
 use crate::lineage::record::{LocalState, WalPosition};
 use crate::model::{DbChecksum, PageSize};
@@ -42,7 +42,8 @@ pub enum Resume {
     FullSnapshot(&'static str),
 }
 
-/// How to continue when the local file continues the replica. `expected`: the database's checksum at the replica's newest position.
+/// How to continue when the local file continues the replica. `expected`: the database's checksum at the
+/// replica's newest position.
 pub fn resume(local: &LocalDb, tip: &Tip, expected: Option<DbChecksum>) -> Resume {
     if local.page_size != tip.first.header.page_size {
         return Resume::FullSnapshot("the page size changed");
@@ -56,12 +57,14 @@ pub fn resume(local: &LocalDb, tip: &Tip, expected: Option<DbChecksum>) -> Resum
             Resume::FullSnapshot("the database was changed by something that is not in its WAL")
         }
         Some(found) => Resume::From(found),
-        // Also after a kill of litevisor alone, if the last connection to the database was closed before the next start.
+        // Also after a kill of litevisor alone, if the last connection to the database was closed before the
+        // next start.
         None => Resume::FullSnapshot("its WAL no longer contains the position at which the last run ended"),
     }
 }
 
-/// How to continue when another file replaced the recorded one: a place in its WAL does not say what the file itself holds.
+/// How to continue when another file replaced the recorded one: a place in its WAL does not say what the file
+/// itself holds.
 pub fn of_another(resume: Resume) -> Resume {
     match resume {
         Resume::From(_) => Resume::FullSnapshot("another file took its place"),
@@ -116,7 +119,8 @@ mod tests {
         (newer.first.header.salt1, newer.first.header.salt2) = (1, 2);
         assert_eq!(wal_end(&state(4, 4), &newer, false), Some((Salts(1, 2), 568)));
         assert_eq!(wal_end(&state(3, 4), &newer, true), Some((Salts(1, 2), 1104)));
-        let with_place = LocalState { wal_sent: WalPosition { offset: 1640, ..state(3, 4).wal }, ..state(3, 4) };
+        let with_place =
+            LocalState { wal_sent: WalPosition { offset: 1640, ..state(3, 4).wal }, ..state(3, 4) };
         assert_eq!(wal_end(&with_place, &newer, true), Some((Salts(1, 2), 1640)));
         newer.first.level = Level(1);
         assert_eq!(wal_end(&state(3, 4), &newer, true), None);

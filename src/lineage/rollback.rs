@@ -1,6 +1,7 @@
-//! The origin of a database that was restored to an older state on purpose, in its place. The next run goes on from that
-//! state, on top of the replica's newest position, instead of restoring the newest one. Pure. The marker says what the newest
-//! position was, and which file was restored: once the replica has grown, or another file is there, it proves nothing.
+//! The origin of a database that was restored to an older state on purpose, in its place. The next run goes
+//! on from that state, on top of the replica's newest position, instead of restoring the newest one. Pure.
+//! The marker says what the newest position was, and which file was restored: once the replica has grown, or
+//! another file is there, it proves nothing.
 
 use super::file_times::FileTimes;
 use crate::model::{Moment, Txid};

@@ -1,8 +1,9 @@
-//! The mark beside a database while the commands of `[app] setup` run. A start that finds it does not use the local file: the
-//! commands failed, or were killed half-way, so the state before them is brought back.
+//! The mark beside a database while the commands of `[app] setup` run. A start that finds it does not use the
+//! local file: the commands failed, or were killed half-way, so the state before them is brought back.
 //!
-//! All databases of one setup become valid together. Each mark names the first database; the setup has succeeded once the mark
-//! *there* says so. That mark is removed last, so that no crash leaves a mark whose outcome is unknown.
+//! All databases of one setup become valid together. Each mark names the first database; the setup has
+//! succeeded once the mark *there* says so. That mark is removed last, so that no crash leaves a mark whose
+//! outcome is unknown.
 
 use super::check::Doubt;
 use crate::local_state::{self, LocalStateError};
@@ -48,13 +49,15 @@ enum Found {
     Unusable(String),
 }
 
-/// What there was before a setup that did not succeed; None: there is no such setup, and the file may be used.
+/// What there was before a setup that did not succeed; None: there is no such setup, and the file may be
+/// used.
 pub fn undone(db: &DbPath) -> Option<Before> {
     let mark = match load(db) {
         Found::None => return None,
         Found::Mark(mark) => mark,
         Found::Unusable(why) => {
-            tracing::warn!(%db, "the mark of a setup cannot be used, so the setup counts as one without success: {why}");
+            tracing::warn!(%db, "the mark of a setup cannot be used, so the setup counts as one without \
+                success: {why}");
             return Some(Before::Unknown);
         }
     };
@@ -70,10 +73,12 @@ pub fn undone(db: &DbPath) -> Option<Before> {
 pub fn doubt(before: Before) -> Doubt {
     Doubt::Content(match before {
         Before::Nothing | Before::Replica => {
-            "the commands of app.setup did not end with success the last time, and may have changed a part of it"
+            "the commands of app.setup did not end with success the last time, and may have changed a part \
+             of it"
         }
         Before::Unknown => {
-            "a mark beside it (setup.json) says that the commands of app.setup have begun, and cannot be read, so they may have \
+            "a mark beside it (setup.json) says that the commands of app.setup have begun, and cannot be \
+             read, so they may have \
              changed a part of it"
         }
     })
@@ -89,7 +94,8 @@ pub fn begin(databases: &[(DbPath, Before)], run: u64) -> Result<(), LocalStateE
     Ok(())
 }
 
-/// All commands have succeeded: from here on the databases are what replication continues with. One write decides.
+/// All commands have succeeded: from here on the databases are what replication continues with. One write
+/// decides.
 pub fn succeed(databases: &[DbPath]) -> Result<(), LocalStateError> {
     let Some(first) = databases.first() else { return Ok(()) };
     if let Found::Mark(mark) = load(first) {
@@ -157,7 +163,8 @@ mod tests {
         begun(&databases);
         assert_eq!(all(&databases), undone);
         // The state before is back: killed after each removal.
-        for (left, expected) in [(3, undone), (2, [undone[0], undone[1], None]), (1, [undone[0], None, None])] {
+        for (left, expected) in [(3, undone), (2, [undone[0], undone[1], None]), (1, [undone[0], None, None])]
+        {
             begun(&databases);
             remove(&databases[left..]).unwrap();
             assert_eq!(all(&databases), expected, "{left}");

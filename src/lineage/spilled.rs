@@ -1,5 +1,5 @@
-//! Segments that wait on this disk because the replica could not be reached: reading and verifying them, and the rule whether
-//! they continue the replica (`continues`, pure). Uploads nothing and sets nothing aside.
+//! Segments that wait on this disk because the replica could not be reached: reading and verifying them, and
+//! the rule whether they continue the replica (`continues`, pure). Uploads nothing and sets nothing aside.
 
 use super::record::LocalState;
 use crate::local_state::spill;
@@ -92,8 +92,8 @@ fn verified(found: spill::SpilledFile) -> Result<Spilled, Unfit> {
     }
 }
 
-/// For a database that continues the replica, whose newest position is `tip`: the record says which position the files must
-/// reach, and they must reach it without a gap.
+/// For a database that continues the replica, whose newest position is `tip`: the record says which position
+/// the files must reach, and they must reach it without a gap.
 pub fn continues(state: Option<&LocalState>, tip: &Tip, files: Vec<Spilled>) -> Result<Waiting, Unfit> {
     let Some(state) = state else {
         return if files.is_empty() { Ok(Waiting::default()) } else { Err(Unfit::NoRecord) };

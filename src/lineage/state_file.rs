@@ -1,5 +1,6 @@
-//! The state file of a database (`.RECORD-litevisor/state.json`): read, replaced, removed. What this run has recorded is
-//! valid until the process ends, also when the file cannot be written (full disk) or the app removes the directory.
+//! The state file of a database (`.RECORD-litevisor/state.json`): read, replaced, removed. What this run has
+//! recorded is valid until the process ends, also when the file cannot be written (full disk) or the app
+//! removes the directory.
 
 use super::legacy;
 use super::record::{LocalState, StateTextError};
@@ -56,8 +57,8 @@ fn legacy_alone(db: &DbPath) -> Option<LocalState> {
     Some(LocalState::without_position(&legacy.replica, new_node_id(), legacy.origin))
 }
 
-/// Replaces the record in one step; creates the directory. If the file cannot be written, this run uses the new record all
-/// the same. The origin stays until a position of the file is confirmed.
+/// Replaces the record in one step; creates the directory. If the file cannot be written, this run uses the
+/// new record all the same. The origin stays until a position of the file is confirmed.
 pub fn store(db: &DbPath, state: &LocalState) -> Result<(), StateFileError> {
     replace(db, state, local_state::write_note)
 }
@@ -95,7 +96,8 @@ pub fn remove(db: &DbPath) -> Result<(), StateFileError> {
     Ok(removed?)
 }
 
-/// Forgets what this run has recorded, as the end of the process does: only the file is left. Another process may write it next.
+/// Forgets what this run has recorded, as the end of the process does: only the file is left. Another process
+/// may write it next.
 pub fn forget(db: &DbPath) {
     recorded().remove(db);
 }
@@ -161,7 +163,11 @@ mod tests {
         let temporary = db.state_dir().join("state.json.tmp");
         fs::create_dir(&temporary).unwrap();
         assert!(store(&db, &second).is_err());
-        assert_eq!(load(&db).unwrap(), Some(second.clone()), "the older record must not pass for the present one");
+        assert_eq!(
+            load(&db).unwrap(),
+            Some(second.clone()),
+            "the older record must not pass for the present one"
+        );
         fs::remove_dir_all(db.state_dir()).unwrap();
         assert_eq!(load(&db).unwrap(), Some(second));
         store(&db, &first).unwrap();

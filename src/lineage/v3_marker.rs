@@ -1,5 +1,6 @@
-//! The origin of a database that was restored from a Litestream 0.3 replica and has no LTX position yet. Pure. Without it such
-//! a file would be restored again at each restart, and what the app wrote meanwhile would be lost.
+//! The origin of a database that was restored from a Litestream 0.3 replica and has no LTX position yet.
+//! Pure. Without it such a file would be restored again at each restart, and what the app wrote meanwhile
+//! would be lost.
 
 use super::file_times::FileTimes;
 use crate::v3::V3File;

@@ -1,6 +1,6 @@
-//! The last frame that the replica's newest raw file covers, read from the local WAL. If salts and page image are the same, the
-//! local file continues the replica, whichever program wrote it (Litestream proves it in the same way). Opens only the
-//! `-wal` file, which is harmless: SQLite keeps no locks on it.
+//! The last frame that the replica's newest raw file covers, read from the local WAL. If salts and page image
+//! are the same, the local file continues the replica, whichever program wrote it (Litestream proves it in
+//! the same way). Opens only the `-wal` file, which is harmless: SQLite keeps no locks on it.
 
 use crate::ltx::Header;
 use crate::model::PageNo;
@@ -19,7 +19,8 @@ pub struct LastFrame {
     pub end: u64,
 }
 
-/// The frame in the WAL at `path` that ends where `raw` ends. None: the WAL is gone, restarted, or another one.
+/// The frame in the WAL at `path` that ends where `raw` ends. None: the WAL is gone, restarted, or another
+/// one.
 pub fn last_frame(path: &Path, raw: &Header) -> io::Result<Option<LastFrame>> {
     let wal = match files::open_wal(path) {
         Ok((_, wal)) => wal,
@@ -44,8 +45,9 @@ fn frame_offset(raw: &Header) -> Option<u64> {
 }
 
 fn same_wal(header: &[u8], raw: &Header) -> bool {
-    WalHeader::parse(header)
-        .is_some_and(|header| header.page_size == raw.page_size && header.salts == Salts(raw.salt1, raw.salt2))
+    WalHeader::parse(header).is_some_and(|header| {
+        header.page_size == raw.page_size && header.salts == Salts(raw.salt1, raw.salt2)
+    })
 }
 
 fn parse_frame(frame: &[u8], raw: &Header, at: u64) -> Option<LastFrame> {
@@ -102,7 +104,9 @@ mod tests {
     #[test]
     fn no_frame_no_proof() {
         // Beyond the end; not a whole frame; no WAL range.
-        for (offset, size) in [(568, 1072), (32, 100), (33, 536), (32, 0), (0, 0), (-1, 600), (i64::MAX, i64::MAX)] {
+        for (offset, size) in
+            [(568, 1072), (32, 100), (33, 536), (32, 0), (0, 0), (-1, 600), (i64::MAX, i64::MAX)]
+        {
             assert_eq!(look(&wal(), &raw(offset, size)), None, "{offset} {size}");
         }
         // Another WAL, another page size, a frame left over from before, a file that is no WAL.

@@ -1,11 +1,14 @@
-//! Moves the state directory that a run without `meta_dir` has left beside the database to its place in `meta_dir`. Its spilled segments
-//! may be nowhere else, so everything is copied and synced first. The renaming of the old directory is the commit point: until then it
-//! is complete and counts, and what an interrupted move has copied is written again.
+//! Moves the state directory that a run without `meta_dir` has left beside the database to its place in
+//! `meta_dir`. Its spilled segments may be nowhere else, so everything is copied and synced first. The
+//! renaming of the old directory is the commit point: until then it is complete and counts, and what an
+//! interrupted move has copied is written again.
 
 use super::lock::{self, Taken};
 use super::place::Place;
 use super::spill::{self, SpilledFile};
-use super::{LocalStateError, RECORD, failed, open_at, open_or_make_at, read_at, remove_note, write_note_durably};
+use super::{
+    LocalStateError, RECORD, failed, open_at, open_or_make_at, read_at, remove_note, write_note_durably,
+};
 use crate::model::DbPath;
 use crate::rights::{Dir, Kind, absent_ok};
 use std::ffi::{OsStr, OsString};
@@ -31,14 +34,17 @@ pub fn adopt(db: &DbPath) -> Result<(), LocalStateError> {
         report_missing(db, &place);
         return Ok(());
     }
-    let busy = |taken: Taken| failed("move", &old.path())(io::Error::new(ErrorKind::ResourceBusy, taken.to_string()));
+    let busy = |taken: Taken| {
+        failed("move", &old.path())(io::Error::new(ErrorKind::ResourceBusy, taken.to_string()))
+    };
     let _lock = lock::beside(db, &old).map_err(busy)?;
     make_room(db, &place, &spilled)?;
     for file in &spilled {
         copy_segment(db, &old, file)?;
     }
     // The record says how far the segments lead: it comes last.
-    for name in notes.iter().filter(|name| *name != RECORD).chain(notes.iter().filter(|name| *name == RECORD)) {
+    for name in notes.iter().filter(|name| *name != RECORD).chain(notes.iter().filter(|name| *name == RECORD))
+    {
         let text = read_at(db, &old, name)?.unwrap_or_default();
         write_note_durably(db, name, &String::from_utf8_lossy(&text))?;
     }
@@ -65,7 +71,9 @@ fn moved(old: &Place) -> Place {
 /// The small files of a state directory.
 fn notes(db: &DbPath, place: &Place) -> Result<Vec<String>, LocalStateError> {
     let listed = place.within(db, || match open_at(place).and_then(|(dir, _acting)| dir.names()) {
-        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(Vec::new()),
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            Ok(Vec::new())
+        }
         listed => listed,
     });
     let names = listed.map_err(failed("list", &place.path()))?;
@@ -76,12 +84,14 @@ fn notes(db: &DbPath, place: &Place) -> Result<Vec<String>, LocalStateError> {
 /// What `meta_dir` has of this database is older, or the copy of an interrupted move.
 fn make_room(db: &DbPath, place: &Place, spilled: &[SpilledFile]) -> Result<(), LocalStateError> {
     let there = spill::list(db)?;
-    let same = |file: &SpilledFile| spilled.iter().any(|new| (new.txid, new.bytes) == (file.txid, file.bytes));
+    let same =
+        |file: &SpilledFile| spilled.iter().any(|new| (new.txid, new.bytes) == (file.txid, file.bytes));
     if there.iter().all(same) {
         there.iter().try_for_each(|file| spill::remove(&file.path))?;
     } else if let Some(kept) = spill::set_aside(db)? {
         tracing::error!(
-            %db, "segments of an earlier run with `meta_dir` had not reached the replica; they are kept in {}",
+            %db, "segments of an earlier run with `meta_dir` had not reached the replica; they are kept in \
+                {}",
             kept.display()
         );
     }
@@ -101,12 +111,15 @@ fn copy_segment(db: &DbPath, old: &Place, file: &SpilledFile) -> Result<(), Loca
     }
 }
 
-/// Removes what was moved. Databases that a restore has replaced, and segments that were set aside, stay beside the database.
+/// Removes what was moved. Databases that a restore has replaced, and segments that were set aside, stay
+/// beside the database.
 fn clear_moved(db: &DbPath, old: &Place) {
     let moved = moved(old);
     let cleared = moved.within(db, || {
         let (dir, _acting) = match open_at(&moved) {
-            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(()),
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+                return Ok(());
+            }
             opened => opened?,
         };
         for name in dir.names()? {
@@ -119,7 +132,8 @@ fn clear_moved(db: &DbPath, old: &Place) {
         Dir::open(&moved.above)?.remove_directory(&moved.name)
     });
     if let Err(error) = cleared {
-        tracing::warn!(%db, "cannot remove {}, which was moved to `meta_dir`: {error}", moved.path().display());
+        tracing::warn!(%db, "cannot remove {}, which was moved to `meta_dir`: \
+            {error}", moved.path().display());
     }
 }
 
@@ -141,7 +155,8 @@ fn report_missing(db: &DbPath, place: &Place) {
     let has_file = std::fs::symlink_metadata(db.as_path()).is_ok_and(|meta| meta.len() > 0);
     if has_file && !has_record {
         tracing::info!(
-            %db, "`meta_dir` has no record of this database, {}: if another `meta_dir` has it, stop litevisor and move it here",
+            %db, "`meta_dir` has no record of this database, {}: if another `meta_dir` has it, stop \
+                litevisor and move it here",
             place.path().join(RECORD).display()
         );
     }
@@ -180,15 +195,20 @@ mod tests {
     }
 
     fn assert_moved(db: &DbPath) {
-        assert_eq!((note(db, RECORD).as_deref(), note(db, "setup.json").as_deref()), (Some("new"), Some("mark")));
+        assert_eq!(
+            (note(db, RECORD).as_deref(), note(db, "setup.json").as_deref()),
+            (Some("new"), Some("mark"))
+        );
         let spilled = spill::list(db).unwrap();
         assert_eq!(
             spilled.iter().map(|file| fs::read(&file.path).unwrap()).collect::<Vec<_>>(),
             [&b"five"[..], b"six"]
         );
-        let left: Vec<_> = fs::read_dir(db.directory()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        let left: Vec<_> =
+            fs::read_dir(db.directory()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         assert_eq!(left, [".app.db-litevisor"], "for the file that was replaced");
-        let left: Vec<_> = fs::read_dir(db.state_dir()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        let left: Vec<_> =
+            fs::read_dir(db.state_dir()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         assert_eq!(left, ["replaced-1"]);
         assert_eq!(fs::read_to_string(db.state_dir().join("replaced-1/app.db")).unwrap(), "kept");
     }
@@ -238,7 +258,8 @@ mod tests {
         write_note(&db, "handover.json", "old").unwrap();
         adopt(&db).unwrap();
         assert_moved(&db);
-        let aside = super::super::place::of(&db).join("spill-set-aside-1/0000000000000004-0000000000000004.ltx");
+        let aside =
+            super::super::place::of(&db).join("spill-set-aside-1/0000000000000004-0000000000000004.ltx");
         assert_eq!(fs::read(aside).unwrap(), b"four");
         assert_eq!(note(&db, "handover.json"), None);
     }

@@ -1,5 +1,5 @@
-//! Litestream's own directory beside a database (`.NAME-litestream`): removes its copies of segments, by their names. Other files
-//! there stay. No link is followed.
+//! Litestream's own directory beside a database (`.NAME-litestream`): removes its copies of segments, by
+//! their names. Other files there stay. No link is followed.
 
 use crate::model::{DbPath, Txid};
 use crate::rights::{self, Dir, absent_ok};
@@ -56,7 +56,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let db = DbPath::new(dir.path().join("app.db"));
         assert!(!forget(&db).unwrap());
-        let (one, file) = ("0000000000000001-0000000000000001.ltx", "0000000000000001-000000000000000f.ltx.tmp");
+        let (one, file) =
+            ("0000000000000001-0000000000000001.ltx", "0000000000000001-000000000000000f.ltx.tmp");
         let segments = db.litestream_dir().join("ltx");
         fs::create_dir_all(segments.join("0")).unwrap();
         fs::create_dir_all(segments.join("9")).unwrap();
@@ -81,7 +82,11 @@ mod tests {
         ] {
             if let Ok(meta) = fs::symlink_metadata(db.litestream_dir()) {
                 let path = db.litestream_dir();
-                if meta.is_symlink() { fs::remove_file(path).unwrap() } else { fs::remove_dir_all(path).unwrap() }
+                if meta.is_symlink() {
+                    fs::remove_file(path).unwrap()
+                } else {
+                    fs::remove_dir_all(path).unwrap()
+                }
             }
             fs::create_dir_all(link.parent().unwrap()).unwrap();
             symlink(&target, &link).unwrap();

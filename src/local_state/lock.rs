@@ -1,10 +1,11 @@
-//! The lock of a database: `lock` in its state directory, held with `flock` by the process that restores or replicates the database, until
-//! that process ends. The kernel releases it, however the process ends. A second litevisor on the same file is refused before it
-//! touches the file or the replica.
+//! The lock of a database: `lock` in its state directory, held with `flock` by the process that restores or
+//! replicates the database, until that process ends. The kernel releases it, however the process ends. A
+//! second litevisor on the same file is refused before it touches the file or the replica.
 //!
-//! The file's text is for messages only (the holder's PID and socket). The app's user may own the directory and can delete or
-//! replace the file: the holder of a deleted file is found by its lock on the database itself (`sqlite::files::guard`). A file
-//! system without locks, and a directory in which nothing can be created, are no reason to refuse.
+//! The file's text is for messages only (the holder's PID and socket). The app's user may own the directory
+//! and can delete or replace the file: the holder of a deleted file is found by its lock on the database
+//! itself (`sqlite::files::guard`). A file system without locks, and a directory in which nothing can be
+//! created, are no reason to refuse.
 
 use super::place::Place;
 use crate::model::DbPath;
@@ -40,7 +41,8 @@ struct Held {
     made_directory: bool,
 }
 
-/// What the file says about its holder. Written by a litevisor, but on a disk that the app's user may write to.
+/// What the file says about its holder. Written by a litevisor, but on a disk that the app's user may write
+/// to.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Holder {
     pid: u32,
@@ -53,7 +55,8 @@ pub struct Holder {
 
 impl Holder {
     fn this_process(socket: &str) -> Holder {
-        let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned();
+        let boot =
+            fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned();
         let pid_namespace = fs::metadata("/proc/self/ns/pid").map(|meta| meta.ino()).unwrap_or_default();
         Holder { pid: std::process::id(), pid_namespace, boot, socket: socket.to_owned() }
     }
@@ -85,8 +88,9 @@ impl fmt::Display for Taken {
     }
 }
 
-/// Takes the lock for the rest of this process's life, or until `release`. Once more is fine. `socket`: where this process can be
-/// asked. What is no lock of another process is no error: the log says that there is no lock.
+/// Takes the lock for the rest of this process's life, or until `release`. Once more is fine. `socket`: where
+/// this process can be asked. What is no lock of another process is no error: the log says that there is no
+/// lock.
 pub fn hold(db: &DbPath, socket: &str) -> Result<(), Taken> {
     let mut held = held();
     if held.contains_key(db) {
@@ -130,8 +134,9 @@ pub fn hold(db: &DbPath, socket: &str) -> Result<(), Taken> {
 
 /// The lock that this process holds already for a database whose directory was renamed to this one.
 fn moved(held: &BTreeMap<DbPath, Held>, file: &File) -> Option<File> {
-    let same =
-        |found: FileStat| fstat(file.as_fd()).is_ok_and(|own| (own.st_dev, own.st_ino) == (found.st_dev, found.st_ino));
+    let same = |found: FileStat| {
+        fstat(file.as_fd()).is_ok_and(|own| (own.st_dev, own.st_ino) == (found.st_dev, found.st_ino))
+    };
     let ours = held.iter().filter(|(_, own)| fstat(own.file.as_fd()).is_ok_and(same));
     // One that is still there has two paths, and would be replicated twice.
     let gone = |db: &DbPath| {
@@ -171,7 +176,8 @@ pub fn release(db: &DbPath) {
     drop(file);
 }
 
-/// The lock of a state directory that is not the present one, until the file is dropped. What cannot be locked is nobody's.
+/// The lock of a state directory that is not the present one, until the file is dropped. What cannot be
+/// locked is nobody's.
 pub(super) fn beside(db: &DbPath, place: &Place) -> Result<Option<File>, Taken> {
     match inside(db, place, take) {
         Ok(Taking::Locked(file)) => Ok(Some(file)),
@@ -306,7 +312,10 @@ mod tests {
         hold(&db, "/here").unwrap();
         assert_eq!(holder(&db), None, "this process is no other one");
         let text = fs::read_to_string(lock_path(&db)).unwrap();
-        assert!(text.contains(&format!("\"pid\":{}", std::process::id())) && text.contains("/here"), "{text}");
+        assert!(
+            text.contains(&format!("\"pid\":{}", std::process::id())) && text.contains("/here"),
+            "{text}"
+        );
         release(&db);
         assert!(lock_path(&db).exists(), "the directory was not ours");
     }

@@ -1,8 +1,8 @@
-//! Where the state directory of a database is: beside it, or below the `meta_dir` of its configuration, under the whole path of the
-//! database, so that two databases never share one.
+//! Where the state directory of a database is: beside it, or below the `meta_dir` of its configuration, under
+//! the whole path of the database, so that two databases never share one.
 //!
-//! Work there has the rights of the owner of the directory that it is in. Below a `meta_dir` that is root's, these are root's, and the
-//! app's user can neither read nor change what is there.
+//! Work there has the rights of the owner of the directory that it is in. Below a `meta_dir` that is root's,
+//! these are root's, and the app's user can neither read nor change what is there.
 
 use crate::model::DbPath;
 use crate::rights::{self, Dir};
@@ -44,7 +44,8 @@ pub fn meta_dir(db: &DbPath) -> Option<PathBuf> {
     };
     let directory = db.directory();
     let above = || directory.ancestors().skip(1).find_map(|above| holds(above, &[Scope::Tree]));
-    let inside = holds(db.as_path(), &[Scope::Database]).or_else(|| holds(directory, &[Scope::Directory, Scope::Tree]));
+    let inside = holds(db.as_path(), &[Scope::Database])
+        .or_else(|| holds(directory, &[Scope::Directory, Scope::Tree]));
     inside.or_else(above)
 }
 
@@ -82,7 +83,8 @@ impl Place {
         }
     }
 
-    /// Makes the directories between `meta_dir` and the state directory, and `meta_dir` itself. To be called inside `within`.
+    /// Makes the directories between `meta_dir` and the state directory, and `meta_dir` itself. To be called
+    /// inside `within`.
     pub fn make_above(&self) -> io::Result<()> {
         let Some(meta_dir) = &self.meta_dir else { return Ok(()) };
         make_all(meta_dir)?;
@@ -140,7 +142,10 @@ fn make_all(directory: &Path) -> io::Result<()> {
 fn refuse_open_to_others(meta_dir: &Dir) -> io::Result<()> {
     let owner = meta_dir.owner()?;
     if rights::are_roots() && owner.uid == 0 && owner.mode & WRITABLE_BY_OTHERS != 0 {
-        return Err(io::Error::new(ErrorKind::PermissionDenied, "other users may write to `meta_dir`: chmod go-w"));
+        return Err(io::Error::new(
+            ErrorKind::PermissionDenied,
+            "other users may write to `meta_dir`: chmod go-w",
+        ));
     }
     Ok(())
 }

@@ -1,6 +1,7 @@
-//! Databases that a restore has replaced, and that may hold what is nowhere else: `replaced-N` in the state directory beside the
-//! database, each with the database and its `-wal` or `-journal`. At most `MOST`; what is there is never overwritten or removed. They
-//! are there with a `meta_dir`, too: a file can be moved on its own disk without a moment in which it is nowhere.
+//! Databases that a restore has replaced, and that may hold what is nowhere else: `replaced-N` in the state
+//! directory beside the database, each with the database and its `-wal` or `-journal`. At most `MOST`; what
+//! is there is never overwritten or removed. They are there with a `meta_dir`, too: a file can be moved on
+//! its own disk without a moment in which it is nowhere.
 
 use super::{DIRECTORY_MODE, LocalStateError, failed, open_or_make_at, place};
 use crate::model::DbPath;
@@ -61,7 +62,8 @@ pub fn place(db: &DbPath, bytes: u64) -> Result<Result<Place, NoPlace>, LocalSta
     rights::within(db, found).map_err(failed("create a directory in", &db.state_dir()))
 }
 
-/// Whether the disk has room for a database of this size beside the one that is kept. Pure. `free`: None, if it is not known.
+/// Whether the disk has room for a database of this size beside the one that is kept. Pure. `free`: None, if
+/// it is not known.
 fn has_room(free: Option<u64>, bytes: u64) -> Result<(), NoPlace> {
     match free {
         Some(free) if free < bytes => Err(NoPlace::NoRoom { bytes, free }),

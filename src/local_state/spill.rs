@@ -1,5 +1,6 @@
-//! The spill directory of a database (`.NAME-litevisor/spill`): segments that wait because the replica cannot be reached, one LTX
-//! file each, named by its TXID. A file appears as a whole or not at all. `replicate/upload` decides what is written and uploaded.
+//! The spill directory of a database (`.NAME-litevisor/spill`): segments that wait because the replica cannot
+//! be reached, one LTX file each, named by its TXID. A file appears as a whole or not at all.
+//! `replicate/upload` decides what is written and uploaded.
 
 use super::place::{self, Place};
 use super::{LocalStateError, failed};
@@ -40,7 +41,9 @@ fn inside_at<T>(
 ) -> io::Result<Option<T>> {
     place.within(db, || {
         let (state, _acting) = match super::open_at(place) {
-            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(None),
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+                return Ok(None);
+            }
             opened => opened?,
         };
         match state.below(OsStr::new(NAME)) {

@@ -1,6 +1,6 @@
-//! Reads an LTX file from chunks of any size, as they arrive, and verifies all of it: order and size of the pages, the
-//! index, the file checksum, the database checksum of a snapshot that carries one, and that nothing follows. Memory is
-//! limited to a few pages for any input; no input makes it panic.
+//! Reads an LTX file from chunks of any size, as they arrive, and verifies all of it: order and size of the
+//! pages, the index, the file checksum, the database checksum of a snapshot that carries one, and that
+//! nothing follows. Memory is limited to a few pages for any input; no input makes it panic.
 //!
 //! No output is verified before `finish` has succeeded.
 
@@ -90,7 +90,8 @@ impl Default for Decoder {
 }
 
 impl Decoder {
-    /// Takes bytes off the front of `chunk` until a part of the file is complete. None: the chunk is used up, feed more.
+    /// Takes bytes off the front of `chunk` until a part of the file is complete. None: the chunk is used up,
+    /// feed more.
     pub fn next<'a>(&'a mut self, chunk: &mut &[u8]) -> Result<Option<Event<'a>>, LtxError> {
         loop {
             match self.advance(chunk)? {

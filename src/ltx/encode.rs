@@ -1,5 +1,6 @@
-//! Writes an LTX file piece by piece into a buffer of the caller, who may drain it between calls: `start` writes the header, `page`
-//! one page, `finish` the rest. Memory: the page index (about 9 bytes a page) and one compressed page.
+//! Writes an LTX file piece by piece into a buffer of the caller, who may drain it between calls: `start`
+//! writes the header, `page` one page, `finish` the rest. Memory: the page index (about 9 bytes a page) and
+//! one compressed page.
 
 use super::{Header, LtxError, PAGE_HEADER_BYTES, SIZED_BLOCK, index};
 use crate::model::{Crc64, FileChecksum, PageNo};
@@ -32,7 +33,11 @@ impl Encoder {
             pages: 0,
             index: Vec::new(),
             packed: vec![0; get_maximum_output_size(page_bytes)],
-            table: if page_bytes < usize::from(u16::MAX) { CompressTable::small() } else { CompressTable::large() },
+            table: if page_bytes < usize::from(u16::MAX) {
+                CompressTable::small()
+            } else {
+                CompressTable::large()
+            },
         })
     }
 
@@ -42,8 +47,8 @@ impl Encoder {
         if data.len() != self.header.page_size.bytes() {
             return Err(LtxError::PageBytes { page, got: data.len() });
         }
-        let length =
-            compress_into_with_table(data, &mut self.packed, &mut self.table).map_err(|_| LtxError::PageData(page))?;
+        let length = compress_into_with_table(data, &mut self.packed, &mut self.table)
+            .map_err(|_| LtxError::PageData(page))?;
         let packed = self.packed.get(..length).ok_or(LtxError::PageData(page))?;
         let head = page_head(page, length as u32);
 

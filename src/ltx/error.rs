@@ -1,4 +1,5 @@
-//! Errors in an LTX file, or in the input of the encoder. They name the field or the page; the caller adds the file's name.
+//! Errors in an LTX file, or in the input of the encoder. They name the field or the page; the caller adds
+//! the file's name.
 
 use crate::model::PageNo;
 

@@ -5,8 +5,8 @@ use crate::model::{DbChecksum, PageSize, Txid, TxidRange};
 
 pub const BYTES: usize = 100;
 const MAGIC: [u8; 4] = *b"LTX1";
-/// The file carries no pre- and post-apply checksums. The only flag there is, and always set by us: a chain whose last
-/// file has checksums cannot be restored by Litestream 0.5.
+/// The file carries no pre- and post-apply checksums. The only flag there is, and always set by us: a chain
+/// whose last file has checksums cannot be restored by Litestream 0.5.
 const NO_CHECKSUM: u32 = 2;
 const CHECKSUM_FLAG: u64 = 1 << 63;
 
@@ -19,20 +19,22 @@ pub struct Header {
     pub range: TxidRange,
     /// Unix milliseconds.
     pub timestamp_ms: i64,
-    /// Where the frames of this file began in the WAL, and their bytes. 32 and 0 when not made from a WAL range;
-    /// 0 and 0 in merged files.
+    /// Where the frames of this file began in the WAL, and their bytes. 32 and 0 when not made from a WAL
+    /// range; 0 and 0 in merged files.
     pub wal_offset: i64,
     pub wal_size: i64,
     pub salt1: u32,
     pub salt2: u32,
     /// Who wrote the file. Litestream writes 0.
     pub node_id: u64,
-    /// Checksum of the whole database after this file, in bytes that other readers skip. None: the writer did not know.
+    /// Checksum of the whole database after this file, in bytes that other readers skip. None: the writer did
+    /// not know.
     pub db_checksum: Option<DbChecksum>,
-    /// The app locked the whole database (`PRAGMA locking_mode = EXCLUSIVE`) when this was written, in a byte that other readers
-    /// skip.
+    /// The app locked the whole database (`PRAGMA locking_mode = EXCLUSIVE`) when this was written, in a byte
+    /// that other readers skip.
     pub app_locks_exclusively: bool,
-    /// As read from a file that carries LTX's own checksums; None in all others and in every file that we write.
+    /// As read from a file that carries LTX's own checksums; None in all others and in every file that we
+    /// write.
     pub pre_apply: Option<u64>,
 }
 
@@ -112,8 +114,8 @@ impl Header {
         let commit = fields.u32();
         let min = Txid(fields.u64());
         let max = Txid(fields.u64());
-        let range =
-            TxidRange::new(min, max).ok_or(LtxError::Header { field: "TXIDs", why: "must be 1 <= min <= max" })?;
+        let range = TxidRange::new(min, max)
+            .ok_or(LtxError::Header { field: "TXIDs", why: "must be 1 <= min <= max" })?;
         let timestamp_ms = fields.i64();
         let pre_apply = check_pre_apply(flags, range, fields.u64())?;
         let header = Header {

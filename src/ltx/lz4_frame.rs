@@ -1,5 +1,5 @@
-//! Pages of files written before pages carried their length: each is one LZ4 frame, whose end is found by walking its
-//! blocks. Only read, never written.
+//! Pages of files written before pages carried their length: each is one LZ4 frame, whose end is found by
+//! walking its blocks. Only read, never written.
 
 /// LZ4 frame, little-endian as all of LZ4.
 const MAGIC: [u8; 4] = [0x04, 0x22, 0x4d, 0x18];
@@ -20,8 +20,8 @@ pub(super) enum Extent {
     Invalid,
 }
 
-/// How far the frame at the start of `bytes` reaches. A frame of one page of `page_bytes` is never longer than twice
-/// that and a little: anything else is refused before it is buffered.
+/// How far the frame at the start of `bytes` reaches. A frame of one page of `page_bytes` is never longer
+/// than twice that and a little: anything else is refused before it is buffered.
 pub(super) fn extent(bytes: &[u8], page_bytes: usize) -> Extent {
     let Some(start) = bytes.get(..6) else { return Extent::Need(6) };
     let [magic @ .., flags, _descriptor] = start else { return Extent::Invalid };
@@ -34,7 +34,9 @@ pub(super) fn extent(bytes: &[u8], page_bytes: usize) -> Extent {
         if at > 2 * page_bytes + 256 {
             return Extent::Invalid;
         }
-        let Some(word) = bytes.get(at..at + 4).and_then(|word| word.first_chunk()) else { return Extent::Need(at + 4) };
+        let Some(word) = bytes.get(at..at + 4).and_then(|word| word.first_chunk()) else {
+            return Extent::Need(at + 4);
+        };
         match u32::from_le_bytes(*word) {
             0 => break,
             size => at += 4 + (size & !BLOCK_STORED) as usize + extra(FLG_BLOCK_CHECKSUM, 4),

@@ -1,5 +1,5 @@
-//! An LZ4 frame of any length, decoded as its bytes arrive: Litestream 0.3's files. Verifies the frame's own checksums.
-//! Memory is one block (at most 4 MiB) and its packed form for any input; no input makes it panic.
+//! An LZ4 frame of any length, decoded as its bytes arrive: Litestream 0.3's files. Verifies the frame's own
+//! checksums. Memory is one block (at most 4 MiB) and its packed form for any input; no input makes it panic.
 
 const MAGIC: [u8; 4] = [0x04, 0x22, 0x4d, 0x18];
 /// How a file that was encrypted by Litestream's `age` setting begins.
@@ -15,7 +15,8 @@ const BLOCK_STORED: u32 = 1 << 31;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FrameError {
     #[error(
-        "it is encrypted with age (an `age:` setting of Litestream 0.3), which this litevisor was built without (cargo feature \
+        "it is encrypted with age (an `age:` setting of Litestream 0.3), which this litevisor was built \
+         without (cargo feature \
          `age`)"
     )]
     Encrypted,
@@ -278,7 +279,8 @@ impl Xxh32 {
         sum = sum.wrapping_add(self.total as u32);
         let (words, bytes) = self.rest.as_chunks::<4>();
         for word in words {
-            sum = sum.wrapping_add(u32::from_le_bytes(*word).wrapping_mul(P3)).rotate_left(17).wrapping_mul(P4);
+            sum =
+                sum.wrapping_add(u32::from_le_bytes(*word).wrapping_mul(P3)).rotate_left(17).wrapping_mul(P4);
         }
         for byte in bytes {
             sum = sum.wrapping_add(u32::from(*byte).wrapping_mul(P5)).rotate_left(11).wrapping_mul(P1);
@@ -303,7 +305,10 @@ mod tests {
 
     /// As Litestream 0.3 writes them.
     fn usual() -> FrameInfo {
-        FrameInfo::new().block_mode(BlockMode::Independent).block_size(BlockSize::Max4MB).content_checksum(true)
+        FrameInfo::new()
+            .block_mode(BlockMode::Independent)
+            .block_size(BlockSize::Max4MB)
+            .content_checksum(true)
     }
 
     fn unpack(bytes: &[u8], chunk: usize) -> Result<Vec<u8>, FrameError> {
@@ -363,7 +368,8 @@ mod tests {
         assert_eq!(unpack(b"age-encryption.org/v1\n-> X25519 ...", 8), Err(FrameError::Encrypted));
         assert_eq!(unpack(b"SQLite format 3\0", 8), Err(FrameError::Magic));
         assert_eq!(unpack(b"", 8), Err(FrameError::Truncated));
-        let linked = pack(&data(200_000), usual().block_mode(BlockMode::Linked).block_size(BlockSize::Max64KB));
+        let linked =
+            pack(&data(200_000), usual().block_mode(BlockMode::Linked).block_size(BlockSize::Max64KB));
         assert_eq!(unpack(&linked, 512), Err(FrameError::Unsupported("linked blocks")));
     }
 

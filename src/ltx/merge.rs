@@ -1,6 +1,6 @@
-//! Merges consecutive LTX files into one that leads to the same state: a k-way merge by page number, in which the newest version of a
-//! page counts. Memory: a page and the current chunk of each input, and one piece of output. Every input is read to its end and
-//! verified.
+//! Merges consecutive LTX files into one that leads to the same state: a k-way merge by page number, in which
+//! the newest version of a page counts. Memory: a page and the current chunk of each input, and one piece of
+//! output. Every input is read to its end and verified.
 //!
 //! The output before `Step::End` is not verified and must not be published.
 
@@ -13,8 +13,8 @@ use bytes::{Buf, Bytes};
 pub enum Step {
     /// Input number so and so (from 0) needs its next bytes.
     Feed(usize),
-    /// The merged file's header, once all inputs have shown theirs. It may cover fewer inputs than were given: the merge
-    /// ends before the first one with another page size.
+    /// The merged file's header, once all inputs have shown theirs. It may cover fewer inputs than were
+    /// given: the merge ends before the first one with another page size.
     Head(Header),
     /// The next bytes of the merged file.
     Piece(Bytes),
@@ -77,7 +77,8 @@ struct Input {
 }
 
 impl Merge {
-    /// `ranges` are those of the inputs, in order: each begins at the latest behind the one before and ends after it.
+    /// `ranges` are those of the inputs, in order: each begins at the latest behind the one before and ends
+    /// after it.
     pub fn new(ranges: &[TxidRange], piece: usize) -> Result<Merge, MergeError> {
         if ranges.is_empty() {
             return Err(MergeError::Nothing);
@@ -122,8 +123,8 @@ impl Merge {
         Ok(Step::Head(header))
     }
 
-    /// Everything is the last input's, but where the range begins: the merged file leads to the state that the last one
-    /// leads to. So is the node id, which names the writer of that state.
+    /// Everything is the last input's, but where the range begins: the merged file leads to the state that
+    /// the last one leads to. So is the node id, which names the writer of that state.
     fn merged_header(&self) -> Option<Header> {
         let first = self.inputs.first()?.header.as_ref()?;
         let last = self.inputs.last()?.header.as_ref()?;

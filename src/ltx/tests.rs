@@ -51,7 +51,8 @@ fn page_size(bytes: u32) -> PageSize {
 
 /// A real increment of one page (sample s1, TXID 2).
 fn small_file() -> Vec<u8> {
-    include_bytes!("../../tests/samples/s1-v05-tiny/replica/ltx/0/0000000000000002-0000000000000002.ltx").to_vec()
+    include_bytes!("../../tests/samples/s1-v05-tiny/replica/ltx/0/0000000000000002-0000000000000002.ltx")
+        .to_vec()
 }
 
 /// A made-up increment whose one block is literal only, so that every byte of it matters.
@@ -90,8 +91,8 @@ fn generated_vector() {
     let (header, pages, trailer) = decode(&file).unwrap();
     assert_eq!(trailer.file, FileChecksum(0xd093_5662_5843_5c18));
     assert_eq!(pages[0].1.len(), 512);
-    // Any encoder of literals that comes to the same block length gives the same checksum; ours packs this page
-    // differently, but reads back the same.
+    // Any encoder of literals that comes to the same block length gives the same checksum; ours packs this
+    // page differently, but reads back the same.
     let (ours, _) = encode(&header, &pages).unwrap();
     assert_eq!(decode(&ours).unwrap().1, pages);
 }
@@ -108,8 +109,8 @@ fn every_chunking_gives_the_same() {
 
 #[test]
 fn every_flipped_bit_is_refused_or_changes_nothing() {
-    // LZ4 has more than one way to say the same (a match of zeros at another distance), and the checksum covers what
-    // the block unpacks to: such a flip is no damage. Everywhere else each flip must be seen.
+    // LZ4 has more than one way to say the same (a match of zeros at another distance), and the checksum
+    // covers what the block unpacks to: such a flip is no damage. Everywhere else each flip must be seen.
     let (small, literal) = (small_file(), literal_file());
     for (file, block) in [(&small, 110..160), (&literal, 110..113)] {
         let truth = decode(file).unwrap();
@@ -210,7 +211,8 @@ fn a_file_without_pages_is_valid_and_checksums_travel_in_the_header() {
     assert_eq!((read, pages.len(), trailer.file), (header, 0, checksum));
 }
 
-/// A file as the library wrote it before pages carried their length: one LZ4 frame a page, with LTX's own checksums.
+/// A file as the library wrote it before pages carried their length: one LZ4 frame a page, with LTX's own
+/// checksums.
 fn framed_file(header: &Header, pages: &[(u32, Vec<u8>)], independent: bool) -> Vec<u8> {
     use std::io::Write;
     let mut file = header.encode().unwrap().to_vec();
@@ -219,8 +221,11 @@ fn framed_file(header: &Header, pages: &[(u32, Vec<u8>)], independent: bool) -> 
     crc.update(&file);
     let (mut index, mut database) = (Vec::new(), crate::model::DbChecksum::default());
     for (page, data) in pages {
-        let mode =
-            if independent { lz4_flex::frame::BlockMode::Independent } else { lz4_flex::frame::BlockMode::Linked };
+        let mode = if independent {
+            lz4_flex::frame::BlockMode::Independent
+        } else {
+            lz4_flex::frame::BlockMode::Linked
+        };
         let info = lz4_flex::frame::FrameInfo::new().content_checksum(true).block_mode(mode);
         let mut packer = lz4_flex::frame::FrameEncoder::with_frame_info(info, Vec::new());
         packer.write_all(data).unwrap();
@@ -298,7 +303,8 @@ fn every_file_of_the_samples() {
             let name = want["name"].as_str().unwrap();
             let path = sample.join(format!("replica/ltx/{}/{name}", want["level"]));
             let file = std::fs::read(&path).unwrap();
-            let (header, pages, trailer) = decode_in(&file, 333).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+            let (header, pages, trailer) =
+                decode_in(&file, 333).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
             assert_eq!(format!("{}.ltx", header.range), name);
             assert_eq!(header.page_size.get(), want["page_size"].as_u64().unwrap() as u32);
             assert_eq!(header.commit, want["commit"].as_u64().unwrap() as u32);
@@ -309,7 +315,8 @@ fn every_file_of_the_samples() {
             assert_eq!(format!("{:08x}", header.salt2), want["salt2"].as_str().unwrap());
             assert_eq!(trailer.file.to_string(), want["file_checksum"].as_str().unwrap());
             let numbers: Vec<u64> = pages.iter().map(|(page, _)| u64::from(*page)).collect();
-            let listed: Vec<u64> = want["pages"].as_array().unwrap().iter().map(|n| n.as_u64().unwrap()).collect();
+            let listed: Vec<u64> =
+                want["pages"].as_array().unwrap().iter().map(|n| n.as_u64().unwrap()).collect();
             assert_eq!(numbers, listed);
             // Ours of the same content reads back the same; headers are byte for byte Litestream's.
             assert_eq!(header.encode().unwrap()[..], file[..100]);

@@ -1,5 +1,5 @@
-//! The LTX checksums: CRC-64/GO-ISO (what Go calls `crc64.ISO`), per page, per database and per file. Bit 63 of a page,
-//! database or file checksum is always set, so that zero can mean "not known".
+//! The LTX checksums: CRC-64/GO-ISO (what Go calls `crc64.ISO`), per page, per database and per file. Bit 63
+//! of a page, database or file checksum is always set, so that zero can mean "not known".
 
 use super::PageNo;
 use std::fmt;
@@ -49,8 +49,8 @@ pub fn page_checksum(page: PageNo, data: &[u8]) -> u64 {
     crc.flagged()
 }
 
-/// Rolling checksum of a whole database: the XOR of its pages' checksums. Adding a page and removing it are the
-/// same step, so an update costs two.
+/// Rolling checksum of a whole database: the XOR of its pages' checksums. Adding a page and removing it are
+/// the same step, so an update costs two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DbChecksum(u64);
 

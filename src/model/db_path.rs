@@ -16,8 +16,8 @@ impl DbPath {
     /// What the names of `staged` and `aside` end with.
     pub const STAGED: &str = ".litevisor-staged";
     pub const ASIDE: &str = ".litevisor-aside";
-    /// Bytes that a database's name may have: with the longest suffix that a restore adds (`.litevisor-staged-journal`) it must
-    /// still be the name of a file, which has 255.
+    /// Bytes that a database's name may have: with the longest suffix that a restore adds
+    /// (`.litevisor-staged-journal`) it must still be the name of a file, which has 255.
     pub const LONGEST_NAME: usize = 255 - DbPath::STAGED.len() - "-journal".len();
 
     pub fn new(path: impl Into<PathBuf>) -> DbPath {
@@ -77,8 +77,8 @@ impl DbPath {
         self.with_suffix(DbPath::STAGED)
     }
 
-    /// The database that was here before, while a restore is being installed. Its existence is the mark of an open
-    /// installation.
+    /// The database that was here before, while a restore is being installed. Its existence is the mark of an
+    /// open installation.
     pub fn aside(&self) -> DbPath {
         DbPath(self.with_suffix(DbPath::ASIDE))
     }
@@ -129,7 +129,8 @@ impl fmt::Display for NameProblem {
             NameProblem::NotUtf8 => write!(f, "its name is not UTF-8, and keys in a replica are"),
             NameProblem::TooLong { bytes } => write!(
                 f,
-                "its name has {bytes} bytes, and at most {} leave room for the files that a restore puts beside it",
+                "its name has {bytes} bytes, and at most {} leave room for the files that a restore puts \
+                 beside it",
                 DbPath::LONGEST_NAME
             ),
             NameProblem::LongPath { bytes, most } => {
@@ -186,7 +187,8 @@ mod tests {
         // The longest name of all that are made of it.
         let db = DbPath::new(format!("/data/{}", long(DbPath::LONGEST_NAME)));
         let staged = DbPath::new(db.staged());
-        let [made, dir] = [staged.sides()[2].clone(), db.state_dir()].map(|path| path.file_name().unwrap().len());
+        let [made, dir] =
+            [staged.sides()[2].clone(), db.state_dir()].map(|path| path.file_name().unwrap().len());
         assert_eq!((made, dir <= 255), (255, true));
     }
 

@@ -1,4 +1,5 @@
-//! A point in time by which an operation must end. Nested calls share it, so they cannot take longer than the whole.
+//! A point in time by which an operation must end. Nested calls share it, so they cannot take longer than the
+//! whole.
 
 use std::time::{Duration, Instant};
 

@@ -8,7 +8,8 @@ use std::pin::Pin;
 pub enum Durability {
     /// Every commit is in the replica.
     Durable,
-    /// There may be commits that are not in the replica. The ticket stands for everything that was committed when the look was made.
+    /// There may be commits that are not in the replica. The ticket stands for everything that was committed
+    /// when the look was made.
     Pending(Ticket),
 }
 
@@ -22,16 +23,18 @@ pub struct Fenced;
 
 /// The record of what is uploaded. Replication implements it; the gate uses it.
 pub trait DurabilityLedger: Send + Sync + 'static {
-    /// Looks at every replicated database, after the bytes in question were read from the app. Cheap; takes no lock that the app
-    /// could meet, and never waits.
+    /// Looks at every replicated database, after the bytes in question were read from the app. Cheap; takes
+    /// no lock that the app could meet, and never waits.
     fn look(&self) -> Durability;
 
-    /// Starts the upload of what is committed at once instead of at the next `sync_interval`. Shared by all callers.
+    /// Starts the upload of what is committed at once instead of at the next `sync_interval`. Shared by all
+    /// callers.
     fn request_upload(&self);
 
     /// Resolves when everything that the ticket stands for is in the replica. Time limits are the caller's.
     fn uploaded(&self, ticket: Ticket) -> Pin<Box<dyn Future<Output = Result<(), Fenced>> + Send + '_>>;
 
-    /// Why nothing can be proven now (rollback journal, exclusive locking, not replicated yet), by database; for the log and the status.
+    /// Why nothing can be proven now (rollback journal, exclusive locking, not replicated yet), by database;
+    /// for the log and the status.
     fn unprovable(&self) -> Vec<(String, String)>;
 }

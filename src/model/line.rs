@@ -2,7 +2,8 @@
 
 /// Control characters become blanks; what is longer than `most` bytes is cut at a character's end.
 pub fn one_line(text: &str, most: usize) -> String {
-    let mut line: String = text.trim().chars().map(|char| if char.is_control() { ' ' } else { char }).collect();
+    let mut line: String =
+        text.trim().chars().map(|char| if char.is_control() { ' ' } else { char }).collect();
     line.truncate(line.floor_char_boundary(most));
     line
 }

@@ -28,6 +28,9 @@ mod tests {
     #[test]
     fn the_same_is_said_once() {
         let mut throttle = LogThrottle::default();
-        assert_eq!(["a", "a", "b", "b", "a"].map(|text| throttle.due(text)), [true, false, true, false, true]);
+        assert_eq!(
+            ["a", "a", "b", "b", "a"].map(|text| throttle.due(text)),
+            [true, false, true, false, true]
+        );
     }
 }

@@ -13,7 +13,8 @@ impl Moment {
         Moment(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
     }
 
-    /// Of RFC 3339 text with its offset from UTC. What is finer than a millisecond is cut off: no file knows it.
+    /// Of RFC 3339 text with its offset from UTC. What is finer than a millisecond is cut off: no file knows
+    /// it.
     pub fn parse(text: &str) -> Option<Moment> {
         let time: jiff::Timestamp = text.trim().parse().ok()?;
         let ms = time.as_millisecond();

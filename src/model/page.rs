@@ -5,7 +5,8 @@ use std::fmt;
 /// What every SQLite database begins with.
 pub const DB_MAGIC: &[u8; 16] = b"SQLite format 3\0";
 
-/// Byte that SQLite uses for locking; the page that holds it carries no data and is never in a WAL or LTX file.
+/// Byte that SQLite uses for locking; the page that holds it carries no data and is never in a WAL or LTX
+/// file.
 const PENDING_BYTE: u64 = 0x4000_0000;
 
 /// 1-based page number; 0 is never valid.
@@ -59,9 +60,15 @@ mod tests {
 
     #[test]
     fn only_sqlite_page_sizes() {
-        for (bytes, ok) in
-            [(0, false), (256, false), (512, true), (513, false), (4096, true), (65536, true), (131072, false)]
-        {
+        for (bytes, ok) in [
+            (0, false),
+            (256, false),
+            (512, true),
+            (513, false),
+            (4096, true),
+            (65536, true),
+            (131072, false),
+        ] {
             assert_eq!(PageSize::new(bytes).is_some(), ok, "{bytes}");
         }
         assert_eq!(PageSize::from_db_header(1).map(PageSize::get), Some(65536));

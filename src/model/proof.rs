@@ -1,4 +1,5 @@
-//! Proof tokens: only the step that proves something may create one. `tests/tidy` checks which files call the constructors.
+//! Proof tokens: only the step that proves something may create one. `tests/tidy` checks which files call the
+//! constructors.
 
 /// All processes that could write to the databases have exited, except litevisor.
 /// Made by `supervise` alone, when the last process has been waited for (or none was ever started).
@@ -16,8 +17,8 @@ impl Quiet {
     }
 }
 
-/// No process of the app's last life is left, so that the next one may begin. Others may be there, who entered from outside
-/// (`docker exec`). Made by `supervise` alone.
+/// No process of the app's last life is left, so that the next one may begin. Others may be there, who
+/// entered from outside (`docker exec`). Made by `supervise` alone.
 #[derive(Debug)]
 pub struct AppTreeExited(());
 

@@ -1,4 +1,5 @@
-//! Random numbers for the models under test (`hunt`, the hand-over's protocol): the same seed, the same numbers, on every machine.
+//! Random numbers for the models under test (`hunt`, the hand-over's protocol): the same seed, the same
+//! numbers, on every machine.
 
 pub struct Random(u64);
 

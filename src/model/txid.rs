@@ -8,8 +8,8 @@ pub struct Txid(pub u64);
 impl Txid {
     pub const NONE: Txid = Txid(0);
     pub const FIRST: Txid = Txid(1);
-    /// The largest TXID that replication continues from. No regular replica gets near it; one that ends beyond it was forged, and
-    /// its number space would end under the app's commits.
+    /// The largest TXID that replication continues from. No regular replica gets near it; one that ends
+    /// beyond it was forged, and its number space would end under the app's commits.
     pub const LAST_TO_GO_ON_FROM: Txid = Txid(i64::MAX.cast_unsigned());
 
     /// The TXID after this one; saturates at the end of the number space.

@@ -1,9 +1,9 @@
-//! The addresses of the status socket. Pure. The server and its clients use the same rule, so clients need no configuration of
-//! their own.
+//! The addresses of the status socket. Pure. The server and its clients use the same rule, so clients need no
+//! configuration of their own.
 //!
-//! The configured address alone; or the first that works of: /run, the user's runtime directory, and an abstract name (without a
-//! file) that is made of the first database's path and the root directory's identity, for a read-only root and for users that may
-//! not write to /run.
+//! The configured address alone; or the first that works of: /run, the user's runtime directory, and an
+//! abstract name (without a file) that is made of the first database's path and the root directory's
+//! identity, for a read-only root and for users that may not write to /run.
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -46,8 +46,9 @@ impl Key {
     }
 }
 
-/// Distinguishes containers on one network: device and inode of the root directory. They are the same for a service with a mount
-/// namespace of its own and for a shell beside it, and different in every container, also if all other namespaces are shared.
+/// Distinguishes containers on one network: device and inode of the root directory. They are the same for a
+/// service with a mount namespace of its own and for a shell beside it, and different in every container,
+/// also if all other namespaces are shared.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Root {
     pub device: u64,
@@ -55,7 +56,12 @@ pub struct Root {
 }
 
 /// In the order in which they are tried. `runtime_dir`: $XDG_RUNTIME_DIR.
-pub fn candidates(configured: Option<&Path>, runtime_dir: Option<&OsStr>, key: &Key, root: Root) -> Vec<Address> {
+pub fn candidates(
+    configured: Option<&Path>,
+    runtime_dir: Option<&OsStr>,
+    key: &Key,
+    root: Root,
+) -> Vec<Address> {
     if let Some(path) = configured {
         return vec![Address::Path(path.to_owned())];
     }

@@ -21,7 +21,8 @@ pub struct Reply {
 #[error("no litevisor answers: {}", .0.join("; "))]
 pub struct NoSupervisor(Vec<String>);
 
-/// Sends the request to the first supervisor that answers and has these databases (`key`; None: any databases).
+/// Sends the request to the first supervisor that answers and has these databases (`key`; None: any
+/// databases).
 pub fn request(
     candidates: &[Address],
     key: Option<&Key>,
@@ -47,13 +48,21 @@ fn describe(error: &io::Error) -> String {
     match error.kind() {
         ErrorKind::NotFound => "there is no such socket".to_owned(),
         ErrorKind::ConnectionRefused => "no process answers there".to_owned(),
-        ErrorKind::PermissionDenied => "not permitted: run this command as root or as litevisor's user".to_owned(),
+        ErrorKind::PermissionDenied => {
+            "not permitted: run this command as root or as litevisor's user".to_owned()
+        }
         ErrorKind::WouldBlock | ErrorKind::TimedOut => "no answer in time".to_owned(),
         _ => error.to_string(),
     }
 }
 
-fn request_one(address: &Address, key: Option<&Key>, method: &str, target: &str, by: Instant) -> io::Result<Reply> {
+fn request_one(
+    address: &Address,
+    key: Option<&Key>,
+    method: &str,
+    target: &str,
+    by: Instant,
+) -> io::Result<Reply> {
     let left = || Some(by.saturating_duration_since(Instant::now()).max(Duration::from_millis(1)));
     let mut stream = connect(address, left().unwrap_or_default())?;
     check_peer(peer(&stream)?, address)?;
@@ -71,7 +80,8 @@ fn request_one(address: &Address, key: Option<&Key>, method: &str, target: &str,
             return Err(ErrorKind::TimedOut.into());
         }
     }
-    parse(&bytes).ok_or_else(|| io::Error::new(ErrorKind::InvalidData, "the process that answers is not litevisor"))
+    parse(&bytes)
+        .ok_or_else(|| io::Error::new(ErrorKind::InvalidData, "the process that answers is not litevisor"))
 }
 
 /// Checks the server's credentials, before anything is sent to it.
@@ -83,7 +93,8 @@ fn check_peer(peer: Peer, address: &Address) -> io::Result<()> {
     let told = match peer.uid {
         uid if uid != 0 && uid != own => {
             format!(
-                "a process of user {uid} owns this socket, which is neither root nor the user of this command: its answer is refused"
+                "a process of user {uid} owns this socket, which is neither root nor the user of this \
+                 command: its answer is refused"
             )
         }
         _ => "a process of another container owns this socket: its answer is refused".to_owned(),
@@ -126,9 +137,12 @@ mod tests {
         let reply = |text: &str| parse(text.as_bytes()).map(|reply| (reply.status, reply.body));
         let head = "HTTP/1.1 503 Service Unavailable\r\ncontent-type: x\r\nContent-Length: 3\r\n\r\n";
         assert_eq!(reply(&format!("{head}abc")), Some((503, "abc".into())));
-        for wrong in
-            [format!("{head}ab"), format!("{head}abcd"), head.replace("Content-Length: 3", "x: 3"), "SSH-2.0".into()]
-        {
+        for wrong in [
+            format!("{head}ab"),
+            format!("{head}abcd"),
+            head.replace("Content-Length: 3", "x: 3"),
+            "SSH-2.0".into(),
+        ] {
             assert_eq!(reply(&wrong), None, "{wrong}");
         }
     }
@@ -139,7 +153,8 @@ mod tests {
         let (none, silent) = (directory.path().join("none"), directory.path().join("silent"));
         let _silent = std::os::unix::net::UnixListener::bind(&silent).unwrap();
         let candidates = [Address::Path(none), Address::Path(silent)];
-        let error = request(&candidates, None, "GET", "/", Duration::from_millis(50)).unwrap_err().to_string();
+        let error =
+            request(&candidates, None, "GET", "/", Duration::from_millis(50)).unwrap_err().to_string();
         assert!(
             error.contains("none: there is no such socket") && error.contains("silent: no answer in time"),
             "{error}"

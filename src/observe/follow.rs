@@ -1,4 +1,5 @@
-//! How far a read-only copy is behind its replica, as the task that follows knows it, and as `status`, `/readyz` and the metrics show it.
+//! How far a read-only copy is behind its replica, as the task that follows knows it, and as `status`,
+//! `/readyz` and the metrics show it.
 
 use crate::model::Txid;
 use serde_json::{Value, json};
@@ -11,7 +12,8 @@ pub struct FollowView {
     /// Of the copy, and the replica's newest when it was last listed.
     pub position: Txid,
     pub newest: Txid,
-    /// When the newest listing began of which everything was applied. None: the copy has not been complete yet.
+    /// When the newest listing began of which everything was applied. None: the copy has not been complete
+    /// yet.
     pub complete_at: Option<Instant>,
     /// When the copy began to be followed.
     pub since: Instant,
@@ -23,7 +25,8 @@ pub struct FollowView {
     pub restores: u64,
     /// Why the last look failed.
     pub problem: Option<String>,
-    /// Device and inode of the copy's previous file, and the processes that still read it: they see nothing new.
+    /// Device and inode of the copy's previous file, and the processes that still read it: they see nothing
+    /// new.
     pub previous: Option<((u64, u64), String)>,
 }
 
@@ -43,8 +46,8 @@ impl FollowView {
         }
     }
 
-    /// The copy has everything that was in the replica this long ago. While nothing fails, it is between zero and one poll, also when
-    /// nothing is written: an idle writer is no lag.
+    /// The copy has everything that was in the replica this long ago. While nothing fails, it is between zero
+    /// and one poll, also when nothing is written: an idle writer is no lag.
     pub fn behind(&self, now: Instant) -> Duration {
         now.saturating_duration_since(self.complete_at.unwrap_or(self.since))
     }

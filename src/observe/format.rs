@@ -85,7 +85,8 @@ fn json(record: &Record, level_key: &str, level: &str) -> String {
             pairs.push((name, value.clone()));
         }
     }
-    let pairs: Vec<String> = pairs.into_iter().map(|(name, value)| format!("{}:{value}", Value::from(name))).collect();
+    let pairs: Vec<String> =
+        pairs.into_iter().map(|(name, value)| format!("{}:{value}", Value::from(name))).collect();
     format!("{{{}}}\n", pairs.join(","))
 }
 
@@ -124,7 +125,8 @@ fn plain(value: &Value) -> String {
     }
 }
 
-/// Control characters could rewrite the terminal; line ends get an indent, so that a record is recognised as one.
+/// Control characters could rewrite the terminal; line ends get an indent, so that a record is recognised as
+/// one.
 fn push_clean(line: &mut String, text: &str) {
     for c in text.chars() {
         match c {
@@ -176,9 +178,10 @@ mod tests {
 
     #[test]
     fn text_lines() {
-        let line = line(Shape::Text, &Record { fields: record().fields.into_iter().take(3).collect(), ..record() });
-        let expected =
-            "2026-11-22T07:00:00.123Z WARN  slow \"store\"\n    second db=/data/app.db wait=\"2 s\" tries=3\n";
+        let line =
+            line(Shape::Text, &Record { fields: record().fields.into_iter().take(3).collect(), ..record() });
+        let expected = "2026-11-22T07:00:00.123Z WARN  slow \"store\"\n    second db=/data/app.db wait=\"2 \
+            s\" tries=3\n";
         assert_eq!(line, expected);
         let list = serde_json::json!([{ "a": 1, "b": "two words" }, { "c": "x" }]);
         let nested = Record { message: "m".into(), fields: vec![("list".into(), list)], ..record() };
@@ -189,13 +192,13 @@ mod tests {
 
     #[test]
     fn json_lines() {
-        for (shape, key, level) in [(Shape::Json, "level", "warn"), (Shape::GoogleJson, "severity", "WARNING")] {
+        for (shape, key, level) in
+            [(Shape::Json, "level", "warn"), (Shape::GoogleJson, "severity", "WARNING")]
+        {
             let line = line(shape, &Record { target: Some("hyper"), ..record() });
-            assert!(
-                line.starts_with(&format!(
-                    "{{\"time\":\"2026-11-22T07:00:00.123Z\",\"{key}\":\"{level}\",\"message\":"
-                ))
-            );
+            assert!(line.starts_with(&format!(
+                "{{\"time\":\"2026-11-22T07:00:00.123Z\",\"{key}\":\"{level}\",\"message\":"
+            )));
             assert_eq!(line.matches("\"time\":").count(), 1, "{line}");
             assert_eq!(line.matches('\n').count(), 1, "{line}");
             let value: Value = serde_json::from_str(&line).unwrap();

@@ -1,4 +1,5 @@
-//! The ownership of the replica, as `status`, `/readyz` and the metrics show it, and what an operator asks of it. Values only.
+//! The ownership of the replica, as `status`, `/readyz` and the metrics show it, and what an operator asks of
+//! it. Values only.
 
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -145,7 +146,10 @@ mod tests {
         let now = begun + Duration::from_secs(12);
         let positions = BTreeMap::from([("/a.db".to_owned(), "000000000000002a".to_owned())]);
         let told = |view: &HandoverView| view.sentence(&positions, now);
-        assert_eq!(told(&same), "standby of a; the last heartbeat came 12 s ago; its copy is at 000000000000002a");
+        assert_eq!(
+            told(&same),
+            "standby of a; the last heartbeat came 12 s ago; its copy is at 000000000000002a"
+        );
         assert!(told(&next).contains("came 3 s ago"), "{}", told(&next));
         assert_eq!(view(None, 0).sentence(&BTreeMap::new(), now), "standby of a");
     }

@@ -1,5 +1,5 @@
-//! Decides whether the program is alive and ready, and what an operator should know. Pure. An unreachable store alone does not make
-//! the program unready, unless `max_lag` is set: the app still serves its users.
+//! Decides whether the program is alive and ready, and what an operator should know. Pure. An unreachable
+//! store alone does not make the program unready, unless `max_lag` is set: the app still serves its users.
 
 use super::follow::FollowView;
 use super::proof::ProofView;
@@ -19,9 +19,11 @@ pub enum DbState {
     Replicating,
     /// A read-only copy that follows its replica.
     Following,
-    /// Uploads fail, the database cannot be read, or the last proof of the replica has failed; litevisor tries again.
+    /// Uploads fail, the database cannot be read, or the last proof of the replica has failed; litevisor
+    /// tries again.
     Failing,
-    /// The database's files were overwritten, replaced or removed, and the new content is not in the replica yet.
+    /// The database's files were overwritten, replaced or removed, and the new content is not in the replica
+    /// yet.
     Replaced,
     /// Another writer has taken the replica over.
     Fenced,
@@ -117,7 +119,8 @@ pub fn problem(view: &DatabaseView) -> Option<String> {
         format!("{what}: {why}")
     });
     let grows = status.wal_grows.as_ref().map(|why| format!("the WAL grows past its limit: {why}"));
-    let maintenance = status.maintenance.problem.as_ref().map(|why| format!("maintenance of the replica: {why}"));
+    let maintenance =
+        status.maintenance.problem.as_ref().map(|why| format!("maintenance of the replica: {why}"));
     let unrestorable = status.unrestorable.as_ref().map(|why| unrestorable(why));
     let all: Vec<String> = [
         fenced,
@@ -145,7 +148,10 @@ pub fn problems(view: &DatabaseView) -> [(&'static str, bool); 7] {
         ("maintenance", status(|status| status.maintenance.problem.is_some())),
         ("proof", view.proof.as_ref().is_some_and(|proof| proof.problem().is_some())),
         ("clock", status(|status| status.clock.is_some())),
-        ("follow", view.follow.as_ref().is_some_and(|copy| copy.problem.is_some() || copy.previous.is_some())),
+        (
+            "follow",
+            view.follow.as_ref().is_some_and(|copy| copy.problem.is_some() || copy.previous.is_some()),
+        ),
     ]
 }
 
@@ -182,7 +188,8 @@ pub fn not_serving(snapshot: &Snapshot) -> Vec<String> {
     // What comes before the app answers waits in such a gate.
     let takes_traffic = snapshot.gates.iter().any(|gate| gate.early && gate.shut.is_none());
     match snapshot.phase {
-        Phase::Waiting | Phase::CatchingUp | Phase::SettingUp | Phase::Starting | Phase::Running if takes_traffic => {}
+        Phase::Waiting | Phase::CatchingUp | Phase::SettingUp | Phase::Starting | Phase::Running
+            if takes_traffic => {}
         Phase::Running => snapshot.app.silent.iter().for_each(|why| say(why)),
         Phase::Restoring => say("restoring: the app is not started yet"),
         Phase::Waiting => say(&ownership(snapshot)),
@@ -192,7 +199,9 @@ pub fn not_serving(snapshot: &Snapshot) -> Vec<String> {
         Phase::Starting => say("the app is being started"),
         Phase::Backoff => say("the app has ended and is about to be started again"),
         Phase::Clearing => say("the app has ended"),
-        Phase::Abandoning | Phase::PreSync | Phase::Stopping | Phase::Flushing | Phase::Done => say("stopping"),
+        Phase::Abandoning | Phase::PreSync | Phase::Stopping | Phase::Flushing | Phase::Done => {
+            say("stopping")
+        }
     }
     if snapshot.engine_lost {
         say("the engine has ended: nothing is replicated any more");
@@ -229,12 +238,14 @@ pub fn unready(snapshot: &Snapshot, max_lag: Option<Duration>) -> Vec<String> {
     reasons
 }
 
-/// The first line of a positive answer. It says if databases are not replicated, or their replicas not proven. Neither takes the app
-/// from its users: a new snapshot is the way out, not another instance.
+/// The first line of a positive answer. It says if databases are not replicated, or their replicas not
+/// proven. Neither takes the app from its users: a new snapshot is the way out, not another instance.
 pub fn ready_line(snapshot: &Snapshot) -> &'static str {
     let without = |view: &DatabaseView| {
         let locked = view.status.as_ref().is_some_and(|status| status.locked_by_app);
-        locked || not_replicated(view).is_some() || matches!(state(view), DbState::Refused | DbState::NotReplicated)
+        locked
+            || not_replicated(view).is_some()
+            || matches!(state(view), DbState::Refused | DbState::NotReplicated)
     };
     if snapshot.databases.iter().any(without) {
         "ready, but NOT REPLICATED"
@@ -282,7 +293,10 @@ mod tests {
         for (view, expected) in [
             (DatabaseView::default(), DbState::Restoring),
             (DatabaseView { restore: restore.clone(), ..DatabaseView::default() }, DbState::Prepared),
-            (DatabaseView { restore, not_replicated: text(), ..DatabaseView::default() }, DbState::NotReplicated),
+            (
+                DatabaseView { restore, not_replicated: text(), ..DatabaseView::default() },
+                DbState::NotReplicated,
+            ),
             (view(Status::default()), DbState::Starting),
             (view(Status { replicating: true, ..Status::default() }), DbState::Replicating),
             (view(Status { replicating: true, problem: text(), ..Status::default() }), DbState::Failing),
@@ -311,24 +325,28 @@ mod tests {
             ("clock", view(Status { clock: text(), ..Status::default() })),
             ("follow", DatabaseView { follow: Some(copy), ..DatabaseView::default() }),
         ] {
-            let names: Vec<&str> = problems(&view).into_iter().filter_map(|(name, has)| has.then_some(name)).collect();
+            let names: Vec<&str> =
+                problems(&view).into_iter().filter_map(|(name, has)| has.then_some(name)).collect();
             assert_eq!(names, [name]);
             assert!(problem(&view).is_some(), "{name}");
         }
         assert!(problems(&view(Status::default())).iter().all(|(_, has)| !has));
     }
 
-    /// A job may never create its database, an app may do it at its first request: neither is taken from its users,
-    /// and neither is called well.
+    /// A job may never create its database, an app may do it at its first request: neither is taken from its
+    /// users, and neither is called well.
     #[test]
     fn what_does_not_exist_is_said_and_keeps_nobody_from_its_users() {
         let absent = || Status { absent: true, ..Status::default() };
         let told = || Some("there is no database at /d/a.db".to_owned());
         let fresh = snapshot(Phase::Running, vec![view(absent())]);
         assert_eq!((ready_line(&fresh), notes(&fresh).len(), super::absent(&fresh)), ("ready", 0, 0));
-        let directory = DatabaseView { db: "/d/*.db".into(), nothing_matches: true, ..DatabaseView::default() };
+        let directory =
+            DatabaseView { db: "/d/*.db".into(), nothing_matches: true, ..DatabaseView::default() };
         assert_eq!(state(&directory), DbState::Absent);
-        for late in [DatabaseView { absent: told(), ..view(absent()) }, DatabaseView { absent: told(), ..directory }] {
+        for late in
+            [DatabaseView { absent: told(), ..view(absent()) }, DatabaseView { absent: told(), ..directory }]
+        {
             let late = snapshot(Phase::Running, vec![late, view(Status::default())]);
             assert_eq!(unready(&late, Some(Duration::from_secs(1))), [""; 0]);
             assert_eq!((ready_line(&late), super::absent(&late)), ("ready, but NOT REPLICATED", 1));
@@ -350,7 +368,8 @@ mod tests {
         for phase in Phase::ALL {
             let open = Snapshot { gates: vec![early.clone()], ..snapshot(phase, Vec::new()) };
             let takes =
-                [Phase::Waiting, Phase::CatchingUp, Phase::SettingUp, Phase::Starting, Phase::Running].contains(&phase);
+                [Phase::Waiting, Phase::CatchingUp, Phase::SettingUp, Phase::Starting, Phase::Running]
+                    .contains(&phase);
             assert_eq!(unready(&open, None).is_empty(), takes, "{phase:?}: connections wait in the gate");
             let reasons = unready(&snapshot(phase, vec![view(Status::default())]), None);
             assert_eq!(reasons.is_empty(), phase == Phase::Running, "{phase:?}: {reasons:?}");
@@ -366,11 +385,17 @@ mod tests {
 
     #[test]
     fn a_sync_that_nothing_answers_names_the_reason() {
-        let handover = HandoverView { epoch: Some(1), state: "retired", detail: "handed over".into(), standby: None };
+        let handover =
+            HandoverView { epoch: Some(1), state: "retired", detail: "handed over".into(), standby: None };
         for phase in Phase::ALL {
-            let told = not_begun(&Snapshot { handover: Some(handover.clone()), ..snapshot(phase, Vec::new()) });
+            let told =
+                not_begun(&Snapshot { handover: Some(handover.clone()), ..snapshot(phase, Vec::new()) });
             let elsewhere = [Phase::Waiting, Phase::CatchingUp, Phase::Retired].contains(&phase);
-            assert_eq!(told == "this instance replicates nothing: handed over", elsewhere, "{phase:?}: {told}");
+            assert_eq!(
+                told == "this instance replicates nothing: handed over",
+                elsewhere,
+                "{phase:?}: {told}"
+            );
         }
     }
 
@@ -382,7 +407,10 @@ mod tests {
         assert_eq!(unready(&snapshot, None), [""; 0]);
         assert_eq!(unready(&snapshot, Some(Duration::from_secs(600))), [""; 0]);
         let [reason] = unready(&snapshot, Some(Duration::from_secs(60))).try_into().unwrap();
-        assert!(reason.starts_with("/d/a.db: commits of the last 9") && reason.ends_with("no route"), "{reason}");
+        assert!(
+            reason.starts_with("/d/a.db: commits of the last 9") && reason.ends_with("no route"),
+            "{reason}"
+        );
         assert_eq!(notes(&snapshot), ["/d/a.db: no route"]);
     }
 
@@ -392,6 +420,9 @@ mod tests {
         let refused = Status { refused: true, ..fenced.clone() };
         assert_eq!(unready(&snapshot(Phase::Running, vec![view(fenced)]), None).len(), 1);
         let late = snapshot(Phase::Running, vec![view(refused)]);
-        assert_eq!((unready(&late, None).len(), notes(&late)), (0, vec!["/d/a.db: not replicated: node 9".to_owned()]));
+        assert_eq!(
+            (unready(&late, None).len(), notes(&late)),
+            (0, vec!["/d/a.db: not replicated: node 9".to_owned()])
+        );
     }
 }

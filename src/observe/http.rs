@@ -1,4 +1,5 @@
-//! Handles the HTTP requests of the status service: paths, permissions, answers. Only a sync and a restore make it wait.
+//! Handles the HTTP requests of the status service: paths, permissions, answers. Only a sync and a restore
+//! make it wait.
 
 use super::address::Key;
 use super::handover::{HandoverAnswer, HandoverRequest, Order, parse_promote};
@@ -14,8 +15,8 @@ use crate::model::{Deadline, Moment, Secret};
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::header::{
-    ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderMap, HeaderValue, REFERRER_POLICY, RETRY_AFTER,
-    WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
+    ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderMap, HeaderValue, REFERRER_POLICY,
+    RETRY_AFTER, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
 };
 use hyper::{Method, Request, Response, StatusCode};
 use serde_json::{Value, json};
@@ -81,9 +82,22 @@ impl StatusHandler {
         Network { token, spacing }: Network,
     ) -> StatusHandler {
         let queue = SyncQueue::new(spacing, syncs.clone());
-        let [waiting, waiting_outside] = [Semaphore::new(MAX_WAITING_SYNCS), Semaphore::new(MAX_WAITING_SYNCS)];
+        let [waiting, waiting_outside] =
+            [Semaphore::new(MAX_WAITING_SYNCS), Semaphore::new(MAX_WAITING_SYNCS)];
         let lags = LagHistory::default();
-        StatusHandler { registry, syncs, restores, orders, waiting, waiting_outside, queue, token, key, max_lag, lags }
+        StatusHandler {
+            registry,
+            syncs,
+            restores,
+            orders,
+            waiting,
+            waiting_outside,
+            queue,
+            token,
+            key,
+            max_lag,
+            lags,
+        }
     }
 
     /// Notes the lags of now, `passed` after the last time.
@@ -124,7 +138,9 @@ impl StatusHandler {
                 extend(query::LONGEST);
                 self.restore(request.uri().query().unwrap_or_default()).await
             }
-            ("/promote" | "/handover", Listener::Socket) if request.method() != Method::POST => not_allowed("POST"),
+            ("/promote" | "/handover", Listener::Socket) if request.method() != Method::POST => {
+                not_allowed("POST")
+            }
             ("/promote", Listener::Socket) => {
                 self.order(parse_promote(request.uri().query().unwrap_or_default())).await
             }
@@ -142,9 +158,10 @@ impl StatusHandler {
                     Err(message) => json(StatusCode::BAD_REQUEST, &json!({ "error": message })),
                 }
             }
-            _ => {
-                text(StatusCode::NOT_FOUND, "not found; available: GET /, /healthz, /readyz, /metrics and POST /sync\n")
-            }
+            _ => text(
+                StatusCode::NOT_FOUND,
+                "not found; available: GET /, /healthz, /readyz, /metrics and POST /sync\n",
+            ),
         }
     }
 
@@ -183,7 +200,8 @@ impl StatusHandler {
 
     /// Every client that reaches the port may ask for a sync, except a web page in a browser.
     fn refusal(&self, headers: &HeaderMap, listener: Listener) -> Option<Response<Full<Bytes>>> {
-        let refused = request_guard::check(headers, self.token.as_ref()).filter(|_| listener == Listener::Network)?;
+        let refused =
+            request_guard::check(headers, self.token.as_ref()).filter(|_| listener == Listener::Network)?;
         let message = json!({ "error": refused.message() });
         if refused != RefusedRequest::Token {
             return Some(json(StatusCode::FORBIDDEN, &message));
@@ -208,7 +226,9 @@ impl StatusHandler {
                 let db = db.unwrap_or_else(|| "a read-only copy (follow.enabled)".to_owned());
                 json(StatusCode::NOT_FOUND, &json!({ "error": format!("{db} is not replicated here") }))
             }
-            SyncOutcome::Answered(SyncAnswer::NotYet) => unavailable(&health::not_begun(&self.registry.snapshot())),
+            SyncOutcome::Answered(SyncAnswer::NotYet) => {
+                unavailable(&health::not_begun(&self.registry.snapshot()))
+            }
             SyncOutcome::EngineGone => unavailable("the engine has ended: nothing is replicated any more"),
             SyncOutcome::TooOften(wait) => too_often(wait),
             SyncOutcome::Late => {
@@ -233,7 +253,8 @@ impl StatusHandler {
         json(status, &json!({ "code": code, "message": message }))
     }
 
-    /// Only over the socket, for the same reason. The answer says whether the order is carried out, not when it is done.
+    /// Only over the socket, for the same reason. The answer says whether the order is carried out, not when
+    /// it is done.
     async fn order(&self, order: Result<Order, String>) -> Response<Full<Bytes>> {
         let order = match order {
             Ok(order) => order,
@@ -242,7 +263,8 @@ impl StatusHandler {
         let (reply, answer) = oneshot::channel();
         let asked = self.orders.send(HandoverRequest { order, reply }).is_ok();
         let answer = tokio::time::timeout(ENGINE_MARGIN, answer).await;
-        let Ok(Some(HandoverAnswer { code, message })) = answer.map(|answer| answer.ok().filter(|_| asked)) else {
+        let Ok(Some(HandoverAnswer { code, message })) = answer.map(|answer| answer.ok().filter(|_| asked))
+        else {
             return unavailable("the engine does not answer: litevisor is stopping");
         };
         let status = if code == 0 { StatusCode::OK } else { StatusCode::CONFLICT };
@@ -268,7 +290,8 @@ fn unavailable(message: &str) -> Response<Full<Bytes>> {
 
 fn too_often(wait: Duration) -> Response<Full<Bytes>> {
     let seconds = wait.as_millis().div_ceil(1000).max(1);
-    let message = format!("another sync over the network has just begun: the next one may begin in {seconds} s");
+    let message =
+        format!("another sync over the network has just begun: the next one may begin in {seconds} s");
     let mut response = json(StatusCode::TOO_MANY_REQUESTS, &json!({ "complete": false, "error": message }));
     if let Ok(value) = HeaderValue::from_str(&seconds.to_string()) {
         response.headers_mut().insert(RETRY_AFTER, value);
@@ -315,7 +338,8 @@ mod tests {
         let (syncs, asked) = mpsc::unbounded_channel();
         let (registry, (restores, _)) = (Arc::new(StatusRegistry::default()), mpsc::unbounded_channel());
         let requests = Requests { syncs, restores, orders: mpsc::unbounded_channel().0 };
-        let handler = StatusHandler::new(Arc::clone(&registry), requests, Key::of(None), None, Network::default());
+        let handler =
+            StatusHandler::new(Arc::clone(&registry), requests, Key::of(None), None, Network::default());
         (registry, handler, asked)
     }
 
@@ -359,20 +383,30 @@ mod tests {
             (&get, "//", Listener::Network, 404),
             (&get, "/metrics/", Listener::Network, 404),
         ] {
-            assert_eq!(ask(&handler, method.clone(), uri, listener).await.0, status, "{method} {uri} {listener:?}");
+            assert_eq!(
+                ask(&handler, method.clone(), uri, listener).await.0,
+                status,
+                "{method} {uri} {listener:?}"
+            );
         }
         registry.enter(Phase::Stopping);
-        assert_eq!(ask(&handler, get, "/readyz", Listener::Network).await, (503, "not ready\nstopping\n".to_owned()));
+        assert_eq!(
+            ask(&handler, get, "/readyz", Listener::Network).await,
+            (503, "not ready\nstopping\n".to_owned())
+        );
     }
 
     #[tokio::test]
     async fn a_web_page_makes_nobody_sync() {
         let (_, mut handler, _asked) = handler();
-        for (token, listener, status) in
-            [(None, Listener::Network, 403), (Some("t"), Listener::Network, 401), (Some("t"), Listener::Socket, 400)]
-        {
+        for (token, listener, status) in [
+            (None, Listener::Network, 403),
+            (Some("t"), Listener::Network, 401),
+            (Some("t"), Listener::Socket, 400),
+        ] {
             handler.token = token.map(Secret::new);
-            let request = Request::builder().method(Method::POST).uri("/sync?timeout=x").header("host", "evil.example");
+            let request =
+                Request::builder().method(Method::POST).uri("/sync?timeout=x").header("host", "evil.example");
             let response = handler.handle(&request.body(()).unwrap(), listener, |_| {}).await;
             assert_eq!(response.status().as_u16(), status, "{token:?} {listener:?}");
         }

@@ -1,5 +1,5 @@
-//! The lag of each database over the last hour, for people: the highest value of each minute. Sampled by the status thread while it
-//! serves a TCP address.
+//! The lag of each database over the last hour, for people: the highest value of each minute. Sampled by the
+//! status thread while it serves a TCP address.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -69,8 +69,10 @@ mod tests {
     #[test]
     fn a_minute_has_its_highest_value() {
         let history = LagHistory::default();
-        let sample = |lag: u64, passed: u64| history.sample([("a".to_owned(), secs(lag))].into_iter(), secs(passed));
-        let seconds = |db: &str| history.of(db).iter().map(|lag| lag.map(|lag| lag.as_secs())).collect::<Vec<_>>();
+        let sample =
+            |lag: u64, passed: u64| history.sample([("a".to_owned(), secs(lag))].into_iter(), secs(passed));
+        let seconds =
+            |db: &str| history.of(db).iter().map(|lag| lag.map(|lag| lag.as_secs())).collect::<Vec<_>>();
         [1, 7, 2].into_iter().for_each(|lag| sample(lag, 5));
         assert_eq!(seconds("a"), [Some(7)]);
         sample(3, 50);

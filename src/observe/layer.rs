@@ -20,15 +20,16 @@ pub struct LogLayer {
     pub level: Level,
 }
 
-/// A field `json.NAME` is JSON text, and becomes a value of that structure under NAME: tracing has plain fields only.
+/// A field `json.NAME` is JSON text, and becomes a value of that structure under NAME: tracing has plain
+/// fields only.
 const JSON: &str = "json.";
 
 fn is_ours(target: &str) -> bool {
     target == "litevisor" || target.starts_with("litevisor::")
 }
 
-/// Libraries may log errors only: at lower levels they log headers, which carry keys and tokens. litevisor logs the errors that they
-/// return.
+/// Libraries may log errors only: at lower levels they log headers, which carry keys and tokens. litevisor
+/// logs the errors that they return.
 fn wanted(configured: Level, target: &str, level: Level) -> bool {
     // In tracing's order DEBUG is greater than INFO.
     level <= if is_ours(target) { configured } else { Level::ERROR }
@@ -95,7 +96,8 @@ fn named_after(span: &str, fields: Vec<(String, Value)>) -> Vec<(String, Value)>
 impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for LogLayer {
     fn enabled(&self, metadata: &Metadata<'_>, _: Context<'_, S>) -> bool {
         // litevisor's spans carry the fields of their events, whatever the level.
-        (metadata.is_span() && is_ours(metadata.target())) || wanted(self.level, metadata.target(), *metadata.level())
+        (metadata.is_span() && is_ours(metadata.target()))
+            || wanted(self.level, metadata.target(), *metadata.level())
     }
 
     fn max_level_hint(&self) -> Option<LevelFilter> {

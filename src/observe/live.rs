@@ -1,5 +1,6 @@
-//! One live line with the progress below the log, redrawn in place, if stderr is a terminal and the log is text. It goes through the
-//! log's queue, so that log lines do not mix with it. Elsewhere callers log their progress now and then.
+//! One live line with the progress below the log, redrawn in place, if stderr is a terminal and the log is
+//! text. It goes through the log's queue, so that log lines do not mix with it. Elsewhere callers log their
+//! progress now and then.
 
 use super::queue::Queue;
 use std::sync::OnceLock;

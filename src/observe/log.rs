@@ -16,15 +16,18 @@ const LAST_LINES: Duration = Duration::from_millis(200);
 /// The queue of the running log.
 static LOG: OnceLock<Queue> = OnceLock::new();
 
-/// Starts the log's thread; from now on it writes tracing's events, and panics. If the thread cannot be started, the program runs
-/// without a log.
+/// Starts the log's thread; from now on it writes tracing's events, and panics. If the thread cannot be
+/// started, the program runs without a log.
 pub fn init(level: tracing::Level, format: Format, env: &dyn Fn(&str) -> Option<OsString>) {
     let terminal = std::io::stderr().is_terminal();
     let shape = shape(format, terminal, env);
-    let queue = match Queue::start(Descriptor(std::io::stderr()), Box::new(move |lost| lost_line(shape, lost))) {
-        Ok(queue) => queue,
-        Err(error) => return complain(&format!("there will be no log: cannot start its thread: {error}")),
-    };
+    let queue =
+        match Queue::start(Descriptor(std::io::stderr()), Box::new(move |lost| lost_line(shape, lost))) {
+            Ok(queue) => queue,
+            Err(error) => {
+                return complain(&format!("there will be no log: cannot start its thread: {error}"));
+            }
+        };
     if terminal && shape == Shape::Text {
         live::on_terminal(queue.clone());
     }
@@ -32,7 +35,11 @@ pub fn init(level: tracing::Level, format: Format, env: &dyn Fn(&str) -> Option<
     // An error: a log runs already, and continues.
     let _ = tracing::subscriber::set_global_default(tracing_subscriber::registry().with(layer));
     std::panic::set_hook(Box::new(|panic| {
-        tracing::error!(at = panic.location().map(ToString::to_string), "panic: {}", text_of(panic.payload()));
+        tracing::error!(
+            at = panic.location().map(ToString::to_string),
+            "panic: {}",
+            text_of(panic.payload())
+        );
     }));
     let _ = LOG.set(queue);
 }
@@ -68,7 +75,8 @@ fn text_of(payload: &dyn std::any::Any) -> &str {
     owned.or_else(|| payload.downcast_ref::<&str>().copied()).unwrap_or("no message")
 }
 
-/// Writes a message to stderr: before the log runs, and for commands without a log. A closed stderr is no error.
+/// Writes a message to stderr: before the log runs, and for commands without a log. A closed stderr is no
+/// error.
 pub fn complain(text: &str) {
     let _ = writeln!(std::io::stderr(), "litevisor: {text}");
 }

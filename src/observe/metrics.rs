@@ -1,4 +1,5 @@
-//! A `Snapshot` as Prometheus' text format, 0.0.4: pure. Every series of a database has the label `db`, its path.
+//! A `Snapshot` as Prometheus' text format, 0.0.4: pure. Every series of a database has the label `db`, its
+//! path.
 
 mod gate;
 
@@ -44,9 +45,12 @@ const OF_DATABASE: [OfDatabase; 28] = [
     OfDatabase("litevisor_uploaded_txid", GAUGE, "Position (TXID) that the replica holds.", |view, _| {
         status(view, |status| Some(status.uploaded.0.0))
     }),
-    OfDatabase("litevisor_lag_seconds", GAUGE, "Age of the oldest commit that is not in the replica.", |view, now| {
-        view.status.as_ref().map(|status| seconds(status.lag(now)))
-    }),
+    OfDatabase(
+        "litevisor_lag_seconds",
+        GAUGE,
+        "Age of the oldest commit that is not in the replica.",
+        |view, now| view.status.as_ref().map(|status| seconds(status.lag(now))),
+    ),
     OfDatabase("litevisor_lag_bytes", GAUGE, "Bytes of commits that are not in the replica.", |view, _| {
         status(view, |status| status.lag_bytes)
     }),
@@ -65,12 +69,18 @@ const OF_DATABASE: [OfDatabase; 28] = [
     OfDatabase("litevisor_wal_bytes", GAUGE, "Length of the WAL file.", |view, _| {
         status(view, |status| Some(status.wal_bytes))
     }),
-    OfDatabase("litevisor_spilled_bytes", GAUGE, "Bytes on the disk that wait for the replica.", |view, _| {
-        status(view, |status| Some(status.spilled_bytes))
-    }),
-    OfDatabase("litevisor_last_upload_timestamp_seconds", GAUGE, "When commits were uploaded last.", |view, _| {
-        view.status.as_ref()?.uploaded_at.map(unix)
-    }),
+    OfDatabase(
+        "litevisor_spilled_bytes",
+        GAUGE,
+        "Bytes on the disk that wait for the replica.",
+        |view, _| status(view, |status| Some(status.spilled_bytes)),
+    ),
+    OfDatabase(
+        "litevisor_last_upload_timestamp_seconds",
+        GAUGE,
+        "When commits were uploaded last.",
+        |view, _| view.status.as_ref()?.uploaded_at.map(unix),
+    ),
     OfDatabase("litevisor_uploads_total", COUNTER, "Files of commits that were uploaded.", |view, _| {
         status(view, |status| Some(status.uploads))
     }),
@@ -83,18 +93,27 @@ const OF_DATABASE: [OfDatabase; 28] = [
     OfDatabase("litevisor_snapshots_total", COUNTER, "Snapshots that were uploaded.", |view, _| {
         status(view, |status| Some(status.maintenance.snapshots))
     }),
-    OfDatabase("litevisor_last_snapshot_timestamp_seconds", GAUGE, "When a snapshot was uploaded last.", |view, _| {
-        view.status.as_ref()?.maintenance.snapshot_at.map(unix)
-    }),
+    OfDatabase(
+        "litevisor_last_snapshot_timestamp_seconds",
+        GAUGE,
+        "When a snapshot was uploaded last.",
+        |view, _| view.status.as_ref()?.maintenance.snapshot_at.map(unix),
+    ),
     OfDatabase("litevisor_compactions_total", COUNTER, "Merged files that were uploaded.", |view, _| {
         status(view, |status| Some(status.maintenance.merges))
     }),
-    OfDatabase("litevisor_retention_deleted_files_total", COUNTER, "Files that retention deleted.", |view, _| {
-        status(view, |status| Some(status.maintenance.deleted_files))
-    }),
-    OfDatabase("litevisor_maintenance_sent_bytes_total", COUNTER, "Bytes of snapshots and merged files.", |view, _| {
-        status(view, |status| Some(status.maintenance.bytes))
-    }),
+    OfDatabase(
+        "litevisor_retention_deleted_files_total",
+        COUNTER,
+        "Files that retention deleted.",
+        |view, _| status(view, |status| Some(status.maintenance.deleted_files)),
+    ),
+    OfDatabase(
+        "litevisor_maintenance_sent_bytes_total",
+        COUNTER,
+        "Bytes of snapshots and merged files.",
+        |view, _| status(view, |status| Some(status.maintenance.bytes)),
+    ),
     OfDatabase(
         "litevisor_maintenance_failures_total",
         COUNTER,
@@ -116,24 +135,33 @@ const OF_DATABASE: [OfDatabase; 28] = [
         "When the newest proof came to a result.",
         |view, _| last_proof(view).map(|last| proof::seconds(last.time_ms())),
     ),
-    OfDatabase("litevisor_last_proof_success", GAUGE, "1: the newest proof was sound; 0: it has failed.", |view, _| {
-        last_proof(view).map(|last| flag(last.sound))
-    }),
+    OfDatabase(
+        "litevisor_last_proof_success",
+        GAUGE,
+        "1: the newest proof was sound; 0: it has failed.",
+        |view, _| last_proof(view).map(|last| flag(last.sound)),
+    ),
     OfDatabase("litevisor_last_proof_duration_seconds", GAUGE, "What the newest proof took.", |view, _| {
         last_proof(view).map(|last| format!("{:.3}", last.seconds))
     }),
-    OfDatabase("litevisor_restore_duration_seconds", GAUGE, "What preparing it for the app took.", |view, _| {
-        view.restore.as_ref().map(|restore| seconds(restore.took))
-    }),
+    OfDatabase(
+        "litevisor_restore_duration_seconds",
+        GAUGE,
+        "What preparing it for the app took.",
+        |view, _| view.restore.as_ref().map(|restore| seconds(restore.took)),
+    ),
     OfDatabase("litevisor_restore_bytes", GAUGE, "Bytes of the replica that were restored.", |view, _| {
         view.restore.as_ref().map(|restore| restore.bytes.to_string())
     }),
     OfDatabase("litevisor_restore_progress_bytes", GAUGE, "Bytes that a running restore has.", |view, _| {
         view.progress.map(|pace| pace.done.to_string())
     }),
-    OfDatabase("litevisor_restore_progress_total_bytes", GAUGE, "Bytes that a running restore needs.", |view, _| {
-        view.progress.map(|pace| pace.total.to_string())
-    }),
+    OfDatabase(
+        "litevisor_restore_progress_total_bytes",
+        GAUGE,
+        "Bytes that a running restore needs.",
+        |view, _| view.progress.map(|pace| pace.total.to_string()),
+    ),
 ];
 
 pub fn text(snapshot: &Snapshot, max_lag: Option<Duration>) -> String {
@@ -148,13 +176,16 @@ pub fn text(snapshot: &Snapshot, max_lag: Option<Duration>) -> String {
         (vec![("db", view.db.as_str()), ("state", state.name())], flag(health::state(view) == state))
     });
     text.family("litevisor_database_state", GAUGE, "1 for the state that it is in.", states);
-    let problems = snapshot.databases.iter().flat_map(|view| health::problems(view).map(|problem| (view, problem)));
     let problems =
-        problems.map(|(view, (problem, has))| (vec![("db", view.db.as_str()), ("problem", problem)], flag(has)));
+        snapshot.databases.iter().flat_map(|view| health::problems(view).map(|problem| (view, problem)));
+    let problems = problems
+        .map(|(view, (problem, has))| (vec![("db", view.db.as_str()), ("problem", problem)], flag(has)));
     text.family("litevisor_database_problem", GAUGE, "1 for each problem that it has.", problems);
-    let requests = snapshot.databases.iter().flat_map(|view| view.requests.iter().map(move |count| (view, count)));
+    let requests =
+        snapshot.databases.iter().flat_map(|view| view.requests.iter().map(move |count| (view, count)));
     let requests = requests.map(|(view, (operation, result, count))| {
-        let labels = vec![("db", view.db.as_str()), ("operation", operation.name()), ("result", result.name())];
+        let labels =
+            vec![("db", view.db.as_str()), ("operation", operation.name()), ("result", result.name())];
         (labels, count.to_string())
     });
     let help = "Operations on the replica's store, by how they ended.";
@@ -222,7 +253,8 @@ impl Text {
     }
 
     fn sample(&mut self, name: &str, labels: &Labels<'_>, value: &str) {
-        let labels: Vec<String> = labels.iter().map(|(name, value)| format!("{name}=\"{}\"", escaped(value))).collect();
+        let labels: Vec<String> =
+            labels.iter().map(|(name, value)| format!("{name}=\"{}\"", escaped(value))).collect();
         let labels = if labels.is_empty() { String::new() } else { format!("{{{}}}", labels.join(",")) };
         let _ = writeln!(self.0, "{name}{labels} {value}");
     }
@@ -261,7 +293,12 @@ mod tests {
             ..DatabaseView::default()
         };
         let gates = vec![gate::tests::view()];
-        Snapshot { phase: Phase::Running, databases: vec![view], gates, ..StatusRegistry::default().snapshot() }
+        Snapshot {
+            phase: Phase::Running,
+            databases: vec![view],
+            gates,
+            ..StatusRegistry::default().snapshot()
+        }
     }
 
     #[test]
@@ -286,7 +323,10 @@ mod tests {
         ] {
             assert!(text.lines().any(|known| known == line), "{line} is not in\n{text}");
         }
-        let lag = text.lines().find_map(|line| line.strip_prefix(&format!("litevisor_lag_seconds{{{db}}} "))).unwrap();
+        let lag = text
+            .lines()
+            .find_map(|line| line.strip_prefix(&format!("litevisor_lag_seconds{{{db}}} ")))
+            .unwrap();
         assert!((5.0..60.0).contains(&lag.parse::<f64>().unwrap()), "{lag}");
     }
 

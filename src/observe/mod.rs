@@ -1,6 +1,6 @@
-//! The log and the status of the program. The log writes tracing events to stderr through a bounded queue, and never blocks its
-//! callers. The status registry holds the state of the run; the status thread answers HTTP requests from it, on a socket and on a
-//! TCP address.
+//! The log and the status of the program. The log writes tracing events to stderr through a bounded queue,
+//! and never blocks its callers. The status registry holds the state of the run; the status thread answers
+//! HTTP requests from it, on a socket and on a TCP address.
 
 pub mod address;
 pub mod client;

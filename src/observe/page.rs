@@ -1,5 +1,6 @@
-//! `GET /`: the state of the run as one page for people. Pure. It has no script, loads nothing, and says in words what it draws. It names
-//! neither a replica's address nor a secret: whoever reaches the port may read it, as `/metrics`.
+//! `GET /`: the state of the run as one page for people. Pure. It has no script, loads nothing, and says in
+//! words what it draws. It names neither a replica's address nor a secret: whoever reaches the port may read
+//! it, as `/metrics`.
 
 use super::health::{self, DbState};
 use super::lag_history::{MINUTES, Minutes};
@@ -12,7 +13,9 @@ use std::fmt::{self, Display, Write};
 use std::time::{Duration, SystemTime};
 
 /// The page loads nothing, runs nothing, is in no frame. The hash is that of `STYLE`.
-pub const POLICY: &str = "default-src 'none'; style-src 'sha256-cKAzapAk8i1PfX9qTYEpH+TpBZ+z2Y+8r9EdH49F7gY='; frame-ancestors 'none'; base-uri 'none'; form-action 'none'";
+pub const POLICY: &str = "default-src 'none'; style-src \
+    'sha256-cKAzapAk8i1PfX9qTYEpH+TpBZ+z2Y+8r9EdH49F7gY='; frame-ancestors 'none'; base-uri 'none'; \
+    form-action 'none'";
 
 const STYLE: &str = include_str!("page.css");
 const WIDTH: f64 = 600.0;
@@ -42,7 +45,12 @@ impl<T: Display> Display for Escaped<T> {
 }
 
 /// `lags`: of a database, over the last hour.
-pub fn html(snapshot: &Snapshot, max_lag: Option<Duration>, lags: impl Fn(&str) -> Minutes, now: Moment) -> String {
+pub fn html(
+    snapshot: &Snapshot,
+    max_lag: Option<Duration>,
+    lags: impl Fn(&str) -> Minutes,
+    now: Moment,
+) -> String {
     let reasons = health::unready(snapshot, max_lag);
     let verdict = if reasons.is_empty() { health::ready_line(snapshot) } else { "not ready" };
     let mut page = String::new();
@@ -64,7 +72,8 @@ fn page_of(
         out,
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-         <title>litevisor: {title}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<header>\n<h1>litevisor</h1>\n\
+         <title>litevisor: \
+         {title}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<header>\n<h1>litevisor</h1>\n\
          <p class=\"{class}\" role=\"status\">{title}</p>\n"
     )?;
     list(out, reasons)?;
@@ -84,7 +93,8 @@ fn page_of(
         let epoch = handover.epoch.map_or_else(|| "none".to_owned(), |epoch| epoch.to_string());
         write!(
             out,
-            "<section aria-labelledby=\"hand-over\">\n<h2 id=\"hand-over\">Hand-over</h2>\n<dl>\n{}{}{}</dl>\n</section>\n",
+            "<section aria-labelledby=\"hand-over\">\n<h2 \
+             id=\"hand-over\">Hand-over</h2>\n<dl>\n{}{}{}</dl>\n</section>\n",
             Row("State", handover.state),
             Row("Epoch of this instance", epoch),
             Row("In words", &handover.detail)
@@ -94,7 +104,8 @@ fn page_of(
     writeln!(
         out,
         "</main>\n<footer>\n<p>litevisor {version}, {}. Load the page again for newer figures. For programs: \
-         <a href=\"/readyz\">/readyz</a>, <a href=\"/healthz\">/healthz</a>, <a href=\"/metrics\">/metrics</a>.</p>\n</footer>\n\
+         <a href=\"/readyz\">/readyz</a>, <a href=\"/healthz\">/healthz</a>, <a \
+         href=\"/metrics\">/metrics</a>.</p>\n</footer>\n\
          </body>\n</html>",
         Time(now)
     )
@@ -186,7 +197,11 @@ fn database(
     }
     if let Some(follow) = &view.follow {
         write!(out, "{}", Row("Copy's TXID", follow.position))?;
-        write!(out, "{}", Row("Behind the replica", format!("{:.1} s", follow.behind(snapshot.now).as_secs_f64())))?;
+        write!(
+            out,
+            "{}",
+            Row("Behind the replica", format!("{:.1} s", follow.behind(snapshot.now).as_secs_f64()))
+        )?;
     }
     out.push_str("</dl>\n");
     if view.status.is_some() {
@@ -212,7 +227,10 @@ fn lag_figure(out: &mut String, number: usize, lags: &Minutes) -> fmt::Result {
         minutes(lags.len()),
         lags.back().copied().flatten().unwrap_or_default().as_secs_f64()
     );
-    writeln!(out, "<figure>\n<svg role=\"img\" aria-labelledby=\"lag{number}\" viewBox=\"0 0 {WIDTH} {HEIGHT}\">")?;
+    writeln!(
+        out,
+        "<figure>\n<svg role=\"img\" aria-labelledby=\"lag{number}\" viewBox=\"0 0 {WIDTH} {HEIGHT}\">"
+    )?;
     for (at, lag) in lags.iter().enumerate() {
         let Some(lag) = lag else { continue };
         let height = (lag.as_secs_f64() / scale * (HEIGHT - 2.0)).max(1.0);
@@ -239,7 +257,8 @@ fn timeline(out: &mut String, number: usize, status: &Status, now: Moment) -> fm
     let place = |moment: Moment| ((moment.0.saturating_sub(start)) as f64 / span * WIDTH).clamp(0.0, WIDTH);
     writeln!(
         out,
-        "<figure>\n<svg class=\"timeline\" role=\"img\" aria-label=\"The same as the table below\" viewBox=\"0 0 {WIDTH} 14\">"
+        "<figure>\n<svg class=\"timeline\" role=\"img\" aria-label=\"The same as the table \
+         below\" viewBox=\"0 0 {WIDTH} 14\">"
     )?;
     for range in &ranges {
         let (from, to) = (place(range.first.1), place(range.last.1));
@@ -247,15 +266,18 @@ fn timeline(out: &mut String, number: usize, status: &Status, now: Moment) -> fm
     }
     writeln!(
         out,
-        "</svg>\n</figure>\n<table aria-describedby=\"db{number}\">\n<caption>Moments that can be restored</caption>\n\
-         <thead><tr><th scope=\"col\">from</th><th scope=\"col\">to</th><th scope=\"col\">positions</th></tr></thead>\n<tbody>"
+        "</svg>\n</figure>\n<table aria-describedby=\"db{number}\">\n<caption>Moments that can be \
+         restored</caption>\n\
+         <thead><tr><th scope=\"col\">from</th><th scope=\"col\">to</th><th \
+         scope=\"col\">positions</th></tr></thead>\n<tbody>"
     )?;
     let mut before: Option<&RestorableRange> = None;
     for range in &ranges {
         if let Some(before) = before {
             writeln!(
                 out,
-                "<tr class=\"bad\"><td>{}</td><td>{}</td><td>gap: nothing in between can be restored</td></tr>",
+                "<tr class=\"bad\"><td>{}</td><td>{}</td><td>gap: nothing in between can be \
+                 restored</td></tr>",
                 Time(before.last.1),
                 Time(range.first.1)
             )?;
@@ -279,16 +301,20 @@ fn gates(out: &mut String, gates: &[GateView]) -> fmt::Result {
     }
     out.push_str(
         "<section aria-labelledby=\"gates\">\n<h2 id=\"gates\">Gates</h2>\n<table>\n\
-         <caption>Listeners in front of the app</caption>\n<thead><tr><th scope=\"col\">listens on</th><th scope=\"col\">state</th>\
-         <th scope=\"col\">connections</th><th scope=\"col\">held bytes</th><th scope=\"col\">oldest held</th>\
+         <caption>Listeners in front of the app</caption>\n<thead><tr><th scope=\"col\">listens on</th><th \
+         scope=\"col\">state</th>\
+         <th scope=\"col\">connections</th><th scope=\"col\">held bytes</th><th scope=\"col\">oldest \
+         held</th>\
          <th scope=\"col\">sent without proof</th></tr></thead>\n<tbody>\n",
     );
     for gate in gates {
         let (class, state) = gate.shut.as_deref().map_or(("good", "open"), |why| ("bad", why));
-        let oldest = gate.oldest.map_or_else(|| "none".to_owned(), |oldest| format!("{:.2} s", oldest.as_secs_f64()));
+        let oldest =
+            gate.oldest.map_or_else(|| "none".to_owned(), |oldest| format!("{:.2} s", oldest.as_secs_f64()));
         writeln!(
             out,
-            "<tr><th scope=\"row\">{}</th><td class=\"{class}\">{}</td><td>{}</td><td>{}</td><td>{oldest}</td><td>{}</td></tr>",
+            "<tr><th scope=\"row\">{}</th><td \
+             class=\"{class}\">{}</td><td>{}</td><td>{}</td><td>{oldest}</td><td>{}</td></tr>",
             Escaped(&gate.listen),
             Escaped(state),
             gate.connections,
@@ -353,14 +379,17 @@ mod tests {
         let replicated = DatabaseView { db, status: Some(status), ..DatabaseView::default() };
         let restoring = DatabaseView { db: "/d/b.db".into(), ..DatabaseView::default() };
         let detail = "it owns the replica & <serves>".to_owned();
-        let handover = Some(HandoverView { epoch: Some(7), state: "owner", detail, ..HandoverView::default() });
+        let handover =
+            Some(HandoverView { epoch: Some(7), state: "owner", detail, ..HandoverView::default() });
         let databases = vec![replicated, restoring];
         Snapshot { phase: Phase::Running, databases, handover, ..StatusRegistry::default().snapshot() }
     }
 
     #[test]
     fn what_people_read() {
-        let lags = |_: &str| Minutes::from([None, Some(Duration::from_millis(300)), Some(Duration::from_millis(1200))]);
+        let lags = |_: &str| {
+            Minutes::from([None, Some(Duration::from_millis(300)), Some(Duration::from_millis(1200))])
+        };
         let page = html(&snapshot(), None, lags, NOW);
         let elements = elements(&page);
         for once in ["main", "h1", "header", "footer", "title", "caption"] {

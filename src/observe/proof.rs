@@ -66,15 +66,21 @@ mod tests {
     fn a_failed_proof_stays_until_a_sound_one() {
         let now = Moment::parse("2026-11-29T18:46:25.123Z").unwrap();
         let sound = ProofRecord::new(Findings { txid: Txid(7), ..Findings::default() }, now, None);
-        let findings = Findings { txid: Txid(9), problem: Some("x is damaged".into()), ..Findings::default() };
+        let findings =
+            Findings { txid: Txid(9), problem: Some("x is damaged".into()), ..Findings::default() };
         let failed = ProofRecord::new(findings, Moment(now.0 + 60_000), sound.proven.clone());
         let view = |last: &ProofRecord| ProofView { last: Some(last.clone()), ..ProofView::default() };
         assert_eq!((view(&sound).problem(), view(&sound).proven()), (None, Some((now.0, 7))));
         let told = view(&failed).problem().unwrap();
-        assert_eq!(told, "the proof of 2026-11-29T18:47:25.123Z FAILED at TXID 0000000000000009: x is damaged");
+        assert_eq!(
+            told,
+            "the proof of 2026-11-29T18:47:25.123Z FAILED at TXID 0000000000000009: x is damaged"
+        );
         assert_eq!(view(&failed).proven(), Some((now.0, 7)), "what was proven before");
         let undecided = ProofView { undecided: Some("no room".into()), ..view(&failed) };
-        assert!(undecided.problem().unwrap().ends_with("x is damaged; the replica could not be proven: no room"));
+        assert!(
+            undecided.problem().unwrap().ends_with("x is damaged; the replica could not be proven: no room")
+        );
         assert_eq!(undecided.failure(), view(&failed).failure());
         assert_eq!(report(&view(&failed)).pointer("/last_sound/txid").unwrap(), "0000000000000007");
         assert_eq!(seconds(1_234_567), "1234.567");

@@ -49,7 +49,8 @@ pub(super) fn decoded(text: &str) -> Option<String> {
     while let Some(byte) = rest.next() {
         bytes.push(match byte {
             b'%' => {
-                let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+                let digit =
+                    |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
                 digit(rest.next()?)? << 4 | digit(rest.next()?)?
             }
             b'+' => b' ',
@@ -83,9 +84,15 @@ mod tests {
         ] {
             assert_eq!(parse(query), Ok(Query { db: db.map(String::from), timeout }), "{query}");
         }
-        for wrong in
-            ["timeout=", "timeout=-1s", "timeout=2h", "timeout=99999999999999999999", "db=%2", "db=%ff", "bd=x"]
-        {
+        for wrong in [
+            "timeout=",
+            "timeout=-1s",
+            "timeout=2h",
+            "timeout=99999999999999999999",
+            "db=%2",
+            "db=%ff",
+            "bd=x",
+        ] {
             assert!(parse(wrong).is_err(), "{wrong}");
         }
         for path in ["/data/app.db", "/a b/ü\"&=+%.db", "\n"] {

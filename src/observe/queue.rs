@@ -1,6 +1,6 @@
-//! The queue between the callers of the log and the file descriptor: bounded, with one thread that may block. It writes whole lines
-//! in order, and how many were dropped; on a terminal it redraws one live line below them. The lock is held while a line is moved,
-//! not while it is written.
+//! The queue between the callers of the log and the file descriptor: bounded, with one thread that may block.
+//! It writes whole lines in order, and how many were dropped; on a terminal it redraws one live line below
+//! them. The lock is held while a line is moved, not while it is written.
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::collections::VecDeque;
@@ -51,7 +51,8 @@ pub type TellLost = Box<dyn Fn(u64) -> String + Send>;
 impl Queue {
     /// Starts the thread. It lives as long as the process.
     pub fn start(mut out: impl Write + Send + 'static, tell_lost: TellLost) -> std::io::Result<Queue> {
-        let shared = Arc::new(Shared { state: Mutex::default(), filled: Condvar::new(), drained: Condvar::new() });
+        let shared =
+            Arc::new(Shared { state: Mutex::default(), filled: Condvar::new(), drained: Condvar::new() });
         let own = Arc::clone(&shared);
         std::thread::Builder::new().name("log".into()).stack_size(128 << 10).spawn(move || {
             loop {
@@ -123,7 +124,8 @@ impl Shared {
             if let Some(line) = state.lines.pop_front() {
                 state.bytes = state.bytes.saturating_sub(line.len());
                 state.writing = true;
-                // Reported together with the next line: alone it would fail like the lines that it counts, for ever.
+                // Reported together with the next line: alone it would fail like the lines that it counts,
+                // for ever.
                 let unwritten = std::mem::take(&mut state.unwritten);
                 let erase = state.erase();
                 return if unwritten == 0 { erase + &line } else { erase + &tell_lost(unwritten) + &line };
@@ -152,8 +154,8 @@ impl Shared {
     }
 }
 
-/// A descriptor without std's lock and buffer, so that no other thread can block on it. An app that shares it may have made it
-/// non-blocking: then this thread waits for room.
+/// A descriptor without std's lock and buffer, so that no other thread can block on it. An app that shares it
+/// may have made it non-blocking: then this thread waits for room.
 pub struct Descriptor<F>(pub F);
 
 impl<F: AsFd> Write for Descriptor<F> {
@@ -207,7 +209,8 @@ mod tests {
     fn gated() -> (Queue, mpsc::Sender<std::io::Result<()>>, mpsc::Receiver<String>) {
         let (open, opened) = mpsc::channel();
         let (sender, written) = mpsc::channel();
-        let queue = Queue::start(Gate { opened, written: sender }, Box::new(|lost| format!("{lost} lost\n"))).unwrap();
+        let queue = Queue::start(Gate { opened, written: sender }, Box::new(|lost| format!("{lost} lost\n")))
+            .unwrap();
         (queue, open, written)
     }
 

@@ -110,7 +110,8 @@ fn maintenance(status: &Status) -> Value {
 }
 
 pub fn synced(databases: &[Synced], snapshot: &Snapshot) -> Value {
-    let replica = |db: &Synced| known(&snapshot.databases.iter().find(|view| view.db == db.database)?.replica);
+    let replica =
+        |db: &Synced| known(&snapshot.databases.iter().find(|view| view.db == db.database)?.replica);
     let position = |text: &str| (text != "none").then(|| text.to_owned());
     let one = |db: &Synced| {
         json!({
@@ -158,11 +159,15 @@ mod tests {
     /// The validator of the black-box tests sees few of them.
     #[test]
     fn the_schema_has_every_state_and_phase() {
-        let schema: Value = serde_json::from_str(include_str!("../../docs/schema/status.schema.json")).unwrap();
+        let schema: Value =
+            serde_json::from_str(include_str!("../../docs/schema/status.schema.json")).unwrap();
         let body = "/$defs/status/properties";
         for (at, names) in [
             ("phase".to_owned(), Phase::ALL.map(Phase::name).to_vec()),
-            ("databases/items/properties/state".to_owned(), health::DbState::ALL.map(health::DbState::name).to_vec()),
+            (
+                "databases/items/properties/state".to_owned(),
+                health::DbState::ALL.map(health::DbState::name).to_vec(),
+            ),
         ] {
             assert_eq!(schema.pointer(&format!("{body}/{at}/enum")), Some(&json!(names)), "{at}");
         }
@@ -170,9 +175,12 @@ mod tests {
 
     #[test]
     fn what_programs_read() {
-        let status = Status { captured: Captured(Txid(47)), uploaded: Uploaded(Txid(46)), ..Status::default() };
-        let replicated = DatabaseView { db: "/d/a.db".into(), status: Some(status), ..DatabaseView::default() };
-        let restoring = DatabaseView { db: "/d/b.db".into(), progress: Some(Default::default()), ..Default::default() };
+        let status =
+            Status { captured: Captured(Txid(47)), uploaded: Uploaded(Txid(46)), ..Status::default() };
+        let replicated =
+            DatabaseView { db: "/d/a.db".into(), status: Some(status), ..DatabaseView::default() };
+        let restoring =
+            DatabaseView { db: "/d/b.db".into(), progress: Some(Default::default()), ..Default::default() };
         let databases = vec![replicated, restoring];
         let snapshot = Snapshot { phase: Phase::Running, databases, ..StatusRegistry::default().snapshot() };
         let value = super::status(&snapshot, None);
@@ -183,7 +191,10 @@ mod tests {
             (at("/databases/0/uploaded"), at("/databases/0/lag_seconds")),
             ("000000000000002e".into(), json!(0.0))
         );
-        assert_eq!((at("/databases/1/state"), at("/databases/1/progress/of")), ("restoring".into(), 0.into()));
+        assert_eq!(
+            (at("/databases/1/state"), at("/databases/1/progress/of")),
+            ("restoring".into(), 0.into())
+        );
         assert_eq!((at("/databases/1/committed"), at("/app/pid")), (Value::Null, Value::Null));
     }
 }

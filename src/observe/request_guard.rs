@@ -1,5 +1,6 @@
-//! Decides which requests over the network may cause work. Pure. A web page in a browser may not, although the browser reaches this
-//! address: neither with a cross-origin request nor through a host name that points here (DNS rebinding).
+//! Decides which requests over the network may cause work. Pure. A web page in a browser may not, although
+//! the browser reaches this address: neither with a cross-origin request nor through a host name that points
+//! here (DNS rebinding).
 
 use crate::model::Secret;
 use hyper::header::{AUTHORIZATION, HOST, HeaderMap, HeaderName, ORIGIN};
@@ -16,10 +17,13 @@ pub enum RefusedRequest {
 impl RefusedRequest {
     pub fn message(self) -> &'static str {
         match self {
-            RefusedRequest::Token => "the token of [status] is required: send it as `Authorization: Bearer TOKEN`",
+            RefusedRequest::Token => {
+                "the token of [status] is required: send it as `Authorization: Bearer TOKEN`"
+            }
             RefusedRequest::Origin => "the request comes from a page of another origin",
             RefusedRequest::Host => {
-                "the Host header is a public name, which any web page could point here: use the address or a local name, or set \
+                "the Host header is a public name, which any web page could point here: use the address or a \
+                 local name, or set \
                  [status] token"
             }
         }
@@ -43,7 +47,8 @@ pub fn check(headers: &HeaderMap, token: Option<&Secret>) -> Option<RefusedReque
     }
     match token {
         Some(token) => {
-            let given = text(AUTHORIZATION).and_then(|value| value.strip_prefix("Bearer ")).unwrap_or_default();
+            let given =
+                text(AUTHORIZATION).and_then(|value| value.strip_prefix("Bearer ")).unwrap_or_default();
             (!same(given.trim().as_bytes(), token.reveal().as_bytes())).then_some(RefusedRequest::Token)
         }
         // A browser always sends the header.

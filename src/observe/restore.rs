@@ -58,9 +58,16 @@ mod tests {
         ] {
             assert_eq!(parse(query), Ok(("/d/a b.db".to_owned(), target)), "{query}");
         }
-        for wrong in
-            ["", "db=", "txid=1", "db=/a&txid=0", "db=/a&txid=x", "db=/a&timestamp=now", "db=/a&force=1", "db=%f"]
-        {
+        for wrong in [
+            "",
+            "db=",
+            "txid=1",
+            "db=/a&txid=0",
+            "db=/a&txid=x",
+            "db=/a&timestamp=now",
+            "db=/a&force=1",
+            "db=%f",
+        ] {
             assert!(parse(wrong).is_err(), "{wrong}");
         }
     }

@@ -1,6 +1,7 @@
-//! The status thread: answers on the socket and, if configured, on a TCP address, from before the restore to the end. It has a
-//! runtime of its own, so that clients cannot delay replication or the flush. Connections, the bytes of a request and the time of a
-//! connection are limited; when all connections are in use, the oldest one without a request is closed.
+//! The status thread: answers on the socket and, if configured, on a TCP address, from before the restore to
+//! the end. It has a runtime of its own, so that clients cannot delay replication or the flush. Connections,
+//! the bytes of a request and the time of a connection are limited; when all connections are in use, the
+//! oldest one without a request is closed.
 
 use super::http::{Listener, StatusHandler, text};
 use super::lag_history;
@@ -48,7 +49,8 @@ pub fn start(listeners: Listeners, handler: StatusHandler) -> io::Result<Serving
         return Ok(Serving { _socket: None });
     }
     let listener = socket.as_ref().map(|bound| bound.listener.try_clone()).transpose()?;
-    let unseen = socket.as_ref().is_some_and(|bound| matches!(bound.address, super::address::Address::Abstract(_)));
+    let unseen =
+        socket.as_ref().is_some_and(|bound| matches!(bound.address, super::address::Address::Abstract(_)));
     // Probes may come before the restore begins.
     let network = listen.map(|address| (address, listen_on(address)));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -90,7 +92,11 @@ fn listen_on(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     Ok(listener)
 }
 
-async fn serve_network(address: SocketAddr, mut bound: io::Result<std::net::TcpListener>, handler: Arc<StatusHandler>) {
+async fn serve_network(
+    address: SocketAddr,
+    mut bound: io::Result<std::net::TcpListener>,
+    handler: Arc<StatusHandler>,
+) {
     let mut failed = false;
     let listener = loop {
         match bound.and_then(TcpListener::from_std) {
@@ -156,7 +162,8 @@ impl Connections {
     ) {
         self.0.retain(|connection| !connection.task.is_finished());
         if self.0.len() >= MAX_CONNECTIONS {
-            let Some(idle) = self.0.iter().position(|connection| !connection.asked.load(Ordering::Relaxed)) else {
+            let Some(idle) = self.0.iter().position(|connection| !connection.asked.load(Ordering::Relaxed))
+            else {
                 return;
             };
             if let Some(connection) = self.0.remove(idle) {
@@ -164,7 +171,8 @@ impl Connections {
             }
         }
         let asked = Arc::new(AtomicBool::new(false));
-        let serve_connection = serve_connection(stream, listener, permitted, Arc::clone(handler), Arc::clone(&asked));
+        let serve_connection =
+            serve_connection(stream, listener, permitted, Arc::clone(handler), Arc::clone(&asked));
         self.0.push_back(OpenConnection { task: tokio::spawn(serve_connection).abort_handle(), asked });
     }
 }
@@ -180,13 +188,17 @@ async fn serve_connection<S>(
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let end = Mutex::new(Instant::now() + CONNECTION_TIMEOUT);
-    let set_end = |span: Duration| *end.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now() + span;
+    let set_end =
+        |span: Duration| *end.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now() + span;
     let service = service_fn(|request| {
         let handler = &handler;
         let asked = &asked;
         async move {
             if !permitted {
-                return Ok::<_, std::convert::Infallible>(text(StatusCode::FORBIDDEN, "root or litevisor's user\n"));
+                return Ok::<_, std::convert::Infallible>(text(
+                    StatusCode::FORBIDDEN,
+                    "root or litevisor's user\n",
+                ));
             }
             asked.store(true, Ordering::Relaxed);
             let answer = handler.handle(&request, listener, |span| set_end(span + CONNECTION_TIMEOUT)).await;
@@ -196,7 +208,10 @@ async fn serve_connection<S>(
         }
     });
     let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(HEAD_BYTES).keep_alive(false);
+    http.timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_buf_size(HEAD_BYTES)
+        .keep_alive(false);
     let mut connection = std::pin::pin!(http.serve_connection(TokioIo::new(stream), service));
     loop {
         let until = *end.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,8 +1,8 @@
 //! Binds the status socket: one litevisor for each address. The name is freed at the end.
 //!
-//! A lock file beside the socket shows whether its owner is alive: the kernel releases the lock when the process ends. Only the
-//! holder of the lock may replace the socket of a killed process. A file that is not a socket, and the socket of a program that
-//! answers, are never removed.
+//! A lock file beside the socket shows whether its owner is alive: the kernel releases the lock when the
+//! process ends. Only the holder of the lock may replace the socket of a killed process. A file that is not a
+//! socket, and the socket of a program that answers, are never removed.
 
 use super::address::Address;
 use crate::rights;
@@ -22,7 +22,8 @@ pub enum SocketError {
     #[error("{0} belongs to another litevisor that is running")]
     InUse(Address),
     #[error(
-        "{address} is taken by a process of user {uid}, which is no litevisor of this user: give another [status] socket"
+        "{address} is taken by a process of user {uid}, which is no litevisor of this user: give another \
+         [status] socket"
     )]
     Foreign { address: Address, uid: u32 },
     #[error("{} is there and is no socket of ours: move it, or give another [status] socket", .0.display())]
@@ -51,7 +52,8 @@ impl Drop for Own {
     }
 }
 
-/// With the rights of the directory's owner: an app may exchange its own directory for a link, and root would remove a file elsewhere.
+/// With the rights of the directory's owner: an app may exchange its own directory for a link, and root would
+/// remove a file elsewhere.
 fn remove(path: &Path) -> io::Result<()> {
     rights::within_directory(path.parent().unwrap_or(Path::new("/")), None, || std::fs::remove_file(path))
 }
@@ -89,11 +91,13 @@ fn bind_one(address: &Address) -> Result<Bound, SocketError> {
             let own = Own { path: path.clone(), _lock: lock };
             // By the name alone: what was put in its place may be a link.
             let own_only = Mode::S_IRUSR | Mode::S_IWUSR;
-            fchmodat(AT_FDCWD, path, own_only, FchmodatFlags::NoFollowSymlink).map_err(|errno| failed(errno.into()))?;
+            fchmodat(AT_FDCWD, path, own_only, FchmodatFlags::NoFollowSymlink)
+                .map_err(|errno| failed(errno.into()))?;
             (listener, Some(own))
         }
         Address::Abstract(name) => {
-            let bound = SocketAddr::from_abstract_name(name).and_then(|address| UnixListener::bind_addr(&address));
+            let bound =
+                SocketAddr::from_abstract_name(name).and_then(|address| UnixListener::bind_addr(&address));
             (bound.map_err(|error| foreign(address).unwrap_or_else(|| failed(error)))?, None)
         }
     };
@@ -106,7 +110,13 @@ fn lock(path: &Path) -> Result<Option<File>, TryLockError> {
     let mut name = path.as_os_str().to_owned();
     name.push(".lock");
     let flags = nix::libc::O_NOFOLLOW;
-    let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).custom_flags(flags).open(name);
+    let file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .custom_flags(flags)
+        .open(name);
     let file = file.map_err(TryLockError::Error)?;
     match file.try_lock() {
         Ok(()) => Ok(Some(file)),
@@ -130,7 +140,8 @@ fn clear(path: &Path, address: &Address) -> Result<(), SocketError> {
     remove(path).map_err(|source| SocketError::Failed { address: address.clone(), source })
 }
 
-/// The process at the other end of a connection, by the kernel's record; for a server, the process that has called `listen`.
+/// The process at the other end of a connection, by the kernel's record; for a server, the process that has
+/// called `listen`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Peer {
     pub uid: u32,
@@ -139,8 +150,8 @@ pub struct Peer {
 }
 
 impl Peer {
-    /// A server is trusted if its user is root or `own`. An abstract name has no permissions that keep other containers out, so
-    /// there the server's process must also be visible from here.
+    /// A server is trusted if its user is root or `own`. An abstract name has no permissions that keep other
+    /// containers out, so there the server's process must also be visible from here.
     pub fn is_ours(self, own: u32, address: &Address) -> bool {
         let seen = self.pid > 0 || matches!(address, Address::Path(_));
         (self.uid == 0 || self.uid == own) && seen
@@ -153,7 +164,8 @@ pub fn peer(stream: &UnixStream) -> io::Result<Peer> {
     let level = nix::libc::SOL_SOCKET;
     let name = nix::libc::SO_PEERCRED;
     let place = std::ptr::from_mut(&mut credentials).cast();
-    // SAFETY: `place` and `length` describe a `ucred` of ours, which this option fills; the descriptor is open while `stream` lives.
+    // SAFETY: `place` and `length` describe a `ucred` of ours, which this option fills; the descriptor is
+    // open while `stream` lives.
     let done = unsafe { nix::libc::getsockopt(stream.as_raw_fd(), level, name, place, &mut length) };
     if done != 0 {
         return Err(io::Error::last_os_error());
@@ -270,7 +282,11 @@ mod tests {
             (1000, 0, 1000, true, false),
         ] {
             let peer = Peer { uid, pid };
-            assert_eq!((peer.is_ours(own, &path), peer.is_ours(own, &name)), (at_path, at_name), "{peer:?} {own}");
+            assert_eq!(
+                (peer.is_ours(own, &path), peer.is_ours(own, &name)),
+                (at_path, at_name),
+                "{peer:?} {own}"
+            );
         }
         let (ours, _other) = UnixStream::pair().unwrap();
         let found = peer(&ours).unwrap();

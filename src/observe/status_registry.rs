@@ -246,7 +246,13 @@ impl StatusRegistry {
         change(self.facts().databases.entry(db.clone()).or_default());
     }
 
-    pub fn restoring(&self, db: &DbPath, replica: &str, counts: Option<Arc<Counts>>, progress: Arc<Progress>) {
+    pub fn restoring(
+        &self,
+        db: &DbPath,
+        replica: &str,
+        counts: Option<Arc<Counts>>,
+        progress: Arc<Progress>,
+    ) {
         self.entry(db, |entry| {
             (entry.replica, entry.counts, entry.progress) = (replica.to_owned(), counts, Some(progress));
         });
@@ -286,7 +292,8 @@ impl StatusRegistry {
         self.entry(pattern, |entry| (entry.replica, entry.nothing_matches) = (replica.to_owned(), true));
     }
 
-    /// Records the warning about a database that does not exist. An entry that was removed meanwhile stays removed.
+    /// Records the warning about a database that does not exist. An entry that was removed meanwhile stays
+    /// removed.
     pub fn absent(&self, db: &DbPath, why: String) {
         if let Some(entry) = self.facts().databases.get_mut(db) {
             entry.absent = Some(why);
@@ -330,7 +337,9 @@ impl StatusRegistry {
 
 fn view(db: &DbPath, entry: &Entry, status: fn(&Handle) -> Status) -> DatabaseView {
     let count = |counts: &Arc<Counts>| {
-        let all = Operation::ALL.into_iter().flat_map(|operation| CallResult::ALL.map(|result| (operation, result)));
+        let all = Operation::ALL
+            .into_iter()
+            .flat_map(|operation| CallResult::ALL.map(|result| (operation, result)));
         let known = all.map(|(operation, result)| (operation, result, counts.get(operation, result)));
         known.filter(|(_, result, count)| *count > 0 || *result == CallResult::Ok).collect()
     };

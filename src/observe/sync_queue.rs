@@ -1,6 +1,7 @@
-//! Groups the syncs that clients request over the network, where everyone who reaches the port may ask: many requests cause no more
-//! uploads than steady writing does. A request that comes during a sync joins the next batch, because the running sync may have
-//! begun before the client's commit. Batches begin at least `spacing` apart.
+//! Groups the syncs that clients request over the network, where everyone who reaches the port may ask: many
+//! requests cause no more uploads than steady writing does. A request that comes during a sync joins the next
+//! batch, because the running sync may have begun before the client's commit. Batches begin at least
+//! `spacing` apart.
 
 use super::sync::{SyncAnswer, SyncRequest};
 use crate::model::Deadline;
@@ -9,7 +10,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot, watch};
 
-/// Longer sync intervals save requests under steady writing; a client that asks for a sync does not wait that long.
+/// Longer sync intervals save requests under steady writing; a client that asks for a sync does not wait that
+/// long.
 pub const LONGEST_SPACING: Duration = Duration::from_secs(10);
 
 #[derive(Clone, Debug)]
@@ -41,7 +43,8 @@ struct Batches {
 }
 
 impl Batches {
-    /// When a sync of this subject may begin. A sync of all databases counts for each of them, and each of them for all.
+    /// When a sync of this subject may begin. A sync of all databases counts for each of them, and each of
+    /// them for all.
     fn free_at(&self, subject: &Subject, spacing: Duration) -> Option<Instant> {
         let counts = |other: &Subject| subject.is_none() || other.is_none() || other == subject;
         let last = self.begun.iter().filter(|(other, _)| counts(other)).map(|(_, at)| *at).max();
@@ -198,7 +201,8 @@ mod tests {
         let begun = Instant::now();
         queue.sync(None, soon(), SPACING).await;
         assert!(begun.elapsed() < SPACING, "{:?}", begun.elapsed());
-        let outcome = queue.sync(Some("/a.db".into()), Instant::now() + Duration::from_millis(1), SPACING).await;
+        let outcome =
+            queue.sync(Some("/a.db".into()), Instant::now() + Duration::from_millis(1), SPACING).await;
         assert!(matches!(outcome, SyncOutcome::TooOften(wait) if wait <= SPACING), "{outcome:?}");
         assert_eq!(seen.lock().unwrap().len(), 1);
     }

@@ -11,7 +11,8 @@ pub struct Plan {
     pub files: Vec<RemoteFile>,
     /// The position reached.
     pub end: Txid,
-    /// No file may have been written later than this, except for snapshots, which are written after their position.
+    /// No file may have been written later than this, except for snapshots, which are written after their
+    /// position.
     pub not_after: Option<Moment>,
 }
 
@@ -54,12 +55,14 @@ pub(super) fn beyond(files: &[RemoteFile], end: Txid) -> Option<&RemoteFile> {
 fn base(files: &[RemoteFile], limit: Txid) -> Option<&RemoteFile> {
     files
         .iter()
-        .filter(|file| file.level == Level::SNAPSHOT && file.range.min == Txid::FIRST && file.range.max <= limit)
+        .filter(|file| {
+            file.level == Level::SNAPSHOT && file.range.min == Txid::FIRST && file.range.max <= limit
+        })
         .max_by_key(|file| file.range.max)
 }
 
-/// The best continuation: it leads farthest; of those, the one that covers most; of those, the most compacted; then the
-/// oldest.
+/// The best continuation: it leads farthest; of those, the one that covers most; of those, the most
+/// compacted; then the oldest.
 fn rank(file: &&RemoteFile) -> impl Ord + use<> {
     (file.range.max, Reverse(file.range.min), file.level, Reverse(file.modified_ms))
 }

@@ -1,13 +1,14 @@
-//! Which clock is trusted, and what is known of files with a wrong time: pure. The times of files never decrease, so one start with a
-//! clock that is ahead makes all later times wrong until the true time has passed it.
+//! Which clock is trusted, and what is known of files with a wrong time: pure. The times of files never
+//! decrease, so one start with a clock that is ahead makes all later times wrong until the true time has
+//! passed it.
 
 use crate::model::Moment;
 
 /// Clocks differ by less than this.
 pub const TOLERANCE_MS: i64 = 5 * 60 * 1000;
 
-/// The time that is believed: this machine's, unless it is ahead of the store's by more than clocks differ. One that is behind
-/// is believed: files are stamped one after the other in any case.
+/// The time that is believed: this machine's, unless it is ahead of the store's by more than clocks differ.
+/// One that is behind is believed: files are stamped one after the other in any case.
 pub fn believed(machine_ms: i64, store_ms: Option<i64>) -> i64 {
     match store_ms {
         Some(store_ms) if machine_ms.saturating_sub(store_ms) > TOLERANCE_MS => store_ms,
@@ -15,14 +16,16 @@ pub fn believed(machine_ms: i64, store_ms: Option<i64>) -> i64 {
     }
 }
 
-/// What is wrong with the clocks, and what it means. `newest_ms`: the stamp of the replica's newest file; 0 when there is none.
+/// What is wrong with the clocks, and what it means. `newest_ms`: the stamp of the replica's newest file; 0
+/// when there is none.
 pub fn trouble(machine_ms: i64, store_ms: Option<i64>, newest_ms: i64) -> Option<String> {
     let now = believed(machine_ms, store_ms);
     let off = store_ms.map_or(0, |store_ms| machine_ms.saturating_sub(store_ms));
     let mut told = Vec::new();
     if off > TOLERANCE_MS {
         told.push(format!(
-            "this machine's clock is {} ahead of the store's: files are stamped with the store's time; set the clock",
+            "this machine's clock is {} ahead of the store's: files are stamped with the store's time; set \
+             the clock",
             span(off)
         ));
     } else if off < -TOLERANCE_MS {
@@ -30,7 +33,8 @@ pub fn trouble(machine_ms: i64, store_ms: Option<i64>, newest_ms: i64) -> Option
     }
     if newest_ms.saturating_sub(now) > TOLERANCE_MS {
         told.push(format!(
-            "the replica's newest file is stamped {}, {} ahead: a clock was wrong. Until then each file is stamped just after \
+            "the replica's newest file is stamped {}, {} ahead: a clock was wrong. Until then each file is \
+             stamped just after \
              the one before, so that `restore --timestamp` cannot tell them apart; restore by --txid instead",
             Moment(newest_ms),
             span(newest_ms.saturating_sub(now))
@@ -90,7 +94,13 @@ mod tests {
             (NOW - 2 * DAY, Some(NOW), 0, NOW - 2 * DAY, &["2 days behind the store's"]),
             (NOW, None, NOW + 7_200_000, NOW, &["newest file is stamped", "2 hours ahead"]),
             (NOW, Some(NOW), NOW + 600_000, NOW, &["10 minutes ahead"]),
-            (NOW + DAY, Some(NOW), NOW + DAY, NOW, &["1 days ahead of the store's", "newest file is stamped"]),
+            (
+                NOW + DAY,
+                Some(NOW),
+                NOW + DAY,
+                NOW,
+                &["1 days ahead of the store's", "newest file is stamped"],
+            ),
             // No store says so: what the machine believes cannot be denied.
             (NOW + DAY, None, NOW + DAY, NOW + DAY, &[]),
         ] {

@@ -1,5 +1,5 @@
-//! What can be restored from a replica, by its listing: pure. Snapshots, files per level, restorable ranges of positions, gaps,
-//! and Litestream 0.3's generations.
+//! What can be restored from a replica, by its listing: pure. Snapshots, files per level, restorable ranges
+//! of positions, gaps, and Litestream 0.3's generations.
 
 use super::clocks::mark;
 use super::listing::{Listing, RemoteFile};
@@ -59,15 +59,20 @@ pub struct V3Sum {
     pub last: Moment,
 }
 
-/// `times` are those that headers have told; for the rest the listing's are taken. `now_ms`: this machine's time.
+/// `times` are those that headers have told; for the rest the listing's are taken. `now_ms`: this machine's
+/// time.
 pub fn contents(listing: &Listing, times: &Times, now_ms: i64) -> Contents {
     let files = &listing.files;
     let time = |file: &RemoteFile| Moment(times.get(&file.key).copied().unwrap_or(file.modified_ms));
     let mut snapshots: Vec<&RemoteFile> = files.iter().filter(|file| file.level == Level::SNAPSHOT).collect();
     snapshots.sort_by_key(|file| file.range.max);
     let marked = |file: &RemoteFile| mark(time(file).0, file.modified_ms, now_ms);
-    let snapshot =
-        |file: &&RemoteFile| Snapshot { txid: file.range.max, time: time(file), bytes: file.size, mark: marked(file) };
+    let snapshot = |file: &&RemoteFile| Snapshot {
+        txid: file.range.max,
+        time: time(file),
+        bytes: file.size,
+        mark: marked(file),
+    };
     let mut ranges = restorable(files, &time);
     for range in &mut ranges {
         // Of the file that gave the position its time.
@@ -85,8 +90,10 @@ pub fn contents(listing: &Listing, times: &Times, now_ms: i64) -> Contents {
 
 /// The files whose headers make it exact: the snapshots, and what ends where a range begins or ends.
 pub fn dated(listing: &Listing) -> Vec<RemoteFile> {
-    let ends: Vec<Txid> =
-        restorable(&listing.files, &|_| Moment(0)).iter().flat_map(|range| [range.first.0, range.last.0]).collect();
+    let ends: Vec<Txid> = restorable(&listing.files, &|_| Moment(0))
+        .iter()
+        .flat_map(|range| [range.first.0, range.last.0])
+        .collect();
     let wanted = |file: &&RemoteFile| file.level == Level::SNAPSHOT || ends.contains(&file.range.max);
     listing.files.iter().filter(wanted).cloned().collect()
 }
@@ -120,7 +127,9 @@ pub fn restorable(files: &[RemoteFile], time: &impl Fn(&RemoteFile) -> Moment) -
             Some(range) if goes_on || starts && range.last.0.next() >= end => {
                 (range.last, range.points) = ((end, at), range.points + 1);
             }
-            _ if starts => ranges.push(RestorableRange { first: (end, at), last: (end, at), mark: "", points: 1 }),
+            _ if starts => {
+                ranges.push(RestorableRange { first: (end, at), last: (end, at), mark: "", points: 1 })
+            }
             _ => {}
         }
     }
@@ -199,10 +208,19 @@ mod tests {
 
     #[test]
     fn every_point_of_a_range_can_be_restored() {
-        let listing =
-            listing(&[(9, 1, 1), (1, 2, 5), (0, 4, 4), (0, 5, 5), (0, 6, 6), (9, 1, 6), (2, 2, 6), (0, 8, 8)]);
+        let listing = listing(&[
+            (9, 1, 1),
+            (1, 2, 5),
+            (0, 4, 4),
+            (0, 5, 5),
+            (0, 6, 6),
+            (9, 1, 6),
+            (2, 2, 6),
+            (0, 8, 8),
+        ]);
         let found = contents(&listing, &Times::new(), NOW);
-        let reachable = (1..=9).filter(|txid| plan(&listing.files, Target::Txid(Txid(*txid))).is_ok()).count();
+        let reachable =
+            (1..=9).filter(|txid| plan(&listing.files, Target::Txid(Txid(*txid))).is_ok()).count();
         assert_eq!(found.ranges.iter().map(|range| range.points).sum::<usize>(), reachable);
         let asked = dated(&listing);
         assert!(
@@ -216,6 +234,9 @@ mod tests {
         let ahead = asked.iter().map(|file| (file.key.clone(), NOW + 86_400_000)).collect();
         let marked = contents(&listing, &ahead, NOW);
         assert!(marked.ranges.iter().all(|range| range.mark.starts_with("in the future")), "{marked:?}");
-        assert!(marked.snapshots.iter().all(|snapshot| snapshot.mark.starts_with("in the future")), "{marked:?}");
+        assert!(
+            marked.snapshots.iter().all(|snapshot| snapshot.mark.starts_with("in the future")),
+            "{marked:?}"
+        );
     }
 }

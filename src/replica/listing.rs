@@ -55,7 +55,10 @@ impl Listing {
 
     /// A file that leaves no TXIDs for what would follow it: nothing can be replicated on top.
     pub fn exhausted(&self) -> Option<&RemoteFile> {
-        self.files.iter().filter(|file| file.range.max > Txid::LAST_TO_GO_ON_FROM).max_by_key(|file| file.range.max)
+        self.files
+            .iter()
+            .filter(|file| file.range.max > Txid::LAST_TO_GO_ON_FROM)
+            .max_by_key(|file| file.range.max)
     }
 
     /// The newer format decides when both are there, unless the older one has been written to since.
@@ -100,7 +103,11 @@ mod tests {
         for (objects, replica) in [
             (vec![], Replica::Empty),
             (
-                vec![object("lock.json", 9), object("ltx/0/0.tmp", 9), object("generations/x/wal/1.wal.lz4", 9)],
+                vec![
+                    object("lock.json", 9),
+                    object("ltx/0/0.tmp", 9),
+                    object("generations/x/wal/1.wal.lz4", 9),
+                ],
                 Replica::Empty,
             ),
             (vec![object(SNAPSHOT, 5), object(RAW, 6)], Replica::Ends(Txid(3))),

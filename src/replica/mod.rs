@@ -1,5 +1,5 @@
-//! What a replica holds: what a listing means, which files lead to a state or a moment, and what its newest files say of
-//! themselves. Lists, retries and touches nothing.
+//! What a replica holds: what a listing means, which files lead to a state or a moment, and what its newest
+//! files say of themselves. Lists, retries and touches nothing.
 
 mod chain;
 pub mod clocks;

@@ -1,8 +1,10 @@
-//! Which position was the newest at a moment: pure. A file's time is in its header. The listing's time is close to it at best (a
-//! copied directory or a replaced object is as new as the copy), so it only says which headers to read: those near the
-//! moment, and some between if a listing proves wrong, until the answer is exact.
+//! Which position was the newest at a moment: pure. A file's time is in its header. The listing's time is
+//! close to it at best (a copied directory or a replaced object is as new as the copy), so it only says which
+//! headers to read: those near the moment, and some between if a listing proves wrong, until the answer is
+//! exact.
 //!
-//! The time of a position is that of the oldest file that ends there: a snapshot is written later than its position.
+//! The time of a position is that of the oldest file that ends there: a snapshot is written later than its
+//! position.
 
 use super::chain::{Plan, PlanError, beyond, farthest, first_key};
 use super::listing::RemoteFile;
@@ -21,7 +23,8 @@ pub struct Dated {
     pub plan: Plan,
     /// When the state that is reached was committed.
     pub time: Moment,
-    /// More may have been committed by the wanted moment, but it is in this file together with what came later.
+    /// More may have been committed by the wanted moment, but it is in this file together with what came
+    /// later.
     pub coarse: Option<RemoteFile>,
 }
 
@@ -32,17 +35,20 @@ pub enum Answer {
     Ask(Vec<RemoteFile>),
 }
 
-/// The newest state of which everything had been committed by `limit`, inclusive. After the last file that is the latest
-/// one. `files` are those of one listing, at least one.
+/// The newest state of which everything had been committed by `limit`, inclusive. After the last file that is
+/// the latest one. `files` are those of one listing, at least one.
 pub fn plan_at(files: &[RemoteFile], limit: Moment, times: &Times) -> Result<Answer, PlanError> {
     let positions = Positions::of(files, limit, times);
-    let usable: Vec<RemoteFile> = files.iter().filter(|file| positions.within(file.range.max)).cloned().collect();
+    let usable: Vec<RemoteFile> =
+        files.iter().filter(|file| positions.within(file.range.max)).cloned().collect();
     let mut plan = farthest(&usable, Txid(u64::MAX));
     let end = plan.end;
     let goes_on = |file: &&RemoteFile| file.range.min <= end.next() && file.range.max > end;
     // Of those that lead on, the one that leads least far decides; of equal ones, the finest.
-    let next =
-        files.iter().filter(goes_on).min_by_key(|file| (file.range.max, std::cmp::Reverse(file.range.min), file.level));
+    let next = files
+        .iter()
+        .filter(goes_on)
+        .min_by_key(|file| (file.range.max, std::cmp::Reverse(file.range.min), file.level));
     let after = next.or(beyond(files, end));
     let border = [Some(end), after.map(|file| file.range.max)];
     let ask = positions.ask(files, border.into_iter().flatten());
@@ -51,7 +57,9 @@ pub fn plan_at(files: &[RemoteFile], limit: Moment, times: &Times) -> Result<Ans
     }
     match (plan.files.is_empty(), next, after) {
         (true, None, _) => return Err(PlanError::NoStart { first: first_key(files) }),
-        (true, Some(first), _) => return Err(PlanError::BeforeFirst { first: positions.time(first.range.max) }),
+        (true, Some(first), _) => {
+            return Err(PlanError::BeforeFirst { first: positions.time(first.range.max) });
+        }
         // What had been committed by then is lost: anything else that is given would be taken for it.
         (false, None, Some(beyond)) if positions.within(beyond.range.max) => {
             return Err(PlanError::Gap { end, beyond: beyond.key.clone() });
@@ -75,8 +83,8 @@ struct Positions<'a> {
 
 #[derive(Clone, Copy)]
 struct Known {
-    /// The oldest of the files that end here, by the headers that were read, by the listing where none was, and by the
-    /// listing for all. `i64::MAX`: none.
+    /// The oldest of the files that end here, by the headers that were read, by the listing where none was,
+    /// and by the listing for all. `i64::MAX`: none.
     exact: i64,
     guess: i64,
     listed: i64,
@@ -134,17 +142,24 @@ impl Positions<'_> {
 
     /// The files whose headers are needed to be sure of the positions at the border.
     fn ask(&self, files: &[RemoteFile], border: impl Iterator<Item = Txid>) -> Vec<RemoteFile> {
-        let unsure = |position: &Txid| self.known.get(position).is_some_and(|known| !known.is_sure(self.limit));
+        let unsure =
+            |position: &Txid| self.known.get(position).is_some_and(|known| !known.is_sure(self.limit));
         let mut wanted: Vec<Txid> = border.filter(unsure).collect();
         if wanted.is_empty() {
             return Vec::new();
         }
         if self.listing_is_wrong() {
-            let open: Vec<Txid> =
-                self.known.keys().copied().filter(unsure).filter(|txid| (self.low..self.high).contains(txid)).collect();
+            let open: Vec<Txid> = self
+                .known
+                .keys()
+                .copied()
+                .filter(unsure)
+                .filter(|txid| (self.low..self.high).contains(txid))
+                .collect();
             wanted.extend(open.iter().step_by(open.len().div_ceil(PROBES).max(1)));
         }
-        let unknown = |file: &&RemoteFile| wanted.contains(&file.range.max) && !self.times.contains_key(&file.key);
+        let unknown =
+            |file: &&RemoteFile| wanted.contains(&file.range.max) && !self.times.contains_key(&file.key);
         files.iter().filter(unknown).cloned().collect()
     }
 

@@ -1,9 +1,10 @@
 //! Which files lead from the position of a local database to a later one: pure.
 //!
-//! A file may be applied to a database at TXID N if it begins at or before N + 1 and ends after N. It holds the newest version of
-//! every page that was changed in its range, and the size at its end. A page that was changed after N is in it, as it is at its end.
-//! A page that was last changed at or before N is the same in the database and at the end of the file, whether the file holds it
-//! or not. So the database is that of the file's end.
+//! A file may be applied to a database at TXID N if it begins at or before N + 1 and ends after N. It holds
+//! the newest version of every page that was changed in its range, and the size at its end. A page that was
+//! changed after N is in it, as it is at its end. A page that was last changed at or before N is the same in
+//! the database and at the end of the file, whether the file holds it or not. So the database is that of the
+//! file's end.
 
 use super::listing::RemoteFile;
 use crate::model::Txid;
@@ -60,7 +61,8 @@ fn ways(later: &[&RemoteFile], from: Txid) -> Vec<Way> {
         // From here on a position is one that the file can be applied to, unless it is the file's own end.
         let first = ways.partition_point(|way| way.end.next() < file.range.min);
         let begins = ways.iter().enumerate().skip(first).filter(|(_, way)| way.end < file.range.max);
-        let Some((before, cost)) = begins.map(|(index, way)| (index, way.cost)).min_by_key(|(_, cost)| *cost) else {
+        let Some((before, cost)) = begins.map(|(index, way)| (index, way.cost)).min_by_key(|(_, cost)| *cost)
+        else {
             continue;
         };
         let cost = cost.saturating_add(file.size).saturating_add(REQUEST_BYTES);

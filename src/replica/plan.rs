@@ -1,5 +1,5 @@
-//! Which files bring a database to the wanted state, as Litestream 0.5 plans it: pure. The newest snapshot that does not
-//! pass the target, then always the file that leads farthest.
+//! Which files bring a database to the wanted state, as Litestream 0.5 plans it: pure. The newest snapshot
+//! that does not pass the target, then always the file that leads farthest.
 
 use super::chain::{Plan, PlanError, beyond, farthest, first_key};
 use super::listing::RemoteFile;
@@ -17,12 +17,14 @@ pub enum Target {
     Time(Moment),
 }
 
-/// `files` are those of one listing, in any order, at least one. For a time the store's own times are taken for true.
+/// `files` are those of one listing, in any order, at least one. For a time the store's own times are taken
+/// for true.
 pub fn plan(files: &[RemoteFile], target: Target) -> Result<Plan, PlanError> {
     match target {
         Target::Latest => {
             let plan = farthest(files, Txid(u64::MAX));
-            // What claims to go on and cannot be used is a gap, too: to leave it out would be an older state, silently.
+            // What claims to go on and cannot be used is a gap, too: to leave it out would be an older state,
+            // silently.
             match beyond(files, plan.end) {
                 _ if plan.files.is_empty() => Err(PlanError::NoStart { first: first_key(files) }),
                 Some(beyond) => Err(PlanError::Gap { end: plan.end, beyond: beyond.key.clone() }),

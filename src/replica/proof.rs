@@ -1,4 +1,5 @@
-//! The records of proofs, `proof/<time>.json` in the replica: what was restored and compared, when, and what came of it. Pure.
+//! The records of proofs, `proof/<time>.json` in the replica: what was restored and compared, when, and what
+//! came of it. Pure.
 
 use crate::model::{Moment, Txid};
 use crate::store::Object;
@@ -20,7 +21,8 @@ pub enum ProofMode {
     /// The newest state is restored, checked by SQLite, and compared with the live database.
     #[default]
     Full,
-    /// The files of the newest state are read, and the checksum that they state is compared. Nothing is written.
+    /// The files of the newest state are read, and the checksum that they state is compared. Nothing is
+    /// written.
     Quick,
 }
 
@@ -83,7 +85,8 @@ pub struct Findings {
 impl ProofRecord {
     /// `before`: the newest sound proof before this one.
     pub fn new(findings: Findings, now: Moment, before: Option<Proven>) -> ProofRecord {
-        let Findings { mode, txid, db_checksum, seconds, files, bytes, mut remarks, problem, mut damaged } = findings;
+        let Findings { mode, txid, db_checksum, seconds, files, bytes, mut remarks, problem, mut damaged } =
+            findings;
         let (time, txid, sound) = (now.to_string(), txid.to_string(), problem.is_none());
         damaged.truncate(MOST_NAMED);
         remarks.truncate(MOST_NAMED);
@@ -159,16 +162,21 @@ mod tests {
     #[test]
     fn a_record_is_read_back_and_its_name_is_its_time() {
         let now = Moment::parse("2026-11-29T18:46:25.123Z").unwrap();
-        let findings = Findings { txid: Txid(0xab), db_checksum: 1 << 63, seconds: 1.23456, ..Findings::default() };
+        let findings =
+            Findings { txid: Txid(0xab), db_checksum: 1 << 63, seconds: 1.23456, ..Findings::default() };
         let record = ProofRecord::new(findings.clone(), now, None);
         assert_eq!(record.key(), "proof/20261129T184625.123Z.json");
         assert!(is_record(&record.key()));
         assert_eq!(ProofRecord::parse(record.to_text().as_bytes()), Some(record.clone()));
-        assert_eq!((record.seconds, record.db_checksum.as_str(), record.sound), (1.235, "8000000000000000", true));
+        assert_eq!(
+            (record.seconds, record.db_checksum.as_str(), record.sound),
+            (1.235, "8000000000000000", true)
+        );
         let proven = record.proven.clone().unwrap();
         assert_eq!((proven.time_ms(), proven.txid(), record.time_ms()), (now.0, Txid(0xab), now.0));
         // A failed one knows the last that was not.
-        let failed = Findings { problem: Some("damaged".into()), damaged: vec![String::new(); 99], ..findings };
+        let failed =
+            Findings { problem: Some("damaged".into()), damaged: vec![String::new(); 99], ..findings };
         let failed = ProofRecord::new(failed, Moment(now.0 + 1), Some(proven.clone()));
         assert_eq!((failed.sound, failed.proven, failed.damaged.len()), (false, Some(proven), MOST_NAMED));
         for foreign in ["", "{}", "[]", &record.to_text().replace("\"format\": 1", "\"format\": 2")] {
@@ -183,7 +191,9 @@ mod tests {
         assert_eq!(outdated(&objects), [key(1), key(0)]);
         assert_eq!(newest_first(&objects).first(), Some(&key(31)));
         objects.truncate(30);
-        objects.extend(["proof/README", "proof/x.json", "owner/1.json", "ltx/0/1.ltx"].map(|key| object(key, 9)));
+        objects.extend(
+            ["proof/README", "proof/x.json", "owner/1.json", "ltx/0/1.ltx"].map(|key| object(key, 9)),
+        );
         objects.push(object("proof/20261129T184600.000Z.json", MOST_BYTES + 1));
         assert_eq!(outdated(&objects), [""; 0]);
         assert_eq!(newest_first(&objects).len(), 30);

@@ -1,5 +1,5 @@
-//! The newest position of a replica: which files end there, and their headers and trailers. A file whose header disagrees with
-//! its name is damaged.
+//! The newest position of a replica: which files end there, and their headers and trailers. A file whose
+//! header disagrees with its name is damaged.
 
 use super::listing::RemoteFile;
 use crate::ltx::{self, Header, LtxError, Trailer};
@@ -82,7 +82,8 @@ impl Tip {
     }
 }
 
-/// The files that end at the newest position over all levels, lowest level first. Empty: there is no LTX file.
+/// The files that end at the newest position over all levels, lowest level first. Empty: there is no LTX
+/// file.
 pub fn newest(files: impl IntoIterator<Item = RemoteFile>) -> Vec<RemoteFile> {
     let mut newest: Vec<RemoteFile> = Vec::new();
     for file in files {
@@ -98,7 +99,8 @@ pub fn newest(files: impl IntoIterator<Item = RemoteFile>) -> Vec<RemoteFile> {
     newest
 }
 
-/// Reads the ends of `candidates`. None: there is none. A damaged one is an error only if no other one can be used.
+/// Reads the ends of `candidates`. None: there is none. A damaged one is an error only if no other one can be
+/// used.
 pub async fn read<'a, E: ReadError>(
     candidates: Vec<RemoteFile>,
     get: impl Fn(String, Option<Range<u64>>) -> Reading<'a, E>,
@@ -255,14 +257,28 @@ mod tests {
                 let (bad, sound) = (bad.key.clone(), sound.clone());
                 move |key: &str| if key == bad { Err(kind) } else { Ok(sound.clone()) }
             };
-            let tip = look_at(files.clone(), content(StoreErrorKind::Damaged, &bad)).await.unwrap().unwrap().unwrap();
+            let tip = look_at(files.clone(), content(StoreErrorKind::Damaged, &bad))
+                .await
+                .unwrap()
+                .unwrap()
+                .unwrap();
             assert_eq!((tip.first.level, tip.others.len()), (Level(2), 0), "{size}");
-            let broken =
-                look_at(files[..1].to_vec(), content(StoreErrorKind::Damaged, &bad)).await.unwrap().unwrap_err();
-            assert_eq!(broken, Broken { key: bad.key.clone(), problem: Problem::Sealed("why".into()) }, "{size}");
+            let broken = look_at(files[..1].to_vec(), content(StoreErrorKind::Damaged, &bad))
+                .await
+                .unwrap()
+                .unwrap_err();
+            assert_eq!(
+                broken,
+                Broken { key: bad.key.clone(), problem: Problem::Sealed("why".into()) },
+                "{size}"
+            );
             // A key that does not fit is no damage, nor is a store that is away.
             for kind in [StoreErrorKind::Key, StoreErrorKind::Unreachable, StoreErrorKind::NotFound] {
-                assert_eq!(look_at(files.clone(), content(kind, &bad)).await.unwrap_err().kind, kind, "{size}");
+                assert_eq!(
+                    look_at(files.clone(), content(kind, &bad)).await.unwrap_err().kind,
+                    kind,
+                    "{size}"
+                );
             }
         }
     }

@@ -9,14 +9,14 @@ use crate::model::Deadline;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// A request for the base while the app writes, and the one before the last flush ends, which has to fit into what is left
-/// of the platform's grace.
+/// A request for the base while the app writes, and the one before the last flush ends, which has to fit into
+/// what is left of the platform's grace.
 const REQUEST: Duration = Duration::from_secs(20);
 const LAST_REQUEST: Duration = Duration::from_millis(1500);
 
 impl Task {
-    /// Asks for the base, if that is due. When it is gone the session ends: the next one lists the replica and uploads what is
-    /// missing.
+    /// Asks for the base, if that is due. When it is gone the session ends: the next one lists the replica
+    /// and uploads what is missing.
     pub async fn check_base(&mut self, maintenance: &Maintenance, occasion: Occasion) -> Result<(), End> {
         if maintenance.standing().is_emptied() {
             return Err(End::Again("the replica is empty: everything in it was removed".into()));
@@ -40,10 +40,13 @@ impl Task {
             // Maintenance has uploaded a newer one meanwhile, and deleted this one.
             Ok(false) if maintenance.standing().base() != Some((level, range)) => {}
             Ok(false) => {
-                let what =
-                    format!("the snapshot {range} (level {}), which every restore begins with, is gone", level.0);
+                let what = format!(
+                    "the snapshot {range} (level {}), which every restore begins with, is gone",
+                    level.0
+                );
                 tracing::error!(
-                    %db, "{url}: {what}: nothing can be restored until a new one is there. It is uploaded now; find out what \
+                    %db, "{url}: {what}: nothing can be restored until a new one is there. It is uploaded \
+                        now; find out what \
                      deletes there (a lifecycle rule?) and stop it"
                 );
                 return Err(End::Again(what));

@@ -1,5 +1,6 @@
-//! Replication of one database between two breaks of the chain: number what was captured, put it, record it, checkpoint.
-//! The async part is `upload`; everything that reads or writes the disk is in `DatabaseWriter`, which blocks and runs elsewhere.
+//! Replication of one database between two breaks of the chain: number what was captured, put it, record it,
+//! checkpoint. The async part is `upload`; everything that reads or writes the disk is in `DatabaseWriter`,
+//! which blocks and runs elsewhere.
 
 use super::ReplicateSettings;
 use super::capture::checkpoint::{self, CheckpointDecision, Situation};
@@ -46,7 +47,9 @@ pub struct DatabaseWriter {
 
 impl DatabaseWriter {
     pub fn new(db: DbPath, replica: String, point: ResumePoint) -> Result<DatabaseWriter, CaptureError> {
-        let ResumePoint { capture, node_id, uploaded, last_timestamp_ms, clock, first, needs_level_0, .. } = point;
+        let ResumePoint {
+            capture, node_id, uploaded, last_timestamp_ms, clock, first, needs_level_0, ..
+        } = point;
         let app_locks_exclusively = point.app_locks_exclusively;
         let acked = LocalState {
             replica,
@@ -109,7 +112,9 @@ impl DatabaseWriter {
     pub fn prove_to(&mut self, ledger: LedgerEntry) {
         let DatabaseWriter { db, capture, .. } = self;
         match capture.view().map(|view| view.map()) {
-            Some(Ok(map)) => self.proof = Some(Proof::begin(ledger, map, capture.named(), capture.page_size())),
+            Some(Ok(map)) => {
+                self.proof = Some(Proof::begin(ledger, map, capture.named(), capture.page_size()))
+            }
             Some(Err(error)) => tracing::warn!(%db, "what is uploaded cannot be proven: {error}"),
             None => tracing::warn!(%db, "what is uploaded cannot be proven: its -shm cannot be read"),
         }
@@ -139,16 +144,16 @@ impl DatabaseWriter {
         self.queue.pending.front().map(|pending| Arc::clone(&pending.segment))
     }
 
-    /// Captures what is committed, if nothing is on its way. False: there is nothing. `closely`: what an earlier look saw of
-    /// an open transaction does not count.
+    /// Captures what is committed, if nothing is on its way. False: there is nothing. `closely`: what an
+    /// earlier look saw of an open transaction does not count.
     pub fn capture(&mut self, closely: bool) -> Result<bool, CaptureError> {
         if closely {
             self.capture.compare_everything();
         }
         match self.capture.missing() {
             None => {}
-            // The app's open connections write on to it, and so do we read it. New ones find nothing of what is in it until
-            // it is copied into the database, which the next checkpoint does.
+            // The app's open connections write on to it, and so do we read it. New ones find nothing of what
+            // is in it until it is copied into the database, which the next checkpoint does.
             Some(what @ (Missing::Wal | Missing::Shm)) => self.say_removed(what),
             Some(missing) => {
                 if missing == Missing::WalForAnother {
@@ -181,7 +186,8 @@ impl DatabaseWriter {
                     self.capture.prove_sound()?;
                 }
                 if self.tries.compared.due(why) {
-                    tracing::warn!(db = %self.db, pages, "{why}: the database was compared, what changed is uploaded");
+                    tracing::warn!(db = %self.db, pages, "{why}: the database was compared, what changed is \
+                        uploaded");
                 }
                 Some(draft)
             }
@@ -192,13 +198,16 @@ impl DatabaseWriter {
                 self.behind = draft.full;
                 self.queue.push(draft)?;
             }
-            None if self.needs_level_0 && self.queue.pending.is_empty() => self.queue.push(self.capture.empty())?,
+            None if self.needs_level_0 && self.queue.pending.is_empty() => {
+                self.queue.push(self.capture.empty())?
+            }
             None => return Ok(false),
         }
         Ok(true)
     }
 
-    /// The app locks the whole database: a segment without pages tells the next start, if no other segment will.
+    /// The app locks the whole database: a segment without pages tells the next start, if no other segment
+    /// will.
     pub fn note_exclusive(&mut self) -> Result<(), CaptureError> {
         let noted = std::mem::replace(&mut self.queue.app_locks_exclusively, true);
         self.acked.app_locks_exclusively = true;
@@ -242,8 +251,8 @@ impl DatabaseWriter {
         Some((segment, self.raw_end()))
     }
 
-    /// The first pending segment has arrived: its TXID. Its file in the spill directory goes; should it stay, the next start
-    /// knows that it is in the replica.
+    /// The first pending segment has arrived: its TXID. Its file in the spill directory goes; should it stay,
+    /// the next start knows that it is in the replica.
     pub fn remove_sent(&mut self) -> Option<Txid> {
         let (txid, file) = self.arrived()?;
         if let Some(path) = file {
@@ -252,8 +261,8 @@ impl DatabaseWriter {
         Some(txid)
     }
 
-    /// Records that the next segment is about to be sent: if its reply gets lost with us, the next start knows it.
-    /// False: it could not be.
+    /// Records that the next segment is about to be sent: if its reply gets lost with us, the next start
+    /// knows it. False: it could not be.
     pub fn record_sending(&mut self) -> bool {
         let Some(next) = self.queue.pending.front() else { return true };
         let sent = next.segment.header.range.max;
@@ -275,7 +284,8 @@ impl DatabaseWriter {
             node_id: segment.header.node_id,
             acked: txid,
             sent: txid,
-            // Our node id in the newest file says whose it is; an earlier run's file is known by its checksum.
+            // Our node id in the newest file says whose it is; an earlier run's file is known by its
+            // checksum.
             tip_checksum: spilled.as_ref().map(|file| file.checksum),
             wal: end,
             db_checksum,
@@ -344,7 +354,8 @@ impl DatabaseWriter {
         Ok(())
     }
 
-    /// Lets go of the database, and removes its WAL if that is copied to its end and no other process has it open.
+    /// Lets go of the database, and removes its WAL if that is copied to its end and no other process has it
+    /// open.
     pub fn close(mut self) {
         let finished = self.capture.finished_wal();
         if let Some(proof) = self.proof.take() {

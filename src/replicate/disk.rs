@@ -1,6 +1,6 @@
-//! The disk side of one database has one owner. A session and the WAL limiter beside its requests share it: their work runs on
-//! threads of the blocking pool, one piece after the other. A piece runs to its end even if its caller stops waiting; if it cannot
-//! continue then, the next piece returns that end of the session.
+//! The disk side of one database has one owner. A session and the WAL limiter beside its requests share it:
+//! their work runs on threads of the blocking pool, one piece after the other. A piece runs to its end even
+//! if its caller stops waiting; if it cannot continue then, the next piece returns that end of the session.
 
 use super::ReplicateSettings;
 use super::capture::Capture;
@@ -125,7 +125,8 @@ impl Disk {
     /// Closes litevisor's connections, once the piece of work that runs has ended. The WAL stays as it is.
     pub async fn let_go(&self) -> Result<(), End> {
         let state = Arc::clone(&self.state);
-        blocking(move || state.lock().map(|mut state| state.side = Side::Closed).map_err(|_| failed())).await?
+        blocking(move || state.lock().map(|mut state| state.side = Side::Closed).map_err(|_| failed()))
+            .await?
     }
 
     /// The status shows what the replica lacks after each piece of work that a caller waits for.

@@ -30,5 +30,7 @@ impl From<CaptureError> for End {
 
 /// Runs disk work off the async thread. A panic in it ends the session, not the program.
 pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, End> {
-    tokio::task::spawn_blocking(work).await.map_err(|error| End::Again(threads::describe_task_failure(&error)))
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|error| End::Again(threads::describe_task_failure(&error)))
 }

@@ -1,9 +1,11 @@
-//! Whether a session of litevisor keeps an app out of its database: an app that wants to lock the whole of it (`PRAGMA locking_mode =
-//! EXCLUSIVE`) and meets a connection of ours. The app comes first: the session then ends.
+//! Whether a session of litevisor keeps an app out of its database: an app that wants to lock the whole of it
+//! (`PRAGMA locking_mode = EXCLUSIVE`) and meets a connection of ours. The app comes first: the session then
+//! ends.
 //!
-//! Two signs, of which each must last. An app that waits, or keeps its connection after the error, shows in SQLite's locks. An app that
-//! closes its connection at once has closed the database file and never the `-shm`, which each app that shares a database opens with its
-//! first statement. A wrong answer costs a pause of replication until the app uses the `-shm`, and no commit.
+//! Two signs, of which each must last. An app that waits, or keeps its connection after the error, shows in
+//! SQLite's locks. An app that closes its connection at once has closed the database file and never the
+//! `-shm`, which each app that shares a database opens with its first statement. A wrong answer costs a pause
+//! of replication until the app uses the `-shm`, and no commit.
 
 use super::signs::Signs;
 use super::status::StatusCell;

@@ -1,5 +1,5 @@
-//! What is asked of one database's task: flushes. Owns the queue of those that wait; they are answered in order, once
-//! everything that was committed when they came is in the replica.
+//! What is asked of one database's task: flushes. Owns the queue of those that wait; they are answered in
+//! order, once everything that was committed when they came is in the replica.
 
 use super::status::Status;
 use std::time::{Duration, Instant};
@@ -18,16 +18,19 @@ pub enum Occasion {
 
 pub enum Message {
     Flush(Request),
-    /// What is committed is to be uploaded at once, not at the next `sync_interval`. It stops and answers nothing.
+    /// What is committed is to be uploaded at once, not at the next `sync_interval`. It stops and answers
+    /// nothing.
     UploadNow,
-    /// The replica's newest state is not proven: it gets a new snapshot at a position of its own. The keys of damaged files.
+    /// The replica's newest state is not proven: it gets a new snapshot at a position of its own. The keys of
+    /// damaged files.
     Renew(Vec<String>),
 }
 
 pub struct Request {
     /// No one writes any more: answer, then end.
     pub last: bool,
-    /// It may come as often as anybody likes: what is under way goes on, and a pause is cut short only now and then.
+    /// It may come as often as anybody likes: what is under way goes on, and a pause is cut short only now
+    /// and then.
     pub patient: bool,
     pub reply: oneshot::Sender<Status>,
 }
@@ -42,7 +45,8 @@ pub struct Mailbox {
     counted: usize,
 }
 
-/// An upload that has been under way for this long when a flush is asked for is begun anew: its connection may be dead.
+/// An upload that has been under way for this long when a flush is asked for is begun anew: its connection
+/// may be dead.
 const STUCK: Duration = Duration::from_secs(2);
 
 /// What is asked patiently leaves a pause at least this long.
@@ -117,7 +121,8 @@ impl Mailbox {
         last
     }
 
-    /// Leaves the first `count` requests without an answer: what they ask for cannot be done. True: one was the last.
+    /// Leaves the first `count` requests without an answer: what they ask for cannot be done. True: one was
+    /// the last.
     pub fn refuse(&mut self, count: usize) -> bool {
         self.counted = 0;
         self.waiting.drain(..count.min(self.waiting.len())).fold(false, |last, request| last | request.last)
@@ -132,7 +137,8 @@ impl Mailbox {
         }
     }
 
-    /// Runs `work`. None: a request came while it had been under way for too long, and `may_stop` allows to stop it.
+    /// Runs `work`. None: a request came while it had been under way for too long, and `may_stop` allows to
+    /// stop it.
     pub async fn during<T>(&mut self, may_stop: bool, work: impl Future<Output = T>) -> Option<T> {
         let begun = Instant::now();
         let mut work = std::pin::pin!(work);

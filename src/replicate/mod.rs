@@ -49,8 +49,8 @@ pub struct Target {
     pub db: DbPath,
     pub store: Arc<dyn Store>,
     pub settings: ReplicateSettings,
-    /// It appeared while the app was running: it has not been compared with its replica yet. If that has a history which it
-    /// does not continue, it is left alone, and the app is not stopped for it.
+    /// It appeared while the app was running: it has not been compared with its replica yet. If that has a
+    /// history which it does not continue, it is left alone, and the app is not stopped for it.
     pub late: bool,
 }
 
@@ -66,13 +66,15 @@ pub struct Handle {
 }
 
 impl Handle {
-    /// Returns once everything that is committed now is in the replica, or replication has ended for good; the status says
-    /// which. None: the task is gone and does not answer. `last`: no process writes any more, the task ends.
+    /// Returns once everything that is committed now is in the replica, or replication has ended for good;
+    /// the status says which. None: the task is gone and does not answer. `last`: no process writes any more,
+    /// the task ends.
     pub async fn flush(&self, last: bool) -> Option<Status> {
         self.request(last, false).await
     }
 
-    /// The same for requests from outside (`litevisor sync`), which may come at any time: it hurries nothing that is under way.
+    /// The same for requests from outside (`litevisor sync`), which may come at any time: it hurries nothing
+    /// that is under way.
     pub async fn sync(&self) -> Option<Status> {
         self.request(false, true).await
     }
@@ -100,13 +102,14 @@ impl Handle {
         self.status.known()
     }
 
-    /// The newest position of this run that the replica holds, and the checksum of the whole database there, as the table of page
-    /// checksums has it. None: no session knows.
+    /// The newest position of this run that the replica holds, and the checksum of the whole database there,
+    /// as the table of page checksums has it. None: no session knows.
     pub fn position(&self) -> Option<(Txid, DbChecksum)> {
         self.status.position()
     }
 
-    /// The replica's newest state is not proven. These files are taken for damaged, and a new snapshot is uploaded.
+    /// The replica's newest state is not proven. These files are taken for damaged, and a new snapshot is
+    /// uploaded.
     pub fn renew(&self, damaged: Vec<String>) {
         let _ = self.requests.send(Message::Renew(damaged));
     }
@@ -122,8 +125,8 @@ impl Handle {
     }
 }
 
-/// Takes the hold on a database before anybody writes to it. None: there is no database yet, or it cannot be held now; the
-/// task goes on trying.
+/// Takes the hold on a database before anybody writes to it. None: there is no database yet, or it cannot be
+/// held now; the task goes on trying.
 pub fn hold(db: &DbPath, locking: LockingMode, writers: Writers) -> Option<ReadHold> {
     if locks_exclusively(db, locking) {
         return None;
@@ -136,8 +139,8 @@ pub fn hold(db: &DbPath, locking: LockingMode, writers: Writers) -> Option<ReadH
         .ok()
 }
 
-/// Whether the app locks the whole database, as configured, or as it did in its last life. A connection of ours would keep it from
-/// opening the database.
+/// Whether the app locks the whole database, as configured, or as it did in its last life. A connection of
+/// ours would keep it from opening the database.
 fn locks_exclusively(db: &DbPath, locking: LockingMode) -> bool {
     locking == LockingMode::Exclusive
         || state_file::load(db).is_ok_and(|state| state.is_some_and(|state| state.app_locks_exclusively))

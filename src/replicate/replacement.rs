@@ -46,7 +46,8 @@ impl Task {
                     None
                 }
                 FileState::Absent { lost: true } => Some(
-                    "the database file was removed, and the app has written to it since: those commits are lost"
+                    "the database file was removed, and the app has written to it since: those commits are \
+                     lost"
                         .to_owned(),
                 ),
                 found => Some(advice(&replacement.why, &found)),

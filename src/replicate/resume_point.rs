@@ -1,5 +1,6 @@
-//! Finds where replication of a local file continues: reads the replica's newest files, the record and the WAL, and has
-//! `lineage::decide` and `lineage::resume` decide. Runs at the start and after every break of the chain. Uploads nothing.
+//! Finds where replication of a local file continues: reads the replica's newest files, the record and the
+//! WAL, and has `lineage::decide` and `lineage::resume` decide. Runs at the start and after every break of
+//! the chain. Uploads nothing.
 
 use super::capture::{Capture, CaptureError, Draft};
 use super::upload;
@@ -59,11 +60,15 @@ pub enum ResumeError {
 }
 
 /// Every LTX file of the replica, and its newest position; None when it holds no LTX file.
-pub async fn read_replica(store: &dyn Store, by: Deadline) -> Result<(Vec<RemoteFile>, Option<Tip>), StoreError> {
+pub async fn read_replica(
+    store: &dyn Store,
+    by: Deadline,
+) -> Result<(Vec<RemoteFile>, Option<Tip>), StoreError> {
     let layout = store.layout();
     let files = Listing::of(layout, &store.list(layout.all_levels(), by).await?).files;
-    let get =
-        |key: String, range| -> Reading<'_, StoreError> { Box::pin(async move { store.get(&key, range, by).await }) };
+    let get = |key: String, range| -> Reading<'_, StoreError> {
+        Box::pin(async move { store.get(&key, range, by).await })
+    };
     let newest = replica_tip::newest(files.iter().cloned());
     let tip = replica_tip::read(newest, get).await?.map_err(|broken| {
         let subject = format!("{}/{}", store.url(), broken.key);
@@ -172,7 +177,8 @@ fn ours(
         Some((salts, end)) => capture.on_chain(salts, end)?,
         None => None,
     };
-    // The place is not in this WAL: the file was restored, or the app restarted the WAL before the hold was taken.
+    // The place is not in this WAL: the file was restored, or the app restarted the WAL before the hold was
+    // taken.
     let found = match (found, expected) {
         (None, Some(expected)) if expected != capture.db_checksum() => capture.beginning_after(expected)?,
         _ => found,
@@ -183,8 +189,8 @@ fn ours(
     Ok(resume::resume(&LocalDb { page_size, db_checksum, end, found }, tip, expected))
 }
 
-/// The files of the spill directory that continue the replica. Files that do not provably continue it are set aside: the
-/// local database, which continues it, has all of their content.
+/// The files of the spill directory that continue the replica. Files that do not provably continue it are set
+/// aside: the local database, which continues it, has all of their content.
 fn spilled_after(db: &DbPath, state: Option<&LocalState>, tip: &Tip) -> Vec<Spilled> {
     match spilled::read(db).and_then(|files| spilled::continues(state, tip, files)) {
         Ok(waiting) => {
@@ -194,7 +200,8 @@ fn spilled_after(db: &DbPath, state: Option<&LocalState>, tip: &Tip) -> Vec<Spil
                 }
             }
             if !waiting.upload.is_empty() {
-                tracing::info!(%db, files = waiting.upload.len(), "uploading the segments of the spill directory");
+                tracing::info!(%db, files = waiting.upload.len(), "uploading the segments of the spill \
+                    directory");
             }
             waiting.upload
         }
@@ -210,7 +217,8 @@ fn set_aside(db: &DbPath, why: &str) {
         Ok(None) => {}
         Ok(Some(path)) => {
             let path = path.display();
-            tracing::error!(%db, "the segments of the spill directory cannot be uploaded ({why}): the whole database is uploaded; they are kept in {path}");
+            tracing::error!(%db, "the segments of the spill directory cannot be uploaded ({why}): the whole \
+                database is uploaded; they are kept in {path}");
         }
         Err(error) => tracing::error!(%db, "{error}"),
     }
@@ -221,7 +229,8 @@ fn full_snapshot(db: &DbPath, capture: &mut Capture, tip: &Tip, why: &str) -> Re
     Ok(First::FullSnapshot(capture.full_snapshot()?))
 }
 
-/// Litestream's local copies of segments would be merged into a later compaction of its own, over what we write.
+/// Litestream's local copies of segments would be merged into a later compaction of its own, over what we
+/// write.
 fn forget_litestream(db: &DbPath) {
     match litestream::forget(db) {
         Ok(true) => tracing::info!(%db, "removed Litestream's local segments; the replica has them"),

@@ -74,7 +74,13 @@ impl Queue {
         let on_disk = OnDisk { path: file.path.clone(), bytes: file.bytes, checksum: file.checksum };
         let db_checksum = file.header.db_checksum;
         let segment = Arc::new(Segment::of_spilled(file));
-        self.pending.push_back(Pending { segment, end, db_checksum, spilled: Some(on_disk), full_snapshot: false });
+        self.pending.push_back(Pending {
+            segment,
+            end,
+            db_checksum,
+            spilled: Some(on_disk),
+            full_snapshot: false,
+        });
     }
 
     /// The time that is believed, but never at or before the segment before: points in time are found by it.

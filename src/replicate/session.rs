@@ -1,5 +1,5 @@
-//! One session of a database's task, between two breaks of the chain: find where to go on, then capture, upload and
-//! checkpoint until the end. Never blocks the async thread: disk work goes through `disk`.
+//! One session of a database's task, between two breaks of the chain: find where to go on, then capture,
+//! upload and checkpoint until the end. Never blocks the async thread: disk work goes through `disk`.
 
 use super::capture::checkpoint::CheckpointDecision;
 use super::capture::watch::TICK;
@@ -30,9 +30,11 @@ use tokio::sync::{Notify, Semaphore};
 const LOOK: Duration = Duration::from_secs(20);
 /// A request that takes longer is spoken of.
 const SLOW: Duration = Duration::from_secs(5);
-/// Tries to close the WAL at the last flush, each of which uploads what an app that still writes has committed meanwhile.
+/// Tries to close the WAL at the last flush, each of which uploads what an app that still writes has
+/// committed meanwhile.
 const CLOSINGS: u32 = 3;
-/// Databases that are read as a whole at once: many large ones must not keep all threads from the others' commits.
+/// Databases that are read as a whole at once: many large ones must not keep all threads from the others'
+/// commits.
 static CHECKSUM_SCANS: Semaphore = Semaphore::const_new(4);
 
 impl Task {
@@ -66,7 +68,8 @@ impl Task {
             }
             let state = session.disk.run(|writer| WriterState::of(writer)).await?;
             behind = state.behind;
-            // A flush that was requested before the capture began is complete, however much was committed since.
+            // A flush that was requested before the capture began is complete, however much was committed
+            // since.
             if !behind {
                 self.status.caught_up();
                 self.repaired();
@@ -108,8 +111,14 @@ impl Task {
         };
         self.begun(uploaded, newest_ms);
         // Ends with the session.
-        let maintenance =
-            Maintenance::start(&self.target, &files, page_size, &self.changed, &self.status, self.ledger.clone());
+        let maintenance = Maintenance::start(
+            &self.target,
+            &files,
+            page_size,
+            &self.changed,
+            &self.status,
+            self.ledger.clone(),
+        );
         drop(files);
         self.base_asked = LastAsked::now(self.status.read().uploads);
         let replica = self.target.store.url();
@@ -117,7 +126,8 @@ impl Task {
         Ok(Session { disk, limiter, maintenance, closings: 0 })
     }
 
-    /// At the last flush: if the app was kept out of its database, the state file and the replica say so to the next start.
+    /// At the last flush: if the app was kept out of its database, the state file and the replica say so to
+    /// the next start.
     async fn note_refused(&mut self, session: &Session) -> Result<(), End> {
         if !self.mailbox.asked_last() || self.app_locks_exclusively {
             return Ok(());
@@ -128,8 +138,10 @@ impl Task {
         }
         tracing::warn!(
             db = %self.target.db,
-            "the app opened the database and ended without a statement: it may lock the whole database (PRAGMA locking_mode = \
-             EXCLUSIVE). At the next start litevisor does not open the database before the app has used it; locking_mode = \
+            "the app opened the database and ended without a statement: it may lock the whole database \
+             (PRAGMA locking_mode = \
+             EXCLUSIVE). At the next start litevisor does not open the database before the app has used it; \
+             locking_mode = \
              \"exclusive\" in the database's section makes sure of that"
         );
         self.app_locks_exclusively = true;
@@ -137,7 +149,8 @@ impl Task {
         Ok(())
     }
 
-    /// Uploads a position without pages, if the replica is not proven. Its snapshot has a name that no damaged file can have.
+    /// Uploads a position without pages, if the replica is not proven. Its snapshot has a name that no
+    /// damaged file can have.
     async fn renew(&mut self, session: &mut Session) -> Result<(), End> {
         let Some(damaged) = self.mailbox.renew() else { return Ok(()) };
         session.disk.run(DatabaseWriter::advance).await??;
@@ -159,7 +172,8 @@ impl Task {
             return Ok(if self.mailbox.closed() { Answer::Ended } else { Answer::Given });
         }
         let last = asked > 0 && self.mailbox.occasion() == Occasion::Last;
-        // An app that writes all the time must not keep the last flush for ever (`replicate --once` beside it).
+        // An app that writes all the time must not keep the last flush for ever (`replicate --once` beside
+        // it).
         let close = last && session.closings < CLOSINGS;
         if close && !session.close().await? {
             return Ok(Answer::MoreToUpload);
@@ -196,11 +210,15 @@ impl Task {
     }
 
     /// What the replica holds, and its newest position, however long it takes.
-    async fn read_replica(&mut self, limiter: &mut WalLimiter) -> Result<(Vec<RemoteFile>, Option<Tip>), End> {
+    async fn read_replica(
+        &mut self,
+        limiter: &mut WalLimiter,
+    ) -> Result<(Vec<RemoteFile>, Option<Tip>), End> {
         let mut trouble = Trouble::default();
         let found = loop {
             let store = Arc::clone(&self.target.store);
-            let asked = watched(&self.target, false, resume_point::read_replica(&*store, Deadline::after(LOOK)));
+            let asked =
+                watched(&self.target, false, resume_point::read_replica(&*store, Deadline::after(LOOK)));
             match self.mailbox.during(true, limiter.beside(asked)).await.transpose()? {
                 None if self.mailbox.closed() => return Err(End::Closed),
                 None => {}
@@ -220,7 +238,12 @@ impl Task {
     }
 
     /// Puts the first pending segment behind `end`, however long it takes.
-    async fn upload(&mut self, session: &mut Session, mut segment: Arc<Segment>, end: Option<Txid>) -> Result<(), End> {
+    async fn upload(
+        &mut self,
+        session: &mut Session,
+        mut segment: Arc<Segment>,
+        end: Option<Txid>,
+    ) -> Result<(), End> {
         let Session { disk, limiter, maintenance, .. } = session;
         let txid = segment.header.range.max;
         self.status.update(|status| status.captured = Captured(txid));
@@ -252,7 +275,8 @@ impl Task {
         };
         self.sure_since = Instant::now();
         if trouble.tries > 0 {
-            tracing::info!(db = %self.target.db, %txid, "the replica is back: uploaded after {} tries", trouble.tries + 1);
+            tracing::info!(db = %self.target.db, %txid, "the replica is back: uploaded after {} \
+                tries", trouble.tries + 1);
         }
         maintenance.arrived(&segment);
         if let Some(txid) = disk.run(DatabaseWriter::remove_sent).await? {
@@ -285,7 +309,8 @@ impl Task {
         self.status.update(|status| status.clock = trouble);
     }
 
-    /// Whether its content is read while it is sent. That is long by nature: while it gets on nothing is in the way.
+    /// Whether its content is read while it is sent. That is long by nature: while it gets on nothing is in
+    /// the way.
     fn streams(&self, segment: &Segment) -> bool {
         let streamed = matches!(segment.content, Content::Pages(..));
         if streamed {
@@ -353,8 +378,8 @@ impl Session {
         Ok(())
     }
 
-    /// Copies the WAL into the database, if it is time to. A snapshot on its way reads pages that a checkpoint would replace: it
-    /// takes its chances once the WAL is at its limit.
+    /// Copies the WAL into the database, if it is time to. A snapshot on its way reads pages that a
+    /// checkpoint would replace: it takes its chances once the WAL is at its limit.
     async fn checkpoint(&self, settings: &ReplicateSettings, quiet: bool) -> Result<(), End> {
         let settings = settings.clone();
         let reads_pages = self.maintenance.reads_pages();
@@ -367,8 +392,9 @@ impl Session {
         Ok(self.disk.run(checkpoint).await??)
     }
 
-    /// The app has ended, and everything is in the replica: copies the WAL and removes it, as SQLite's last close does. A backup
-    /// that is copied over the file later is then a whole database. False: there is more to upload.
+    /// The app has ended, and everything is in the replica: copies the WAL and removes it, as SQLite's last
+    /// close does. A backup that is copied over the file later is then a whole database. False: there is more
+    /// to upload.
     async fn close(&mut self) -> Result<bool, End> {
         self.closings += 1;
         let copied = self.disk.run(|writer| {
@@ -429,9 +455,11 @@ async fn watched<T>(target: &Target, streamed: bool, request: impl Future<Output
             let url = target.store.url();
             let seconds = SLOW.as_secs();
             if streamed {
-                tracing::info!(db = %target.db, "a large upload to {url} has been running for {seconds} s; it continues");
+                tracing::info!(db = %target.db, "a large upload to {url} has been running for {seconds} s; \
+                    it continues");
             } else {
-                tracing::warn!(db = %target.db, "{url} has not answered for {seconds} s; the request continues");
+                tracing::warn!(db = %target.db, "{url} has not answered for {seconds} s; the request \
+                    continues");
             }
         }
     }

@@ -11,11 +11,13 @@ pub struct ReplicateSettings {
     pub checkpoint_bytes: u64,
     /// … or when this much time has passed since the last checkpoint and the WAL holds anything.
     pub checkpoint_interval: Duration,
-    /// With the store away the WAL may grow to this many bytes before segments are spilled to the disk beside it.
+    /// With the store away the WAL may grow to this many bytes before segments are spilled to the disk beside
+    /// it.
     pub wal_limit: u64,
     /// Spilled segments may take this many bytes; when they do, the WAL grows instead. 0: nothing is spilled.
     pub spill_limit: u64,
-    /// How often files of level n-1 are merged into one of level n, for levels 1, 2, … (at most 8). Empty: never.
+    /// How often files of level n-1 are merged into one of level n, for levels 1, 2, … (at most 8). Empty:
+    /// never.
     pub levels: Vec<Duration>,
     /// A new snapshot is uploaded this often, if anything was written since the last one.
     pub snapshot_interval: Duration,
@@ -27,7 +29,8 @@ pub struct ReplicateSettings {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retention {
-    /// Every state of this long ago can be restored: what is older than the snapshot that this takes is deleted.
+    /// Every state of this long ago can be restored: what is older than the snapshot that this takes is
+    /// deleted.
     pub snapshots: Duration,
     /// Raw files (level 0) are kept this long after they were merged.
     pub raw: Duration,
@@ -35,7 +38,8 @@ pub struct Retention {
     pub tiers: Tiers,
 }
 
-/// Of each of the last so many hours, days, weeks and months that have a snapshot, the newest one stays. 0: none for its sake.
+/// Of each of the last so many hours, days, weeks and months that have a snapshot, the newest one stays. 0:
+/// none for its sake.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tiers {
     pub hourly: u32,
@@ -51,7 +55,8 @@ pub enum OnConflict {
     /// The app is stopped; exit code 75.
     #[default]
     Exit,
-    /// The app goes on without replication; what it writes from then on stays on this disk. Exit code 75 at its end.
+    /// The app goes on without replication; what it writes from then on stays on this disk. Exit code 75 at
+    /// its end.
     Continue,
 }
 
@@ -87,6 +92,10 @@ impl Default for ReplicateSettings {
 
 impl Default for Retention {
     fn default() -> Self {
-        Retention { snapshots: Duration::from_secs(24 * 3600), raw: Duration::from_secs(300), tiers: Tiers::default() }
+        Retention {
+            snapshots: Duration::from_secs(24 * 3600),
+            raw: Duration::from_secs(300),
+            tiers: Tiers::default(),
+        }
     }
 }

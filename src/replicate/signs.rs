@@ -1,4 +1,5 @@
-//! What the watcher has seen of other processes that use the database: whether litevisor keeps an app out of it. Pure.
+//! What the watcher has seen of other processes that use the database: whether litevisor keeps an app out of
+//! it. Pure.
 
 /// An app that closes the database so often without the `-shm` is refused, and tries again and again.
 const REPEATED: u32 = 3;
@@ -77,7 +78,8 @@ mod tests {
             // The last flush: litevisor closes its own connections.
             (&[Ended, Closed, Closed, Closed], false, false),
             (&[Closed, Ended, Closed], false, true),
-            // An app that shares the database closes the database without the `-shm`, if it has another connection.
+            // An app that shares the database closes the database without the `-shm`, if it has another
+            // connection.
             (&[Shared, Closed, Closed], false, false),
             (&[Closed, Closed, Shared], false, false),
             (&[Closed, Closed, Shared, Closed], false, false),

@@ -1,4 +1,5 @@
-//! What one database's task has reached; shared with the parts that report it. Holds values only; `lag` ◦ is counted from them.
+//! What one database's task has reached; shared with the parts that report it. Holds values only; `lag` ◦ is
+//! counted from them.
 
 use super::signs::Signs;
 use crate::model::{Captured, DbChecksum, DbPath, Txid, Uploaded};
@@ -91,7 +92,10 @@ impl MaintenanceStatus {
 impl Status {
     /// Something is in the way of a flush.
     pub fn is_hindered(&self) -> bool {
-        self.problem.is_some() || self.replaced.is_some() || self.fenced.is_some() || self.unrestorable.is_some()
+        self.problem.is_some()
+            || self.replaced.is_some()
+            || self.fenced.is_some()
+            || self.unrestorable.is_some()
     }
 
     /// The app has not created its database in this run, and no earlier run has either.
@@ -99,7 +103,8 @@ impl Status {
         self.absent && self.uploaded.0 == Txid::NONE
     }
 
-    /// The age of the oldest commit that is not in the replica. What was written and not looked at yet counts as one.
+    /// The age of the oldest commit that is not in the replica. What was written and not looked at yet counts
+    /// as one.
     pub fn lag(&self, now: Instant) -> Duration {
         if self.absent {
             return Duration::ZERO;
@@ -126,7 +131,8 @@ impl Standing {
     fn lag_bytes(&self) -> Option<u64> {
         let end = self.view.as_ref()?.end();
         let end = end.map(|end| (end.salts, end.offset));
-        let captured = self.captured.map(|cursor| (cursor.salts, cursor.offset)).filter(|_| self.skipped_bytes == 0);
+        let captured =
+            self.captured.map(|cursor| (cursor.salts, cursor.offset)).filter(|_| self.skipped_bytes == 0);
         Some(self.waiting_bytes + self.skipped_bytes + uncaptured(end, captured))
     }
 }
@@ -191,7 +197,8 @@ impl StatusCell {
         if let Some(wal) = wal {
             status.wal_bytes = std::fs::metadata(wal).map_or(0, |meta| meta.len());
         }
-        status.lag_bytes = if status.absent { Some(0) } else { standing.and_then(|standing| standing.lag_bytes()) };
+        status.lag_bytes =
+            if status.absent { Some(0) } else { standing.and_then(|standing| standing.lag_bytes()) };
         status
     }
 
@@ -224,14 +231,15 @@ impl StatusCell {
         state.database_created.max(state.wal_created).map(|created| created.elapsed())
     }
 
-    /// How long ago a `-wal` was created without a `-shm`: only an app with `locking_mode = EXCLUSIVE` does that. Others create the one
-    /// a moment after the other.
+    /// How long ago a `-wal` was created without a `-shm`: only an app with `locking_mode = EXCLUSIVE` does
+    /// that. Others create the one a moment after the other.
     pub fn without_index_for(&self) -> Option<Duration> {
         let state = self.state();
         state.wal_created.filter(|_| !state.index_created).map(|created| created.elapsed())
     }
 
-    /// Whether an app with `locking_mode = EXCLUSIVE` has closed the database: the `-wal` that followed is another one.
+    /// Whether an app with `locking_mode = EXCLUSIVE` has closed the database: the `-wal` that followed is
+    /// another one.
     pub fn wal_without_index(&self) -> bool {
         self.state().wal_without_index
     }
@@ -370,7 +378,10 @@ mod tests {
         pause();
         cell.caught_up();
         let left = lag(&cell);
-        assert!(left >= Duration::from_millis(2) && left <= second.elapsed() + Duration::from_millis(1), "{left:?}");
+        assert!(
+            left >= Duration::from_millis(2) && left <= second.elapsed() + Duration::from_millis(1),
+            "{left:?}"
+        );
         cell.capture_begins();
         cell.capture_ended(false);
         assert_eq!(lag(&cell), Duration::ZERO);

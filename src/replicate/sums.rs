@@ -1,5 +1,5 @@
-//! The checksum of every page, and of the whole database, at the captured position: 8 bytes a page. With it each segment
-//! states the database that it leads to, and a restore can prove that it arrived there. Pure.
+//! The checksum of every page, and of the whole database, at the captured position: 8 bytes a page. With it
+//! each segment states the database that it leads to, and a restore can prove that it arrived there. Pure.
 
 use crate::model::{DbChecksum, PageNo};
 

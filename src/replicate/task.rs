@@ -1,6 +1,6 @@
-//! The task of one database: take the hold, run sessions (`session.rs`) until it is told to end. Whatever breaks is said,
-//! waited for and begun again; only another writer ends replication for good. Never blocks the async thread: disk work
-//! runs in `blocking`.
+//! The task of one database: take the hold, run sessions (`session.rs`) until it is told to end. Whatever
+//! breaks is said, waited for and begun again; only another writer ends replication for good. Never blocks
+//! the async thread: disk work runs in `blocking`.
 
 use super::capture::replaced::Replacement;
 use super::capture::watch::{TICK, Watcher};
@@ -30,13 +30,15 @@ pub(super) const BREAK_PAUSE: Duration = Duration::from_millis(500);
 const LOST: Duration = Duration::from_secs(5 * 60);
 /// A lock that is in the way for longer is spoken of.
 const LOCKED: Duration = Duration::from_secs(3);
-/// An app that writes in a rollback journal mode without a pause for this long uses a shorter one to be switched.
+/// An app that writes in a rollback journal mode without a pause for this long uses a shorter one to be
+/// switched.
 const FIRST_START: Duration = Duration::from_secs(60);
 const SHORT_PAUSE: Duration = Duration::from_millis(500);
-/// One that never pauses for that long is past every first start. It would be unreplicated for ever, so the switch takes its lock
-/// in a single try, without waiting for it, although the app may meet it.
+/// One that never pauses for that long is past every first start. It would be unreplicated for ever, so the
+/// switch takes its lock in a single try, without waiting for it, although the app may meet it.
 const NO_PAUSE: Duration = Duration::from_secs(300);
-/// An app that shares a database creates its `-shm` after the `-wal` within this time, and an app that does not has locked it.
+/// An app that shares a database creates its `-shm` after the `-wal` within this time, and an app that does
+/// not has locked it.
 const INDEX_FOLLOWS: Duration = Duration::from_millis(200);
 /// A flush of a database that cannot be opened waits this long: nothing that litevisor does opens it.
 const HOPELESS: Duration = Duration::from_secs(5);
@@ -59,8 +61,8 @@ pub struct Task {
     pub ledger: Option<LedgerEntry>,
     /// What is at the path took the place of what was replicated; the whole of it is not in the replica yet.
     pub replaced: Option<Replacement>,
-    /// The app locks the whole database (`PRAGMA locking_mode = EXCLUSIVE`), or did in its last life: no connection of ours may be
-    /// open when it opens the database.
+    /// The app locks the whole database (`PRAGMA locking_mode = EXCLUSIVE`), or did in its last life: no
+    /// connection of ours may be open when it opens the database.
     pub app_locks_exclusively: bool,
     /// What a process wrote before is no sign that it shares the database.
     pub begun: SystemTime,
@@ -179,8 +181,10 @@ impl Task {
                     if (!locked || begun.elapsed() >= LOCKED) && throttle.due(&error.to_string()) {
                         tracing::warn!(db = %self.target.db, "not replicated yet: {error}");
                     }
-                    self.status.update(|status| (status.absent, status.problem) = (false, Some(error.to_string())));
-                    hopeless = !locked && asked_since.is_some_and(|since: Instant| since.elapsed() >= HOPELESS);
+                    self.status
+                        .update(|status| (status.absent, status.problem) = (false, Some(error.to_string())));
+                    hopeless =
+                        !locked && asked_since.is_some_and(|since: Instant| since.elapsed() >= HOPELESS);
                 }
             }
             if self.mailbox.closed() || (hopeless && self.mailbox.refuse(asked)) {
@@ -208,14 +212,16 @@ impl Task {
             tracing::warn!(db = %self.target.db, "not replicated: {error}");
         }
         let problem = (!absent).then(|| error.to_string());
-        self.status.update(|status| (status.absent, status.problem, status.written_at) = (absent, problem, None));
+        self.status
+            .update(|status| (status.absent, status.problem, status.written_at) = (absent, problem, None));
     }
 
     /// Lets the app have the database: no connection of ours is open from now on, also at the next start.
     async fn make_way(&mut self) {
         tracing::warn!(
             db = %self.target.db,
-            "replication pauses: the app cannot open the database beside litevisor (PRAGMA locking_mode = EXCLUSIVE)"
+            "replication pauses: the app cannot open the database beside litevisor (PRAGMA locking_mode = \
+             EXCLUSIVE)"
         );
         self.app_locks_exclusively = true;
         self.status.update(|status| (status.replicating, status.locked_by_app) = (false, true));
@@ -229,7 +235,9 @@ impl Task {
         let recorded = blocking(move || {
             exclusive::make_way(&db);
             let state = state_file::load(&db)?;
-            state.map_or(Ok(()), |state| state_file::store(&db, &LocalState { app_locks_exclusively: true, ..state }))
+            state.map_or(Ok(()), |state| {
+                state_file::store(&db, &LocalState { app_locks_exclusively: true, ..state })
+            })
         });
         if let Ok(Err(error)) = recorded.await {
             tracing::warn!(db = %self.target.db, "{error}");
@@ -247,13 +255,15 @@ impl Task {
         Ok(())
     }
 
-    /// The app has just created its database or the `-wal`, and whether it shares the database is not known yet.
+    /// The app has just created its database or the `-wal`, and whether it shares the database is not known
+    /// yet.
     fn is_just_created(&self) -> bool {
         let fresh = self.status.created_ago().is_some_and(|age| age < INDEX_FOLLOWS);
         fresh && !self.mailbox.asked_last() && !self.mailbox.closed()
     }
 
-    /// Whether no connection of ours may be opened now: not before the app's end, unless the app shares the database this time.
+    /// Whether no connection of ours may be opened now: not before the app's end, unless the app shares the
+    /// database this time.
     async fn stands_aside(&mut self) -> Result<bool, End> {
         if self.mailbox.asked_last() {
             // The app may have created and removed its `-wal` within milliseconds.
@@ -270,7 +280,8 @@ impl Task {
         }
         if self.is_shared().await? {
             if self.status.read().problem.is_some() {
-                tracing::info!(db = %self.target.db, "the app shares the database: its commits are replicated from now on");
+                tracing::info!(db = %self.target.db, "the app shares the database: its commits are \
+                    replicated from now on");
             }
             self.app_locks_exclusively = false;
             self.status.signs(Signs::mistaken);
@@ -287,7 +298,8 @@ impl Task {
 
     /// Says what that costs, refuses to sync, and waits.
     async fn aside(&mut self, asked: usize, throttle: &mut LogThrottle) -> Result<(), End> {
-        let problem = "the app locks the whole database (PRAGMA locking_mode = EXCLUSIVE): its commits are uploaded when it has \
+        let problem = "the app locks the whole database (PRAGMA locking_mode = EXCLUSIVE): its commits are \
+            uploaded when it has \
                        ended, and are on this disk only until then";
         if throttle.due(problem) {
             tracing::warn!(db = %self.target.db, "NOT REPLICATED while the app runs: {problem}");
@@ -306,7 +318,11 @@ impl Task {
     /// Another writer has the replica: answer requests, touch nothing.
     async fn fenced(&mut self, detail: String) {
         let uploaded = self.status.read().uploaded.0;
-        let ours = if uploaded == Txid::NONE { "nothing of this run".to_owned() } else { format!("TXID {uploaded}") };
+        let ours = if uploaded == Txid::NONE {
+            "nothing of this run".to_owned()
+        } else {
+            format!("TXID {uploaded}")
+        };
         let detail = format!("{detail}; the last of ours in the replica is {ours}");
         self.status.update(|status| {
             (status.fenced, status.problem, status.replicating) = (Some(detail.clone()), None, false);
@@ -327,16 +343,19 @@ impl Task {
         let replica = self.target.store.url();
         tracing::error!(
             db = %self.target.db, replica,
-            "NOT REPLICATED: it appeared while the app was running, and its replica holds another history: {detail}. \
+            "NOT REPLICATED: it appeared while the app was running, and its replica holds another history: \
+             {detail}. \
              The next start would restore that history in its place: move one of the two"
         );
         let told = format!("{replica} holds another history, which it does not continue: {detail}");
         self.ledger.iter().for_each(|ledger| ledger.refused(&told));
-        self.status.update(|status| (status.fenced, status.refused, status.replicating) = (Some(told), true, false));
+        self.status
+            .update(|status| (status.fenced, status.refused, status.replicating) = (Some(told), true, false));
         self.stand_aside(Some("its replica holds another history")).await;
     }
 
-    /// Replication has ended: answers requests, until the last one. `goes_on`: why the app runs on all the same.
+    /// Replication has ended: answers requests, until the last one. `goes_on`: why the app runs on all the
+    /// same.
     async fn stand_aside(&mut self, goes_on: Option<&str>) {
         while !self.mailbox.closed() {
             let asked = self.mailbox.asked();
@@ -347,14 +366,16 @@ impl Task {
                 && asked == 0
             {
                 let db = &self.target.db;
-                tracing::error!(%db, "the app goes on WITHOUT replication ({why}): what it writes is on this disk only");
+                tracing::error!(%db, "the app goes on WITHOUT replication ({why}): what it writes is on this \
+                    disk only");
             }
             self.mailbox.pause(LOST).await;
         }
     }
 }
 
-/// Who may write to a database that is not in WAL mode, so long after the first look. Pure. `last`: the app has ended.
+/// Who may write to a database that is not in WAL mode, so long after the first look. Pure. `last`: the app
+/// has ended.
 fn writers(age: Duration, last: bool) -> Writers {
     match age {
         _ if last => Writers::None,

@@ -1,6 +1,6 @@
-//! Keeps the WAL within its limit and the app's checkpoints moving while a session waits for the replica's answer, for the next
-//! upload or for the app. It looks often while the app is active, and not at all once everything is uploaded and copied.
-//! `pressure` ◦ decides what is done.
+//! Keeps the WAL within its limit and the app's checkpoints moving while a session waits for the replica's
+//! answer, for the next upload or for the app. It looks often while the app is active, and not at all once
+//! everything is uploaded and copied. `pressure` ◦ decides what is done.
 
 use super::disk::Disk;
 use super::end::End;
@@ -45,7 +45,8 @@ impl WalLimiter {
         }
     }
 
-    /// Runs a request; meanwhile the WAL is kept within its limit. Ends when the session keeps the app out of its database.
+    /// Runs a request; meanwhile the WAL is kept within its limit. Ends when the session keeps the app out of
+    /// its database.
     pub async fn beside<T>(&mut self, request: impl Future<Output = T>) -> Result<T, End> {
         let db = self.db.clone();
         let status = Arc::clone(&self.status);
@@ -61,7 +62,9 @@ impl WalLimiter {
         let mut active = Instant::now();
         let mut state = self.disk.wal_state()?;
         loop {
-            let blind = state.as_ref().is_some_and(|state| state.seen.wal_bytes.is_none() && state.seen.room.is_none());
+            let blind = state
+                .as_ref()
+                .is_some_and(|state| state.seen.wal_bytes.is_none() && state.seen.room.is_none());
             if state.is_some_and(|state| state.calm) {
                 self.status.stirred().await;
                 active = Instant::now();
@@ -89,13 +92,15 @@ impl WalLimiter {
         if need == Need::Shrink && self.over.due("over") {
             let wal_bytes = seen.wal_bytes.unwrap_or_else(|| self.status.read().wal_bytes);
             let wal_limit = self.settings.wal_limit;
-            tracing::warn!(db = %self.db, wal_bytes, wal_limit, "the WAL has passed wal_limit: it is made smaller");
+            tracing::warn!(db = %self.db, wal_bytes, wal_limit, "the WAL has passed wal_limit: it is made \
+                smaller");
         }
         match self.disk.limit(need, Arc::clone(&self.settings)).await? {
             Outcome::Nothing | Outcome::Anew(_) => {}
             Outcome::Done { restarted } => self.status.update(|status| {
                 status.wal_grows = (!restarted).then(|| {
-                    "a reader, or an app that writes without a pause, keeps the WAL from starting over".to_owned()
+                    "a reader, or an app that writes without a pause, keeps the WAL from starting over"
+                        .to_owned()
                 });
             }),
             Outcome::Grows(why) => {

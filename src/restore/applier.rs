@@ -1,6 +1,6 @@
-//! The thread that decompresses and writes the staged file while the next bytes are downloaded. It takes bytes in order and
-//! returns the verified staged file, or the first error. The caller limits how many bytes may wait here. Dropping it ends
-//! the thread after the current piece.
+//! The thread that decompresses and writes the staged file while the next bytes are downloaded. It takes
+//! bytes in order and returns the verified staged file, or the first error. The caller limits how many bytes
+//! may wait here. Dropping it ends the thread after the current piece.
 
 use super::assemble::Assembly;
 use super::error::RestoreError;
@@ -69,7 +69,10 @@ impl Applier {
 }
 
 /// None: the caller does not want it any more.
-fn run(mut assembly: Assembly, mut inbox: mpsc::UnboundedReceiver<Job>) -> Result<Option<VerifiedDb>, RestoreError> {
+fn run(
+    mut assembly: Assembly,
+    mut inbox: mpsc::UnboundedReceiver<Job>,
+) -> Result<Option<VerifiedDb>, RestoreError> {
     while let Some(work) = inbox.blocking_recv() {
         match work {
             Job::Bytes { file, parts, last } => {

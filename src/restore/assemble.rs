@@ -1,6 +1,6 @@
-//! Builds the staged file: pages of the planned files, oldest first, each written to its place. A checksum per page (8
-//! bytes) proves at the end that every page is there and that the database has the checksum of its writer. Runs on the
-//! applier's thread.
+//! Builds the staged file: pages of the planned files, oldest first, each written to its place. A checksum
+//! per page (8 bytes) proves at the end that every page is there and that the database has the checksum of
+//! its writer. Runs on the applier's thread.
 
 use super::error::{Damage, RestoreError};
 use super::staged::Staged;
@@ -25,7 +25,8 @@ pub struct Assembly {
     /// The last file of another page size than those before it. The database begins anew with it.
     resized: Option<(String, Damage)>,
     table: PageTable,
-    /// More pages than this cannot be in the files: what a header says is not believed before memory is taken.
+    /// More pages than this cannot be in the files: what a header says is not believed before memory is
+    /// taken.
     most_pages: u64,
     /// Since which file the database has not been what the headers say.
     mismatch: Option<(String, Damage)>,
@@ -52,7 +53,12 @@ pub struct Assembled {
 
 impl Assembly {
     /// Creates the staged file, empty, for files of so many bytes, none of them written after `not_after`.
-    pub fn create(db: &DbPath, replica: &str, bytes: u64, not_after: Option<Moment>) -> Result<Assembly, RestoreError> {
+    pub fn create(
+        db: &DbPath,
+        replica: &str,
+        bytes: u64,
+        not_after: Option<Moment>,
+    ) -> Result<Assembly, RestoreError> {
         Ok(Assembly {
             replica: replica.to_owned(),
             db: db.clone(),
@@ -69,8 +75,8 @@ impl Assembly {
         })
     }
 
-    /// Asks for the room that a file of so many bytes says is needed, whatever is in it: a page that does not compress takes
-    /// little more than itself.
+    /// Asks for the room that a file of so many bytes says is needed, whatever is in it: a page that does not
+    /// compress takes little more than itself.
     pub fn expect(&mut self, largest: u64) -> Result<(), RestoreError> {
         self.staged.make_room(largest / 8 * 7)
     }
@@ -83,7 +89,8 @@ impl Assembly {
         &self.replica
     }
 
-    /// The file in hand is left where it is: the next one begins. It must hold what that one would have brought.
+    /// The file in hand is left where it is: the next one begins. It must hold what that one would have
+    /// brought.
     pub fn go_on(&mut self, bytes: u64) {
         self.decoder = Decoder::default();
         self.most_pages = self.most_pages.saturating_add(most_pages(bytes));
@@ -178,7 +185,8 @@ impl Assembly {
         };
         let missing = self.table.first_missing(header.page_size.lock_page());
         // A file of another page size that did not bring every page was none to begin with.
-        let missing = missing.map(|page| self.resized.unwrap_or_else(|| (last_key.clone(), Damage::Missing(page))));
+        let missing =
+            missing.map(|page| self.resized.unwrap_or_else(|| (last_key.clone(), Damage::Missing(page))));
         if let Some((file, damage)) = missing.or(self.mismatch) {
             return Err(RestoreError::Damaged { replica: self.replica, file, damage });
         }

@@ -1,5 +1,5 @@
-//! Questions about a replica that need no restore: the plan, the contents, whether its files are whole. Changes nothing here
-//! or in the replica.
+//! Questions about a replica that need no restore: the plan, the contents, whether its files are whole.
+//! Changes nothing here or in the replica.
 
 use super::error::{Damage, RestoreError};
 use super::plan::{Choice, choose};
@@ -77,7 +77,11 @@ pub struct Audit {
 }
 
 /// Reads every file of the replica from its first to its last byte. One that vanishes meanwhile is no fault.
-pub async fn audit(store: &dyn Store, settings: &RestoreSettings, progress: &Progress) -> Result<Audit, RestoreError> {
+pub async fn audit(
+    store: &dyn Store,
+    settings: &RestoreSettings,
+    progress: &Progress,
+) -> Result<Audit, RestoreError> {
     let source = Source::new(store, settings, progress);
     let listing = source.listing().await?;
     let old: Vec<RemoteFile> = listing.v3.iter().map(super::v3::as_remote).collect();
@@ -115,7 +119,8 @@ pub struct Stated {
     pub damaged: Vec<(String, Damage)>,
 }
 
-/// Reads the files that a restore of this position reads, and restores nothing. A file that vanishes meanwhile leads to a new plan.
+/// Reads the files that a restore of this position reads, and restores nothing. A file that vanishes
+/// meanwhile leads to a new plan.
 pub async fn stated(
     store: &dyn Store,
     txid: Txid,
@@ -125,7 +130,8 @@ pub async fn stated(
     let source = Source::new(store, settings, progress);
     retried(&source, async || {
         let target = Target::Txid(txid);
-        let Choice::Ltx { plan, .. } = choose(&source, &source.listing_for(target).await?, target).await? else {
+        let Choice::Ltx { plan, .. } = choose(&source, &source.listing_for(target).await?, target).await?
+        else {
             return Err(RestoreError::NothingThere { replica: store.url().to_owned() }.into());
         };
         let mut audit = Audit::default();
@@ -222,7 +228,10 @@ fn ltx(decoder: &mut Decoder, file: &RemoteFile, mut bytes: &[u8]) -> Result<(),
 }
 
 /// Tries again when a listed file has vanished meanwhile.
-async fn retried<T>(source: &Source<'_>, attempt: impl AsyncFn() -> Result<T, SourceError>) -> Result<T, RestoreError> {
+async fn retried<T>(
+    source: &Source<'_>,
+    attempt: impl AsyncFn() -> Result<T, SourceError>,
+) -> Result<T, RestoreError> {
     for _ in 0..ATTEMPTS {
         match attempt().await {
             Ok(found) => return Ok(found),
@@ -298,7 +307,8 @@ mod tests {
             let (settings, progress) = (RestoreSettings::default(), Progress::default());
             let source = Source::new(&store, &settings, &progress);
             let chosen =
-                retried(&source, async || choose(&source, &source.listing().await?, Target::Latest).await).await;
+                retried(&source, async || choose(&source, &source.listing().await?, Target::Latest).await)
+                    .await;
             match chosen {
                 Ok(Choice::Ltx { plan, .. }) => assert!(whole && plan.end == Txid(3), "{gaps}: {plan:?}"),
                 Err(RestoreError::Incomplete { .. }) => assert!(!whole, "{gaps}"),

@@ -1,4 +1,5 @@
-//! The errors of a restore. Callers branch on `kind`; the text says what failed on which file, and what to do.
+//! The errors of a restore. Callers branch on `kind`; the text says what failed on which file, and what to
+//! do.
 
 use crate::lineage::Refusal;
 use crate::lineage::state_file::StateFileError;
@@ -37,8 +38,10 @@ pub enum RestoreError {
     #[error("the replica {replica} is not what the local file continues: {refusal}")]
     Refused { replica: String, refusal: Refusal },
     #[error(
-        "{file} in {replica} leaves no TXID for what the app would write: it cannot be added to. Nothing was started. `litevisor \
-         restore -o FILE` restores what is there; delete that file if it is not yours, or begin a new replica under another path"
+        "{file} in {replica} leaves no TXID for what the app would write: it cannot be added to. Nothing was \
+         started. `litevisor \
+         restore -o FILE` restores what is there; delete that file if it is not yours, or begin a new \
+         replica under another path"
     )]
     Exhausted { replica: String, file: String },
     #[error("there is nothing to restore in {replica}")]
@@ -54,7 +57,10 @@ pub enum RestoreError {
         .path.display(), size(*.needs), size(*.has)
     )]
     NoSpace { path: PathBuf, needs: u64, has: u64 },
-    #[error("not enough memory for the checksums of the {pages} pages that {file} in {replica} says the database has")]
+    #[error(
+        "not enough memory for the checksums of the {pages} pages that {file} in {replica} says the database \
+         has"
+    )]
     Memory { replica: String, file: String, pages: u32 },
     #[error(transparent)]
     State { source: StateFileError },
@@ -65,7 +71,8 @@ pub enum RestoreError {
     #[error("the local file could not be replicated: {source}")]
     Unusable { source: SqliteError },
     #[error(
-        "{} is open in another process ({users}), which would go on in the old file: it is not replaced. Stop that process first",
+        "{} is open in another process ({users}), which would go on in the old file: it is not replaced. \
+         Stop that process first",
         .path.display()
     )]
     InUse { path: PathBuf, users: String },
@@ -88,7 +95,10 @@ pub enum Damage {
     Missing(u32),
     #[error("after it the database's checksum is {got:016x} instead of {want:016x}")]
     Checksum { got: u64, want: u64 },
-    #[error("it was written at {0}, later than the files behind it: a clock was set back; restore by --txid instead")]
+    #[error(
+        "it was written at {0}, later than the files behind it: a clock was set back; restore by --txid \
+         instead"
+    )]
     Later(Moment),
     #[error("{0}")]
     Frame(#[from] FrameError),
@@ -106,14 +116,20 @@ pub enum Damage {
 impl RestoreError {
     pub fn kind(&self) -> RestoreErrorKind {
         match self {
-            RestoreError::Unavailable { source } if source.kind == StoreErrorKind::Key => RestoreErrorKind::Local,
+            RestoreError::Unavailable { source } if source.kind == StoreErrorKind::Key => {
+                RestoreErrorKind::Local
+            }
             RestoreError::Damaged { .. }
             | RestoreError::Incomplete { .. }
             | RestoreError::V3Incomplete { .. }
             | RestoreError::Exhausted { .. }
             | RestoreError::Refused { .. } => RestoreErrorKind::Damaged,
-            RestoreError::Unavailable { .. } | RestoreError::Vanishing { .. } => RestoreErrorKind::Unavailable,
-            RestoreError::NothingThere { .. } | RestoreError::NoSuchState { .. } => RestoreErrorKind::NothingThere,
+            RestoreError::Unavailable { .. } | RestoreError::Vanishing { .. } => {
+                RestoreErrorKind::Unavailable
+            }
+            RestoreError::NothingThere { .. } | RestoreError::NoSuchState { .. } => {
+                RestoreErrorKind::NothingThere
+            }
             RestoreError::Io { .. }
             | RestoreError::NoSpace { .. }
             | RestoreError::Memory { .. }
@@ -127,7 +143,10 @@ impl RestoreError {
     }
 
     /// For `map_err` on file operations.
-    pub(super) fn io<'a>(operation: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> RestoreError + 'a {
+    pub(super) fn io<'a>(
+        operation: &'static str,
+        path: &'a Path,
+    ) -> impl FnOnce(io::Error) -> RestoreError + 'a {
         move |source| RestoreError::Io { operation, path: path.to_owned(), source }
     }
 }

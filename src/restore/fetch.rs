@@ -1,6 +1,6 @@
-//! From a listing to a verified staged file: plan, read with several requests at once, assemble, verify. If a file is merged
-//! or expires meanwhile, a new plan continues at the same place. If a file is damaged, a plan without it is used, provided
-//! that it reaches the same position.
+//! From a listing to a verified staged file: plan, read with several requests at once, assemble, verify. If a
+//! file is merged or expires meanwhile, a new plan continues at the same place. If a file is damaged, a plan
+//! without it is used, provided that it reaches the same position.
 
 use super::applier::Applier;
 use super::assemble::Assembly;
@@ -58,7 +58,8 @@ pub async fn fetch(
         }
         Choice::V3 { plan, passed_over } => {
             for why in passed_over {
-                tracing::warn!(%db, replica, "going back to an older generation of the Litestream 0.3 replica: {why}");
+                tracing::warn!(%db, replica, "going back to an older generation of the Litestream 0.3 \
+                    replica: {why}");
             }
             let generation = plan.generation;
             source.check_keys(plan.files().map(|file| file.key.as_str())).await?;
@@ -94,15 +95,18 @@ async fn fetch_ltx(
             Err(error) => error,
         };
         match error {
-            // What came may not be what is there (a proxy, a cache): it is read once more before it is called damaged.
+            // What came may not be what is there (a proxy, a cache): it is read once more before it is called
+            // damaged.
             SourceError::Failed(RestoreError::Damaged { file, damage, .. }) if !doubted.contains(&file) => {
-                tracing::warn!(%db, replica = source.url(), "{file} is damaged ({damage}): reading it once more");
+                tracing::warn!(%db, replica = source.url(), "{file} is damaged ({damage}): reading it once \
+                    more");
                 doubted.push(file);
             }
             // Which files lead to a moment is found out from their headers: that is the caller's.
             error if plan.not_after.is_some() => return Err(error),
             SourceError::Vanished if looks < ATTEMPTS => {
-                tracing::info!(%db, replica = source.url(), "files changed while they were read: planning again");
+                tracing::info!(%db, replica = source.url(), "files changed while they were read: planning \
+                    again");
                 looks += 1;
                 tokio::time::sleep(BETWEEN_ATTEMPTS).await;
                 let mut listing = source.listing_for(target).await?;
@@ -121,7 +125,9 @@ async fn fetch_ltx(
                 }
                 plan = new;
             }
-            SourceError::Vanished => return Err(RestoreError::Vanishing { replica: source.url().to_owned() }.into()),
+            SourceError::Vanished => {
+                return Err(RestoreError::Vanishing { replica: source.url().to_owned() }.into());
+            }
             SourceError::Failed(error) => {
                 // What was listed may be no more than the first way needed.
                 if matches!(error, RestoreError::Damaged { .. })
@@ -132,11 +138,17 @@ async fn fetch_ltx(
                 plan = around(error, &files, &mut avoided, &plan)?;
             }
         }
-        (applier, reached, rest) = (begin(db, source, &plan, progress)?, Reached::default(), plan.files.clone());
+        (applier, reached, rest) =
+            (begin(db, source, &plan, progress)?, Reached::default(), plan.files.clone());
     }
 }
 
-fn begin(db: &DbPath, source: &Source<'_>, plan: &Plan, progress: &Progress) -> Result<Applier, RestoreError> {
+fn begin(
+    db: &DbPath,
+    source: &Source<'_>,
+    plan: &Plan,
+    progress: &Progress,
+) -> Result<Applier, RestoreError> {
     let bytes = bytes_of(&plan.files);
     progress.begin(bytes);
     if !progress.is_quiet() {
@@ -144,7 +156,8 @@ fn begin(db: &DbPath, source: &Source<'_>, plan: &Plan, progress: &Progress) -> 
         tracing::info!(%db, replica, txid = %plan.end, files, bytes, "restoring");
     }
     let mut assembly = Assembly::create(db, source.url(), bytes, plan.not_after)?;
-    // Nothing is fetched that has no room for sure; what the files say themselves is asked for when they come.
+    // Nothing is fetched that has no room for sure; what the files say themselves is asked for when they
+    // come.
     assembly.expect(plan.files.iter().map(|file| file.size).max().unwrap_or_default())?;
     Applier::start(assembly)
 }
@@ -173,8 +186,9 @@ fn sound(mut files: Vec<RemoteFile>, avoided: &[String]) -> Vec<RemoteFile> {
     files
 }
 
-/// What of `new` is still to be applied where `old` was left. A file may be applied again, or one that holds what others
-/// have brought already; it must not be the history of another snapshot, and what was begun must be completed.
+/// What of `new` is still to be applied where `old` was left. A file may be applied again, or one that holds
+/// what others have brought already; it must not be the history of another snapshot, and what was begun must
+/// be completed.
 fn continuation(old: &Plan, new: &Plan, reached: Reached) -> Option<Vec<RemoteFile>> {
     let same_base = old.files.first() == new.files.first() && reached.end != Txid::NONE;
     let rest = new.files.iter().filter(|file| file.range.max > reached.end).cloned();
@@ -226,7 +240,11 @@ mod tests {
         assert_eq!(continuation(&old, &parts, reached(3, 4)), Some(vec![file(0, 4, 4)]));
         assert_eq!(continuation(&old, &parts, reached(4, 4)), Some(vec![]));
         assert_eq!(continuation(&merged, &parts, reached(1, 5)), None, "it does not reach what was begun");
-        assert_eq!(continuation(&old, &plan_of(&[other, file(0, 5, 5)]), reached(3, 4)), None, "another snapshot");
+        assert_eq!(
+            continuation(&old, &plan_of(&[other, file(0, 5, 5)]), reached(3, 4)),
+            None,
+            "another snapshot"
+        );
     }
 
     #[test]
@@ -254,6 +272,10 @@ mod tests {
         assert_eq!(around(&[new.clone(), merged.clone(), three], &all), None);
         assert_eq!(around(&[new.clone(), old], &all), None);
         assert_eq!(around(&[file(0, 4, 4)], &[new, four]), Some(vec![file(9, 1, 4)]));
-        assert_eq!(around(&[file(0, 2, 2)], &[file(9, 1, 1), file(0, 2, 2)]), None, "never an older position");
+        assert_eq!(
+            around(&[file(0, 2, 2)], &[file(9, 1, 1), file(0, 2, 2)]),
+            None,
+            "never an older position"
+        );
     }
 }

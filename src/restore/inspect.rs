@@ -1,4 +1,5 @@
-//! What is known before the decision: the replica's listing, and the evidence about the local file. Reads; changes nothing.
+//! What is known before the decision: the replica's listing, and the evidence about the local file. Reads;
+//! changes nothing.
 
 use super::error::{Damage, RestoreError};
 use super::install;
@@ -22,9 +23,9 @@ pub async fn inspect(db: &DbPath, source: &Source<'_>) -> Result<Inspection, Sou
     let replica = listing.replica();
     let evidence = match (found.present, replica) {
         (false, _) | (true, Replica::Empty) => Evidence { replica, ..found },
-        (true, Replica::V3) => {
-            found.with_v3(db, source.url(), &listing).map_err(RestoreError::io("read", &db.litestream_dir()))?
-        }
+        (true, Replica::V3) => found
+            .with_v3(db, source.url(), &listing)
+            .map_err(RestoreError::io("read", &db.litestream_dir()))?,
         (true, Replica::Ends(_)) => {
             let tip = tip(source, &listing).await?;
             let found = found.with_tip(source.url(), tip);
@@ -36,8 +37,9 @@ pub async fn inspect(db: &DbPath, source: &Source<'_>) -> Result<Inspection, Sou
 }
 
 pub(super) async fn tip(source: &Source<'_>, listing: &Listing) -> Result<Option<Tip>, SourceError> {
-    let get =
-        |key: String, range| -> Reading<'_, SourceError> { Box::pin(async move { source.get(&key, range).await }) };
+    let get = |key: String, range| -> Reading<'_, SourceError> {
+        Box::pin(async move { source.get(&key, range).await })
+    };
     replica::tip::read(replica::tip::newest(listing.files.iter().cloned()), get).await?.map_err(|broken| {
         let damage = match broken.problem {
             Problem::Format(error) => Damage::Format(error),
@@ -48,21 +50,25 @@ pub(super) async fn tip(source: &Source<'_>, listing: &Listing) -> Result<Option
     })
 }
 
-/// Compares the last frame that the newest raw file covers with the local WAL; only where the record proves nothing, as it
-/// reads that file from the replica.
+/// Compares the last frame that the newest raw file covers with the local WAL; only where the record proves
+/// nothing, as it reads that file from the replica.
 async fn wal_holds_tip(
     db: &DbPath,
     source: &Source<'_>,
     listing: &Listing,
     evidence: &Evidence,
 ) -> Result<Option<LocalState>, SourceError> {
-    let (Some(LineageCheck::Unproven(_)), Some(tip)) = (&evidence.check, &evidence.tip) else { return Ok(None) };
+    let (Some(LineageCheck::Unproven(_)), Some(tip)) = (&evidence.check, &evidence.tip) else {
+        return Ok(None);
+    };
     if evidence.rollback == Some(Rollback::Valid) {
         return Ok(None);
     }
     let Some(raw) = tip.raw() else { return Ok(None) };
     let wal = db.wal();
-    let Some(frame) = last_frame(&wal, &raw.header).map_err(RestoreError::io("read", &wal))? else { return Ok(None) };
+    let Some(frame) = last_frame(&wal, &raw.header).map_err(RestoreError::io("read", &wal))? else {
+        return Ok(None);
+    };
     let Some(file) = listing.files.iter().find(|file| file.key == raw.key) else { return Ok(None) };
     if !evidence::holds(db, &raw.header).await.map_err(RestoreError::io("read", &wal))? {
         return Ok(None);
@@ -75,7 +81,11 @@ async fn wal_holds_tip(
 }
 
 /// The image of one page in a file; the file is verified as a whole.
-async fn page_image(source: &Source<'_>, file: &RemoteFile, wanted: PageNo) -> Result<Option<Vec<u8>>, SourceError> {
+async fn page_image(
+    source: &Source<'_>,
+    file: &RemoteFile,
+    wanted: PageNo,
+) -> Result<Option<Vec<u8>>, SourceError> {
     let mut decoder = Decoder::default();
     let mut image = None;
     let damaged = |error: LtxError| RestoreError::Damaged {

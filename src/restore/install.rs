@@ -1,5 +1,5 @@
-//! Performs the install rule (`steps`): observe, do one step, make it durable, observe again. Every rename and unlink of a
-//! restore is in this file.
+//! Performs the install rule (`steps`): observe, do one step, make it durable, observe again. Every rename
+//! and unlink of a restore is in this file.
 
 use super::error::RestoreError;
 use super::keeper::{Keeper, Previous, name, nth};
@@ -23,9 +23,10 @@ pub fn install(verified: VerifiedDb, access: FileAccess, previous: Previous) -> 
     run(verified.db(), true, access, previous).map(|_| ())
 }
 
-/// Finishes or rolls back an installation that was cut off, by a kill or by dropping the future: afterwards the file at
-/// the database's path is the complete new one or the one that was there before. Drops side files without a database.
-/// To be called before anything else is done with a database, and after a restore was given up.
+/// Finishes or rolls back an installation that was cut off, by a kill or by dropping the future: afterwards
+/// the file at the database's path is the complete new one or the one that was there before. Drops side files
+/// without a database. To be called before anything else is done with a database, and after a restore was
+/// given up.
 pub fn recover(db: &DbPath, access: FileAccess) -> Result<(), RestoreError> {
     let steps = run(db, false, access, Previous::Keep)?;
     if steps > 0 {
@@ -34,8 +35,8 @@ pub fn recover(db: &DbPath, access: FileAccess) -> Result<(), RestoreError> {
     Ok(())
 }
 
-/// Takes away a database that must not be used, where there was none before it: its side files first, so that SQLite never finds
-/// them without it. It is kept like one that a restore replaces.
+/// Takes away a database that must not be used, where there was none before it: its side files first, so that
+/// SQLite never finds them without it. It is kept like one that a restore replaces.
 pub fn discard(db: &DbPath) -> Result<(), RestoreError> {
     refuse_open_file(db)?;
     rights::within(db, || {
@@ -57,7 +58,8 @@ pub fn refuse_any_file(db: &DbPath) -> Result<(), RestoreError> {
     if there { Err(in_use(db)) } else { Ok(()) }
 }
 
-/// A process with an open connection would continue in the file that is moved away, and its commits would be lost.
+/// A process with an open connection would continue in the file that is moved away, and its commits would be
+/// lost.
 pub fn refuse_open_file(db: &DbPath) -> Result<(), RestoreError> {
     if !files::locked_by_others(db.as_path()) {
         return Ok(());
@@ -66,7 +68,12 @@ pub fn refuse_open_file(db: &DbPath) -> Result<(), RestoreError> {
     Err(RestoreError::InUse { path: db.as_path().to_owned(), users })
 }
 
-fn run(db: &DbPath, have_verified: bool, access: FileAccess, previous: Previous) -> Result<usize, RestoreError> {
+fn run(
+    db: &DbPath,
+    have_verified: bool,
+    access: FileAccess,
+    previous: Previous,
+) -> Result<usize, RestoreError> {
     rights::within(db, || {
         let mut keeper = Keeper::new(previous);
         let Some(dir) = open(db)? else { return steps(db, None, have_verified, access, &mut keeper) };
@@ -94,8 +101,12 @@ fn steps(
             Step::Refuse(why) => return Err(contradiction(db, why)),
             step => {
                 let Some(dir) = dir else { return Ok(steps) };
-                if access != FileAccess::Exclusive && !step.spares_the_database() && exists(Some(dir), db.as_path())? {
-                    // An empty file whose first transaction is under way: it has a journal that is not ours to drop.
+                if access != FileAccess::Exclusive
+                    && !step.spares_the_database()
+                    && exists(Some(dir), db.as_path())?
+                {
+                    // An empty file whose first transaction is under way: it has a journal that is not ours
+                    // to drop.
                     let begun = !have_verified && matches!(step, Step::DropSide(_));
                     return if begun { Ok(steps) } else { Err(in_use(db)) };
                 }
@@ -142,8 +153,8 @@ fn observe_in(db: &DbPath, dir: Option<&Dir>) -> Result<Observed, RestoreError> 
     })
 }
 
-/// Names that only litevisor's restore uses must be regular files. Anything else under these names is moved away: it would
-/// block every later start.
+/// Names that only litevisor's restore uses must be regular files. Anything else under these names is moved
+/// away: it would block every later start.
 fn clear(db: &DbPath, dir: &Dir) -> Result<(), RestoreError> {
     let aside = db.aside();
     let ours = [db.staged(), aside.as_path().to_owned()].into_iter().chain(aside.sides());
@@ -202,8 +213,8 @@ fn rename(dir: &Dir, from: &Path, to: &Path) -> Result<(), RestoreError> {
     dir.rename(name(from), name(to)).map_err(RestoreError::io("rename", from))
 }
 
-/// A rename that replaces nothing, should an app make its database in this moment. Cut off in the middle, the staged name
-/// is left, which the next look drops.
+/// A rename that replaces nothing, should an app make its database in this moment. Cut off in the middle, the
+/// staged name is left, which the next look drops.
 fn appear(db: &DbPath, dir: &Dir, staged: &Path) -> Result<(), RestoreError> {
     match dir.link(name(staged), name(db.as_path())) {
         Ok(()) => unlink(dir, staged),
@@ -215,7 +226,8 @@ fn appear(db: &DbPath, dir: &Dir, staged: &Path) -> Result<(), RestoreError> {
 }
 
 fn in_use(db: &DbPath) -> RestoreError {
-    let problem = "is there already, and an app may have it open, so that it cannot be restored: start litevisor before \
+    let problem = "is there already, and an app may have it open, so that it cannot be restored: start \
+        litevisor before \
                    the app, or stop the app and remove the file";
     RestoreError::InTheWay { path: db.as_path().to_owned(), problem }
 }
@@ -262,17 +274,20 @@ fn contradiction(db: &DbPath, why: Contradiction) -> RestoreError {
     let (path, problem) = match why {
         Contradiction::ThreeDatabases => (
             db.aside().as_path().to_owned(),
-            "is the database from before a restore that was cut off, and a new one has appeared since; keep the right \
+            "is the database from before a restore that was cut off, and a new one has appeared since; keep \
+             the right \
              one under the database's name and remove the other, and the staged file",
         ),
         Contradiction::SideTwice(side) => (
             nth(&db.aside(), side),
-            "was set aside by a restore that was cut off, and a new one has appeared beside the database since; remove \
+            "was set aside by a restore that was cut off, and a new one has appeared beside the database \
+             since; remove \
              the wrong one",
         ),
         Contradiction::StraySide(side) => (
             nth(&db.aside(), side),
-            "was set aside by a restore that was cut off, and the rest is gone; remove it, or rename it back if it \
+            "was set aside by a restore that was cut off, and the rest is gone; remove it, or rename it back \
+             if it \
              belongs to the database",
         ),
         Contradiction::StagedGone => (db.staged(), "was removed while it was being installed"),

@@ -1,5 +1,5 @@
-//! Keeps the database that a restore has replaced (`local_state::replaced`): a file that has no proof may be the only copy of what a
-//! user wrote. Where it cannot be kept it is removed, and the log says so.
+//! Keeps the database that a restore has replaced (`local_state::replaced`): a file that has no proof may be
+//! the only copy of what a user wrote. Where it cannot be kept it is removed, and the log says so.
 
 use super::error::RestoreError;
 use super::steps::{Side, Step};
@@ -39,8 +39,8 @@ impl Keeper {
         Keeper { previous, place: None }
     }
 
-    /// Performs a step that would drop a file of the replaced database, by moving the file away. False: the step is another one, or the
-    /// file is not kept.
+    /// Performs a step that would drop a file of the replaced database, by moving the file away. False: the
+    /// step is another one, or the file is not kept.
     pub fn keeps(&mut self, db: &DbPath, dir: &Dir, step: Step) -> Result<bool, RestoreError> {
         let aside = db.aside();
         let (from, to) = match step {
@@ -52,7 +52,9 @@ impl Keeper {
         if self.previous == Previous::Drop {
             return Ok(false);
         }
-        let Some(place) = self.place.get_or_insert_with(|| place_of_replaced(db, dir)) else { return Ok(false) };
+        let Some(place) = self.place.get_or_insert_with(|| place_of_replaced(db, dir)) else {
+            return Ok(false);
+        };
         place.take(dir, name(&from), name(&to)).map_err(RestoreError::io("keep", &from))?;
         if step == Step::DropAside {
             log_kept(db, place);
@@ -80,7 +82,8 @@ fn log_kept(db: &DbPath, place: &Place) {
     let kept = place.path.join(name(db.as_path()));
     tracing::warn!(
         %db, kept = %kept.display(),
-        "the file that was replaced is kept: `sqlite3 DATABASE \".restore KEPT\"` while the app runs puts it back; remove \
+        "the file that was replaced is kept: `sqlite3 DATABASE \".restore KEPT\"` while the app runs puts it \
+         back; remove \
          it if you do not need it"
     );
 }
@@ -123,7 +126,8 @@ fn is_equal(dir: &Dir, one: &OsStr, other: &OsStr) -> bool {
     let mut offset = 0;
     loop {
         let [mine, theirs] = &mut buffers;
-        let (Ok(read), Ok(same)) = (files::read_full(&one, offset, mine), files::read_full(&other, offset, theirs))
+        let (Ok(read), Ok(same)) =
+            (files::read_full(&one, offset, mine), files::read_full(&other, offset, theirs))
         else {
             return false;
         };

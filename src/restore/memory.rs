@@ -1,6 +1,6 @@
-//! The number of bytes that are requested or wait to be used, and their buffers. Buffers are reused, so that the kernel need
-//! not clear new memory for each byte of a large restore. Dropping `Parts` gives back the bytes and the buffer, on any
-//! thread. The limit is decided elsewhere (`pieces`).
+//! The number of bytes that are requested or wait to be used, and their buffers. Buffers are reused, so that
+//! the kernel need not clear new memory for each byte of a large restore. Dropping `Parts` gives back the
+//! bytes and the buffer, on any thread. The limit is decided elsewhere (`pieces`).
 
 use bytes::Bytes;
 use std::sync::atomic::{AtomicI64, Ordering};

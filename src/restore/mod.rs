@@ -1,5 +1,5 @@
-//! Restore: inspect → plan → fetch → verify → install. Everything that happens to a database file before the app may use it.
-//! Replicates nothing, starts nothing, and does not open a database with SQLite.
+//! Restore: inspect → plan → fetch → verify → install. Everything that happens to a database file before the
+//! app may use it. Replicates nothing, starts nothing, and does not open a database with SQLite.
 
 mod applier;
 mod arrivals;

@@ -1,4 +1,5 @@
-//! `litevisor restore`: restores a state of the replica to a file that the user chooses, under the same install rule.
+//! `litevisor restore`: restores a state of the replica to a file that the user chooses, under the same
+//! install rule.
 
 use super::error::RestoreError;
 use super::fetch::{Fetched, fetch};
@@ -28,7 +29,8 @@ pub struct RestoredTo {
     pub generation: Option<Generation>,
     /// When that state was committed.
     pub time: Moment,
-    /// More may have been committed by the moment that was asked for: this file holds it together with later things.
+    /// More may have been committed by the moment that was asked for: this file holds it together with later
+    /// things.
     pub coarse: Option<TxidRange>,
     pub bytes: u64,
     pub files: usize,
@@ -47,9 +49,9 @@ enum Use {
     Copy(Previous),
 }
 
-/// Restores to `out`. A file of at least one byte there is replaced only with `force`; side files without a database are
-/// removed, and those of a replaced one go with it. On failure, and when the future is dropped and `recover` called,
-/// what was there is there.
+/// Restores to `out`. A file of at least one byte there is replaced only with `force`; side files without a
+/// database are removed, and those of a replaced one go with it. On failure, and when the future is dropped
+/// and `recover` called, what was there is there.
 pub async fn restore_to(
     out: &Path,
     store: &dyn Store,
@@ -62,8 +64,8 @@ pub async fn restore_to(
     restore(&DbPath::new(out), store, (target, Use::Apart), settings, owners, force, progress).await
 }
 
-/// The same, to the path of the replica's own database. The next run continues from the restored state, also from an older
-/// one: the record says that it was restored on purpose.
+/// The same, to the path of the replica's own database. The next run continues from the restored state, also
+/// from an older one: the record says that it was restored on purpose.
 pub async fn restore_in_place(
     db: &DbPath,
     store: &dyn Store,
@@ -76,8 +78,9 @@ pub async fn restore_in_place(
     restore(db, store, (target, Use::InPlace), settings, owners, force, progress).await
 }
 
-/// The newest state, as a copy that is going to follow the replica. Also replaces a file that processes have open: they read the
-/// old one until they open it again. `keep`: the file that is there may hold what is nowhere else.
+/// The newest state, as a copy that is going to follow the replica. Also replaces a file that processes have
+/// open: they read the old one until they open it again. `keep`: the file that is there may hold what is
+/// nowhere else.
 pub async fn restore_copy(
     db: &DbPath,
     store: &dyn Store,
@@ -162,7 +165,8 @@ async fn plan_and_restore(
 /// The state that a setup without success has left is replaced on purpose.
 fn forget_setup(db: &DbPath) {
     if let Err(error) = setup_mark::remove(std::slice::from_ref(db)) {
-        tracing::error!(%db, "the next start brings the replica's newest state back in place of this one: {error}");
+        tracing::error!(%db, "the next start brings the replica's newest state back in place of this one: \
+            {error}");
     }
 }
 
@@ -174,8 +178,15 @@ fn is_newest(origin: &Origin, listing: &Listing, newest: Option<&Tip>) -> bool {
     }
 }
 
-/// Records that an older state was restored on purpose. Without this record the next run restores the newest state.
-fn record_rollback(db: &DbPath, replica: &str, listing: &Listing, newest: Option<&Tip>, restored: &RestoredTo) {
+/// Records that an older state was restored on purpose. Without this record the next run restores the newest
+/// state.
+fn record_rollback(
+    db: &DbPath,
+    replica: &str,
+    listing: &Listing,
+    newest: Option<&Tip>,
+    restored: &RestoredTo,
+) {
     let head = match (listing.replica(), newest) {
         (Replica::Ends(_), Some(newest)) => Some(Head::of(newest)),
         _ => Head::of_v3(listing),
@@ -186,11 +197,13 @@ fn record_rollback(db: &DbPath, replica: &str, listing: &Listing, newest: Option
     match state_file::store(db, &LocalState::without_position(replica, state_file::new_node_id(), origin)) {
         Ok(()) => tracing::warn!(
             %db, replica,
-            "the next run goes on from this older state: it uploads it as the replica's next position. Nothing in the \
+            "the next run goes on from this older state: it uploads it as the replica's next position. \
+             Nothing in the \
              replica is deleted; `litevisor restore --force` without a target brings the newest state back"
         ),
         Err(error) => tracing::error!(
-            %db, replica, "the next run will bring the replica's newest state back instead of going on from this one: {error}"
+            %db, replica, "the next run will bring the replica's newest state back instead of going on from \
+                this one: {error}"
         ),
     }
 }
@@ -205,5 +218,13 @@ fn restored_to(choice: &Choice, fetched: &Fetched) -> RestoredTo {
         _ => (None, None),
     };
     let Fetched { bytes, files, .. } = *fetched;
-    RestoredTo { txid, generation, time: asked.unwrap_or(time), coarse, bytes, files, avoided: fetched.avoided.clone() }
+    RestoredTo {
+        txid,
+        generation,
+        time: asked.unwrap_or(time),
+        coarse,
+        bytes,
+        files,
+        avoided: fetched.avoided.clone(),
+    }
 }

@@ -1,5 +1,5 @@
-//! Owner and mode of the restored file: as configured, else as the previous file had them, else the app's user, else the
-//! directory's. Missing parent directories are created with the same owner.
+//! Owner and mode of the restored file: as configured, else as the previous file had them, else the app's
+//! user, else the directory's. Missing parent directories are created with the same owner.
 
 use super::error::RestoreError;
 use super::settings::Owners;
@@ -16,10 +16,11 @@ const BEFORE_BITS: u32 = 0o777;
 /// Of a directory that is made, where the one above says nothing better.
 const DIRECTORY_MODE: u32 = 0o755;
 const OPEN_TO_ALL: u32 = 0o002;
-/// What a directory that is made has from the one above: the group's rights, and that new files have its group.
+/// What a directory that is made has from the one above: the group's rights, and that new files have its
+/// group.
 const INHERITED_BITS: u32 = 0o2775;
-/// Of a restored file, when neither the configuration nor a file before says another: the replica does not keep the mode,
-/// and what was private must not come back readable for others.
+/// Of a restored file, when neither the configuration nor a file before says another: the replica does not
+/// keep the mode, and what was private must not come back readable for others.
 const FILE_MODE: u32 = 0o600;
 
 /// What the file at some path shall have. None: leave it.
@@ -54,7 +55,8 @@ fn create_directory(path: &Path, owners: &Owners) -> io::Result<()> {
         }
         let made = above.below(name)?.as_file()?;
         let mode = directory_mode(above.owner()?.mode);
-        // With the rights of another user it is that user's, who may have put another directory in its place already.
+        // With the rights of another user it is that user's, who may have put another directory in its place
+        // already.
         if rights::acting() {
             return made.set_permissions(Permissions::from_mode(mode));
         }
@@ -63,14 +65,14 @@ fn create_directory(path: &Path, owners: &Owners) -> io::Result<()> {
     })
 }
 
-/// The mode of a directory that is made in one of mode `above`: the replica does not keep it, and what was private must not come
-/// back open.
+/// The mode of a directory that is made in one of mode `above`: the replica does not keep it, and what was
+/// private must not come back open.
 fn directory_mode(above: u32) -> u32 {
     if above & OPEN_TO_ALL != 0 { DIRECTORY_MODE } else { above & INHERITED_BITS | 0o700 }
 }
 
-/// Gives the staged file what the database shall have, while the file that was there can still be asked. It is the file that
-/// litevisor made, whatever stands under its name by now.
+/// Gives the staged file what the database shall have, while the file that was there can still be asked. It
+/// is the file that litevisor made, whatever stands under its name by now.
 pub fn prepare_staged(verified: &VerifiedDb, owners: &Owners) -> Result<(), RestoreError> {
     prepare(verified.db(), verified.file(), owners)
 }
@@ -86,7 +88,8 @@ fn prepare(db: &DbPath, staged: &File, owners: &Owners) -> Result<(), RestoreErr
     wanted.mode = wanted.mode.or(Some(FILE_MODE));
     let path = db.staged();
     // Root's own rights, on an open file of ours: only root may give files away.
-    rights::own(|| apply(staged, &path, wanted, owners)).map_err(RestoreError::io("change the owner or mode of", &path))
+    rights::own(|| apply(staged, &path, wanted, owners))
+        .map_err(RestoreError::io("change the owner or mode of", &path))
 }
 
 fn wanted(owners: &Owners, before: Option<Owner>, directory: Option<Owner>) -> Wanted {
@@ -113,7 +116,8 @@ fn apply(file: &File, path: &Path, wanted: Wanted, owners: &Owners) -> io::Resul
             Err(error) if error.kind() == ErrorKind::PermissionDenied && !owners.configured.is_named() => {
                 // A group that is not one of ours does no harm: the owner is right.
                 if uid.is_some() {
-                    tracing::warn!(file = %path.display(), "keeps the user of litevisor as its owner: {error}");
+                    tracing::warn!(file = %path.display(), "keeps the user of litevisor as its owner: \
+                        {error}");
                 }
             }
             changed => changed?,
@@ -215,9 +219,14 @@ mod tests {
 
     #[test]
     fn a_directory_is_as_open_as_the_one_above() {
-        for (above, mode) in
-            [(0o755, 0o755), (0o700, 0o700), (0o750, 0o750), (0o2770, 0o2770), (0o1777, 0o755), (0o555, 0o755)]
-        {
+        for (above, mode) in [
+            (0o755, 0o755),
+            (0o700, 0o700),
+            (0o750, 0o750),
+            (0o2770, 0o2770),
+            (0o1777, 0o755),
+            (0o555, 0o755),
+        ] {
             assert_eq!(directory_mode(above), mode, "{above:o}");
         }
         let dir = tempfile::tempdir().unwrap();

@@ -1,5 +1,5 @@
-//! How files are cut into requests: pure. Small pieces at first, so that a slow connection can transfer each one within the
-//! request's deadline; larger ones while they arrive quickly.
+//! How files are cut into requests: pure. Small pieces at first, so that a slow connection can transfer each
+//! one within the request's deadline; larger ones while they arrive quickly.
 
 use crate::replica::RemoteFile;
 use std::ops::Range;
@@ -46,13 +46,17 @@ impl Cutter {
         self.file >= self.sizes.len()
     }
 
-    /// The next piece, if memory allows it beside the `out` bytes that are on the way or not used up. A first one always is
-    /// allowed.
+    /// The next piece, if memory allows it beside the `out` bytes that are on the way or not used up. A first
+    /// one always is allowed.
     pub fn next(&mut self, out: u64) -> Option<Piece> {
         let size = *self.sizes.get(self.file)?;
         let start = self.at;
         // A rest that is hardly worth a request of its own comes along.
-        let end = if size - start <= self.piece + self.piece / 4 { size } else { self.part_end(start + self.piece) };
+        let end = if size - start <= self.piece + self.piece / 4 {
+            size
+        } else {
+            self.part_end(start + self.piece)
+        };
         let bytes = end - start;
         if out > 0 && out + bytes > BUDGET {
             return None;
@@ -96,7 +100,9 @@ mod tests {
 
     #[test]
     fn pieces_cover_every_file_in_order_without_overlap() {
-        for sizes in [&[][..], &[0], &[1, 0, FIRST, 3 * FIRST + 7], &[100 << 20], &[FIRST * 5 / 4, FIRST * 5 / 4 + 1]] {
+        for sizes in
+            [&[][..], &[0], &[1, 0, FIRST, 3 * FIRST + 7], &[100 << 20], &[FIRST * 5 / 4, FIRST * 5 / 4 + 1]]
+        {
             let (mut at, mut file) = (0, 0);
             let mut cutter = cutter(sizes);
             while let Some(piece) = cutter.next(0) {
@@ -139,7 +145,8 @@ mod tests {
     fn long_pieces_end_where_the_parts_of_an_upload_do() {
         let mut cutter = Cutter { piece: LARGEST, ..cutter(&[100 << 20]) };
         cutter.at = 7 << 20;
-        let ends: Vec<u64> = std::iter::from_fn(|| cutter.next(0)?.range).map(|range| range.end >> 20).collect();
+        let ends: Vec<u64> =
+            std::iter::from_fn(|| cutter.next(0)?.range).map(|range| range.end >> 20).collect();
         assert_eq!(ends, [15, 25, 35, 45, 55, 65, 75, 85, 95, 100]);
     }
 

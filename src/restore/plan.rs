@@ -1,5 +1,5 @@
-//! From a listing and a target to the files that lead there, in the format (LTX or Litestream 0.3) that has the newer data.
-//! Reads headers where the listing's times are not exact; changes nothing.
+//! From a listing and a target to the files that lead there, in the format (LTX or Litestream 0.3) that has
+//! the newer data. Reads headers where the listing's times are not exact; changes nothing.
 
 use super::error::RestoreError;
 use super::source::{Source, SourceError};
@@ -16,7 +16,8 @@ pub enum Choice {
         plan: Plan,
         /// When the state was committed; None: the last file's header will tell.
         time: Option<Moment>,
-        /// More may have been committed by the wanted moment, but only this file knows, and it holds later things too.
+        /// More may have been committed by the wanted moment, but only this file knows, and it holds later
+        /// things too.
         coarse: Option<RemoteFile>,
     },
     /// Litestream 0.3's.
@@ -61,7 +62,11 @@ pub async fn choose(source: &Source<'_>, listing: &Listing, target: Target) -> R
             Err(error) => Err(of_ltx(replica, error)),
         },
         (Target::Time(limit), _) => {
-            let ltx = if listing.files.is_empty() { None } else { Some(dated(source, &listing.files, limit).await?) };
+            let ltx = if listing.files.is_empty() {
+                None
+            } else {
+                Some(dated(source, &listing.files, limit).await?)
+            };
             at(replica, listing, limit, ltx)
         }
     };
@@ -87,7 +92,9 @@ async fn dated(
             Ok(Answer::Ask(more)) => {
                 let headers = source.heads(&more).await?;
                 warn_of_clocks(source, &more, &headers);
-                times.extend(more.into_iter().zip(headers).map(|(file, header)| (file.key, header.timestamp_ms)));
+                times.extend(
+                    more.into_iter().zip(headers).map(|(file, header)| (file.key, header.timestamp_ms)),
+                );
             }
         }
     }
@@ -102,14 +109,16 @@ fn warn_of_clocks(source: &Source<'_>, files: &[RemoteFile], headers: &[Header])
     if let Some((file, time, mark)) = wrong {
         tracing::warn!(
             replica = source.url(),
-            "{} is stamped {time}, {mark}. What was committed around then may be missing from what is restored: look at \
+            "{} is stamped {time}, {mark}. What was committed around then may be missing from what is \
+             restored: look at \
              `litevisor list`, and restore by --txid",
             file.key
         );
     }
 }
 
-/// Of the two formats, the one whose newest data at that moment is newer; the same rule as for the latest state. Pure.
+/// Of the two formats, the one whose newest data at that moment is newer; the same rule as for the latest
+/// state. Pure.
 fn at(
     replica: &str,
     listing: &Listing,
@@ -119,18 +128,24 @@ fn at(
     let old_ms = listing.v3.iter().map(|file| file.modified_ms).filter(|at| *at <= limit.0).max();
     let ltx_may_matter = listing.files.iter().any(|file| file.modified_ms <= limit.0);
     match (ltx, old_ms) {
-        (Some(Ok(dated)), old_ms) if old_ms.is_none_or(|old_ms| old_ms <= dated.time.0) => Ok(of_dated(dated)),
+        (Some(Ok(dated)), old_ms) if old_ms.is_none_or(|old_ms| old_ms <= dated.time.0) => {
+            Ok(of_dated(dated))
+        }
         (Some(Ok(dated)), _) => match v3_choice(&listing.v3, Some(limit)) {
             Err(V3PlanError::NoSnapshot(_) | V3PlanError::BeforeFirst { .. }) => Ok(of_dated(dated)),
             chosen => chosen.map_err(|error| of_v3(replica, error)),
         },
-        (Some(Err(error @ (PlanError::Gap { .. } | PlanError::Unreachable { .. }))), _) => Err(of_ltx(replica, error)),
+        (Some(Err(error @ (PlanError::Gap { .. } | PlanError::Unreachable { .. }))), _) => {
+            Err(of_ltx(replica, error))
+        }
         (Some(Err(error @ PlanError::NoStart { .. })), _) if ltx_may_matter => Err(of_ltx(replica, error)),
         (Some(Err(PlanError::BeforeFirst { first })), None) => {
             let first = listing.v3.iter().map(|file| Moment(file.modified_ms)).fold(first, Moment::min);
             Err(of_ltx(replica, PlanError::BeforeFirst { first }))
         }
-        (Some(Err(_)) | None, _) => v3_choice(&listing.v3, Some(limit)).map_err(|error| of_v3(replica, error)),
+        (Some(Err(_)) | None, _) => {
+            v3_choice(&listing.v3, Some(limit)).map_err(|error| of_v3(replica, error))
+        }
     }
 }
 
@@ -145,7 +160,9 @@ fn v3_choice(files: &[V3File], limit: Option<Moment>) -> Result<Choice, V3PlanEr
 fn of_ltx(replica: &str, source: PlanError) -> RestoreError {
     let replica = replica.to_owned();
     match source {
-        PlanError::Unreachable { .. } | PlanError::BeforeFirst { .. } => RestoreError::NoSuchState { replica, source },
+        PlanError::Unreachable { .. } | PlanError::BeforeFirst { .. } => {
+            RestoreError::NoSuchState { replica, source }
+        }
         PlanError::NoStart { .. } | PlanError::Gap { .. } => RestoreError::Incomplete { replica, source },
     }
 }
@@ -156,7 +173,9 @@ fn of_v3(replica: &str, source: V3PlanError) -> RestoreError {
         V3PlanError::BeforeFirst { first } => {
             RestoreError::NoSuchState { replica, source: PlanError::BeforeFirst { first } }
         }
-        V3PlanError::NoSnapshot(_) | V3PlanError::Gap { .. } => RestoreError::V3Incomplete { replica, source },
+        V3PlanError::NoSnapshot(_) | V3PlanError::Gap { .. } => {
+            RestoreError::V3Incomplete { replica, source }
+        }
         V3PlanError::Nothing => RestoreError::NothingThere { replica },
     }
 }
@@ -172,7 +191,13 @@ mod tests {
     fn nothing_is_read_before_a_file_with_every_page() {
         let file = |level: u8, min: u64, max: u64| {
             let range = TxidRange::new(Txid(min), Txid(max)).unwrap();
-            RemoteFile { key: format!("{level}/{range}"), level: Level(level), range, size: 300, modified_ms: 0 }
+            RemoteFile {
+                key: format!("{level}/{range}"),
+                level: Level(level),
+                range,
+                size: 300,
+                modified_ms: 0,
+            }
         };
         let lean = |files: &[RemoteFile]| {
             lean(Plan { files: files.to_vec(), end: files.last().unwrap().range.max, not_after: None }).files
@@ -220,12 +245,14 @@ mod tests {
             (None, Some([300, 400]), 350, Some(("ltx", 1))),
         ] {
             let listing = listing(old, ltx);
-            let times: Times = listing.files.iter().map(|file| (file.key.clone(), file.modified_ms)).collect();
-            let found = (!listing.files.is_empty()).then(|| match plan_at(&listing.files, Moment(limit), &times) {
-                Ok(Answer::Found(dated)) => Ok(dated),
-                Ok(Answer::Ask(_)) => panic!("every time is known"),
-                Err(error) => Err(error),
-            });
+            let times: Times =
+                listing.files.iter().map(|file| (file.key.clone(), file.modified_ms)).collect();
+            let found =
+                (!listing.files.is_empty()).then(|| match plan_at(&listing.files, Moment(limit), &times) {
+                    Ok(Answer::Found(dated)) => Ok(dated),
+                    Ok(Answer::Ask(_)) => panic!("every time is known"),
+                    Err(error) => Err(error),
+                });
             let chosen = at("r", &listing, Moment(limit), found);
             assert_eq!(chosen.as_ref().ok().map(files), expected, "{old:?} {ltx:?} {limit}: {chosen:?}");
             if let Err(error) = chosen {

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Bytes of the replica's files. Both start at 0; `total` is known once there is a plan. A new plan starts `done` anew, or
-/// adds to it what is still to come.
+/// Bytes of the replica's files. Both start at 0; `total` is known once there is a plan. A new plan starts
+/// `done` anew, or adds to it what is still to come.
 #[derive(Debug, Default)]
 pub struct Progress {
     done: AtomicU64,
@@ -103,11 +103,19 @@ impl Paces {
 impl Pace {
     /// Of several restores side by side.
     pub fn with(self, other: Pace) -> Pace {
-        Pace { done: self.done + other.done, total: self.total + other.total, elapsed: self.elapsed.max(other.elapsed) }
+        Pace {
+            done: self.done + other.done,
+            total: self.total + other.total,
+            elapsed: self.elapsed.max(other.elapsed),
+        }
     }
 
     pub fn percent(&self) -> u64 {
-        if self.total == 0 { 0 } else { (u128::from(self.done) * 100 / u128::from(self.total)).min(100) as u64 }
+        if self.total == 0 {
+            0
+        } else {
+            (u128::from(self.done) * 100 / u128::from(self.total)).min(100) as u64
+        }
     }
 
     pub fn bytes_per_second(&self) -> u64 {
@@ -151,7 +159,10 @@ mod tests {
     #[test]
     fn how_far_how_fast_how_long() {
         let pace = |done, total, seconds| Pace { done, total, elapsed: Duration::from_secs(seconds) };
-        assert_eq!(pace(25 << 20, 100 << 20, 5).text(), "restoring: 25.0 of 100.0 MiB, 25 %, 5.0 MiB/s, 15 s left");
+        assert_eq!(
+            pace(25 << 20, 100 << 20, 5).text(),
+            "restoring: 25.0 of 100.0 MiB, 25 %, 5.0 MiB/s, 15 s left"
+        );
         assert_eq!(pace(0, 3 << 19, 1).text(), "restoring: 0.0 of 1.5 MiB, 0 %, 0.0 MiB/s");
         assert_eq!(pace(0, 0, 1).text(), "restoring: looking at the replica and at the local file");
         assert_eq!(pace(7, 5, 0).percent(), 100);

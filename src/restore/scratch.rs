@@ -1,5 +1,6 @@
-//! A private directory for a restore that is only verified (`litevisor verify`): created so that other users cannot read it,
-//! removed at the end. Directories that a killed process has left are removed, too; a directory in use is locked.
+//! A private directory for a restore that is only verified (`litevisor verify`): created so that other users
+//! cannot read it, removed at the end. Directories that a killed process has left are removed, too; a
+//! directory in use is locked.
 
 use crate::local_state::place::meta_dir;
 use crate::model::DbPath;
@@ -52,8 +53,8 @@ fn make(under: &Path, name: &OsStr) -> io::Result<File> {
     Ok(lock)
 }
 
-/// Where the scratch directory for a database is made: in `$TMPDIR` where that is set, else in `meta_dir`, else beside the database,
-/// whose disk is large enough, else where the system has it.
+/// Where the scratch directory for a database is made: in `$TMPDIR` where that is set, else in `meta_dir`,
+/// else beside the database, whose disk is large enough, else where the system has it.
 pub fn place(db: Option<&Path>) -> PathBuf {
     let meta_dir = db.and_then(|db| meta_dir(&DbPath::new(db)));
     let beside = meta_dir.as_deref().or(db.and_then(Path::parent)).filter(|directory| directory.is_dir());

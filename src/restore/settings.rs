@@ -6,14 +6,15 @@ use std::time::Duration;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RestoreSettings {
-    /// How long an unreachable replica is retried before the start is given up. A download that makes progress is not
-    /// cut off.
+    /// How long an unreachable replica is retried before the start is given up. A download that makes
+    /// progress is not cut off.
     pub timeout: Duration,
     /// Parallel requests of one database's restore; large pieces are fewer, memory is bounded.
     pub parallelism: usize,
     /// Set by the command, not by the configuration.
     pub access: FileAccess,
-    /// Whether a database without a local file is restored or started empty; if not, it is left out. Set by the command.
+    /// Whether a database without a local file is restored or started empty; if not, it is left out. Set by
+    /// the command.
     pub create_missing: bool,
 }
 
@@ -54,7 +55,8 @@ impl Owner {
     }
 }
 
-/// Whose the restored file shall be: as configured for the database, else like the file that was there, else the app's.
+/// Whose the restored file shall be: as configured for the database, else like the file that was there, else
+/// the app's.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Owners {
     pub configured: Owner,

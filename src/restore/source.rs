@@ -1,5 +1,5 @@
-//! Requests to the replica with retries: a request is repeated until nothing has arrived for the configured timeout. Has that
-//! clock and its log lines. Knows keys and bytes, not LTX.
+//! Requests to the replica with retries: a request is repeated until nothing has arrived for the configured
+//! timeout. Has that clock and its log lines. Knows keys and bytes, not LTX.
 
 use super::arrivals::Arrivals;
 use super::error::{Damage, RestoreError};
@@ -25,7 +25,8 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-/// Files may be merged or expire while they are read; the restore then inspects the replica again, at most this often.
+/// Files may be merged or expire while they are read; the restore then inspects the replica again, at most
+/// this often.
 pub(super) const ATTEMPTS: u32 = 5;
 pub(super) const BETWEEN_ATTEMPTS: Duration = Duration::from_millis(200);
 
@@ -92,7 +93,8 @@ pub struct Reading<'r, 'a> {
 }
 
 impl Reading<'_, '_> {
-    /// The next bytes in order, also while their piece is still coming; None: everything has been handed over.
+    /// The next bytes in order, also while their piece is still coming; None: everything has been handed
+    /// over.
     pub async fn next(&mut self) -> Result<Option<Fetched>, SourceError> {
         poll_fn(|cx| self.poll(cx)).await
     }
@@ -153,8 +155,8 @@ impl<'a> Source<'a> {
         self.store.url()
     }
 
-    /// True once: the files may have been added or merged while they were listed, so that only a gap which the next listing has, too, is
-    /// damage.
+    /// True once: the files may have been added or merged while they were listed, so that only a gap which
+    /// the next listing has, too, is damage.
     pub(super) fn doubts_the_gap(&self) -> bool {
         !self.had_gap.swap(true, Ordering::Relaxed)
     }
@@ -164,8 +166,8 @@ impl<'a> Source<'a> {
         self.list(false).await
     }
 
-    /// What is under the replica's root. One request for a small replica, the levels side by side for a large one; for its
-    /// newest state only what that needs.
+    /// What is under the replica's root. One request for a small replica, the levels side by side for a large
+    /// one; for its newest state only what that needs.
     pub async fn listing_for(&self, target: Target) -> Result<Listing, RestoreError> {
         self.list(target == Target::Latest).await
     }
@@ -188,7 +190,8 @@ impl<'a> Source<'a> {
     async fn raw_objects(&self, from: Txid) -> Result<Vec<Object>, StoreError> {
         let layout = self.store.layout();
         let before = Txid(from.0.saturating_sub(1));
-        let after = TxidRange::new(before, before).map_or_else(String::new, |range| layout.key(Level::RAW, range));
+        let after =
+            TxidRange::new(before, before).map_or_else(String::new, |range| layout.key(Level::RAW, range));
         self.all_behind(&layout.level(Level::RAW), after).await
     }
 
@@ -205,8 +208,8 @@ impl<'a> Source<'a> {
         }
         let mut objects = self.all_below(&prefixes).await?;
         if newest {
-            // The raw files behind the higher levels' end, and the one that ends there: whose the newest position is may
-            // stand only in it. Without an end all are needed, be it to name the gap.
+            // The raw files behind the higher levels' end, and the one that ends there: whose the newest
+            // position is may stand only in it. Without an end all are needed, be it to name the gap.
             let files = Listing::of(layout, &objects).files;
             let end = plan(&files, Target::Latest).map_or(0, |plan| plan.end.0);
             objects.extend(self.raw_objects(Txid(end)).await?);
@@ -254,7 +257,12 @@ impl<'a> Source<'a> {
     }
 
     /// What came before a failure is kept: only the rest is asked for again.
-    async fn piece(&self, file: &RemoteFile, piece: Piece, arrivals: Arc<Arrivals>) -> Result<Duration, SourceError> {
+    async fn piece(
+        &self,
+        file: &RemoteFile,
+        piece: Piece,
+        arrivals: Arc<Arrivals>,
+    ) -> Result<Duration, SourceError> {
         let begun = Instant::now();
         match self.patiently(|_| self.rest_of(file, &piece, &arrivals)).await {
             Ok(()) => Ok(begun.elapsed()),
@@ -283,7 +291,8 @@ impl<'a> Source<'a> {
             done = self.store.get_into(&file.key, range, &take, Deadline::after(LONGEST_REQUEST)) => done,
             () = arrivals.silent_for(silence) => {
                 let subject = format!("{}/{}", self.url(), file.key);
-                Err(StoreError::new(StoreErrorKind::TimedOut, "get", subject, format!("nothing came for {silence:?}")))
+                Err(StoreError::new(StoreErrorKind::TimedOut, "get", subject, format!("nothing came for \
+                    {silence:?}")))
             }
         }
     }
@@ -294,14 +303,15 @@ impl<'a> Source<'a> {
         }
         if error.kind == StoreErrorKind::Damaged {
             let replica = self.url().to_owned();
-            let file = error.subject.strip_prefix(&format!("{replica}/")).unwrap_or(&error.subject).to_owned();
+            let file =
+                error.subject.strip_prefix(&format!("{replica}/")).unwrap_or(&error.subject).to_owned();
             return RestoreError::Damaged { replica, file, damage: Damage::Sealed(error.detail) }.into();
         }
         SourceError::Failed(RestoreError::Unavailable { source: error })
     }
 
-    /// Whether all of `files` can be opened, with several requests at once; none where nothing is encrypted. What else is wrong with
-    /// them is found when they are read.
+    /// Whether all of `files` can be opened, with several requests at once; none where nothing is encrypted.
+    /// What else is wrong with them is found when they are read.
     pub async fn check_keys(&self, mut files: impl Iterator<Item = &str>) -> Result<(), RestoreError> {
         let mut requests = FuturesOrdered::new();
         loop {
@@ -343,7 +353,8 @@ impl<'a> Source<'a> {
 
     async fn head(&self, file: &RemoteFile) -> Result<Header, SourceError> {
         match self.head_once(file).await {
-            // What came may not be what is there (a proxy, a cache): it is read once more before it is called damaged.
+            // What came may not be what is there (a proxy, a cache): it is read once more before it is called
+            // damaged.
             Err(SourceError::Failed(RestoreError::Damaged { .. })) => self.head_once(file).await,
             head => head,
         }
@@ -382,7 +393,9 @@ impl<'a> Source<'a> {
 
     fn patience_ends(&self) -> Deadline {
         let alive = *lock(&self.alive);
-        alive.checked_add(self.settings.timeout).map_or_else(|| Deadline::after(self.settings.timeout), Deadline::at)
+        alive
+            .checked_add(self.settings.timeout)
+            .map_or_else(|| Deadline::after(self.settings.timeout), Deadline::at)
     }
 
     fn log_retry(&self, error: &StoreError) {

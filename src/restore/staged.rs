@@ -1,5 +1,5 @@
-//! Writes the staged file: adjacent pages in one write, the disk's work in parallel to ours, and space reserved before it is
-//! written. Knows offsets and bytes, not pages.
+//! Writes the staged file: adjacent pages in one write, the disk's work in parallel to ours, and space
+//! reserved before it is written. Knows offsets and bytes, not pages.
 
 use super::error::RestoreError;
 use crate::model::DbPath;
@@ -17,8 +17,8 @@ use std::time::Duration;
 
 /// Adjacent pages are written together up to this many bytes.
 const RUN: usize = 256 << 10;
-/// What may be written and not yet be on the disk is at most about twice this: the last sync stays short, and with it the
-/// time in which a signal has to wait for the kernel.
+/// What may be written and not yet be on the disk is at most about twice this: the last sync stays short, and
+/// with it the time in which a signal has to wait for the kernel.
 const SYNC_EVERY: u64 = 32 << 20;
 
 /// No other user reads it before it has the owner and the mode of the database to be.
@@ -30,8 +30,8 @@ static OURS: Mutex<BTreeSet<(u64, u64)>> = Mutex::new(BTreeSet::new());
 const LOCK_TRIES: u32 = 20;
 const BETWEEN_TRIES: Duration = Duration::from_millis(5);
 
-/// Makes a file beside the database anew, with the rights of its owner. It is locked for as long as it is open: two litevisors with
-/// state directories of their own (`meta_dir`) meet here.
+/// Makes a file beside the database anew, with the rights of its owner. It is locked for as long as it is
+/// open: two litevisors with state directories of their own (`meta_dir`) meet here.
 pub(super) fn create(db: &DbPath, path: &Path) -> Result<File, RestoreError> {
     let name = path.file_name().unwrap_or_default();
     let made = rights::within(db, || {
@@ -102,7 +102,10 @@ fn ours() -> MutexGuard<'static, BTreeSet<(u64, u64)>> {
 }
 
 fn busy() -> io::Error {
-    io::Error::new(ErrorKind::ResourceBusy, "another litevisor restores this database now; stop that one first")
+    io::Error::new(
+        ErrorKind::ResourceBusy,
+        "another litevisor restores this database now; stop that one first",
+    )
 }
 
 pub struct Staged {
@@ -118,7 +121,8 @@ pub struct Staged {
 }
 
 impl Staged {
-    /// Empty. A staged file that is there already is another one: a process that still writes to it does no harm.
+    /// Empty. A staged file that is there already is another one: a process that still writes to it does no
+    /// harm.
     pub fn create(db: &DbPath) -> Result<Staged, RestoreError> {
         let path = db.staged();
         Ok(Staged {
@@ -283,7 +287,10 @@ mod tests {
         staged.make_room(1 << 20).unwrap();
         staged.make_room(1 << 10).unwrap();
         let error = staged.make_room(1 << 60).unwrap_err();
-        assert!(matches!(error, RestoreError::NoSpace { needs, has, .. } if needs == 1 << 60 && has > 0), "{error}");
+        assert!(
+            matches!(error, RestoreError::NoSpace { needs, has, .. } if needs == 1 << 60 && has > 0),
+            "{error}"
+        );
         let full = staged.failed(io::Error::from(ErrorKind::StorageFull));
         assert!(matches!(full, RestoreError::NoSpace { needs, .. } if needs == 1 << 20), "{full}");
         assert!(matches!(staged.failed(io::Error::other("x")), RestoreError::Io { .. }));

@@ -1,4 +1,5 @@
-//! Prepares one database before the app starts: finish an interrupted restore, inspect, decide, and keep or restore.
+//! Prepares one database before the app starts: finish an interrupted restore, inspect, decide, and keep or
+//! restore.
 
 use super::error::{RestoreError, RestoreErrorKind};
 use super::fetch::{Fetched, fetch};
@@ -14,7 +15,8 @@ use super::source::{ATTEMPTS, BETWEEN_ATTEMPTS, Source, SourceError};
 use super::verify;
 use crate::lineage::v3_marker::V3Marker;
 use crate::lineage::{
-    Decision, Evidence, FileAccess, FileTimes, Kept, LocalState, Origin, Why, decide, file_times, relate, state_file,
+    Decision, Evidence, FileAccess, FileTimes, Kept, LocalState, Origin, Why, decide, file_times, relate,
+    state_file,
 };
 use crate::local_state::place::meta_dir;
 use crate::local_state::spill;
@@ -41,8 +43,8 @@ pub enum Outcome {
     StartedEmpty,
     /// There is no local file, and none is restored or created (`create_missing`).
     LeftAbsent,
-    /// The restore failed, and the configuration says to start on the local file all the same. It must not be replicated: its
-    /// content is unknown.
+    /// The restore failed, and the configuration says to start on the local file all the same. It must not be
+    /// replicated: its content is unknown.
     Unrestored(RestoreError),
 }
 
@@ -79,7 +81,8 @@ pub async fn prepare(
     match (policy, error.kind()) {
         (OnRestoreFailure::Abort, _) | (_, RestoreErrorKind::Local) => Err(error),
         (OnRestoreFailure::Start, _) => {
-            tracing::error!(%db, "starting WITHOUT a restore and WITHOUT replication, as configured: {error}");
+            tracing::error!(%db, "starting WITHOUT a restore and WITHOUT replication, as configured: \
+                {error}");
             Ok(Outcome::Unrestored(error))
         }
     }
@@ -98,7 +101,10 @@ async fn attempt(
             Ok(outcome) => return Ok(outcome),
             Err(SourceError::Failed(error)) => return Err(error),
             Err(SourceError::Vanished) => {
-                tracing::info!(replica = source.url(), "files changed while they were read: inspecting again");
+                tracing::info!(
+                    replica = source.url(),
+                    "files changed while they were read: inspecting again"
+                );
                 tokio::time::sleep(BETWEEN_ATTEMPTS).await;
             }
         }
@@ -115,7 +121,9 @@ async fn inspect_and_act(
 ) -> Result<Outcome, SourceError> {
     let Inspection { listing, evidence } = inspect(db, source).await?;
     if let Some(file) = listing.exhausted() {
-        return Err(RestoreError::Exhausted { replica: source.url().to_owned(), file: file.key.clone() }.into());
+        return Err(
+            RestoreError::Exhausted { replica: source.url().to_owned(), file: file.key.clone() }.into()
+        );
     }
     match decide(&relate(&evidence), evidence.replica, access) {
         Decision::StartEmpty => {
@@ -134,7 +142,8 @@ async fn inspect_and_act(
             Ok(Outcome::StartedEmpty)
         }
         Decision::KeepLocal(why) => {
-            // The file becomes the next position after the replica's LTX files, if there are any: the record says so.
+            // The file becomes the next position after the replica's LTX files, if there are any: the record
+            // says so.
             let beneath = match why {
                 Kept::RolledBack => {
                     let tip = tip(source, &listing).await?;
@@ -151,13 +160,16 @@ async fn inspect_and_act(
             }
             Ok(keep(db, source.url(), why, &evidence)?)
         }
-        Decision::Refuse(refusal) => Err(RestoreError::Refused { replica: source.url().to_owned(), refusal }.into()),
+        Decision::Refuse(refusal) => {
+            Err(RestoreError::Refused { replica: source.url().to_owned(), refusal }.into())
+        }
         Decision::Restore(why) => {
             match why {
                 Why::NoLocalFile => {}
                 Why::Instead(doubt) => tracing::warn!(
                     %db, replica = source.url(),
-                    "replacing the local file by the replica's state, because it does not provably continue it: {doubt}"
+                    "replacing the local file by the replica's state, because it does not provably continue \
+                     it: {doubt}"
                 ),
             }
             restore_newest(db, source, &listing, access, owners, progress).await
@@ -196,7 +208,8 @@ fn log_rollback(db: &DbPath, replica: &str, evidence: &Evidence, tip: Option<&Ti
     let after = tip.map(|tip| format!(", on top of TXID {}", tip.txid)).unwrap_or_default();
     tracing::warn!(
         %db, replica,
-        "keeping the local file: it was restored to an older state ON PURPOSE ({state}). The whole of it becomes the \
+        "keeping the local file: it was restored to an older state ON PURPOSE ({state}). The whole of it \
+         becomes the \
          replica's next position{after}; everything before it stays restorable"
     );
 }
@@ -241,7 +254,8 @@ fn put_in_place(
     let origin = verified.origin.clone();
     let page_size = verified.page_size;
     install::refuse_open_file(db)?;
-    // The order matters: the old state never stands beside the new file, nor the new state beside the old one.
+    // The order matters: the old state never stands beside the new file, nor the new state beside the old
+    // one.
     forget_state(db);
     install::install(verified, access, Previous::Keep)?;
     record_origin(db, replica, page_size, &origin, beneath.as_ref());
@@ -253,14 +267,15 @@ fn put_in_place(
         verify::Origin::V3(last) => {
             let generation = last.name.generation;
             let of = Moment(last.modified_ms);
-            tracing::info!(%db, replica, %generation, %of, bytes, files, "restored from Litestream 0.3's format");
+            tracing::info!(%db, replica, %generation, %of, bytes, files, "restored from Litestream 0.3's \
+                format");
             Ok(Outcome::Restored { txid: Txid::NONE, bytes, files })
         }
     }
 }
 
-/// Records the replica's newest state, which is in place now. `beneath`: the newest LTX position, if the state comes from
-/// Litestream 0.3's format: the whole database becomes the next position after it.
+/// Records the replica's newest state, which is in place now. `beneath`: the newest LTX position, if the
+/// state comes from Litestream 0.3's format: the whole database becomes the next position after it.
 pub(super) fn record_origin(
     db: &DbPath,
     replica: &str,
@@ -288,8 +303,8 @@ pub(super) fn record_origin(
     record_state(db, &state);
 }
 
-/// The record of a file that has another content than the replica's newest position, and becomes the next one: known by the
-/// newest file, without a checksum of the database, and at no place in a WAL.
+/// The record of a file that has another content than the replica's newest position, and becomes the next
+/// one: known by the newest file, without a checksum of the database, and at no place in a WAL.
 fn on_top_of(db: &DbPath, tip: &Tip, replica: &str, origin: Origin) -> LocalState {
     LocalState {
         acked: tip.txid,
@@ -306,8 +321,8 @@ fn complete(db: &DbPath) -> Option<FileTimes> {
     file_times(db).map(|file| FileTimes { modified_ns: 0, ..file })
 }
 
-/// A record that cannot be written is valid in this run all the same; the next start on this disk has to find another
-/// proof, or restores.
+/// A record that cannot be written is valid in this run all the same; the next start on this disk has to find
+/// another proof, or restores.
 fn record_state(db: &DbPath, state: &LocalState) {
     if let Err(error) = state_file::store(db, state) {
         tracing::warn!(%db, %error, "a restart on this disk will restore instead of going on");

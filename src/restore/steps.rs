@@ -1,9 +1,10 @@
-//! The install rule: pure. From the files that are there to the next single step. Each step is one rename or unlink, made
-//! durable before the next observation, so a kill between any two steps leaves a state that this table knows.
+//! The install rule: pure. From the files that are there to the next single step. Each step is one rename or
+//! unlink, made durable before the next observation, so a kill between any two steps leaves a state that this
+//! table knows.
 //!
-//! The database file moves last when it is set aside and last when it returns. So "a set-aside database exists" marks an
-//! open installation, and no journal is needed. A stale side file never stands beside the new database: SQLite would
-//! replay it silently.
+//! The database file moves last when it is set aside and last when it returns. So "a set-aside database
+//! exists" marks an open installation, and no journal is needed. A stale side file never stands beside the
+//! new database: SQLite would replay it silently.
 
 /// `-wal`, `-shm`, `-journal`, in the order of `SIDE_SUFFIXES`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,7 +53,9 @@ impl Step {
     /// It touches only what a restore of ours has left, and nothing that an app uses.
     pub fn spares_the_database(self) -> bool {
         match self {
-            Step::Done | Step::DropStaged | Step::DropAsideSide(_) | Step::DropAside | Step::Refuse(_) => true,
+            Step::Done | Step::DropStaged | Step::DropAsideSide(_) | Step::DropAside | Step::Refuse(_) => {
+                true
+            }
             Step::SetSideAside(_)
             | Step::SetDatabaseAside
             | Step::Promote
@@ -83,7 +86,8 @@ fn first(files: &[bool; 3]) -> Option<Side> {
     files.iter().position(|exists| *exists).map(Side)
 }
 
-/// With a verified database in hand the way is forward, else back (or forward, where the new one is live already).
+/// With a verified database in hand the way is forward, else back (or forward, where the new one is live
+/// already).
 pub fn next(observed: Observed, have_verified: bool) -> Step {
     match (observed.live, observed.aside, observed.staged) {
         (true, true, true) => Step::Refuse(Contradiction::ThreeDatabases),
@@ -108,7 +112,8 @@ fn drop_aside(observed: Observed) -> Step {
     observed.aside_side().map_or(Step::DropAside, Step::DropAsideSide)
 }
 
-/// Forward, with the old database in place: side files first, so that a return finds their database still there.
+/// Forward, with the old database in place: side files first, so that a return finds their database still
+/// there.
 fn set_aside(observed: Observed) -> Step {
     match (observed.side_twice(), observed.side()) {
         (Some(side), _) => Step::Refuse(Contradiction::SideTwice(side)),

@@ -1,6 +1,6 @@
-//! Restores a Litestream 0.3 replica into the staged file: the snapshot, then the WAL, index by index. The bytes of one index
-//! go through a scratch file beside the staged file, so that uncommitted frames never reach it and memory stays small;
-//! transactions are applied as a checkpoint does.
+//! Restores a Litestream 0.3 replica into the staged file: the snapshot, then the WAL, index by index. The
+//! bytes of one index go through a scratch file beside the staged file, so that uncommitted frames never
+//! reach it and memory stays small; transactions are applied as a checkpoint does.
 
 use super::error::{Damage, RestoreError};
 use super::settings::Owners;
@@ -225,7 +225,8 @@ impl V3Assembly {
         let frame = self.page_size.map_or(HEADER, frame_size) as usize;
         loop {
             let want = if self.wal.scanner.is_some() { frame } else { HEADER as usize };
-            let (part, rest) = data.split_at_checked(want - self.wal.partial.len().min(want)).unwrap_or((data, &[]));
+            let (part, rest) =
+                data.split_at_checked(want - self.wal.partial.len().min(want)).unwrap_or((data, &[]));
             // A whole frame in one piece is not copied.
             if self.wal.partial.is_empty() && part.len() == want {
                 self.wal_part(part)?;
@@ -254,12 +255,15 @@ impl V3Assembly {
             }
             Some(scanner) => match scanner.feed(bytes) {
                 Fed::Open | Fed::Commit => Ok(()),
-                Fed::End => Err(Damage::Wal("it holds a frame that does not follow the one before it").into()),
+                Fed::End => {
+                    Err(Damage::Wal("it holds a frame that does not follow the one before it").into())
+                }
             },
         }
     }
 
-    /// All of an index is there: its committed pages go into the database, which gets the size of the last commit.
+    /// All of an index is there: its committed pages go into the database, which gets the size of the last
+    /// commit.
     fn close_wal(&mut self) -> Result<(), Fault> {
         let wal = std::mem::take(&mut self.wal);
         if !wal.partial.is_empty() {

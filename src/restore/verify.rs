@@ -9,8 +9,8 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
-/// A staged file that is complete, is a SQLite database, has the checksum that its writer gave it (where one did), and
-/// is on the disk.
+/// A staged file that is complete, is a SQLite database, has the checksum that its writer gave it (where one
+/// did), and is on the disk.
 #[derive(Debug)]
 pub struct VerifiedDb {
     db: DbPath,
@@ -63,16 +63,22 @@ pub fn verify(assembled: Assembled, replica: &str, txid: Txid) -> Result<Verifie
     let checked = check_file(&db, &file, |header| {
         check_header(header, page_size)?;
         match check_size(header, commit) {
-            // It is what its writer had, and SQLite worked with: a WAL found beside a copy of its database, for one.
+            // It is what its writer had, and SQLite worked with: a WAL found beside a copy of its database,
+            // for one.
             Err(problem) if proven => tracing::warn!(
-                %db, replica, "{problem} than it has; it was replicated in this state, byte by byte. Run PRAGMA \
+                %db, replica, "{problem} than it has; it was replicated in this state, byte by byte. Run \
+                    PRAGMA \
                  integrity_check on it"
             ),
             size => size?,
         }
         Ok(())
     })?;
-    checked.map_err(|damage| RestoreError::Damaged { replica: replica.to_owned(), file: last_key, damage })?;
+    checked.map_err(|damage| RestoreError::Damaged {
+        replica: replica.to_owned(),
+        file: last_key,
+        damage,
+    })?;
     let origin = Origin::Ltx { txid, time: Moment(timestamp_ms), db_checksum, tip, app_locks_exclusively };
     Ok(VerifiedDb { db, file, page_size, origin })
 }
@@ -95,7 +101,11 @@ pub fn verify_v3(assembled: V3Assembled, replica: &str, last: &V3File) -> Result
         check_header(header, page_size)?;
         commit.map_or(Ok(()), |commit| check_size(header, commit))
     })?;
-    checked.map_err(|damage| RestoreError::Damaged { replica: replica.to_owned(), file: last.key.clone(), damage })?;
+    checked.map_err(|damage| RestoreError::Damaged {
+        replica: replica.to_owned(),
+        file: last.key.clone(),
+        damage,
+    })?;
     Ok(VerifiedDb { db, file, page_size, origin: Origin::V3(last.clone()) })
 }
 
@@ -119,7 +129,8 @@ fn check_header(header: &[u8; 100], page_size: PageSize) -> Result<(), &'static 
     if !header.starts_with(DB_MAGIC) {
         return Err("its first page is not that of a database");
     }
-    let size = header.get(16..18).and_then(|bytes| bytes.first_chunk()).map(|bytes| u16::from_be_bytes(*bytes));
+    let size =
+        header.get(16..18).and_then(|bytes| bytes.first_chunk()).map(|bytes| u16::from_be_bytes(*bytes));
     if size.and_then(PageSize::from_db_header) != Some(page_size) {
         return Err("its first page says another page size");
     }
@@ -128,8 +139,9 @@ fn check_header(header: &[u8; 100], page_size: PageSize) -> Result<(), &'static 
 
 /// The size in the header counts only if it was written together with the change counter.
 fn check_size(header: &[u8; 100], commit: u32) -> Result<(), &'static str> {
-    let field =
-        |at: usize| header.get(at..at + 4).and_then(|bytes| bytes.first_chunk()).map(|b| u32::from_be_bytes(*b));
+    let field = |at: usize| {
+        header.get(at..at + 4).and_then(|bytes| bytes.first_chunk()).map(|b| u32::from_be_bytes(*b))
+    };
     let pages = field(28);
     let counter = field(24);
     let valid_for = field(92);

@@ -1,5 +1,6 @@
-//! How often the log reports that a replica cannot be reached before the app starts: within two seconds, then less and less
-//! often, one line for all databases. The rule is pure (`Throttle`); `WaitingReport` shares it between databases.
+//! How often the log reports that a replica cannot be reached before the app starts: within two seconds, then
+//! less and less often, one line for all databases. The rule is pure (`Throttle`); `WaitingReport` shares it
+//! between databases.
 
 use crate::store::StoreErrorKind;
 use std::sync::{Mutex, PoisonError};
@@ -29,7 +30,8 @@ struct Throttle {
 }
 
 impl Throttle {
-    /// Whether it is time to speak of `state`. A state of which nothing was said yet comes sooner than a repetition.
+    /// Whether it is time to speak of `state`. A state of which nothing was said yet comes sooner than a
+    /// repetition.
     fn due(&mut self, state: State, now: Instant) -> bool {
         let since = *self.since.get_or_insert(now);
         let new = !self.spoken.contains(&state);

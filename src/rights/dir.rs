@@ -1,5 +1,6 @@
-//! A directory that is opened once, and its files by name. A symbolic link above a data directory is followed only if root alone can
-//! have created it; a link below the directory is never followed, and only regular files are opened, without waiting for a FIFO.
+//! A directory that is opened once, and its files by name. A symbolic link above a data directory is followed
+//! only if root alone can have created it; a link below the directory is never followed, and only regular
+//! files are opened, without waiting for a FIFO.
 
 use super::effective::Owner;
 use super::guard::are_roots;
@@ -50,11 +51,23 @@ fn seen(stat: &FileStat) -> FileInfo {
         libc::S_IFLNK => Kind::Link,
         _ => Kind::Other,
     };
-    #[allow(clippy::useless_conversion, clippy::unnecessary_cast, reason = "of other widths on some platforms")]
-    let owner =
-        Owner { uid: stat.st_uid, gid: stat.st_gid, mode: stat.st_mode & 0o7777, links: u64::from(stat.st_nlink) };
+    #[allow(
+        clippy::useless_conversion,
+        clippy::unnecessary_cast,
+        reason = "of other widths on some platforms"
+    )]
+    let owner = Owner {
+        uid: stat.st_uid,
+        gid: stat.st_gid,
+        mode: stat.st_mode & 0o7777,
+        links: u64::from(stat.st_nlink),
+    };
     let bytes = u64::try_from(stat.st_size).unwrap_or_default();
-    #[allow(clippy::useless_conversion, clippy::unnecessary_cast, reason = "of other widths on some platforms")]
+    #[allow(
+        clippy::useless_conversion,
+        clippy::unnecessary_cast,
+        reason = "of other widths on some platforms"
+    )]
     let identity = (stat.st_dev as u64, stat.st_ino as u64);
     FileInfo { owner, kind, bytes, device: identity.0, inode: identity.1 }
 }
@@ -66,7 +79,8 @@ fn no_file() -> io::Error {
 fn led_astray(link: &Path) -> io::Error {
     let link = link.display();
     io::Error::other(format!(
-        "{link} is a symbolic link which another user than root could have put there; use the path that it leads to"
+        "{link} is a symbolic link which another user than root could have put there; use the path that it \
+         leads to"
     ))
 }
 
@@ -79,9 +93,11 @@ fn explained(error: Errno) -> io::Error {
     }
 }
 
-const ON_THE_WAY: OFlag = OFlag::O_PATH.union(OFlag::O_DIRECTORY).union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
+const ON_THE_WAY: OFlag =
+    OFlag::O_PATH.union(OFlag::O_DIRECTORY).union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
 /// A FIFO does not block, a link is not followed.
-const CAREFULLY: OFlag = OFlag::O_NOFOLLOW.union(OFlag::O_NONBLOCK).union(OFlag::O_CLOEXEC).union(OFlag::O_NOCTTY);
+const CAREFULLY: OFlag =
+    OFlag::O_NOFOLLOW.union(OFlag::O_NONBLOCK).union(OFlag::O_CLOEXEC).union(OFlag::O_NOCTTY);
 
 impl Dir {
     pub fn open(path: &Path) -> io::Result<Dir> {
@@ -255,7 +271,9 @@ impl Dir {
 /// 9p, old CIFS and some FUSE file systems have no sync of a directory, which is no error.
 fn without_directory_sync(synced: io::Result<()>) -> io::Result<()> {
     match synced {
-        Err(error) if matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) => Ok(()),
+        Err(error) if matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) => {
+            Ok(())
+        }
         other => other,
     }
 }
@@ -308,7 +326,8 @@ mod tests {
 
     #[test]
     fn directories_that_cannot_be_synced_are_used_all_the_same() {
-        let cases = [(Errno::EINVAL, true), (Errno::ENOSYS, true), (Errno::EOPNOTSUPP, true), (Errno::EIO, false)];
+        let cases =
+            [(Errno::EINVAL, true), (Errno::ENOSYS, true), (Errno::EOPNOTSUPP, true), (Errno::EIO, false)];
         for (errno, fine) in cases {
             let refused = Err(io::Error::from_raw_os_error(errno as i32));
             assert_eq!(without_directory_sync(refused).is_ok(), fine, "{errno}");

@@ -1,7 +1,7 @@
 //! Which user's rights apply in a data directory. Pure.
 //!
-//! The app's user may change everything in a directory that it may write to, so litevisor works there with no more rights than that
-//! user has. The answer must not depend on anything that this user can change.
+//! The app's user may change everything in a directory that it may write to, so litevisor works there with no
+//! more rights than that user has. The answer must not depend on anything that this user can change.
 
 /// The owner, group and mode of a file or a directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,7 +55,8 @@ impl Owner {
         (self.mode >> shift) & wanted == wanted
     }
 
-    /// Whether root alone can change the names in this directory; in a sticky one, the names of root's files and links.
+    /// Whether root alone can change the names in this directory; in a sticky one, the names of root's files
+    /// and links.
     pub fn is_roots(self) -> bool {
         self.uid == ROOT && (self.mode & 0o022 == 0 || self.mode & STICKY != 0)
     }
@@ -73,8 +74,8 @@ pub fn may_write(rights: &Rights, way: &[Owner]) -> bool {
             && way.last().is_some_and(|directory| directory.grants(rights, WRITE | SEARCH))
 }
 
-/// The rights for a data directory; None: root's. `chosen`: the configured `owner`, else the app's user. `way`: the
-/// directories from `/` to the data directory. `db`: the database file, if there is one.
+/// The rights for a data directory; None: root's. `chosen`: the configured `owner`, else the app's user.
+/// `way`: the directories from `/` to the data directory. `db`: the database file, if there is one.
 pub fn rights_in(chosen: Option<&Rights>, way: &[Owner], db: Option<Owner>) -> Option<Rights> {
     let directory = *way.last()?;
     let able = |rights: &Rights| may_write(rights, way);
@@ -122,7 +123,13 @@ mod tests {
             ("no user is named", None, to(own), None, Some(10)),
             ("no user is named, the file is root's", None, to(own), Some(owner(0, 0, 0o644)), None),
             ("a second name", None, to(own), Some(Owner { links: 2, ..owner(0, 0, 0o644) }), Some(10)),
-            ("no user is named, open to all", None, to(owner(0, 0, 0o777)), Some(owner(10, 11, 0o644)), Some(10)),
+            (
+                "no user is named, open to all",
+                None,
+                to(owner(0, 0, 0o777)),
+                Some(owner(10, 11, 0o644)),
+                Some(10),
+            ),
             ("no user is named, root's", None, to(root), Some(owner(10, 11, 0o644)), None),
             ("no user is named, out of reach", None, vec![root, owner(0, 0, 0o700), own], None, None),
             ("another user's file", None, to(own), Some(owner(20, 20, 0o644)), Some(10)),

@@ -1,8 +1,8 @@
-//! Gives the calling thread another user's rights in the file system until the guard is dropped. The bare system calls change one
-//! thread; the C library's `setgroups` would change every thread.
+//! Gives the calling thread another user's rights in the file system until the guard is dropped. The bare
+//! system calls change one thread; the C library's `setgroups` would change every thread.
 //!
-//! If the kernel refuses the rights (a user namespace without CAP_SETUID), that is logged once; the work continues with litevisor's
-//! own rights, and `dir`, which follows no links, is the remaining protection.
+//! If the kernel refuses the rights (a user namespace without CAP_SETUID), that is logged once; the work
+//! continues with litevisor's own rights, and `dir`, which follows no links, is the remaining protection.
 
 use super::effective::Rights;
 use nix::errno::Errno;
@@ -103,7 +103,8 @@ fn report(rights: Option<&Rights>, errno: Errno) {
     if !REFUSED.swap(true, Ordering::Relaxed) {
         tracing::warn!(
             uid, %errno,
-            "the kernel does not let litevisor work with the rights of the data directory's owner (CAP_SETUID and \
+            "the kernel does not let litevisor work with the rights of the data directory's owner \
+             (CAP_SETUID and \
              CAP_SETGID are needed): files there are opened with root's rights, without following links"
         );
     }
@@ -127,8 +128,9 @@ fn lower(rights: &Rights) -> Result<(), Errno> {
     set_effective_ids(uid, gid)
 }
 
-/// Every change of these ids clears the flag of the whole process, and jobs in containers could no longer write to `/proc/1/fd/1`.
-/// The real, effective and saved user, which decide who may inspect this process, have not changed.
+/// Every change of these ids clears the flag of the whole process, and jobs in containers could no longer
+/// write to `/proc/1/fd/1`. The real, effective and saved user, which decide who may inspect this process,
+/// have not changed.
 fn stay_dumpable() {
     if own().dumpable == 1 {
         // SAFETY: takes integers and sets one flag of this process.
@@ -136,8 +138,8 @@ fn stay_dumpable() {
     }
 }
 
-/// Returns to the process's own ids, and retries until that succeeds: a thread must not continue as the wrong user. The kernel
-/// refuses it only while it has no memory.
+/// Returns to the process's own ids, and retries until that succeeds: a thread must not continue as the wrong
+/// user. The kernel refuses it only while it has no memory.
 fn regain() {
     while let Err(errno) = try_regain() {
         tracing::error!(%errno, "cannot return to root's rights on this thread; trying again");
@@ -157,7 +159,8 @@ fn try_regain() -> Result<(), Errno> {
     if now.as_ref() == Ok(&own.groups) { Ok(()) } else { set_groups(&own.groups) }
 }
 
-/// `setfsuid` and `setfsgid` return the previous id, whether they succeed or not: a second call shows the result.
+/// `setfsuid` and `setfsgid` return the previous id, whether they succeed or not: a second call shows the
+/// result.
 fn set_file_system_ids(uid: Uid, gid: Gid) -> bool {
     #[cfg(test)]
     if tests::WITHOUT.get() {
@@ -186,8 +189,8 @@ fn set_effective_ids(uid: Uid, gid: Gid) -> Result<(), Errno> {
 }
 
 fn set_groups(groups: &[u32]) -> Result<(), Errno> {
-    // SAFETY: pointer and length are those of one slice of the kernel's gid_t, which is read only; the raw call changes
-    // this thread only.
+    // SAFETY: pointer and length are those of one slice of the kernel's gid_t, which is read only; the raw
+    // call changes this thread only.
     Errno::result(unsafe { libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()) }).map(drop)
 }
 

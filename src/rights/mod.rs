@@ -1,10 +1,11 @@
-//! Work in a data directory has the rights of the directory's owner: which rights these are (`effective` ◦), a thread that takes
-//! them (`guard`), and files that are opened without following a link (`dir`).
+//! Work in a data directory has the rights of the directory's owner: which rights these are (`effective` ◦),
+//! a thread that takes them (`guard`), and files that are opened without following a link (`dir`).
 //!
-//! The functions that touch files take the rights, not their callers: each connection to SQLite, the functions of `sqlite::files` and
-//! `local_state`, and each step of a restore go through `within`. Root's rights remain for replica directories, sockets, the
-//! configuration and the replica's credentials, which are never opened inside; and for a change of the owner of the open file that
-//! litevisor has just created (`own`).
+//! The functions that touch files take the rights, not their callers: each connection to SQLite, the
+//! functions of `sqlite::files` and `local_state`, and each step of a restore go through `within`. Root's
+//! rights remain for replica directories, sockets, the configuration and the replica's credentials, which are
+//! never opened inside; and for a change of the owner of the open file that litevisor has just created
+//! (`own`).
 
 mod dir;
 mod effective;
@@ -22,11 +23,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-/// The configured rights by path, for a database or a directory of databases; whether they hold for its subdirectories, too.
+/// The configured rights by path, for a database or a directory of databases; whether they hold for its
+/// subdirectories, too.
 static CHOSEN: Mutex<BTreeMap<PathBuf, (Rights, bool)>> = Mutex::new(BTreeMap::new());
 
-/// Sets the rights for the database (or the databases in the directory) at `path`: the configured owner's, else the app's user's.
-/// `below`: also for its subdirectories.
+/// Sets the rights for the database (or the databases in the directory) at `path`: the configured owner's,
+/// else the app's user's. `below`: also for its subdirectories.
 pub fn choose(path: &Path, rights: Rights, below: bool) {
     CHOSEN.lock().unwrap_or_else(PoisonError::into_inner).insert(path.to_owned(), (rights, below));
 }
@@ -34,7 +36,8 @@ pub fn choose(path: &Path, rights: Rights, below: bool) {
 fn chosen(directory: &Path, name: Option<&OsStr>) -> Option<Rights> {
     let chosen = CHOSEN.lock().unwrap_or_else(PoisonError::into_inner);
     let exactly = name.and_then(|name| chosen.get(&directory.join(name)));
-    let above = || directory.ancestors().skip(1).filter_map(|above| chosen.get(above)).find(|(_, below)| *below);
+    let above =
+        || directory.ancestors().skip(1).filter_map(|above| chosen.get(above)).find(|(_, below)| *below);
     exactly.or_else(|| chosen.get(directory)).or_else(above).map(|(rights, _)| rights.clone())
 }
 
@@ -87,15 +90,17 @@ fn of_directory(directory: &Path, name: Option<&OsStr>) -> Option<Rights> {
                 None => return chosen,
             },
             // A network file system may refuse root and allow the user.
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied && chosen.is_some() => return chosen,
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied && chosen.is_some() => {
+                return chosen;
+            }
             // A link leads elsewhere. Opening the directory fails, too, and reports the reason.
             Err(_) => return Some(Rights::nobody()),
         }
     }
 }
 
-/// Which right the app's user lacks to write to its database, as a message: to create files beside it, as SQLite must, or to change
-/// the existing file.
+/// Which right the app's user lacks to write to its database, as a message: to create files beside it, as
+/// SQLite must, or to change the existing file.
 pub fn lacking(db: &DbPath) -> Option<String> {
     let chosen = chosen(db.directory(), db.as_path().file_name()).filter(|_| are_roots())?;
     let (dir, way) = Dir::walk(db.directory()).ok()?;
@@ -105,7 +110,8 @@ pub fn lacking(db: &DbPath) -> Option<String> {
     if !may_write(&chosen, &way) {
         let of = of(*way.last()?);
         return Some(format!(
-            "uid {uid} cannot create files in {path}, which {of}, and SQLite needs a -wal there: chown {uid} {path}"
+            "uid {uid} cannot create files in {path}, which {of}, and SQLite needs a -wal there: chown {uid} \
+             {path}"
         ));
     }
     let file = dir.stat(&db.file_name()).ok()??;

@@ -1,6 +1,6 @@
-//! Warns about configured databases that do not exist while the app runs: nothing of them is replicated, and a wrong path
-//! looks just like an app that has not created its database yet. `Schedule` (pure) decides when, `describe` (pure) words the
-//! warning, `inspect` finds the SQLite files that may be meant.
+//! Warns about configured databases that do not exist while the app runs: nothing of them is replicated, and
+//! a wrong path looks just like an app that has not created its database yet. `Schedule` (pure) decides when,
+//! `describe` (pure) words the warning, `inspect` finds the SQLite files that may be meant.
 
 use crate::config::DirectorySettings;
 use crate::model::DbPath;
@@ -17,8 +17,8 @@ use std::time::{Duration, Instant};
 
 /// If the app has other SQLite databases open by now, it probably uses another path than the configured one.
 const EARLY: Duration = Duration::from_secs(10);
-/// Apps create their database in the first seconds; slow ones (a JVM, migrations) within half a minute. To create it later is
-/// no error, so this is a warning, and it ends when the database appears.
+/// Apps create their database in the first seconds; slow ones (a JVM, migrations) within half a minute. To
+/// create it later is no error, so this is a warning, and it ends when the database appears.
 const LATE: Duration = Duration::from_secs(30);
 /// The longest pause between two warnings.
 const RARELY: Duration = Duration::from_secs(3600);
@@ -154,7 +154,10 @@ pub fn describe(absent: &Absent, app: AppKind, suspects: &Suspects) -> String {
         }
         (_, true) => format!(". Did you mean one of them? Then correct {key}"),
         (_, false) if app == AppKind::Managed => {
-            format!(". Replication begins when the app creates it; if the app stores its data elsewhere, correct {key}")
+            format!(
+                ". Replication begins when the app creates it; if the app stores its data elsewhere, correct \
+                 {key}"
+            )
         }
         (_, false) => format!(". Replication begins when it is created; otherwise correct {key}"),
     };
@@ -179,7 +182,8 @@ fn database_of(path: &Path) -> PathBuf {
 fn is_sqlite(path: &Path) -> bool {
     let regular = |path: &Path| std::fs::symlink_metadata(path).is_ok_and(|meta| meta.is_file());
     let db = database_of(path);
-    regular(&db) && (regular(DbPath::new(&*db).wal().as_path()) || matches!(files::kind(&db), Ok(Kind::Sqlite)))
+    regular(&db)
+        && (regular(DbPath::new(&*db).wal().as_path()) || matches!(files::kind(&db), Ok(Kind::Sqlite)))
 }
 
 /// Blocks. `known`: databases that are replicated.
@@ -190,7 +194,8 @@ fn suspects(absent: &Absent, open: &BTreeSet<PathBuf>, known: &BTreeSet<PathBuf>
     let there = entries.is_ok();
     for entry in entries.into_iter().flatten().flatten().take(ENTRIES) {
         let path = directory.join(entry.file_name());
-        let ours = entry.file_name().as_bytes().starts_with(b".") || entry.file_name().as_bytes().ends_with(b"-shm");
+        let ours =
+            entry.file_name().as_bytes().starts_with(b".") || entry.file_name().as_bytes().ends_with(b"-shm");
         if !ours && is_sqlite(&path) {
             beside.insert(database_of(&path));
         }
@@ -209,7 +214,11 @@ fn inspect(absent: Vec<Absent>, app: AppKind, known: &BTreeSet<PathBuf>) -> Vec<
         AppKind::Managed => open_files::find(is_sqlite).iter().map(|path| database_of(path)).collect(),
         AppKind::External => BTreeSet::new(),
     };
-    absent.into_iter().map(|one| (suspects(&one, &open, known), one)).map(|(found, one)| (one, found)).collect()
+    absent
+        .into_iter()
+        .map(|one| (suspects(&one, &open, known), one))
+        .map(|(found, one)| (one, found))
+        .collect()
 }
 
 /// Reports each absent database in the log and in the status registry.
@@ -224,7 +233,9 @@ pub async fn report(
     let looking = tokio::task::spawn_blocking(move || inspect(all, app, &known));
     let found = match tokio::time::timeout(PATIENCE, looking).await {
         Ok(Ok(found)) => found,
-        _ => absent.into_iter().map(|one| (one, Suspects { directory: true, ..Suspects::default() })).collect(),
+        _ => {
+            absent.into_iter().map(|one| (one, Suspects { directory: true, ..Suspects::default() })).collect()
+        }
     };
     for (one, suspects) in found {
         let age = match report_if {

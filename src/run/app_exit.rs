@@ -1,5 +1,5 @@
-//! The log messages about the app's exit, and about SIGKILL to it. Pure. A death by a signal that litevisor did not send is a
-//! warning.
+//! The log messages about the app's exit, and about SIGKILL to it. Pure. A death by a signal that litevisor
+//! did not send is a warning.
 
 use crate::model::{AppExit, Signal};
 use std::time::Duration;
@@ -27,24 +27,27 @@ pub fn exit_message(exit: AppExit, known: ExitContext<'_>) -> ExitMessage {
     let because = |why: &str| ExitMessage { text: format!("{subject} {exit}{why}"), expected: false };
     match exit {
         AppExit::Code(status) if status != 0 && known.command.is_some() => because(
-            ". The app is not started; nothing of the setup reaches the replica, and the next start begins from the state before it",
+            ". The app is not started; nothing of the setup reaches the replica, and the next start begins \
+             from the state before it",
         ),
         AppExit::Code(_) => plain(true),
         AppExit::Signal(signal) if known.sent.contains(&signal) => plain(true),
         AppExit::Signal(Signal::KILL) if known.out_of_memory => because(
-            ": the kernel's OOM killer ran in this container (oom_kill in the cgroup's memory.events has risen). Raise the \
+            ": the kernel's OOM killer ran in this container (oom_kill in the cgroup's memory.events has \
+             risen). Raise the \
              memory limit, or make the app need less",
         ),
         AppExit::Signal(Signal::KILL) => because(
-            ", which litevisor did not send: the kernel's OOM killer may have done it (the machine was out of memory, see \
+            ", which litevisor did not send: the kernel's OOM killer may have done it (the machine was out \
+             of memory, see \
              dmesg), or the platform, or an administrator",
         ),
         AppExit::Signal(_) => because(", which litevisor did not send"),
     }
 }
 
-/// SIGKILL is sent. `stop_sent`: the stop signal and how long ago the app got it; `requested`: how long ago the stop was
-/// requested; `again`: SIGKILL was sent before.
+/// SIGKILL is sent. `stop_sent`: the stop signal and how long ago the app got it; `requested`: how long ago
+/// the stop was requested; `again`: SIGKILL was sent before.
 pub fn kill_message(
     stop_sent: Option<(Signal, Duration)>,
     requested: Duration,
@@ -55,7 +58,10 @@ pub fn kill_message(
     match stop_sent {
         _ if again => "the app has not ended after SIGKILL: sent again".to_owned(),
         Some((signal, ago)) if requested >= app_timeout => {
-            format!("the app did not end within {} of {signal} (shutdown.app_timeout): SIGKILL sent", seconds(ago))
+            format!(
+                "the app did not end within {} of {signal} (shutdown.app_timeout): SIGKILL sent",
+                seconds(ago)
+            )
         }
         Some((signal, ago)) => {
             format!("a second stop signal came {} after the app got {signal}: SIGKILL sent", seconds(ago))
@@ -95,7 +101,8 @@ mod tests {
             (AppExit::Code(3), false, "exited with status 3. The app is not started; nothing of the setup"),
             (AppExit::Signal(Signal::KILL), false, "setup: migrate --yes: was killed by SIGKILL"),
         ] {
-            let told = exit_message(exit, ExitContext { command: Some("migrate --yes"), ..ExitContext::default() });
+            let told =
+                exit_message(exit, ExitContext { command: Some("migrate --yes"), ..ExitContext::default() });
             assert_eq!(told.expected, expected, "{told:?}");
             assert!(told.text.contains(part), "{told:?}");
         }
@@ -112,7 +119,12 @@ mod tests {
                 false,
                 "the app did not end within 7.4 s of SIGTERM (shutdown.app_timeout): SIGKILL sent",
             ),
-            (told(300), 320, false, "a second stop signal came 0.3 s after the app got SIGTERM: SIGKILL sent"),
+            (
+                told(300),
+                320,
+                false,
+                "a second stop signal came 0.3 s after the app got SIGTERM: SIGKILL sent",
+            ),
             (told(8300), 8400, true, "the app has not ended after SIGKILL: sent again"),
             (None, 0, false, "SIGKILL sent to the app"),
         ] {

@@ -1,5 +1,5 @@
-//! Listens to an app that speaks sd_notify(3) (`ready = "notify"`), in a thread of its own for each of the app's lives. A new life
-//! has a new socket: what the processes of an earlier one have sent does not count.
+//! Listens to an app that speaks sd_notify(3) (`ready = "notify"`), in a thread of its own for each of the
+//! app's lives. A new life has a new socket: what the processes of an earlier one have sent does not count.
 
 use crate::model::log_throttle::LogThrottle;
 use crate::observe::StatusRegistry;
@@ -47,10 +47,12 @@ impl AppVoice {
         self.socket.address()
     }
 
-    /// To this process of the app, and its descendants. The waker wakes the main thread once the app is ready.
+    /// To this process of the app, and its descendants. The waker wakes the main thread once the app is
+    /// ready.
     pub(super) fn listen(&self, registry: &Arc<StatusRegistry>, app: NotifyOwner, waker: Waker) {
         registry.app_silent(app.pid, "the app has not said READY=1 yet (ready = \"notify\")".into());
-        let (socket, heard, ended) = (Arc::clone(&self.socket), Arc::clone(&self.heard), Arc::clone(&self.ended));
+        let (socket, heard, ended) =
+            (Arc::clone(&self.socket), Arc::clone(&self.heard), Arc::clone(&self.ended));
         let registry = Arc::clone(registry);
         let thread = std::thread::Builder::new().name("app-voice".into()).stack_size(STACK);
         let started = thread.spawn(move || {
@@ -110,7 +112,11 @@ fn listen(socket: &NotifySocket, app: NotifyOwner, ended: &AtomicBool, mut take:
             Ok(Some((_, sender))) => {
                 if strangers.due("") {
                     let (pid, uid) = (sender.pid, sender.uid);
-                    tracing::warn!(pid, uid, "ignored: a message for the app's NOTIFY_SOCKET that is not the app's");
+                    tracing::warn!(
+                        pid,
+                        uid,
+                        "ignored: a message for the app's NOTIFY_SOCKET that is not the app's"
+                    );
                 }
             }
             Ok(None) => {}

@@ -1,6 +1,6 @@
-//! While another instance has the replica, it grows: applies what came to the databases that were restored before, also while this
-//! instance waits, so that little is left when the replica is released. A database that cannot be brought up to date so is restored
-//! anew by the preparation that follows.
+//! While another instance has the replica, it grows: applies what came to the databases that were restored
+//! before, also while this instance waits, so that little is left when the replica is released. A database
+//! that cannot be brought up to date so is restored anew by the preparation that follows.
 
 use crate::model::log_throttle::LogThrottle;
 use crate::model::{DbPath, Deadline, threads};
@@ -58,8 +58,8 @@ impl CatchUp {
         CatchUp { copies: databases.into_iter().map(copy).collect(), settings, registry }
     }
 
-    /// Follows the replica every `every`, until it is asked for, and not before `before` has ended. No file may be open, and none is
-    /// changed by another process.
+    /// Follows the replica every `every`, until it is asked for, and not before `before` has ended. No file
+    /// may be open, and none is changed by another process.
     pub fn while_waiting(self, every: Duration, before: Option<Waiting>) -> Waiting {
         let (stop, mut stopped) = oneshot::channel();
         let task = tokio::spawn(async move {
@@ -83,10 +83,12 @@ impl CatchUp {
         let _ = self.poll(true).await;
     }
 
-    /// A database with a WAL may have commits that no replica has: it is not touched before it is known who had the replica.
+    /// A database with a WAL may have commits that no replica has: it is not touched before it is known who
+    /// had the replica.
     async fn leave_unfinished(mut self) -> CatchUp {
         let databases: Vec<DbPath> = self.copies.iter().map(|copy| copy.db.clone()).collect();
-        let look = move || databases.iter().map(|db| alone::is_complete(db).unwrap_or(false)).collect::<Vec<_>>();
+        let look =
+            move || databases.iter().map(|db| alone::is_complete(db).unwrap_or(false)).collect::<Vec<_>>();
         let complete = tokio::task::spawn_blocking(look).await.unwrap_or_default();
         let complete = complete.into_iter().chain(std::iter::repeat(false));
         self.copies.iter_mut().zip(complete).for_each(|(copy, complete)| copy.is_left = !complete);
@@ -110,7 +112,9 @@ impl CatchUp {
         while let Some(done) = polls.join_next().await {
             match done {
                 Ok(copy) => copies.push(copy),
-                Err(error) => tracing::warn!("catching up ended early: {}", threads::describe_task_failure(&error)),
+                Err(error) => {
+                    tracing::warn!("catching up ended early: {}", threads::describe_task_failure(&error))
+                }
             }
         }
         CatchUp { copies, settings, registry }
@@ -132,7 +136,9 @@ impl Copy {
                 tracing::info!(%db, "not caught up, but restored: {why}");
                 self.is_left = true;
             }
-            Err(FollowError::Failed(error)) if last => tracing::info!(%db, "not caught up, but restored: {error}"),
+            Err(FollowError::Failed(error)) if last => {
+                tracing::info!(%db, "not caught up, but restored: {error}")
+            }
             Err(FollowError::Failed(error)) => self.missed(&error),
         }
     }
@@ -141,7 +147,9 @@ impl Copy {
         let by = Deadline::after(settings.timeout);
         let follower = match &mut self.follower {
             Some(follower) => follower,
-            none => none.insert(Follower::open(&self.db, Arc::clone(&self.store), settings, Way::InPlace).await?),
+            none => {
+                none.insert(Follower::open(&self.db, Arc::clone(&self.store), settings, Way::InPlace).await?)
+            }
         };
         follower.poll(None, by).await
     }
@@ -161,7 +169,8 @@ impl Copy {
     fn missed(&mut self, error: &RestoreError) {
         let text = error.to_string();
         if self.throttle.due(&text) {
-            tracing::warn!(db = %self.db, error = text, "cannot follow the replica while waiting; trying again");
+            tracing::warn!(db = %self.db, error = text, "cannot follow the replica while waiting; trying \
+                again");
         }
     }
 }
@@ -193,7 +202,9 @@ impl Waiting {
         self.stop();
         match (&mut self.task).await {
             Ok(catch_up) => catch_up.finish().await,
-            Err(error) => tracing::warn!("catching up ended early: {}", threads::describe_task_failure(&error)),
+            Err(error) => {
+                tracing::warn!("catching up ended early: {}", threads::describe_task_failure(&error))
+            }
         }
     }
 }

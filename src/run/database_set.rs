@@ -1,5 +1,5 @@
-//! The databases of a run, with the tasks that replicate them: those that were prepared, and those that appear in watched
-//! directories while the app runs. Used on the engine thread.
+//! The databases of a run, with the tasks that replicate them: those that were prepared, and those that
+//! appear in watched directories while the app runs. Used on the engine thread.
 
 use super::absent::{self, Absent, AppKind, Schedule};
 use super::discover::{Directory, DirectoryWatch, Refused};
@@ -44,7 +44,8 @@ pub struct DatabaseSet {
     stores: Arc<Stores>,
     running: Vec<RunningDatabase>,
     watched: DirectoryWatch,
-    /// Directories with `watch = false`: a database that appears there is replicated after the next start only.
+    /// Directories with `watch = false`: a database that appears there is replicated after the next start
+    /// only.
     unwatched: DirectoryWatch,
     directories: Vec<DirectorySettings>,
     app: AppKind,
@@ -154,13 +155,17 @@ impl DatabaseSet {
 
     /// Whether the database is replicated.
     pub fn replicates(&self, db: &str) -> bool {
-        self.running.iter().any(|one| matches!(one, RunningDatabase::Replicated(path, _) if path.to_string() == db))
+        self.running
+            .iter()
+            .any(|one| matches!(one, RunningDatabase::Replicated(path, _) if path.to_string() == db))
     }
 
     /// Takes the database out of the set, so that it is no longer flushed with the others.
     pub fn take(&mut self, db: &DbPath) -> Option<Handle> {
-        let at =
-            self.running.iter().position(|one| matches!(one, RunningDatabase::Replicated(path, _) if path == db))?;
+        let at = self
+            .running
+            .iter()
+            .position(|one| matches!(one, RunningDatabase::Replicated(path, _) if path == db))?;
         self.proofs.abandon(db);
         match self.running.remove(at) {
             RunningDatabase::Replicated(_, handle) => Some(handle),
@@ -188,7 +193,8 @@ impl DatabaseSet {
         self.absence.as_ref().map(Schedule::due)
     }
 
-    /// Reports databases that do not exist, in a task of its own. A database that existed in this run is not reported.
+    /// Reports databases that do not exist, in a task of its own. A database that existed in this run is not
+    /// reported.
     pub fn report_absent(&mut self) {
         let Some(schedule) = self.absence.take() else { return };
         let databases = self.running.iter().filter_map(|one| match one {
@@ -212,8 +218,8 @@ impl DatabaseSet {
 
     fn report_unwatched(&mut self) {
         for late in self.unwatched.poll().databases {
-            let why =
-                "it appeared after the start, and its directory has `watch = false`: it is replicated after a restart";
+            let why = "it appeared after the start, and its directory has `watch = false`: it is replicated \
+                after a restart";
             tracing::warn!(db = %late.path, "NOT REPLICATED: {why}");
             self.registry.not_replicated(&late.path, why.to_owned());
             self.ledger.iter().for_each(|ledger| ledger.refuse(&late.path, why));
@@ -225,11 +231,13 @@ impl DatabaseSet {
         !self.directories.is_empty()
     }
 
-    /// Starts to replicate the databases that have appeared, and reports those in directories with `watch = false`.
+    /// Starts to replicate the databases that have appeared, and reports those in directories with `watch =
+    /// false`.
     pub fn poll_directories(&mut self) {
         self.report_unwatched();
         let appeared = self.watched.poll();
-        let refused = appeared.refused.into_iter().map(|Refused { db, why }| RunningDatabase::NotReplicated(db, why));
+        let refused =
+            appeared.refused.into_iter().map(|Refused { db, why }| RunningDatabase::NotReplicated(db, why));
         let new: Vec<RunningDatabase> =
             appeared.databases.into_iter().map(|settings| self.start_new(settings)).chain(refused).collect();
         for new in new {
@@ -276,11 +284,13 @@ impl DatabaseSet {
     /// All databases at this moment, and the directories without one.
     pub fn all(&mut self) -> Vec<RunningDatabase> {
         self.poll_directories();
-        let empty = self.empty_directories().map(|entry| RunningDatabase::EmptyDirectory(absent::pattern(entry)));
+        let empty =
+            self.empty_directories().map(|entry| RunningDatabase::EmptyDirectory(absent::pattern(entry)));
         self.running.iter().cloned().chain(empty).collect()
     }
 
-    /// After the last flush of an instance that may start its app again: nothing of this process is left on the disk.
+    /// After the last flush of an instance that may start its app again: nothing of this process is left on
+    /// the disk.
     pub async fn close(self) {
         for one in &self.running {
             let RunningDatabase::Replicated(db, handle) = one else { continue };

@@ -1,5 +1,6 @@
-//! Finds the databases of a directory entry: at the start on the disk and in the replica (on a disposable disk only the bucket
-//! has the list), and while the app runs those that appear. Reads names and first bytes only.
+//! Finds the databases of a directory entry: at the start on the disk and in the replica (on a disposable
+//! disk only the bucket has the list), and while the app runs those that appear. Reads names and first bytes
+//! only.
 //!
 //! A name is a path below the entry's directory, with `recursive` one of several parts.
 
@@ -34,8 +35,8 @@ pub fn directory(settings: DirectorySettings, app_user: Option<&str>) -> Result<
     Ok(Directory { settings, owners })
 }
 
-/// A database that cannot be replicated under its name, or a directory that is not searched. It is logged; the others are not
-/// affected.
+/// A database that cannot be replicated under its name, or a directory that is not searched. It is logged;
+/// the others are not affected.
 #[derive(Clone, Debug)]
 pub struct Refused {
     pub db: DbPath,
@@ -57,7 +58,11 @@ pub struct Discovered {
 }
 
 /// Lists the directory and the replica.
-pub async fn find(directory: &Directory, stores: &Stores, settings: &RestoreSettings) -> Result<Discovery, StoreError> {
+pub async fn find(
+    directory: &Directory,
+    stores: &Stores,
+    settings: &RestoreSettings,
+) -> Result<Discovery, StoreError> {
     let entry = &directory.settings;
     let there = in_replica(entry, stores, settings).await?;
     let directory = directory.clone();
@@ -101,7 +106,8 @@ fn all(directory: &Directory, here: &Names, there: &BTreeSet<String>) -> Discove
     discovery
 }
 
-/// What stands in the place of a subdirectory of a database that is in the replica alone. A missing subdirectory is made.
+/// What stands in the place of a subdirectory of a database that is in the replica alone. A missing
+/// subdirectory is made.
 fn obstacle(entry: &DirectorySettings, name: &str) -> Option<String> {
     let mut directories: Vec<PathBuf> =
         Path::new(name).ancestors().skip(1).map(|above| entry.dir.join(above)).collect();
@@ -115,7 +121,10 @@ fn obstacle(entry: &DirectorySettings, name: &str) -> Option<String> {
             Kind::Link => "a symbolic link, which is not followed",
             Kind::File | Kind::Other => "no directory",
         };
-        return Some(format!("it is in the replica and was not restored, because {} is {what}", directory.display()));
+        return Some(format!(
+            "it is in the replica and was not restored, because {} is {what}",
+            directory.display()
+        ));
     }
     None
 }

@@ -1,7 +1,8 @@
 //! The engine thread: restores and replicates. It owns the tokio runtime and the tasks of all databases.
 //!
-//! The main thread sends `Restore` first; after `Report::Restored(Ok(..))` it sends `Replicate` and starts the app. `Flush` may
-//! come any number of times. `Finish` is the last command. Each report wakes the main thread.
+//! The main thread sends `Restore` first; after `Report::Restored(Ok(..))` it sends `Replicate` and starts
+//! the app. `Flush` may come any number of times. `Finish` is the last command. Each report wakes the main
+//! thread.
 
 mod setting_up;
 
@@ -42,7 +43,8 @@ use tokio::task::{JoinError, JoinSet};
 const BLOCKING_THREADS: usize = 16;
 /// An idle process keeps no threads.
 const THREAD_LIFE: Duration = Duration::from_secs(5);
-/// An unoptimised build needs about 2 MiB for the futures of an upload to S3. Only the pages that are used cost memory.
+/// An unoptimised build needs about 2 MiB for the futures of an upload to S3. Only the pages that are used
+/// cost memory.
 const STACK: usize = 8 << 20;
 /// For what a killed run has left on the disk.
 const LEFT_OVER: Duration = Duration::from_secs(60);
@@ -275,7 +277,8 @@ impl Serving<'_> {
             Command::Replicate(_) => {
                 let prepared = std::mem::take(&mut self.prepared);
                 self.start_databases(prepared);
-                if let (Some(recording), Some(database_set)) = (self.recording.take(), &mut self.database_set) {
+                if let (Some(recording), Some(database_set)) = (self.recording.take(), &mut self.database_set)
+                {
                     self.syncs.spawn(recording.write(database_set.all()));
                 }
             }
@@ -366,7 +369,8 @@ impl Serving<'_> {
     }
 
     async fn prepared(&mut self, done: Result<Result<(Vec<Prepared>, Restored), StartFailure>, JoinError>) {
-        let result = done.unwrap_or_else(|error| Err(StartFailure::Local(threads::describe_task_failure(&error))));
+        let result =
+            done.unwrap_or_else(|error| Err(StartFailure::Local(threads::describe_task_failure(&error))));
         let step = match result {
             Ok((ready, proof)) => self.ownership.prepared(&self.context, ready, proof),
             Err(StartFailure::Busy(why)) if self.ownership.may_wait() => {
@@ -386,7 +390,9 @@ impl Serving<'_> {
     }
 
     fn release_overdue(&mut self) {
-        tracing::warn!("hand-over: the release could not be written in time; the next instance waits (handover.wait)");
+        tracing::warn!(
+            "hand-over: the release could not be written in time; the next instance waits (handover.wait)"
+        );
         self.ownership.finished().into_iter().for_each(|step| self.take(step));
     }
 
@@ -405,17 +411,26 @@ impl Serving<'_> {
 
     fn start_databases(&mut self, prepared: Vec<Prepared>) {
         let context = &self.context;
-        let app = if context.settings.access == FileAccess::Exclusive { AppKind::Managed } else { AppKind::External };
+        let app = if context.settings.access == FileAccess::Exclusive {
+            AppKind::Managed
+        } else {
+            AppKind::External
+        };
         let registry = Arc::clone(&context.registry);
-        let proofs =
-            Proofs::new(context.verify, context.settings.clone(), Arc::clone(&registry), self.proof_ends.clone());
+        let proofs = Proofs::new(
+            context.verify,
+            context.settings.clone(),
+            Arc::clone(&registry),
+            self.proof_ends.clone(),
+        );
         let seen = (app, registry, Arc::clone(&context.socket));
         // A copy is not replicated.
         let directories = if context.follow.is_some() { &[] } else { context.directories.as_slice() };
         let known = (directories, context.refused());
         let stores = Arc::clone(&context.stores);
         let judged = (context.ledger.clone(), proofs);
-        self.database_set = Some(DatabaseSet::start(prepared, known, stores, self.conflict.clone(), seen, judged));
+        self.database_set =
+            Some(DatabaseSet::start(prepared, known, stores, self.conflict.clone(), seen, judged));
     }
 
     fn flushed(&mut self, done: Result<Flushed, JoinError>) {

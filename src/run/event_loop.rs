@@ -1,6 +1,7 @@
 //! The event loop of `run`: waits for the next event, and performs the actions that the lifecycle asks for.
 //!
-//! A deadline that has passed comes first, so that many signals cannot delay it; then signals, then reports of the engine.
+//! A deadline that has passed comes first, so that many signals cannot delay it; then signals, then reports
+//! of the engine.
 
 mod environment;
 mod signals;
@@ -89,10 +90,13 @@ impl AppRun {
 
 impl EventLoop {
     pub(super) fn open(mut config: Config, claimed: Claimed) -> Result<EventLoop, OpenError> {
-        let mut settings = config.app.take().filter(|app| !app.command.is_empty()).ok_or(OpenError::NoCommand)?;
+        let mut settings =
+            config.app.take().filter(|app| !app.command.is_empty()).ok_or(OpenError::NoCommand)?;
         settings.env.extend(config.app_port.map(|port| ("PORT".into(), port.to_string().into())));
         if !claimed.adopts_orphans {
-            tracing::warn!("this kernel has no subreaper: processes that leave the app's group cannot be waited for");
+            tracing::warn!(
+                "this kernel has no subreaper: processes that leave the app's group cannot be waited for"
+            );
         }
         environment::log_removed_variables(&settings);
         environment::tell_role(&mut settings, &config);
@@ -108,7 +112,8 @@ impl EventLoop {
         let early = gate_settings.iter().any(|gate| gate.accept == Accept::Early);
         let ledger = (!gate_settings.is_empty()).then(Ledger::new);
         let setup = SetupPlan::of(&settings).filter(|_| config.follow.is_none());
-        let sources = EventSources::open(config, (settings.user.as_deref(), setup), claimed, (ledger.clone(), early))?;
+        let sources =
+            EventSources::open(config, (settings.user.as_deref(), setup), claimed, (ledger.clone(), early))?;
         settings.env_remove.extend(sources.manager.kept_from_app());
         let gates = gate::open(gate_settings.clone(), ledger.clone(), &sources.status.registry)
             .map_err(|source| OpenError::System { what: "gate thread", source })?;
@@ -181,7 +186,9 @@ impl EventLoop {
     fn poll_sources(&mut self) -> bool {
         match self.sources.poll(self.settings.stop_signal) {
             Some(SourceEvent::Signal(Meaning::Stop(signal))) => self.pending.push_back(Event::Stop(signal)),
-            Some(SourceEvent::Signal(Meaning::Forward(signal))) => self.pending.push_back(Event::Other(signal)),
+            Some(SourceEvent::Signal(Meaning::Forward(signal))) => {
+                self.pending.push_back(Event::Other(signal))
+            }
             Some(SourceEvent::Signal(Meaning::Children)) => self.reap(),
             Some(SourceEvent::Signal(Meaning::Own)) => {}
             Some(SourceEvent::Report(report)) => {
@@ -240,7 +247,8 @@ impl EventLoop {
             }
             Report::Reinstalled(Err(failure)) => {
                 let message = failure.clone().reason().map(|(_, why)| why).unwrap_or_default();
-                let answer = RestoreAnswer { code: exit::CONFIG, message: format!("{message}; litevisor ends") };
+                let answer =
+                    RestoreAnswer { code: exit::CONFIG, message: format!("{message}; litevisor ends") };
                 self.restore_request.iter_mut().for_each(|(_, answered)| *answered = Some(answer.clone()));
                 vec![start_failed(failure)]
             }
@@ -248,7 +256,8 @@ impl EventLoop {
             Report::HandOver(happened) => vec![Event::HandOver(happened)],
             Report::Finished(databases) => {
                 let complete = databases.iter().all(|db| db.complete);
-                // The app continued (`on_conflict = "continue"`), or the conflict was noticed in the last flush.
+                // The app continued (`on_conflict = "continue"`), or the conflict was noticed in the last
+                // flush.
                 let fenced = databases.iter().any(|db| db.fenced).then_some(Event::Fenced);
                 if fenced.is_some() {
                     self.gates.fenced();
@@ -304,11 +313,14 @@ impl EventLoop {
             Action::Start(proof) => self.start(proof),
             Action::Restart(_over) => self.spawn(),
             Action::RestartLater { after, restart, limit } => {
-                tracing::warn!("the app is started again in {after:?}: restart {restart} of {limit} in a row");
+                tracing::warn!(
+                    "the app is started again in {after:?}: restart {restart} of {limit} in a row"
+                );
             }
             Action::NoMoreRestarts { limit } => {
                 tracing::error!(
-                    "the app is not started again: it was restarted {limit} times in a row (app.backoff.limit)"
+                    "the app is not started again: it was restarted {limit} times in a row \
+                     (app.backoff.limit)"
                 );
             }
             Action::Flush { by } => self.flush_before_the_stop(by),
@@ -331,7 +343,8 @@ impl EventLoop {
                 self.answer_restore("litevisor stops before the restore");
                 self.begin_last_flush(Command::FinishUnproven { by, release }, by);
                 tracing::error!(
-                    "a process of the app has not ended after SIGKILL: what it writes from now on is not replicated"
+                    "a process of the app has not ended after SIGKILL: what it writes from now on is not \
+                     replicated"
                 );
             }
             Action::FinishAgain { by, release } => {
@@ -343,11 +356,14 @@ impl EventLoop {
             Action::NeverReady => {
                 let trial = self.rules.trial;
                 tracing::error!(
-                    "the app has not answered within {trial:?} of the hand-over (handover.trial): it is stopped, and the \
+                    "the app has not answered within {trial:?} of the hand-over (handover.trial): it is \
+                     stopped, and the \
                      previous instance may start its app again"
                 );
             }
-            Action::Note(signal) => tracing::info!("{signal} received and ignored: it has no effect in this phase"),
+            Action::Note(signal) => {
+                tracing::info!("{signal} received and ignored: it has no effect in this phase")
+            }
         }
     }
 
@@ -356,7 +372,10 @@ impl EventLoop {
         self.request(Command::Flush { by });
         match &self.restore_request {
             Some((RestoreRequest { db, .. }, _)) => {
-                tracing::warn!(db, "restore in place requested: the app is stopped, and started again afterwards");
+                tracing::warn!(
+                    db,
+                    "restore in place requested: the app is stopped, and started again afterwards"
+                );
             }
             None => tracing::info!("stop requested: flushing before the stop signal to the app"),
         }
@@ -366,13 +385,16 @@ impl EventLoop {
         self.finish_gates(complete);
         self.gates = Gates::none();
         tracing::warn!(
-            "the replica was handed over: the app does not run here any more. litevisor stays until it is stopped"
+            "the replica was handed over: the app does not run here any more. litevisor stays until it is \
+             stopped"
         );
     }
 
     /// The gates were closed at the hand-over: they are opened anew.
     fn resume(&mut self) {
-        tracing::warn!("the next instance has failed: the replica is taken back, and the app is started again");
+        tracing::warn!(
+            "the next instance has failed: the replica is taken back, and the app is started again"
+        );
         self.flush_by = None;
         match gate::open(self.gate_settings.clone(), self.ledger.clone(), &self.sources.status.registry) {
             Ok(gates) => self.gates = gates,

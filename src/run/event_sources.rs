@@ -1,5 +1,5 @@
-//! The sources of events of `run` and `replicate`: signals, and the reports of the engine. Starts the engine and the status
-//! service.
+//! The sources of events of `run` and `replicate`: signals, and the reports of the engine. Starts the engine
+//! and the status service.
 
 use super::app_voice::AppVoice;
 use super::discover;
@@ -83,8 +83,8 @@ impl Drop for EndNotice {
 }
 
 impl EventSources {
-    /// Starts the engine thread, which begins with the restore. `ledger`: None without a gate; `early`: a gate accepts
-    /// connections before the app is there.
+    /// Starts the engine thread, which begins with the restore. `ledger`: None without a gate; `early`: a
+    /// gate accepts connections before the app is there.
     pub(super) fn open(
         config: Config,
         (app_user, setup): (Option<&str>, Option<Arc<SetupPlan>>),
@@ -121,7 +121,16 @@ impl EventSources {
         tracing::info!(version, pid, status = status.addresses, "litevisor starts");
         // Children that exited before: their SIGCHLD came before the signals were watched.
         reap(None);
-        Ok(EventSources { watch, engine, reports, engine_ended, engine_lost: false, notifier, manager, status })
+        Ok(EventSources {
+            watch,
+            engine,
+            reports,
+            engine_ended,
+            engine_lost: false,
+            notifier,
+            manager,
+            status,
+        })
     }
 
     /// Sleeps until something happens, or `deadline` has passed.
@@ -154,7 +163,9 @@ impl EventSources {
         }
         if ended && !self.engine_lost {
             self.engine_lost = true;
-            tracing::error!("the engine has ended unexpectedly: nothing is replicated any more. Restart litevisor");
+            tracing::error!(
+                "the engine has ended unexpectedly: nothing is replicated any more. Restart litevisor"
+            );
             self.status.registry.engine_lost();
             return Some(SourceEvent::EngineLost);
         }

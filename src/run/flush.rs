@@ -81,7 +81,11 @@ impl FlushResult {
     /// Of databases that were never replicated in this run.
     pub fn untouched<'a>(databases: impl Iterator<Item = (&'a DbPath, Txid)>) -> FlushResult {
         let one = |(db, txid): (&DbPath, Txid)| {
-            summary(db, &Status { captured: Captured(txid), uploaded: Uploaded(txid), ..Status::default() }, true)
+            summary(
+                db,
+                &Status { captured: Captured(txid), uploaded: Uploaded(txid), ..Status::default() },
+                true,
+            )
         };
         FlushResult { stuck: false, summaries: databases.map(one).collect() }
     }
@@ -124,9 +128,15 @@ fn summary(db: &DbPath, status: &Status, in_time: bool) -> DatabaseSummary {
         (Some(fenced), _) => Some(format!("everything after {}: {fenced}", position(status.uploaded.0))),
         (None, true) => None,
         (None, false) => {
-            let why = status.replaced.as_deref().or(status.problem.as_deref()).unwrap_or("it was not uploaded in time");
+            let why = status
+                .replaced
+                .as_deref()
+                .or(status.problem.as_deref())
+                .unwrap_or("it was not uploaded in time");
             Some(match &status.unrestorable {
-                Some(unrestorable) => format!("a snapshot, without which nothing can be restored: {unrestorable}"),
+                Some(unrestorable) => {
+                    format!("a snapshot, without which nothing can be restored: {unrestorable}")
+                }
                 None => format!("everything after {}: {why}", position(status.uploaded.0)),
             })
         }

@@ -1,4 +1,5 @@
-//! The gates of a run: how many connections they may have, and what they hear of the app and of the last flush.
+//! The gates of a run: how many connections they may have, and what they hear of the app and of the last
+//! flush.
 
 use super::prepare::room_for_connections;
 use crate::config::Config;
@@ -59,7 +60,8 @@ fn limit(gates: &mut [GateSettings], wanted: usize, room: usize) {
         let most = gate.max_connections;
         tracing::info!(
             gate = %listen,
-            "the gate takes {share} connections at once, not {most}: the limit of open files allows no more (docker run \
+            "the gate takes {share} connections at once, not {most}: the limit of open files allows no more \
+             (docker run \
              --ulimit nofile=, LimitNOFILE= in systemd)"
         );
         gate.max_connections = share;
@@ -84,7 +86,9 @@ mod tests {
             max_connections: most,
             ..GateSettings::new(ListenAddress::Unix("/g".into()), AppAddress::Unix("/a".into()))
         };
-        for (room, expected) in [(4_000, [3_000, 1_000]), (9_999, [3_000, 1_000]), (400, [300, 100]), (0, [1, 1])] {
+        for (room, expected) in
+            [(4_000, [3_000, 1_000]), (9_999, [3_000, 1_000]), (400, [300, 100]), (0, [1, 1])]
+        {
             let mut gates = [gate(3_000), gate(1_000)];
             limit(&mut gates, 4_000, room);
             assert_eq!(gates.map(|gate| gate.max_connections), expected, "{room}");

@@ -1,5 +1,5 @@
-//! Locks the databases of this process before anything is done with them, so that a second litevisor on the same file neither
-//! changes it nor fences the first one. The locks last as long as the process.
+//! Locks the databases of this process before anything is done with them, so that a second litevisor on the
+//! same file neither changes it nor fences the first one. The locks last as long as the process.
 
 use super::messages::StartFailure;
 use crate::local_state::lock::{self, Taken};
@@ -65,7 +65,8 @@ pub async fn lock_all(databases: Vec<DbPath>, socket: Arc<str>) -> Result<(), St
     loop {
         let wanted = databases.clone();
         let socket = Arc::clone(&socket);
-        let tried = tokio::task::spawn_blocking(move || wanted.iter().try_for_each(|db| lock(db, &socket))).await;
+        let tried =
+            tokio::task::spawn_blocking(move || wanted.iter().try_for_each(|db| lock(db, &socket))).await;
         let owned = match tried {
             Ok(Ok(())) => return Ok(()),
             Ok(Err(owned)) => owned,
@@ -82,7 +83,8 @@ pub async fn lock_all(databases: Vec<DbPath>, socket: Arc<str>) -> Result<(), St
 /// The error message, with what to do.
 pub fn refusal(owned: &OtherOwner) -> String {
     format!(
-        "{owned}: two of them would take the replica from each other. Stop that one first, or give this one other databases. \
+        "{owned}: two of them would take the replica from each other. Stop that one first, or give this one \
+         other databases. \
          `litevisor status` and `litevisor sync` work with the running one"
     )
 }

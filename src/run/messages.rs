@@ -54,7 +54,8 @@ pub enum Report {
     SetupKept(Result<(), StartFailure>),
     /// A client asks for a restore in place, and that state can be restored.
     RestoreAsked(RestoreRequest),
-    /// The restore in place has ended. `Ok`: the app may be started again, with or without the requested state.
+    /// The restore in place has ended. `Ok`: the app may be started again, with or without the requested
+    /// state.
     Reinstalled(Result<Reinstalled, StartFailure>),
     Flushed(Flushed),
     Finished(Vec<DatabaseSummary>),

@@ -1,7 +1,7 @@
 //! The life of `litevisor run`: events go to `lifecycle`, and the event loop performs the actions.
 //!
-//! This is the main thread: it alone handles signals, forks and waits for children. It never waits for the log, the disk or
-//! the store, which the engine thread uses.
+//! This is the main thread: it alone handles signals, forks and waits for children. It never waits for the
+//! log, the disk or the store, which the engine thread uses.
 
 mod absent;
 mod app_exit;

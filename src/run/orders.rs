@@ -1,4 +1,5 @@
-//! What an operator may ask of the hand-over (`litevisor promote`, `litevisor handover`), by the phase that it is in: pure.
+//! What an operator may ask of the hand-over (`litevisor promote`, `litevisor handover`), by the phase that
+//! it is in: pure.
 
 use crate::exit;
 use crate::handover::describe;
@@ -16,7 +17,9 @@ pub fn decide(order: Order, phase: &Phase) -> HandoverAnswer {
             accepted("this instance stops its app, uploads its last commits and releases the replica")
         }
         (Order::LetGo, _) => refused(format!("this instance does not own the replica: {doing}")),
-        (Order::Promote { .. }, Phase::Owner { .. }) => refused("this instance owns the replica already".to_owned()),
+        (Order::Promote { .. }, Phase::Owner { .. }) => {
+            refused("this instance owns the replica already".to_owned())
+        }
         (
             Order::Promote { .. },
             Phase::Stopping { .. }
@@ -36,13 +39,17 @@ pub fn decide(order: Order, phase: &Phase) -> HandoverAnswer {
 
 /// Without `[handover]`.
 pub fn off() -> HandoverAnswer {
-    let message = "the hand-over is off here (handover.enabled): there is no other instance to take over from, or to release the \
+    let message = "the hand-over is off here (handover.enabled): there is no other instance to take over \
+        from, or to release the \
                    replica to";
     HandoverAnswer { code: exit::CONFIG, message: message.to_owned() }
 }
 
 pub fn too_early() -> HandoverAnswer {
-    HandoverAnswer { code: exit::UNAVAILABLE, message: "the databases are being restored: try again".to_owned() }
+    HandoverAnswer {
+        code: exit::UNAVAILABLE,
+        message: "the databases are being restored: try again".to_owned(),
+    }
 }
 
 /// Whom this instance stands by for.

@@ -1,5 +1,5 @@
-//! Where the owner records are. Every instance must look at the same place, also if its configuration names the databases in another
-//! order, or one more: records that are there already decide.
+//! Where the owner records are. Every instance must look at the same place, also if its configuration names
+//! the databases in another order, or one more: records that are there already decide.
 
 use super::messages::StartFailure;
 use super::ownership_settings::OwnershipSettings;
@@ -22,8 +22,8 @@ pub fn choose(places: &[(&str, bool)]) -> usize {
     have.min_by_key(|(_, (url, _))| *url).map_or(0, |(index, _)| index)
 }
 
-/// Looks for the records. Refuses a store that does not say which of two instances came first; with `enabled = "never"` a replica that
-/// is owned.
+/// Looks for the records. Refuses a store that does not say which of two instances came first; with `enabled
+/// = "never"` a replica that is owned.
 pub async fn find(context: RunContext, settings: &OwnershipSettings) -> Result<(), StartFailure> {
     let timeout = context.settings.timeout;
     let by = Deadline::after(timeout);
@@ -31,22 +31,31 @@ pub async fn find(context: RunContext, settings: &OwnershipSettings) -> Result<(
     let stores: Vec<Arc<dyn Store>> = opened.collect::<Result<_, _>>().map_err(failed)?;
     let mut index = 0;
     if stores.len() > 1 {
-        let looks: Vec<_> = stores.iter().map(|store| look(Client::new(Arc::clone(store)), by, timeout)).collect();
-        let found: Vec<(String, bool)> = stream::iter(looks).buffered(AT_ONCE).try_collect().await.map_err(failed)?;
+        let looks: Vec<_> =
+            stores.iter().map(|store| look(Client::new(Arc::clone(store)), by, timeout)).collect();
+        let found: Vec<(String, bool)> =
+            stream::iter(looks).buffered(AT_ONCE).try_collect().await.map_err(failed)?;
         let found: Vec<(&str, bool)> = found.iter().map(|(url, found)| (url.as_str(), *found)).collect();
         index = choose(&found);
     }
     let (Some(store), Some(place)) = (stores.get(index), settings.places.get(index)) else { return Ok(()) };
     let _ = settings.chosen.set(place.clone());
     if settings.handover.claims {
-        return match retry::run(by, timeout / 2, told(by), |by| store.creates_exclusively(by)).await.map_err(failed)? {
+        return match retry::run(by, timeout / 2, told(by), |by| store.creates_exclusively(by))
+            .await
+            .map_err(failed)?
+        {
             true => Ok(()),
-            false => Err(StartFailure::Local(HandoverError::Conditions { url: place.url.clone() }.to_string())),
+            false => {
+                Err(StartFailure::Local(HandoverError::Conditions { url: place.url.clone() }.to_string()))
+            }
         };
     }
     let client = Client::new(Arc::clone(store));
     match client.look(by).await {
-        Ok(Some(seen)) if seen.release.is_none() => Err(StartFailure::Taken(owned(client.url(), &seen.claim))),
+        Ok(Some(seen)) if seen.release.is_none() => {
+            Err(StartFailure::Taken(owned(client.url(), &seen.claim)))
+        }
         Ok(_) => Ok(()),
         Err(HandoverError::Store(error)) => Err(failed(error)),
         Err(error) => Err(StartFailure::Local(error.to_string())),
@@ -57,7 +66,8 @@ fn owned(replica: &str, claim: &Claim) -> String {
     let Claim { epoch, instance: Instance { id, host, revision }, .. } = claim;
     let revision = revision.as_ref().map_or_else(String::new, |revision| format!(", revision {revision}"));
     format!(
-        "the replica {replica} belongs to another instance ({host}, {id}{revision}, epoch {epoch}), and handover.enabled is \"never\" \
+        "the replica {replica} belongs to another instance ({host}, {id}{revision}, epoch {epoch}), and \
+         handover.enabled is \"never\" \
          here: stop that instance first, or set handover.enabled = true to take the replica over from it"
     )
 }

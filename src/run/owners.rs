@@ -27,8 +27,8 @@ pub fn owners(database: &DatabaseSettings, app_user: Option<&str>) -> Result<Own
     owners_at((database.path.as_path(), false), database, app_user)
 }
 
-/// The same for all databases in the directory at `path`, and with `below` in its subdirectories. From now on litevisor works there
-/// with these rights.
+/// The same for all databases in the directory at `path`, and with `below` in its subdirectories. From now on
+/// litevisor works there with these rights.
 pub fn owners_at(
     (path, below): (&Path, bool),
     database: &DatabaseSettings,

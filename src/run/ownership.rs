@@ -1,5 +1,6 @@
-//! The engine's part of the hand-over: stands between the task that asks the store (`handover::task`) and the engine, which restores,
-//! replicates and flushes. Without `[handover]` every start and every end goes on at once.
+//! The engine's part of the hand-over: stands between the task that asks the store (`handover::task`) and the
+//! engine, which restores, replicates and flushes. Without `[handover]` every start and every end goes on at
+//! once.
 
 use super::catch_up::{CatchUp, Replicated, Waiting};
 use super::messages::{DatabaseSummary, Report, StartFailure};
@@ -142,7 +143,8 @@ impl Ownership {
 
     /// An owner that does not look by itself.
     pub fn looks_after_uploads(&self) -> bool {
-        self.stage == Stage::Owner && self.settings.as_ref().is_some_and(|settings| settings.handover.poll.is_none())
+        self.stage == Stage::Owner
+            && self.settings.as_ref().is_some_and(|settings| settings.handover.poll.is_none())
     }
 
     /// `uploads`: files of this run so far.
@@ -194,7 +196,8 @@ impl Ownership {
             let settings = &database.settings;
             context.stores.open(&settings.replica).map(|store| (settings.path.clone(), store))
         });
-        let databases = opened.collect::<Result<_, _>>().map_err(|error| StartFailure::Local(error.to_string()));
+        let databases =
+            opened.collect::<Result<_, _>>().map_err(|error| StartFailure::Local(error.to_string()));
         // What the disk says of the last run is said by the one that runs.
         let begun = databases.and_then(|databases| self.begin(context, &settings, databases, None));
         Some(begun.err().map_or(Step::Report(Report::HandOver(HandOver::Waiting { standby: false })), failed))
@@ -222,7 +225,8 @@ impl Ownership {
         }
         let restored = self.with_positions();
         if !restored.is_empty() {
-            let poll = self.settings.as_ref().and_then(|settings| settings.handover.poll).unwrap_or(FOLLOW_INTERVAL);
+            let poll =
+                self.settings.as_ref().and_then(|settings| settings.handover.poll).unwrap_or(FOLLOW_INTERVAL);
             let catch_up = CatchUp::new(restored, self.restore.clone(), Some(Arc::clone(&self.registry)));
             self.following = Some(catch_up.while_waiting(poll * polls, self.following.take()));
         }
@@ -251,7 +255,8 @@ impl Ownership {
         databases: Vec<Replicated>,
         beside: Option<DbPath>,
     ) -> Result<(), StartFailure> {
-        let OwnershipSettings { handover, places, chosen, revision, gated, early, grace, deletes } = settings.clone();
+        let OwnershipSettings { handover, places, chosen, revision, gated, early, grace, deletes } =
+            settings.clone();
         let Some(records) = chosen.get().or(places.first()) else {
             return Err(StartFailure::Local("the hand-over has no replica for its records".into()));
         };
@@ -264,7 +269,13 @@ impl Ownership {
         let (told, happened) = unbounded_channel();
         let task = Task {
             client: Client::new(store),
-            who: Identity { instance, positions: positions(&names), gated, heartbeat: handover.heartbeat, version },
+            who: Identity {
+                instance,
+                positions: positions(&names),
+                gated,
+                heartbeat: handover.heartbeat,
+                version,
+            },
             node_id,
             rules: Rules {
                 wait: Some(handover.wait),
@@ -275,7 +286,10 @@ impl Ownership {
                 standby: handover.standby,
             },
             beside,
-            databases: databases.into_iter().map(|(db, store)| Fenced { name: db.to_string(), store }).collect(),
+            databases: databases
+                .into_iter()
+                .map(|(db, store)| Fenced { name: db.to_string(), store })
+                .collect(),
             deletes,
             reports: Box::new(move |report| {
                 let _ = told.send(report);
@@ -299,7 +313,9 @@ impl Ownership {
                 self.phase = Some(phase);
                 steps
             }
-            task::Report::CatchUp { .. } if self.stage == Stage::Retired => vec![hand_over(HandOver::SuccessorFailed)],
+            task::Report::CatchUp { .. } if self.stage == Stage::Retired => {
+                vec![hand_over(HandOver::SuccessorFailed)]
+            }
             task::Report::CatchUp { .. } => {
                 self.stage = Stage::CatchingUp;
                 let mut steps = vec![hand_over(HandOver::CatchingUp { trial: self.trial })];
@@ -315,7 +331,9 @@ impl Ownership {
                 self.stage = Stage::Owner;
                 self.ready.take().map(|(ready, proof)| Step::Start(ready, proof)).into_iter().collect()
             }
-            task::Report::StopApp if self.stage == Stage::Owner && !self.fenced => vec![hand_over(HandOver::Asked)],
+            task::Report::StopApp if self.stage == Stage::Owner && !self.fenced => {
+                vec![hand_over(HandOver::Asked)]
+            }
             task::Report::StopApp => Vec::new(),
             task::Report::Flush => {
                 (self.left_over, self.ready) = (true, None);

@@ -1,5 +1,5 @@
-//! Prepares the databases for the start of the app: restores or keeps each one, in parallel, and holds its WAL. The result is
-//! what replication needs, or the reason why the app must not be started.
+//! Prepares the databases for the start of the app: restores or keeps each one, in parallel, and holds its
+//! WAL. The result is what replication needs, or the reason why the app must not be started.
 
 use super::discover::{self, Directory, Discovered, Refused};
 use super::locks::lock_all;
@@ -18,8 +18,8 @@ use crate::observe::{Live, StatusRegistry};
 use crate::replicate::{self, Ledger, ReplicateSettings};
 use crate::restore::waiting_report::State;
 use crate::restore::{
-    self, FileAccess, OnRestoreFailure, Outcome, Paces, Progress, RestoreError, RestoreErrorKind, RestoreSettings,
-    WaitingReport,
+    self, FileAccess, OnRestoreFailure, Outcome, Paces, Progress, RestoreError, RestoreErrorKind,
+    RestoreSettings, WaitingReport,
 };
 use crate::sqlite::{ReadHold, Writers};
 use crate::store::{Store, StoreError, StoreErrorKind, StoreSettings, Stores};
@@ -49,16 +49,17 @@ const PROGRESS_EVERY: Duration = Duration::from_secs(3);
 /// How often to check whether the replica has answered; the throttle decides whether that is logged.
 const ANSWER_EVERY: Duration = Duration::from_secs(1);
 
-/// What the databases of one start share: how far they are, and when the log speaks of a replica that is away.
+/// What the databases of one start share: how far they are, and when the log speaks of a replica that is
+/// away.
 type Shown = (Live, Paces, Arc<WaitingReport>);
 
-/// Databases that are restored or inspected at once, and the requests of all of them together. More would only cost memory
-/// and sockets.
+/// Databases that are restored or inspected at once, and the requests of all of them together. More would
+/// only cost memory and sockets.
 const AT_ONCE: usize = 16;
 const REQUESTS: usize = 32;
-/// Descriptors of one database: two connections with the database and its WAL each, the WAL index, two of litevisor's own, and
-/// the lock; one is spare for what SQLite closes late. `DESCRIPTORS_BESIDE` is for everything else: requests, files, the log, the
-/// runtime, and the connections of the status service.
+/// Descriptors of one database: two connections with the database and its WAL each, the WAL index, two of
+/// litevisor's own, and the lock; one is spare for what SQLite closes late. `DESCRIPTORS_BESIDE` is for
+/// everything else: requests, files, the log, the runtime, and the connections of the status service.
 const DESCRIPTORS: u64 = 9;
 const DESCRIPTORS_BESIDE: u64 = 192 + 48;
 
@@ -108,9 +109,11 @@ impl RunContext {
                 let db = &database.settings.path;
                 let Err(error) = restore::recover(db, access) else { continue };
                 if db.aside().as_path().exists() {
-                    tracing::error!(%db, "the restore could not be undone; the next start returns the previous file: {error}");
+                    tracing::error!(%db, "the restore could not be undone; the next start returns the \
+                        previous file: {error}");
                 } else if db.staged().exists() {
-                    tracing::warn!(%db, "the staged files could not be removed; the next start removes them: {error}");
+                    tracing::warn!(%db, "the staged files could not be removed; the next start removes them: \
+                        {error}");
                 }
             }
             touched.iter().for_each(|database| lock::release(&database.settings.path));
@@ -139,7 +142,8 @@ impl RunContext {
 
     /// The configured databases and those of the directories, all of them locked.
     pub(super) async fn find(&self) -> Result<Vec<Discovered>, StartFailure> {
-        let configured = self.databases.iter().cloned().map(|database| Discovered { database, on_disk: true });
+        let configured =
+            self.databases.iter().cloned().map(|database| Discovered { database, on_disk: true });
         let (mut all, mut refused): (Vec<Discovered>, Vec<Refused>) = (configured.collect(), Vec::new());
         room_for(all.len()).map_err(|error| too_few(all.len(), &error))?;
         self.lock(&all).await?;
@@ -150,10 +154,13 @@ impl RunContext {
                     all.extend(discovery.databases);
                     refused.extend(discovery.refused);
                 }
-                Err(error) if each.on_restore_failure == OnRestoreFailure::Abort => return Err(unavailable(&error)),
+                Err(error) if each.on_restore_failure == OnRestoreFailure::Abort => {
+                    return Err(unavailable(&error));
+                }
                 Err(error) => {
                     tracing::error!(
-                        "the replica cannot be listed: starting with the databases on the disk in {} alone: {error}",
+                        "the replica cannot be listed: starting with the databases on the disk in {} alone: \
+                         {error}",
                         directory.settings.dir.display()
                     );
                     let discovery = discover::on_disk(directory);
@@ -253,7 +260,8 @@ pub async fn prepare_all(context: RunContext) -> Result<(Vec<Prepared>, Restored
     Ok((prepared, restore::all_prepared(&outcomes)))
 }
 
-/// The databases are as they were before a setup that did not succeed. What is not replicated was not brought back.
+/// The databases are as they were before a setup that did not succeed. What is not replicated was not brought
+/// back.
 async fn forget_setup(databases: Vec<DbPath>) -> Result<(), StartFailure> {
     let removed = tokio::task::spawn_blocking(move || setup_mark::remove(&databases)).await;
     let removed = removed.map_err(|error| StartFailure::Local(threads::describe_task_failure(&error)))?;
@@ -284,13 +292,18 @@ async fn prepare(
     let hold = tokio::task::spawn_blocking(take);
     let hold = hold.await.map_err(|error| StartFailure::Local(threads::describe_task_failure(&error)))?;
     let standing = Standing::of(&outcome);
-    Ok((Prepared { db, store, replica, settings: replicate, hold, replicate: replicated, left_out, standing }, outcome))
+    Ok((
+        Prepared { db, store, replica, settings: replicate, hold, replicate: replicated, left_out, standing },
+        outcome,
+    ))
 }
 
 /// Prepares one database again, after a restore in place.
 pub async fn prepare_again(database: Database, context: &RunContext) -> Result<Prepared, StartFailure> {
     let shown = (Live::start(), Paces::default(), Arc::default());
-    prepare(database, &context.settings, &context.stores, &context.registry, &shown).await.map(|(prepared, _)| prepared)
+    prepare(database, &context.settings, &context.stores, &context.registry, &shown)
+        .await
+        .map(|(prepared, _)| prepared)
 }
 
 pub(super) fn restore_record(outcome: &Outcome, took: Duration) -> Restore {

@@ -1,5 +1,5 @@
-//! Polls the app (`ready` under [app]) from its start until it answers for the first time, in a thread of its own. The result
-//! goes to the status registry and the log.
+//! Polls the app (`ready` under [app]) from its start until it answers for the first time, in a thread of its
+//! own. The result goes to the status registry and the log.
 
 use crate::observe::StatusRegistry;
 use crate::supervise::{HttpTarget, Probe, Waker};
@@ -27,7 +27,12 @@ pub(super) struct Readiness {
 
 impl Readiness {
     /// For the app's process with this pid. The waker wakes the main thread once the app has answered.
-    pub(super) fn begin(check: &Probe, registry: &Arc<StatusRegistry>, pid: i32, waker: Waker) -> Option<Readiness> {
+    pub(super) fn begin(
+        check: &Probe,
+        registry: &Arc<StatusRegistry>,
+        pid: i32,
+        waker: Waker,
+    ) -> Option<Readiness> {
         let check = check.clone();
         registry.app_silent(pid, format!("the app does not answer yet ({})", check.text));
         let stopped = Arc::new(AtomicBool::new(false));
@@ -75,7 +80,9 @@ fn poll_until_ready(check: &Probe, registry: &StatusRegistry, pid: i32, stopped:
                 tracing::info!("the app answers ({}) after {after} ms", check.text);
                 return true;
             }
-            Err(why) => registry.app_silent(pid, format!("the app does not answer yet ({}): {why}", check.text)),
+            Err(why) => {
+                registry.app_silent(pid, format!("the app does not answer yet ({}): {why}", check.text))
+            }
         }
         std::thread::park_timeout(pause);
         pause = (pause * 2).min(PAUSE);
@@ -101,7 +108,8 @@ fn try_one(address: SocketAddr, http: Option<&HttpTarget>) -> io::Result<()> {
     stream.set_write_timeout(Some(ANSWER))?;
     let agent = concat!("litevisor/", env!("CARGO_PKG_VERSION"));
     let request = format!(
-        "GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: {agent}\r\nAccept: */*\r\nConnection: close\r\n\r\n"
+        "GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: {agent}\r\nAccept: */*\r\nConnection: \
+         close\r\n\r\n"
     );
     stream.write_all(request.as_bytes())?;
     let mut line = Vec::new();

@@ -1,6 +1,6 @@
-//! The engine's part of a restore in place while the app runs. First, with the app running: can this state be restored? Then,
-//! after the app's process tree has exited: the last flush of this database, the restore, and the preparation for the app. If the
-//! restore fails, the previous file stays in place.
+//! The engine's part of a restore in place while the app runs. First, with the app running: can this state be
+//! restored? Then, after the app's process tree has exited: the last flush of this database, the restore, and
+//! the preparation for the app. If the restore fails, the previous file stays in place.
 
 use super::database_set::{CLOSING, DatabaseSet, Resume};
 use super::discover::Directory;
@@ -51,7 +51,10 @@ fn database(context: &RunContext, path: &str) -> Option<Database> {
 /// Returns the request if the restore is possible; otherwise answers it.
 async fn check(context: RunContext, running: bool, request: RestoreRequest) -> Option<RestoreRequest> {
     let refusal = match database(&context, &request.db) {
-        None => Some(RestoreAnswer { code: exit::USAGE, message: format!("{} is not replicated here", request.db) }),
+        None => Some(RestoreAnswer {
+            code: exit::USAGE,
+            message: format!("{} is not replicated here", request.db),
+        }),
         Some(_) if !running => {
             Some(local(format!("{} is not replicated now: `litevisor status` says why", request.db)))
         }
@@ -60,17 +63,26 @@ async fn check(context: RunContext, running: bool, request: RestoreRequest) -> O
     match refusal {
         None => Some(request),
         Some(answer) => {
-            tracing::warn!(db = request.db, "restore in place refused, the app continues: {}", answer.message);
+            tracing::warn!(
+                db = request.db,
+                "restore in place refused, the app continues: {}",
+                answer.message
+            );
             let _ = request.reply.send(answer);
             None
         }
     }
 }
 
-async fn check_restorable(context: &RunContext, database: &Database, target: Target) -> Result<(), RestoreAnswer> {
+async fn check_restorable(
+    context: &RunContext,
+    database: &Database,
+    target: Target,
+) -> Result<(), RestoreAnswer> {
     if context.settings.access != FileAccess::Exclusive {
         return Err(local(
-            "this litevisor does not start the app, so it cannot stop it. Stop that litevisor and the app first, then restore",
+            "this litevisor does not start the app, so it cannot stop it. Stop that litevisor and the app \
+             first, then restore",
         ));
     }
     let store = context.stores.open(&database.settings.replica).map_err(|error| local(error.to_string()))?;
@@ -82,7 +94,8 @@ async fn check_restorable(context: &RunContext, database: &Database, target: Tar
         runtime.block_on(restore::plan_of(&*store, target, &settings, &progress)).map(|_| ())
     };
     let planned = tokio::task::spawn_blocking(plan).await;
-    let internal = |error| RestoreAnswer { code: exit::INTERNAL, message: format!("internal error: {error}") };
+    let internal =
+        |error| RestoreAnswer { code: exit::INTERNAL, message: format!("internal error: {error}") };
     planned.map_err(internal)?.map_err(|error| failed(&error))
 }
 
@@ -95,7 +108,12 @@ pub struct Reinstalls {
 }
 
 impl Reinstalls {
-    pub fn check(&mut self, context: &RunContext, database_set: Option<&DatabaseSet>, request: RestoreRequest) {
+    pub fn check(
+        &mut self,
+        context: &RunContext,
+        database_set: Option<&DatabaseSet>,
+        request: RestoreRequest,
+    ) {
         let running = database_set.is_some_and(|database_set| database_set.replicates(&request.db));
         self.checks.spawn(check(context.clone(), running, request));
     }
@@ -205,7 +223,8 @@ async fn reinstall(job: ReinstallJob) -> Result<(Resume, Reinstalled), StartFail
     let store = context.stores.open(&database.settings.replica).map_err(failed)?;
     let (resume, answer) = match swap(job, &db, &*store).await {
         Ok(restored) => {
-            let message = format!("TXID {}, committed at {}, {} bytes", restored.txid, restored.time, restored.bytes);
+            let message =
+                format!("TXID {}, committed at {}, {} bytes", restored.txid, restored.time, restored.bytes);
             tracing::warn!(%db, "restored in place: {message}");
             let prepared = prepare::prepare_again(database, &context).await?;
             return Ok((
@@ -213,7 +232,9 @@ async fn reinstall(job: ReinstallJob) -> Result<(Resume, Reinstalled), StartFail
                 Reinstalled { db, answer: RestoreAnswer { code: 0, message } },
             ));
         }
-        Err(SwapError::Stuck) => return Err(StartFailure::Local(format!("replication of {db} does not end"))),
+        Err(SwapError::Stuck) => {
+            return Err(StartFailure::Local(format!("replication of {db} does not end")));
+        }
         Err(SwapError::Running(answer)) => (Resume::SameTask(db.clone(), handle), answer),
         Err(SwapError::Ended(answer)) => {
             let path = db.clone();
@@ -237,7 +258,8 @@ async fn reinstall(job: ReinstallJob) -> Result<(Resume, Reinstalled), StartFail
         }
     };
     tracing::error!(%db, "not restored, the previous database stays: {}", answer.message);
-    let message = format!("{}; the previous database stays in place, and the app is started again", answer.message);
+    let message =
+        format!("{}; the previous database stays in place, and the app is started again", answer.message);
     Ok((resume, Reinstalled { db, answer: RestoreAnswer { message, ..answer } }))
 }
 
@@ -247,7 +269,8 @@ async fn swap(job: ReinstallJob, db: &DbPath, store: &dyn Store) -> Result<Resto
     let task = || vec![RunningDatabase::Replicated(db.clone(), handle.clone())];
     let done = flush_all(task(), by, FlushKind::Stop).await;
     if let Some(missing) = done.summaries.into_iter().find_map(|summary| summary.missing) {
-        let message = format!("commits of the app would be lost, because they are not in the replica: {missing}");
+        let message =
+            format!("commits of the app would be lost, because they are not in the replica: {missing}");
         return Err(SwapError::Running(RestoreAnswer { code: exit::UNFLUSHED, message }));
     }
     // No process writes: the task has nothing to do but to end.

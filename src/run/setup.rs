@@ -1,6 +1,7 @@
-//! The engine's part of `[app] setup`. Before the first command everything that the disk holds is uploaded, so that the replica has
-//! the state to go back to, and the databases are marked (`lineage::setup_mark`). Nothing is replicated while the commands run.
-//! After the last one the marks are removed; then replication begins with what they have written.
+//! The engine's part of `[app] setup`. Before the first command everything that the disk holds is uploaded,
+//! so that the replica has the state to go back to, and the databases are marked (`lineage::setup_mark`).
+//! Nothing is replicated while the commands run. After the last one the marks are removed; then replication
+//! begins with what they have written.
 
 use super::flush::{FlushKind, RunningDatabase, flush_all};
 use super::messages::StartFailure;
@@ -78,7 +79,9 @@ pub async fn give_up(prepared: Vec<Prepared>) {
     let _ = tokio::task::spawn_blocking(closing).await;
 }
 
-async fn on_disk(work: impl FnOnce() -> Result<(), LocalStateError> + Send + 'static) -> Result<(), StartFailure> {
+async fn on_disk(
+    work: impl FnOnce() -> Result<(), LocalStateError> + Send + 'static,
+) -> Result<(), StartFailure> {
     let done = tokio::task::spawn_blocking(work).await;
     let done = done.map_err(|error| StartFailure::Local(threads::describe_task_failure(&error)))?;
     done.map_err(|error| StartFailure::Local(format!("the setup cannot be marked: {error}")))
@@ -98,7 +101,8 @@ async fn upload_all(context: &RunContext, ready: Vec<Prepared>) -> Result<Vec<Pr
     }
     let mut done = Vec::new();
     while let Some(uploaded) = uploads.join_next().await {
-        let (index, one) = uploaded.map_err(|error| StartFailure::Local(threads::describe_task_failure(&error)))?;
+        let (index, one) =
+            uploaded.map_err(|error| StartFailure::Local(threads::describe_task_failure(&error)))?;
         done.push((index, one?));
     }
     done.sort_by_key(|(index, _)| *index);
@@ -111,7 +115,8 @@ async fn upload(context: &RunContext, one: Prepared) -> Result<Prepared, StartFa
         return Err(StartFailure::Local(format!("internal error: {db} is not locked")));
     };
     let (conflict, _conflicts) = unbounded_channel();
-    let handle = Replicator::new(conflict, None).start(Target { db: db.clone(), store, settings, late: false }, hold);
+    let handle =
+        Replicator::new(conflict, None).start(Target { db: db.clone(), store, settings, late: false }, hold);
     flush(&db, &handle, context.settings.timeout).await?;
     let ending = async {
         let _ = handle.flush(true).await;
@@ -138,7 +143,8 @@ async fn flush(db: &DbPath, handle: &Handle, timeout: Duration) -> Result<(), St
         }
         if bytes.replace(summary.bytes).is_some_and(|before| before >= summary.bytes) {
             return Err(StartFailure::Unavailable(format!(
-                "{db} has commits that are not in the replica, and before app.setup they must be, so that a setup that fails can be \
+                "{db} has commits that are not in the replica, and before app.setup they must be, so that a \
+                 setup that fails can be \
                  undone: {missing}"
             )));
         }
@@ -174,9 +180,11 @@ impl Recording {
         record_store(ready).map(|store| Recording { store, digest })
     }
 
-    /// Once everything that the commands have written is in the replica. If litevisor ends before, the next start does it again.
+    /// Once everything that the commands have written is in the replica. If litevisor ends before, the next
+    /// start does it again.
     pub async fn write(self, all: Vec<RunningDatabase>) {
-        let replicated: Vec<_> = all.into_iter().filter(|one| matches!(one, RunningDatabase::Replicated(..))).collect();
+        let replicated: Vec<_> =
+            all.into_iter().filter(|one| matches!(one, RunningDatabase::Replicated(..))).collect();
         loop {
             let done = flush_all(replicated.clone(), Deadline::after(RECORD_TRY), FlushKind::Sync).await;
             if done.summaries.iter().any(|summary| summary.fenced) {

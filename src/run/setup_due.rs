@@ -1,5 +1,5 @@
-//! Whether the commands of `[app] setup` must run, and the record in the replica by which a later start, also on an empty disk, knows
-//! that they need not. Pure, but for `SetupPlan::of`.
+//! Whether the commands of `[app] setup` must run, and the record in the replica by which a later start, also
+//! on an empty disk, knows that they need not. Pure, but for `SetupPlan::of`.
 
 use crate::lineage::Kept;
 use crate::model::Txid;
@@ -48,7 +48,9 @@ impl Standing {
             Outcome::StartedEmpty | Outcome::LeftAbsent => Standing::Empty,
             Outcome::Restored { txid, .. } => Standing::Restored(*txid),
             Outcome::KeptLocal { why: Kept::ByRecord | Kept::ByWal | Kept::Ahead } => Standing::Continued,
-            Outcome::KeptLocal { why: Kept::ReplicaEmpty | Kept::FromV3 | Kept::RolledBack } => Standing::Other,
+            Outcome::KeptLocal { why: Kept::ReplicaEmpty | Kept::FromV3 | Kept::RolledBack } => {
+                Standing::Other
+            }
             Outcome::Unrestored(_) => Standing::Other,
         }
     }

@@ -1,4 +1,5 @@
-//! The life of `litevisor replicate`, which has no app: the event loop of `lifecycle::sidecar`. As PID 1 it reaps orphans, too.
+//! The life of `litevisor replicate`, which has no app: the event loop of `lifecycle::sidecar`. As PID 1 it
+//! reaps orphans, too.
 
 use super::engine::{Command, DatabaseSummary, Report, StartFailure};
 use super::event_sources::{EventSources, OpenError, SourceEvent};
@@ -15,7 +16,8 @@ use crate::supervise::{Claimed, Meaning, reap};
 use std::collections::VecDeque;
 use std::time::Instant;
 
-/// SIGHUP (the terminal was closed) and SIGQUIT (Ctrl-\\): without an app to forward them to, they stop litevisor.
+/// SIGHUP (the terminal was closed) and SIGQUIT (Ctrl-\\): without an app to forward them to, they stop
+/// litevisor.
 const ALSO_STOP: [Signal; 2] = [Signal(1), Signal(3)];
 
 struct Sidecar {
@@ -40,7 +42,9 @@ pub fn replicate(checked: Checked, task: Task, claimed: Claimed) -> u8 {
         tracing::warn!("[handover] has no effect here: only `litevisor run` starts and stops the app");
     }
     if config.follow.is_some() {
-        tracing::error!("[follow] is on: these databases are read-only copies, and nothing of them may be replicated");
+        tracing::error!(
+            "[follow] is on: these databases are read-only copies, and nothing of them may be replicated"
+        );
         return exit::CONFIG;
     }
     let stop_signal = config.app.take().map_or(Signal::TERM, |app| app.stop_signal);
@@ -65,7 +69,8 @@ impl Sidecar {
         let mut phases = Phases::begin(state.name(), Instant::now());
         loop {
             if let State::Done(outcome) = state {
-                let status = exit::code(outcome.ending, outcome.complete, outcome.fenced, &SuccessCodes::default());
+                let status =
+                    exit::code(outcome.ending, outcome.complete, outcome.fenced, &SuccessCodes::default());
                 // A missing database is no success: otherwise a wrong path would never be noticed.
                 let left_out = task == Task::Once && self.databases.iter().any(|db| db.absent);
                 let status = if status == 0 && left_out { exit::NOTHING } else { status };
@@ -120,7 +125,8 @@ impl Sidecar {
         match report {
             Report::Restored(Ok(proof)) => self.pending.push_back(Event::Prepared(proof)),
             Report::Restored(Err(failure)) => self.pending.push_back(not_prepared(failure)),
-            // The engine refuses restores in place, and hands nothing over: there is no app that it could stop or set up.
+            // The engine refuses restores in place, and hands nothing over: there is no app that it could
+            // stop or set up.
             Report::RestoreAsked(_)
             | Report::Reinstalled(_)
             | Report::HandOver(_)
@@ -149,7 +155,9 @@ impl Sidecar {
             Action::Replicate(proof) => self.send(Command::Replicate(proof)),
             Action::Flush { by } => self.send(Command::Flush { by }),
             // litevisor does not start the app, so it cannot prove that no process writes.
-            Action::Finish { by } => self.send(Command::FinishUnproven { by, release: ReleaseReason::Stopped }),
+            Action::Finish { by } => {
+                self.send(Command::FinishUnproven { by, release: ReleaseReason::Stopped })
+            }
             Action::Log(Notice::Stopping(signal)) => {
                 tracing::info!("{signal} received: flushing until no other process has a database open");
             }

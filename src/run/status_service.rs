@@ -1,5 +1,5 @@
-//! Opens the status service of a run: the registry, the socket, the listener and the status thread. Opened first, closed last.
-//! If the socket cannot be opened, the log says so and the program runs without it.
+//! Opens the status service of a run: the registry, the socket, the listener and the status thread. Opened
+//! first, closed last. If the socket cannot be opened, the log says so and the program runs without it.
 
 use crate::config::{Config, SocketChoice};
 use crate::lifecycle::{State, sidecar};
@@ -24,7 +24,8 @@ pub(super) struct StatusService {
     _serving: Option<Serving>,
 }
 
-/// The socket addresses of the supervisor with this configuration, in the order in which they are tried, and its key.
+/// The socket addresses of the supervisor with this configuration, in the order in which they are tried, and
+/// its key.
 pub fn addresses(config: &Config) -> (Vec<Address>, Key) {
     let key = Key::of(first_database(config));
     let configured = match &config.status.socket {
@@ -73,7 +74,8 @@ pub(super) fn open(config: &Config) -> (StatusService, EngineRequests) {
         Err(errors) => {
             let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
             tracing::warn!(
-                "no status socket: `litevisor status`, `sync`, `promote`, `handover` and `healthcheck` do not work with this process: {}",
+                "no status socket: `litevisor status`, `sync`, `promote`, `handover` and `healthcheck` do \
+                 not work with this process: {}",
                 errors.join("; ")
             );
             None
@@ -87,7 +89,8 @@ pub(super) fn open(config: &Config) -> (StatusService, EngineRequests) {
     let serving = serve::start(Listeners { socket: bound, listen }, handler)
         .inspect_err(|error| {
             tracing::error!(
-                "no status thread: `litevisor status`, `sync`, `promote`, `handover` and `healthcheck` do not work with this process: {error}"
+                "no status thread: `litevisor status`, `sync`, `promote`, `handover` and `healthcheck` do \
+                 not work with this process: {error}"
             )
         })
         .ok();

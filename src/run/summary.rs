@@ -1,5 +1,5 @@
-//! The last log line: how the app ended, what of each database is in the replica, how long each phase took. `summary_message`
-//! (pure) decides what it says.
+//! The last log line: how the app ended, what of each database is in the replica, how long each phase took.
+//! `summary_message` (pure) decides what it says.
 
 use super::engine::DatabaseSummary;
 use crate::lifecycle::Outcome;
@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 /// How many databases the message names; the field `databases` has them all.
 const NAMED: usize = 5;
 
-/// The time spent in each state, in the order of the first visit. An app that is restarted for years adds no new entries.
+/// The time spent in each state, in the order of the first visit. An app that is restarted for years adds no
+/// new entries.
 pub(super) struct Phases {
     past: Vec<Phase>,
     current: &'static str,
@@ -221,8 +222,24 @@ mod tests {
         for (ending, complete, fenced, databases, flushed, message, success) in [
             (exited, true, false, vec![here()], Some(true), "done", true),
             (exited, true, false, vec![], Some(true), "done", true),
-            (exited, true, false, vec![gone()], None, "done; NOTHING WAS REPLICATED: no database at /a.db", false),
-            (exited, true, false, vec![gone(), here()], Some(true), "done; not replicated, because no database", false),
+            (
+                exited,
+                true,
+                false,
+                vec![gone()],
+                None,
+                "done; NOTHING WAS REPLICATED: no database at /a.db",
+                false,
+            ),
+            (
+                exited,
+                true,
+                false,
+                vec![gone(), here()],
+                Some(true),
+                "done; not replicated, because no database",
+                false,
+            ),
             (exited, false, false, vec![gone(), lost()], Some(false), "done, with data missing", false),
             (exited, true, true, vec![here()], Some(true), "done, with data missing", false),
             (Ending::NotStarted(NotStarted::Unavailable), true, false, vec![], None, "done", true),

@@ -1,4 +1,5 @@
-//! Syncs on request (`litevisor sync`, `POST /sync`): uploads what is committed now, as before a stop, while the app continues.
+//! Syncs on request (`litevisor sync`, `POST /sync`): uploads what is committed now, as before a stop, while
+//! the app continues.
 
 use super::database_set::DatabaseSet;
 use super::flush::{FlushKind, FlushResult, RunningDatabase, flush_all};
@@ -29,7 +30,8 @@ pub fn begin(database_set: Option<&mut DatabaseSet>, request: SyncRequest, syncs
     });
 }
 
-/// A flush also ends when nothing can be uploaded. The answer to a sync says whether the commits are in the replica.
+/// A flush also ends when nothing can be uploaded. The answer to a sync says whether the commits are in the
+/// replica.
 fn synced(one: &RunningDatabase, summary: DatabaseSummary) -> Synced {
     let problem = match one {
         RunningDatabase::Replicated(_, handle) => {

@@ -1,5 +1,6 @@
-//! A database file that litevisor itself writes to while no process has the database open. The lock is the one that SQLite takes
-//! before it deletes a WAL: a process that opens the database meanwhile is told that it is locked.
+//! A database file that litevisor itself writes to while no process has the database open. The lock is the
+//! one that SQLite takes before it deletes a WAL: a process that opens the database meanwhile is told that it
+//! is locked.
 
 use super::connection::Link;
 use super::error::SqliteError;
@@ -9,8 +10,8 @@ use crate::rights;
 use std::fs::File;
 use std::io::{self, ErrorKind};
 
-/// Opens the file for writing, and keeps all processes from it until the file is dropped. None: a process has the database open.
-/// This process must have no connection to the database: its locks would be lost.
+/// Opens the file for writing, and keeps all processes from it until the file is dropped. None: a process has
+/// the database open. This process must have no connection to the database: its locks would be lost.
 pub fn lock_alone(db: &DbPath) -> io::Result<Option<File>> {
     rights::within(db, || files::lock_all(db.as_path()))
 }

@@ -1,4 +1,5 @@
-//! A connection of litevisor: it creates no file, makes no automatic checkpoint, and leaves nothing in the database.
+//! A connection of litevisor: it creates no file, makes no automatic checkpoint, and leaves nothing in the
+//! database.
 
 use super::error::SqliteError;
 use super::integrity;
@@ -11,8 +12,9 @@ use std::ffi::c_int;
 use std::sync::Once;
 use std::time::Duration;
 
-/// How long our own statements wait for a lock, in looks. Only ours: the app's waits are its own. SQLite's own waiting would
-/// soon look only every 25 ms, and an app that writes without a pause writes much meanwhile.
+/// How long our own statements wait for a lock, in looks. Only ours: the app's waits are its own. SQLite's
+/// own waiting would soon look only every 25 ms, and an app that writes without a pause writes much
+/// meanwhile.
 const LOOKS: i32 = 1000;
 const BETWEEN_LOOKS: Duration = Duration::from_micros(250);
 
@@ -49,14 +51,15 @@ pub(super) struct Link {
     rights: Option<Rights>,
 }
 
-/// Hundreds of databases have two connections each, which read next to nothing: SQLite's memory for quick small allocations
-/// (48 KiB) and for a page cache (20 pages), both made in advance for each connection, would be most of what they cost.
+/// Hundreds of databases have two connections each, which read next to nothing: SQLite's memory for quick
+/// small allocations (48 KiB) and for a page cache (20 pages), both made in advance for each connection,
+/// would be most of what they cost.
 fn use_little_memory() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         let none = std::ptr::null_mut::<std::ffi::c_void>();
-        // SAFETY: before this process's first connection (else SQLite refuses, which is harmless), and `Once` keeps other
-        // threads out; the arguments are of the types that these options take.
+        // SAFETY: before this process's first connection (else SQLite refuses, which is harmless), and `Once`
+        // keeps other threads out; the arguments are of the types that these options take.
         unsafe {
             ffi::sqlite3_config(ffi::SQLITE_CONFIG_LOOKASIDE, 0 as c_int, 0 as c_int);
             ffi::sqlite3_config(ffi::SQLITE_CONFIG_PAGECACHE, none, 0 as c_int, 0 as c_int);
@@ -82,8 +85,8 @@ impl Link {
         Ok(link)
     }
 
-    /// Switches the database to WAL mode; persistent, needs a moment without other readers and writers. One try: a lock of
-    /// ours that waits would keep an app out that does not wait.
+    /// Switches the database to WAL mode; persistent, needs a moment without other readers and writers. One
+    /// try: a lock of ours that waits would keep an app out that does not wait.
     pub(super) fn make_wal(&mut self) -> Result<(), SqliteError> {
         let operation = "switch to WAL mode";
         let _acting = self.acting();
@@ -95,7 +98,8 @@ impl Link {
         if mode.eq_ignore_ascii_case("wal") {
             return Ok(());
         }
-        let detail = format!("its journal mode stays {mode}; WAL needs a local file system with shared memory");
+        let detail =
+            format!("its journal mode stays {mode}; WAL needs a local file system with shared memory");
         Err(SqliteError::Failed { operation, subject: self.path.to_string(), detail })
     }
 
@@ -116,15 +120,21 @@ impl Link {
         if self.conn.is_autocommit() { Ok(()) } else { self.run("end the transaction on", "ROLLBACK") }
     }
 
-    /// How many frames of the WAL are copied into the database file. Copies none, and reads nothing of the file: the answer
-    /// does not depend on what is in it.
+    /// How many frames of the WAL are copied into the database file. Copies none, and reads nothing of the
+    /// file: the answer does not depend on what is in it.
     pub(super) fn copied_frames(&self) -> Result<i64, SqliteError> {
         let _acting = self.acting();
         let (mut frames, mut copied): (c_int, c_int) = (0, 0);
-        // SAFETY: the handle is that of this open connection, which no other thread uses meanwhile; the name is a C string,
-        // and both numbers outlive the call.
+        // SAFETY: the handle is that of this open connection, which no other thread uses meanwhile; the name
+        // is a C string, and both numbers outlive the call.
         let code = unsafe {
-            ffi::sqlite3_wal_checkpoint_v2(self.conn.handle(), c"main".as_ptr(), NOOP, &mut frames, &mut copied)
+            ffi::sqlite3_wal_checkpoint_v2(
+                self.conn.handle(),
+                c"main".as_ptr(),
+                NOOP,
+                &mut frames,
+                &mut copied,
+            )
         };
         if code == ffi::SQLITE_OK {
             return Ok(i64::from(copied));
@@ -136,13 +146,16 @@ impl Link {
         ))
     }
 
-    /// PASSIVE copies what may be copied from the WAL into the database and syncs it, without waiting for anybody. Returns (frames in the WAL, frames copied so far).
+    /// PASSIVE copies what may be copied from the WAL into the database and syncs it, without waiting for
+    /// anybody. Returns (frames in the WAL, frames copied so far).
     pub(super) fn checkpoint(&self, mode: &str) -> Result<(i64, i64), SqliteError> {
         let operation = "checkpoint";
         let _acting = self.acting();
         let (busy, frames, copied): (i64, i64, i64) = self
             .conn
-            .query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+            .query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |row| {
+                Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+            })
             .map_err(|error| SqliteError::sql(operation, &self.path, &error))?;
         // While another connection checkpoints, the answer is a row (1, -1, -1), not an error.
         if busy != 0 {
@@ -159,7 +172,8 @@ impl Link {
         &self.conn
     }
 
-    /// What is wrong with the structure of the database as this connection sees it; None: nothing. Reads every page.
+    /// What is wrong with the structure of the database as this connection sees it; None: nothing. Reads
+    /// every page.
     pub(super) fn structure_problem(&self) -> Result<Option<String>, SqliteError> {
         let _acting = self.acting();
         self.pragma("check", &format!("cache_size=-{CHECK_CACHE_KIB}"))?;
@@ -187,8 +201,10 @@ impl Link {
         let _acting = self.acting();
         let each = |_: &rusqlite::Row<'_>| Ok(());
         let sql = format!("PRAGMA {body}");
-        let mut statement = self.conn.prepare(&sql).map_err(|error| SqliteError::sql(operation, &self.path, &error))?;
-        let rows = statement.query_map([], each).map_err(|error| SqliteError::sql(operation, &self.path, &error))?;
+        let mut statement =
+            self.conn.prepare(&sql).map_err(|error| SqliteError::sql(operation, &self.path, &error))?;
+        let rows =
+            statement.query_map([], each).map_err(|error| SqliteError::sql(operation, &self.path, &error))?;
         rows.collect::<Result<(), _>>().map_err(|error| SqliteError::sql(operation, &self.path, &error))
     }
 }

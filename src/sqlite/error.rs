@@ -7,19 +7,23 @@ pub enum SqliteError {
     NotYet { subject: String },
     /// No process can write to it.
     #[error(
-        "cannot {operation} database {subject}: it is on a read-only file system, where nothing can be written to it"
+        "cannot {operation} database {subject}: it is on a read-only file system, where nothing can be \
+         written to it"
     )]
     ReadOnly { operation: &'static str, subject: String },
     /// It is not in WAL mode, and was written to a moment ago.
     #[error(
-        "database {subject} is being written in a rollback journal mode: it is switched to WAL mode once the app pauses for \
+        "database {subject} is being written in a rollback journal mode: it is switched to WAL mode once the \
+         app pauses for \
          two seconds, or has ended (with PRAGMA journal_mode = wal the app need not pause)"
     )]
     Writing { subject: String },
     /// The bundled SQLite was compiled without `sqlite_dbpage`.
     #[error(
-        "cannot keep database {subject} up with its replica while others read it: this litevisor was built without SQLite's \
-         sqlite_dbpage. Build it in its own directory, where .cargo/config.toml sets LIBSQLITE3_FLAGS, or set \
+        "cannot keep database {subject} up with its replica while others read it: this litevisor was built \
+         without SQLite's \
+         sqlite_dbpage. Build it in its own directory, where .cargo/config.toml sets LIBSQLITE3_FLAGS, or \
+         set \
          LIBSQLITE3_FLAGS=-DSQLITE_ENABLE_DBPAGE_VTAB"
     )]
     NoPages { subject: String },
@@ -34,7 +38,11 @@ pub enum SqliteError {
 }
 
 impl SqliteError {
-    pub(super) fn sql(operation: &'static str, subject: &impl ToString, error: &rusqlite::Error) -> SqliteError {
+    pub(super) fn sql(
+        operation: &'static str,
+        subject: &impl ToString,
+        error: &rusqlite::Error,
+    ) -> SqliteError {
         use rusqlite::ErrorCode::{DatabaseBusy, DatabaseLocked};
         let subject = subject.to_string();
         match error.sqlite_error_code() {
@@ -43,7 +51,11 @@ impl SqliteError {
         }
     }
 
-    pub(super) fn io(operation: &'static str, subject: &impl ToString, error: &std::io::Error) -> SqliteError {
+    pub(super) fn io(
+        operation: &'static str,
+        subject: &impl ToString,
+        error: &std::io::Error,
+    ) -> SqliteError {
         let subject = subject.to_string();
         match error.kind() {
             std::io::ErrorKind::NotFound => SqliteError::NotYet { subject },

@@ -1,5 +1,6 @@
-//! Whether an app uses a database with `PRAGMA locking_mode = EXCLUSIVE`: it then locks the whole database from its first statement
-//! to its end, and cannot open it while another process has a connection. Takes no lock; has the rights of the directory's owner.
+//! Whether an app uses a database with `PRAGMA locking_mode = EXCLUSIVE`: it then locks the whole database
+//! from its first statement to its end, and cannot open it while another process has a connection. Takes no
+//! lock; has the rights of the directory's owner.
 
 use super::files::{self, User};
 use crate::model::DbPath;
@@ -28,8 +29,9 @@ pub fn whole_lock(db: &DbPath) -> WholeLock {
     if there(&db.wal()) && !there(&db.shm()) { WholeLock::Exclusive } else { WholeLock::Some }
 }
 
-/// The other process that wants to lock the whole database and cannot, because a session of ours has it open. For a moment that is also
-/// what a process looks like that opens or closes its last connection. None as well: no session has the database open.
+/// The other process that wants to lock the whole database and cannot, because a session of ours has it open.
+/// For a moment that is also what a process looks like that opens or closes its last connection. None as
+/// well: no session has the database open.
 pub fn claimant(db: &DbPath) -> Option<User> {
     files::claimant(&*files::kept(db.as_path())?, &*files::kept(&db.shm())?)
 }
@@ -46,11 +48,13 @@ pub fn make_way(db: &DbPath) {
     }
 }
 
-/// Whether another process shares the database: it uses the wal-index, has written to the WAL after `since`, and has not locked the
-/// whole database for that. (An app that sets the pragma after its first statement has the wal-index, and locks before it
-/// writes.) litevisor must have no connection open: its locks on the wal-index would be lost.
+/// Whether another process shares the database: it uses the wal-index, has written to the WAL after `since`,
+/// and has not locked the whole database for that. (An app that sets the pragma after its first statement has
+/// the wal-index, and locks before it writes.) litevisor must have no connection open: its locks on the
+/// wal-index would be lost.
 pub fn is_shared(db: &DbPath, since: SystemTime) -> bool {
-    let written = |path: &Path| path.metadata().and_then(|meta| Ok(meta.len() > 0 && meta.modified()? >= since));
+    let written =
+        |path: &Path| path.metadata().and_then(|meta| Ok(meta.len() > 0 && meta.modified()? >= since));
     rights::within(db, || {
         written(&db.wal()).unwrap_or(false)
             && rights::read(&db.shm()).is_ok_and(|index| files::index_used_by_another(&index))

@@ -1,7 +1,8 @@
-//! The descriptor rule. POSIX locks belong to process and inode: closing *any* descriptor of a database file drops the
-//! locks that SQLite holds on it in this process, and another process may then delete the WAL with commits in it. So a
-//! database file that litevisor reads itself is opened once, before the first connection, and never closed again. (The
-//! `-wal` carries no locks and may be opened freely. The `-shm` is kept like the database file; `wal_view` reads it.)
+//! The descriptor rule. POSIX locks belong to process and inode: closing *any* descriptor of a database file
+//! drops the locks that SQLite holds on it in this process, and another process may then delete the WAL with
+//! commits in it. So a database file that litevisor reads itself is opened once, before the first connection,
+//! and never closed again. (The `-wal` carries no locks and may be opened freely. The `-shm` is kept like the
+//! database file; `wal_view` reads it.)
 
 use crate::model::{DB_MAGIC, DbPath};
 use crate::rights;
@@ -26,7 +27,8 @@ impl FileId {
 
 static KEPT: Mutex<Option<HashMap<FileId, Arc<File>>>> = Mutex::new(None);
 
-/// First byte and length of the range on which SQLite takes its SHARED lock (os.h: `SHARED_FIRST`, `SHARED_SIZE`).
+/// First byte and length of the range on which SQLite takes its SHARED lock (os.h: `SHARED_FIRST`,
+/// `SHARED_SIZE`).
 const SHARED_FIRST: i64 = 0x4000_0002;
 const SHARED_SIZE: i64 = 510;
 
@@ -51,8 +53,8 @@ pub fn keep(path: &Path) -> io::Result<(FileId, Arc<File>)> {
     let file = Arc::new(rights::read(path)?);
     let meta = file.metadata()?;
     let id = FileId(meta.dev(), meta.ino());
-    // The path may have changed between `stat` and `open`. The new descriptor of a file that is kept already must stay
-    // open too, whatever else happens.
+    // The path may have changed between `stat` and `open`. The new descriptor of a file that is kept already
+    // must stay open too, whatever else happens.
     if let Some(earlier) = kept.get(&id) {
         let earlier = Arc::clone(earlier);
         std::mem::forget(file);
@@ -71,8 +73,9 @@ pub enum Kind {
     Other,
 }
 
-/// Looks into a file that may become a database of ours: it is not kept for that. A connection has kept its file
-/// since before, and the list of those is locked here: no lock of a connection can get lost by the closing.
+/// Looks into a file that may become a database of ours: it is not kept for that. A connection has kept its
+/// file since before, and the list of those is locked here: no lock of a connection can get lost by the
+/// closing.
 pub fn kind(path: &Path) -> io::Result<Kind> {
     let kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
     let id = match identity(path)? {
@@ -95,14 +98,15 @@ pub fn kind(path: &Path) -> io::Result<Kind> {
     })
 }
 
-/// A byte of the database that SQLite never locks, behind its own range: a process that replicates the database has a lock on it.
+/// A byte of the database that SQLite never locks, behind its own range: a process that replicates the
+/// database has a lock on it.
 const OWNER: i64 = 0x4000_4c56;
 
-/// A second safety: an open-file-description lock on SQLite's SHARED range survives the accident that this file exists
-/// to prevent, and keeps other processes from deleting the WAL. On the last byte only: a process that wants the range for itself
-/// meets it there, and on the others `used_by_others` does not meet ourselves. Failing to get it is no error.
-/// A lock on `OWNER` tells another litevisor that this database is replicated: it lasts as long as the file, even if the lock file is
-/// deleted (`local_state::lock`).
+/// A second safety: an open-file-description lock on SQLite's SHARED range survives the accident that this
+/// file exists to prevent, and keeps other processes from deleting the WAL. On the last byte only: a process
+/// that wants the range for itself meets it there, and on the others `used_by_others` does not meet
+/// ourselves. Failing to get it is no error. A lock on `OWNER` tells another litevisor that this database is
+/// replicated: it lasts as long as the file, even if the lock file is deleted (`local_state::lock`).
 pub fn guard(file: &File) {
     for lock in [shared_range(libc::F_RDLCK, SHARED_SIZE - 1, 1), range(libc::F_RDLCK, OWNER, 1)] {
         if let Err(errno) = fcntl(file, FcntlArg::F_OFD_SETLK(&lock)) {
@@ -125,7 +129,8 @@ pub fn locked_by_others(path: &Path) -> bool {
         && lock.l_type != libc::F_UNLCK as libc::c_short
 }
 
-/// Whether another process keeps everybody else from reading the database at `path`. If that is not known: false.
+/// Whether another process keeps everybody else from reading the database at `path`. If that is not known:
+/// false.
 pub fn locked_whole_by_another(path: &Path) -> bool {
     let mut lock = shared_range(libc::F_RDLCK, 0, SHARED_SIZE - 1);
     with_file(path, |file| fcntl(file, FcntlArg::F_GETLK(&mut lock)).is_ok())
@@ -143,8 +148,9 @@ pub fn index_used_by_another(index: &File) -> bool {
 /// `PENDING_BYTE`: a process that wants the database for itself keeps new readers out.
 const PENDING: i64 = 0x4000_0000;
 
-/// The other process that wants the whole database in `db`, and that a connection of ours keeps from it: it has the lock of a process
-/// that excludes readers, or it has opened the database and does without the wal-index.
+/// The other process that wants the whole database in `db`, and that a connection of ours keeps from it: it
+/// has the lock of a process that excludes readers, or it has opened the database and does without the
+/// wal-index.
 pub fn claimant(db: &File, index: &File) -> Option<User> {
     let mut pending = range(libc::F_WRLCK, PENDING, 1);
     holder(db, &mut pending).or_else(|| user_of(db).filter(|_| !index_used_by_another(index)))
@@ -162,8 +168,8 @@ pub fn kept(path: &Path) -> Option<Arc<File>> {
     KEPT.lock().unwrap_or_else(PoisonError::into_inner).as_ref()?.get(&id).map(Arc::clone)
 }
 
-/// Tests the file at `path`: through the kept descriptor, else through one that is closed again. False: no file.
-/// As in `kind`, no connection of ours has a file that is not kept.
+/// Tests the file at `path`: through the kept descriptor, else through one that is closed again. False: no
+/// file. As in `kind`, no connection of ours has a file that is not kept.
 fn with_file(path: &Path, look: impl FnOnce(&File) -> bool) -> bool {
     let kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
     // Through a link, too: it is the file that others have open.
@@ -180,8 +186,9 @@ fn with_file(path: &Path, look: impl FnOnce(&File) -> bool) -> bool {
     })
 }
 
-/// Whether another process has a connection to the database at `path`: in WAL mode each holds the SHARED lock from its first
-/// statement to its end. Locks are seen across containers that share a disk of one machine. If that is not known: false.
+/// Whether another process has a connection to the database at `path`: in WAL mode each holds the SHARED lock
+/// from its first statement to its end. Locks are seen across containers that share a disk of one machine. If
+/// that is not known: false.
 pub fn used_by_others(path: &Path) -> bool {
     keep(path).is_ok_and(|(_, file)| user_of(&file).is_some())
 }
@@ -206,13 +213,15 @@ pub fn is(path: &Path, file: &File) -> bool {
     id.is_ok_and(|id| identity(path).ok().flatten() == Some(id))
 }
 
-/// First byte and length of the range in which SQLite has all its locks on a database file (`PENDING_BYTE` and on).
+/// First byte and length of the range in which SQLite has all its locks on a database file (`PENDING_BYTE`
+/// and on).
 const LOCKS_FIRST: i64 = 0x4000_0000;
 const LOCKS_SIZE: i64 = 512;
 
-/// Removes the `-wal` and the `-shm` under the lock, and with the condition, with which SQLite's last `close` removes them: no
-/// process has the database open. `finished`: whether the WAL is one that is captured and copied to its end. False: nothing
-/// was removed. This process must have no connection to the database: its locks would be lost.
+/// Removes the `-wal` and the `-shm` under the lock, and with the condition, with which SQLite's last `close`
+/// removes them: no process has the database open. `finished`: whether the WAL is one that is captured and
+/// copied to its end. False: nothing was removed. This process must have no connection to the database: its
+/// locks would be lost.
 pub fn remove_sides_alone(db: &DbPath, finished: impl FnOnce(&File) -> bool) -> io::Result<bool> {
     rights::within(db, || remove_sides_locked(db, finished))
 }
@@ -223,8 +232,8 @@ fn remove_sides_locked(db: &DbPath, finished: impl FnOnce(&File) -> bool) -> io:
     remove_sides(db, FileId(meta.dev(), meta.ino()), &writable, finished)
 }
 
-/// Opens the database for writing with all of SQLite's locks; None: another connection has one of them. This process must have
-/// no connection to the database.
+/// Opens the database for writing with all of SQLite's locks; None: another connection has one of them. This
+/// process must have no connection to the database.
 pub(super) fn lock_all(path: &Path) -> io::Result<Option<File>> {
     let (_, kept) = keep(path)?;
     unguard(&kept);
@@ -236,7 +245,12 @@ pub(super) fn lock_all(path: &Path) -> io::Result<Option<File>> {
     Ok(locked.then_some(writable))
 }
 
-fn remove_sides(db: &DbPath, id: FileId, file: &File, finished: impl FnOnce(&File) -> bool) -> io::Result<bool> {
+fn remove_sides(
+    db: &DbPath,
+    id: FileId,
+    file: &File,
+    finished: impl FnOnce(&File) -> bool,
+) -> io::Result<bool> {
     if identity(db.as_path())? != Some(id) {
         return Ok(false);
     }
@@ -308,8 +322,8 @@ pub fn open_wal(path: &Path) -> io::Result<(FileId, Arc<File>)> {
     Ok((FileId(meta.dev(), meta.ino()), Arc::new(file)))
 }
 
-/// Closes the process's descriptor of the file at `path`, which is about to be replaced and would keep its space. No connection of ours
-/// may have the file open.
+/// Closes the process's descriptor of the file at `path`, which is about to be replaced and would keep its
+/// space. No connection of ours may have the file open.
 pub fn let_go(path: &Path) {
     let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
     if let (Some(kept), Ok(Some(id))) = (kept.as_mut(), identity(path)) {
@@ -317,8 +331,8 @@ pub fn let_go(path: &Path) {
     }
 }
 
-/// For tests that live many lives in one process: `file` as it is when the process that kept it has died. Its second lock
-/// goes; it is closed when no connection has it open any more.
+/// For tests that live many lives in one process: `file` as it is when the process that kept it has died. Its
+/// second lock goes; it is closed when no connection has it open any more.
 #[cfg(test)]
 pub fn died(id: FileId, still_open: bool) {
     let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
@@ -344,7 +358,8 @@ pub(super) fn note_index(path: &crate::model::DbPath, id: FileId) {
     }
 }
 
-/// The same as `died` for every wal-index that the database at `path` has had, when no connection has it open any more.
+/// The same as `died` for every wal-index that the database at `path` has had, when no connection has it open
+/// any more.
 #[cfg(test)]
 pub fn indexes_died(path: &crate::model::DbPath) {
     let mut indexes = INDEXES.lock().unwrap_or_else(PoisonError::into_inner);
@@ -405,8 +420,10 @@ mod tests {
         app.execute_batch("PRAGMA journal_mode=wal; CREATE TABLE t(x)").unwrap();
         let _hold = ReadHold::take(&path, Writers::None).unwrap();
         assert!(!used_by_others(path.as_path()));
-        let script = "import sqlite3, sys\nc = sqlite3.connect(sys.argv[1])\nc.execute('select * from t').fetchall()\n\
-                      print('open', flush=True)\nsys.stdin.read()\nc.close()\nprint('closed', flush=True)\nsys.stdin.read()";
+        let script = "import sqlite3, sys\nc = sqlite3.connect(sys.argv[1])\nc.execute('select * from \
+            t').fetchall()\n\
+                      print('open', flush=True)\nsys.stdin.read()\nc.close()\nprint('closed', \
+                      flush=True)\nsys.stdin.read()";
         let mut other = std::process::Command::new("python3")
             .args(["-c", script])
             .arg(path.as_path())

@@ -1,5 +1,6 @@
-//! Changes the owner of the `-wal` and `-shm` with the database's owner. As root, litevisor creates them before the app starts; if an
-//! image's entrypoint then gives only the database to the app's user, that user could not write to them.
+//! Changes the owner of the `-wal` and `-shm` with the database's owner. As root, litevisor creates them
+//! before the app starts; if an image's entrypoint then gives only the database to the app's user, that user
+//! could not write to them.
 
 use super::files::FileId;
 use crate::model::DbPath;
@@ -29,8 +30,8 @@ pub(super) fn remember(path: &DbPath, db: &Arc<File>, wal: &Arc<File>, shm: Opti
     }
 }
 
-/// Gives root's side files of a held database to the database's owner. Only those that are held: whatever else has their
-/// names is not touched. A few `stat`s when nothing is to be done.
+/// Gives root's side files of a held database to the database's owner. Only those that are held: whatever
+/// else has their names is not touched. A few `stat`s when nothing is to be done.
 pub fn follow_owner(path: &DbPath) {
     let held = HELD.lock().unwrap_or_else(PoisonError::into_inner).get(path).cloned();
     let Some(held) = held else { return };
@@ -40,7 +41,8 @@ pub fn follow_owner(path: &DbPath) {
         Ok(true) => tracing::info!(db = %path, "the -wal and -shm were given to the database's owner"),
         Err(error) => tracing::warn!(
             db = %path, %error,
-            "the database was given to another user, and its -wal and -shm cannot be: that user cannot write to it"
+            "the database was given to another user, and its -wal and -shm cannot be: that user cannot write \
+             to it"
         ),
     }
 }

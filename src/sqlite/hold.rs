@@ -1,11 +1,12 @@
-//! The hold: a read transaction of litevisor that keeps every frame in the WAL until it is captured, without a table or a row in
-//! the user's database. Two connections take turns, so that a hold is always in force.
+//! The hold: a read transaction of litevisor that keeps every frame in the WAL until it is captured, without
+//! a table or a row in the user's database. Two connections take turns, so that a hold is always in force.
 //!
-//! Why it works (SQLite, wal.c): a reader that began while frames were not yet copied into the database has a read mark n > 0;
-//! checkpoints copy at most up to n, and no writer can restart the WAL. A reader that began when all frames were copied holds mark 0:
-//! the next writer restarts the WAL, but as long as mark 0 is held no frame of the new WAL is copied, so it only grows. In both cases
-//! no frame behind the hold can be overwritten. Only the step from one hold to the next matters: it is safe if everything up to the
-//! first hold's mark has been captured before the second hold is taken.
+//! Why it works (SQLite, wal.c): a reader that began while frames were not yet copied into the database has a
+//! read mark n > 0; checkpoints copy at most up to n, and no writer can restart the WAL. A reader that began
+//! when all frames were copied holds mark 0: the next writer restarts the WAL, but as long as mark 0 is held
+//! no frame of the new WAL is copied, so it only grows. In both cases no frame behind the hold can be
+//! overwritten. Only the step from one hold to the next matters: it is safe if everything up to the first
+//! hold's mark has been captured before the second hold is taken.
 
 use super::connection::{Link, with_patience};
 use super::error::SqliteError;
@@ -61,8 +62,10 @@ impl std::fmt::Display for Missing {
         f.write_str(match self {
             Missing::Database => "the database file was replaced or removed",
             Missing::DatabaseWithoutWal => {
-                "the database file was replaced or removed, but its -wal was left there: SQLite applies it to the file that \
-                 takes the place and may destroy that. When you replace a database, remove its -wal and -shm, too"
+                "the database file was replaced or removed, but its -wal was left there: SQLite applies it \
+                 to the file that \
+                 takes the place and may destroy that. When you replace a database, remove its -wal and \
+                 -shm, too"
             }
             Missing::Wal => "its -wal file was removed while it was in use",
             Missing::WalForAnother => "its -wal file was replaced",
@@ -122,7 +125,8 @@ impl ReadHold {
 
     fn try_take(path: &DbPath, writers: Writers) -> Result<ReadHold, SqliteError> {
         refuse_link(path)?;
-        let (db_id, db) = files::keep(path.as_path()).map_err(|error| SqliteError::io("open", path, &error))?;
+        let (db_id, db) =
+            files::keep(path.as_path()).map_err(|error| SqliteError::io("open", path, &error))?;
         let rollback_mode = read_header(path, &db)?.rollback_mode;
         // Before the first statement: each takes a SHARED lock, which blocks a commit in rollback mode.
         if rollback_mode
@@ -148,7 +152,8 @@ impl ReadHold {
         let free = Link::open(path)?;
         holder.begin_read()?;
         files::guard(&db);
-        // Read again under the transaction: the app may have made its first tables with another page size meanwhile.
+        // Read again under the transaction: the app may have made its first tables with another page size
+        // meanwhile.
         let page_size = read_header(path, &db)?.page_size;
         let wal_path = path.wal();
         let shm_path = path.shm();
@@ -178,13 +183,14 @@ impl ReadHold {
         &self.wal
     }
 
-    /// Whether the paths still name the files that are held. They do not if a process has replaced or deleted them; which,
-    /// if so.
+    /// Whether the paths still name the files that are held. They do not if a process has replaced or deleted
+    /// them; which, if so.
     pub fn missing(&self) -> Option<Missing> {
         follow::follow_owner(&self.path);
         let there = |path: &std::path::Path| files::identity(path).ok().flatten();
         if there(self.path.as_path()) != Some(self.db_id) {
-            let left = there(&self.path.wal()) == Some(self.wal_id) && self.wal_len().is_ok_and(|length| length > 0);
+            let left =
+                there(&self.path.wal()) == Some(self.wal_id) && self.wal_len().is_ok_and(|length| length > 0);
             return Some(if left { Missing::DatabaseWithoutWal } else { Missing::Database });
         }
         let shm = there(&self.path.shm());
@@ -228,7 +234,8 @@ impl ReadHold {
 
     /// Reads WAL bytes at `offset`; less than asked only at the file's end.
     pub fn read_wal(&self, offset: u64, buffer: &mut [u8]) -> Result<usize, SqliteError> {
-        read_full(&self.wal, offset, buffer).map_err(|error| SqliteError::io("read the WAL of", &self.path, &error))
+        read_full(&self.wal, offset, buffer)
+            .map_err(|error| SqliteError::io("read the WAL of", &self.path, &error))
     }
 
     /// Size of the database file in pages.
@@ -237,10 +244,12 @@ impl ReadHold {
         Ok(u32::try_from(meta.len() / u64::from(self.page_size.get())).unwrap_or(u32::MAX))
     }
 
-    /// An error, if the wal-index was truncated. SQLite maps it into memory: each use would end this process with SIGBUS. A new
-    /// connection makes it whole again. To be asked before each step that lets SQLite read it.
+    /// An error, if the wal-index was truncated. SQLite maps it into memory: each use would end this process
+    /// with SIGBUS. A new connection makes it whole again. To be asked before each step that lets SQLite read
+    /// it.
     fn prove_index(&self) -> Result<(), SqliteError> {
-        let whole = |index: &Arc<File>| index.metadata().is_ok_and(|meta| meta.len() >= wal_view::REGION_BYTES);
+        let whole =
+            |index: &Arc<File>| index.metadata().is_ok_and(|meta| meta.len() >= wal_view::REGION_BYTES);
         if self.index.as_ref().is_none_or(whole) {
             return Ok(());
         }
@@ -271,8 +280,8 @@ impl ReadHold {
         problem
     }
 
-    /// Moves the hold to the present end. The caller has captured everything up to where the present hold began, or will
-    /// compare the whole database.
+    /// Moves the hold to the present end. The caller has captured everything up to where the present hold
+    /// began, or will compare the whole database.
     pub fn renew(&mut self) -> Result<(), SqliteError> {
         self.prove_index()?;
         self.free.begin_read()?;
@@ -281,14 +290,16 @@ impl ReadHold {
         Ok(())
     }
 
-    /// Moves the hold to the present end, as `renew` does, and copies everything up to there into the database file.
+    /// Moves the hold to the present end, as `renew` does, and copies everything up to there into the
+    /// database file.
     pub fn advance(&mut self) -> Result<Backfill, SqliteError> {
         self.renew()?;
         self.backfill()
     }
 
-    /// Lets the next writer restart the WAL, if everything is copied and `nothing_new` confirms, with a second hold
-    /// taken and the first one still there, that no commit has come that is not captured. Needs no lock.
+    /// Lets the next writer restart the WAL, if everything is copied and `nothing_new` confirms, with a
+    /// second hold taken and the first one still there, that no commit has come that is not captured. Needs
+    /// no lock.
     pub fn let_restart<E: From<SqliteError>>(
         &mut self,
         nothing_new: impl FnOnce(&ReadHold) -> Result<bool, E>,
@@ -307,16 +318,17 @@ impl ReadHold {
         Ok(true)
     }
 
-    /// Brings what is copied so far to the disk. A checkpoint does that only once it has copied everything: under steady
-    /// writing never, so that all of it would be left for the moment under the lock.
+    /// Brings what is copied so far to the disk. A checkpoint does that only once it has copied everything:
+    /// under steady writing never, so that all of it would be left for the moment under the lock.
     pub fn sync(&self) -> Result<(), SqliteError> {
         self.db.sync_data().map_err(|error| SqliteError::io("sync", &self.path, &error))
     }
 
-    /// The same under steady writing: the write lock keeps writers out for the moment in which `capture_rest` takes what
-    /// came since, that rest is copied, and the next hold is taken. False: another process held a lock, or the rest is too
-    /// much; nothing has changed. The moment is two syncs long, of the rest in the WAL and in the database: the next writer
-    /// may start the WAL over, so both must be on the disk before it may come.
+    /// The same under steady writing: the write lock keeps writers out for the moment in which `capture_rest`
+    /// takes what came since, that rest is copied, and the next hold is taken. False: another process held a
+    /// lock, or the rest is too much; nothing has changed. The moment is two syncs long, of the rest in the
+    /// WAL and in the database: the next writer may start the WAL over, so both must be on the disk before it
+    /// may come.
     pub fn let_restart_locked<E: From<SqliteError>>(
         &mut self,
         capture_rest: impl FnOnce(&ReadHold) -> Result<bool, E>,
@@ -333,7 +345,8 @@ impl ReadHold {
         done
     }
 
-    /// Takes the write lock. False: another one has it for long, or runs a checkpoint that waits for this very hold.
+    /// Takes the write lock. False: another one has it for long, or runs a checkpoint that waits for this
+    /// very hold.
     fn lock_writers_out(&self) -> Result<bool, SqliteError> {
         self.prove_index()?;
         let view = self.view();
@@ -349,9 +362,10 @@ impl ReadHold {
         Ok(false)
     }
 
-    /// Empties the WAL file, if all of it is copied and no process reads or writes at this moment. The caller has captured
-    /// everything and `let_restart` or `let_restart_locked` was the last step. Safe at any time: under a hold with mark 0 a
-    /// commit that came since is not copied, and under one with a mark the WAL is not restarted; either makes SQLite refuse.
+    /// Empties the WAL file, if all of it is copied and no process reads or writes at this moment. The caller
+    /// has captured everything and `let_restart` or `let_restart_locked` was the last step. Safe at any time:
+    /// under a hold with mark 0 a commit that came since is not copied, and under one with a mark the WAL is
+    /// not restarted; either makes SQLite refuse.
     pub fn truncate(&self) -> Result<bool, SqliteError> {
         meanwhile();
         self.prove_index()?;
@@ -416,8 +430,8 @@ thread_local! {
     pub static MEANWHILE: std::cell::RefCell<Option<Box<dyn FnMut()>>> = const { std::cell::RefCell::new(None) };
 }
 
-/// Whether the file at `path` can be held one day: it is no other kind of file, and we may read it. One that is not there
-/// yet can.
+/// Whether the file at `path` can be held one day: it is no other kind of file, and we may read it. One that
+/// is not there yet can.
 pub fn check(path: &DbPath) -> Result<(), SqliteError> {
     let looked = files::keep(path.as_path())
         .map_err(|error| SqliteError::io("open", path, &error))
@@ -441,7 +455,8 @@ fn read_header(path: &DbPath, db: &File) -> Result<Header, SqliteError> {
     let foreign = || SqliteError::Failed {
         operation: "read",
         subject: path.to_string(),
-        detail: "it is not an SQLite database (its header is not one; encrypted databases are not supported)".into(),
+        detail: "it is not an SQLite database (its header is not one; encrypted databases are not supported)"
+            .into(),
     };
     if header.iter().take(got).zip(DB_MAGIC).any(|(byte, magic)| byte != magic) {
         return Err(foreign());
@@ -449,7 +464,8 @@ fn read_header(path: &DbPath, db: &File) -> Result<Header, SqliteError> {
     if got < header.len() {
         return Err(SqliteError::NotYet { subject: path.to_string() });
     }
-    let page_size = PageSize::from_db_header(u16::from_be_bytes([header[16], header[17]])).ok_or_else(foreign)?;
+    let page_size =
+        PageSize::from_db_header(u16::from_be_bytes([header[16], header[17]])).ok_or_else(foreign)?;
     Ok(Header { page_size, rollback_mode: header[18] == 1 })
 }
 

@@ -9,8 +9,9 @@ pub(super) const INDEX_HEADER: usize = 48;
 /// Where the number of copied frames stands, behind both copies.
 pub(super) const COPIED_AT: usize = 2 * INDEX_HEADER;
 
-/// The header that readers see. It changes with each commit, with each restart of the WAL and when the WAL is emptied or recovered;
-/// not with a checkpoint that only copies frames. Two equal ones mean that nothing was committed in between.
+/// The header that readers see. It changes with each commit, with each restart of the WAL and when the WAL is
+/// emptied or recovered; not with a checkpoint that only copies frames. Two equal ones mean that nothing was
+/// committed in between.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IndexHeader([u8; INDEX_HEADER]);
 

@@ -1,5 +1,6 @@
-//! SQLite's own check of a database file that no other process uses. Creates side files beside it. A schema may need functions and
-//! collations that only its app has; what cannot be checked without them is reported as unknown.
+//! SQLite's own check of a database file that no other process uses. Creates side files beside it. A schema
+//! may need functions and collations that only its app has; what cannot be checked without them is reported
+//! as unknown.
 
 use super::error::SqliteError;
 use crate::model::DbPath;
@@ -46,18 +47,21 @@ fn run(db: &DbPath, quick: bool, begun: impl FnOnce(Interrupt)) -> Result<Findin
     }
 }
 
-/// One table whose schema cannot be worked with ends the check of all: each is checked alone. That of the schema table covers
-/// the list of free pages.
+/// One table whose schema cannot be worked with ends the check of all: each is checked alone. That of the
+/// schema table covers the list of free pages.
 fn table_by_table(conn: &Connection, pragma: &str) -> Result<Findings, rusqlite::Error> {
     let mut statement = conn.prepare("SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY name")?;
     let names = statement.query_map([], |row| row.get::<_, String>(0))?;
-    let tables: Vec<String> = std::iter::once(Ok("sqlite_schema".to_owned())).chain(names).collect::<Result<_, _>>()?;
+    let tables: Vec<String> =
+        std::iter::once(Ok("sqlite_schema".to_owned())).chain(names).collect::<Result<_, _>>()?;
     let mut findings = Findings::default();
     for table in tables {
         let quoted = table.replace('"', "\"\"");
         match lines(conn, &format!("PRAGMA {pragma}(\"{quoted}\")")) {
             Ok(problems) => findings.problems.extend(problems),
-            Err(error) if is_of_the_schema(&error) => findings.unknown.push(format!("table {table}: {}", text(&error))),
+            Err(error) if is_of_the_schema(&error) => {
+                findings.unknown.push(format!("table {table}: {}", text(&error)))
+            }
             Err(error) => return Err(error),
         }
     }
@@ -72,11 +76,13 @@ fn lines(conn: &Connection, sql: &str) -> Result<Vec<String>, rusqlite::Error> {
     Ok(lines)
 }
 
-/// SQLite has understood the file and cannot run the statement: a function or a collation is missing. Damage has codes of its
-/// own.
+/// SQLite has understood the file and cannot run the statement: a function or a collation is missing. Damage
+/// has codes of its own.
 fn is_of_the_schema(error: &rusqlite::Error) -> bool {
     let code = match error {
-        rusqlite::Error::SqlInputError { error, .. } | rusqlite::Error::SqliteFailure(error, _) => error.extended_code,
+        rusqlite::Error::SqlInputError { error, .. } | rusqlite::Error::SqliteFailure(error, _) => {
+            error.extended_code
+        }
         _ => return false,
     };
     code & 0xff == rusqlite::ffi::SQLITE_ERROR
@@ -85,15 +91,24 @@ fn is_of_the_schema(error: &rusqlite::Error) -> bool {
 /// SQLite's own words, without the statement.
 fn text(error: &rusqlite::Error) -> String {
     match error {
-        rusqlite::Error::SqlInputError { msg, .. } | rusqlite::Error::SqliteFailure(_, Some(msg)) => msg.clone(),
+        rusqlite::Error::SqlInputError { msg, .. } | rusqlite::Error::SqliteFailure(_, Some(msg)) => {
+            msg.clone()
+        }
         error => error.to_string(),
     }
 }
 
-/// Whether a line of SQLite's check is about the structure of the file. Other lines are about rows (NULL in a NOT NULL
-/// column, a CHECK constraint that does not hold): the app may have them so.
+/// Whether a line of SQLite's check is about the structure of the file. Other lines are about rows (NULL in a
+/// NOT NULL column, a CHECK constraint that does not hold): the app may have them so.
 pub fn structural(line: &str) -> bool {
-    let starts = ["*** in database", "Tree ", "Page ", "Freelist", "Main freelist", "database disk image is malformed"];
+    let starts = [
+        "*** in database",
+        "Tree ",
+        "Page ",
+        "Freelist",
+        "Main freelist",
+        "database disk image is malformed",
+    ];
     starts.iter().any(|start| line.starts_with(start))
 }
 
@@ -154,12 +169,19 @@ mod tests {
             for quick in [false, true] {
                 let found = check(&db, quick).unwrap();
                 assert_eq!(found.problems, [""; 0], "{schema}");
-                let named = |line: &String| line.starts_with("table a: ") && line.to_lowercase().contains("theirs");
+                let named =
+                    |line: &String| line.starts_with("table a: ") && line.to_lowercase().contains("theirs");
                 // A quick check compares no index and may need nothing of theirs.
-                assert!(found.unknown.iter().all(named) && (quick || found.unknown.len() == 1), "{schema}: {found:?}");
+                assert!(
+                    found.unknown.iter().all(named) && (quick || found.unknown.len() == 1),
+                    "{schema}: {found:?}"
+                );
             }
             zero_last_page(&db);
-            assert!(check(&db, false).map_or(true, |found| !found.problems.is_empty()), "{schema}: z is damaged");
+            assert!(
+                check(&db, false).map_or(true, |found| !found.problems.is_empty()),
+                "{schema}: z is damaged"
+            );
         }
     }
 }

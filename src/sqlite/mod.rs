@@ -1,6 +1,6 @@
-//! The only user of rusqlite: litevisor's connections, the hold on the WAL, checkpoints, and the rule about descriptors (`files`).
-//! It writes no row and no table to a user's database, and does not decide when to checkpoint. Pages are written (`pages`) to a copy
-//! that follows a replica only.
+//! The only user of rusqlite: litevisor's connections, the hold on the WAL, checkpoints, and the rule about
+//! descriptors (`files`). It writes no row and no table to a user's database, and does not decide when to
+//! checkpoint. Pages are written (`pages`) to a copy that follows a replica only.
 
 pub mod alone;
 mod connection;

@@ -1,9 +1,11 @@
-//! Writes pages of a database through SQLite (`sqlite_dbpage`), so that readers in other processes see whole transactions. The only
-//! writes of litevisor through SQLite: to a copy that follows a replica, never to a database that an app writes to.
+//! Writes pages of a database through SQLite (`sqlite_dbpage`), so that readers in other processes see whole
+//! transactions. The only writes of litevisor through SQLite: to a copy that follows a replica, never to a
+//! database that an app writes to.
 //!
-//! What SQLite does by itself at such a commit: it writes its own change counter and version into page 1 (bytes 24 to 27 and 92 to
-//! 99), whether page 1 was written here or not. It must not vacuum: a callback says so. Page 1 is written last: SQLite reads the
-//! schema again before the first statement that finds another schema version, and the rest of it must be there by then.
+//! What SQLite does by itself at such a commit: it writes its own change counter and version into page 1
+//! (bytes 24 to 27 and 92 to 99), whether page 1 was written here or not. It must not vacuum: a callback says
+//! so. Page 1 is written last: SQLite reads the schema again before the first statement that finds another
+//! schema version, and the rest of it must be there by then.
 
 use super::connection::Link;
 use super::error::SqliteError;
@@ -47,8 +49,8 @@ impl Pages {
         let failed = |error| SqliteError::sql("open", path, &error);
         let (mode, size) = {
             let _acting = link.acting();
-            // SAFETY: the handle is that of this open connection, which no other thread uses meanwhile; the callback uses none
-            // of its arguments.
+            // SAFETY: the handle is that of this open connection, which no other thread uses meanwhile; the
+            // callback uses none of its arguments.
             unsafe {
                 ffi::sqlite3_autovacuum_pages(
                     link.connection().handle(),
@@ -65,7 +67,8 @@ impl Pages {
             }
             (text("PRAGMA journal_mode").map_err(failed)?, number("PRAGMA page_size").map_err(failed)?)
         };
-        let refused = |detail: String| SqliteError::Failed { operation: "open", subject: path.to_string(), detail };
+        let refused =
+            |detail: String| SqliteError::Failed { operation: "open", subject: path.to_string(), detail };
         if !mode.eq_ignore_ascii_case("wal") {
             return Err(refused(format!(
                 "its journal mode is {mode}, and only WAL lets others read while it is written"
@@ -125,7 +128,8 @@ impl Pages {
         Ok(())
     }
 
-    /// Copies into the database what readers allow, without waiting for them: (frames in the WAL, frames copied).
+    /// Copies into the database what readers allow, without waiting for them: (frames in the WAL, frames
+    /// copied).
     pub fn checkpoint(&self) -> Result<(i64, i64), SqliteError> {
         self.link.checkpoint("PASSIVE")
     }
@@ -162,8 +166,9 @@ impl Transaction<'_> {
         let Some(pages) = end else { return first.map_or(Ok(()), |first| self.write(PageNo(1), first)) };
         let mut version = None;
         if let Some(first) = first {
-            // A statement that follows another schema version would read the schema in the middle of the transaction. So the
-            // page gets the one that it had, until the end is set. (In one statement, SQLite would forget the end.)
+            // A statement that follows another schema version would read the schema in the middle of the
+            // transaction. So the page gets the one that it had, until the end is set. (In one statement,
+            // SQLite would forget the end.)
             let mut page = Vec::new();
             self.read(PageNo(1), &mut page)?;
             let had = page.get(SCHEMA_VERSION).map(<[u8]>::to_vec).unwrap_or_default();
@@ -232,7 +237,8 @@ mod tests {
 
         fn reader(&self) -> Connection {
             let reader =
-                Connection::open_with_flags(self.copy.as_path(), rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap();
+                Connection::open_with_flags(self.copy.as_path(), rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY)
+                    .unwrap();
             reader.busy_timeout(Duration::from_secs(5)).unwrap();
             reader
         }

@@ -1,5 +1,5 @@
-//! The `stat` values of a database file at one moment. In WAL mode only a checkpoint writes to the file: any other change was not
-//! made by SQLite.
+//! The `stat` values of a database file at one moment. In WAL mode only a checkpoint writes to the file: any
+//! other change was not made by SQLite.
 
 use std::fs::File;
 use std::io;

@@ -1,6 +1,6 @@
-//! Which other processes have a database open, for commands that would replace it. SQLite's file locks show a process with a
-//! connection in WAL mode, also in another container on the same machine; `/proc/PID/fd` shows every process of this PID namespace that
-//! has the file open, if it may be read.
+//! Which other processes have a database open, for commands that would replace it. SQLite's file locks show a
+//! process with a connection in WAL mode, also in another container on the same machine; `/proc/PID/fd` shows
+//! every process of this PID namespace that has the file open, if it may be read.
 
 use super::files::{locked_by_others, replicated_by_another};
 use std::ffi::OsString;
@@ -81,7 +81,9 @@ struct Wanted {
 impl Wanted {
     fn of(path: &Path) -> Wanted {
         let directory = path.parent().and_then(|parent| parent.canonicalize().ok());
-        let path = directory.zip(path.file_name()).map_or_else(|| path.to_owned(), |(parent, name)| parent.join(name));
+        let path = directory
+            .zip(path.file_name())
+            .map_or_else(|| path.to_owned(), |(parent, name)| parent.join(name));
         let id = Wanted::id(&path);
         let mut deleted = path.into_os_string();
         deleted.push(" (deleted)");
@@ -111,7 +113,8 @@ mod tests {
 
     fn opener(path: &Path, mode: &str) -> Child {
         let script = "import sqlite3, sys\nc = sqlite3.connect(sys.argv[1], isolation_level=None)\n\
-                      c.execute('PRAGMA journal_mode=' + sys.argv[2])\nc.execute('CREATE TABLE IF NOT EXISTS t(x)')\n\
+                      c.execute('PRAGMA journal_mode=' + sys.argv[2])\nc.execute('CREATE TABLE IF NOT EXISTS \
+                      t(x)')\n\
                       print('x', flush=True)\nsys.stdin.read()";
         let mut command = Command::new("python3");
         command.args(["-c", script]).arg(path).arg(mode).stdin(Stdio::piped()).stdout(Stdio::piped());
@@ -129,7 +132,11 @@ mod tests {
             let mut child = opener(&path, mode);
             let found = users(&path).unwrap();
             assert!(!found.replicated);
-            assert_eq!(found.processes.iter().map(|(pid, _)| *pid).collect::<Vec<_>>(), [child.id()], "{mode}");
+            assert_eq!(
+                found.processes.iter().map(|(pid, _)| *pid).collect::<Vec<_>>(),
+                [child.id()],
+                "{mode}"
+            );
             assert!(found.to_string().contains("python3"), "{found}");
             std::fs::remove_file(&path).unwrap();
             assert!(users(&path).is_some(), "{mode}: its file is deleted, and it goes on writing there");
@@ -143,6 +150,9 @@ mod tests {
     fn a_message_stays_short() {
         let processes = (1..=20).map(|pid| (pid, "app".to_owned())).collect();
         let text = Users { replicated: false, processes }.to_string();
-        assert!(text.starts_with("PID 1 (app), PID 2") && text.ends_with("PID 8 (app) and 12 more"), "{text}");
+        assert!(
+            text.starts_with("PID 1 (app), PID 2") && text.ends_with("PID 8 (app) and 12 more"),
+            "{text}"
+        );
     }
 }

@@ -1,6 +1,7 @@
-//! Reads the wal-index headers of many databases at once: each first page of a `-shm` is mapped, and one system call copies
-//! all headers through a file in memory. 100 databases cost 2 µs so, and 32 µs with a `pread` each; a few are read one by one. The
-//! mapping is never read by the program itself: a `-shm` that is truncated is an error of the call, not a SIGBUS. Takes no lock and opens no file.
+//! Reads the wal-index headers of many databases at once: each first page of a `-shm` is mapped, and one
+//! system call copies all headers through a file in memory. 100 databases cost 2 µs so, and 32 µs with a
+//! `pread` each; a few are read one by one. The mapping is never read by the program itself: a `-shm` that is
+//! truncated is an error of the call, not a SIGBUS. Takes no lock and opens no file.
 
 use super::index_header::{COPIED_AT, IndexHeader};
 use nix::libc;
@@ -100,7 +101,8 @@ fn read_at_once<'a>(
     let mut places = places.get(..count).unwrap_or_default();
     while !places.is_empty() {
         let length = libc::c_int::try_from(places.len()).unwrap_or(0);
-        // SAFETY: the kernel reads the mappings, which live as long as the maps. One that has lost its file ends the call.
+        // SAFETY: the kernel reads the mappings, which live as long as the maps. One that has lost its file
+        // ends the call.
         let copied = unsafe { libc::pwritev(memory.as_raw_fd(), places.as_ptr(), length, 0) };
         let whole = usize::try_from(copied).unwrap_or(0) / COPIED_AT;
         let bytes = bytes.get_mut(..whole * COPIED_AT).unwrap_or_default();

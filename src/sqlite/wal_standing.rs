@@ -1,5 +1,5 @@
-//! Compares a `-wal` file with a recorded position: the WAL still has it, ends before it, was restarted, or is another WAL. Reads only
-//! the `-wal` file, which is safe: SQLite keeps no locks on it.
+//! Compares a `-wal` file with a recorded position: the WAL still has it, ends before it, was restarted, or
+//! is another WAL. Reads only the `-wal` file, which is safe: SQLite keeps no locks on it.
 
 use super::files;
 use crate::model::PageSize;
@@ -72,7 +72,8 @@ mod tests {
         fn new() -> Case {
             let dir = tempfile::tempdir().unwrap();
             let app = rusqlite::Connection::open(dir.path().join("app.db")).unwrap();
-            app.execute_batch("PRAGMA journal_mode=wal; CREATE TABLE t(x); INSERT INTO t VALUES (1)").unwrap();
+            app.execute_batch("PRAGMA journal_mode=wal; CREATE TABLE t(x); INSERT INTO t VALUES (1)")
+                .unwrap();
             Case { wal: dir.path().join("app.db-wal"), _dir: dir, app }
         }
 
@@ -92,7 +93,10 @@ mod tests {
         assert_eq!(ask(WalPlace { end: place.end + 4120, ..place }), WalStanding::Short);
         assert_eq!(ask(WalPlace { end: place.end - 1, ..place }), WalStanding::Short);
         assert_eq!(ask(WalPlace { end: HEADER, ..place }), WalStanding::Reached);
-        assert_eq!(ask(WalPlace { salts: Salts(place.salts.0, !place.salts.1), ..place }), WalStanding::Another);
+        assert_eq!(
+            ask(WalPlace { salts: Salts(place.salts.0, !place.salts.1), ..place }),
+            WalStanding::Another
+        );
         case.app.execute_batch("INSERT INTO t VALUES (2)").unwrap();
         assert_eq!(ask(place), WalStanding::Reached, "frames behind it do not matter");
         let whole = std::fs::read(&case.wal).unwrap();

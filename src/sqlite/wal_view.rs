@@ -1,8 +1,10 @@
-//! Reads the state of a database's WAL without a connection, a lock or a wait: where its last commit ends, how much of it is copied,
-//! whether a checkpoint of another process waits for the hold, how much space the disk has. Uses the wal-index (`-shm`) through the
-//! one descriptor that `files` keeps; several threads may read at the same time.
+//! Reads the state of a database's WAL without a connection, a lock or a wait: where its last commit ends,
+//! how much of it is copied, whether a checkpoint of another process waits for the hold, how much space the
+//! disk has. Uses the wal-index (`-shm`) through the one descriptor that `files` keeps; several threads may
+//! read at the same time.
 //!
-//! The layout is SQLite's ("WAL-Mode File Format", section 2); `hold/tests.rs` compares it with what SQLite says.
+//! The layout is SQLite's ("WAL-Mode File Format", section 2); `hold/tests.rs` compares it with what SQLite
+//! says.
 
 use super::files::{self, read_full};
 use super::index_header::{COPIED_AT, IndexHeader, offset, position, word};
@@ -85,8 +87,9 @@ impl WalView {
         None
     }
 
-    /// Whether another process runs a checkpoint in a mode that waits for readers (FULL, RESTART, TRUNCATE). It holds the
-    /// checkpoint lock and the write lock meanwhile. A PASSIVE one beside a writer of the same process looks alike.
+    /// Whether another process runs a checkpoint in a mode that waits for readers (FULL, RESTART, TRUNCATE).
+    /// It holds the checkpoint lock and the write lock meanwhile. A PASSIVE one beside a writer of the same
+    /// process looks alike.
     pub fn checkpointer_waits(&self) -> bool {
         match (self.holder(libc::F_GETLK, CHECKPOINT_LOCK), self.holder(libc::F_GETLK, WRITE_LOCK)) {
             (Some(checkpointer), Some(writer)) => checkpointer == writer,
@@ -94,16 +97,16 @@ impl WalView {
         }
     }
 
-    /// Whether the kernel still shows a read lock of this process on the wal-index. False: there is none, or it cannot be
-    /// told from another process's on the same byte.
+    /// Whether the kernel still shows a read lock of this process on the wal-index. False: there is none, or
+    /// it cannot be told from another process's on the same byte.
     pub fn held_by_us(&self) -> bool {
         let ours = i32::try_from(std::process::id()).unwrap_or(0);
         // An open-file-description lock meets this process's own POSIX locks.
         (0..READ_LOCKS).any(|slot| self.holder(libc::F_OFD_GETLK, FIRST_READ_LOCK + slot) == Some(ours))
     }
 
-    /// Whether another process reads the database as it was before this place of the WAL. As long as it does, the WAL cannot be started
-    /// over.
+    /// Whether another process reads the database as it was before this place of the WAL. As long as it does,
+    /// the WAL cannot be started over.
     pub fn reader_before(&self, end: u64) -> bool {
         let mut marks = [0; 4 * READ_LOCKS as usize];
         if !read_full(&self.index, READ_MARKS_AT as u64, &mut marks).is_ok_and(|read| read == marks.len()) {

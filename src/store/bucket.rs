@@ -1,6 +1,7 @@
-//! One replica's root in a service: implements `Store` around the service's dialect. Does once what all services need: the
-//! deadline, the permit, the client, keys to names, the pages of a listing, the check of ranges, the error's operation and
-//! subject, the counts. A dialect knows how its service is asked and what its answers mean.
+//! One replica's root in a service: implements `Store` around the service's dialect. Does once what all
+//! services need: the deadline, the permit, the client, keys to names, the pages of a listing, the check of
+//! ranges, the error's operation and subject, the counts. A dialect knows how its service is asked and what
+//! its answers mean.
 
 use super::counts::{CallResult, Counts, Operation};
 use super::download::{Download, Got};
@@ -9,7 +10,9 @@ use super::limit::within;
 use super::link::{Link, Links};
 use super::paging::{Listing, PageRequest, Paging};
 use super::parts::Parts;
-use super::{Body, Object, Page, Put, Store, StoreClock, StoreError, StoreErrorKind, StoreFuture, StoreSettings, Take};
+use super::{
+    Body, Object, Page, Put, Store, StoreClock, StoreError, StoreErrorKind, StoreFuture, StoreSettings, Take,
+};
 use super::{key, layout::Layout, suspicion};
 use crate::model::Deadline;
 use bytes::Bytes;
@@ -74,7 +77,10 @@ pub(super) trait Dialect: Sized + Send + Sync + 'static {
     ) -> impl Future<Output = Result<Put, Failure>> + Send;
 
     /// Whether `create` is decided by the service, and not by a look before it.
-    fn creates_exclusively(&self, _: &Arc<Self::Client>) -> impl Future<Output = Result<bool, Failure>> + Send {
+    fn creates_exclusively(
+        &self,
+        _: &Arc<Self::Client>,
+    ) -> impl Future<Output = Result<bool, Failure>> + Send {
         async { Ok(true) }
     }
 
@@ -87,7 +93,11 @@ pub(super) trait Dialect: Sized + Send + Sync + 'static {
     ) -> impl Future<Output = Result<(), Failure>> + Send;
 
     /// Deletes objects; those that do not exist are no error.
-    fn delete(&self, client: &Arc<Self::Client>, names: &[String]) -> impl Future<Output = Result<(), Failure>> + Send;
+    fn delete(
+        &self,
+        client: &Arc<Self::Client>,
+        names: &[String],
+    ) -> impl Future<Output = Result<(), Failure>> + Send;
 }
 
 /// What `create` makes an object of.
@@ -131,11 +141,18 @@ impl<D: Dialect> Bucket<D> {
 
     async fn client(&self) -> Result<&Arc<D::Client>, Failure> {
         let client = self.link.client(async || D::connect(&self.link.settings, &self.link.clock).await).await;
-        client.map_err(|detail| Failure { about: About::Connection, ..Failure::new(StoreErrorKind::Denied, detail) })
+        client.map_err(|detail| Failure {
+            about: About::Connection,
+            ..Failure::new(StoreErrorKind::Denied, detail)
+        })
     }
 
     fn name(&self, key: &str) -> Result<String, Failure> {
-        if key::is_object(key) { Ok(format!("{}{key}", self.root)) } else { Err(Failure::invalid("not a valid key")) }
+        if key::is_object(key) {
+            Ok(format!("{}{key}", self.root))
+        } else {
+            Err(Failure::invalid("not a valid key"))
+        }
     }
 
     /// Holds a call to its deadline, counts it, and names operation and subject in its error.
@@ -186,8 +203,8 @@ fn ok<T>(_: &T) -> CallResult {
 }
 
 impl<D: Dialect> Bucket<D> {
-    /// All pages, or those up to the one at which `read` says that it has enough. `read` gets the page and whether another
-    /// one follows.
+    /// All pages, or those up to the one at which `read` says that it has enough. `read` gets the page and
+    /// whether another one follows.
     async fn pages(
         &self,
         request: PageRequest<'_>,
@@ -225,13 +242,14 @@ impl<D: Dialect> Bucket<D> {
     async fn objects_below(&self, root: &str, prefix: &str) -> Result<Vec<Object>, Failure> {
         let mut objects = Vec::new();
         let request = PageRequest { prefix: &format!("{root}{prefix}"), ..PageRequest::default() };
-        let read = |listing: Listing, _| listing.objects(root).map(|page| objects.extend(page)).map(|()| false);
+        let read =
+            |listing: Listing, _| listing.objects(root).map(|page| objects.extend(page)).map(|()| false);
         self.pages(request, read).await?;
         Ok(objects)
     }
 
-    /// A page without objects of the replica names no key to go on from, so the next one is read. A service that cannot begin
-    /// at a name, or ignores it, sends everything.
+    /// A page without objects of the replica names no key to go on from, so the next one is read. A service
+    /// that cannot begin at a name, or ignores it, sends everything.
     async fn objects_after(&self, prefix: &str, after: &str) -> Result<Page, Failure> {
         let mut page = Page::default();
         let mut ignores_start = !D::LISTS_FROM && !after.is_empty();
@@ -273,15 +291,21 @@ impl<D: Dialect> Bucket<D> {
         if range.as_ref().is_some_and(Range::is_empty) {
             return Err(Failure::invalid("the range asked for is empty"));
         }
-        match (self.dialect.get(self.client().await?, &name, Download::new(range.clone(), take)).await?, range) {
-            (Got::RangeRefused, Some(range)) => suspicion::refused_range(key, &range, &self.objects(key).await?),
+        match (
+            self.dialect.get(self.client().await?, &name, Download::new(range.clone(), take)).await?,
+            range,
+        ) {
+            (Got::RangeRefused, Some(range)) => {
+                suspicion::refused_range(key, &range, &self.objects(key).await?)
+            }
             _ => Ok(()),
         }
     }
 
     async fn whole_content(&self, key: &str, range: Option<Range<u64>>) -> Result<Bytes, Failure> {
         let pieces = Mutex::new(Vec::new());
-        self.content(key, range, &|piece| pieces.lock().unwrap_or_else(PoisonError::into_inner).push(piece)).await?;
+        self.content(key, range, &|piece| pieces.lock().unwrap_or_else(PoisonError::into_inner).push(piece))
+            .await?;
         let mut pieces = pieces.into_inner().unwrap_or_else(PoisonError::into_inner);
         Ok(if pieces.len() == 1 { pieces.pop().unwrap_or_default() } else { pieces.concat().into() })
     }
@@ -299,9 +323,11 @@ impl<D: Dialect> Bucket<D> {
         self.dialect.put(self.client().await?, &name, content).await
     }
 
-    /// Every request has a permit of its own: a call that kept one while its requests wait for theirs could wait for ever.
+    /// Every request has a permit of its own: a call that kept one while its requests wait for theirs could
+    /// wait for ever.
     async fn delete_all(&self, keys: &[String]) -> Result<(), Failure> {
-        let name = |key: &String| self.name(key).map_err(|failure| failure.deleting(&format!("{}{key}", self.root)));
+        let name =
+            |key: &String| self.name(key).map_err(|failure| failure.deleting(&format!("{}{key}", self.root)));
         let names = keys.iter().map(name).collect::<Result<Vec<String>, Failure>>()?;
         if names.is_empty() {
             return Ok(());
@@ -368,7 +394,13 @@ impl<D: Dialect> Store for Bucket<D> {
         Box::pin(self.call(GET, key, by, self.link.with_permit(self.content(key, range, take)), ok))
     }
 
-    fn put_new<'a>(&'a self, key: &'a str, body: Body, timestamp_ms: i64, by: Deadline) -> StoreFuture<'a, Put> {
+    fn put_new<'a>(
+        &'a self,
+        key: &'a str,
+        body: Body,
+        timestamp_ms: i64,
+        by: Deadline,
+    ) -> StoreFuture<'a, Put> {
         Box::pin(async move {
             // The parts of a stream are few and slow: a permit would be kept from many small requests.
             let streamed = matches!(body, Body::Stream(_));

@@ -1,5 +1,5 @@
-//! Which certificate authorities are trusted: those of `ca_file` or the environment, else the system's. They are read at the
-//! first https request, and each is checked.
+//! Which certificate authorities are trusted: those of `ca_file` or the environment, else the system's. They
+//! are read at the first https request, and each is checked.
 
 use rustls::RootCertStore;
 use rustls::pki_types::{CertificateDer, pem::PemObject};
@@ -28,8 +28,11 @@ enum CaSource {
 /// The settings come first, then what AWS's tools know, then what OpenSSL's know.
 fn source(ca_file: Option<&Path>, env: impl Fn(&str) -> Option<OsString>) -> CaSource {
     let path = |name: &str| env(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let single =
-        |by: &str, file: PathBuf| CaSource::Named { by: by.into(), files: vec![file], directories: Vec::new() };
+    let single = |by: &str, file: PathBuf| CaSource::Named {
+        by: by.into(),
+        files: vec![file],
+        directories: Vec::new(),
+    };
     let named = ca_file.map(|file| ("ca_file", file.to_owned()));
     if let Some((by, file)) = named.or_else(|| path("AWS_CA_BUNDLE").map(|file| ("AWS_CA_BUNDLE", file))) {
         return single(by, file);
@@ -39,7 +42,11 @@ fn source(ca_file: Option<&Path>, env: impl Fn(&str) -> Option<OsString>) -> CaS
         (file, directory) => {
             let by = [file.as_ref().map(|_| "SSL_CERT_FILE"), directory.as_ref().map(|_| "SSL_CERT_DIR")];
             let by = by.into_iter().flatten().collect::<Vec<_>>().join(" and ");
-            CaSource::Named { by, files: file.into_iter().collect(), directories: directory.into_iter().collect() }
+            CaSource::Named {
+                by,
+                files: file.into_iter().collect(),
+                directories: directory.into_iter().collect(),
+            }
         }
     }
 }
@@ -76,7 +83,8 @@ fn read(ca_file: Option<&Path>) -> Result<Trust, String> {
 
 fn certificates(source: CaSource) -> Result<Vec<CertificateDer<'static>>, String> {
     let CaSource::Named { by, mut files, directories } = source else {
-        let system = SYSTEM.iter().filter_map(|file| parse(Path::new(file)).ok()).find(|found| !found.is_empty());
+        let system =
+            SYSTEM.iter().filter_map(|file| parse(Path::new(file)).ok()).find(|found| !found.is_empty());
         return Ok(system.unwrap_or_else(|| webpki_root_certs::TLS_SERVER_ROOT_CERTS.to_vec()));
     };
     let mut all = Vec::new();
@@ -87,11 +95,9 @@ fn certificates(source: CaSource) -> Result<Vec<CertificateDer<'static>>, String
         files.extend(entries.flatten().map(|entry| entry.path()).filter(|path| path.is_file()));
     }
     for file in &files {
-        all.extend(
-            parse(file).map_err(|error| {
-                format!("cannot read the certificates in {} (named by {by}): {error}", file.display())
-            })?,
-        );
+        all.extend(parse(file).map_err(|error| {
+            format!("cannot read the certificates in {} (named by {by}): {error}", file.display())
+        })?);
     }
     if all.is_empty() {
         return Err(format!("no certificate (PEM) in {} (named by {by})", list(&files, &directories)));
@@ -144,7 +150,8 @@ mod tests {
             (None, &none[..], CaSource::Default),
             (None, &[("AWS_CA_BUNDLE", ""), ("SSL_CERT_FILE", "")][..], CaSource::Default),
         ] {
-            let get = |name: &str| env.iter().find(|(key, _)| *key == name).map(|(_, value)| OsString::from(value));
+            let get =
+                |name: &str| env.iter().find(|(key, _)| *key == name).map(|(_, value)| OsString::from(value));
             assert_eq!(source(ca_file.map(Path::new), get), expected);
         }
     }
@@ -165,9 +172,12 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("ca.pem");
         let broken = armour(b"not a certificate");
-        for content in
-            ["", "no PEM at all", broken.as_str(), "-----BEGIN CERTIFICATE-----\n!!!\n-----END CERTIFICATE-----\n"]
-        {
+        for content in [
+            "",
+            "no PEM at all",
+            broken.as_str(),
+            "-----BEGIN CERTIFICATE-----\n!!!\n-----END CERTIFICATE-----\n",
+        ] {
             fs::write(&file, content).unwrap();
             let message = read(Some(&file)).err().unwrap();
             assert!(

@@ -1,5 +1,5 @@
-//! The store's time, from the `Date` of its answers: the machine's own clock may be wrong by a year, and nothing else would show
-//! it.
+//! The store's time, from the `Date` of its answers: the machine's own clock may be wrong by a year, and
+//! nothing else would show it.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};

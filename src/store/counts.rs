@@ -1,4 +1,5 @@
-//! How many calls a store got, by operation and by result. One call counts once, however many requests it takes.
+//! How many calls a store got, by operation and by result. One call counts once, however many requests it
+//! takes.
 
 use super::StoreErrorKind;
 use std::sync::atomic::{AtomicU64, Ordering};

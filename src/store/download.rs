@@ -1,5 +1,5 @@
-//! The content of one object on its way to the caller: checks the reply against the range that was asked for, cuts what is
-//! too much, counts the bytes. No I/O.
+//! The content of one object on its way to the caller: checks the reply against the range that was asked for,
+//! cuts what is too much, counts the bytes. No I/O.
 
 use super::failure::Failure;
 use super::{Take, suspicion};
@@ -84,7 +84,8 @@ impl Download<'_> {
 
 /// The part of `piece`, which begins at `start` of the object, that is in `range`.
 fn overlap(piece: &Bytes, start: u64, range: &Range<u64>) -> Bytes {
-    let clamp = |edge: u64| usize::try_from(edge.saturating_sub(start)).unwrap_or(usize::MAX).min(piece.len());
+    let clamp =
+        |edge: u64| usize::try_from(edge.saturating_sub(start)).unwrap_or(usize::MAX).min(piece.len());
     piece.slice(clamp(range.start)..clamp(range.end))
 }
 

@@ -1,4 +1,5 @@
-//! Why a dialect could not do what it was asked. `bucket` adds the operation and the subject, which makes it a `StoreError`.
+//! Why a dialect could not do what it was asked. `bucket` adds the operation and the subject, which makes it
+//! a `StoreError`.
 
 use super::{StoreErrorKind, retry::Repeatable};
 use std::time::Duration;
@@ -70,5 +71,7 @@ impl Repeatable for Failure {
 
 /// What to say about an answer that does not come from the store.
 pub(super) fn not_the_stores_own(problem: &str) -> String {
-    format!("{problem}: this is not the store's own answer; check whether a proxy or a login page is in between")
+    format!(
+        "{problem}: this is not the store's own answer; check whether a proxy or a login page is in between"
+    )
 }

@@ -27,8 +27,9 @@ pub enum Fault {
     Hang,
     /// The real store carries it out, but the caller gets a broken connection.
     LoseReply,
-    /// The caller gets a broken connection, and the real store carries it out when `deliver` is called: a request that was
-    /// given up is carried out after all. Only a whole new object is; any other call is as with `Fail`.
+    /// The caller gets a broken connection, and the real store carries it out when `deliver` is called: a
+    /// request that was given up is carried out after all. Only a whole new object is; any other call is as
+    /// with `Fail`.
     Late,
     /// The caller dies here: `killed` returns, and the call never does. `after`: the real store has done it.
     Kill { after: bool },
@@ -133,7 +134,12 @@ impl Faulty {
         self.suffer(self.meet(call), by, real).await
     }
 
-    async fn suffer<T>(&self, fault: Option<Fault>, by: Deadline, real: StoreFuture<'_, T>) -> Result<T, StoreError> {
+    async fn suffer<T>(
+        &self,
+        fault: Option<Fault>,
+        by: Deadline,
+        real: StoreFuture<'_, T>,
+    ) -> Result<T, StoreError> {
         let error = |kind| Err(StoreError::new(kind, "reach", self.inner.url(), "injected by a test"));
         match fault {
             None => real.await,
@@ -185,7 +191,13 @@ impl Store for Faulty {
         Box::pin(self.disturb(Call::Get, by, self.inner.get(key, range, by)))
     }
 
-    fn put_new<'a>(&'a self, key: &'a str, body: Body, timestamp_ms: i64, by: Deadline) -> StoreFuture<'a, Put> {
+    fn put_new<'a>(
+        &'a self,
+        key: &'a str,
+        body: Body,
+        timestamp_ms: i64,
+        by: Deadline,
+    ) -> StoreFuture<'a, Put> {
         Box::pin(async move {
             let met = self.meet(Call::PutNew);
             if let (Some(Fault::Late), Body::Whole(body)) = (met, &body) {
@@ -236,7 +248,11 @@ mod tests {
         assert!(store.list("", soon()).await.is_ok());
         assert_eq!(create(&store, "b").await, Err(StoreErrorKind::Denied));
         assert_eq!(create(&store, "b").await, Err(StoreErrorKind::Unreachable));
-        assert_eq!(create(&store, "b").await, Ok(Put::Exists), "the lost reply was to a put that went through");
+        assert_eq!(
+            create(&store, "b").await,
+            Ok(Put::Exists),
+            "the lost reply was to a put that went through"
+        );
         assert_eq!((store.count(Call::PutNew), store.count(Call::List)), (4, 1));
     }
 

@@ -1,24 +1,27 @@
-//! Which keys are valid, and the names of temporary files: pure. A key never leaves the replica's root and never looks like a
-//! temporary file.
+//! Which keys are valid, and the names of temporary files: pure. A key never leaves the replica's root and
+//! never looks like a temporary file.
 
 /// Suffix of files that are not published yet. No reader takes them for part of the replica.
 pub(super) const TEMP_SUFFIX: &str = ".tmp";
 
-/// What a file at `target` is called until it is complete. `number` is random: in a container we are always process 1, and
-/// a network file system has writers on many machines.
+/// What a file at `target` is called until it is complete. `number` is random: in a container we are always
+/// process 1, and a network file system has writers on many machines.
 pub(super) fn temporary(target: &str, number: u64) -> String {
     format!("{target}.{number:016x}{TEMP_SUFFIX}")
 }
 
-/// Whether a temporary name was given here, by this version or an earlier one (`NAME.<pid>.<counter>.tmp`), and not by
-/// another tool: Litestream's are `NAME.tmp`, or have the time in nanoseconds.
+/// Whether a temporary name was given here, by this version or an earlier one (`NAME.<pid>.<counter>.tmp`),
+/// and not by another tool: Litestream's are `NAME.tmp`, or have the time in nanoseconds.
 pub(super) fn is_own_temporary(name: &str) -> bool {
     let Some((rest, last)) = name.strip_suffix(TEMP_SUFFIX).and_then(|rest| rest.rsplit_once('.')) else {
         return false;
     };
-    let is_number = |text: &str| !text.is_empty() && text.len() < 12 && text.bytes().all(|byte| byte.is_ascii_digit());
+    let is_number =
+        |text: &str| !text.is_empty() && text.len() < 12 && text.bytes().all(|byte| byte.is_ascii_digit());
     let random = last.len() == 16 && last.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-    random || is_number(last) && rest.rsplit_once('.').is_some_and(|(name, pid)| !name.is_empty() && is_number(pid))
+    random
+        || is_number(last)
+            && rest.rsplit_once('.').is_some_and(|(name, pid)| !name.is_empty() && is_number(pid))
 }
 
 /// A key that may name an object: relative, no empty or dotted component, no temporary name.
@@ -29,7 +32,9 @@ pub(super) fn is_object(key: &str) -> bool {
 /// A prefix that may be listed: "", or components with a last one that may be incomplete or empty.
 pub(super) fn is_prefix(prefix: &str) -> bool {
     let parents = prefix.rsplit_once('/').map_or("", |(parents, _)| parents);
-    !prefix.contains('\0') && !prefix.starts_with('/') && (parents.is_empty() || parents.split('/').all(is_component))
+    !prefix.contains('\0')
+        && !prefix.starts_with('/')
+        && (parents.is_empty() || parents.split('/').all(is_component))
 }
 
 pub(super) fn is_component(part: &str) -> bool {
@@ -58,7 +63,8 @@ mod tests {
             assert!(is_own_temporary(ours) && !is_object(ours), "{ours}");
         }
         let litestream = ["a.ltx.tmp", "a.ltx.17.1795327279453000000.tmp"];
-        for other in litestream.into_iter().chain(["1.0.tmp", "a.ltx", ".tmp", "0123456789abcdef.tmpx", "a.1.0.tmp.x"])
+        for other in
+            litestream.into_iter().chain(["1.0.tmp", "a.ltx", ".tmp", "0123456789abcdef.tmpx", "a.1.0.tmp.x"])
         {
             assert!(!is_own_temporary(other), "{other}");
         }

@@ -1,6 +1,7 @@
 //! Names of LTX files under a replica's root, as Litestream 0.5 defines them: pure.
 //!
-//! S3 keeps each level in a directory of four hex digits, right under the root; everything else in `ltx/<decimal>`.
+//! S3 keeps each level in a directory of four hex digits, right under the root; everything else in
+//! `ltx/<decimal>`.
 
 use crate::model::{Txid, TxidRange};
 
@@ -41,10 +42,12 @@ impl Layout {
         format!("{}{range}.ltx", self.level(level))
     }
 
-    /// The inverse of `key`; None for everything that is no LTX file of levels 0 to 9 (temporary files, other tools').
+    /// The inverse of `key`; None for everything that is no LTX file of levels 0 to 9 (temporary files, other
+    /// tools').
     pub fn parse(self, key: &str) -> Option<(Level, TxidRange)> {
         let (directory, name) = key.rsplit_once('/')?;
-        let level = (0..=9u8).map(Level).find(|level| self.level(*level).strip_suffix('/') == Some(directory))?;
+        let level =
+            (0..=9u8).map(Level).find(|level| self.level(*level).strip_suffix('/') == Some(directory))?;
         let (min, max) = name.strip_suffix(".ltx")?.split_once('-')?;
         Some((level, TxidRange::new(Txid::from_name(min)?, Txid::from_name(max)?)?))
     }
@@ -57,9 +60,9 @@ pub enum EntryKind {
     File,
 }
 
-/// What must stand under this key, relative to the root of a replica in a directory, if anything does: `ltx` and its levels,
-/// `generations` of the older format, and their files. None: not part of a replica. If something else stands there, the
-/// replica cannot be read; it is not empty.
+/// What must stand under this key, relative to the root of a replica in a directory, if anything does: `ltx`
+/// and its levels, `generations` of the older format, and their files. None: not part of a replica. If
+/// something else stands there, the replica cannot be read; it is not empty.
 pub fn expected_kind(key: &str) -> Option<EntryKind> {
     let parts: Vec<&str> = key.split('/').collect();
     match parts.as_slice() {

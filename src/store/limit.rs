@@ -17,7 +17,10 @@ const SLOWEST_BYTES_PER_SECOND: u64 = 64 << 10;
 pub(super) const SHORT_TRY: Duration = Duration::from_secs(30);
 
 /// Runs `work` until `by`; then the work is dropped, which ends its request.
-pub(super) async fn within<T>(by: Deadline, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+pub(super) async fn within<T>(
+    by: Deadline,
+    work: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
     let timed_out = |detail: &str| Err(Failure::new(StoreErrorKind::TimedOut, detail));
     if by.passed() {
         return timed_out("no time was left to try");
@@ -30,7 +33,11 @@ pub(super) async fn within<T>(by: Deadline, work: impl Future<Output = Result<T,
 
 /// Repeats one request of an upload until it succeeds or `by` is near. Each try gets at most `per_try`.
 #[cfg(feature = "http")]
-pub(super) async fn repeat<T, Work>(by: Deadline, per_try: Duration, request: impl Fn() -> Work) -> Result<T, Failure>
+pub(super) async fn repeat<T, Work>(
+    by: Deadline,
+    per_try: Duration,
+    request: impl Fn() -> Work,
+) -> Result<T, Failure>
 where
     Work: Future<Output = Result<T, Failure>>,
 {

@@ -1,11 +1,12 @@
-//! What the stores of one service share: its client, built at the first request, and the number of requests at once. Stores
-//! share a link if their settings differ in bucket, path and how transfers are cut alone.
+//! What the stores of one service share: its client, built at the first request, and the number of requests
+//! at once. Stores share a link if their settings differ in bucket, path and how transfers are cut alone.
 
 use super::{S3Settings, StoreClock, StoreSettings};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{OnceCell, Semaphore};
 
-/// Requests of all databases together: more would only be sockets and memory, and stores answer a storm with 503.
+/// Requests of all databases together: more would only be sockets and memory, and stores answer a storm with
+/// 503.
 const REQUESTS: usize = 64;
 
 pub(super) struct Link<C> {
@@ -52,8 +53,8 @@ impl<C> Link<C> {
         self.client.get()
     }
 
-    /// Runs `request` when fewer than `REQUESTS` are running; first come, first served. `request` must not call this again:
-    /// requests that hold a permit and wait for another one could wait for each other.
+    /// Runs `request` when fewer than `REQUESTS` are running; first come, first served. `request` must not
+    /// call this again: requests that hold a permit and wait for another one could wait for each other.
     pub(super) async fn with_permit<T>(&self, request: impl Future<Output = T>) -> T {
         // The semaphore is never closed, so there is always a permit.
         let _permit = self.requests.acquire().await;
@@ -83,13 +84,16 @@ mod tests {
     #[test]
     fn shared_by_those_that_differ_in_their_place_alone() {
         let at = |bucket: &str, path: &str| {
-            let settings = StoreSettings::new(Scheme::S3, format!("s3://{bucket}/{path}"), bucket.into(), path.into());
+            let settings =
+                StoreSettings::new(Scheme::S3, format!("s3://{bucket}/{path}"), bucket.into(), path.into());
             StoreSettings { endpoint: Some("http://x".into()), ..settings }
         };
         let with = |s3| StoreSettings { s3, ..at("b", "one") };
         let links = Links::<()>::default();
         let first = links.to(&at("b", "one"));
-        for same in [at("b", "two"), at("c", "one"), StoreSettings { part_size: Some(9 << 20), ..at("b", "one") }] {
+        for same in
+            [at("b", "two"), at("c", "one"), StoreSettings { part_size: Some(9 << 20), ..at("b", "one") }]
+        {
             assert!(Arc::ptr_eq(&first, &links.to(&same)), "{same:?}");
         }
         for other in [

@@ -1,6 +1,6 @@
-//! Object storage behind one trait: a directory, S3, Google Cloud Storage, Azure, SFTP. `bucket` does what all services need;
-//! each dialect knows how its service is asked. Calls are not repeated here: callers do that, through `retry`. Only `layout`
-//! knows the names of LTX files.
+//! Object storage behind one trait: a directory, S3, Google Cloud Storage, Azure, SFTP. `bucket` does what
+//! all services need; each dialect knows how its service is asked. Calls are not repeated here: callers do
+//! that, through `retry`. Only `layout` knows the names of LTX files.
 
 // Some of it is for remote stores only.
 #![cfg_attr(not(feature = "http"), allow(dead_code, unused_imports))]
@@ -67,7 +67,8 @@ pub use web::{WebClient, WebError};
 
 const PRODUCER_GONE: &str = "the content ended early because its producer failed; nothing was stored";
 
-/// A listing may say that a file has so many more bytes than it has: what an encrypted one holds is not known before it is read.
+/// A listing may say that a file has so many more bytes than it has: what an encrypted one holds is not known
+/// before it is read.
 pub const SIZE_SLACK: u64 = 8 << 10;
 
 /// Gets the pieces of an object's content, in order.
@@ -82,7 +83,8 @@ pub struct Object {
     pub key: String,
     /// Bytes.
     pub size: u64,
-    /// Milliseconds since the Unix epoch: the store's own time of the object (for a directory, the file's mtime).
+    /// Milliseconds since the Unix epoch: the store's own time of the object (for a directory, the file's
+    /// mtime).
     pub modified_ms: i64,
 }
 
@@ -97,8 +99,8 @@ pub struct Page {
 /// Content of a new object.
 pub enum Body {
     Whole(Bytes),
-    /// Pieces in order, of any size, closed by `Chunk::End`. A channel that closes without it means that the producer
-    /// failed: the upload is abandoned and no object appears.
+    /// Pieces in order, of any size, closed by `Chunk::End`. A channel that closes without it means that the
+    /// producer failed: the upload is abandoned and no object appears.
     Stream(mpsc::Receiver<Chunk>),
 }
 
@@ -133,15 +135,18 @@ pub trait Store: Send + Sync {
         None
     }
 
-    /// Whether exactly one of two creates of the same name at the same moment succeeds. Asks the store where that is not known.
+    /// Whether exactly one of two creates of the same name at the same moment succeeds. Asks the store where
+    /// that is not known.
     fn creates_exclusively<'a>(&'a self, _: Deadline) -> StoreFuture<'a, bool> {
         Box::pin(async { Ok(true) })
     }
 
-    /// Every object whose key begins with `prefix` (a `/`-separated path prefix, or "" for all), any order, all pages.
+    /// Every object whose key begins with `prefix` (a `/`-separated path prefix, or "" for all), any order,
+    /// all pages.
     fn list<'a>(&'a self, prefix: &'a str, by: Deadline) -> StoreFuture<'a, Vec<Object>>;
 
-    /// The objects behind the key `after` ("": all), in the order of their keys, as many as one request returns.
+    /// The objects behind the key `after` ("": all), in the order of their keys, as many as one request
+    /// returns.
     fn list_page<'a>(&'a self, prefix: &'a str, after: &'a str, by: Deadline) -> StoreFuture<'a, Page> {
         Box::pin(async move {
             let mut objects = self.list(prefix, by).await?;
@@ -150,7 +155,8 @@ pub trait Store: Send + Sync {
         })
     }
 
-    /// The names right under the root that have objects below them, any order: where the root holds many replicas.
+    /// The names right under the root that have objects below them, any order: where the root holds many
+    /// replicas.
     fn directories<'a>(&'a self, by: Deadline) -> StoreFuture<'a, Vec<String>> {
         Box::pin(async move {
             let objects = self.list("", by).await?;
@@ -164,7 +170,8 @@ pub trait Store: Send + Sync {
         Box::pin(async { Ok(()) })
     }
 
-    /// The object's bytes, or those of `range` (end exclusive, beyond the end is cut off; an empty one is `Invalid`).
+    /// The object's bytes, or those of `range` (end exclusive, beyond the end is cut off; an empty one is
+    /// `Invalid`).
     fn get<'a>(&'a self, key: &'a str, range: Option<Range<u64>>, by: Deadline) -> StoreFuture<'a, Bytes>;
 
     /// The same in pieces, as they arrive. `take` also gets the pieces that arrive before a failure.
@@ -180,7 +187,13 @@ pub trait Store: Send + Sync {
 
     /// Creates the object if there is none of that name. It appears whole or not at all. `timestamp_ms` (Unix
     /// milliseconds) becomes the object's timestamp where Litestream looks for it.
-    fn put_new<'a>(&'a self, key: &'a str, body: Body, timestamp_ms: i64, by: Deadline) -> StoreFuture<'a, Put>;
+    fn put_new<'a>(
+        &'a self,
+        key: &'a str,
+        body: Body,
+        timestamp_ms: i64,
+        by: Deadline,
+    ) -> StoreFuture<'a, Put>;
 
     /// Creates or replaces a small object, atomically.
     fn put<'a>(&'a self, key: &'a str, body: Bytes, by: Deadline) -> StoreFuture<'a, ()>;

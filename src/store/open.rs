@@ -5,8 +5,8 @@ use super::link::Links;
 use super::{AgeSettings, Scheme, Store, StoreError, StoreErrorKind, StoreSettings, file::Directory};
 use std::sync::Arc;
 
-/// Opens the stores of many databases: those that differ in bucket and path alone share connections and credentials.
-/// To be used on one runtime.
+/// Opens the stores of many databases: those that differ in bucket and path alone share connections and
+/// credentials. To be used on one runtime.
 #[derive(Default)]
 pub struct Stores {
     directory: Links<()>,

@@ -1,5 +1,5 @@
-//! A store that is read slowly: each download waits until what was read before fits into the bandwidth. Everything else goes on
-//! as fast as it can.
+//! A store that is read slowly: each download waits until what was read before fits into the bandwidth.
+//! Everything else goes on as fast as it can.
 
 use super::layout::Layout;
 use super::{Body, Counts, Object, Page, Put, Store, StoreClock, StoreFuture, Take};
@@ -105,7 +105,13 @@ impl Store for Paced {
         })
     }
 
-    fn put_new<'a>(&'a self, key: &'a str, body: Body, timestamp_ms: i64, by: Deadline) -> StoreFuture<'a, Put> {
+    fn put_new<'a>(
+        &'a self,
+        key: &'a str,
+        body: Body,
+        timestamp_ms: i64,
+        by: Deadline,
+    ) -> StoreFuture<'a, Put> {
         self.store.put_new(key, body, timestamp_ms, by)
     }
 

@@ -1,6 +1,6 @@
-//! Follows a listing from page to page, and reads the objects on a page: pure. A page is refused if it does not say whether
-//! it is the last one, says that there are more pages but not how to get them, or repeats an earlier page: a listing with a
-//! hole would look like a replica with a hole.
+//! Follows a listing from page to page, and reads the objects on a page: pure. A page is refused if it does
+//! not say whether it is the last one, says that there are more pages but not how to get them, or repeats an
+//! earlier page: a listing with a hole would look like a replica with a hole.
 
 use super::{Object, key};
 use std::collections::HashSet;
@@ -48,8 +48,9 @@ impl Listing {
         Listing { entries, directories, more: Some(false), token: None }
     }
 
-    /// The replica's objects. Skips what is no object of the replica: the marker of a directory, a name outside the root. An
-    /// object without size or time is an error: without it the listing would have a hole.
+    /// The replica's objects. Skips what is no object of the replica: the marker of a directory, a name
+    /// outside the root. An object without size or time is an error: without it the listing would have a
+    /// hole.
     pub(super) fn objects(self, root: &str) -> Result<Vec<Object>, String> {
         let object = |entry: Entry| {
             let key = entry.name.strip_prefix(root).filter(|key| key::is_object(key))?.to_owned();
@@ -63,7 +64,8 @@ impl Listing {
 
     /// The names right under the root that have objects below them.
     pub(super) fn directories(&self, root: &str) -> impl Iterator<Item = String> {
-        let names = self.directories.iter().filter_map(move |name| name.strip_prefix(root)?.strip_suffix('/'));
+        let names =
+            self.directories.iter().filter_map(move |name| name.strip_prefix(root)?.strip_suffix('/'));
         names.filter(|name| key::is_component(name)).map(str::to_owned)
     }
 
@@ -126,8 +128,10 @@ mod tests {
     #[test]
     fn objects_and_directories_of_the_replica_are_read() {
         let names = ["p/a", "p/", "p/dir/", "other", "p/b.tmp", "p//c", "p/d/../e", "p/d/e"];
-        let listing = |root: &str| Listing::complete(names.map(entry).into(), vec![format!("{root}a b/"), "x/".into()]);
-        let keys: Vec<String> = listing("p/").objects("p/").unwrap().into_iter().map(|object| object.key).collect();
+        let listing =
+            |root: &str| Listing::complete(names.map(entry).into(), vec![format!("{root}a b/"), "x/".into()]);
+        let keys: Vec<String> =
+            listing("p/").objects("p/").unwrap().into_iter().map(|object| object.key).collect();
         assert_eq!(keys, ["a", "d/e"]);
         assert_eq!(listing("p/").directories("p/").collect::<Vec<_>>(), ["a b"]);
         assert_eq!(listing("p/").directories("").collect::<Vec<_>>(), ["x"]);
@@ -170,9 +174,14 @@ mod tests {
             vec![("1", "a"), ("2", "b"), ("1", "c")],
         ] {
             let mut paging = Paging::default();
-            let results: Vec<bool> =
-                pages.iter().map(|(token, first)| paging.next(&page(Some(true), token, first)).is_ok()).collect();
-            assert!(!results[results.len() - 1] && results[..results.len() - 1].iter().all(|ok| *ok), "{pages:?}");
+            let results: Vec<bool> = pages
+                .iter()
+                .map(|(token, first)| paging.next(&page(Some(true), token, first)).is_ok())
+                .collect();
+            assert!(
+                !results[results.len() - 1] && results[..results.len() - 1].iter().all(|ok| *ok),
+                "{pages:?}"
+            );
         }
         let mut paging = Paging::default();
         let tokens = (0..=EMPTY_PAGES).map(|number| number.to_string());

@@ -1,5 +1,5 @@
-//! Cuts the content of a new object into parts of one size, and sends parts a few at a time. Holds the parts that are being
-//! sent, the part that is being filled, and what the producer's last piece left over.
+//! Cuts the content of a new object into parts of one size, and sends parts a few at a time. Holds the parts
+//! that are being sent, the part that is being filled, and what the producer's last piece left over.
 
 #[cfg(feature = "http")]
 use super::failure::Failure;
@@ -25,7 +25,8 @@ impl Parts {
         }
     }
 
-    /// Nothing is left. This is known right after the last part, so that small content never becomes a multipart upload.
+    /// Nothing is left. This is known right after the last part, so that small content never becomes a
+    /// multipart upload.
     pub(super) fn is_done(&self) -> bool {
         self.rest.is_empty() && self.more.is_none()
     }
@@ -53,7 +54,8 @@ impl Parts {
         Ok((!part.is_empty()).then(|| part.freeze()))
     }
 
-    /// Reads on until there is more content or its end, so that `is_done` knows whether the last part was cut.
+    /// Reads on until there is more content or its end, so that `is_done` knows whether the last part was
+    /// cut.
     async fn peek(&mut self) -> Result<(), &'static str> {
         while self.rest.is_empty() && self.more.is_some() {
             self.receive().await?;
@@ -73,9 +75,9 @@ impl Parts {
     }
 }
 
-/// Sends `first` and the rest, `at_once` parts at a time, and returns what `send` returned, in the order of the parts. The
-/// next part is cut only when there is room for it; the parts that are being sent go on meanwhile. `too_many`: the error
-/// when there are more than `most`.
+/// Sends `first` and the rest, `at_once` parts at a time, and returns what `send` returned, in the order of
+/// the parts. The next part is cut only when there is room for it; the parts that are being sent go on
+/// meanwhile. `too_many`: the error when there are more than `most`.
 #[cfg(feature = "http")]
 pub(super) async fn send_all<T, Send>(
     (first, mut rest): (Bytes, Parts),

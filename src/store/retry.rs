@@ -1,5 +1,5 @@
-//! When to try again: the policy (`decide`, pure) and the loop that follows it (`run`). It does not repeat what cannot heal, and
-//! does not wait past the deadline.
+//! When to try again: the policy (`decide`, pure) and the loop that follows it (`run`). It does not repeat
+//! what cannot heal, and does not wait past the deadline.
 
 use super::{StoreError, StoreErrorKind};
 use crate::model::Deadline;
@@ -34,8 +34,8 @@ pub enum RetryDecision {
     GiveUp,
 }
 
-/// What to do after try number `attempt` (from 1) failed with `kind` and `left` remains. `jitter` is in 0..1: several
-/// databases that lost the same store must not come back in step.
+/// What to do after try number `attempt` (from 1) failed with `kind` and `left` remains. `jitter` is in 0..1:
+/// several databases that lost the same store must not come back in step.
 pub fn decide(attempt: u32, kind: StoreErrorKind, left: Duration, jitter: f64) -> RetryDecision {
     if !kind.may_heal() || left < FIRST {
         return RetryDecision::GiveUp;
@@ -45,8 +45,8 @@ pub fn decide(attempt: u32, kind: StoreErrorKind, left: Duration, jitter: f64) -
     RetryDecision::After(wait.min(left / 2))
 }
 
-/// The wait, when the other side asked for a longer one: as long as it asked for, but near the deadline no longer than half of
-/// the rest.
+/// The wait, when the other side asked for a longer one: as long as it asked for, but near the deadline no
+/// longer than half of the rest.
 fn honoured(wait: Duration, asked: Option<Duration>, left: Duration) -> Duration {
     wait.max(asked.unwrap_or_default().min(left / 2))
 }
@@ -67,8 +67,8 @@ pub fn pause(attempt: u32, urgency: Urgency) -> Duration {
     pause_of(growing(attempt, random()), true, None, urgency)
 }
 
-/// The same after this error. What does not heal by itself is not asked for all the time, and a store that asks for more time
-/// gets it, but a minute is enough.
+/// The same after this error. What does not heal by itself is not asked for all the time, and a store that
+/// asks for more time gets it, but a minute is enough.
 pub fn pause_after(error: &StoreError, attempt: u32, urgency: Urgency) -> Duration {
     pause_of(growing(attempt, random()), error.kind.may_heal(), error.retry_after, urgency)
 }
@@ -100,8 +100,8 @@ impl Repeatable for StoreError {
     }
 }
 
-/// Repeats `op` until it succeeds, fails for good, or `by` is near. Each try gets at most `per_try`. `on_retry` gets every
-/// failure that is tried again, with the number of the try that failed.
+/// Repeats `op` until it succeeds, fails for good, or `by` is near. Each try gets at most `per_try`.
+/// `on_retry` gets every failure that is tried again, with the number of the try that failed.
 pub async fn run<T, E, Op, Work>(
     by: Deadline,
     per_try: Duration,
@@ -149,9 +149,14 @@ mod tests {
 
     #[test]
     fn waits_double_up_to_the_cap_and_spread_by_half() {
-        for (attempt, shortest, longest) in
-            [(1, 50, 100), (2, 100, 200), (3, 200, 400), (6, 1600, 3200), (7, 2500, 5000), (u32::MAX, 2500, 5000)]
-        {
+        for (attempt, shortest, longest) in [
+            (1, 50, 100),
+            (2, 100, 200),
+            (3, 200, 400),
+            (6, 1600, 3200),
+            (7, 2500, 5000),
+            (u32::MAX, 2500, 5000),
+        ] {
             assert_eq!(
                 decide(attempt, StoreErrorKind::Unreachable, LONG, 0.0),
                 RetryDecision::After(ms(shortest)),
@@ -188,7 +193,11 @@ mod tests {
             (100, Some(3600), 4000, 2000),
             (5000, Some(1), 60_000, 5000),
         ] {
-            assert_eq!(honoured(ms(wait), asked.map(Duration::from_secs), ms(left)), ms(expected), "{asked:?} {left}");
+            assert_eq!(
+                honoured(ms(wait), asked.map(Duration::from_secs), ms(left)),
+                ms(expected),
+                "{asked:?} {left}"
+            );
         }
         for (value, expected) in
             [(Some("7"), Some(7)), (Some(" 7 "), Some(7)), (Some("Fri, 31 Dec"), None), (None, None)]
@@ -231,7 +240,8 @@ mod tests {
             |by| {
                 tries.set(tries.get() + 1);
                 assert!(by.left() <= ms(50), "each try has its own limit");
-                let outcome = if tries.get() < 3 { Err(failure(StoreErrorKind::Unreachable)) } else { Ok(tries.get()) };
+                let outcome =
+                    if tries.get() < 3 { Err(failure(StoreErrorKind::Unreachable)) } else { Ok(tries.get()) };
                 async move { outcome }
             },
         )
@@ -243,8 +253,13 @@ mod tests {
     #[tokio::test]
     async fn run_ends_with_the_last_error_by_the_deadline() {
         let started = Instant::now();
-        let result: Result<(), StoreError> =
-            run(Deadline::after(ms(400)), LONG, |_, _| {}, |_| async { Err(failure(StoreErrorKind::TimedOut)) }).await;
+        let result: Result<(), StoreError> = run(
+            Deadline::after(ms(400)),
+            LONG,
+            |_, _| {},
+            |_| async { Err(failure(StoreErrorKind::TimedOut)) },
+        )
+        .await;
         assert_eq!(result.unwrap_err().kind, StoreErrorKind::TimedOut);
         assert!(started.elapsed() >= ms(200), "gave up after {:?}", started.elapsed());
 

@@ -38,7 +38,8 @@ pub struct StoreSettings {
     pub age: AgeSettings,
 }
 
-/// The keys of an encrypted replica, as text: words in any number of lines, with comments behind `#`. Neither: it is plain.
+/// The keys of an encrypted replica, as text: words in any number of lines, with comments behind `#`.
+/// Neither: it is plain.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AgeSettings {
     pub identities: Option<Secret>,
@@ -61,7 +62,8 @@ pub struct S3Settings {
     pub key_files: KeyFiles,
 }
 
-/// The files that keys were read from: they are read again while the program runs, so that replaced keys are picked up.
+/// The files that keys were read from: they are read again while the program runs, so that replaced keys are
+/// picked up.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KeyFiles {
     pub access_key_id: Option<PathBuf>,

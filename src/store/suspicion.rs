@@ -1,6 +1,7 @@
-//! Recognises answers that do not come from the store, or that lack what the store always says: pure. A captive portal, a
-//! proxy or a broken gateway answers 200 with a page of its own; such an answer proves nothing. The request counts as not
-//! answered: callers repeat it, and a create-only put that the store carried out meets its own object.
+//! Recognises answers that do not come from the store, or that lack what the store always says: pure. A
+//! captive portal, a proxy or a broken gateway answers 200 with a page of its own; such an answer proves
+//! nothing. The request counts as not answered: callers repeat it, and a create-only put that the store
+//! carried out meets its own object.
 
 use super::failure::Failure;
 use super::{Object, StoreErrorKind};
@@ -24,8 +25,8 @@ pub(super) enum Content {
     Whole,
 }
 
-/// Compares the range that was asked for with the range that the reply contains. `partial`: the status is 206. `length`: of the
-/// content. The error says what does not fit.
+/// Compares the range that was asked for with the range that the reply contains. `partial`: the status is
+/// 206. `length`: of the content. The error says what does not fit.
 pub(super) fn content(
     wanted: Option<&Range<u64>>,
     partial: bool,
@@ -37,13 +38,16 @@ pub(super) fn content(
         (None, _) => Err("a part came back where the whole object was asked for".to_owned()),
         (Some(_), None) if partial => Err("a part came back that does not say which".to_owned()),
         (Some(wanted), None) => match length {
-            Some(length) if length <= wanted.start => {
-                Err(format!("{length} bytes came back where the bytes from {} on were asked for", wanted.start))
-            }
+            Some(length) if length <= wanted.start => Err(format!(
+                "{length} bytes came back where the bytes from {} on were asked for",
+                wanted.start
+            )),
             _ => Ok(Content::Whole),
         },
         // The object ends before the range begins; some servers say so with an empty part.
-        (Some(wanted), Some(text)) if length == Some(0) && total(text).is_some_and(|total| total <= wanted.start) => {
+        (Some(wanted), Some(text))
+            if length == Some(0) && total(text).is_some_and(|total| total <= wanted.start) =>
+        {
             Ok(Content::Asked)
         }
         (Some(wanted), Some(text)) => {
@@ -52,7 +56,11 @@ pub(super) fn content(
                 start == wanted.start && complete && length.is_none_or(|length| length == end - start)
             });
             let asked = format!("bytes {}-{}", wanted.start, wanted.end.saturating_sub(1));
-            if fits { Ok(Content::Asked) } else { Err(format!("{text} came back where {asked} were asked for")) }
+            if fits {
+                Ok(Content::Asked)
+            } else {
+                Err(format!("{text} came back where {asked} were asked for"))
+            }
         }
     }
 }
@@ -61,7 +69,8 @@ pub(super) fn content(
 pub(super) fn refused_range(key: &str, range: &Range<u64>, listed: &[Object]) -> Result<(), Failure> {
     match listed.iter().find(|object| object.key == key) {
         Some(object) if object.size > range.start => {
-            let problem = format!("bytes from {} on were refused, but the object has {}", range.start, object.size);
+            let problem =
+                format!("bytes from {} on were refused, but the object has {}", range.start, object.size);
             Err(Failure::suspicious(&problem))
         }
         Some(_) => Ok(()),
@@ -109,7 +118,8 @@ mod tests {
     fn a_refused_range_is_checked() {
         let listed = [("a", 10), ("ab", 100)];
         let listed = listed.map(|(key, size)| Object { key: key.to_owned(), size, modified_ms: 0 });
-        let kind = |key: &str, range: Range<u64>| refused_range(key, &range, &listed).map_err(|error| error.kind);
+        let kind =
+            |key: &str, range: Range<u64>| refused_range(key, &range, &listed).map_err(|error| error.kind);
         assert_eq!(kind("a", 10..20), Ok(()));
         assert_eq!(kind("a", 9..20), Err(StoreErrorKind::Unreachable));
         assert_eq!(kind("b", 9..20), Err(StoreErrorKind::NotFound));

@@ -1,10 +1,11 @@
 //! The text of an object's timestamp, as Litestream writes and reads it: pure.
 
-/// Name of the user metadata entry in S3 and Google Cloud Storage (the header is `x-amz-meta-…`, `x-goog-meta-…`).
+/// Name of the user metadata entry in S3 and Google Cloud Storage (the header is `x-amz-meta-…`,
+/// `x-goog-meta-…`).
 pub(super) const NAME: &str = "litestream-timestamp";
 
-/// Unix milliseconds as RFC 3339 in UTC, the fraction without its trailing zeros (Go's RFC3339Nano). None beyond the
-/// years -9999 to 9999.
+/// Unix milliseconds as RFC 3339 in UTC, the fraction without its trailing zeros (Go's RFC3339Nano). None
+/// beyond the years -9999 to 9999.
 pub(super) fn text(unix_ms: i64) -> Option<String> {
     jiff::Timestamp::from_millisecond(unix_ms).ok().map(|time| time.to_string())
 }

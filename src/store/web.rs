@@ -1,4 +1,5 @@
-//! Short requests to URLs that the user names, which are no store's: webhooks, and services that wait for a sign of life.
+//! Short requests to URLs that the user names, which are no store's: webhooks, and services that wait for a
+//! sign of life.
 
 #[cfg(feature = "http")]
 use super::http::{reason, web_client};
@@ -43,7 +44,8 @@ impl WebClient {
 
     /// POST of a JSON text; without one: GET. `Ok`: the answer was a status from 200 to 299.
     pub async fn send(&self, url: &Secret, json: Option<String>, by: Deadline) -> Result<(), WebError> {
-        let url = Url::parse(url.reveal()).map_err(|error| fatal(format!("the URL cannot be used: {error}")))?;
+        let url =
+            Url::parse(url.reveal()).map_err(|error| fatal(format!("the URL cannot be used: {error}")))?;
         let method = if json.is_some() { Method::POST } else { Method::GET };
         let mut request = self.client.request(method, url);
         if let Some(json) = json {
@@ -65,7 +67,10 @@ fn judge(status: StatusCode) -> Result<(), WebError> {
         _ if status.is_redirection() => {
             Err(fatal(format!("status {}: give the URL that it leads to", status.as_u16())))
         }
-        _ => Err(WebError { text: format!("status {}", status.as_u16()), may_heal: later || status.is_server_error() }),
+        _ => Err(WebError {
+            text: format!("status {}", status.as_u16()),
+            may_heal: later || status.is_server_error(),
+        }),
     }
 }
 
@@ -97,7 +102,11 @@ mod tests {
             (503, false, true),
         ] {
             let judged = judge(StatusCode::from_u16(status).unwrap());
-            assert_eq!((judged.is_ok(), judged.is_err_and(|error| error.may_heal)), (taken, may_heal), "{status}");
+            assert_eq!(
+                (judged.is_ok(), judged.is_err_and(|error| error.may_heal)),
+                (taken, may_heal),
+                "{status}"
+            );
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The app's main process and its group: starts it, signals it, takes the terminal back. `reap` waits for it.
 //!
-//! Must be called on the main thread: the app gets SIGKILL when the thread that forked it ends, so that it does not continue to
-//! write without replication.
+//! Must be called on the main thread: the app gets SIGKILL when the thread that forked it ends, so that it
+//! does not continue to write without replication.
 
 use super::child::{Failure, Plan, Step};
 use super::claim::{Claimed, Inherited};
@@ -81,8 +81,8 @@ impl App {
         tree.app_started(self.pid(), self.sender);
     }
 
-    /// After the app's exit: litevisor's group is the terminal's foreground group again, so that Ctrl-C reaches it and a shell that
-    /// waits for it is not stopped.
+    /// After the app's exit: litevisor's group is the terminal's foreground group again, so that Ctrl-C
+    /// reaches it and a shell that waits for it is not stopped.
     pub fn return_terminal(&self) {
         if self.has_terminal && tcgetpgrp(std::io::stdin()) == Ok(self.pid) {
             let _ = tcsetpgrp(std::io::stdin(), getpgrp());
@@ -99,9 +99,9 @@ fn spawn(settings: &AppSettings, claimed: &Claimed) -> Result<App, SpawnError> {
     started.map(|app| App { lost_directory: lost, ..app })
 }
 
-/// Returns to the inherited working directory, which litevisor leaves after the first start of the app. (The first app needs no
-/// right to enter it: a child begins where its parent is.) Returns the directory that the child itself must enter, because only
-/// the app's user may; and whether the directory was removed.
+/// Returns to the inherited working directory, which litevisor leaves after the first start of the app. (The
+/// first app needs no right to enter it: a child begins where its parent is.) Returns the directory that the
+/// child itself must enter, because only the app's user may; and whether the directory was removed.
 fn enter(inherited: &Inherited) -> (Option<CString>, bool) {
     if !inherited.left.get() {
         return (None, false);
@@ -117,8 +117,8 @@ fn enter(inherited: &Inherited) -> (Option<CString>, bool) {
 fn start(settings: &AppSettings, claimed: &Claimed, directory: Option<CString>) -> Result<App, SpawnError> {
     let inherited = &claimed.inherited;
     let identity = settings.user.as_deref().map(user::lookup).transpose()?;
-    let command =
-        Command::new(settings, &inherited.environment, identity.as_ref()).map_err(|nul| SpawnError::Nul(nul.0))?;
+    let command = Command::new(settings, &inherited.environment, identity.as_ref())
+        .map_err(|nul| SpawnError::Nul(nul.0))?;
     let parent_failed = |call| move |source| SpawnError::Parent { call, source };
     let (report, report_write) = pipe2(OFlag::O_CLOEXEC).map_err(parent_failed("pipe"))?;
 
@@ -137,7 +137,8 @@ fn start(settings: &AppSettings, claimed: &Claimed, directory: Option<CString>) 
         ForkResult::Parent { child } => child,
     };
     drop(report_write);
-    // In both processes, so that the group exists whichever runs first. It fails after the exec, when the child has done it.
+    // In both processes, so that the group exists whichever runs first. It fails after the exec, when the
+    // child has done it.
     let _ = setpgid(pid, pid);
     if let Some(guard) = &claimed.guard {
         guard.watch_over(pid.as_raw(), user);
@@ -186,7 +187,9 @@ fn explain(failure: Failure, plan: &Plan, settings: &AppSettings, inherited: &In
         Step::NoNewPrivs => "prctl(PR_SET_NO_NEW_PRIVS)".to_string(),
         Step::ParentDeath => "prctl(PR_SET_PDEATHSIG)".to_string(),
         Step::Directory => format!("directory {:?}", inherited.directory.as_deref().unwrap_or(Path::new(""))),
-        Step::WorkingDir => format!("working directory {:?}", settings.working_dir.as_deref().unwrap_or(Path::new(""))),
+        Step::WorkingDir => {
+            format!("working directory {:?}", settings.working_dir.as_deref().unwrap_or(Path::new("")))
+        }
         Step::Files => "setrlimit(RLIMIT_NOFILE)".to_string(),
         Step::Mask => "sigprocmask".to_string(),
     };
@@ -197,7 +200,8 @@ fn explain_exec(failure: Failure, plan: &Plan, settings: &AppSettings) -> SpawnE
     let file = os(plan.candidate(&failure));
     let directory = settings.working_dir.as_deref().unwrap_or(Path::new(""));
     if failure.errno != Errno::ENOENT {
-        let machine = (failure.errno == Errno::ENOEXEC).then(|| program::foreign_machine(&head(&directory.join(file))));
+        let machine =
+            (failure.errno == Errno::ENOEXEC).then(|| program::foreign_machine(&head(&directory.join(file))));
         return match machine.flatten() {
             Some(machine) => SpawnError::ForeignMachine { file: file.into(), machine },
             None => SpawnError::CannotExecute { file: file.into(), source: failure.errno },

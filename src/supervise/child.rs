@@ -1,9 +1,9 @@
-//! The child between fork and exec: follows the `Plan`, which is complete before the fork, and becomes the app's program, or
-//! writes a `Failure` to the pipe.
+//! The child between fork and exec: follows the `Plan`, which is complete before the fork, and becomes the
+//! app's program, or writes a `Failure` to the pipe.
 //!
-//! Nothing here allocates, locks, logs or returns: the parent has threads, and a lock that one of them held at the fork stays
-//! locked in the child for ever. For the same reason the bare system calls change the ids: the C library's functions would
-//! signal threads that do not exist here.
+//! Nothing here allocates, locks, logs or returns: the parent has threads, and a lock that one of them held
+//! at the fork stays locked in the child for ever. For the same reason the bare system calls change the ids:
+//! the C library's functions would signal threads that do not exist here.
 
 use super::claim::Inherited;
 use super::command::{Command, NAMES_US};
@@ -123,7 +123,8 @@ impl Plan {
             Ok(()) => self.exec(),
         };
         let message = failure.encode();
-        // SAFETY: a live buffer and its length; _exit ends the process without running anything of the parent's.
+        // SAFETY: a live buffer and its length; _exit ends the process without running anything of the
+        // parent's.
         unsafe {
             libc::write(self.report, message.as_ptr().cast(), message.len());
             libc::_exit(127)
@@ -144,8 +145,8 @@ impl Plan {
         }
     }
 
-    /// The order matters: the terminal while signals are blocked (else SIGTTOU stops us); groups before the ids that
-    /// allow them; the parent-death signal after the ids, which clear it; the mask last.
+    /// The order matters: the terminal while signals are blocked (else SIGTTOU stops us); groups before the
+    /// ids that allow them; the parent-death signal after the ids, which clear it; the mask last.
     fn prepare(&self) -> Result<(), Failure> {
         // SAFETY: every call is a bare system call (or documented async-signal-safe) on plain integers.
         unsafe {
@@ -174,7 +175,8 @@ impl Plan {
             if let Some(directory) = &self.working_dir {
                 check(Step::WorkingDir, libc::chdir(directory.as_ptr()))?;
             }
-            // litevisor may have raised the limit. Open descriptors above the limit stay open, and close at the exec.
+            // litevisor may have raised the limit. Open descriptors above the limit stay open, and close at
+            // the exec.
             if let Some(files) = &self.files {
                 check(Step::Files, libc::setrlimit(libc::RLIMIT_NOFILE, files))?;
             }
@@ -196,7 +198,8 @@ impl Plan {
         }
     }
 
-    /// As execvp: further candidates after "not there" and "not allowed", the shell for a file without a format.
+    /// As execvp: further candidates after "not there" and "not allowed", the shell for a file without a
+    /// format.
     fn exec(&mut self) -> Failure {
         let mut denied = None;
         let mut last = Errno::ENOENT;
@@ -270,7 +273,10 @@ fn become_user(identity: &Identity) -> Result<(), Failure> {
     let gid = identity.gid;
     // SAFETY: bare system calls; the group list is live for the call.
     unsafe {
-        check_long(Step::Groups, libc::syscall(libc::SYS_setgroups, identity.groups.len(), identity.groups.as_ptr()))?;
+        check_long(
+            Step::Groups,
+            libc::syscall(libc::SYS_setgroups, identity.groups.len(), identity.groups.as_ptr()),
+        )?;
         check_long(Step::Gid, libc::syscall(libc::SYS_setresgid, gid, gid, gid))?;
         check_long(Step::Uid, libc::syscall(libc::SYS_setresuid, uid, uid, uid))?;
         let regained = uid != 0 && libc::syscall(libc::SYS_setresuid, 0, 0, 0) == 0;
@@ -338,9 +344,16 @@ mod tests {
 
     #[test]
     fn what_went_in_the_pipe_comes_out() {
-        for step in
-            [Step::Group, Step::Groups, Step::Gid, Step::Uid, Step::Regained, Step::Files, Step::Mask, Step::Exec]
-        {
+        for step in [
+            Step::Group,
+            Step::Groups,
+            Step::Gid,
+            Step::Uid,
+            Step::Regained,
+            Step::Files,
+            Step::Mask,
+            Step::Exec,
+        ] {
             let failure = Failure { step, errno: Errno::EACCES, candidate: 0x1234_5678 };
             assert_eq!(Failure::decode(failure.encode()), failure);
         }

@@ -1,8 +1,9 @@
-//! The first step of `run`: takes over signals and orphans for this process, and remembers what the app inherits.
+//! The first step of `run`: takes over signals and orphans for this process, and remembers what the app
+//! inherits.
 //!
-//! Must be called before any other thread exists: threads inherit the full mask, so that no signal is delivered to one of them
-//! and no call is interrupted. A signal that comes before the app's start waits in the queue; for PID 1 the kernel would drop it
-//! otherwise.
+//! Must be called before any other thread exists: threads inherit the full mask, so that no signal is
+//! delivered to one of them and no call is interrupted. A signal that comes before the app's start waits in
+//! the queue; for PID 1 the kernel would drop it otherwise.
 
 use super::guard::Guard;
 use super::{dispositions, environ};
@@ -23,14 +24,16 @@ pub struct Claimed {
     pub(super) inherited: Inherited,
     /// Not as PID 1, and not without an app.
     pub(super) guard: Option<Guard>,
-    /// Orphans of the app's tree become children of this process: it is PID 1 of the namespace, or a subreaper.
+    /// Orphans of the app's tree become children of this process: it is PID 1 of the namespace, or a
+    /// subreaper.
     pub adopts_orphans: bool,
 }
 
 /// What the app inherits as litevisor got it.
 pub(super) struct Inherited {
     pub(super) mask: SigSet,
-    /// The only dispositions that litevisor and Rust's runtime change; any other ignored signal stays ignored over exec.
+    /// The only dispositions that litevisor and Rust's runtime change; any other ignored signal stays ignored
+    /// over exec.
     pub(super) child_ignored: bool,
     pub(super) pipe_ignored: bool,
     /// Byte for byte, also entries that are not UTF-8 or hold no `=`.
@@ -79,14 +82,24 @@ pub fn claim(duty: Duty) -> Result<Claimed, ClaimError> {
     let core = keep_out_of_dumps();
     let pipe_ignored = dispositions::pipe_was_ignored();
     let left = Cell::new(false);
-    let inherited =
-        Inherited { mask, child_ignored, pipe_ignored, environment, directory, left, files, core, descriptors };
+    let inherited = Inherited {
+        mask,
+        child_ignored,
+        pipe_ignored,
+        environment,
+        directory,
+        left,
+        files,
+        core,
+        descriptors,
+    };
     let guard = if duty == Duty::App && !is_init() { Guard::start() } else { None };
     Ok(Claimed { signals, inherited, guard, adopts_orphans })
 }
 
-/// Prevents core dumps, which would hold the keys of the store. A limit of one byte prevents them also where dumps go to a
-/// program (which a limit of zero does not prevent). Returns the first limit; the app gets it back.
+/// Prevents core dumps, which would hold the keys of the store. A limit of one byte prevents them also where
+/// dumps go to a program (which a limit of zero does not prevent). Returns the first limit; the app gets it
+/// back.
 pub fn keep_out_of_dumps() -> Option<libc::rlimit> {
     static AT_FIRST: OnceLock<Option<libc::rlimit>> = OnceLock::new();
     *AT_FIRST.get_or_init(|| {
@@ -97,10 +110,10 @@ pub fn keep_out_of_dumps() -> Option<libc::rlimit> {
     })
 }
 
-/// Keeps the store's secrets from other processes of the same user, such as the app: the variables of these names disappear from
-/// `/proc/PID/environ`, and, without root, `/proc/PID/mem` and ptrace are closed. Not as root: another root process can read
-/// everything, other users nothing; and PR_SET_DUMPABLE would close `/proc/1/fd/1`, where jobs in containers write their logs. Must
-/// be called before any thread exists.
+/// Keeps the store's secrets from other processes of the same user, such as the app: the variables of these
+/// names disappear from `/proc/PID/environ`, and, without root, `/proc/PID/mem` and ptrace are closed. Not as
+/// root: another root process can read everything, other users nothing; and PR_SET_DUMPABLE would close
+/// `/proc/1/fd/1`, where jobs in containers write their logs. Must be called before any thread exists.
 pub fn keep_secrets(names: &[OsString]) {
     if names.is_empty() {
         return;
@@ -119,7 +132,8 @@ impl Claimed {
         }
     }
 
-    /// If the app is never started again: passed descriptors belong to the app alone, and close when the app closes them.
+    /// If the app is never started again: passed descriptors belong to the app alone, and close when the app
+    /// closes them.
     pub fn release_descriptors(&mut self) {
         for fd in self.inherited.descriptors.drain(..) {
             // SAFETY: inherited, and not used by any other part of this program.
@@ -133,9 +147,9 @@ pub(super) fn is_init() -> bool {
     std::process::id() == 1
 }
 
-/// All signals that can be caught, also those that report a fault (SIGSEGV, SIGABRT, …): when another process sends them, they are
-/// forwarded to the app. A fault of litevisor itself still ends it: the kernel does not let a thread block a fault. (libc excludes
-/// its own signals 32 and 33.)
+/// All signals that can be caught, also those that report a fault (SIGSEGV, SIGABRT, …): when another process
+/// sends them, they are forwarded to the app. A fault of litevisor itself still ends it: the kernel does not
+/// let a thread block a fault. (libc excludes its own signals 32 and 33.)
 fn ours() -> SigSet {
     SigSet::all()
 }

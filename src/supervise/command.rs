@@ -8,8 +8,8 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 /// execvp's, when there is no PATH.
 const DEFAULT_PATH: &[u8] = b"/bin:/usr/bin";
 
-/// Variables that name a process by its PID: the receiver of passed sockets, and the process that systemd's watchdog expects
-/// messages from.
+/// Variables that name a process by its PID: the receiver of passed sockets, and the process that systemd's
+/// watchdog expects messages from.
 pub(super) const NAMES_US: [&str; 2] = ["LISTEN_PID=", "WATCHDOG_PID="];
 
 /// A word that no C string can hold.
@@ -32,7 +32,11 @@ impl Command {
         inherited: &[CString],
         identity: Option<&Identity>,
     ) -> Result<Command, HoldsNul> {
-        let argv = settings.command.iter().map(|word| c_string(word.as_bytes().to_vec())).collect::<Result<_, _>>()?;
+        let argv = settings
+            .command
+            .iter()
+            .map(|word| c_string(word.as_bytes().to_vec()))
+            .collect::<Result<_, _>>()?;
         let env = environment(settings, inherited, identity);
         let program = settings.command.first().map(|word| word.as_bytes()).unwrap_or_default();
         let path = env.iter().find_map(|entry| entry.strip_prefix(b"PATH="));
@@ -40,7 +44,8 @@ impl Command {
         let env: Vec<CString> = env.into_iter().map(c_string).collect::<Result<_, _>>()?;
         let ours = NAMES_US.map(|name| format!("{name}{}", std::process::id()));
         let names_us = |entry: &CString| ours.iter().any(|ours| entry.as_bytes() == ours.as_bytes());
-        let names_us = env.iter().enumerate().filter(|(_, entry)| names_us(entry)).map(|(index, _)| index).collect();
+        let names_us =
+            env.iter().enumerate().filter(|(_, entry)| names_us(entry)).map(|(index, _)| index).collect();
         Ok(Command { argv, env, candidates, names_us })
     }
 }
@@ -61,7 +66,8 @@ fn candidates(program: &[u8], path: Option<&[u8]>) -> Vec<Vec<u8>> {
         .collect()
 }
 
-/// The inherited variables, byte for byte and in order, without the removed ones; then the user's; then the configured ones.
+/// The inherited variables, byte for byte and in order, without the removed ones; then the user's; then the
+/// configured ones.
 fn environment(settings: &AppSettings, inherited: &[CString], identity: Option<&Identity>) -> Vec<Vec<u8>> {
     let mut env: Vec<Vec<u8>> = inherited.iter().map(|entry| entry.as_bytes().to_vec()).collect();
     for name in &settings.env_remove {
@@ -141,11 +147,19 @@ mod tests {
         let mut settings = settings(&["app"]);
         settings.env_remove = vec!["SECRET".into(), "MISSING".into()];
         settings.env = vec![("HOME".into(), "/data".into()), ("PATH".into(), "/mine".into())];
-        let user =
-            Identity { uid: 1, gid: 1, groups: vec![1], name: Some("app".into()), home: Some("/home/app".into()) };
+        let user = Identity {
+            uid: 1,
+            gid: 1,
+            groups: vec![1],
+            name: Some("app".into()),
+            home: Some("/home/app".into()),
+        };
         let inherited = c(&[b"SECRET=1", b"SECRETS=2", b"HOME=/root", b"USER=root", b"SECRET=3"]);
         let command = Command::new(&settings, &inherited, Some(&user)).unwrap();
-        assert_eq!(command.env, c(&[b"SECRETS=2", b"HOME=/data", b"USER=app", b"LOGNAME=app", b"PATH=/mine"]));
+        assert_eq!(
+            command.env,
+            c(&[b"SECRETS=2", b"HOME=/data", b"USER=app", b"LOGNAME=app", b"PATH=/mine"])
+        );
         assert_eq!(command.candidates, c(&[b"/mine/app"]), "the child's PATH counts");
     }
 

@@ -1,5 +1,6 @@
-//! The rights of this thread: which capabilities are in effect, and work done as another user. The kernel keeps both for
-//! each thread, and the bare system calls change one thread alone; the C library's functions would change all of them.
+//! The rights of this thread: which capabilities are in effect, and work done as another user. The kernel
+//! keeps both for each thread, and the bare system calls change one thread alone; the C library's functions
+//! would change all of them.
 
 use nix::libc::{self, c_int};
 
@@ -43,9 +44,9 @@ fn effective(capability: u32) -> bool {
     result == 0 && first.effective & (1 << capability) != 0
 }
 
-/// Does `work` with `uid` as the effective user of this thread, or unchanged if that is not allowed. The real and the saved user
-/// stay, so that the thread can always return, and that user's processes get no right over this one: for those rights the kernel
-/// checks the real and the saved user.
+/// Does `work` with `uid` as the effective user of this thread, or unchanged if that is not allowed. The real
+/// and the saved user stay, so that the thread can always return, and that user's processes get no right over
+/// this one: for those rights the kernel checks the real and the saved user.
 pub(super) fn as_user<T>(uid: u32, work: impl FnOnce() -> T) -> T {
     const KEEP: c_int = -1;
     // SAFETY: system calls that take integers, and change this thread and two flags of the process alone.

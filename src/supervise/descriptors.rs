@@ -1,5 +1,5 @@
-//! The limit of open descriptors. The soft limit is raised when the databases need it; the app gets the inherited limits
-//! (`child`).
+//! The limit of open descriptors. The soft limit is raised when the databases need it; the app gets the
+//! inherited limits (`child`).
 
 use nix::errno::Errno;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -7,7 +7,8 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DescriptorError {
     #[error(
-        "{needed} open files are needed, but the limit is {hard}: raise it (docker run --ulimit nofile={needed}:{needed}, \
+        "{needed} open files are needed, but the limit is {hard}: raise it (docker run --ulimit \
+         nofile={needed}:{needed}, \
          LimitNOFILE= in systemd, ulimit -Hn in a shell)"
     )]
     TooFew { needed: u64, hard: u64 },
@@ -31,7 +32,8 @@ pub fn room_for(needed: u64) -> Result<(), DescriptorError> {
 /// How many of `wanted` descriptors there is room for beside those that are needed.
 pub fn room_beside(needed: u64, wanted: u64) -> u64 {
     let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return wanted };
-    let raise = soft < needed.saturating_add(wanted) && setrlimit(Resource::RLIMIT_NOFILE, hard, hard).is_ok();
+    let raise =
+        soft < needed.saturating_add(wanted) && setrlimit(Resource::RLIMIT_NOFILE, hard, hard).is_ok();
     let limit = if raise { hard } else { soft };
     wanted.min(limit.saturating_sub(needed))
 }

@@ -1,5 +1,5 @@
-//! The inherited disposition of SIGPIPE. Rust's runtime sets the signal to ignored before `main`, so the disposition is read
-//! even earlier, when the program is loaded.
+//! The inherited disposition of SIGPIPE. Rust's runtime sets the signal to ignored before `main`, so the
+//! disposition is read even earlier, when the program is loaded.
 
 use nix::libc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,5 +1,5 @@
-//! Hides variables from `/proc/PID/environ`, which shows the environment that the process was started with to every process of the
-//! same user. The program itself still sees the variables, at another address.
+//! Hides variables from `/proc/PID/environ`, which shows the environment that the process was started with to
+//! every process of the same user. The program itself still sees the variables, at another address.
 //!
 //! Only while no other thread exists: the C library's list of variables is changed.
 
@@ -53,14 +53,16 @@ pub(super) fn forget_everything() {
 
 /// `ps` shows `name` in place of the arguments, which are those of litevisor and may hold secrets.
 pub(super) fn forget_arguments(name: &[u8]) {
-    let Some((start, end)) = std::fs::read("/proc/self/stat").ok().and_then(|stat| parse_arguments(&stat)) else {
+    let Some((start, end)) = std::fs::read("/proc/self/stat").ok().and_then(|stat| parse_arguments(&stat))
+    else {
         return;
     };
     let length = end.saturating_sub(start);
     for index in 0..length {
         // One byte less, so that the kernel sees the end of the last argument.
         let byte = name.get(index).filter(|_| index + 1 < length).copied().unwrap_or(0);
-        // SAFETY: the kernel's own bounds of this process's arguments, which lie on its stack and may be written.
+        // SAFETY: the kernel's own bounds of this process's arguments, which lie on its stack and may be
+        // written.
         unsafe { ((start + index) as *mut u8).write_volatile(byte) };
     }
 }
@@ -70,8 +72,8 @@ fn is_named(entry: &CStr, name: &OsString) -> bool {
 }
 
 fn wipe(slot: *mut *mut c_char) {
-    // SAFETY: the entry lies in memory of this process that may be written: the kernel's block on the stack, or the C
-    // library's heap. It is as long as it says.
+    // SAFETY: the entry lies in memory of this process that may be written: the kernel's block on the stack,
+    // or the C library's heap. It is as long as it says.
     unsafe {
         let length = libc::strlen(*slot);
         for index in 0..length {

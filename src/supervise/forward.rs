@@ -1,7 +1,8 @@
 //! What a received signal means. Pure.
 //!
-//! The app has a process group of its own. What a terminal sends to its foreground group therefore reaches either the app or
-//! litevisor, never both: a Ctrl-C that litevisor gets did not reach the app, and forwarding it sends nothing twice.
+//! The app has a process group of its own. What a terminal sends to its foreground group therefore reaches
+//! either the app or litevisor, never both: a Ctrl-C that litevisor gets did not reach the app, and
+//! forwarding it sends nothing twice.
 
 use super::watch::Received;
 use crate::model::Signal;
@@ -18,14 +19,16 @@ pub enum Meaning {
     Own,
 }
 
-/// `stop_signal`: what the app gets in place of SIGTERM. The image of such an app usually names the same signal to the platform
-/// (`STOPSIGNAL`), so it stops litevisor, too. `watchdog`: a service manager ends litevisor by SIGABRT when its watchdog is not fed. The
-/// app hears it, and is not started again.
+/// `stop_signal`: what the app gets in place of SIGTERM. The image of such an app usually names the same
+/// signal to the platform (`STOPSIGNAL`), so it stops litevisor, too. `watchdog`: a service manager ends
+/// litevisor by SIGABRT when its watchdog is not fed. The app hears it, and is not started again.
 pub fn meaning(received: Received, own_pid: u32, stop_signal: Signal, watchdog: bool) -> Meaning {
     match received.signal {
         Signal::CHLD => Meaning::Children,
         Signal::PIPE if received.sender == own_pid => Meaning::Own,
-        signal if signal == Signal::TERM || signal == Signal::INT || signal == stop_signal => Meaning::Stop(signal),
+        signal if signal == Signal::TERM || signal == Signal::INT || signal == stop_signal => {
+            Meaning::Stop(signal)
+        }
         Signal::ABRT if watchdog => Meaning::Stop(Signal::ABRT),
         signal => Meaning::Forward(signal),
     }
@@ -64,7 +67,9 @@ mod tests {
                 assert_eq!(found, expected, "{signal} from {sender}, app stops on {stop}");
             }
         }
-        for (watchdog, expected) in [(false, Meaning::Forward(Signal::ABRT)), (true, Meaning::Stop(Signal::ABRT))] {
+        for (watchdog, expected) in
+            [(false, Meaning::Forward(Signal::ABRT)), (true, Meaning::Stop(Signal::ABRT))]
+        {
             let received = Received { signal: Signal::ABRT, sender: 1 };
             assert_eq!(meaning(received, OWN, Signal::TERM, watchdog), expected);
         }

@@ -1,11 +1,13 @@
-//! The guard: a small process that ends the app when litevisor is killed (`kill -9`, the OOM killer). It exists if litevisor is not
-//! PID 1; when PID 1 ends, the kernel ends all processes of the namespace. The parent-death signal alone would not be enough: it
-//! reaches only the direct child, and not after a change of its user, so an app behind a shell would continue without replication.
+//! The guard: a small process that ends the app when litevisor is killed (`kill -9`, the OOM killer). It
+//! exists if litevisor is not PID 1; when PID 1 ends, the kernel ends all processes of the namespace. The
+//! parent-death signal alone would not be enough: it reaches only the direct child, and not after a change of
+//! its user, so an app behind a shell would continue without replication.
 //!
-//! The guard is forked before any thread exists. It sleeps in `read` on a pipe whose other end only litevisor holds; litevisor
-//! writes there which group is the app's. Processes that have left the group are found by a mark that every process of the app
-//! inherits: the soft limit of file locks, which Linux ignores since 2.4. `wait` does not report the guard (it has no exit signal);
-//! it is in no group or session of litevisor, and holds none of its descriptors and secrets.
+//! The guard is forked before any thread exists. It sleeps in `read` on a pipe whose other end only litevisor
+//! holds; litevisor writes there which group is the app's. Processes that have left the group are found by a
+//! mark that every process of the app inherits: the soft limit of file locks, which Linux ignores since 2.4.
+//! `wait` does not report the guard (it has no exit signal); it is in no group or session of litevisor, and
+//! holds none of its descriptors and secrets.
 
 use super::kill::{self, Sender, Sent};
 use super::{environ, procs, reap};
@@ -44,8 +46,8 @@ impl Guard {
         let (read, write) = pipe2(OFlag::O_CLOEXEC).ok()?;
         // Below the usual limit (unlimited), and random, so that no other process has it by chance.
         let mark = RandomState::new().hash_one(std::process::id()) >> 2 | 1 << 60;
-        // SAFETY: no other thread exists yet, so the child has no restrictions. No flags and no exit signal: a fork that
-        // `wait` does not report.
+        // SAFETY: no other thread exists yet, so the child has no restrictions. No flags and no exit signal:
+        // a fork that `wait` does not report.
         match unsafe { libc::syscall(libc::SYS_clone, 0, 0, 0, 0, 0) } {
             -1 => None,
             0 => {
@@ -130,13 +132,14 @@ fn watch(pipe: &OwnedFd, mark: u64) {
     }
 }
 
-/// Shares only the pipe with litevisor: it keeps no output, session or directory of litevisor in use. All signals are blocked
-/// already.
+/// Shares only the pipe with litevisor: it keeps no output, session or directory of litevisor in use. All
+/// signals are blocked already.
 fn apart(pipe: RawFd) {
     environ::forget_everything();
     environ::forget_arguments(NAME.to_bytes());
     let _ = chdir("/");
-    // SAFETY: system calls on plain integers and one C string; no descriptor above and below the pipe is used here.
+    // SAFETY: system calls on plain integers and one C string; no descriptor above and below the pipe is used
+    // here.
     unsafe {
         libc::setsid();
         libc::prctl(libc::PR_SET_NAME, NAME.as_ptr());

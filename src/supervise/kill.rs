@@ -1,7 +1,7 @@
 //! Sends signals to processes and groups, by number, because nix has no real-time signals.
 //!
-//! Root without CAP_KILL (hardened containers) sends as the receiver's user: the kernel allows signals between processes of one
-//! user.
+//! Root without CAP_KILL (hardened containers) sends as the receiver's user: the kernel allows signals
+//! between processes of one user.
 
 use super::credentials::{as_user, may_change_user, may_signal_anyone};
 use super::procs;
@@ -64,7 +64,8 @@ impl Sender {
         self.all(-1, signal)
     }
 
-    /// The real user stays litevisor's while the effective user is the app's: the signal reaches the processes of both, once each.
+    /// The real user stays litevisor's while the effective user is the app's: the signal reaches the
+    /// processes of both, once each.
     fn all(self, target: i32, signal: Signal) -> Sent {
         match self.app_user {
             Some(user) if self.limited => as_user(user, || send(target, signal)),

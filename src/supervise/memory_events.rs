@@ -9,8 +9,8 @@ pub fn oom_kills() -> Option<u64> {
     files(&own).iter().find_map(|file| count(&std::fs::read_to_string(file).ok()?))
 }
 
-/// Where the counter may be, the nearest place first. In a container the cgroup's own directory is often mounted as the
-/// root. Pure.
+/// Where the counter may be, the nearest place first. In a container the cgroup's own directory is often
+/// mounted as the root. Pure.
 fn files(own_cgroups: &str) -> Vec<PathBuf> {
     let mut files = Vec::new();
     for line in own_cgroups.lines() {
@@ -19,7 +19,9 @@ fn files(own_cgroups: &str) -> Vec<PathBuf> {
         let path = path.trim_start_matches('/');
         let (root, name) = match controllers {
             "" => ("/sys/fs/cgroup", "memory.events"),
-            list if list.split(',').any(|one| one == "memory") => ("/sys/fs/cgroup/memory", "memory.oom_control"),
+            list if list.split(',').any(|one| one == "memory") => {
+                ("/sys/fs/cgroup/memory", "memory.oom_control")
+            }
             _ => continue,
         };
         files.push(Path::new(root).join(path).join(name));
@@ -44,7 +46,10 @@ mod tests {
             ("0::/a/b\n", vec!["/sys/fs/cgroup/a/b/memory.events", "/sys/fs/cgroup/memory.events"]),
             (
                 "5:cpu,cpuacct:/x\n4:memory:/docker/1\n",
-                vec!["/sys/fs/cgroup/memory/docker/1/memory.oom_control", "/sys/fs/cgroup/memory/memory.oom_control"],
+                vec![
+                    "/sys/fs/cgroup/memory/docker/1/memory.oom_control",
+                    "/sys/fs/cgroup/memory/memory.oom_control",
+                ],
             ),
             ("nonsense\n\n1:x\n", vec![]),
         ] {

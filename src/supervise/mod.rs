@@ -1,7 +1,8 @@
 //! Supervision of the app: its process, signals, reaping.
 //!
-//! `main` calls `claim` first; everything else runs on the main thread, which lives as long as the process (the app's
-//! parent-death signal depends on it). Nothing here knows SQLite, logs, or decides what happens next.
+//! `main` calls `claim` first; everything else runs on the main thread, which lives as long as the process
+//! (the app's parent-death signal depends on it). Nothing here knows SQLite, logs, or decides what happens
+//! next.
 
 pub mod app;
 mod child;

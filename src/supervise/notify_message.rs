@@ -7,7 +7,8 @@ pub const LONGEST: usize = 4096;
 /// Of a status.
 const MOST: usize = 200;
 
-/// One datagram. Other assignments are ignored: the app can neither name another main process nor stop litevisor.
+/// One datagram. Other assignments are ignored: the app can neither name another main process nor stop
+/// litevisor.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NotifyMessage {
     /// `READY=1`

@@ -1,9 +1,10 @@
-//! The socket on which an app says by sd_notify(3) that it is ready. Each message comes with the sender's process and user, from
-//! the kernel.
+//! The socket on which an app says by sd_notify(3) that it is ready. Each message comes with the sender's
+//! process and user, from the kernel.
 //!
-//! Its name is in Linux's abstract namespace: that needs no disk, no directory and no rights, so it is the same for a read-only
-//! root, an image without files, and an app with another user. Every process of the network namespace can send to it, also
-//! one of another container of a pod: so the sender counts, not the name.
+//! Its name is in Linux's abstract namespace: that needs no disk, no directory and no rights, so it is the
+//! same for a read-only root, an image without files, and an app with another user. Every process of the
+//! network namespace can send to it, also one of another container of a pod: so the sender counts, not the
+//! name.
 
 use super::procs;
 use nix::libc;
@@ -51,7 +52,13 @@ impl NotifySocket {
         let size = size_of::<libc::c_int>() as libc::socklen_t;
         // SAFETY: a live integer and its size.
         let set = unsafe {
-            libc::setsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_PASSCRED, (&raw const on).cast(), size)
+            libc::setsockopt(
+                socket.as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_PASSCRED,
+                (&raw const on).cast(),
+                size,
+            )
         };
         if set == 0 { Ok(NotifySocket { socket, name }) } else { Err(io::Error::last_os_error()) }
     }
@@ -66,7 +73,8 @@ impl NotifySocket {
         // Aligned for the control header.
         let mut control = [0u64; CONTROL.div_ceil(8)];
         let mut part = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
-        // SAFETY: all bits zero are a valid header; it points to live buffers, with their sizes, for the time of the call.
+        // SAFETY: all bits zero are a valid header; it points to live buffers, with their sizes, for the time
+        // of the call.
         let (read, header) = unsafe {
             let mut header: libc::msghdr = zeroed();
             header.msg_iov = &raw mut part;
@@ -88,11 +96,13 @@ impl NotifySocket {
 
 /// The credentials of a received message.
 fn sender(header: &libc::msghdr) -> Option<NotifySender> {
-    // SAFETY: the kernel has filled the control buffer, which is live in the caller; CMSG_FIRSTHDR looks at its length.
+    // SAFETY: the kernel has filled the control buffer, which is live in the caller; CMSG_FIRSTHDR looks at
+    // its length.
     unsafe {
         let first = libc::CMSG_FIRSTHDR(header);
-        let is_sender =
-            |first: &libc::cmsghdr| (first.cmsg_level, first.cmsg_type) == (libc::SOL_SOCKET, libc::SCM_CREDENTIALS);
+        let is_sender = |first: &libc::cmsghdr| {
+            (first.cmsg_level, first.cmsg_type) == (libc::SOL_SOCKET, libc::SCM_CREDENTIALS)
+        };
         first.as_ref().filter(|first| is_sender(first))?;
         let found: libc::ucred = libc::CMSG_DATA(first).cast::<libc::ucred>().read_unaligned();
         Some(NotifySender { pid: found.pid, uid: found.uid })
@@ -100,11 +110,12 @@ fn sender(header: &libc::msghdr) -> Option<NotifySender> {
 }
 
 impl NotifyOwner {
-    /// Whether a message of this sender is the app's: of its user, of its process or of what it has started. The user alone is
-    /// enough, because a process that only sends (`systemd-notify`) may have ended already; a process of another PID
-    /// namespace is not.
+    /// Whether a message of this sender is the app's: of its user, of its process or of what it has started.
+    /// The user alone is enough, because a process that only sends (`systemd-notify`) may have ended already;
+    /// a process of another PID namespace is not.
     pub fn sent(&self, by: NotifySender) -> bool {
-        by.pid > 0 && (by.uid == self.uid || by.pid == self.pid || descends(by.pid, std::process::id() as i32))
+        by.pid > 0
+            && (by.uid == self.uid || by.pid == self.pid || descends(by.pid, std::process::id() as i32))
     }
 }
 
@@ -149,7 +160,8 @@ mod tests {
         let name = socket.name.clone();
         let open = || std::fs::read_dir("/proc/self/fd").unwrap().count();
         let sent = std::io::stdin();
-        let script = "import socket, sys\ns = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)\ns.connect('\\0' + sys.argv[1])\n\
+        let script = "import socket, sys\ns = socket.socket(socket.AF_UNIX, \
+            socket.SOCK_DGRAM)\ns.connect('\\0' + sys.argv[1])\n\
                       socket.send_fds(s, [b'READY=1'], [0] * 100)";
         let before = open();
         let sender = std::process::Command::new("python3")

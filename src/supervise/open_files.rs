@@ -1,6 +1,7 @@
-//! Which files the app's process tree has open, by `/proc/PID/fd`; opens none of them. Each process is read with the file system
-//! rights of its own user: without CAP_SYS_PTRACE (the usual container) root may not read the descriptors of another user's
-//! process, and litevisor must not access what the app names with more rights than the app has.
+//! Which files the app's process tree has open, by `/proc/PID/fd`; opens none of them. Each process is read
+//! with the file system rights of its own user: without CAP_SYS_PTRACE (the usual container) root may not
+//! read the descriptors of another user's process, and litevisor must not access what the app names with more
+//! rights than the app has.
 
 use super::claim;
 use super::procfs::{Process, Scope, parse_stat, tree};
@@ -12,8 +13,8 @@ use std::path::{Path, PathBuf};
 /// How many links are read. Apps with more open files are rare, and the first ones are enough for a hint.
 const LINKS: usize = 20_000;
 
-/// The paths of regular files that a process of the tree has open and for which `wanted` says yes. `wanted` runs with the
-/// rights of that process's user. Blocks.
+/// The paths of regular files that a process of the tree has open and for which `wanted` says yes. `wanted`
+/// runs with the rights of that process's user. Blocks.
 pub fn find(wanted: fn(&Path) -> bool) -> BTreeSet<PathBuf> {
     let mut users: BTreeMap<(u32, u32), Vec<i32>> = BTreeMap::new();
     for pid in processes().unwrap_or_default() {
@@ -44,7 +45,8 @@ fn processes() -> Option<Vec<i32>> {
         return None;
     }
     let entries = std::fs::read_dir("/proc").ok()?.flatten();
-    let numbers = entries.filter(|entry| entry.file_name().as_encoded_bytes().first().is_some_and(u8::is_ascii_digit));
+    let numbers =
+        entries.filter(|entry| entry.file_name().as_encoded_bytes().first().is_some_and(u8::is_ascii_digit));
     let all: Vec<Process> =
         numbers.filter_map(|entry| parse_stat(&std::fs::read(entry.path().join("stat")).ok()?)).collect();
     let scope = if claim::is_init() { Scope::Namespace } else { Scope::Descendants };

@@ -123,9 +123,9 @@ pub(super) struct ProcView {
     pub(super) zombies: bool,
 }
 
-/// Whether a process is left. `before` is the kernel's view before the app was started; `shown` is None without /proc.
-/// A process that /proc shows is there. That none is there follows from the kernel's view alone, unless a process was there
-/// before the app was started.
+/// Whether a process is left. `before` is the kernel's view before the app was started; `shown` is None
+/// without /proc. A process that /proc shows is there. That none is there follows from the kernel's view
+/// alone, unless a process was there before the app was started.
 pub(super) fn tree_state(
     scope: Scope,
     extent: Extent,
@@ -148,8 +148,9 @@ pub(super) fn tree_state(
     }
 }
 
-/// The living processes that may write what the app writes: all in `scope` and all in the app's group, but not litevisor, kernel
-/// threads, or `bystanders` (which existed before the app, such as a `tee` for its log).
+/// The living processes that may write what the app writes: all in `scope` and all in the app's group, but
+/// not litevisor, kernel threads, or `bystanders` (which existed before the app, such as a `tee` for its
+/// log).
 pub(super) fn tree(
     all: &[Process],
     me: i32,
@@ -209,7 +210,8 @@ mod tests {
 
     #[test]
     fn half_a_line_is_nothing() {
-        for line in ["", "42", "42 (x)", "42 (x) S 1", "x (x) S 7 40 39 0 -1 0 1 2 3 4 5 6 7 8 20 0 1 0 9999"] {
+        for line in ["", "42", "42 (x)", "42 (x) S 1", "x (x) S 7 40 39 0 -1 0 1 2 3 4 5 6 7 8 20 0 1 0 9999"]
+        {
             assert_eq!(parse_stat(line.as_bytes()), None, "{line}");
         }
     }
@@ -268,8 +270,9 @@ mod tests {
 
     #[test]
     fn the_soft_limit_is_the_first() {
-        let line =
-            |limit: &str| format!("Max nice 0 0\nMax file locks            {limit}   unlimited  locks\nMax x 1 1\n");
+        let line = |limit: &str| {
+            format!("Max nice 0 0\nMax file locks            {limit}   unlimited  locks\nMax x 1 1\n")
+        };
         for (text, limit) in
             [(line("4611686018427387904"), Some(1 << 62)), (line("unlimited"), None), ("".into(), None)]
         {
@@ -316,7 +319,11 @@ mod tests {
         }
         let zombie = Some(super::ProcView { alive: 0, zombies: true });
         assert_eq!(tree_state(Namespace, AllWriters, empty, entered, zombie), Empty, "its parent is outside");
-        assert_eq!(tree_state(Namespace, AllWriters, empty, children, zombie), Hidden, "and a child is left, too");
+        assert_eq!(
+            tree_state(Namespace, AllWriters, empty, children, zombie),
+            Hidden,
+            "and a child is left, too"
+        );
     }
 
     #[test]

@@ -1,17 +1,19 @@
-//! Reads `/proc`: the processes, their users and their command lines. /proc may be missing, of another namespace, or hidden.
+//! Reads `/proc`: the processes, their users and their command lines. /proc may be missing, of another
+//! namespace, or hidden.
 
 use super::procfs::{Process, parse_lock_limit, parse_stat, parse_user};
 use std::fs;
 
-/// Every process that is shown. None without a usable `/proc`: not mounted, or another namespace's, whose numbers mean
-/// other processes here.
+/// Every process that is shown. None without a usable `/proc`: not mounted, or another namespace's, whose
+/// numbers mean other processes here.
 pub(super) fn all() -> Option<Vec<Process>> {
     let own = fs::read_link("/proc/self").ok()?;
     if own.to_str()?.parse() != Ok(std::process::id()) {
         return None;
     }
     let entries = fs::read_dir("/proc").ok()?.flatten();
-    let numbered = entries.filter(|entry| entry.file_name().as_encoded_bytes().first().is_some_and(u8::is_ascii_digit));
+    let numbered =
+        entries.filter(|entry| entry.file_name().as_encoded_bytes().first().is_some_and(u8::is_ascii_digit));
     Some(numbered.filter_map(|entry| parse_stat(&fs::read(entry.path().join("stat")).ok()?)).collect())
 }
 

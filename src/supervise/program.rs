@@ -1,5 +1,5 @@
-//! What a file is that the kernel does not execute: a script without its first line, which a shell may run, or a program
-//! for another machine. Pure.
+//! What a file is that the kernel does not execute: a script without its first line, which a shell may run,
+//! or a program for another machine. Pure.
 
 /// The beginning of a file tells it.
 pub(super) const HEAD: usize = 128;

@@ -1,5 +1,5 @@
-//! The only file that waits for children. Nothing else in this program may: a second reaper (`std::process` with
-//! output, `tokio::process`) and this one would steal each other's statuses.
+//! The only file that waits for children. Nothing else in this program may: a second reaper (`std::process`
+//! with output, `tokio::process`) and this one would steal each other's statuses.
 
 use crate::model::{AppExit, Signal};
 use nix::libc;
@@ -36,8 +36,8 @@ pub(super) fn reap_failed_spawn(pid: i32) {
     let _ = wait(pid, 0);
 }
 
-/// The children of this process, found by a wait for each number: nothing hides a child from its parent. Takes some milliseconds
-/// for the usual 32,768 numbers, a second for four million.
+/// The children of this process, found by a wait for each number: nothing hides a child from its parent.
+/// Takes some milliseconds for the usual 32,768 numbers, a second for four million.
 pub(super) fn children(highest: i32) -> Vec<i32> {
     (1..=highest).filter(|pid| is_child(*pid)).collect()
 }
@@ -62,7 +62,8 @@ enum Waited {
     Childless,
 }
 
-/// nix's `waitpid` consumes a child killed by a real-time signal and then answers EINVAL: its status would be lost.
+/// nix's `waitpid` consumes a child killed by a real-time signal and then answers EINVAL: its status would be
+/// lost.
 fn wait(pid: i32, flags: i32) -> Waited {
     let mut status = 0;
     // SAFETY: `status` is a live, writable integer.

@@ -1,8 +1,9 @@
 //! Which of the app's processes get a signal: the main process alone, or its whole group. Pure.
 //!
-//! A server with child processes (gunicorn, celery, php-fpm, nginx, PostgreSQL) handles a signal for them, and the children often
-//! die of it: celery's tasks and php-fpm's requests are lost if they get the SIGTERM, too. A shell or npm in front of the app
-//! forwards nothing: there only a signal to the group reaches the app.
+//! A server with child processes (gunicorn, celery, php-fpm, nginx, PostgreSQL) handles a signal for them,
+//! and the children often die of it: celery's tasks and php-fpm's requests are lost if they get the SIGTERM,
+//! too. A shell or npm in front of the app forwards nothing: there only a signal to the group reaches the
+//! app.
 
 use super::settings::SignalTo;
 
@@ -16,7 +17,8 @@ pub(super) fn sends_to_group(setting: SignalTo, command_line: Option<&[u8]>) -> 
 }
 
 const SHELLS: [&[u8]; 9] = [b"sh", b"ash", b"bash", b"dash", b"fish", b"ksh", b"mksh", b"rbash", b"zsh"];
-/// Programs that start a script of package.json through a shell. Their name is `npm run start`, or a file that node runs.
+/// Programs that start a script of package.json through a shell. Their name is `npm run start`, or a file
+/// that node runs.
 const RUNNERS: [&[u8]; 4] = [b"npm", b"npx", b"yarn", b"pnpm"];
 const HOSTS: [&[u8]; 3] = [b"node", b"nodejs", b"bun"];
 

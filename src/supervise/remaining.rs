@@ -1,7 +1,8 @@
-//! The processes of the app's tree that are left when its main process has exited: finds them, signals them, and attests
-//! that none is left (`Quiet`, `AppTreeExited`).
+//! The processes of the app's tree that are left when its main process has exited: finds them, signals them,
+//! and attests that none is left (`Quiet`, `AppTreeExited`).
 //!
-//! The kernel's answers (wait, kill) count more than /proc, which may be hidden or not mounted. Nothing here waits.
+//! The kernel's answers (wait, kill) count more than /proc, which may be hidden or not mounted. Nothing here
+//! waits.
 
 use super::kill::{self, Sender, Sent};
 pub use super::procfs::Extent;
@@ -27,7 +28,8 @@ pub struct ProcessTree {
 /// What to do with the processes that are left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Treatment {
-    /// The stop signal and SIGCONT, once to each process; not to the app's group when the whole group has got the signal.
+    /// The stop signal and SIGCONT, once to each process; not to the app's group when the whole group has got
+    /// the signal.
     Signal {
         signal: Signal,
         group_signalled: bool,
@@ -88,11 +90,13 @@ impl ProcessTree {
         let now = self.kernel_view();
         let listed = self.list(extent);
         let state = |listed: &Option<Listed>| {
-            let shown = listed.as_ref().map(|listed| ProcView { alive: listed.alive.len(), zombies: listed.zombies });
+            let shown =
+                listed.as_ref().map(|listed| ProcView { alive: listed.alive.len(), zombies: listed.zombies });
             tree_state(self.scope, extent, self.before, now, shown)
         };
         match state(&listed) {
-            // /proc is no snapshot: a process that forks and exits while it is read can hide its child from one listing.
+            // /proc is no snapshot: a process that forks and exits while it is read can hide its child from
+            // one listing.
             TreeState::Empty if state(&self.list(extent)) == TreeState::Empty => match extent {
                 Extent::AllWriters => Remaining::AllExited(Quiet::attest()),
                 Extent::AppTree => Remaining::AppTreeExited(AppTreeExited::attest()),
@@ -100,7 +104,8 @@ impl ProcessTree {
             TreeState::Empty => Remaining::Alive { count: 1, refused: 0 },
             TreeState::Visible => {
                 let alive = listed.map(|listed| listed.alive).unwrap_or_default();
-                let sent: Vec<Sent> = alive.iter().filter_map(|process| self.treat_one(process, treatment)).collect();
+                let sent: Vec<Sent> =
+                    alive.iter().filter_map(|process| self.treat_one(process, treatment)).collect();
                 still_alive(alive.len(), &sent)
             }
             TreeState::Hidden => self.treat_hidden(treatment, extent),
@@ -128,8 +133,8 @@ impl ProcessTree {
         }
     }
 
-    /// Treats processes that /proc does not show: the app's group; litevisor's children, which are found by a wait for each
-    /// number; and, as PID 1, all processes of the namespace when all must exit.
+    /// Treats processes that /proc does not show: the app's group; litevisor's children, which are found by a
+    /// wait for each number; and, as PID 1, all processes of the namespace when all must exit.
     fn treat_hidden(&mut self, treatment: Treatment, extent: Extent) -> Remaining {
         let signals: &[Signal] = match treatment {
             Treatment::Signal { signal, .. } => &[signal, Signal::CONT],
@@ -147,7 +152,8 @@ impl ProcessTree {
         self.hidden.retain(|pid| reap::is_child(*pid));
         if self.hidden.is_empty() {
             let before = |pid: &i32| self.bystanders.iter().any(|(bystander, _)| bystander == pid);
-            self.hidden = reap::children(procs::highest_pid()).into_iter().filter(|pid| !before(pid)).collect();
+            self.hidden =
+                reap::children(procs::highest_pid()).into_iter().filter(|pid| !before(pid)).collect();
         }
         for &pid in &self.hidden {
             sent.extend(signals.iter().map(|&signal| self.sender.process(pid, signal)));

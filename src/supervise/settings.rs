@@ -76,7 +76,8 @@ pub struct AppSettings {
     /// argv, at least one word; no shell.
     pub command: Vec<OsString>,
     pub setup: SetupSettings,
-    /// `name`, `uid` or `uid:gid`, as written; looked up in /etc/passwd and /etc/group when the app is started.
+    /// `name`, `uid` or `uid:gid`, as written; looked up in /etc/passwd and /etc/group when the app is
+    /// started.
     pub user: Option<String>,
     pub working_dir: Option<PathBuf>,
     /// What the app gets when litevisor must stop.

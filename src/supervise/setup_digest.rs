@@ -1,4 +1,5 @@
-//! What tells one setup from another (`app.setup_when = "changed"`): `app.setup_id`, or the arguments and the programs' content.
+//! What tells one setup from another (`app.setup_when = "changed"`): `app.setup_id`, or the arguments and the
+//! programs' content.
 
 use super::settings::AppSettings;
 use crate::model::checksum::Crc64;
@@ -13,7 +14,8 @@ const LARGEST_SCRIPT: u64 = 16 << 20;
 /// How a database file begins.
 const SQLITE: &[u8; 16] = b"SQLite format 3\0";
 
-/// None: a program cannot be found or read. Files that the arguments name count with their content, too: scripts.
+/// None: a program cannot be found or read. Files that the arguments name count with their content, too:
+/// scripts.
 pub fn setup_digest(app: &AppSettings) -> Option<String> {
     let mut digest = Crc64::default();
     let mut text = |word: &OsStr| {
@@ -29,7 +31,9 @@ pub fn setup_digest(app: &AppSettings) -> Option<String> {
     for command in app.setup.commands.iter().chain([&app.command]) {
         let (program, arguments) = command.split_first()?;
         add(&mut digest, &find(app, program)?)?;
-        for argument in arguments.iter().map(|argument| directory(app).join(argument)).filter(|path| is_script(path)) {
+        for argument in
+            arguments.iter().map(|argument| directory(app).join(argument)).filter(|path| is_script(path))
+        {
             add(&mut digest, &argument)?;
         }
     }
@@ -51,7 +55,9 @@ fn find(app: &AppSettings, program: &OsStr) -> Option<PathBuf> {
     }
     let given = app.env.iter().find(|(name, _)| name == "PATH").map(|(_, path)| path.clone());
     let path: OsString = given.or_else(|| std::env::var_os("PATH"))?;
-    std::env::split_paths(&path).map(|entry| directory(app).join(entry).join(program)).find(|file| file.is_file())
+    std::env::split_paths(&path)
+        .map(|entry| directory(app).join(entry).join(program))
+        .find(|file| file.is_file())
 }
 
 /// A file that an argument names, but for what is data: a database, or a large file.

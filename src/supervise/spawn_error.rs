@@ -18,7 +18,8 @@ pub enum SpawnError {
     #[error("cannot run {file:?}: not found{hint}")]
     NotFound { file: OsString, hint: String },
     #[error(
-        "cannot run {file:?}: it is built for {machine}, and this machine is {}: use an image for this platform",
+        "cannot run {file:?}: it is built for {machine}, and this machine is {}: use an image for this \
+         platform",
         std::env::consts::ARCH
     )]
     ForeignMachine { file: OsString, machine: String },

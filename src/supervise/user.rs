@@ -1,5 +1,5 @@
-//! `name`, `uid` or `uid:gid` → the ids to run as. Reads /etc/passwd and /etc/group itself: the C library's lookup
-//! loads modules of the image, which does not work in a static binary, and a scratch image has none.
+//! `name`, `uid` or `uid:gid` → the ids to run as. Reads /etc/passwd and /etc/group itself: the C library's
+//! lookup loads modules of the image, which does not work in a static binary, and a scratch image has none.
 //! The rules are pure; `lookup` reads two files.
 
 use std::fmt;
@@ -33,7 +33,11 @@ impl std::error::Error for UserError {}
 /// A missing file counts as empty: numbers need neither.
 pub fn lookup(user: &str) -> Result<Identity, UserError> {
     let read = |path| std::fs::read(path).unwrap_or_default();
-    resolve(user, &String::from_utf8_lossy(&read("/etc/passwd")), &String::from_utf8_lossy(&read("/etc/group")))
+    resolve(
+        user,
+        &String::from_utf8_lossy(&read("/etc/passwd")),
+        &String::from_utf8_lossy(&read("/etc/group")),
+    )
 }
 
 /// The groups of `initgroups` for a user alone; exactly the given group when one is named.
@@ -87,12 +91,18 @@ fn user_line(line: &str) -> Option<Entry<'_>> {
 }
 
 fn find_group(which: &str, group: &str) -> Option<u32> {
-    group.lines().filter_map(group_line).find(|(name, ..)| *name == which).map(|(_, gid, _)| gid).or_else(|| id(which))
+    group
+        .lines()
+        .filter_map(group_line)
+        .find(|(name, ..)| *name == which)
+        .map(|(_, gid, _)| gid)
+        .or_else(|| id(which))
 }
 
 fn groups_of(entry: &Entry<'_>, group: &str) -> Vec<u32> {
     let member = |members: &str| members.split(',').any(|member| member.trim() == entry.name);
-    let others = group.lines().filter_map(group_line).filter(|(_, _, members)| member(members)).map(|(_, gid, _)| gid);
+    let others =
+        group.lines().filter_map(group_line).filter(|(_, _, members)| member(members)).map(|(_, gid, _)| gid);
     let mut groups = vec![entry.gid];
     groups.extend(others);
     groups.sort_unstable();
@@ -121,7 +131,8 @@ mod tests {
 
     const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\n# a comment\nbroken:x\n\
         grafana:x:472:0:,,,:/usr/share/grafana:/bin/ash\n1000:x:77:88::/odd:/bin/sh\n";
-    const GROUP: &str = "root:x:0:\nwheel:x:10:root,grafana\ntty:x:5:someone\nmedia:x:44: grafana ,x\nempty:x:9\n";
+    const GROUP: &str =
+        "root:x:0:\nwheel:x:10:root,grafana\ntty:x:5:someone\nmedia:x:44: grafana ,x\nempty:x:9\n";
 
     #[test]
     fn table() {
@@ -147,7 +158,9 @@ mod tests {
     #[test]
     fn refused() {
         let too_big = u32::MAX.to_string();
-        for user in ["nobody", "", "5000", ":", "-1", "+5:5", &too_big, "grafana:nogroup", "grafana:", "broken", "5:"] {
+        for user in
+            ["nobody", "", "5000", ":", "-1", "+5:5", &too_big, "grafana:nogroup", "grafana:", "broken", "5:"]
+        {
             assert!(resolve(user, PASSWD, GROUP).is_err(), "{user}");
         }
         assert!(resolve("1:1", "", "").is_ok(), "numbers need no files");

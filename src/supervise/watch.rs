@@ -1,5 +1,5 @@
-//! What the main thread waits for: the signal queue, and an eventfd that any thread can write to. Without a deadline it sleeps until
-//! one of them is ready.
+//! What the main thread waits for: the signal queue, and an eventfd that any thread can write to. Without a
+//! deadline it sleeps until one of them is ready.
 
 use super::claim::Claimed;
 use crate::model::Signal;
@@ -59,7 +59,8 @@ impl Watch {
 
     /// Sleeps until a signal is queued, the eventfd is written, or `until` has passed.
     pub fn wait(&self, until: Option<Instant>) {
-        let timeout = until.map_or(PollTimeout::NONE, |at| timeout(at.saturating_duration_since(Instant::now())));
+        let timeout =
+            until.map_or(PollTimeout::NONE, |at| timeout(at.saturating_duration_since(Instant::now())));
         let mut fds = [
             PollFd::new(self.claimed.signals.as_fd(), PollFlags::POLLIN),
             PollFd::new(self.eventfd.as_fd(), PollFlags::POLLIN),

@@ -1,5 +1,5 @@
-//! Names of the files of a Litestream 0.3 replica: pure. A generation is one unbroken history: snapshots (copies of the
-//! database) and, for each index (the WAL between two restarts), the WAL's bytes in segments.
+//! Names of the files of a Litestream 0.3 replica: pure. A generation is one unbroken history: snapshots
+//! (copies of the database) and, for each index (the WAL between two restarts), the WAL's bytes in segments.
 
 use crate::model::Txid;
 use std::fmt;
@@ -22,8 +22,8 @@ pub struct Name {
     pub part: Part,
 }
 
-/// `generations/<16 hex>/snapshots/<8 hex>.snapshot.lz4` and `generations/<16 hex>/wal/<8 hex>_<8 to 16 hex>.wal.lz4`.
-/// None for everything else.
+/// `generations/<16 hex>/snapshots/<8 hex>.snapshot.lz4` and `generations/<16 hex>/wal/<8 hex>_<8 to 16
+/// hex>.wal.lz4`. None for everything else.
 pub fn parse(key: &str) -> Option<Name> {
     let rest = key.strip_prefix("generations/")?;
     let (generation, rest) = rest.split_once('/')?;
@@ -64,7 +64,10 @@ mod tests {
         for (key, expected) in [
             ("generations/21a5e296c131c7c0/snapshots/0000001f.snapshot.lz4", name(0x1f, Part::Snapshot)),
             ("generations/21a5e296c131c7c0/wal/00000001_000060b0.wal.lz4", name(1, Part::Segment(0x60b0))),
-            ("generations/21a5e296c131c7c0/wal/00000001_1000060b0.wal.lz4", name(1, Part::Segment(0x1_0000_60b0))),
+            (
+                "generations/21a5e296c131c7c0/wal/00000001_1000060b0.wal.lz4",
+                name(1, Part::Segment(0x1_0000_60b0)),
+            ),
             ("generations/21a5e296c131c7c/wal/00000001_000060b0.wal.lz4", None),
             ("generations/21A5e296c131c7c0/wal/00000001_000060b0.wal.lz4", None),
             ("generations/21a5e296c131c7c0/wal/00000001_60b0.wal.lz4", None),

@@ -1,5 +1,5 @@
-//! Which files of a Litestream 0.3 replica lead to a moment: pure. The generation that was written last, its newest snapshot,
-//! and the WAL from there on. Times are the store's, as the format has no others.
+//! Which files of a Litestream 0.3 replica lead to a moment: pure. The generation that was written last, its
+//! newest snapshot, and the WAL from there on. Times are the store's, as the format has no others.
 
 use super::name::{Generation, Name, Part};
 use crate::model::Moment;
@@ -84,9 +84,9 @@ pub fn generations(files: &[V3File]) -> Vec<V3Generation> {
     found
 }
 
-/// The newest state that was there at `limit` (inclusive; None: the newest of all). A generation without a snapshot can
-/// give nothing, and the next one is taken; `passed_over` says so. One that is damaged is an error: what is behind it
-/// would be older than anybody thinks.
+/// The newest state that was there at `limit` (inclusive; None: the newest of all). A generation without a
+/// snapshot can give nothing, and the next one is taken; `passed_over` says so. One that is damaged is an
+/// error: what is behind it would be older than anybody thinks.
 pub fn plan(files: &[V3File], limit: Option<Moment>) -> Result<(V3Plan, Vec<V3PlanError>), V3PlanError> {
     let limit = limit.map_or(i64::MAX, |limit| limit.0);
     let mut candidates = generations(files);
@@ -107,12 +107,15 @@ pub fn plan(files: &[V3File], limit: Option<Moment>) -> Result<(V3Plan, Vec<V3Pl
 
 fn within(known: &V3Generation, limit: i64) -> Result<V3Plan, V3PlanError> {
     let generation = known.generation;
-    let snapshots = known.files.iter().filter(|file| file.name.part == Part::Snapshot && file.modified_ms <= limit);
+    let snapshots =
+        known.files.iter().filter(|file| file.name.part == Part::Snapshot && file.modified_ms <= limit);
     let snapshot = snapshots.max_by_key(|file| (file.modified_ms, file.name.index));
     let snapshot = snapshot.ok_or(V3PlanError::NoSnapshot(generation))?;
     // The first one that is too new ends it, whatever stands behind it.
     let rest = known.files.iter().filter(|file| file.name.part != Part::Snapshot);
-    let rest = rest.filter(|file| file.name.index >= snapshot.name.index).take_while(|file| file.modified_ms <= limit);
+    let rest = rest
+        .filter(|file| file.name.index >= snapshot.name.index)
+        .take_while(|file| file.modified_ms <= limit);
     let mut segments: Vec<V3File> = Vec::new();
     for file in rest {
         let before = segments.last().map(|before| before.name.index);
@@ -226,6 +229,9 @@ mod tests {
         // Without a snapshot it gives nothing: the next one is taken, and that is said.
         files.push(file(5, "00000001_00000000", 400));
         let (plan, passed_over) = plan(&files, None).unwrap();
-        assert_eq!((plan.generation, passed_over), (Generation(3), vec![V3PlanError::NoSnapshot(Generation(5))]));
+        assert_eq!(
+            (plan.generation, passed_over),
+            (Generation(3), vec![V3PlanError::NoSnapshot(Generation(5))])
+        );
     }
 }

@@ -1,5 +1,6 @@
-//! Does the local file continue a Litestream 0.3 replica? Litestream kept the generation's name and copies of the WAL beside the
-//! database. If those reach the end of the replica, and the WAL continues them, the local file is newer. Changes nothing.
+//! Does the local file continue a Litestream 0.3 replica? Litestream kept the generation's name and copies of
+//! the WAL beside the database. If those reach the end of the replica, and the WAL continues them, the local
+//! file is newer. Changes nothing.
 
 use super::name::{Generation, Part};
 use super::plan::{self, V3File};
@@ -26,14 +27,17 @@ struct Shadow {
 pub fn continues(db: &DbPath, files: &[V3File]) -> io::Result<bool> {
     let directory = db.litestream_dir();
     let Some(named) = named_generation(db) else { return Ok(false) };
-    let Some(generation) = Txid::from_name(named.trim()).map(|hex| Generation(hex.0)) else { return Ok(false) };
+    let Some(generation) = Txid::from_name(named.trim()).map(|hex| Generation(hex.0)) else {
+        return Ok(false);
+    };
     let newest = plan::generations(files).into_iter().next();
     let Some(newest) = newest.filter(|newest| newest.generation == generation) else { return Ok(false) };
     let ends = newest.files.iter().map(|file| match file.name.part {
         Part::Snapshot => (file.name.index, 0),
         Part::Segment(offset) => (file.name.index, offset),
     });
-    let (Some(end), Some(shadow)) = (ends.max(), shadow(&directory.join(format!("generations/{generation}/wal")))?)
+    let (Some(end), Some(shadow)) =
+        (ends.max(), shadow(&directory.join(format!("generations/{generation}/wal")))?)
     else {
         return Ok(false);
     };
@@ -68,8 +72,9 @@ impl Times {
     }
 }
 
-/// Whether the database was put in the place of the file that Litestream read: it was created after Litestream's last copy of the WAL
-/// was written. If that copy was itself created after its last write, the whole directory is a copy, and the times say nothing. Pure.
+/// Whether the database was put in the place of the file that Litestream read: it was created after
+/// Litestream's last copy of the WAL was written. If that copy was itself created after its last write, the
+/// whole directory is a copy, and the times say nothing. Pure.
 fn is_another_file(db: Option<Times>, copy: Option<Times>) -> bool {
     matches!((db, copy), (Some(db), Some(copy)) if copy.created <= copy.written && db.created > copy.written)
 }
@@ -87,7 +92,9 @@ fn goes_on(db: &DbPath, shadow: &Shadow) -> io::Result<bool> {
         WalStanding::Reached | WalStanding::Restarted => true,
         WalStanding::Short | WalStanding::Another => false,
         // Closed: all of the WAL went into the file. If it was lost instead, the file is older than the copy.
-        WalStanding::Gone => fs::metadata(db.as_path())?.modified()? >= fs::metadata(&shadow.path)?.modified()?,
+        WalStanding::Gone => {
+            fs::metadata(db.as_path())?.modified()? >= fs::metadata(&shadow.path)?.modified()?
+        }
     })
 }
 
@@ -126,7 +133,8 @@ mod tests {
             let dir = tempfile::tempdir().unwrap();
             let db = DbPath::new(dir.path().join("app.db"));
             let app = Connection::open(db.as_path()).unwrap();
-            app.execute_batch("PRAGMA journal_mode=wal; CREATE TABLE t(x); INSERT INTO t VALUES (1)").unwrap();
+            app.execute_batch("PRAGMA journal_mode=wal; CREATE TABLE t(x); INSERT INTO t VALUES (1)")
+                .unwrap();
             let wal = db.litestream_dir().join(format!("generations/{GENERATION}/wal"));
             fs::create_dir_all(&wal).unwrap();
             fs::write(db.litestream_dir().join("generation"), format!("{GENERATION}\n")).unwrap();

@@ -1,28 +1,29 @@
-//! The possible size of a database in a Litestream 0.3 replica: pure. The LZ4 stream and the commit records can claim any size in a
-//! few bytes, so neither is trusted: the snapshot's first page says the size, and a commit adds at most the pages that came
-//! with it.
+//! The possible size of a database in a Litestream 0.3 replica: pure. The LZ4 stream and the commit records
+//! can claim any size in a few bytes, so neither is trusted: the snapshot's first page says the size, and a
+//! commit adds at most the pages that came with it.
 
 use crate::model::{DB_MAGIC, PageSize};
 
 /// Bytes of the database header.
 pub const HEADER_BYTES: u64 = 100;
-/// Pages that a commit may add without any frame having brought them. SQLite writes every page that it adds; a reader that
-/// is exact about it would refuse a replica that another tool restores.
+/// Pages that a commit may add without any frame having brought them. SQLite writes every page that it adds;
+/// a reader that is exact about it would refuse a replica that another tool restores.
 const SLACK_PAGES: u64 = 1024;
 
 /// What a snapshot's database header says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SnapshotSize {
     pub page_size: PageSize,
-    /// Pages of the database; what a snapshot holds behind them was freed before it was made, and SQLite ignores it. None: the
-    /// header does not say.
+    /// Pages of the database; what a snapshot holds behind them was freed before it was made, and SQLite
+    /// ignores it. None: the header does not say.
     pub pages: Option<u32>,
 }
 
 impl SnapshotSize {
     pub fn of(header: &[u8; HEADER_BYTES as usize]) -> Option<SnapshotSize> {
         let field = |at: usize| header.get(at..at + 4)?.first_chunk().map(|bytes| u32::from_be_bytes(*bytes));
-        let size = header.get(16..18).and_then(|bytes| bytes.first_chunk()).map(|bytes| u16::from_be_bytes(*bytes));
+        let size =
+            header.get(16..18).and_then(|bytes| bytes.first_chunk()).map(|bytes| u16::from_be_bytes(*bytes));
         let page_size = size.filter(|_| header.starts_with(DB_MAGIC)).and_then(PageSize::from_db_header)?;
         // The size counts only if it was written together with the change counter.
         let pages = field(28).filter(|pages| *pages > 0 && field(24) == field(92));
@@ -35,7 +36,8 @@ impl SnapshotSize {
     }
 }
 
-/// Whether a commit may say that the database has `commit` pages, when it had `before` and `brought` came with its WAL.
+/// Whether a commit may say that the database has `commit` pages, when it had `before` and `brought` came
+/// with its WAL.
 pub fn commit_is_possible(commit: u32, before: u64, brought: usize) -> bool {
     u64::from(commit) <= before.saturating_add(brought as u64).saturating_add(SLACK_PAGES)
 }

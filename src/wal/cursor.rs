@@ -1,4 +1,5 @@
-//! The position in the WAL up to which everything is captured, with the checksum that proves that the next frame continues it.
+//! The position in the WAL up to which everything is captured, with the checksum that proves that the next
+//! frame continues it.
 
 use super::format::{FrameHeader, HEADER, Salts, Sums, WalHeader};
 
@@ -15,10 +16,11 @@ pub struct Cursor {
 pub enum CursorState {
     /// The same WAL: frames continue at the cursor.
     Here,
-    /// A writer has restarted the WAL once: the frames before the cursor were captured and checkpointed; the new ones begin at this
-    /// cursor.
+    /// A writer has restarted the WAL once: the frames before the cursor were captured and checkpointed; the
+    /// new ones begin at this cursor.
     Restarted(Cursor),
-    /// The WAL was restarted more than once. Under a hold that was in force all the time nothing was written in between.
+    /// The WAL was restarted more than once. Under a hold that was in force all the time nothing was written
+    /// in between.
     Counted(Cursor),
     /// Another file.
     Lost,
@@ -46,9 +48,9 @@ impl Cursor {
         }
     }
 
-    /// Where frames continue in the same WAL. Nothing is captured at its beginning, and a header can be written twice: a transaction
-    /// that is rolled back may be the first to write it, and the next writer writes it with the same salts and its own count of
-    /// checkpoints, so that the sums differ.
+    /// Where frames continue in the same WAL. Nothing is captured at its beginning, and a header can be
+    /// written twice: a transaction that is rolled back may be the first to write it, and the next writer
+    /// writes it with the same salts and its own count of checkpoints, so that the sums differ.
     pub fn continued_in(self, header: &WalHeader) -> Cursor {
         if self.offset == HEADER { Cursor::start(header) } else { self }
     }
@@ -60,8 +62,8 @@ impl Cursor {
     }
 }
 
-/// A frame that was read. Another frame is at its offset if a writer failed after it had written a whole transaction and before
-/// it published it, or rolled one back, and the next writer wrote over it.
+/// A frame that was read. Another frame is at its offset if a writer failed after it had written a whole
+/// transaction and before it published it, or rolled one back, and the next writer wrote over it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mark {
     /// Of the frame's header.

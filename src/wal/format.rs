@@ -1,5 +1,5 @@
-//! Layout and checksums of a WAL file: the 32-byte header, then frames of 24 bytes and one page each. Integers are
-//! big-endian; only the word order inside the checksum follows the header's magic.
+//! Layout and checksums of a WAL file: the 32-byte header, then frames of 24 bytes and one page each.
+//! Integers are big-endian; only the word order inside the checksum follows the header's magic.
 
 use crate::model::{PageNo, PageSize};
 
@@ -35,7 +35,8 @@ pub struct WalHeader {
 }
 
 impl WalHeader {
-    /// None when the bytes are no complete and sound header (a WAL that was never written, or is being written).
+    /// None when the bytes are no complete and sound header (a WAL that was never written, or is being
+    /// written).
     pub fn parse(bytes: &[u8]) -> Option<WalHeader> {
         let words = Words(bytes.get(..HEADER as usize)?);
         let big_endian_sums = match words.at(0)? {
@@ -46,7 +47,12 @@ impl WalHeader {
         let page_size = PageSize::new(words.at(2)?)?;
         let sums = Sums(0, 0).over(bytes.get(..24)?, big_endian_sums);
         let sound = words.at(1)? == VERSION && Sums(words.at(6)?, words.at(7)?) == sums;
-        sound.then_some(WalHeader { big_endian_sums, page_size, salts: Salts(words.at(4)?, words.at(5)?), sums })
+        sound.then_some(WalHeader {
+            big_endian_sums,
+            page_size,
+            salts: Salts(words.at(4)?, words.at(5)?),
+            sums,
+        })
     }
 }
 

@@ -1,5 +1,5 @@
-//! SQLite's write-ahead log as bytes (SQLite file format, section 4). Pure: bytes in, committed transactions out.
-//! Only what the salts and the running checksum prove counts.
+//! SQLite's write-ahead log as bytes (SQLite file format, section 4). Pure: bytes in, committed transactions
+//! out. Only what the salts and the running checksum prove counts.
 
 pub mod cursor;
 pub mod format;

@@ -1,6 +1,6 @@
-//! The scanner: reads frames from a cursor on, one at a time, and keeps the newest version of each page of the committed
-//! transactions. A frame that the salts and the running checksum do not prove ends the scan: it is not written yet, or left over
-//! from an earlier WAL.
+//! The scanner: reads frames from a cursor on, one at a time, and keeps the newest version of each page of
+//! the committed transactions. A frame that the salts and the running checksum do not prove ends the scan: it
+//! is not written yet, or left over from an earlier WAL.
 
 use super::cursor::{Cursor, Mark};
 use super::format::{FRAME_HEADER, FrameHeader, Sums, WalHeader, frame_size};
@@ -36,13 +36,13 @@ pub struct Committed {
     pub commit: u32,
     /// Behind the last transaction.
     pub cursor: Cursor,
-    /// The first frame of the last transaction: where the next one begins if no reader could see this one. None: there is no
-    /// transaction.
+    /// The first frame of the last transaction: where the next one begins if no reader could see this one.
+    /// None: there is no transaction.
     pub last: Option<Mark>,
 }
 
-/// What was proven of a transaction that is not committed yet: a large one is written for minutes, and need not be proven
-/// from its beginning at every look.
+/// What was proven of a transaction that is not committed yet: a large one is written for minutes, and need
+/// not be proven from its beginning at every look.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Open {
     from: Cursor,
@@ -82,7 +82,8 @@ pub struct Scanner {
 }
 
 impl Scanner {
-    /// Scans on from `cursor` in the WAL that `header` describes; `commit` is the database's size there, in pages.
+    /// Scans on from `cursor` in the WAL that `header` describes; `commit` is the database's size there, in
+    /// pages.
     pub fn new(header: &WalHeader, cursor: Cursor, commit: u32) -> Scanner {
         Scanner {
             big_endian: header.big_endian_sums,
@@ -137,7 +138,8 @@ impl Scanner {
 
     fn commit(&mut self, commit: u32) {
         self.committed.pages.extend(self.open.drain(..));
-        // A transaction that shrinks the database drops the pages behind its new end, also those of earlier ones.
+        // A transaction that shrinks the database drops the pages behind its new end, also those of earlier
+        // ones.
         self.committed.pages.split_off(&PageNo(commit.saturating_add(1)));
         self.committed.commit = commit;
         self.committed.cursor.offset = self.offset;

@@ -1,4 +1,5 @@
-//! Reads a WAL into the scanner. The reader returns bytes at an offset, and less than requested only at the end of the file.
+//! Reads a WAL into the scanner. The reader returns bytes at an offset, and less than requested only at the
+//! end of the file.
 
 use super::cursor::Cursor;
 use super::format::{WalHeader, frame_size};
@@ -33,8 +34,8 @@ pub fn walk<E>(
     }
 }
 
-/// The transactions from the WAL's beginning up to `end`, if one of the chain that begins with `header` ends there.
-/// `commit`: the database's size in pages before them, where it matters.
+/// The transactions from the WAL's beginning up to `end`, if one of the chain that begins with `header` ends
+/// there. `commit`: the database's size in pages before them, where it matters.
 pub fn up_to<E>(
     header: &WalHeader,
     end: u64,

@@ -1,5 +1,6 @@
-//! What must hold for any bytes from outside, parser by parser. Used by the fuzzers of this directory and, with a seeded
-//! mutator over the samples, by `tests/hostile/fuzz_replay.rs`. Each takes bytes and panics when something does not hold.
+//! What must hold for any bytes from outside, parser by parser. Used by the fuzzers of this directory and,
+//! with a seeded mutator over the samples, by `tests/hostile/fuzz_replay.rs`. Each takes bytes and panics
+//! when something does not hold.
 
 use litevisor::testing::config::show::show;
 use litevisor::testing::config::{Additions, Environment, Purpose, parse, replica_from_url};
@@ -42,8 +43,8 @@ fn scan(bytes: &[u8], header: &WalHeader, from: Cursor) -> Committed {
     scanner.finish()
 }
 
-/// A WAL: whatever is cut off or damaged behind a commit does not change what was committed before it, and a scan that
-/// stops and goes on sees what one scan sees.
+/// A WAL: whatever is cut off or damaged behind a commit does not change what was committed before it, and a
+/// scan that stops and goes on sees what one scan sees.
 pub fn wal(data: &[u8]) {
     let Some(header) = WalHeader::parse(data) else { return };
     let start = Cursor::start(&header);
@@ -57,14 +58,19 @@ pub fn wal(data: &[u8]) {
         assert!(version.at >= HEADER + FRAME_HEADER as u64 && end <= whole.cursor.offset);
     }
     let committed = whole.cursor.offset as usize;
-    assert_eq!(scan(&data[..committed.min(data.len())], &header, start), whole, "what is behind the last commit");
+    assert_eq!(
+        scan(&data[..committed.min(data.len())], &header, start),
+        whole,
+        "what is behind the last commit"
+    );
     let cut = data.len() - data.len() / 3;
     let first = scan(&data[..cut], &header, start);
     assert!(first.cursor.offset <= whole.cursor.offset);
     assert_eq!(scan(data, &header, first.cursor).cursor, whole.cursor, "a scan that goes on");
 }
 
-/// The same, on a WAL whose frames carry the right checksums: the data says which pages and commits, and one damage.
+/// The same, on a WAL whose frames carry the right checksums: the data says which pages and commits, and one
+/// damage.
 pub fn wal_built(data: &[u8]) {
     const PAGE: usize = 512;
     let [damage_low, damage_high, salt, rest @ ..] = data else { return };
@@ -114,8 +120,8 @@ fn decode(file: &[u8], step: usize) -> Decoded {
     Ok((header, pages, trailer))
 }
 
-/// An LTX file (with pages as blocks or as frames): the same for any chunking; what is accepted can be written again and is
-/// then the same; it says of itself what its head and tail say alone.
+/// An LTX file (with pages as blocks or as frames): the same for any chunking; what is accepted can be
+/// written again and is then the same; it says of itself what its head and tail say alone.
 pub fn ltx(data: &[u8]) {
     let Some((step, file)) = data.split_first() else { return };
     let whole = decode(file, file.len());
@@ -134,7 +140,9 @@ pub fn ltx(data: &[u8]) {
     assert_eq!(Header::from_start(file).as_ref(), Ok(&header));
     assert_eq!(Trailer::from_end(file), Ok(trailer));
     assert!(pages.windows(2).all(|pair| pair[0].0 < pair[1].0), "in order");
-    assert!(pages.iter().all(|(page, data)| page.0 <= header.commit && data.len() == header.page_size.bytes()));
+    assert!(
+        pages.iter().all(|(page, data)| page.0 <= header.commit && data.len() == header.page_size.bytes())
+    );
     let plain = Header { pre_apply: None, ..header };
     let mut again = Vec::new();
     let mut encoder = Encoder::start(&plain, &mut again).expect("an accepted header can be written");
@@ -146,8 +154,8 @@ pub fn ltx(data: &[u8]) {
     assert_eq!((header, same), (plain, pages));
 }
 
-/// An LZ4 frame of a Litestream 0.3 replica: the same for any chunking; it expands to no more than LZ4 can, and no more than a
-/// block at a time.
+/// An LZ4 frame of a Litestream 0.3 replica: the same for any chunking; it expands to no more than LZ4 can,
+/// and no more than a block at a time.
 pub fn lz4(data: &[u8]) {
     let Some((step, file)) = data.split_first() else { return };
     let unpack = |step: usize| {
@@ -237,13 +245,21 @@ pub fn config(data: &[u8]) {
     let lines = text.lines().count() + 1;
     for purpose in [Purpose::Check, Purpose::Databases] {
         let parsed = with_environment(|environment| {
-            parse(Some((text, Path::new("/app/supervisor.toml"))), &Additions::default(), purpose, environment)
+            parse(
+                Some((text, Path::new("/app/supervisor.toml"))),
+                &Additions::default(),
+                purpose,
+                environment,
+            )
         });
         match parsed {
             Ok(checked) => {
                 let shown = show(&checked.config);
                 // A value that is no secret's may hold whatever the text put there.
-                assert!(text.contains("${KEY") || text.contains(SECRET) || !shown.contains(SECRET), "{shown}");
+                assert!(
+                    text.contains("${KEY") || text.contains(SECRET) || !shown.contains(SECRET),
+                    "{shown}"
+                );
             }
             Err(error) => {
                 let told = error.to_string();
@@ -255,7 +271,8 @@ pub fn config(data: &[u8]) {
     }
 }
 
-/// A replica's URL: what is shown of it holds no user info, and an accepted one is accepted again as it is shown.
+/// A replica's URL: what is shown of it holds no user info, and an accepted one is accepted again as it is
+/// shown.
 pub fn url(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     with_environment(|environment| {
@@ -263,7 +280,10 @@ pub fn url(data: &[u8]) {
             assert!(!settings.url.is_empty());
             if settings.path.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/-_".contains(&byte)) {
                 let again = replica_from_url(&settings.url, environment).expect("accepted as it is shown");
-                assert_eq!((again.url, again.path, again.bucket), (settings.url, settings.path, settings.bucket));
+                assert_eq!(
+                    (again.url, again.path, again.bucket),
+                    (settings.url, settings.path, settings.bucket)
+                );
             }
         }
         let with_secret = format!("s3://user:{SECRET}@{text}");
@@ -274,7 +294,8 @@ pub fn url(data: &[u8]) {
     });
 }
 
-/// A listing: keys are parsed as they are printed, and whatever is listed, a plan is one chain without gap or detour.
+/// A listing: keys are parsed as they are printed, and whatever is listed, a plan is one chain without gap or
+/// detour.
 pub fn listing(data: &[u8]) {
     for layout in [Layout::S3, Layout::Directory] {
         for key in String::from_utf8_lossy(data).lines() {
@@ -300,7 +321,10 @@ pub fn listing(data: &[u8]) {
             assert_eq!(plan.files.first().map(|file| file.range.min), Some(Txid::FIRST), "{plan:?}");
             for pair in plan.files.windows(2) {
                 let (before, after) = (pair[0].range, pair[1].range);
-                assert!(after.min <= before.max.next() && after.max > before.max, "a gap or a detour: {plan:?}");
+                assert!(
+                    after.min <= before.max.next() && after.max > before.max,
+                    "a gap or a detour: {plan:?}"
+                );
             }
             assert_eq!(plan.files.last().map(|file| file.range.max), Some(plan.end));
             match target {
@@ -311,8 +335,8 @@ pub fn listing(data: &[u8]) {
     }
 }
 
-/// What an app says by sd_notify(3): a status is one bounded line, so it can be passed on; what is said twice is said; and an
-/// assignment counts only as a whole line.
+/// What an app says by sd_notify(3): a status is one bounded line, so it can be passed on; what is said twice
+/// is said; and an assignment counts only as a whole line.
 pub fn notify(data: &[u8]) {
     let message = NotifyMessage::parse(data);
     if let Some(status) = &message.status {

@@ -1,5 +1,5 @@
-//! The fuzz targets on stable Rust, as far as a few seconds go: a seeded mutator over the samples. The fuzzers themselves are
-//! in `tests/fuzz/` (see CONTRIBUTING.md).
+//! The fuzz targets on stable Rust, as far as a few seconds go: a seeded mutator over the samples. The
+//! fuzzers themselves are in `tests/fuzz/` (see CONTRIBUTING.md).
 
 #[path = "../fuzz/targets.rs"]
 mod targets;
@@ -44,18 +44,24 @@ fn seeds(target: &str) -> Vec<Vec<u8>> {
             .filter(|path| path.extension().is_some_and(|end| end == "lz4"))
             .map(|path| [&[7], &std::fs::read(path).unwrap()[..]].concat())
             .collect(),
-        "config" => ["supervisor.toml.example"].iter().map(|name| std::fs::read(root.join(name)).unwrap()).collect(),
+        "config" => {
+            ["supervisor.toml.example"].iter().map(|name| std::fs::read(root.join(name)).unwrap()).collect()
+        }
         "notify" => NOTIFY.map(|text| text.as_bytes().to_vec()).into(),
         "state" => vec![STATE.as_bytes().to_vec()],
         "owner" => OWNER.map(|text| text.as_bytes().to_vec()).into(),
-        "url" => {
-            ["s3://bucket/a/b?endpoint=https://s3.example.com&region=auto", "file:///data/replica", "data/replica"]
-                .map(|url| url.as_bytes().to_vec())
-                .into()
-        }
+        "url" => [
+            "s3://bucket/a/b?endpoint=https://s3.example.com&region=auto",
+            "file:///data/replica",
+            "data/replica",
+        ]
+        .map(|url| url.as_bytes().to_vec())
+        .into(),
         "listing" => {
-            let names = paths.iter().map(|path| path.strip_prefix(root).unwrap().to_string_lossy().into_owned());
-            let keys: Vec<_> = names.filter_map(|name| Some(name.split_once("/replica/")?.1.to_owned())).collect();
+            let names =
+                paths.iter().map(|path| path.strip_prefix(root).unwrap().to_string_lossy().into_owned());
+            let keys: Vec<_> =
+                names.filter_map(|name| Some(name.split_once("/replica/")?.1.to_owned())).collect();
             vec![keys.join("\n").into_bytes(), (0..200).map(|at| (at * 37 % 251) as u8).collect()]
         }
         _ => vec![wal(), (0..130).map(|at| (at * 89 % 253) as u8).collect()],

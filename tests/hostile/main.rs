@@ -1,5 +1,12 @@
-//! Everything that works against litevisor: the app's user, stores that lie, kills, storms of signals, malformed bytes.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::disallowed_methods)]
+//! Everything that works against litevisor: the app's user, stores that lie, kills, storms of signals,
+//! malformed bytes.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods
+)]
 
 mod boundary;
 mod fuzz_replay;

@@ -1,5 +1,5 @@
-//! Hundreds of orphans and a thousand signals while litevisor starts, runs and stops: no zombie, no signal lost or
-//! doubled, the app's own status, and a complete replica.
+//! Hundreds of orphans and a thousand signals while litevisor starts, runs and stops: no zombie, no signal
+//! lost or doubled, the app's own status, and a complete replica.
 //!
 //! `LITEVISOR_STORM_ROUNDS` says how often (5), each time as a plain process and as PID 1.
 
@@ -11,13 +11,13 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::time::Instant;
 
-/// Real-time signals are counted one by one, so each that is sent must arrive: in the app, or in the log's note of what
-/// came before the app was there.
+/// Real-time signals are counted one by one, so each that is sent must arrive: in the app, or in the log's
+/// note of what came before the app was there.
 const COUNTED: std::ops::RangeInclusive<i32> = 40..=49;
 const LAST: i32 = 50;
 
-/// Runs the bank beside itself, makes orphans in every phase, and counts. Ends with 42 when it has been asked to stop,
-/// has heard the last signal, and its parent has no zombie left.
+/// Runs the bank beside itself, makes orphans in every phase, and counts. Ends with 42 when it has been asked
+/// to stop, has heard the last signal, and its parent has no zombie left.
 const APP: &str = "
 import json, os, signal, subprocess, sys, time
 note, bank = sys.argv[1], sys.argv[2:]
@@ -72,7 +72,8 @@ fn nothing_is_lost_in_a_storm() {
 }
 
 fn storm(kind: As, round: &str) {
-    let site = Site::in_directory().with_settings("[app]\nsignal_to = \"group\"\n[shutdown]\ngrace = \"30s\"");
+    let site =
+        Site::in_directory().with_settings("[app]\nsignal_to = \"group\"\n[shutdown]\ngrace = \"30s\"");
     let site = if kind == As::Pid1 { site.with_pid1() } else { site };
     site.make_history(200);
     site.wipe();
@@ -114,7 +115,10 @@ fn storm(kind: As, round: &str) {
     for number in COUNTED {
         let noted = noted(&run, number);
         let arrived = seen[&number.to_string()] + noted;
-        assert_eq!(arrived, sent[&number], "{round}: signal {number}, {noted} of them noted before the app's start");
+        assert_eq!(
+            arrived, sent[&number],
+            "{round}: signal {number}, {noted} of them noted before the app's start"
+        );
     }
     assert_eq!(seen[&LAST.to_string()], 1, "{round}");
     site.assert_replica_holds_everything(round);

@@ -27,7 +27,11 @@ fn env_exact() {
     for mode in modes() {
         let unshare_needs = std::env::var("PATH").unwrap();
         let mut command = command(mode, &[], &Settings::default());
-        command.env_clear().env("PATH", &unshare_needs).env("ODD", OsStr::from_bytes(b"\xff=\n")).env("EMPTY", "");
+        command
+            .env_clear()
+            .env("PATH", &unshare_needs)
+            .env("ODD", OsStr::from_bytes(b"\xff=\n"))
+            .env("EMPTY", "");
         let (status, out, log) = output(command, &["/bin/cat", "/proc/self/environ"]);
         assert_eq!(status, 0, "{log}");
         let expected = [b"EMPTY=\0ODD=\xff=\n\0PATH=".as_slice(), unshare_needs.as_bytes(), b"\0"].concat();
@@ -39,7 +43,8 @@ fn env_exact() {
 fn env_empty() {
     for mode in modes() {
         let command = command(mode, &["/usr/bin/env", "-i"], &Settings::default());
-        let absolute = command.get_args().chain([command.get_program()]).any(|word| word.as_bytes().contains(&b'/'));
+        let absolute =
+            command.get_args().chain([command.get_program()]).any(|word| word.as_bytes().contains(&b'/'));
         assert!(absolute, "the init must be found without PATH");
         let (status, out, log) = output(command, &["/bin/cat", "/proc/self/environ"]);
         assert_eq!((status, out.as_slice()), (0, b"".as_slice()), "{mode:?}: {log}");
@@ -94,7 +99,10 @@ fn fds_passed() {
     for mode in modes() {
         let passed = "exec 7</dev/null 9</dev/null; exec \"$@\"";
         let both = fds(mode, passed);
-        assert!(both.contains(&7) && both.contains(&9) && both.len() == fds_alone(passed), "{mode:?}: {both:?}");
+        assert!(
+            both.contains(&7) && both.contains(&9) && both.len() == fds_alone(passed),
+            "{mode:?}: {both:?}"
+        );
     }
 }
 
@@ -223,7 +231,8 @@ fn unprivileged() {
 fn listen_pid() {
     for mode in modes() {
         let wrapper = ["sh", "-c", "export LISTEN_FDS=1 LISTEN_PID=$$; exec \"$@\" 3</dev/null", "sh"];
-        let app = ["sh", "-c", "[ $LISTEN_PID = $$ ] && [ $LISTEN_FDS = 1 ] && [ -e /proc/$$/fd/3 ] && echo mine"];
+        let app =
+            ["sh", "-c", "[ $LISTEN_PID = $$ ] && [ $LISTEN_FDS = 1 ] && [ -e /proc/$$/fd/3 ] && echo mine"];
         assert_eq!(stdout(mode, &wrapper, &Settings::default(), &app), "mine\n", "{mode:?}");
     }
 }

@@ -2,7 +2,8 @@
 
 use super::support::*;
 
-/// The app does not go on writing without anybody to replicate it. (A namespace ends with its PID 1 by itself.)
+/// The app does not go on writing without anybody to replicate it. (A namespace ends with its PID 1 by
+/// itself.)
 #[test]
 fn init_killed() {
     for mode in modes() {

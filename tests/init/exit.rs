@@ -24,7 +24,12 @@ fn codes() {
 
 #[test]
 fn signal_128n() {
-    statuses(&[("kill -TERM $$", 143), ("kill -KILL $$", 137), ("kill -SEGV $$", 139), ("kill -HUP $$", 129)]);
+    statuses(&[
+        ("kill -TERM $$", 143),
+        ("kill -KILL $$", 137),
+        ("kill -SEGV $$", 139),
+        ("kill -HUP $$", 129),
+    ]);
 }
 
 #[test]
@@ -47,7 +52,8 @@ fn race_fast_child() {
 #[test]
 fn status_not_stolen() {
     // Many orphans end in the same instant as the app.
-    let script = "i=0; while [ $i -lt 50 ]; do sh -c 'sleep .05; exit 9' & i=$((i+1)); done; sleep .05; exit 42";
+    let script =
+        "i=0; while [ $i -lt 50 ]; do sh -c 'sleep .05; exit 9' & i=$((i+1)); done; sleep .05; exit 42";
     let script = format!("sh -c '{}' & wait; exit 42", script.replace("'sleep .05; exit 9'", "\"exit 9 &\""));
     for mode in modes() {
         for _ in 0..3 {

@@ -18,7 +18,8 @@ fn own() {
 #[test]
 fn term_reaches_grandchild() {
     // A wrapper that only waits, and does not die of the signal.
-    let script = "trap : TERM; sh -c 'trap \"exit 5\" TERM; echo ready; while :; do sleep .01; done'; exit $?";
+    let script =
+        "trap : TERM; sh -c 'trap \"exit 5\" TERM; echo ready; while :; do sleep .01; done'; exit $?";
     for mode in modes() {
         let mut run = sh(mode, script);
         run.expect("ready");
@@ -62,8 +63,9 @@ fn straggler_termed() {
     let dir = tempfile::tempdir().unwrap();
     for mode in modes() {
         let note = path(&dir, &format!("{mode:?}"));
-        let helper =
-            format!("trap \"sleep .3; echo clean > {note}; exit\" TERM; : > {note}.up; while :; do sleep .01; done");
+        let helper = format!(
+            "trap \"sleep .3; echo clean > {note}; exit\" TERM; : > {note}.up; while :; do sleep .01; done"
+        );
         let script = format!("sh -c '{helper}' & while ! [ -e {note}.up ]; do sleep .01; done; exit 3");
         assert_eq!(sh(mode, &script).status(), 3, "{mode:?}");
         assert_eq!(read(&note), "clean\n", "{mode:?}: it could not finish before the init's end");

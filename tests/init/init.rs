@@ -63,8 +63,10 @@ os.close(r); os.dup2(w, 7); os.close(w); os.execv(sys.argv[1], sys.argv[1:])";
 #[test]
 fn ends_with_child() {
     for mode in modes() {
-        let mut run =
-            sh(mode, "setsid sleep 1000 >/dev/null 2>&1 & (setsid sh -c 'exec sleep 1001' >/dev/null 2>&1 &); exit 4");
+        let mut run = sh(
+            mode,
+            "setsid sleep 1000 >/dev/null 2>&1 & (setsid sh -c 'exec sleep 1001' >/dev/null 2>&1 &); exit 4",
+        );
         assert_eq!(run.status(), 4, "{mode:?}");
         assert!(run.started.elapsed() < Duration::from_secs(3), "{mode:?}");
     }

@@ -1,7 +1,9 @@
-//! The conformance suite for inits, from outside: each check in both modes, as PID 1 of its own namespace and as a plain
-//! process. The names are `GROUP::CHECK`. `own` holds what only litevisor promises; everything else runs on any init:
+//! The conformance suite for inits, from outside: each check in both modes, as PID 1 of its own namespace and
+//! as a plain process. The names are `GROUP::CHECK`. `own` holds what only litevisor promises; everything
+//! else runs on any init:
 //!
-//! `LITEVISOR_INIT_SUITE_SUBJECT="tini -s -g --" cargo test --test init -- --skip own::` (see tests/peers.sh).
+//! `LITEVISOR_INIT_SUITE_SUBJECT="tini -s -g --" cargo test --test init -- --skip own::` (see
+//! tests/peers.sh).
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod child;

@@ -185,7 +185,8 @@ fn those_who_stay_are_killed_before_we_end() {
         for session in ["", "setsid"] {
             let note = path(&dir, &format!("{mode:?}{session}"));
             let helper = format!("trap \"\" TERM; : > {note}; while :; do sleep .01; done");
-            let script = format!("{session} sh -c '{helper}' & while ! [ -e {note} ]; do sleep .01; done; exit 3");
+            let script =
+                format!("{session} sh -c '{helper}' & while ! [ -e {note} ]; do sleep .01; done; exit 3");
             let mut run = sh(mode, &script);
             assert_eq!(run.status(), 3, "{mode:?} {session}");
             assert!(run.started.elapsed() >= Duration::from_secs(2), "{mode:?} {session}: it had its time");
@@ -200,9 +201,11 @@ fn a_daemon_that_is_asked_may_finish() {
     let dir = tempfile::tempdir().unwrap();
     for mode in modes() {
         let note = path(&dir, &format!("{mode:?}"));
-        let helper =
-            format!("trap \"sleep .3; echo clean > {note}; exit\" TERM; : > {note}.up; while :; do sleep .01; done");
-        let script = format!("setsid sh -c '{helper}' & while ! [ -e {note}.up ]; do sleep .01; done; exit 3");
+        let helper = format!(
+            "trap \"sleep .3; echo clean > {note}; exit\" TERM; : > {note}.up; while :; do sleep .01; done"
+        );
+        let script =
+            format!("setsid sh -c '{helper}' & while ! [ -e {note}.up ]; do sleep .01; done; exit 3");
         assert_eq!(sh(mode, &script).status(), 3, "{mode:?}");
         assert_eq!(read(&note), "clean\n", "{mode:?}");
     }
@@ -303,6 +306,9 @@ fn the_last_line_is_the_summary() {
         assert_eq!(run.status(), 5);
         let log = run.whole_log();
         let last = log.lines().last().unwrap();
-        assert!(last.contains("exited with status 5") && last.contains("restore") && last.contains("ms"), "{log}");
+        assert!(
+            last.contains("exited with status 5") && last.contains("restore") && last.contains("ms"),
+            "{log}"
+        );
     }
 }

@@ -26,7 +26,9 @@ fn orphans(number: u32) {
     for mode in modes() {
         let mut run = sh(mode, &script);
         run.expect("made");
-        until("no child of the init is a zombie", || children_of(run.init).iter().all(|child| child.state != 'Z'));
+        until("no child of the init is a zombie", || {
+            children_of(run.init).iter().all(|child| child.state != 'Z')
+        });
         run.signal(USR1);
         assert_eq!(run.status(), 42, "{mode:?}");
     }

@@ -135,7 +135,9 @@ fn storm() {
         }
         // Blocked signals are taken lowest number first: TERM must come after the storm has been passed on.
         until("the storm is passed on", || pending(run.init) == 0);
-        until("the app has taken the storm", || children_of(run.init).iter().all(|app| pending(app.pid) == 0));
+        until("the app has taken the storm", || {
+            children_of(run.init).iter().all(|app| pending(app.pid) == 0)
+        });
         until("the orphans are reaped", || children_of(run.init).iter().all(|child| child.state != 'Z'));
         run.signal(TERM);
         run.expect("500");
@@ -207,8 +209,8 @@ fn early_term() {
         for delay in 0..80 {
             let mut run = start(mode, &Settings::default(), &["sleep", "1000"]);
             if mode == Mode::Pid1 {
-                // As PID 1 the kernel drops what comes before signals are blocked or caught; from then on nothing is
-                // lost. HUP: unshare itself blocks TERM for a moment.
+                // As PID 1 the kernel drops what comes before signals are blocked or caught; from then on
+                // nothing is lost. HUP: unshare itself blocks TERM for a moment.
                 until("signals are taken", || takes(run.init, HUP) || !children_of(run.init).is_empty());
             }
             let moment = std::time::Instant::now() + std::time::Duration::from_micros(delay * 75);

@@ -49,7 +49,11 @@ fn with_stderr(prepare: &str) {
     let wrapper = format!("import os, sys\n{prepare}\nos.execv(sys.argv[1], sys.argv[1:])");
     for mode in modes() {
         let mut command = wrapped_in_python(mode, &wrapper);
-        command.args(["sh", "-c", "exec 2>/dev/null; trap 'exit 3' TERM; echo ready; while :; do sleep .01; done"]);
+        command.args([
+            "sh",
+            "-c",
+            "exec 2>/dev/null; trap 'exit 3' TERM; echo ready; while :; do sleep .01; done",
+        ]);
         let mut run = start_command(mode, command);
         run.expect("ready");
         run.signal(TERM);

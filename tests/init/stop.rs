@@ -72,7 +72,8 @@ fn second_term() {
 #[test]
 fn frozen_child() {
     for mode in modes() {
-        let mut run = app(mode, &Settings::default(), "trap 'exit 6' TERM; echo ready; while :; do sleep .01; done");
+        let mut run =
+            app(mode, &Settings::default(), "trap 'exit 6' TERM; echo ready; while :; do sleep .01; done");
         let app = app_of(&run);
         kill(app, STOP);
         until("it is frozen", || stat(app).unwrap().state == 'T');
@@ -84,7 +85,8 @@ fn frozen_child() {
 #[test]
 fn stopped_child_is_not_dead() {
     for mode in modes() {
-        let mut run = app(mode, &Settings::default(), "trap 'exit 4' USR1; echo ready; while :; do sleep .01; done");
+        let mut run =
+            app(mode, &Settings::default(), "trap 'exit 4' USR1; echo ready; while :; do sleep .01; done");
         let app = app_of(&run);
         kill(app, STOP);
         until("it is stopped", || stat(app).unwrap().state == 'T');
@@ -101,7 +103,9 @@ fn term_while_starting() {
     for mode in modes() {
         let mut run = start(mode, &Settings::default(), &["sleep", "1000"]);
         until("the app's program has begun", || {
-            children_of(run.init).iter().any(|child| read(format!("/proc/{}/cmdline", child.pid)).starts_with("sleep"))
+            children_of(run.init)
+                .iter()
+                .any(|child| read(format!("/proc/{}/cmdline", child.pid)).starts_with("sleep"))
         });
         run.signal(TERM);
         assert_eq!(run.status(), 143, "{mode:?}");

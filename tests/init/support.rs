@@ -1,5 +1,5 @@
-//! Starts the init under test (litevisor, unless the environment names another) around an app, talks to both, and never
-//! waits without a limit.
+//! Starts the init under test (litevisor, unless the environment names another) around an app, talks to both,
+//! and never waits without a limit.
 
 pub use super::signals::with_default_signals;
 use std::ffi::{OsStr, OsString};
@@ -72,8 +72,8 @@ impl Settings {
     }
 }
 
-/// `litevisor run --config FILE --`: the one place that knows how settings reach the binary. There is a database to
-/// replicate, which no app of these tests creates: the init is tried as it is used.
+/// `litevisor run --config FILE --`: the one place that knows how settings reach the binary. There is a
+/// database to replicate, which no app of these tests creates: the init is tried as it is used.
 fn litevisor_run(command: &mut Command, settings: &Settings) {
     let directory = configurations();
     static NUMBER: AtomicU32 = AtomicU32::new(0);
@@ -88,7 +88,9 @@ fn litevisor_run(command: &mut Command, settings: &Settings) {
     line("working_dir", settings.working_dir.as_ref().map(|dir| format!("{dir:?}")));
     line(
         "stop_signal",
-        settings.stop_signal.map(|signal| format!("{:?}", litevisor::testing::model::Signal(signal).to_string())),
+        settings
+            .stop_signal
+            .map(|signal| format!("{:?}", litevisor::testing::model::Signal(signal).to_string())),
     );
     line("no_new_privs", settings.no_new_privs.then(|| "true".to_string()));
     for further in &settings.app {
@@ -115,8 +117,8 @@ fn configurations() -> &'static Path {
     directory.path()
 }
 
-/// A command that ends in `litevisor run --`; the test adds the app's words. `wrapper` comes before litevisor and
-/// execs it: `sh -c 'umask 7; exec "$@"' sh`.
+/// A command that ends in `litevisor run --`; the test adds the app's words. `wrapper` comes before litevisor
+/// and execs it: `sh -c 'umask 7; exec "$@"' sh`.
 pub fn command(mode: Mode, wrapper: &[&str], settings: &Settings) -> Command {
     let mut command = bare(mode, wrapper);
     if subject().is_none() {
@@ -209,8 +211,12 @@ pub fn start_command(mode: Mode, mut command: Command) -> Run {
     let mark = format!("{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
     command.env(MARK, &mark);
     let started = Instant::now();
-    let mut child =
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("starting litevisor");
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("starting litevisor");
     let lines = lines_of(child.stdout.take().unwrap());
     let errors = lines_of(child.stderr.take().unwrap());
     let pid = i32::try_from(child.id()).unwrap();
@@ -238,7 +244,8 @@ fn lines_of(stream: impl Read + Send + 'static) -> Receiver<String> {
 fn first_child(parent: i32) -> i32 {
     let start = Instant::now();
     loop {
-        let children = fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).unwrap_or_default();
+        let children =
+            fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).unwrap_or_default();
         if let Some(pid) = children.split_whitespace().next() {
             return pid.parse().unwrap();
         }
@@ -253,7 +260,9 @@ fn first_child(parent: i32) -> i32 {
 impl Run {
     /// The next line of the app's stdout.
     pub fn line(&self) -> String {
-        self.lines.recv_timeout(limit()).unwrap_or_else(|_| panic!("no line from the app; log:\n{}", self.log()))
+        self.lines
+            .recv_timeout(limit())
+            .unwrap_or_else(|_| panic!("no line from the app; log:\n{}", self.log()))
     }
 
     pub fn expect(&self, line: &str) {

@@ -1,4 +1,5 @@
-//! With a terminal (`docker run -it`): the app has its foreground, what it types arrives once, and so does its end.
+//! With a terminal (`docker run -it`): the app has its foreground, what it types arrives once, and so does
+//! its end.
 
 use super::support::*;
 use std::process::Command;
@@ -66,7 +67,13 @@ fn on_a_terminal(mode: Mode, act: &str, app: &[&str]) -> (String, String) {
     let mut driver = Command::new(python());
     with_default_signals(&mut driver);
     driver
-        .args(["-S", "-c", &DRIVER.replace("LIMIT = 30", &format!("LIMIT = {}", limit().as_secs())), act, &note])
+        .args([
+            "-S",
+            "-c",
+            &DRIVER.replace("LIMIT = 30", &format!("LIMIT = {}", limit().as_secs())),
+            act,
+            &note,
+        ])
         .arg(run.get_program())
         .args(run.get_args());
     driver.envs(run.get_envs().filter_map(|(name, value)| Some((name, value?))));
@@ -165,7 +172,8 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))";
     let dir = tempfile::tempdir().unwrap();
     let app = "import os, sys
 open(sys.argv[1], 'w').write(str(os.tcgetpgrp(0) == os.getpgrp()))";
-    // Not in a namespace of its own: groups outside all look the same from there, and the foreground is the usual case.
+    // Not in a namespace of its own: groups outside all look the same from there, and the foreground is the
+    // usual case.
     for mode in modes().into_iter().filter(|mode| *mode == Mode::Plain) {
         let note = path(&dir, &format!("{mode:?}"));
         let run = command(mode, &[], &Settings::default());

@@ -1,5 +1,5 @@
-//! Copies that follow a replica which Litestream writes: its files carry no checksum of the database. What both make of the same
-//! replica is the same.
+//! Copies that follow a replica which Litestream writes: its files carry no checksum of the database. What
+//! both make of the same replica is the same.
 
 use crate::support::litestream::{self, Replicate};
 use crate::support::process::Process;
@@ -35,7 +35,8 @@ fn follows(way: Way) {
     runtime.block_on(async {
         let store = store(&site);
         let copy = DbPath::new(site.path("copy.db"));
-        let (settings, owners, progress) = (RestoreSettings::default(), Owners::default(), Progress::default());
+        let (settings, owners, progress) =
+            (RestoreSettings::default(), Owners::default(), Progress::default());
         prepare(&copy, &*store, &settings, &owners, OnRestoreFailure::Abort, &progress).await.unwrap();
         let mut follower = Follower::open(&copy, store, settings, way).await.unwrap();
         let mut files = 0;
@@ -57,13 +58,16 @@ fn follows(way: Way) {
         assert_eq!(bank::dump(copy.as_path()), bank::dump(&theirs));
         assert_eq!(bank::dump(copy.as_path()), bank::dump(&site.db()));
         if way == Way::InPlace {
-            assert!(std::fs::read(copy.as_path()).unwrap() == std::fs::read(&theirs).unwrap(), "byte by byte");
+            assert!(
+                std::fs::read(copy.as_path()).unwrap() == std::fs::read(&theirs).unwrap(),
+                "byte by byte"
+            );
         }
     });
 }
 
-/// `litevisor follow`, stopped at several positions: what `litestream restore -txid` makes of each. At the end `litestream restore -f` has the
-/// same, too.
+/// `litevisor follow`, stopped at several positions: what `litestream restore -txid` makes of each. At the
+/// end `litestream restore -f` has the same, too.
 #[test]
 fn a_follower_agrees_with_litestream_at_the_same_positions() {
     let site = Site::in_directory().with_replica_settings("sync_interval = \"100ms\"");
@@ -77,8 +81,8 @@ fn a_follower_agrees_with_litestream_at_the_same_positions() {
         command.args(["follow", "--once", "-o"]).arg(&copy).arg(site.replica.url());
         let mut follower = Process::start(command);
         assert_eq!(follower.wait(SOON).code, 0, "{}", follower.log_text());
-        let line =
-            follower.wait_for_log("the position", SOON, |line| line.contains("the file has what is in the replica"));
+        let line = follower
+            .wait_for_log("the position", SOON, |line| line.contains("the file has what is in the replica"));
         let txid = line.split("\"txid\":\"").nth(1).unwrap()[..16].to_owned();
         litestream::restore_at(&site.replica, &txid, &theirs).unwrap();
         assert!(bank::dump(&copy) == bank::dump(&theirs), "at {txid}");

@@ -1,5 +1,5 @@
-//! The objects and the fence of a hand-over in a replica: Litestream restores across them and continues behind them, and litevisor's
-//! own commands, retention and compaction leave them alone.
+//! The objects and the fence of a hand-over in a replica: Litestream restores across them and continues
+//! behind them, and litevisor's own commands, retention and compaction leave them alone.
 
 use crate::support::litestream::{self, Replicate};
 use crate::support::process::Process;
@@ -7,7 +7,9 @@ use crate::support::replica::Replica;
 use crate::support::seaweed::{Seaweed, block_on};
 use crate::support::site::Site;
 use crate::support::{SOON, bank, litevisor, wait_until};
-use ::litevisor::testing::handover::{Claim, Client, End, Epoch, How, Instance, Positions, Reason, Release, fence};
+use ::litevisor::testing::handover::{
+    Claim, Client, End, Epoch, How, Instance, Positions, Reason, Release, fence,
+};
 use ::litevisor::testing::model::Deadline;
 use ::litevisor::testing::store::{Scheme, Store, StoreSettings, open};
 use nix::sys::signal::{Signal, kill};
@@ -73,7 +75,8 @@ fn owner_objects(site: &Site) -> usize {
 fn succeeds(site: &Site, command: &str) -> String {
     let mut program = Command::new(env!("CARGO_BIN_EXE_litevisor"));
     let output = program.arg(command).arg(site.db()).arg("--config").arg(site.config()).output().unwrap();
-    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    let said =
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "litevisor {command}: {said}");
     said
 }
@@ -129,7 +132,8 @@ fn everybody_reads_across_a_fence_in_a_bucket() {
     everybody_reads_across_a_fence(&Site::in_s3("handover"));
 }
 
-/// Levels of a second and a retention of a few: raw files and fences are merged and deleted, owner objects are not.
+/// Levels of a second and a retention of a few: raw files and fences are merged and deleted, owner objects
+/// are not.
 #[test]
 fn compaction_and_retention_leave_the_owner_objects_alone() {
     let site = Site::in_directory().with_database_settings(

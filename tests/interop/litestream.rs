@@ -1,5 +1,5 @@
-//! Litestream 0.5.17 as judge and as partner: it restores what we write at any moment, we restore what it writes, and
-//! a replica changes hands in both directions with nothing lost and no TXID used twice.
+//! Litestream 0.5.17 as judge and as partner: it restores what we write at any moment, we restore what it
+//! writes, and a replica changes hands in both directions with nothing lost and no TXID used twice.
 
 use crate::support::litestream::{self, Replicate, older};
 use crate::support::process::Process;
@@ -69,8 +69,8 @@ fn start_bank(site: &Site, options: &[&str]) -> Process {
     Process::start(command)
 }
 
-/// Litestream 0.5.16 gave pages flags. What earlier versions wrote is read and continued, and 0.5.16 and later read the result;
-/// the earlier ones refuse what we write, as they refuse what Litestream writes today.
+/// Litestream 0.5.16 gave pages flags. What earlier versions wrote is read and continued, and 0.5.16 and
+/// later read the result; the earlier ones refuse what we write, as they refuse what Litestream writes today.
 #[test]
 fn what_earlier_versions_wrote_is_continued_and_they_refuse_what_follows() {
     for version in [older::FIRST, older::LAST] {
@@ -80,7 +80,9 @@ fn what_earlier_versions_wrote_is_continued_and_they_refuse_what_follows() {
         assert_eq!(bank.wait(SOON).code, 0, "{}", bank.log_text());
         let out = site.path("theirs.db");
         wait_until("all of it in an earlier Litestream's replica", SOON, || {
-            older::restore(version, &site.replica, &out).and_then(|()| bank::check(&out, &site.ack(), None)).is_ok()
+            older::restore(version, &site.replica, &out)
+                .and_then(|()| bank::check(&out, &site.ack(), None))
+                .is_ok()
         });
         peer.stop();
         let done = litevisor::restore(&site.config(), &site.db(), &site.path("ours.db"));
@@ -157,7 +159,8 @@ fn we_restore_a_container_that_litestream_is_writing() {
     we_restore_what_litestream_writes(&Site::in_abs("theirs"));
 }
 
-/// What was published stays as it was (or is gone, merged into a higher level), and new raw files begin after it.
+/// What was published stays as it was (or is gone, merged into a higher level), and new raw files begin after
+/// it.
 fn assert_history_is_kept(before: &Files, after: &Files, whose: &str) {
     let newest = before.keys().map(|(_, _, max)| *max).max().unwrap();
     for (file, content) in before {
@@ -169,7 +172,8 @@ fn assert_history_is_kept(before: &Files, after: &Files, whose: &str) {
     assert!(fresh.iter().any(|(level, ..)| *level == 0), "{whose} turn wrote nothing");
 }
 
-/// litevisor → Litestream → litevisor → Litestream. `between` is what happens to the disk at each change of hands.
+/// litevisor → Litestream → litevisor → Litestream. `between` is what happens to the disk at each change of
+/// hands.
 fn changes_hands(site: &Site, between: fn(&Site)) {
     let ours = |turn: &str| {
         let before = site.acked();

@@ -1,5 +1,5 @@
-//! Litestream 0.5.17 and litevisor on the same real servers, moto and s3rver: each restores what the other wrote. (On
-//! SeaweedFS: `interop`.) And no secret in anything that litevisor says or hands on.
+//! Litestream 0.5.17 and litevisor on the same real servers, moto and s3rver: each restores what the other
+//! wrote. (On SeaweedFS: `interop`.) And no secret in anything that litevisor says or hands on.
 
 use crate::support::litestream::Replicate;
 use crate::support::process::Process;
@@ -100,8 +100,11 @@ fn no_secret_is_ever_told() {
     assert_eq!(run.wait(SOON).code, 0, "{}", run.log_text());
     assert_clean("a run that goes well", &run.log_text());
     let config = std::fs::read_to_string(site.config()).unwrap();
-    let lines =
-        [String::new(), format!("session_token = \"{}\"\n", SECRETS[1]), format!("sse_c_key = \"{}\"\n", SECRETS[2])];
+    let lines = [
+        String::new(),
+        format!("session_token = \"{}\"\n", SECRETS[1]),
+        format!("sse_c_key = \"{}\"\n", SECRETS[2]),
+    ];
     for line in lines {
         let text = config.replace(SECRET_KEY, SECRETS[0]) + &line;
         let file = site.path("wrong.toml");
@@ -113,7 +116,8 @@ fn no_secret_is_ever_told() {
                 command.args(["--", "true"]);
             }
             let output = command.output().unwrap();
-            let told = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+            let told = String::from_utf8_lossy(&output.stdout).into_owned()
+                + &String::from_utf8_lossy(&output.stderr);
             assert!(args[0] == "check" || !output.status.success(), "{args:?} {line}: {told}");
             assert_clean(args[0], &told);
         }
@@ -131,13 +135,15 @@ fn keys_of_our_environment_do_not_reach_the_app() {
     command.args(["run", "--config"]).arg(&file).args(["--", "env"]);
     command.env("AWS_ACCESS_KEY_ID", ACCESS_KEY).env("AWS_SECRET_ACCESS_KEY", SECRET_KEY);
     let output = command.output().unwrap();
-    let told = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    let told =
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{told}");
     assert!(told.contains("PATH="), "{told}");
     assert_clean("the app's environment", &told);
 }
 
-/// A URL whose path is not a plain key, on a real server: both programs make the same key of it, or litevisor refuses it at the start.
+/// A URL whose path is not a plain key, on a real server: both programs make the same key of it, or litevisor
+/// refuses it at the start.
 #[test]
 fn a_url_with_an_unusual_path_is_the_same_key_for_both() {
     let servers = [(moto::shared().endpoint(), "moto"), (seaweed::Seaweed::shared().endpoint(), "seaweed")];
@@ -150,7 +156,8 @@ fn a_url_with_an_unusual_path_is_the_same_key_for_both() {
             let out = site.root.path().join("theirs.db");
             let said = site.litestream(&["restore", "-o", out.to_str().unwrap(), "-config"]);
             assert!(out.exists(), "{server} {path}: {said}");
-            let rows = rusqlite::Connection::open(&out).unwrap().query_row("SELECT x FROM t", [], |row| row.get(0));
+            let rows =
+                rusqlite::Connection::open(&out).unwrap().query_row("SELECT x FROM t", [], |row| row.get(0));
             assert_eq!(rows, Ok(7), "{server} {path}");
         }
         for path in ["a$b", "a%24b", "back\\slash", "back%5Cslash"] {
@@ -205,7 +212,8 @@ impl Unusual {
     fn litestream(&self, words: &[&str]) -> String {
         let mut command = Command::new(crate::support::peer(crate::support::litestream::VERSION));
         command.env_remove("AWS_CA_BUNDLE").env_remove("SSL_CERT_FILE").env_remove("SSL_CERT_DIR");
-        let output = command.args(words).arg(self.root.path().join("litestream.yml")).arg(self.db()).output().unwrap();
+        let output =
+            command.args(words).arg(self.root.path().join("litestream.yml")).arg(self.db()).output().unwrap();
         String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
     }
 }

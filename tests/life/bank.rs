@@ -18,7 +18,10 @@ fn healthy() -> Bank {
     let directory = tempfile::tempdir().unwrap();
     let (db, ack) = (directory.path().join("bank.db"), directory.path().join("ack"));
     let mut run = Command::new(bank::binary());
-    run.args(["run", "--rate", "max", "--count", "40", "--exit", "5", "--db"]).arg(&db).arg("--ack").arg(&ack);
+    run.args(["run", "--rate", "max", "--count", "40", "--exit", "5", "--db"])
+        .arg(&db)
+        .arg("--ack")
+        .arg(&ack);
     assert_eq!(run.status().unwrap().code(), Some(5));
     Bank { _directory: directory, db, ack }
 }
@@ -42,7 +45,10 @@ fn every_kind_of_loss_is_seen() {
         ("DELETE FROM ledger WHERE number = 7", "39 rows but ends with number 40"),
         ("UPDATE accounts SET balance = balance + 1 WHERE id = 3", "the accounts hold 8001 instead of 8000"),
         ("DROP TABLE accounts", "no such table"),
-        ("PRAGMA writable_schema = 1; UPDATE sqlite_schema SET rootpage = 3 WHERE name = 'ledger_by_payer'", "WRONG"),
+        (
+            "PRAGMA writable_schema = 1; UPDATE sqlite_schema SET rootpage = 3 WHERE name = 'ledger_by_payer'",
+            "WRONG",
+        ),
     ];
     for (sql, said) in losses {
         let bank = healthy();

@@ -1,4 +1,5 @@
-//! The command line of the built program: help, exit statuses, text and JSON, the configuration's problems, hidden secrets.
+//! The command line of the built program: help, exit statuses, text and JSON, the configuration's problems,
+//! hidden secrets.
 
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -19,7 +20,11 @@ struct Said {
 
 fn said(command: &mut Command) -> Said {
     let Output { status, stdout, stderr } = command.output().unwrap();
-    Said { code: status.code(), out: String::from_utf8(stdout).unwrap(), err: String::from_utf8(stderr).unwrap() }
+    Said {
+        code: status.code(),
+        out: String::from_utf8(stdout).unwrap(),
+        err: String::from_utf8(stderr).unwrap(),
+    }
 }
 
 fn dir(files: &[(&str, &str)]) -> TempDir {
@@ -125,7 +130,10 @@ fn the_configuration_is_searched_in_order() {
     assert!(shown(&["check", "--config", "named.toml"], &env).contains("/d/three.db"));
     let missing = said(litevisor(dir.path(), &["check"]).env("LITEVISOR_CONFIG", "absent.toml"));
     assert_eq!(missing.code, Some(78));
-    assert_eq!(missing.err, "litevisor: absent.toml: does not exist\n", "a named file is not searched elsewhere");
+    assert_eq!(
+        missing.err, "litevisor: absent.toml: does not exist\n",
+        "a named file is not searched elsewhere"
+    );
 }
 
 #[test]
@@ -138,7 +146,8 @@ fn check_never_shows_a_secret() {
     let said = said(litevisor(dir.path(), &["check"]).envs(env));
     assert_eq!(said.code, Some(0), "{}", said.err);
     assert!(!said.out.contains("hidden") && !said.err.contains("hidden"), "{}{}", said.out, said.err);
-    for part in ["secret_access_key = \"***\"", "session_token = \"***\"", "url = \"s3://bucket/a\"", "LV_S"] {
+    for part in ["secret_access_key = \"***\"", "session_token = \"***\"", "url = \"s3://bucket/a\"", "LV_S"]
+    {
         assert!(said.out.contains(part), "{part}\n{}", said.out);
     }
 }
@@ -236,7 +245,9 @@ fn the_log_of_a_one_shot_command_in_a_pipe_is_text_unless_json_is_requested() {
                 assert_eq!(found.is_ok(), json, "{args:?}: {line}");
                 match found {
                     Ok(line) => assert_eq!(line[key], level, "{args:?}: {line}"),
-                    Err(_) => assert!(line.starts_with("20") && line.contains("Z ERROR "), "{args:?}: {line}"),
+                    Err(_) => {
+                        assert!(line.starts_with("20") && line.contains("Z ERROR "), "{args:?}: {line}")
+                    }
                 }
             }
         }
@@ -303,7 +314,8 @@ fn one_shot_commands_print_text_in_a_pipe_and_json_with_json() {
 #[test]
 fn closed_pipes_change_nothing() {
     let dir = dir(&[("there.db", "x"), ("supervisor.toml", &ONE.replace("/d/one.db", "there.db"))]);
-    for (args, code) in [(&["check"][..], 0), (&["--help"], 0), (&["restore"], 78), (&["run"], 78), (&[], 64)] {
+    for (args, code) in [(&["check"][..], 0), (&["--help"], 0), (&["restore"], 78), (&["run"], 78), (&[], 64)]
+    {
         let closed = || {
             let (reader, writer) = std::io::pipe().unwrap();
             drop(reader);
@@ -336,7 +348,8 @@ fn restore_takes_a_replica_as_url_and_as_directory() {
     let replica = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/samples/s1-v05-tiny/replica");
     let expected =
         std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/samples/s1-v05-tiny/restored.db")).unwrap();
-    for (number, subject) in [format!("file://{replica}"), replica.to_owned(), format!("{replica}/")].iter().enumerate()
+    for (number, subject) in
+        [format!("file://{replica}"), replica.to_owned(), format!("{replica}/")].iter().enumerate()
     {
         let out = format!("{number}.db");
         let said = said(&mut litevisor(dir.path(), &["restore", subject, "-o", &out]));
@@ -346,7 +359,8 @@ fn restore_takes_a_replica_as_url_and_as_directory() {
     let nothing = dir.path().to_str().unwrap();
     let empty = said(&mut litevisor(dir.path(), &["restore", nothing, "-o", "none.db"]));
     assert!(empty.code == Some(66) && empty.err.contains(" ERROR "), "{}", empty.err);
-    let asked = said(&mut litevisor(dir.path(), &["restore", nothing, "-o", "none.db", "--if-replica-exists"]));
+    let asked =
+        said(&mut litevisor(dir.path(), &["restore", nothing, "-o", "none.db", "--if-replica-exists"]));
     assert!(asked.code == Some(0) && !asked.err.contains(" ERROR "), "{}", asked.err);
 }
 
@@ -366,10 +380,16 @@ fn a_name_that_is_not_utf_8_is_restored_and_printed() {
     let dir = dir(&[]);
     let replica = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/samples/s1-v05-tiny/replica");
     let out = std::ffi::OsStr::from_bytes(b"a\xff.db");
-    for (args, code) in [(&["--dry-run", "--json"][..], 0), (&["--json"], 0), (&["--json"], 78), (&["--force"], 0)] {
+    for (args, code) in
+        [(&["--dry-run", "--json"][..], 0), (&["--json"], 0), (&["--json"], 78), (&["--force"], 0)]
+    {
         let said = said(litevisor(dir.path(), &["restore", replica, "-o"]).arg(out).args(args));
         assert_eq!(said.code, Some(code), "{args:?}: {}", said.err);
-        assert!(args == ["--force"] || printed(&said)[0]["database"] == "a\u{fffd}.db", "{args:?}: {}", said.out);
+        assert!(
+            args == ["--force"] || printed(&said)[0]["database"] == "a\u{fffd}.db",
+            "{args:?}: {}",
+            said.out
+        );
     }
     assert!(dir.path().join(out).exists());
 }

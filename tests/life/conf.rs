@@ -1,5 +1,5 @@
-//! Litestream's own configuration run as it is, imported, and what `check --connect` finds out about a replica: the shipped
-//! binary on a directory and on real S3.
+//! Litestream's own configuration run as it is, imported, and what `check --connect` finds out about a
+//! replica: the shipped binary on a directory and on real S3.
 
 use crate::support::SOON;
 use crate::support::gate::{Gate, Mood};
@@ -31,8 +31,11 @@ fn yml(site: &Site, count: u32) -> PathBuf {
     let bank = site.bank_line(&["--rate", "200", "--count", &count.to_string()]);
     let db = site.db();
     let db = db.display();
-    std::fs::write(&path, format!("dbs:\n  - path: {db}\n    replicas:\n{keys}        retention: 72h\nexec: {bank}\n"))
-        .unwrap();
+    std::fs::write(
+        &path,
+        format!("dbs:\n  - path: {db}\n    replicas:\n{keys}        retention: 72h\nexec: {bank}\n"),
+    )
+    .unwrap();
     path
 }
 
@@ -43,7 +46,8 @@ fn effective(config: &Path) -> String {
     text(&said.stdout).lines().skip(1).collect::<Vec<_>>().join("\n")
 }
 
-/// A container that ran `litestream replicate`: only the entrypoint is changed, the file stays. Then it is imported.
+/// A container that ran `litestream replicate`: only the entrypoint is changed, the file stays. Then it is
+/// imported.
 #[test]
 fn the_litestream_yml_stays_where_it_is() {
     for site in [Site::in_directory(), Site::in_s3("yml-stays")] {
@@ -127,7 +131,8 @@ fn import_needs_no_variable_and_prints_no_value() {
     let bare = litevisor(&["import", config.to_str().unwrap()]).output().unwrap();
     assert!(bare.status.success() && text(&bare.stderr).contains("${BUCKET}"), "{}", text(&bare.stderr));
     let mut full = litevisor(&["import", config.to_str().unwrap()]);
-    let full = full.envs([("KEY", "hidden-1"), ("SECRET", "hidden-2"), ("BUCKET", "hidden-3")]).output().unwrap();
+    let full =
+        full.envs([("KEY", "hidden-1"), ("SECRET", "hidden-2"), ("BUCKET", "hidden-3")]).output().unwrap();
     assert!(full.status.success() && full.stderr.is_empty(), "{}", text(&full.stderr));
     assert_eq!(full.stdout, bare.stdout);
     assert!(!text(&full.stdout).contains("hidden"), "{}", text(&full.stdout));
@@ -136,7 +141,8 @@ fn import_needs_no_variable_and_prints_no_value() {
 
 fn connect(site: &Site, replica: &Replica, extra: &str) -> Output {
     let config = site.path("connect.toml");
-    let database = format!("[[database]]\npath = \"/d/a.db\"\n{extra}\n[database.replica]\n{}", replica.toml());
+    let database =
+        format!("[[database]]\npath = \"/d/a.db\"\n{extra}\n[database.replica]\n{}", replica.toml());
     std::fs::write(&config, database).unwrap();
     litevisor(&["check", "--connect", "--config", config.to_str().unwrap()]).output().unwrap()
 }
@@ -177,9 +183,14 @@ fn check_connect_names_what_is_wrong() {
     silent.set(Mood::Refusing);
     let said = connect(&site, &site.replica.at(&silent.endpoint()), "");
     assert_eq!(said.status.code(), Some(69), "{}", text(&said.stderr));
-    assert!(text(&said.stdout).contains("FAILED") && text(&said.stderr).contains(bucket), "{}", text(&said.stderr));
+    assert!(
+        text(&said.stdout).contains("FAILED") && text(&said.stderr).contains(bucket),
+        "{}",
+        text(&said.stderr)
+    );
     // A bucket that is not there.
-    let missing = Replica::S3 { endpoint: endpoint.clone(), bucket: "no-such-bucket".into(), prefix: "a".into() };
+    let missing =
+        Replica::S3 { endpoint: endpoint.clone(), bucket: "no-such-bucket".into(), prefix: "a".into() };
     let said = connect(&site, &missing, "");
     assert_eq!(said.status.code(), Some(69), "{}", text(&said.stderr));
     assert!(text(&said.stderr).contains("needed: s3:ListBucket"), "{}", text(&said.stderr));
@@ -215,7 +226,8 @@ fn the_platform_is_said_and_its_grace_counts() {
     }
     let config = site.path("long.toml");
     std::fs::write(&config, "[shutdown]\ngrace = \"60s\"\n").unwrap();
-    let said = litevisor(&["check", "--config", config.to_str().unwrap()]).env("K_SERVICE", "x").output().unwrap();
+    let said =
+        litevisor(&["check", "--config", config.to_str().unwrap()]).env("K_SERVICE", "x").output().unwrap();
     assert!(said.status.success());
     assert!(
         text(&said.stderr).contains("Cloud Run kills everything 10s after its stop signal"),

@@ -1,5 +1,5 @@
-//! The main job from outside: a container's life with a disk that goes away, on both kinds of replica, as a plain
-//! process and as PID 1.
+//! The main job from outside: a container's life with a disk that goes away, on both kinds of replica, as a
+//! plain process and as PID 1.
 
 use crate::support::litevisor::{As, Litevisor};
 use crate::support::replica::Replica;
@@ -47,7 +47,8 @@ fn data_survive_wiped_disks_as_pid_1() {
 #[test]
 fn the_command_line_alone_is_enough() {
     let site = Site::in_directory();
-    let mut args = vec!["--db".into(), site.db().into(), "--replica".into(), site.replica.url().into(), "--".into()];
+    let mut args =
+        vec!["--db".into(), site.db().into(), "--replica".into(), site.replica.url().into(), "--".into()];
     args.extend(site.bank_words(&["--count", "5"]).into_iter().map(Into::into));
     let mut run = Litevisor::run(As::Process, &args);
     assert_eq!(run.wait(SOON).code, 0, "{}", run.log_text());
@@ -165,7 +166,10 @@ fn the_last_line_of_the_log_sums_the_run_up() {
     assert_eq!(run.wait(SOON).code, 9, "{}", run.log_text());
     let log = run.log();
     let last = log.last().unwrap();
-    assert!(serde_json::from_str::<serde_json::Value>(last).is_ok_and(|line| line.is_object()), "no JSON: {last}");
+    assert!(
+        serde_json::from_str::<serde_json::Value>(last).is_ok_and(|line| line.is_object()),
+        "no JSON: {last}"
+    );
     assert!(last.contains(site.db().to_str().unwrap()), "names the database: {last}");
     assert!(last.contains("status 9"), "tells how the app ended: {last}");
 }

@@ -110,7 +110,9 @@ fn a_second_sigterm_shortens_the_apps_time_but_not_the_flush() {
         // Once more may only end the flush before the stop; the next is for the app.
         for _ in 0..2 {
             let before = site.acked();
-            wait_until("more transfers, or the end", SOON, || site.acked() > before + 20 || !run.is_running());
+            wait_until("more transfers, or the end", SOON, || {
+                site.acked() > before + 20 || !run.is_running()
+            });
             if run.is_running() {
                 run.signal(Signal::SIGTERM);
             }
@@ -136,7 +138,11 @@ fn an_app_behind_a_shell_that_forwards_nothing() {
 #[test]
 fn a_helper_that_outlives_the_app_is_waited_for() {
     for site in sites("helper", "", SPACED) {
-        let line = format!("{} & exec {}", site.bank_line(&["--rate", "200", "--on-term", "write-more"]), "sleep 0.5");
+        let line = format!(
+            "{} & exec {}",
+            site.bank_line(&["--rate", "200", "--on-term", "write-more"]),
+            "sleep 0.5"
+        );
         let mut run = site.run(&["sh", "-c", &line]);
         site.wait_for_acks(20);
         assert_eq!(run.wait(SOON).code, 0, "{}", run.log_text());

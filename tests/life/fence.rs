@@ -1,5 +1,5 @@
-//! Two of a kind on one replica, and two processes on one database: nobody's file is overwritten, nothing forks, nobody's
-//! lock gets lost.
+//! Two of a kind on one replica, and two processes on one database: nobody's file is overwritten, nothing
+//! forks, nobody's lock gets lost.
 
 use crate::support::litevisor::{As, Litevisor};
 use crate::support::replica::Replica;
@@ -84,8 +84,8 @@ fn of_two_that_begin_with_an_empty_replica_one_is_fenced() {
     one_of_two_is_fenced(&site, &other);
 }
 
-/// It slept (a frozen machine, a throttled container) while another one went on from its position, merged what it wrote and
-/// deleted it: the name of its next file is free again.
+/// It slept (a frozen machine, a throttled container) while another one went on from its position, merged
+/// what it wrote and deleted it: the name of its next file is free again.
 #[test]
 fn one_that_slept_does_not_go_on_where_it_was() {
     let brisk = "levels = [\"300ms\"]\nretention = { l0 = \"1s\" }";
@@ -125,7 +125,8 @@ fn the_loser_goes_on_without_replication_where_that_is_configured() {
     other.database_settings.clone_from(&site.database_settings);
     let sites = [&site, &other];
     let mut runs = sites.map(|site| site.run_bank(&["--rate", "50"]));
-    let lost = |run: &Litevisor| run.log().into_iter().find(|line| line.contains("another instance writes to"));
+    let lost =
+        |run: &Litevisor| run.log().into_iter().find(|line| line.contains("another instance writes to"));
     let loser = wait_for("one of the two to lose", SOON, || runs.iter().position(|run| lost(run).is_some()));
     let said = lost(&runs[loser]).unwrap();
     assert!(said.contains("(node ") && said.contains(" at 2"), "who, and when: {said}");
@@ -145,7 +146,8 @@ fn the_loser_goes_on_without_replication_where_that_is_configured() {
     sites[winner].assert_replica_holds_everything("what the winner wrote");
 }
 
-/// Else two copies of one disk, both about to send the same number, would take each other's upload for their own.
+/// Else two copies of one disk, both about to send the same number, would take each other's upload for their
+/// own.
 #[test]
 fn each_run_signs_with_a_node_id_of_its_own_and_still_knows_the_last_ones_work() {
     let site = Site::in_directory();
@@ -165,8 +167,8 @@ fn each_run_signs_with_a_node_id_of_its_own_and_still_knows_the_last_ones_work()
     assert_eq!(nodes.iter().map(|(_, node)| node).collect::<BTreeSet<_>>().len(), 3, "{nodes:?}");
 }
 
-/// POSIX locks belong to the process: had we closed a descriptor of the database, the app would be the last one to close
-/// it, and would delete the WAL with what is not uploaded yet.
+/// POSIX locks belong to the process: had we closed a descriptor of the database, the app would be the last
+/// one to close it, and would delete the WAL with what is not uploaded yet.
 #[test]
 fn the_last_connection_of_the_app_never_takes_the_wal_away() {
     let site = Site::in_directory().with_replica_settings("sync_interval = \"30s\"");
@@ -196,17 +198,22 @@ fn many_first_snapshots_at_once_do_not_wait_for_each_other_for_ever() {
     for number in 0..DATABASES {
         let db = site.disk().join(format!("{number}.db"));
         let app = rusqlite::Connection::open(&db).unwrap();
-        app.execute_batch("PRAGMA journal_mode = wal; CREATE TABLE t(x); INSERT INTO t VALUES (randomblob(12000000))")
-            .unwrap();
+        app.execute_batch(
+            "PRAGMA journal_mode = wal; CREATE TABLE t(x); INSERT INTO t VALUES (randomblob(12000000))",
+        )
+        .unwrap();
         let bucket = site.path("buckets").join(number.to_string());
         let (db, bucket) = (db.display(), bucket.display());
         config += &format!("[[database]]\npath = \"{db}\"\n[database.replica]\nurl = \"file://{bucket}\"\n");
     }
     let path = site.path("many.toml");
     std::fs::write(&path, config).unwrap();
-    let mut run =
-        Litevisor::run(As::Process, &["--config".into(), path.into(), "--".into(), "sleep".into(), "90".into()]);
-    let complete = |number: usize| Replica::Directory(site.path("buckets").join(number.to_string())).newest_txid() >= 2;
+    let mut run = Litevisor::run(
+        As::Process,
+        &["--config".into(), path.into(), "--".into(), "sleep".into(), "90".into()],
+    );
+    let complete =
+        |number: usize| Replica::Directory(site.path("buckets").join(number.to_string())).newest_txid() >= 2;
     wait_until("all first snapshots", Duration::from_secs(60), || (0..DATABASES).all(complete));
     assert_eq!(run.stop().code, 143, "{}", run.log_text());
 }

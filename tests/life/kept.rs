@@ -1,12 +1,12 @@
-//! After a kill the disk is kept, but not as it was: what the replica holds must stay its newest state whatever happened
-//! to the local file, and what an app wrote in the meantime is its own newest state.
+//! After a kill the disk is kept, but not as it was: what the replica holds must stay its newest state
+//! whatever happened to the local file, and what an app wrote in the meantime is its own newest state.
 
 use crate::support::site::Site;
 use crate::support::{SOON, bank, wait_until};
 use std::process::Command;
 
-/// Killed with everything in the replica, the last part of it only in the WAL here. Also a copy of the database from before: the
-/// WAL does not have all pages that have changed since.
+/// Killed with everything in the replica, the last part of it only in the WAL here. Also a copy of the
+/// database from before: the WAL does not have all pages that have changed since.
 fn killed_site() -> (Site, Vec<u8>) {
     let site = Site::in_directory();
     site.make_history(20);
@@ -17,7 +17,11 @@ fn killed_site() -> (Site, Vec<u8>) {
     wait_until("all transfers", SOON, || site.acked() >= 520);
     wait_until("all of them in the replica", SOON, || site.judge_replica(None).is_ok());
     run.kill_everything();
-    assert_ne!(std::fs::metadata(wal(&site)).unwrap().len(), 0, "nothing is in the WAL: the test tests nothing");
+    assert_ne!(
+        std::fs::metadata(wal(&site)).unwrap().len(),
+        0,
+        "nothing is in the WAL: the test tests nothing"
+    );
     (site, earlier)
 }
 
@@ -85,8 +89,8 @@ fn what_was_written_while_nobody_replicated_is_kept() {
     goes_on(&site);
 }
 
-/// Overwritten in the same file, or replaced by another one, while the WAL of the killed run is left: SQLite would apply that WAL
-/// to a database that it does not belong to.
+/// Overwritten in the same file, or replaced by another one, while the WAL of the killed run is left: SQLite
+/// would apply that WAL to a database that it does not belong to.
 #[test]
 fn a_database_that_was_overwritten_beside_its_wal_is_restored() {
     for renamed in [false, true] {

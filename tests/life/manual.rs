@@ -13,14 +13,19 @@ fn printed(words: &[&str]) -> String {
 fn commands() -> Vec<String> {
     let help = printed(&["--help"]);
     let (_, list) = help.split_once("Commands:\n").unwrap();
-    list.lines().map_while(|line| Some(line.strip_prefix("  ")?.split_whitespace().next()?.to_owned())).collect()
+    list.lines()
+        .map_while(|line| Some(line.strip_prefix("  ")?.split_whitespace().next()?.to_owned()))
+        .collect()
 }
 
 /// The options of a command's `--help`, long and short.
 fn options(command: &str) -> Vec<String> {
     let help = printed(&[command, "--help"]);
     let (_, list) = help.split_once("Options:\n").unwrap();
-    let words = list.lines().take_while(|line| line.starts_with(' ')).filter(|line| line.trim_start().starts_with('-'));
+    let words = list
+        .lines()
+        .take_while(|line| line.starts_with(' '))
+        .filter(|line| line.trim_start().starts_with('-'));
     let names = words.flat_map(|line| {
         line.split([' ', ','])
             .take_while(|word| word.is_empty() || word.starts_with('-'))
@@ -67,8 +72,10 @@ fn the_manual_page_is_readable_and_complete() {
     }
     let wide: Vec<&str> = page.lines().filter(|line| line.chars().count() > 80).collect();
     assert!(wide.is_empty(), "{wide:#?}");
-    let broken: Vec<&str> =
-        page.lines().filter(|line| line.ends_with('‐') || line.contains('`') || line.contains("\\")).collect();
+    let broken: Vec<&str> = page
+        .lines()
+        .filter(|line| line.ends_with('‐') || line.contains('`') || line.contains("\\"))
+        .collect();
     assert!(broken.is_empty(), "{broken:#?}");
     let all = commands();
     assert!(all.len() > 14, "{all:?}");
@@ -76,8 +83,9 @@ fn the_manual_page_is_readable_and_complete() {
         let (_, section) =
             page.split_once(&format!("\n   litevisor {command}\n")).unwrap_or_else(|| panic!("{command}"));
         let section = section.split("\n   litevisor ").next().unwrap();
-        for option in
-            options(&command).into_iter().filter(|name| !["--config", "-h", "--help"].contains(&name.as_str()))
+        for option in options(&command)
+            .into_iter()
+            .filter(|name| !["--config", "-h", "--help"].contains(&name.as_str()))
         {
             assert!(
                 section.contains(&format!("{option} ")) || section.contains(&format!("{option}\n")),
@@ -127,8 +135,10 @@ fn bash_completes() {
 /// zsh and fish read their scripts, and fish completes.
 #[test]
 fn other_shells_take_their_scripts() {
-    let zsh =
-        format!("autoload -U compinit; compinit -u -D; {}\nprint $_comps[litevisor]", printed(&["completions", "zsh"]));
+    let zsh = format!(
+        "autoload -U compinit; compinit -u -D; {}\nprint $_comps[litevisor]",
+        printed(&["completions", "zsh"])
+    );
     let (good, said, wrong) = through("zsh", &["-f", "-s"], &zsh);
     assert!(good && wrong.is_empty() && said.trim() == "_litevisor", "{said}{wrong}");
     let fish = printed(&["completions", "fish"]);

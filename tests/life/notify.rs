@@ -40,7 +40,9 @@ fn restore_behind_tls(hook: &StandIn, authority: Option<&str>) -> (Site, Process
     let heartbeat = format!("[heartbeat]\nurl = \"{}/ping/SECRET\"\ninterval = \"1s\"", hook.url());
     notify(&mut site, &hook.url(), &heartbeat);
     let mut command = Command::new(env!("CARGO_BIN_EXE_litevisor"));
-    command.args(["run", "--config", site.config().to_str().unwrap(), "--"]).args(site.bank_words(&["--rate", "10"]));
+    command
+        .args(["run", "--config", site.config().to_str().unwrap(), "--"])
+        .args(site.bank_words(&["--rate", "10"]));
     for name in ["AWS_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR"] {
         command.env_remove(name);
     }
@@ -58,8 +60,9 @@ fn stop_behind_tls(mut run: Process) {
 fn https_with_an_authority_of_ones_own() {
     let hook = StandIn::start_tls(|_| answer(204, ""));
     let (_site, run) = restore_behind_tls(&hook, Some(CA_FILE));
-    let asked =
-        |wanted: &str| hook.asked().iter().any(|request| format!("{} {}", request.method, request.path) == wanted);
+    let asked = |wanted: &str| {
+        hook.asked().iter().any(|request| format!("{} {}", request.method, request.path) == wanted)
+    };
     wait_until("both requests", SOON, || asked("POST /T0/SECRET") && asked("GET /ping/SECRET"));
     let told = hook.asked().into_iter().find(|request| request.method == "POST").unwrap();
     assert!(told.body.contains("\"event\":\"restored\""), "{told:?}");
@@ -92,7 +95,10 @@ fn a_restore_is_told_and_a_start_on_its_own_disk_is_not() {
     let mut run = site.run_bank(&["--count", "1"]);
     assert_eq!(run.wait(SOON).code, 0, "{}", run.log_text());
     let [told] = told(&hook).try_into().unwrap();
-    assert_eq!((&told["event"], &told["database"]), (&"restored".into(), &site.db().to_str().unwrap().into()));
+    assert_eq!(
+        (&told["event"], &told["database"]),
+        (&"restored".into(), &site.db().to_str().unwrap().into())
+    );
     assert_eq!(told["replica"], site.replica.url());
     assert!(told["text"].as_str().unwrap().starts_with("litevisor on "), "{told}");
     let request = &hook.asked()[0];
@@ -137,10 +143,13 @@ fn another_writer_is_told() {
     // Another disk, the same replica.
     let db = site.path("other.db");
     std::fs::create_dir(site.path("elsewhere")).unwrap();
-    let args = ["run", "--db", db.to_str().unwrap(), "--replica", &site.replica.url(), "--"].map(str::to_owned);
+    let args =
+        ["run", "--db", db.to_str().unwrap(), "--replica", &site.replica.url(), "--"].map(str::to_owned);
     let script = format!("sqlite3 {} 'create table other (x)'; sleep 2", db.display());
-    let other =
-        std::process::Command::new(env!("CARGO_BIN_EXE_litevisor")).args(args).args(["sh", "-c", &script]).output();
+    let other = std::process::Command::new(env!("CARGO_BIN_EXE_litevisor"))
+        .args(args)
+        .args(["sh", "-c", &script])
+        .output();
     assert!(other.is_ok());
     assert_eq!(run.wait(SOON).code, 75, "{}", run.log_text());
     assert_eq!(events(&hook), ["taken-over"], "{}", run.log_text());
@@ -153,7 +162,9 @@ fn a_webhook_that_stumbles_is_asked_again() {
     site.make_history(20);
     site.wipe();
     let tries = AtomicUsize::new(0);
-    let hook = StandIn::start(move |_| answer(if tries.fetch_add(1, Ordering::Relaxed) < 2 { 503 } else { 200 }, ""));
+    let hook = StandIn::start(move |_| {
+        answer(if tries.fetch_add(1, Ordering::Relaxed) < 2 { 503 } else { 200 }, "")
+    });
     notify(&mut site, &hook.url(), "");
     let mut run = site.run(&["sleep", "60"]);
     wait_until("three tries", SOON, || hook.asked().len() == 3);
@@ -168,7 +179,11 @@ fn a_webhook_that_never_answers_delays_nothing() {
     site.make_history(20);
     site.wipe();
     let mute = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    notify(&mut site, &format!("http://{}", mute.local_addr().unwrap()), "[heartbeat]\nurl = \"http://127.0.0.1:9/\"");
+    notify(
+        &mut site,
+        &format!("http://{}", mute.local_addr().unwrap()),
+        "[heartbeat]\nurl = \"http://127.0.0.1:9/\"",
+    );
     let mut run = site.run(&["sleep", "60"]);
     run.wait_for_log("the app", SOON, |line| line.contains("the app is started"));
     let begun = Instant::now();

@@ -1,5 +1,5 @@
-//! `[app] setup`: commands between the restore and the app. All of what they write is replicated once all have succeeded; after
-//! any other end nothing is, and the next start begins from the state before.
+//! `[app] setup`: commands between the restore and the app. All of what they write is replicated once all
+//! have succeeded; after any other end nothing is, and the next start begins from the state before.
 
 use crate::support::litevisor::{As, Litevisor};
 use crate::support::replica::Replica;
@@ -213,13 +213,15 @@ fn two_databases_are_set_up_together_or_not_at_all() {
     let names = ["a", "b"];
     let db = |name: &str| site.path(&format!("disk/{name}.db"));
     let replica = |name: &str| Replica::Directory(site.path(&format!("bucket/{name}")));
-    let says =
-        |name: &str, word: &str| format!("sqlite3 {} \"insert into words values ('{word}')\"", db(name).display());
+    let says = |name: &str, word: &str| {
+        format!("sqlite3 {} \"insert into words values ('{word}')\"", db(name).display())
+    };
     let live = |setup: &[String], app: &str| {
         let setup: Vec<String> = setup.iter().map(|line| format!("[\"sh\", \"-ec\", {line:?}]")).collect();
         let mut text = format!("[app]\nsetup = [{}]\n", setup.join(", "));
         for name in names {
-            text += &format!("[[database]]\npath = {:?}\n[database.replica]\n{}", db(name), replica(name).toml());
+            text +=
+                &format!("[[database]]\npath = {:?}\n[database.replica]\n{}", db(name), replica(name).toml());
         }
         let config = site.path("two.toml");
         std::fs::write(&config, text).unwrap();
@@ -263,7 +265,8 @@ fn a_setup_that_was_done_is_not_done_again() {
     let setup = says("migrated");
     let changed = |id: &str| format!("setup_when = \"changed\"\nsetup_id = \"{id}\"");
     // The app waits until the setup is recorded, which comes after its upload.
-    let waits = |word: &str| format!("while ! [ -e {} ]; do sleep 0.05; done; {}", done.display(), says(word));
+    let waits =
+        |word: &str| format!("while ! [ -e {} ]; do sleep 0.05; done; {}", done.display(), says(word));
     let mut live = |more: &str, app: &str, expected: &str| {
         set_up(&mut site, &[&setup], more);
         let (code, log) = status(&site, app);
@@ -278,8 +281,8 @@ fn a_setup_that_was_done_is_not_done_again() {
     live(&changed("v2"), &says("d"), "one,migrated,a,b,migrated,c,d");
     live("", &says("e"), "one,migrated,a,b,migrated,c,d,migrated,e");
     // An older state was restored on purpose: what the setup had made of it is gone.
-    let first =
-        ["restore", "--config", site.config().to_str().unwrap(), "--txid", "0000000000000002"].map(str::to_owned);
+    let first = ["restore", "--config", site.config().to_str().unwrap(), "--txid", "0000000000000002"]
+        .map(str::to_owned);
     let restored = Command::new(env!("CARGO_BIN_EXE_litevisor")).args(first).arg(site.db()).output().unwrap();
     assert!(restored.status.success(), "{}", String::from_utf8_lossy(&restored.stderr));
     let older = query(&site.db(), WORDS);

@@ -1,5 +1,5 @@
-//! What the app finds at its start: the default file of the image, leftovers on the disk, a replica that is empty,
-//! away, damaged or slow.
+//! What the app finds at its start: the default file of the image, leftovers on the disk, a replica that is
+//! empty, away, damaged or slow.
 
 use crate::support::gate::{Gate, Mood};
 use crate::support::litevisor::Litevisor;
@@ -80,7 +80,8 @@ fn the_default_file_gives_way_to_the_buckets_history() {
 
 #[test]
 fn an_unreachable_replica_starts_nothing() {
-    for (bucket, mood) in [("refusing", Mood::Refusing), ("silent", Mood::Silent), ("failing", Mood::Failing)] {
+    for (bucket, mood) in [("refusing", Mood::Refusing), ("silent", Mood::Silent), ("failing", Mood::Failing)]
+    {
         let (site, _gate) = gated(bucket, mood);
         refused(&site, 69, &site.replica.url());
     }
@@ -161,8 +162,10 @@ fn a_stale_wal_beside_a_missing_database_does_no_harm() {
         let stranger = site.path("stranger.db");
         bank::seed(&stranger);
         let open = rusqlite::Connection::open(&stranger).unwrap();
-        open.execute_batch("PRAGMA journal_mode = wal; CREATE TABLE stranger (x); INSERT INTO stranger VALUES (1)")
-            .unwrap();
+        open.execute_batch(
+            "PRAGMA journal_mode = wal; CREATE TABLE stranger (x); INSERT INTO stranger VALUES (1)",
+        )
+        .unwrap();
         for side in ["-wal", "-shm"] {
             let from = format!("{}{side}", stranger.display());
             std::fs::write(format!("{}{side}", site.db().display()), std::fs::read(from).unwrap()).unwrap();

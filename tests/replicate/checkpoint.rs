@@ -1,5 +1,5 @@
-//! The app checkpoints by itself, in the modes that wait for readers and lock writers out meanwhile. Our hold is such a
-//! reader: it must get out of the way by itself at once, without losing a frame.
+//! The app checkpoints by itself, in the modes that wait for readers and lock writers out meanwhile. Our hold
+//! is such a reader: it must get out of the way by itself at once, without losing a frame.
 
 use crate::support::site::Site;
 use crate::support::{litestream, wait_until};
@@ -25,7 +25,8 @@ fn a_checkpoint_of_the_app_in_a_waiting_mode_goes_through() {
             written += 1;
         }
         let begun = Instant::now();
-        let busy: i64 = app.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |row| row.get(0)).unwrap();
+        let busy: i64 =
+            app.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |row| row.get(0)).unwrap();
         let took = begun.elapsed();
         assert_eq!(busy, 0, "{mode}");
         assert!(took < Duration::from_secs(15), "{mode} waited {took:?}:\n{}", run.log_text());
@@ -85,7 +86,11 @@ fn steps_aside(interval: &str) {
             }
             took.sort();
             println!("{mode} at {interval}: {took:?}");
-            assert!(took[0] < Duration::from_millis(50), "{mode} at {interval}: {took:?}\n{}", run.log_text());
+            assert!(
+                took[0] < Duration::from_millis(50),
+                "{mode} at {interval}: {took:?}\n{}",
+                run.log_text()
+            );
             assert!(took[4] < Duration::from_secs(1), "{mode} at {interval}: {took:?}\n{}", run.log_text());
         }
         stop.store(true, Ordering::SeqCst);
@@ -127,8 +132,8 @@ fn two_truncating_checkpoints_in_a_row_are_no_break() {
     assert_eq!(restored_rows(&site), 6);
 }
 
-/// At the beginning litevisor reads the whole database under its hold, which takes as long as the disk needs. A checkpoint does
-/// not wait for that.
+/// At the beginning litevisor reads the whole database under its hold, which takes as long as the disk needs.
+/// A checkpoint does not wait for that.
 #[test]
 fn the_hold_steps_aside_while_the_whole_database_is_read() {
     let site = Site::in_directory();

@@ -1,5 +1,5 @@
-//! Levels, snapshots and retention from outside: the shipped binary with intervals of a second, a bank that writes, and
-//! copies of the replica at many instants, each of which both tools restore to the same database.
+//! Levels, snapshots and retention from outside: the shipped binary with intervals of a second, a bank that
+//! writes, and copies of the replica at many instants, each of which both tools restore to the same database.
 
 use crate::support::gate::{Gate, Mood};
 use crate::support::replica::Replica;
@@ -15,7 +15,9 @@ use std::time::{Duration, Instant};
 const REST: Duration = Duration::from_secs(8);
 
 fn short(retention: &str) -> String {
-    format!("levels = [\"500ms\", \"1s\", \"2s\"]\nsnapshot = {{ interval = \"2s\" }}\nretention = {{ {retention} }}")
+    format!(
+        "levels = [\"500ms\", \"1s\", \"2s\"]\nsnapshot = {{ interval = \"2s\" }}\nretention = {{ {retention} }}"
+    )
 }
 
 fn quick(site: Site) -> Site {
@@ -41,7 +43,8 @@ fn settled_names(directory: &Path) -> BTreeSet<String> {
     }
 }
 
-/// The replica as a tool sees that lists it level by level: what is merged or deleted meanwhile stands on a higher level.
+/// The replica as a tool sees that lists it level by level: what is merged or deleted meanwhile stands on a
+/// higher level.
 fn copy(site: &Site, name: &str) -> Replica {
     let Replica::Directory(root) = &site.replica else { panic!("no directory") };
     let copy = site.path(name);
@@ -80,7 +83,13 @@ fn levels(replica: &Replica) -> Vec<usize> {
 }
 
 fn raw_files_gone(replica: &Replica) -> bool {
-    replica.ltx_files().keys().filter(|file| file.0 == 0).map(|file| file.1).min().is_some_and(|first| first > 2)
+    replica
+        .ltx_files()
+        .keys()
+        .filter(|file| file.0 == 0)
+        .map(|file| file.1)
+        .min()
+        .is_some_and(|first| first > 2)
 }
 
 #[test]
@@ -98,7 +107,12 @@ fn every_instant_can_be_restored_by_both_tools() {
     let mut rounds = 0;
     let end = Instant::now() + Duration::from_secs(12);
     while Instant::now() < end || !seen[3] || !raw_files_gone(&site.replica) || levels(&site.replica)[9] < 2 {
-        assert!(end.elapsed() < SOON, "levels seen {seen:?}, now {:?}\n{}", levels(&site.replica), run.log_text());
+        assert!(
+            end.elapsed() < SOON,
+            "levels seen {seen:?}, now {:?}\n{}",
+            levels(&site.replica),
+            run.log_text()
+        );
         let committed = now_ms() - 3000;
         let copied = copy(&site, &format!("copy-{rounds}"));
         levels(&copied).iter().enumerate().for_each(|(level, count)| seen[level] |= *count > 0);
@@ -114,7 +128,9 @@ fn every_instant_can_be_restored_by_both_tools() {
     judge(&site, &site.replica.clone(), None, "after the stop");
     // Each position that is still there by itself, told apart by how many transfers it holds.
     let mut last = 0;
-    for txid in site.replica.ltx_files().keys().filter(|file| file.0 > 0).map(|file| file.2).collect::<BTreeSet<_>>() {
+    for txid in
+        site.replica.ltx_files().keys().filter(|file| file.0 > 0).map(|file| file.2).collect::<BTreeSet<_>>()
+    {
         let out = site.path("txid.db");
         let mut restore = Command::new(env!("CARGO_BIN_EXE_litevisor"));
         restore.args(["restore", &site.replica.url(), "--txid", &format!("{txid:x}"), "-o"]).arg(&out);
@@ -201,7 +217,11 @@ fn a_fresh_replica_takes_little_more_than_one_copy() {
     };
     let files: Vec<_> = site.replica.ltx_files().iter().map(|(file, text)| size(file, text)).collect();
     let total: u64 = files.iter().map(|(_, bytes)| bytes).sum();
-    assert_eq!(files.iter().filter(|(level, _)| *level == 9).count(), 1, "a restart makes no snapshot: {files:?}");
+    assert_eq!(
+        files.iter().filter(|(level, _)| *level == 9).count(),
+        1,
+        "a restart makes no snapshot: {files:?}"
+    );
     let copy = files.iter().find(|(level, _)| *level == 9).unwrap().1;
     assert!(total * 10 <= copy * 11, "{total} bytes for one copy of {copy}: {files:?}");
     judge(&site, &site.replica.clone(), None, "after two runs");

@@ -1,5 +1,12 @@
-//! Replication by the shipped binary while an app writes: checkpoints, outages, spilled segments, levels, many databases.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::disallowed_methods)]
+//! Replication by the shipped binary while an app writes: checkpoints, outages, spilled segments, levels,
+//! many databases.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods
+)]
 
 mod checkpoint;
 mod levels;

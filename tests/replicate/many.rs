@@ -1,5 +1,5 @@
-//! Many databases in one process: named one by one or found in a directory and in its replica; also those that appear while
-//! the app runs. `LITEVISOR_TEST_MANY=500` makes the crowd larger than CI's.
+//! Many databases in one process: named one by one or found in a directory and in its replica; also those
+//! that appear while the app runs. `LITEVISOR_TEST_MANY=500` makes the crowd larger than CI's.
 
 use crate::support::process::{Ended, Process};
 use crate::support::replica::Replica;
@@ -70,7 +70,13 @@ impl Place {
         let file = self.path("supervisor.toml");
         std::fs::write(&file, config).unwrap();
         let mut command = Command::new("sh");
-        command.args(["-c", &format!("{limits} exec \"$@\""), "sh", env!("CARGO_BIN_EXE_litevisor"), words[0]]);
+        command.args([
+            "-c",
+            &format!("{limits} exec \"$@\""),
+            "sh",
+            env!("CARGO_BIN_EXE_litevisor"),
+            words[0],
+        ]);
         command.arg("--config").arg(file).args(&words[1..]);
         command
     }
@@ -209,7 +215,10 @@ fn databases_of_a_directory_come_and_come_back(place: &Place) {
     write(&place.db("unasked.db"), 1, "wal");
     let ended = stop(&mut run);
     let log = run.log_text();
-    assert!(log.contains("NOT REPLICATED: it appeared after the start") && log.contains("unasked.db"), "{log}");
+    assert!(
+        log.contains("NOT REPLICATED: it appeared after the start") && log.contains("unasked.db"),
+        "{log}"
+    );
     assert_eq!(ended.code, 143, "{}", run.log_text());
     assert!(!replicated(place, "unasked.db"));
 
@@ -241,7 +250,8 @@ fn the_last_flush_covers_what_has_just_appeared() {
     let place = Place::in_directory();
     std::fs::create_dir(place.disk()).unwrap();
     let (db, ack) = (place.db("bank.db"), place.path("ack"));
-    let app = format!("{} run --db {} --ack {} --count 5", bank::binary().display(), db.display(), ack.display());
+    let app =
+        format!("{} run --db {} --ack {} --count 5", bank::binary().display(), db.display(), ack.display());
     let mut run = place.start(&place.as_directory("watch = true"), "", &app);
     assert_eq!(run.wait(SOON).code, 0, "{}", run.log_text());
     let out = place.path("judged.db");
@@ -268,7 +278,9 @@ fn what_appears_does_not_become_the_head_of_another_history() {
     let before = place.replica("a.db").objects();
     write(&place.db("a.db"), 100, "wal");
     write(&place.db("b.db"), 2, "wal");
-    run.wait_for_log("a.db is refused", SOON, |line| line.contains("NOT REPLICATED") && line.contains("a.db"));
+    run.wait_for_log("a.db is refused", SOON, |line| {
+        line.contains("NOT REPLICATED") && line.contains("a.db")
+    });
     wait_until("the other one in the replica", SOON, || replicated(&place, "b.db"));
     write(&place.db("a.db"), 100, "wal");
     assert!(run.is_running(), "the app is stopped for it");
@@ -285,13 +297,15 @@ fn what_appears_does_not_become_the_head_of_another_history() {
     place.assert_litestream_agrees("b.db", 2);
 }
 
-/// Names that cannot be replicated: said at once, in the status and at the end; all others are replicated and come back.
+/// Names that cannot be replicated: said at once, in the status and at the end; all others are replicated and
+/// come back.
 #[test]
 fn a_name_that_cannot_be_replicated_hinders_no_other() {
     use std::os::unix::ffi::OsStrExt;
     let place = Place::in_s3("many-names");
     let long = format!("{}.db", "n".repeat(236));
-    let bad = [b"a\\b.db".as_slice(), b"\xff.db", b"new\nline.db", long.as_bytes()].map(std::ffi::OsStr::from_bytes);
+    let bad = [b"a\\b.db".as_slice(), b"\xff.db", b"new\nline.db", long.as_bytes()]
+        .map(std::ffi::OsStr::from_bytes);
     let config = place.as_directory("watch = true");
     std::fs::create_dir(place.disk()).unwrap();
     write(&place.db("early.db"), 1, "wal");
@@ -305,7 +319,9 @@ fn a_name_that_cannot_be_replicated_hinders_no_other() {
             }
             write(&place.db("late.db"), 2, "wal");
             wait_until("the late one in its replica", SOON, || replicated(&place, "late.db"));
-            wait_until("word of all four", SOON, || run.log_text().matches("NOT REPLICATED").count() == bad.len());
+            wait_until("word of all four", SOON, || {
+                run.log_text().matches("NOT REPLICATED").count() == bad.len()
+            });
         }
         let ended = stop(&mut run);
         assert_eq!(ended.code, if round == 0 { 74 } else { 143 }, "{}", run.log_text());

@@ -1,5 +1,5 @@
-//! The store is refusing, failing or silent while the app runs: the app does not notice, the log does, a stop keeps its
-//! budget and says so with 74, and a store that comes back gets everything.
+//! The store is refusing, failing or silent while the app runs: the app does not notice, the log does, a stop
+//! keeps its budget and says so with 74, and a store that comes back gets everything.
 
 use crate::support::gate::{Gate, Mood};
 use crate::support::site::Site;
@@ -35,7 +35,9 @@ fn span_alone_ms() -> u64 {
     let directory = tempfile::tempdir().unwrap();
     let ack = directory.path().join("ack");
     let mut alone = Command::new(bank::binary());
-    alone.args(["run", "--rate", "max", "--count", &TRANSFERS.to_string(), "--db"]).arg(directory.path().join("a.db"));
+    alone
+        .args(["run", "--rate", "max", "--count", &TRANSFERS.to_string(), "--db"])
+        .arg(directory.path().join("a.db"));
     assert!(alone.arg("--ack").arg(&ack).status().unwrap().success());
     span_ms(&ack)
 }
@@ -48,8 +50,9 @@ fn store_dies(bucket: &str, mood: Mood) {
     let (go, done) = (site.path("go"), site.path("done"));
     let load = site.bank_line(&["--rate", "max", "--count", &TRANSFERS.to_string()]);
     let (go_at, done_at) = (go.display(), done.display());
-    let app =
-        format!("until [ -e {go_at} ]; do sleep 0.02; done; {load}; touch {done_at}; while :; do sleep 0.05; done");
+    let app = format!(
+        "until [ -e {go_at} ]; do sleep 0.02; done; {load}; touch {done_at}; while :; do sleep 0.05; done"
+    );
     let mut run = site.run(&["sh", "-c", &app]);
     run.wait_for_app();
     {
@@ -178,7 +181,9 @@ fn a_store_that_comes_and_goes_gets_everything_once() {
     let (site, gate) = behind_gate("flapping");
     let mut run = site.run_bank(&["--rate", "200"]);
     site.wait_for_acks(50);
-    for mood in [Mood::Refusing, Mood::Open, Mood::LosingReplies, Mood::Silent, Mood::Open, Mood::Failing].repeat(3) {
+    for mood in
+        [Mood::Refusing, Mood::Open, Mood::LosingReplies, Mood::Silent, Mood::Open, Mood::Failing].repeat(3)
+    {
         gate.set(mood);
         let before = site.acked();
         site.wait_for_acks(before + 60);

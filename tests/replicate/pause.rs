@@ -1,5 +1,6 @@
-//! What an app that never pauses costs us, and what we cost it: the WAL grows past the size from which writers are kept
-//! out for a moment. The moment is told in the log (debug), and is short whatever the WAL's size.
+//! What an app that never pauses costs us, and what we cost it: the WAL grows past the size from which
+//! writers are kept out for a moment. The moment is told in the log (debug), and is short whatever the WAL's
+//! size.
 
 use crate::support::site::Site;
 use crate::support::{SOON, litestream, wait_until};
@@ -8,8 +9,8 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// Generous: two syncs of a little on a slow, shared disk. What it must not hold is the sync of the whole WAL, which
-/// grows with `THRESHOLD`; and nobody may wait here for anything but the disk.
+/// Generous: two syncs of a little on a slow, shared disk. What it must not hold is the sync of the whole
+/// WAL, which grows with `THRESHOLD`; and nobody may wait here for anything but the disk.
 const LONGEST: Duration = Duration::from_secs(2);
 
 /// Microseconds of each moment in the log.
@@ -46,7 +47,8 @@ fn an_app_that_never_pauses_is_kept_out_rarely_and_for_a_moment() {
     app.execute_batch("PRAGMA journal_mode=wal; CREATE TABLE t(x)").unwrap();
     wait_until("the first snapshot", SOON, || site.replica.newest_txid() > 0);
     let wal = site.disk().join("bank.db-wal");
-    // Its salts, in bytes 16 to 24 of its header, are others when it was started over, although nobody paused.
+    // Its salts, in bytes 16 to 24 of its header, are others when it was started over, although nobody
+    // paused.
     let salts = || std::fs::read(&wal).unwrap()[16..24].to_vec();
     let (first, begun, mut largest) = (salts(), Instant::now(), 0_u64);
     let ended = AtomicBool::new(false);
@@ -69,6 +71,7 @@ fn an_app_that_never_pauses_is_kept_out_rarely_and_for_a_moment() {
     assert_eq!(run.stop().code, 143, "{}", run.log_text());
     let out = site.path("restored.db");
     litestream::restore(&site.replica, &out).unwrap();
-    let rows: i64 = Connection::open(&out).unwrap().query_row("SELECT count(*) FROM t", [], |row| row.get(0)).unwrap();
+    let rows: i64 =
+        Connection::open(&out).unwrap().query_row("SELECT count(*) FROM t", [], |row| row.get(0)).unwrap();
     assert_eq!(rows, written);
 }

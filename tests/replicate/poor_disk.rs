@@ -1,5 +1,5 @@
-//! A replica and a database on a file system that sets no times and syncs no directories: replicated, compacted and restored all the
-//! same, by litevisor and by Litestream.
+//! A replica and a database on a file system that sets no times and syncs no directories: replicated,
+//! compacted and restored all the same, by litevisor and by Litestream.
 
 use crate::support::SOON;
 use crate::support::disk::PoorFileSystem;

@@ -1,5 +1,5 @@
-//! A directory entry with its subdirectories: databases come, go and come back at any depth, each with a replica that Litestream
-//! restores.
+//! A directory entry with its subdirectories: databases come, go and come back at any depth, each with a
+//! replica that Litestream restores.
 
 use super::many::{LONG, Place, SLEEP, replicated, stop, sum, write};
 use crate::support::asking::ask;
@@ -63,7 +63,11 @@ fn databases_come_and_come_back(place: &Place) {
     }
     for made in ["a", "a/b/c", "new/x/y"] {
         let meta = fs::metadata(place.db(made)).unwrap();
-        assert_eq!((meta.mode() & 0o7777, meta.uid()), (0o750, fs::metadata(place.disk()).unwrap().uid()), "{made}");
+        assert_eq!(
+            (meta.mode() & 0o7777, meta.uid()),
+            (0o750, fs::metadata(place.disk()).unwrap().uid()),
+            "{made}"
+        );
     }
     assert!(!place.db("a/.hidden").exists());
     put(place, "a/b/c/deep.db", 100);

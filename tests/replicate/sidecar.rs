@@ -1,5 +1,5 @@
-//! `litevisor replicate`: beside an app that somebody else starts and stops, as a sidecar and from cron. The bank runs as a
-//! process of its own, like an app in another container on the same volume.
+//! `litevisor replicate`: beside an app that somebody else starts and stops, as a sidecar and from cron. The
+//! bank runs as a process of its own, like an app in another container on the same volume.
 
 use crate::support::asking::wait_for_status;
 use crate::support::gate::{Gate, Mood};
@@ -306,7 +306,8 @@ fn orphans_are_reaped_and_other_signals_do_no_harm() {
         sidecar.signal(signal);
     }
     sidecar.wait_for_log("the signals", SOON, |line| line.contains("SIGALRM received"));
-    let orphan = ["--target", &pid.to_string(), "--pid", "sh", "-c", "sh -c 'sleep 0.2' & sh -c 'exit 3' & exit 0"];
+    let orphan =
+        ["--target", &pid.to_string(), "--pid", "sh", "-c", "sh -c 'sleep 0.2' & sh -c 'exit 3' & exit 0"];
     assert!(Command::new("nsenter").args(orphan).status().unwrap().success());
     wait_until("no child, dead or alive", SOON, || process::children(pid).is_empty());
     assert!(sidecar.is_running());

@@ -1,6 +1,6 @@
-//! The store is away for so long that the WAL passes its limit: what is captured goes to files beside the database, the WAL
-//! and the memory stay bounded, the app goes on, and everything arrives in order once the store is back, whatever happened
-//! to the process meanwhile.
+//! The store is away for so long that the WAL passes its limit: what is captured goes to files beside the
+//! database, the WAL and the memory stay bounded, the app goes on, and everything arrives in order once the
+//! store is back, whatever happened to the process meanwhile.
 
 use crate::support::gate::{Gate, Mood};
 use crate::support::litevisor::Litevisor;
@@ -66,8 +66,8 @@ fn into_the_outage(site: &Site, gate: &Gate, mood: Mood) -> Litevisor {
     run
 }
 
-/// Segments of this run arrive: what an earlier one left on the disk is behind us, and so is the first snapshot or the image
-/// that may follow, during which nothing can be numbered and nothing is spilled.
+/// Segments of this run arrive: what an earlier one left on the disk is behind us, and so is the first
+/// snapshot or the image that may follow, during which nothing can be numbered and nothing is spilled.
 fn in_the_replica(run: &Litevisor, site: &Site) {
     eventually(run, "what waited on the disk to arrive", || spilled(site).is_empty());
     let acked = site.acked();
@@ -252,7 +252,8 @@ fn with_the_disk_gone_the_replica_is_what_there_is() {
     assert_whole(&site, &run.log_text());
 }
 
-/// Another writer's file stands where the first of the waiting ones belongs: nobody's is overwritten, nothing is thrown away.
+/// Another writer's file stands where the first of the waiting ones belongs: nobody's is overwritten, nothing
+/// is thrown away.
 #[test]
 fn a_replica_that_went_on_does_not_get_what_waited_here() {
     let (site, gate) = behind_gate("spill-moved-on", LIMITS);
@@ -278,7 +279,9 @@ fn a_replica_that_went_on_does_not_get_what_waited_here() {
 }
 
 fn grows(run: &Litevisor) {
-    run.wait_for_log("that the WAL grows", CAUGHT_UP * 2, |line| line.contains("the WAL grows past wal_limit"));
+    run.wait_for_log("that the WAL grows", CAUGHT_UP * 2, |line| {
+        line.contains("the WAL grows past wal_limit")
+    });
 }
 
 #[test]
@@ -304,7 +307,8 @@ impl Small {
     fn mount(at: &Path) -> Small {
         assert!(nix::unistd::geteuid().is_root(), "this test mounts a file system: run it as root");
         std::fs::create_dir_all(at).unwrap();
-        let mount = Command::new("mount").args(["-t", "tmpfs", "-o", "size=256k", "tmpfs"]).arg(at).status().unwrap();
+        let mount =
+            Command::new("mount").args(["-t", "tmpfs", "-o", "size=256k", "tmpfs"]).arg(at).status().unwrap();
         assert!(mount.success(), "cannot mount a tmpfs");
         Small(at.to_owned())
     }

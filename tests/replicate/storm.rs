@@ -1,8 +1,9 @@
-//! A write storm: an app that writes as fast as it can, many times the size of its database, with a store that keeps up and with one
-//! that is slow from the first snapshot on. The WAL starts over in the middle of the storm, litevisor says with the number that it has
-//! passed its limit, nothing is lost, and the WAL's file is small again afterwards. How large it becomes depends on the build: an
-//! unoptimised litevisor takes seconds for a step. `--nocapture` shows it. To judge an optimised build:
-//! `LITEVISOR_STORM_BINARY=… LITEVISOR_STORM_MIB=2000 LITEVISOR_STORM_PART=8 cargo test --test replicate storm` writes so much, and
+//! A write storm: an app that writes as fast as it can, many times the size of its database, with a store
+//! that keeps up and with one that is slow from the first snapshot on. The WAL starts over in the middle of
+//! the storm, litevisor says with the number that it has passed its limit, nothing is lost, and the WAL's
+//! file is small again afterwards. How large it becomes depends on the build: an unoptimised litevisor takes
+//! seconds for a step. `--nocapture` shows it. To judge an optimised build: `LITEVISOR_STORM_BINARY=…
+//! LITEVISOR_STORM_MIB=2000 LITEVISOR_STORM_PART=8 cargo test --test replicate storm` writes so much, and
 //! fails if the WAL was larger than an eighth of it.
 
 use crate::support::gate::{Gate, Mood};
@@ -22,8 +23,8 @@ const LIMITS: &str = "wal_limit = \"4MiB\"\ncheckpoint = { bytes = \"1MiB\" }";
 /// Rows of 100 kB, of which the database has 100.
 const ROWS: i64 = 100;
 const ROW_BYTES: i64 = 100_000;
-/// Times that the WAL starts over before the storm ends, and what the app has written by then at most. Where only a pause of the app
-/// lets the WAL start over, it never does.
+/// Times that the WAL starts over before the storm ends, and what the app has written by then at most. Where
+/// only a pause of the app lets the WAL start over, it never does.
 const RESTARTS: u64 = 2;
 const MOST_MIB: u64 = 2048;
 
@@ -42,7 +43,8 @@ fn salt(wal: &Path) -> Option<[u8; 4]> {
     Some(salt)
 }
 
-/// Writes each row again and again, without a pause; returns the bytes, and how often the WAL was started over.
+/// Writes each row again and again, without a pause; returns the bytes, and how often the WAL was started
+/// over.
 fn storm(app: &Connection, wal: &Path) -> (u64, u64) {
     app.execute_batch("CREATE TABLE IF NOT EXISTS t(id INTEGER PRIMARY KEY, x BLOB)").unwrap();
     let mut replace = app.prepare("INSERT OR REPLACE INTO t VALUES (?1, randomblob(?2))").unwrap();
@@ -131,7 +133,10 @@ fn a_write_storm_loses_nothing_and_leaves_a_small_wal() {
 #[test]
 fn a_write_storm_during_a_slow_first_snapshot_loses_nothing_and_leaves_a_small_wal() {
     let mut site = Site::in_s3("write-storm").with_database_settings(LIMITS);
-    let gate = Gate::before(&crate::support::seaweed::Seaweed::shared().endpoint(), Mood::Slow(Duration::from_secs(3)));
+    let gate = Gate::before(
+        &crate::support::seaweed::Seaweed::shared().endpoint(),
+        Mood::Slow(Duration::from_secs(3)),
+    );
     site.replica = site.replica.at(&gate.endpoint());
     survives(&site, "a store that is slow from the first snapshot on", || gate.set(Mood::Open));
 }

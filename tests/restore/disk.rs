@@ -1,4 +1,5 @@
-//! Disks that are too small, or fill up while the restore goes on: the file from before stays, and the error says so.
+//! Disks that are too small, or fill up while the restore goes on: the file from before stays, and the error
+//! says so.
 
 use crate::support::disk::Tmpfs;
 use crate::support::gate::{Gate, Mood};
@@ -40,8 +41,12 @@ fn a_disk_that_is_too_small_is_refused_before_the_fetch() {
     assert!(!marker.exists());
     assert!(std::fs::read(site.db()).unwrap() == before);
     assert_eq!(site.files_on_disk(), ["bank.db"]);
-    let gets: Vec<String> =
-        gate.take_asked().into_iter().map(|asked| asked.line).filter(|line| line.contains("/0009/")).collect();
+    let gets: Vec<String> = gate
+        .take_asked()
+        .into_iter()
+        .map(|asked| asked.line)
+        .filter(|line| line.contains("/0009/"))
+        .collect();
     assert!(gets.is_empty(), "something was fetched: {gets:#?}");
 }
 

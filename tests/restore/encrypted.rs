@@ -1,5 +1,5 @@
-//! Encrypted replicas, from outside: whole lives of an app in a directory and in a bucket; the `age` tool and Litestream as
-//! judges; keys that do not fit; keys that change; replicas that Litestream 0.3 encrypted.
+//! Encrypted replicas, from outside: whole lives of an app in a directory and in a bucket; the `age` tool and
+//! Litestream as judges; keys that do not fit; keys that change; replicas that Litestream 0.3 encrypted.
 
 use crate::support::age::{Key, key};
 use crate::support::litestream::{self, v3};
@@ -54,7 +54,8 @@ fn data_files(replica: &Replica) -> Vec<String> {
     keys
 }
 
-/// Decrypts every file with the age tool into a directory, which Litestream restores: what the app's users hold is in it.
+/// Decrypts every file with the age tool into a directory, which Litestream restores: what the app's users
+/// hold is in it.
 fn judge(site: &Site, replica: &Replica, key: &Key) {
     let root = site.path("decrypted");
     let _ = std::fs::remove_dir_all(&root);
@@ -129,7 +130,10 @@ fn refused(site: &Site, words: &[&str]) {
         assert!(words.iter().all(|word| run.log_text().contains(word)), "{words:?}: {}", run.log_text());
         assert!(!run.log_text().contains("AGE-SECRET"), "{}", run.log_text());
         assert!(!marker.exists() && site.replica.objects() == before, "{disk}");
-        assert!(!site.files_on_disk().iter().any(|name| name == "bank.db" && !files.contains(name)), "{disk}");
+        assert!(
+            !site.files_on_disk().iter().any(|name| name == "bank.db" && !files.contains(name)),
+            "{disk}"
+        );
     }
     for command in ["verify", "list"] {
         let output = litevisor(&[command], &site.config());
@@ -180,7 +184,11 @@ fn keys_are_changed_while_the_replica_lives() {
     let mut run = site.run(&["true"]);
     assert_eq!(run.wait(SOON).code, 78, "{}", run.log_text());
     assert!(run.log_text().contains("age_identities") && !site.db().exists(), "{}", run.log_text());
-    assert!(!run.log_text().contains("\"restoring\""), "not even the file beside it was begun: {}", run.log_text());
+    assert!(
+        !run.log_text().contains("\"restoring\""),
+        "not even the file beside it was begun: {}",
+        run.log_text()
+    );
     let site = with_keys(site, &[&new, &old], &[&new]);
     // All of it is copied for the new key alone, then back into the clear.
     let copy = Replica::Directory(site.path("copy"));
@@ -303,8 +311,10 @@ fn one_damaged_newest_file_is_gone_around() {
 fn a_replica_that_litestream_03_encrypted_is_restored() {
     let own = key();
     let site = Site::in_directory();
-    let keys =
-        format!("        age:\n          identities: [{}]\n          recipients: [{}]\n", own.identity, own.recipient);
+    let keys = format!(
+        "        age:\n          identities: [{}]\n          recipients: [{}]\n",
+        own.identity, own.recipient
+    );
     let old = v3::replicate_with(&site.replica, &site.db(), &keys);
     let words = site.bank_words(&["--rate", "200", "--count", "150"]);
     let mut app = Process::start({

@@ -30,8 +30,8 @@ fn many_small_files(site: &Site) {
     assert!(raw >= COMMITS, "{:?}", site.replica.ltx_files().keys());
 }
 
-/// How often somebody had to wait for an answer before he could ask on: what comes before any answer can be back belongs to
-/// the same round.
+/// How often somebody had to wait for an answer before he could ask on: what comes before any answer can be
+/// back belongs to the same round.
 fn rounds(asked: &[Asked]) -> usize {
     let (mut rounds, mut ends) = (0, None);
     for request in asked {

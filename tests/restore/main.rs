@@ -1,5 +1,11 @@
 //! Restores: by the library from made-up replicas, and by the shipped binary from real stores.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::disallowed_methods)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods
+)]
 
 mod disk;
 #[cfg(feature = "age")]

@@ -18,8 +18,10 @@ fn said(output: &Output) -> String {
 
 fn text(ms: u64) -> String {
     let (seconds, ms) = (ms / 1000, ms % 1000);
-    let output =
-        Command::new("date").args(["-u", "-d", &format!("@{seconds}"), "+%Y-%m-%dT%H:%M:%S"]).output().unwrap();
+    let output = Command::new("date")
+        .args(["-u", "-d", &format!("@{seconds}"), "+%Y-%m-%dT%H:%M:%S"])
+        .output()
+        .unwrap();
     format!("{}.{ms:03}Z", String::from_utf8(output.stdout).unwrap().trim())
 }
 
@@ -53,7 +55,8 @@ fn each_moment_between_the_lives_of_an_app() {
             assert!(&bank::dump(&out) == dump, "another state at {at}: {}", said(&output));
             assert!(said(&output).contains("committed at "), "{}", said(&output));
         }
-        // After the last backup: the latest state, long after as well. Before the first: nothing, and when it begins.
+        // After the last backup: the latest state, long after as well. Before the first: nothing, and when it
+        // begins.
         let output = restore("2999-01-01T00:00:00+01:00");
         assert!(output.status.success() && bank::dump(&out) == past[2].1, "{}", said(&output));
         std::fs::remove_file(&out).unwrap();
@@ -73,9 +76,13 @@ fn a_dry_run_tells_everything_and_does_nothing() {
     let output = litevisor(&site, &["restore", "--dry-run"]);
     assert!(output.status.success(), "{}", said(&output));
     let plan = String::from_utf8_lossy(&output.stdout).into_owned();
-    for part in
-        ["refused without --force", "state   TXID 0000", "committed at 20", "file    L9 0000000000000001-", "total   "]
-    {
+    for part in [
+        "refused without --force",
+        "state   TXID 0000",
+        "committed at 20",
+        "file    L9 0000000000000001-",
+        "total   ",
+    ] {
         assert!(plan.contains(part), "{part}:\n{plan}");
     }
     let files = plan.lines().filter(|line| line.contains("  file ")).count();
@@ -107,7 +114,8 @@ fn list_shows_what_can_be_had() {
         assert_eq!(one["restorable"][0]["first"]["txid"], "0000000000000001");
         assert_eq!(one["restorable"][0]["last"]["txid"], format!("{newest:016x}"));
         assert_eq!(one["restorable"].as_array().unwrap().len(), 1);
-        let files: u64 = one["levels"].as_array().unwrap().iter().map(|level| level["files"].as_u64().unwrap()).sum();
+        let files: u64 =
+            one["levels"].as_array().unwrap().iter().map(|level| level["files"].as_u64().unwrap()).sum();
         assert_eq!(files as usize, site.replica.ltx_files().len());
         assert_eq!(
             (one["snapshots"][0]["txid"].as_str(), &one["problems"]),
@@ -171,7 +179,8 @@ fn an_unreachable_replica_is_69_and_no_such_state_66() {
     let site = Site::in_s3("away").with_settings("[restore]\ntimeout = \"1s\"");
     site.make_history(20);
     let db = site.db();
-    for (args, code) in [(vec!["verify"], 0), (vec!["restore", db.to_str().unwrap(), "--force", "--txid", "ffff"], 66)]
+    for (args, code) in
+        [(vec!["verify"], 0), (vec!["restore", db.to_str().unwrap(), "--force", "--txid", "ffff"], 66)]
     {
         let output = litevisor(&site, &args);
         assert_eq!(output.status.code(), Some(code), "{}", said(&output));

@@ -1,5 +1,5 @@
-//! Whose the restored file is, as root: as configured, else like the file that was there, else the app's user's, else like
-//! the directory.
+//! Whose the restored file is, as root: as configured, else like the file that was there, else the app's
+//! user's, else like the directory.
 
 use crate::support::site::Site;
 use crate::support::{SOON, bank};
@@ -15,11 +15,13 @@ fn look(path: &Path) -> (u32, u32, u32) {
 fn started(site: &Site, arrange: impl Fn(&Site)) -> (u32, u32, u32) {
     site.wipe();
     // The way there is open to everybody, as in a container.
-    let open =
-        |path: &Path| std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let open = |path: &Path| {
+        std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap()
+    };
     open(site.disk().parent().unwrap());
     arrange(site);
-    let mut run = site.run(&["test", "-r", site.db().to_str().unwrap(), "-a", "-w", site.db().to_str().unwrap()]);
+    let mut run =
+        site.run(&["test", "-r", site.db().to_str().unwrap(), "-a", "-w", site.db().to_str().unwrap()]);
     assert_eq!(run.wait(SOON).code, 0, "{}", run.log_text());
     assert!(run.log_text().contains("restored"), "{}", run.log_text());
     look(&site.db())

@@ -1,5 +1,5 @@
-//! "Go back to yesterday 14:05": an older state that was restored in its place is what the next run goes on from, on top of
-//! everything; and nothing but that wish makes an older state the newest one.
+//! "Go back to yesterday 14:05": an older state that was restored in its place is what the next run goes on
+//! from, on top of everything; and nothing but that wish makes an older state the newest one.
 
 use crate::support::site::Site;
 use crate::support::{SOON, bank, litestream, now_ms, wait_until};
@@ -60,7 +60,10 @@ fn the_wished_state_becomes_the_next_position_and_nothing_is_lost() {
     assert_eq!(site.replica.newest_txid(), tip + 1, "{log}");
     assert_eq!(newest(&site), older);
     let now = site.replica.objects();
-    assert!(held.iter().all(|(key, content)| now.get(key) == Some(content)), "something was deleted or replaced");
+    assert!(
+        held.iter().all(|(key, content)| now.get(key) == Some(content)),
+        "something was deleted or replaced"
+    );
     // What was the newest state is there as before.
     let out = site.path("before.db");
     let txid = format!("{tip:016x}");

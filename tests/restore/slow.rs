@@ -1,5 +1,5 @@
-//! Restores from a real object store that is slow or away, to disks that are full: in a few round trips, stopped on the
-//! way, refused, or started without.
+//! Restores from a real object store that is slow or away, to disks that are full: in a few round trips,
+//! stopped on the way, refused, or started without.
 
 use crate::support::gate::{Gate, Mood};
 use crate::support::seaweed::Seaweed;
@@ -19,7 +19,8 @@ fn started_without_a_restore_uploads_nothing() {
     let gate = Gate::before(&Seaweed::shared().endpoint(), Mood::Refusing);
     site.replica = direct.at(&gate.endpoint());
     let mut site = site.with_database_settings("on_restore_failure = \"start\"");
-    let mut run = site.run(&["sh", "-c", &format!("touch {}; exec sleep 60", site.path("started").display())]);
+    let mut run =
+        site.run(&["sh", "-c", &format!("touch {}; exec sleep 60", site.path("started").display())]);
     wait_until("the app to be started", SOON, || site.path("started").exists());
     assert!(run.log_text().contains("WITHOUT a restore and WITHOUT replication"), "{}", run.log_text());
     assert_eq!(bank::dump(&site.db()), default);

@@ -70,8 +70,9 @@ fn before_any_answer_and_in_the_middle_of_one() {
     }
 }
 
-/// Each sync of a restore hangs once: that of the verification, and those between the steps of the installation. Stopped
-/// there, it ends at once; the next start, which cannot reach the store, finds the one file or the other, whole.
+/// Each sync of a restore hangs once: that of the verification, and those between the steps of the
+/// installation. Stopped there, it ends at once; the next start, which cannot reach the store, finds the one
+/// file or the other, whole.
 #[test]
 fn at_any_sync() {
     let (site, gate, before) = gated("stopped-at-syncs");
@@ -102,7 +103,8 @@ fn at_any_sync() {
 
         gate.set(Mood::Refusing);
         let impatient = std::fs::read_to_string(site.config()).unwrap();
-        std::fs::write(site.path("supervisor.toml"), format!("[restore]\ntimeout = \"1s\"\n{impatient}")).unwrap();
+        std::fs::write(site.path("supervisor.toml"), format!("[restore]\ntimeout = \"1s\"\n{impatient}"))
+            .unwrap();
         let mut next = crate::support::litevisor::Litevisor::run(
             site.kind,
             &["--config".into(), site.path("supervisor.toml").into(), "--".into(), "true".into()],

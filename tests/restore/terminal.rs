@@ -1,5 +1,5 @@
-//! How far a restore is, for whoever sits before it: one line that is redrawn in place, meets no log line, and is gone at
-//! the end. In a log it is a line now and then, and nothing of a terminal.
+//! How far a restore is, for whoever sits before it: one line that is redrawn in place, meets no log line,
+//! and is gone at the end. In a log it is a line now and then, and nothing of a terminal.
 
 use crate::disk::large_replica;
 use crate::support::gate::Mood;

@@ -1,5 +1,6 @@
-//! Coming from Litestream 0.3.13: the entrypoint is changed, nothing else. Its replica is restored, the new one grows beside
-//! it in the same root, nothing of the old one is touched, and Litestream 0.5.17 reads the result.
+//! Coming from Litestream 0.3.13: the entrypoint is changed, nothing else. Its replica is restored, the new
+//! one grows beside it in the same root, nothing of the old one is touched, and Litestream 0.5.17 reads the
+//! result.
 
 use crate::support::disk::Tmpfs;
 use crate::support::litestream::v3;
@@ -20,7 +21,9 @@ fn old_life(site: &Site, transfers: u64) {
     // It looks at the database once a second, and not at its end.
     let out = site.path("judged-by-v3.db");
     wait_until("everything in Litestream 0.3's replica", SOON, || {
-        v3::restore(&site.replica, &site.db(), &out).and_then(|()| bank::check(&out, &site.ack(), None)).is_ok()
+        v3::restore(&site.replica, &site.db(), &out)
+            .and_then(|()| bank::check(&out, &site.ack(), None))
+            .is_ok()
     });
     old.stop();
 }
@@ -72,7 +75,8 @@ fn the_entrypoint_is_changed() {
     }
 }
 
-/// 0.5's files are there, older than 0.3's (somebody went back and came again): the new state goes on top of them.
+/// 0.5's files are there, older than 0.3's (somebody went back and came again): the new state goes on top of
+/// them.
 #[test]
 fn newer_old_data_goes_on_top_of_the_ltx_files() {
     let site = Site::in_directory();
@@ -85,13 +89,17 @@ fn newer_old_data_goes_on_top_of_the_ltx_files() {
     assert!(log.contains("restored from Litestream 0.3's format"), "{log}");
     let after = site.replica.ltx_files();
     assert!(before.iter().all(|(file, content)| after.get(file) == Some(content)), "{before:?}\n{after:?}");
-    assert!(after.keys().any(|(level, min, max)| (*level, *min, *max) == (0, newest + 1, newest + 1)), "{after:?}");
+    assert!(
+        after.keys().any(|(level, min, max)| (*level, *min, *max) == (0, newest + 1, newest + 1)),
+        "{after:?}"
+    );
     site.wipe();
     new_life(&site, 20);
     assert_eq!(site.acked(), 260);
 }
 
-/// A machine whose disk stays: the database is there, and Litestream 0.3's directory beside it proves what it is.
+/// A machine whose disk stays: the database is there, and Litestream 0.3's directory beside it proves what it
+/// is.
 #[test]
 fn a_disk_that_was_replicated_by_litestream_0_3_is_kept() {
     let site = Site::in_directory();

@@ -129,7 +129,8 @@ fn settings_at(endpoint: impl std::fmt::Display) -> StoreSettings {
 
 async fn open_uploads(path: &str) -> usize {
     let client = Seaweed::shared().client();
-    let reply = client.list_multipart_uploads().bucket(BUCKET).prefix(format!("{path}/")).send().await.unwrap();
+    let reply =
+        client.list_multipart_uploads().bucket(BUCKET).prefix(format!("{path}/")).send().await.unwrap();
     reply.uploads().len()
 }
 
@@ -156,7 +157,11 @@ async fn every_call_fails(store: &Arc<dyn Store>, span: Duration, kind: StoreErr
     let started = Instant::now();
     timed("create", store.put_new("a", whole("x"), 0, by()).await.unwrap_err(), started);
     let started = Instant::now();
-    timed("upload", store.put_new("a", Body::Whole(vec![0; 9 << 20].into()), 0, by()).await.unwrap_err(), started);
+    timed(
+        "upload",
+        store.put_new("a", Body::Whole(vec![0; 9 << 20].into()), 0, by()).await.unwrap_err(),
+        started,
+    );
     let started = Instant::now();
     timed("put", store.put("a", Bytes::new(), by()).await.unwrap_err(), started);
     let started = Instant::now();
@@ -202,9 +207,10 @@ async fn s3_a_wrong_secret_is_denied_and_never_shown() {
 #[tokio::test]
 async fn s3_a_missing_bucket_is_denied_and_named() {
     let store = open(&Seaweed::shared().settings("no-such-bucket", "x"));
-    for error in
-        [store.list("", soon()).await.unwrap_err(), store.put_new("a", whole("x"), 0, soon()).await.unwrap_err()]
-    {
+    for error in [
+        store.list("", soon()).await.unwrap_err(),
+        store.put_new("a", whole("x"), 0, soon()).await.unwrap_err(),
+    ] {
         assert_eq!(error.kind, StoreErrorKind::Denied, "{error}");
         assert!(error.detail.contains("the bucket does not exist"), "{error}");
     }
@@ -215,9 +221,14 @@ async fn s3_the_timestamp_is_where_litestream_looks() {
     let path = fresh_path("timestamp");
     let store = open(&s3_settings(&path));
     store.put_new("0000/small.ltx", whole("x"), 1_795_327_279_450, soon()).await.unwrap();
-    store.put_new("0009/big.ltx", Body::Whole(vec![7; 9 << 20].into()), 1_795_327_279_000, soon()).await.unwrap();
+    store
+        .put_new("0009/big.ltx", Body::Whole(vec![7; 9 << 20].into()), 1_795_327_279_000, soon())
+        .await
+        .unwrap();
     let client = Seaweed::shared().client();
-    for (key, expected) in [("0000/small.ltx", "2026-11-22T06:01:19.45Z"), ("0009/big.ltx", "2026-11-22T06:01:19Z")] {
+    for (key, expected) in
+        [("0000/small.ltx", "2026-11-22T06:01:19.45Z"), ("0009/big.ltx", "2026-11-22T06:01:19Z")]
+    {
         let head = client.head_object().bucket(BUCKET).key(format!("{path}/{key}")).send().await.unwrap();
         assert_eq!(head.metadata().unwrap().get("litestream-timestamp").unwrap(), expected);
     }
@@ -295,7 +306,8 @@ async fn s3_a_store_that_went_away_and_came_back_works_again() {
     let error = store.get("0000/a.ltx", None, soon()).await.unwrap_err();
     assert_eq!(error.kind, StoreErrorKind::Unreachable, "{error}");
     server.restart();
-    let get = store::retry::run(soon(), Duration::from_secs(10), |_, _| {}, |by| store.get("0000/a.ltx", None, by));
+    let get =
+        store::retry::run(soon(), Duration::from_secs(10), |_, _| {}, |by| store.get("0000/a.ltx", None, by));
     assert_eq!(get.await.unwrap(), "before");
 }
 
@@ -305,7 +317,8 @@ async fn s3_an_empty_path_works() {
     let store = open(&Seaweed::shared().settings("empty-path", ""));
     assert_eq!(store.put_new("0000/a.ltx", whole("x"), 0, soon()).await.unwrap(), Put::Created);
     assert_eq!(store.get("0000/a.ltx", None, soon()).await.unwrap(), "x");
-    let keys: Vec<String> = store.list("", soon()).await.unwrap().into_iter().map(|object| object.key).collect();
+    let keys: Vec<String> =
+        store.list("", soon()).await.unwrap().into_iter().map(|object| object.key).collect();
     assert_eq!(keys, ["0000/a.ltx"]);
     store.delete(&keys, soon()).await.unwrap();
     assert_eq!(store.list("", soon()).await.unwrap(), []);
@@ -337,8 +350,8 @@ async fn s3_the_customers_key_is_needed_to_read() {
     for key in ["0000/a.ltx", "0009/big.ltx"] {
         let refused = open(&plain).get(key, None, soon()).await.unwrap_err();
         assert!(refused.detail.starts_with("HTTP 400"), "without the key: {refused}");
-        // SeaweedFS 4.48 sends the header of the key's MD5 twice, which the SDK refuses to read. That it answers at all
-        // shows that our key opened the object.
+        // SeaweedFS 4.48 sends the header of the key's MD5 twice, which the SDK refuses to read. That it
+        // answers at all shows that our key opened the object.
         if let Err(error) = store.get(key, Some(0..6), soon()).await {
             assert!(error.detail.starts_with("HTTP 20"), "with the key: {error}");
         }
@@ -415,8 +428,10 @@ async fn directory_temporary_files_are_invisible_and_do_not_stay() {
     store.put_new("ltx/0/a.ltx", whole("x"), 0, soon()).await.unwrap();
     store.put_new("ltx/0/a.ltx", whole("y"), 0, soon()).await.unwrap();
     store.put("ltx/0/b.ltx", Bytes::new(), soon()).await.unwrap();
-    let mut names: Vec<_> =
-        std::fs::read_dir(root.path().join("ltx/0")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    let mut names: Vec<_> = std::fs::read_dir(root.path().join("ltx/0"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .collect();
     names.sort();
     assert_eq!(names, ["a.ltx", "a.ltx.1.0.tmp", "b.ltx"]);
 }

@@ -1,5 +1,6 @@
-//! Where keys come from when the settings have none: the SDK's chain, each source in a process with an environment of its
-//! own (this test binary again, with one ignored test), against stand-ins that check what they are asked.
+//! Where keys come from when the settings have none: the SDK's chain, each source in a process with an
+//! environment of its own (this test binary again, with one ignored test), against stand-ins that check what
+//! they are asked.
 
 use super::common::{BUCKET, fresh_path, open, s3_settings};
 use crate::suite::soon;
@@ -45,7 +46,8 @@ fn child() {
 fn in_a_process(env: &[(&str, &str)]) -> String {
     let _ = fresh_path("credentials");
     let endpoint = Seaweed::shared().endpoint();
-    let own = [("HOME", "/nonexistent"), ("AWS_EC2_METADATA_DISABLED", "true"), (ENDPOINT, endpoint.as_ref())];
+    let own =
+        [("HOME", "/nonexistent"), ("AWS_EC2_METADATA_DISABLED", "true"), (ENDPOINT, endpoint.as_ref())];
     run_child(module_path!(), &own, env)
 }
 
@@ -103,7 +105,8 @@ fn keys_come_from_a_role_that_a_profile_assumes() {
     let sts = StandIn::start(|request| {
         let asked = ["Action=AssumeRole&", "RoleArn=arn%3Aaws%3Aiam%3A%3A1%3Arole%2Fbackup"];
         let signed = request.header("authorization").is_some_and(|text| text.contains("Credential=BASE/"));
-        let right = request.method == "POST" && signed && asked.iter().all(|part| request.body.contains(part));
+        let right =
+            request.method == "POST" && signed && asked.iter().all(|part| request.body.contains(part));
         if right { assumed("AssumeRole") } else { answer(403, "wrong") }
     });
     let directory = tempfile::tempdir().unwrap();
@@ -111,7 +114,11 @@ fn keys_come_from_a_role_that_a_profile_assumes() {
     let text = "[profile base]\naws_access_key_id = BASE\naws_secret_access_key = base\n\
                 [profile backup]\nregion = eu-west-1\nrole_arn = arn:aws:iam::1:role/backup\nsource_profile = base\n";
     std::fs::write(&file, text).unwrap();
-    let env = [("AWS_CONFIG_FILE", file.to_str().unwrap()), ("AWS_ENDPOINT_URL_STS", &sts.url()), (PROFILE, "backup")];
+    let env = [
+        ("AWS_CONFIG_FILE", file.to_str().unwrap()),
+        ("AWS_ENDPOINT_URL_STS", &sts.url()),
+        (PROFILE, "backup"),
+    ];
     assert_eq!(in_a_process(&env), "0 objects", "{:?}", sts.asked());
 }
 
@@ -139,7 +146,8 @@ fn keys_come_from_a_web_identity() {
     assert_eq!(in_a_process(&env), "0 objects", "{:?}", sts.asked());
 }
 
-/// ECS and EKS give a container its role through such an address, with a token in the environment or in a file.
+/// ECS and EKS give a container its role through such an address, with a token in the environment or in a
+/// file.
 #[test]
 fn keys_come_from_the_containers_role() {
     let agent = StandIn::start(|request| match (request.path.as_str(), request.header("authorization")) {
@@ -165,24 +173,32 @@ fn keys_come_from_the_machines_role() {
     let imds = StandIn::start(|request: &Request| {
         let session = request.header("x-aws-ec2-metadata-token") == Some("session");
         match (request.method.as_str(), request.path.as_str()) {
-            ("PUT", "/latest/api/token") if request.header("x-aws-ec2-metadata-token-ttl-seconds").is_some() => {
+            ("PUT", "/latest/api/token")
+                if request.header("x-aws-ec2-metadata-token-ttl-seconds").is_some() =>
+            {
                 let ttl = ("x-aws-ec2-metadata-token-ttl-seconds", "21600".to_owned());
                 Answer { headers: vec![ttl], ..answer(200, "session") }
             }
             ("GET", path) if session && path.trim_end_matches('/') == ROLES => answer(200, "machine"),
-            ("GET", path) if session && path == format!("{ROLES}/machine") => keys(ACCESS_KEY, SECRET_KEY, FAR),
+            ("GET", path) if session && path == format!("{ROLES}/machine") => {
+                keys(ACCESS_KEY, SECRET_KEY, FAR)
+            }
             _ if session => answer(404, ""),
             _ => answer(401, ""),
         }
     });
-    let env = [("AWS_EC2_METADATA_SERVICE_ENDPOINT", imds.url()), ("AWS_EC2_METADATA_DISABLED", "false".to_owned())];
+    let env = [
+        ("AWS_EC2_METADATA_SERVICE_ENDPOINT", imds.url()),
+        ("AWS_EC2_METADATA_DISABLED", "false".to_owned()),
+    ];
     let env = env.each_ref().map(|(name, value)| (*name, value.as_str()));
     assert_eq!(in_a_process(&env), "0 objects", "{:?}", imds.asked());
     let paths: Vec<String> = imds.take();
     assert!(!paths.iter().any(|path| path.contains("placement")), "{paths:?}");
 }
 
-/// A stand-in for the container's agent that gives `first` once and then `later`, and makes `file` when it is asked again.
+/// A stand-in for the container's agent that gives `first` once and then `later`, and makes `file` when it is
+/// asked again.
 fn changing_agent(file: &Path, first: Answer, later: Answer) -> StandIn {
     let (times, file) = (AtomicU32::new(0), file.to_owned());
     StandIn::start(move |_| match times.fetch_add(1, Ordering::Relaxed) {
@@ -199,9 +215,13 @@ fn keys_are_renewed_before_they_expire() {
     let directory = tempfile::tempdir().unwrap();
     let again = directory.path().join("again");
     let soon = jiff::Timestamp::now() + Duration::from_secs(20);
-    let agent =
-        changing_agent(&again, keys(ACCESS_KEY, SECRET_KEY, &soon.to_string()), keys(ACCESS_KEY, SECRET_KEY, FAR));
-    let env = [("AWS_CONTAINER_CREDENTIALS_FULL_URI", agent.url()), (UNTIL, again.to_str().unwrap().to_owned())];
+    let agent = changing_agent(
+        &again,
+        keys(ACCESS_KEY, SECRET_KEY, &soon.to_string()),
+        keys(ACCESS_KEY, SECRET_KEY, FAR),
+    );
+    let env =
+        [("AWS_CONTAINER_CREDENTIALS_FULL_URI", agent.url()), (UNTIL, again.to_str().unwrap().to_owned())];
     let result = in_a_process(&env.each_ref().map(|(name, value)| (*name, value.as_str())));
     assert_eq!(result, "0 objects");
     assert!(again.exists() && jiff::Timestamp::now() < soon, "renewed after they had ended, or never");
@@ -213,7 +233,8 @@ fn keys_are_renewed_when_the_store_refuses_them() {
     let directory = tempfile::tempdir().unwrap();
     let again = directory.path().join("again");
     let agent = changing_agent(&again, keys(ACCESS_KEY, "revoked", FAR), keys(ACCESS_KEY, SECRET_KEY, FAR));
-    let env = [("AWS_CONTAINER_CREDENTIALS_FULL_URI", agent.url()), (UNTIL, again.to_str().unwrap().to_owned())];
+    let env =
+        [("AWS_CONTAINER_CREDENTIALS_FULL_URI", agent.url()), (UNTIL, again.to_str().unwrap().to_owned())];
     let result = in_a_process(&env.each_ref().map(|(name, value)| (*name, value.as_str())));
     assert_eq!(result, "0 objects");
     assert_eq!(agent.asked().len(), 2, "no more often than needed");

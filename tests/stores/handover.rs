@@ -1,9 +1,10 @@
-//! What a hand-over needs of a store: of several claims one wins, every instance sees what the others have written, and a lost reply
-//! does no harm. Checks of the suite, on every store.
+//! What a hand-over needs of a store: of several claims one wins, every instance sees what the others have
+//! written, and a lost reply does no harm. Checks of the suite, on every store.
 
 use crate::suite::{Subject, soon};
 use litevisor::testing::handover::{
-    Answer, Beat, Claim, Client, End, Epoch, How, Instance, Position, Positions, Reason, Release, Watch, Watched,
+    Answer, Beat, Claim, Client, End, Epoch, How, Instance, Position, Positions, Reason, Release, Watch,
+    Watched,
 };
 use litevisor::testing::model::Txid;
 use litevisor::testing::store::StoreError;
@@ -20,7 +21,8 @@ fn instance(id: &str) -> Instance {
 
 fn claim(number: u64, id: &str) -> Claim {
     let (reason, failed, version) = (Reason::Takeover, None, "1".into());
-    let positions = Positions::from([("/data/a b.db".to_owned(), Position { txid: Txid(7), checksum: None })]);
+    let positions =
+        Positions::from([("/data/a b.db".to_owned(), Position { txid: Txid(7), checksum: None })]);
     let (instance, heartbeat) = (instance(id), Some(Duration::from_secs(10)));
     Claim { epoch: epoch(number), instance, reason, failed, positions, gated: true, heartbeat, version }
 }
@@ -83,9 +85,19 @@ pub async fn a_release_is_written_once(store: Subject) {
     let client = Client::new(store);
     assert!(client.claim(&claim(1, "a"), soon()).await.unwrap());
     let end = End::At(Positions::from([("a".to_owned(), Position { txid: Txid(9), checksum: None })]));
-    let first = Release { epoch: epoch(1), instance: instance("a"), how: How::HandedOver, end, from: None, time_ms: 0 };
+    let first = Release {
+        epoch: epoch(1),
+        instance: instance("a"),
+        how: How::HandedOver,
+        end,
+        from: None,
+        time_ms: 0,
+    };
     client.release(&first, soon()).await.unwrap();
-    client.release(&Release { how: How::Stopped, end: End::Unproven, ..first.clone() }, soon()).await.unwrap();
+    client
+        .release(&Release { how: How::Stopped, end: End::Unproven, ..first.clone() }, soon())
+        .await
+        .unwrap();
     let seen = client.look(soon()).await.unwrap().unwrap().release.unwrap();
     assert_eq!((seen.how, &seen.end), (How::HandedOver, &first.end));
     assert!(seen.time_ms > 1_700_000_000_000, "the time is stamped when it is written");
@@ -108,8 +120,14 @@ pub async fn old_owner_records_are_deleted(store: Subject) {
     }
     for number in [1, 2, 3] {
         let end = End::Unproven;
-        let release =
-            Release { epoch: epoch(number), instance: instance("a"), how: How::Stopped, end, from: None, time_ms: 0 };
+        let release = Release {
+            epoch: epoch(number),
+            instance: instance("a"),
+            how: How::Stopped,
+            end,
+            from: None,
+            time_ms: 0,
+        };
         client.release(&release, soon()).await.unwrap();
     }
     client.answer(&Answer { epoch: epoch(2), within: Duration::from_secs(1) }, soon()).await.unwrap();
@@ -122,8 +140,14 @@ pub async fn old_owner_records_are_deleted(store: Subject) {
     names.sort();
     let claims = ["1", "2", "3"].map(|number| format!("owner/000000000000000{number}.json"));
     let [one, two, three] = claims;
-    let left =
-        [&one, &two, &three, "owner/0000000000000003.released.json", "owner/0000000000000013.json", "owner/README"];
+    let left = [
+        &one,
+        &two,
+        &three,
+        "owner/0000000000000003.released.json",
+        "owner/0000000000000013.json",
+        "owner/README",
+    ];
     assert_eq!(names, left);
     assert_eq!(client.look(soon()).await.unwrap().unwrap().claim.epoch, epoch(19));
 }

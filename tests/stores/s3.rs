@@ -1,5 +1,5 @@
-//! S3 as other servers speak it: moto, and s3rver, which ignores conditional writes; and stand-ins for the habits that
-//! neither has.
+//! S3 as other servers speak it: moto, and s3rver, which ignores conditional writes; and stand-ins for the
+//! habits that neither has.
 
 use super::tiny::{Habit, Tiny};
 use crate::suite::{soon, whole};
@@ -40,8 +40,8 @@ async fn everything(endpoint: &str, bucket: &str, prefix: &str) -> Vec<String> {
     reply.contents().iter().map(|object| object.key().unwrap().to_owned()).collect()
 }
 
-/// Without conditional writes nobody can promise that one of several creators at once wins (what can be told apart is tried
-/// below); and s3rver 3.7.1 lists no common prefixes whose objects lie deeper than one name.
+/// Without conditional writes nobody can promise that one of several creators at once wins (what can be told
+/// apart is tried below); and s3rver 3.7.1 lists no common prefixes whose objects lie deeper than one name.
 const BEYOND_S3RVER: [&str; 4] = [
     "one_of_sixteen_creators_wins",
     "the_names_under_the_root_are_told",
@@ -87,9 +87,10 @@ async fn a_store_that_ignores_conditions_is_refused_for_a_hand_over() {
 async fn a_missing_bucket_is_denied_and_named_by_all() {
     for endpoint in [moto::shared().endpoint(), s3rver::shared().endpoint()] {
         let store = open(&Seaweed::settings_for(&endpoint, "no-such-bucket", "x"));
-        for error in
-            [store.list("", soon()).await.unwrap_err(), store.put_new("a", whole("x"), 0, soon()).await.unwrap_err()]
-        {
+        for error in [
+            store.list("", soon()).await.unwrap_err(),
+            store.put_new("a", whole("x"), 0, soon()).await.unwrap_err(),
+        ] {
             assert_eq!(error.kind, StoreErrorKind::Denied, "{endpoint}: {error}");
             assert!(error.detail.contains("the bucket does not exist"), "{endpoint}: {error}");
         }
@@ -122,7 +123,8 @@ async fn uploads_that_a_killed_run_left_open_are_removed() {
     let path = fresh("sweep");
     let settings = moto_settings(&path);
     let client = sdk_client(&moto::shared().endpoint());
-    let begin = async |key: String| client.create_multipart_upload().bucket(BUCKET).key(key).send().await.unwrap();
+    let begin =
+        async |key: String| client.create_multipart_upload().bucket(BUCKET).key(key).send().await.unwrap();
     let ltx = "0009/0000000000000001-0000000000000002.ltx";
     begin(format!("{path}/{ltx}")).await;
     let (foreign, other) = (format!("{path}/backup.tar"), format!("{path}x/{ltx}"));
@@ -130,7 +132,8 @@ async fn uploads_that_a_killed_run_left_open_are_removed() {
     begin(other.clone()).await;
     let open_now = async || {
         let reply = client.list_multipart_uploads().bucket(BUCKET).prefix(&path).send().await.unwrap();
-        let mut keys: Vec<String> = reply.uploads().iter().map(|upload| upload.key().unwrap().to_owned()).collect();
+        let mut keys: Vec<String> =
+            reply.uploads().iter().map(|upload| upload.key().unwrap().to_owned()).collect();
         keys.sort();
         keys
     };
@@ -186,7 +189,10 @@ async fn a_store_that_refuses_conditions_is_written_to_without_them() {
         let store = open(&tiny.settings("app"));
         assert_eq!(store.put_new("0000/a.ltx", whole("x"), 0, soon()).await.unwrap(), Put::Created);
         let asked = tiny.take();
-        assert_eq!(asked[asked.len() - 3..], ["HEAD app/0000/a.ltx", "PUT app/0000/a.ltx", "HEAD app/0000/a.ltx"]);
+        assert_eq!(
+            asked[asked.len() - 3..],
+            ["HEAD app/0000/a.ltx", "PUT app/0000/a.ltx", "HEAD app/0000/a.ltx"]
+        );
         assert_eq!(store.put_new("0000/a.ltx", whole("y"), 0, soon()).await.unwrap(), Put::Exists);
         assert_eq!(tiny.take(), ["HEAD app/0000/a.ltx"]);
         assert_eq!(store.get("0000/a.ltx", None, soon()).await.unwrap(), "x");
@@ -230,7 +236,11 @@ async fn a_store_that_deletes_one_at_a_time_is_served_so() {
     store.delete(&[keys[19].clone(), "0000/missing.ltx".to_owned()], soon()).await.unwrap();
     let mut asked = tiny.take();
     asked.sort();
-    assert_eq!(asked, ["DELETE app/0000/19.ltx", "DELETE app/0000/missing.ltx"], "it is not asked for many again");
+    assert_eq!(
+        asked,
+        ["DELETE app/0000/19.ltx", "DELETE app/0000/missing.ltx"],
+        "it is not asked for many again"
+    );
 }
 
 #[tokio::test]

@@ -1,5 +1,5 @@
-//! What every store must do, whatever it is made of. Each check gets a fresh, empty root. A store's tests run all of them:
-//! `every_check!(run)` calls the macro `run!` with their names.
+//! What every store must do, whatever it is made of. Each check gets a fresh, empty root. A store's tests run
+//! all of them: `every_check!(run)` calls the macro `run!` with their names.
 
 use bytes::Bytes;
 use litevisor::testing::model::Deadline;
@@ -52,8 +52,8 @@ pub(crate) use every_check;
 
 pub use crate::handover::{
     a_claim_whose_reply_was_lost_is_ours, a_release_is_written_once, a_store_that_decides_is_accepted,
-    an_owner_sees_that_it_is_asked, heartbeats_are_seen, of_sixteen_claims_one_wins, old_owner_records_are_deleted,
-    the_newest_claim_is_found,
+    an_owner_sees_that_it_is_asked, heartbeats_are_seen, of_sixteen_claims_one_wins,
+    old_owner_records_are_deleted, the_newest_claim_is_found,
 };
 
 const MS: i64 = 1_795_327_279_453;
@@ -95,7 +95,8 @@ pub async fn what_was_created_can_be_read(store: Subject) {
     assert_eq!(text(&store, "0000/empty.ltx").await, "");
     let mut listed = store.list("0000/", soon()).await.unwrap();
     listed.sort_by(|a, b| a.key.cmp(&b.key));
-    let sizes: Vec<(&str, u64)> = listed.iter().map(|Object { key, size, .. }| (key.as_str(), *size)).collect();
+    let sizes: Vec<(&str, u64)> =
+        listed.iter().map(|Object { key, size, .. }| (key.as_str(), *size)).collect();
     assert_eq!(sizes, [("0000/a.ltx", 5), ("0000/empty.ltx", 0)]);
 }
 
@@ -154,9 +155,15 @@ pub async fn put_replaces(store: Subject) {
 
 pub async fn ranges_are_cut_at_the_end(store: Subject) {
     create(&store, "0000/a.ltx", "0123456789").await;
-    for (range, expected) in
-        [(0..4, "0123"), (3..7, "3456"), (8..10, "89"), (8..100, "89"), (9..10, "9"), (10..20, ""), (100..200, "")]
-    {
+    for (range, expected) in [
+        (0..4, "0123"),
+        (3..7, "3456"),
+        (8..10, "89"),
+        (8..100, "89"),
+        (9..10, "9"),
+        (10..20, ""),
+        (100..200, ""),
+    ] {
         let bytes = store.get("0000/a.ltx", Some(range.clone()), soon()).await.unwrap();
         assert_eq!(bytes, expected.as_bytes(), "{range:?}");
     }
@@ -228,7 +235,8 @@ pub async fn the_pages_of_a_listing_follow_each_other(store: Subject) {
     let names = many_names();
     create_all(&store, &names).await;
     for first in [0, 700, 1202] {
-        let (mut found, mut after) = (Vec::new(), if first == 0 { String::new() } else { names[first - 1].clone() });
+        let (mut found, mut after) =
+            (Vec::new(), if first == 0 { String::new() } else { names[first - 1].clone() });
         loop {
             let page = store.list_page("0000/", &after, soon()).await.unwrap();
             let mut keys: Vec<String> = page.objects.into_iter().map(|object| object.key).collect();
@@ -273,8 +281,13 @@ pub async fn pieces_make_the_whole(store: Subject) {
 
 /// A replica's path may hold anything that a file's path may.
 pub async fn unusual_names_survive(store: Subject) {
-    let all =
-        ["a b.db/0000/1.ltx", "a+b.db/0000/1.ltx", "a%20b.db/0000/1.ltx", "\u{fc}\u{4e2d}.db/0000/1.ltx", "~=&'.db/1"];
+    let all = [
+        "a b.db/0000/1.ltx",
+        "a+b.db/0000/1.ltx",
+        "a%20b.db/0000/1.ltx",
+        "\u{fc}\u{4e2d}.db/0000/1.ltx",
+        "~=&'.db/1",
+    ];
     for key in all {
         assert_eq!(create(&store, key, key).await, Put::Created, "{key}");
         assert_eq!(create(&store, key, "again").await, Put::Exists, "{key}");
@@ -381,7 +394,8 @@ pub async fn a_silent_producer_is_held_to_the_deadline(store: Subject) {
     sender.send(Chunk::Data(Bytes::from_static(b"part"))).await.unwrap();
     let span = Duration::from_millis(300);
     let started = std::time::Instant::now();
-    let error = store.put_new("0009/a.ltx", Body::Stream(receiver), MS, Deadline::after(span)).await.unwrap_err();
+    let error =
+        store.put_new("0009/a.ltx", Body::Stream(receiver), MS, Deadline::after(span)).await.unwrap_err();
     assert_eq!(error.kind, StoreErrorKind::TimedOut, "{error}");
     assert!(started.elapsed() < span + Duration::from_millis(500), "{:?}", started.elapsed());
     drop(sender);
@@ -401,7 +415,15 @@ pub async fn keys_stay_inside_the_root(store: Subject) {
         let error = store.put_new(key, whole("x"), MS, soon()).await.unwrap_err();
         assert_eq!(error.kind, StoreErrorKind::Invalid, "{key}");
         assert_eq!(store.get(key, None, soon()).await.unwrap_err().kind, StoreErrorKind::Invalid, "{key}");
-        assert_eq!(store.put(key, Bytes::new(), soon()).await.unwrap_err().kind, StoreErrorKind::Invalid, "{key}");
-        assert_eq!(store.delete(&[key.to_owned()], soon()).await.unwrap_err().kind, StoreErrorKind::Invalid, "{key}");
+        assert_eq!(
+            store.put(key, Bytes::new(), soon()).await.unwrap_err().kind,
+            StoreErrorKind::Invalid,
+            "{key}"
+        );
+        assert_eq!(
+            store.delete(&[key.to_owned()], soon()).await.unwrap_err().kind,
+            StoreErrorKind::Invalid,
+            "{key}"
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! An S3 store in memory with a habit, and what it was asked: what litevisor sends is checked request by request.
+//! An S3 store in memory with a habit, and what it was asked: what litevisor sends is checked request by
+//! request.
 
 use crate::support::seaweed::Seaweed;
 use crate::support::standin::{Answer, Request, StandIn, answer};
@@ -86,7 +87,8 @@ fn error(status: u16, code: &str) -> Answer {
 }
 
 fn tagged(status: u16, content: &str, body: &str) -> Answer {
-    let tag = format!("\"{:x}\"", content.bytes().fold(7u64, |sum, byte| sum.wrapping_mul(31) + u64::from(byte)));
+    let tag =
+        format!("\"{:x}\"", content.bytes().fold(7u64, |sum, byte| sum.wrapping_mul(31) + u64::from(byte)));
     Answer { headers: vec![("ETag", tag)], ..answer(status, body) }
 }
 
@@ -98,9 +100,10 @@ fn serve(habit: Habit, request: &Request, state: &mut State) -> Answer {
     let conditional = request.header("if-none-match").is_some();
     match (request.method.as_str(), habit) {
         // An upload in parts.
-        ("POST", _) if request.path.contains("uploads") => {
-            answer(200, "<InitiateMultipartUploadResult><UploadId>1</UploadId></InitiateMultipartUploadResult>")
-        }
+        ("POST", _) if request.path.contains("uploads") => answer(
+            200,
+            "<InitiateMultipartUploadResult><UploadId>1</UploadId></InitiateMultipartUploadResult>",
+        ),
         ("PUT", _) if request.path.contains("uploadId") => tagged(200, "part", ""),
         ("DELETE", _) if request.path.contains("uploadId") => answer(204, ""),
         ("PUT", Habit::Refuses(status)) if conditional => error(status, "NotImplemented"),

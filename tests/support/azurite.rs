@@ -1,5 +1,6 @@
-//! A real Azure Blob service for tests: Azurite on loopback, with its own port and directory. It ends with the test's
-//! process, however that ends. Speaks to it in plain HTTP for what our own store does not show, and makes signatures.
+//! A real Azure Blob service for tests: Azurite on loopback, with its own port and directory. It ends with
+//! the test's process, however that ends. Speaks to it in plain HTTP for what our own store does not show,
+//! and makes signatures.
 
 #![allow(dead_code)]
 
@@ -29,7 +30,8 @@ use std::time::{Duration, Instant};
 
 /// The emulator's well-known account; no secret.
 pub const ACCOUNT: &str = "devstoreaccount1";
-pub const KEY: &str = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==";
+pub const KEY: &str =
+    "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==";
 
 /// The authority that signed the server's certificate (for 127.0.0.1 and localhost).
 pub const CA_FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/tls/ca.pem");
@@ -126,7 +128,11 @@ impl Azurite {
 
     /// Creates a container; one that is there already is fine.
     pub fn create_container(&self, name: &str) {
-        assert!(matches!(self.try_create_container(name), Some(201 | 409)), "cannot create {name}:\n{}", self.log());
+        assert!(
+            matches!(self.try_create_container(name), Some(201 | 409)),
+            "cannot create {name}:\n{}",
+            self.log()
+        );
     }
 
     fn try_create_container(&self, name: &str) -> Option<u16> {
@@ -135,7 +141,8 @@ impl Azurite {
 
     /// A signed request of our own; `target` begins behind the account.
     pub fn call(&self, method: &str, target: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
-        self.try_call(method, target, headers, body).unwrap_or_else(|| panic!("no answer to {method} {target}"))
+        self.try_call(method, target, headers, body)
+            .unwrap_or_else(|| panic!("no answer to {method} {target}"))
     }
 
     fn try_call(&self, method: &str, target: &str, headers: &[(&str, &str)], body: &[u8]) -> Option<Answer> {
@@ -173,16 +180,19 @@ impl Azurite {
         let mut roots = rustls::RootCertStore::empty();
         roots.add_parsable_certificates(CertificateDer::pem_file_iter(CA_FILE).unwrap().flatten());
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config =
-            rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+        let config = rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap();
         let config = config.with_root_certificates(roots).with_no_client_auth();
-        let client = rustls::ClientConnection::new(Arc::new(config), "127.0.0.1".try_into().unwrap()).unwrap();
+        let client =
+            rustls::ClientConnection::new(Arc::new(config), "127.0.0.1".try_into().unwrap()).unwrap();
         Some(Box::new(rustls::StreamOwned::new(client, stream)))
     }
 
     /// Names below `prefix`, relative to it, each with its ETag.
     pub fn list(&self, container: &str, prefix: &str) -> BTreeMap<String, String> {
-        let target = format!("/{container}?restype=container&comp=list&prefix={}", prefix.replace('/', "%2F"));
+        let target =
+            format!("/{container}?restype=container&comp=list&prefix={}", prefix.replace('/', "%2F"));
         let answer = self.call("GET", &target, &[], &[]);
         assert_eq!(answer.status, 200, "{}", answer.head);
         let xml = String::from_utf8(answer.body).unwrap();
@@ -217,8 +227,11 @@ impl Drop for Azurite {
 
 /// For any endpoint: a proxy, or a server that is not there.
 pub fn settings_for(endpoint: &str, container: &str, path: &str) -> StoreSettings {
-    let abs =
-        AbsSettings { account: ACCOUNT.to_owned(), account_key: Some(Secret::new(KEY)), ..AbsSettings::default() };
+    let abs = AbsSettings {
+        account: ACCOUNT.to_owned(),
+        account_key: Some(Secret::new(KEY)),
+        ..AbsSettings::default()
+    };
     let url = format!("abs://{ACCOUNT}@{container}/{path}");
     let place = StoreSettings::new(Scheme::Abs, url, container.to_owned(), path.to_owned());
     StoreSettings { endpoint: Some(endpoint.to_owned()), abs, ..place }
@@ -228,9 +241,12 @@ pub fn settings_for(endpoint: &str, container: &str, path: &str) -> StoreSetting
 pub fn sas(container: &str, permissions: &str, end: &str) -> String {
     const BEGIN: &str = "2020-01-01T00:00:00Z";
     let resource = format!("/blob/{ACCOUNT}/{container}");
-    let signed = [permissions, BEGIN, end, &resource, "", "", "", "2023-11-03", "c", "", "", "", "", "", "", ""];
-    let signature = BASE64_STANDARD.encode(hmac_sha256(&BASE64_STANDARD.decode(KEY).unwrap(), &signed.join("\n")));
-    let encode = |text: &str| text.replace('+', "%2B").replace('/', "%2F").replace('=', "%3D").replace(':', "%3A");
+    let signed =
+        [permissions, BEGIN, end, &resource, "", "", "", "2023-11-03", "c", "", "", "", "", "", "", ""];
+    let signature =
+        BASE64_STANDARD.encode(hmac_sha256(&BASE64_STANDARD.decode(KEY).unwrap(), &signed.join("\n")));
+    let encode =
+        |text: &str| text.replace('+', "%2B").replace('/', "%2F").replace('=', "%3D").replace(':', "%3A");
     let (begin, end, signature) = (encode(BEGIN), encode(end), encode(&signature));
     format!("sv=2023-11-03&sr=c&st={begin}&se={end}&sp={permissions}&sig={signature}")
 }
@@ -242,7 +258,8 @@ fn hmac_sha256(key: &[u8], text: &str) -> Vec<u8> {
 }
 
 fn command(directory: &Path, port: u16, secure: bool) -> Command {
-    let program = Path::new(env!("CARGO_MANIFEST_DIR")).join(".cache/peers/azurite/node_modules/.bin/azurite-blob");
+    let program =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join(".cache/peers/azurite/node_modules/.bin/azurite-blob");
     assert!(program.is_file(), "Azurite is not at {}; run tests/setup.sh", program.display());
     let log = File::create(directory.join("azurite.log")).unwrap();
     let mut command = Command::new(program);
@@ -256,8 +273,8 @@ fn command(directory: &Path, port: u16, secure: bool) -> Command {
     command
 }
 
-/// The server's parent is a thread that lives as long as the test's process: the kernel sends the "parent died" signal when
-/// the spawning thread ends, and a test's thread ends with its test.
+/// The server's parent is a thread that lives as long as the test's process: the kernel sends the "parent
+/// died" signal when the spawning thread ends, and a test's thread ends with its test.
 fn spawn(mut command: Command) -> Child {
     let (started, child) = channel();
     // SAFETY: between fork and exec only prctl is called, which is async-signal-safe.
@@ -273,7 +290,8 @@ fn spawn(mut command: Command) -> Child {
     child.recv().unwrap()
 }
 
-/// Removes the directories of test processes that are gone: a shared server's is not removed by its own process.
+/// Removes the directories of test processes that are gone: a shared server's is not removed by its own
+/// process.
 fn sweep(base: &Path) {
     for entry in fs::read_dir(base).into_iter().flatten().flatten() {
         let name = entry.file_name().into_string().unwrap_or_default();

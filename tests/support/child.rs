@@ -2,7 +2,8 @@
 
 use std::process::Command;
 
-/// Runs the ignored test `child` of `module` (`module_path!()`) with these variables alone; what it prints after `RESULT `.
+/// Runs the ignored test `child` of `module` (`module_path!()`) with these variables alone; what it prints
+/// after `RESULT `.
 pub fn run_child(module: &str, own: &[(&str, &str)], env: &[(&str, &str)]) -> String {
     let (_, module) = module.split_once("::").unwrap();
     let output = Command::new(std::env::current_exe().unwrap())

@@ -11,7 +11,8 @@ impl Tmpfs {
     pub fn mount(at: &Path, kib: u64) -> Tmpfs {
         assert!(nix::unistd::geteuid().is_root(), "this test mounts a file system: run it as root");
         let size = format!("size={kib}k");
-        let mount = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(at).status().unwrap();
+        let mount =
+            Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(at).status().unwrap();
         assert!(mount.success(), "cannot mount a tmpfs");
         Tmpfs(at.to_owned())
     }
@@ -32,8 +33,8 @@ impl Drop for Tmpfs {
     }
 }
 
-/// A library to preload: the n-th `fsync` or `fdatasync` of the process makes the file `$HELD_SYNC` and never returns, as
-/// on a disk that hangs.
+/// A library to preload: the n-th `fsync` or `fdatasync` of the process makes the file `$HELD_SYNC` and never
+/// returns, as on a disk that hangs.
 pub struct HeldSync {
     library: PathBuf,
     mark: PathBuf,
@@ -66,7 +67,10 @@ impl HeldSync {
     /// `command` waits for ever at its n-th sync, counted from 1.
     pub fn at(&self, command: &mut Command, nth: u32) {
         let _ = std::fs::remove_file(&self.mark);
-        command.env("LD_PRELOAD", &self.library).env("HELD_SYNC", &self.mark).env("HELD_SYNC_NTH", nth.to_string());
+        command
+            .env("LD_PRELOAD", &self.library)
+            .env("HELD_SYNC", &self.mark)
+            .env("HELD_SYNC_NTH", nth.to_string());
     }
 
     pub fn reached(&self) -> bool {
@@ -81,13 +85,14 @@ impl HeldSync {
 fn build(directory: &Path, name: &str, text: &str) -> PathBuf {
     let (source, library) = (directory.join(format!("{name}.c")), directory.join(format!("{name}.so")));
     std::fs::write(&source, text).unwrap();
-    let built = Command::new("cc").args(["-shared", "-fPIC", "-o"]).arg(&library).arg(&source).arg("-ldl").status();
+    let built =
+        Command::new("cc").args(["-shared", "-fPIC", "-o"]).arg(&library).arg(&source).arg("-ldl").status();
     assert!(built.unwrap().success(), "the library to preload does not build");
     library
 }
 
-/// A library to preload: no file gets another time (`EPERM`, as on Azure Files), and no directory is synced (`EINVAL`, as with 9p and
-/// old CIFS).
+/// A library to preload: no file gets another time (`EPERM`, as on Azure Files), and no directory is synced
+/// (`EINVAL`, as with 9p and old CIFS).
 pub struct PoorFileSystem {
     library: PathBuf,
     times: PathBuf,
@@ -131,7 +136,10 @@ impl PoorFileSystem {
     }
 
     pub fn under(&self, command: &mut Command) {
-        command.env("LD_PRELOAD", &self.library).env("POOR_TIMES", &self.times).env("POOR_SYNCS", &self.syncs);
+        command
+            .env("LD_PRELOAD", &self.library)
+            .env("POOR_TIMES", &self.times)
+            .env("POOR_SYNCS", &self.syncs);
     }
 
     /// Forgets what was refused, and whether times and syncs of directories were.

@@ -1,5 +1,5 @@
-//! A real Google Cloud Storage server for tests: fake-gcs-server on loopback, in memory. It ends with the test that owns it,
-//! or with the test's process, however that ends. It never asks who it speaks to.
+//! A real Google Cloud Storage server for tests: fake-gcs-server on loopback, in memory. It ends with the
+//! test that owns it, or with the test's process, however that ends. It never asks who it speaks to.
 
 #![allow(dead_code)]
 

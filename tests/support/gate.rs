@@ -1,5 +1,6 @@
-//! A gate on the road to an object store: lets everything through, or behaves like a store that refuses, is silent,
-//! answers with an error, is slow, loses its answers, or lies; can change its mind while clients are connected.
+//! A gate on the road to an object store: lets everything through, or behaves like a store that refuses, is
+//! silent, answers with an error, is slow, loses its answers, or lies; can change its mind while clients are
+//! connected.
 
 use super::lies::{self, Lie, Op};
 use super::wait_until;
@@ -96,7 +97,8 @@ impl Gate {
         format!("http://{}", self.address)
     }
 
-    /// Changes its behaviour; connections made under the old one are cut. Returns when the new one is in force.
+    /// Changes its behaviour; connections made under the old one are cut. Returns when the new one is in
+    /// force.
     pub fn set(&self, mood: Mood) {
         *self.shared.mood.lock().unwrap() = mood;
         for stream in self.shared.connections.lock().unwrap().drain(..) {
@@ -118,8 +120,8 @@ impl Gate {
         self.shared.told.swap(0, Ordering::SeqCst)
     }
 
-    /// All connections that are open now are black holes: what is sent over them is taken, and nothing comes back. New ones
-    /// work. As with a NAT or a load balancer that has forgotten them. In the mood `Telling`.
+    /// All connections that are open now are black holes: what is sent over them is taken, and nothing comes
+    /// back. New ones work. As with a NAT or a load balancer that has forgotten them. In the mood `Telling`.
     pub fn blacken(&self) {
         self.shared.black.store(self.shared.births.load(Ordering::SeqCst), Ordering::SeqCst);
     }
@@ -164,7 +166,10 @@ impl Shared {
     pub fn note(&self, read: &[u8]) {
         self.requests.fetch_add(1, Ordering::SeqCst);
         let first = read.split(|byte| *byte == b'\r').next().unwrap_or_default();
-        if [&b"GET "[..], b"PUT ", b"POST ", b"DELETE ", b"HEAD "].iter().any(|method| first.starts_with(method)) {
+        if [&b"GET "[..], b"PUT ", b"POST ", b"DELETE ", b"HEAD "]
+            .iter()
+            .any(|method| first.starts_with(method))
+        {
             let line = String::from_utf8_lossy(first).into_owned();
             self.asked.lock().unwrap().push(Asked { at: Instant::now(), line });
         }
@@ -232,7 +237,11 @@ fn serve(shared: &Arc<Shared>, client: TcpStream, birth: usize) {
     }
 }
 
-fn read_on(shared: &Shared, mut client: TcpStream, mut react: impl FnMut(&mut TcpStream) -> std::io::Result<()>) {
+fn read_on(
+    shared: &Shared,
+    mut client: TcpStream,
+    mut react: impl FnMut(&mut TcpStream) -> std::io::Result<()>,
+) {
     let mut buffer = [0; 64 << 10];
     while let Ok(read @ 1..) = client.read(&mut buffer) {
         shared.note(&buffer[..read]);
@@ -282,7 +291,8 @@ fn pass(shared: &Arc<Shared>, mut client: TcpStream, road: Road) {
     let back = std::thread::spawn(move || {
         let (mut buffer, mut left) = ([0; 64 << 10], reply_bytes);
         // Twenty beats a second.
-        let most = rate.map_or(buffer.len(), |rate| usize::try_from(rate / 20).unwrap().clamp(1, buffer.len()));
+        let most =
+            rate.map_or(buffer.len(), |rate| usize::try_from(rate / 20).unwrap().clamp(1, buffer.len()));
         while let Ok(read @ 1..) = back_from.read(&mut buffer[..most]) {
             if rate.is_some() {
                 std::thread::sleep(Duration::from_millis(50));

@@ -1,5 +1,5 @@
-//! What a gate says in place of the store: answers that other machines on the way give, or that a broken store gives. Each
-//! request is read whole, carried out or not, and answered truly or not.
+//! What a gate says in place of the store: answers that other machines on the way give, or that a broken
+//! store gives. Each request is read whole, carried out or not, and answered truly or not.
 
 use super::gate::Shared;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -73,7 +73,10 @@ struct Reply {
 
 impl Request {
     fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(given, _)| given.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
+        self.headers
+            .iter()
+            .find(|(given, _)| given.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value.as_str())
     }
 
     fn asks(&self, parameter: &str) -> bool {
@@ -105,7 +108,8 @@ impl Request {
         let mut stream = TcpStream::connect(upstream).ok()?;
         let mut head = format!("{} {} HTTP/1.1\r\n", self.method, self.target);
         let hop = ["connection", "transfer-encoding", "content-length"];
-        for (name, value) in self.headers.iter().filter(|(name, _)| !hop.contains(&name.to_ascii_lowercase().as_str()))
+        for (name, value) in
+            self.headers.iter().filter(|(name, _)| !hop.contains(&name.to_ascii_lowercase().as_str()))
         {
             head += &format!("{name}: {value}\r\n");
         }
@@ -137,8 +141,9 @@ fn head_of(reader: &mut impl BufRead) -> Option<(String, Vec<(String, String)>)>
 
 /// `to_end`: a body without a length goes on to the end of the connection.
 fn body_of(reader: &mut impl BufRead, headers: &[(String, String)], to_end: bool) -> Option<Vec<u8>> {
-    let header =
-        |name: &str| headers.iter().find(|(given, _)| given.eq_ignore_ascii_case(name)).map(|(_, value)| value);
+    let header = |name: &str| {
+        headers.iter().find(|(given, _)| given.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+    };
     let mut body = Vec::new();
     if header("transfer-encoding").is_some_and(|coding| coding.contains("chunked")) {
         loop {
@@ -206,7 +211,8 @@ impl Reply {
     fn head(&self, length: Option<usize>) -> String {
         let hop = ["connection", "transfer-encoding"];
         let mut head = format!("HTTP/1.1 {}\r\n", self.status);
-        for (name, value) in self.headers.iter().filter(|(name, _)| !hop.contains(&name.to_ascii_lowercase().as_str()))
+        for (name, value) in
+            self.headers.iter().filter(|(name, _)| !hop.contains(&name.to_ascii_lowercase().as_str()))
         {
             let is_length = name.eq_ignore_ascii_case("content-length");
             if !is_length || length.is_none() {
@@ -222,8 +228,8 @@ impl Reply {
     /// None: the connection ends.
     fn send(&self, client: &mut TcpStream) -> Option<()> {
         // The length of a HEAD's answer is the object's.
-        let is_head =
-            self.body.is_empty() && self.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("content-length"));
+        let is_head = self.body.is_empty()
+            && self.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("content-length"));
         let head = self.head((!is_head).then_some(self.body.len()));
         client.write_all(head.as_bytes()).ok()?;
         client.write_all(&self.body).ok()
@@ -236,8 +242,10 @@ impl Lie {
         let forward = || request.forward(&shared.upstream);
         match self {
             Lie::Untagged => untagged(forward()?).send(client),
-            Lie::Html => Reply::made("200 OK", "text/html; charset=utf-8", "<html><body>Please log in</body></html>")
-                .send(client),
+            Lie::Html => {
+                Reply::made("200 OK", "text/html; charset=utf-8", "<html><body>Please log in</body></html>")
+                    .send(client)
+            }
             Lie::Empty => Reply::made("200 OK", "application/octet-stream", "").send(client),
             Lie::LongLength => {
                 let reply = forward()?;
@@ -253,7 +261,11 @@ impl Lie {
             Lie::Endless => endless(request.op(), client),
             Lie::SamePage | Lie::SamePageNewToken => {
                 let page = shared.first_page(|| forward().map(|reply| (reply.headers, reply.body)))?;
-                let token = if self == Lie::SamePage { "again".to_owned() } else { format!("token{}", shared.told()) };
+                let token = if self == Lie::SamePage {
+                    "again".to_owned()
+                } else {
+                    format!("token{}", shared.told())
+                };
                 let (headers, body) = page;
                 going_on(Reply { status: "200 OK".to_owned(), headers, body }, Some(&token)).send(client)
             }
@@ -269,7 +281,9 @@ impl Lie {
             }
             Lie::Redirect(to) => {
                 let location = format!("http://{to}{}", request.target);
-                Reply::made("307 Temporary Redirect", "text/plain", "").with("Location", location).send(client)
+                Reply::made("307 Temporary Redirect", "text/plain", "")
+                    .with("Location", location)
+                    .send(client)
             }
             Lie::RetryAfter(seconds) => {
                 Reply::made("503 Slow Down", "text/plain", "").with("Retry-After", seconds).send(client)
@@ -322,8 +336,10 @@ fn going_on(mut reply: Reply, token: Option<&str>) -> Reply {
         }
         object.to_string()
     } else if text.contains("<EnumerationResults") {
-        let text =
-            text.replace("<NextMarker/>", "").replace("<NextMarker></NextMarker>", "").replace("<NextMarker />", "");
+        let text = text
+            .replace("<NextMarker/>", "")
+            .replace("<NextMarker></NextMarker>", "")
+            .replace("<NextMarker />", "");
         text.replace("</EnumerationResults>", &format!("{}</EnumerationResults>", tag("NextMarker")))
     } else {
         let more = format!("<IsTruncated>true</IsTruncated>{}", tag("NextContinuationToken"));

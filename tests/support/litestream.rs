@@ -43,7 +43,8 @@ pub fn ltx(replica: &Replica) -> Result<String, String> {
     let db = directory.path().join("any.db");
     let config = config(directory.path(), replica, &db);
     let output = command(VERSION).arg("ltx").arg("-config").arg(config).arg(db).output().unwrap();
-    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    let said =
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     if output.status.success() { Ok(said) } else { Err(said) }
 }
 
@@ -64,7 +65,11 @@ pub fn follow(replica: &Replica, out: &Path) -> Follow {
     let directory = tempfile::tempdir().unwrap();
     let db = directory.path().join("any.db");
     let mut restore = command(VERSION);
-    restore.args(["restore", "-f", "-follow-interval", "100ms", "-config"]).arg(config(directory.path(), replica, &db));
+    restore.args(["restore", "-f", "-follow-interval", "100ms", "-config"]).arg(config(
+        directory.path(),
+        replica,
+        &db,
+    ));
     restore.arg("-o").arg(out).arg(&db);
     Follow { process: Process::start(restore), _directory: directory }
 }
@@ -93,7 +98,8 @@ fn restore_with(version: &str, config: &Path, db: &Path, out: &Path, more: &[&st
         .arg(db)
         .output()
         .unwrap();
-    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    let said =
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     if output.status.success() && out.exists() { Ok(()) } else { Err(said) }
 }
 
@@ -157,7 +163,8 @@ pub mod v3 {
     fn config(directory: &Path, replica: &Replica, db: &Path, more: &str) -> PathBuf {
         let path = directory.join("litestream.yml");
         let keys = replica.yaml().replace("\n      ", "\n        ").replacen("      ", "      - ", 1);
-        std::fs::write(&path, format!("dbs:\n  - path: {}\n    replicas:\n{keys}{more}", db.display())).unwrap();
+        std::fs::write(&path, format!("dbs:\n  - path: {}\n    replicas:\n{keys}{more}", db.display()))
+            .unwrap();
         path
     }
 

@@ -67,7 +67,9 @@ impl Litevisor {
     pub fn pid(&self) -> Pid {
         match self.kind {
             As::Process => self.process.pid(),
-            As::Pid1 => wait_for("the namespace", SOON, || process::children(self.process.pid()).first().copied()),
+            As::Pid1 => {
+                wait_for("the namespace", SOON, || process::children(self.process.pid()).first().copied())
+            }
         }
     }
 
@@ -87,7 +89,8 @@ impl Litevisor {
         self.app();
     }
 
-    /// The app's first process: a child that is another program. The guard of litevisor is a child from the start.
+    /// The app's first process: a child that is another program. The guard of litevisor is a child from the
+    /// start.
     pub fn app(&self) -> Pid {
         let is_app = |pid: &Pid| {
             let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
@@ -136,7 +139,8 @@ impl Litevisor {
 
 fn is_complaint(line: &str) -> bool {
     let Ok(serde_json::Value::Object(fields)) = serde_json::from_str(line) else { return false };
-    let level = fields.get("level").or(fields.get("severity")).and_then(|value| value.as_str()).unwrap_or_default();
+    let level =
+        fields.get("level").or(fields.get("severity")).and_then(|value| value.as_str()).unwrap_or_default();
     matches!(level.to_ascii_lowercase().as_str(), "warn" | "warning" | "error")
 }
 
@@ -162,7 +166,8 @@ pub fn check_connect(config: &Path) -> (i32, String) {
     command.args(["check", "--connect", "--config"]).arg(config);
     clean(&mut command);
     let output = command.output().unwrap();
-    let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    let text =
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     (output.status.code().unwrap_or(-1), text)
 }
 
@@ -172,7 +177,8 @@ pub fn ask(config: &Path, words: &[&str]) -> (i32, String) {
     command.arg("--config").arg(config).args(words);
     clean(&mut command);
     let output = command.output().unwrap();
-    let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    let text =
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     (output.status.code().unwrap_or(-1), text)
 }
 

@@ -1,5 +1,6 @@
-//! What the black-box tests stand on: the shipped binary, the bank, all kinds of replica, Litestream as judge.
-//! Nothing here sleeps for a fixed time; every wait is for an event, has a limit, and says what it waited for.
+//! What the black-box tests stand on: the shipped binary, the bank, all kinds of replica, Litestream as
+//! judge. Nothing here sleeps for a fixed time; every wait is for an event, has a limit, and says what it
+//! waited for.
 #![allow(dead_code)]
 
 pub mod age;
@@ -48,7 +49,8 @@ pub fn wait_until(what: &str, limit: Duration, mut ready: impl FnMut() -> bool) 
     wait_for(what, limit, || ready().then_some(()));
 }
 
-/// Lives each case, at most `at_once` at the same time: for lives that mostly wait. A case that fails fails the test.
+/// Lives each case, at most `at_once` at the same time: for lives that mostly wait. A case that fails fails
+/// the test.
 pub fn side_by_side<T: Send>(at_once: usize, cases: impl IntoIterator<Item = T>, life: impl Fn(T) + Sync) {
     let cases = Mutex::new(cases.into_iter().collect::<Vec<_>>().into_iter());
     // The lock is free again before the case is lived.

@@ -1,4 +1,5 @@
-//! moto, an implementation of S3 (and more of AWS) for tests: a second opinion beside SeaweedFS. It accepts any keys.
+//! moto, an implementation of S3 (and more of AWS) for tests: a second opinion beside SeaweedFS. It accepts
+//! any keys.
 
 #![allow(dead_code)]
 

@@ -1,5 +1,5 @@
-//! Ways in which a network misbehaves, each on a loopback port of its own: refused, silent, failing, slow. They live until
-//! the test's process ends. Plain threads, so that they serve any kind of test.
+//! Ways in which a network misbehaves, each on a loopback port of its own: refused, silent, failing, slow.
+//! They live until the test's process ends. Plain threads, so that they serve any kind of test.
 
 #![allow(dead_code)]
 
@@ -125,8 +125,8 @@ impl Shared {
         });
     }
 
-    /// Copies until one side closes. A connection that has lost bytes to the black hole stays silent for good: what would
-    /// come after them makes no sense.
+    /// Copies until one side closes. A connection that has lost bytes to the black hole stays silent for
+    /// good: what would come after them makes no sense.
     fn pump(&self, mut from: &TcpStream, mut to: &TcpStream, delay: impl Fn(&Shared) -> Duration) {
         let mut buffer = vec![0; 64 << 10];
         let mut lost = false;

@@ -1,5 +1,5 @@
-//! Child processes that never outlive their test: each dies with the thread that started it, leads its own process
-//! group, and is killed with everything below it when its guard is dropped.
+//! Child processes that never outlive their test: each dies with the thread that started it, leads its own
+//! process group, and is killed with everything below it when its guard is dropped.
 
 use super::wait_for;
 use nix::sys::signal::{Signal, kill};
@@ -68,7 +68,12 @@ impl Process {
                 return line;
             }
             let time_is_up = Instant::now() >= end;
-            assert!(!time_is_up, "{}: no log line within {limit:?} with {what}; log:\n{}", self.name, self.log_text());
+            assert!(
+                !time_is_up,
+                "{}: no log line within {limit:?} with {what}; log:\n{}",
+                self.name,
+                self.log_text()
+            );
             std::thread::sleep(Duration::from_millis(5));
         }
     }
@@ -79,7 +84,8 @@ impl Process {
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
                 let at = Instant::now();
-                // Somebody left behind may hold the pipe open: that is for the test to notice, not to hang on.
+                // Somebody left behind may hold the pipe open: that is for the test to notice, not to hang
+                // on.
                 let drained = Instant::now() + Duration::from_secs(2);
                 while !self.log_closed.load(Ordering::SeqCst) && Instant::now() < drained {
                     std::thread::sleep(Duration::from_millis(2));
@@ -104,7 +110,9 @@ impl Process {
             let _ = kill(*pid, Signal::SIGKILL);
         }
         let _ = self.child.wait();
-        wait_for("killed processes to be gone", super::SOON, || all.iter().all(|pid| !is_alive(*pid)).then_some(()));
+        wait_for("killed processes to be gone", super::SOON, || {
+            all.iter().all(|pid| !is_alive(*pid)).then_some(())
+        });
     }
 }
 

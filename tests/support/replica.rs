@@ -1,6 +1,6 @@
-//! Where a replica lives: a directory, here or behind the shared OpenSSH; a bucket of the shared SeaweedFS or of the shared
-//! fake-gcs-server; a container of the shared Azurite. Says how to name it to litevisor and to Litestream, and what objects it
-//! holds.
+//! Where a replica lives: a directory, here or behind the shared OpenSSH; a bucket of the shared SeaweedFS or
+//! of the shared fake-gcs-server; a container of the shared Azurite. Says how to name it to litevisor and to
+//! Litestream, and what objects it holds.
 
 use super::azurite::{self, Azurite};
 use super::fake_gcs::FakeGcs;
@@ -104,7 +104,9 @@ impl Replica {
                      access_key_id = \"{ACCESS_KEY}\"\nsecret_access_key = \"{SECRET_KEY}\"\n"
                 )
             }
-            Replica::Gs { .. } => format!("url = \"{url}\"\nendpoint = \"{}\"\n", FakeGcs::shared().endpoint()),
+            Replica::Gs { .. } => {
+                format!("url = \"{url}\"\nendpoint = \"{}\"\n", FakeGcs::shared().endpoint())
+            }
             Replica::Abs { .. } => {
                 let (endpoint, key) = (Azurite::shared().endpoint(), azurite::KEY);
                 format!("url = \"{url}\"\nendpoint = \"{endpoint}\"\naccount_key = \"{key}\"\n")
@@ -157,9 +159,13 @@ impl Replica {
             }
             Replica::S3 { bucket, prefix, .. } => list(bucket, &format!("{prefix}/")),
             Replica::Gs { bucket, prefix } => {
-                let (prefix, found) = (format!("{prefix}/"), FakeGcs::shared().objects(bucket, &format!("{prefix}/")));
+                let (prefix, found) =
+                    (format!("{prefix}/"), FakeGcs::shared().objects(bucket, &format!("{prefix}/")));
                 let content = |object: &serde_json::Value| object["md5Hash"].as_str().unwrap().to_owned();
-                found.iter().map(|(name, object)| (name[prefix.len()..].to_owned(), content(object))).collect()
+                found
+                    .iter()
+                    .map(|(name, object)| (name[prefix.len()..].to_owned(), content(object)))
+                    .collect()
             }
             Replica::Abs { container, prefix } => Azurite::shared().list(container, &format!("{prefix}/")),
         }
@@ -172,12 +178,20 @@ impl Replica {
             Replica::S3 { bucket, prefix, .. } => {
                 let client = Seaweed::shared().client();
                 block_on(async {
-                    let reply = client.get_object().bucket(bucket).key(format!("{prefix}/{key}")).send().await.unwrap();
+                    let reply = client
+                        .get_object()
+                        .bucket(bucket)
+                        .key(format!("{prefix}/{key}"))
+                        .send()
+                        .await
+                        .unwrap();
                     reply.body.collect().await.unwrap().to_vec()
                 })
             }
             Replica::Gs { bucket, prefix } => FakeGcs::shared().read(bucket, &format!("{prefix}/{key}")),
-            Replica::Abs { container, prefix } => Azurite::shared().read(container, &format!("{prefix}/{key}")),
+            Replica::Abs { container, prefix } => {
+                Azurite::shared().read(container, &format!("{prefix}/{key}"))
+            }
         }
     }
 
@@ -188,7 +202,8 @@ impl Replica {
             Replica::S3 { bucket, prefix, .. } => {
                 let client = Seaweed::shared().client();
                 let key = format!("{prefix}/{key}");
-                block_on(async { client.delete_object().bucket(bucket).key(key).send().await.map(drop) }).unwrap();
+                block_on(async { client.delete_object().bucket(bucket).key(key).send().await.map(drop) })
+                    .unwrap();
             }
             Replica::Gs { .. } | Replica::Abs { .. } => panic!("no test deletes there"),
         }

@@ -1,5 +1,5 @@
-//! s3rver, a small S3 server: the one that ignores conditional writes. It must know a key's name, but does not
-//! check signatures in headers; SeaweedFS's pair is made known to it beside its own.
+//! s3rver, a small S3 server: the one that ignores conditional writes. It must know a key's name, but does
+//! not check signatures in headers; SeaweedFS's pair is made known to it beside its own.
 
 #![allow(dead_code)]
 

@@ -1,5 +1,5 @@
-//! A real S3 server for tests: SeaweedFS on loopback, with its own ports, directory and credentials. It ends with the test
-//! that owns it, or with the test's process, however that ends.
+//! A real S3 server for tests: SeaweedFS on loopback, with its own ports, directory and credentials. It ends
+//! with the test that owns it, or with the test's process, however that ends.
 
 #![allow(dead_code)]
 
@@ -122,7 +122,12 @@ impl Seaweed {
                 secret_access_key: Some(Secret::new(SECRET_KEY)),
                 ..S3Settings::default()
             },
-            ..StoreSettings::new(Scheme::S3, format!("s3://{bucket}/{path}"), bucket.to_owned(), path.to_owned())
+            ..StoreSettings::new(
+                Scheme::S3,
+                format!("s3://{bucket}/{path}"),
+                bucket.to_owned(),
+                path.to_owned(),
+            )
         }
     }
 
@@ -160,11 +165,12 @@ impl Seaweed {
         use aws_sdk_s3::operation::create_bucket::CreateBucketError;
         let client = self.client();
         block_on(async {
-            match client.create_bucket().bucket(name).send().await.map_err(|error| error.into_service_error()) {
+            match client.create_bucket().bucket(name).send().await.map_err(|error| error.into_service_error())
+            {
                 Ok(_)
-                | Err(CreateBucketError::BucketAlreadyOwnedByYou(_) | CreateBucketError::BucketAlreadyExists(_)) => {
-                    Ok(())
-                }
+                | Err(
+                    CreateBucketError::BucketAlreadyOwnedByYou(_) | CreateBucketError::BucketAlreadyExists(_),
+                ) => Ok(()),
                 Err(error) => Err(format!("{error:?}")),
             }
         })
@@ -178,7 +184,8 @@ impl Seaweed {
             if self.serves() {
                 return true;
             }
-            let ended = self.running.lock().unwrap().as_ref().is_none_or(|running| running.ended.try_recv().is_ok());
+            let ended =
+                self.running.lock().unwrap().as_ref().is_none_or(|running| running.ended.try_recv().is_ok());
             if ended || Instant::now() > limit {
                 self.end(Signal::SIGKILL);
                 return false;
@@ -189,7 +196,9 @@ impl Seaweed {
 
     fn serves(&self) -> bool {
         const PROBE: &str = "readiness";
-        if std::net::TcpStream::connect(("127.0.0.1", self.port())).is_err() || self.try_create_bucket(PROBE).is_err() {
+        if std::net::TcpStream::connect(("127.0.0.1", self.port())).is_err()
+            || self.try_create_bucket(PROBE).is_err()
+        {
             return false;
         }
         let client = self.client();
@@ -224,7 +233,8 @@ impl Seaweed {
             .arg(format!("-s3.key.file={tls}/server.key"))
             .arg(format!("-master.port={master}"))
             .arg(format!("-volume.port={volume}"))
-            // Each bucket takes volumes of its own, which are files that grow. By default there are as many as full ones fit on the disk.
+            // Each bucket takes volumes of its own, which are files that grow. By default there are as many
+            // as full ones fit on the disk.
             .args(["-volume.max=2000", "-master.volumeSizeLimitMB=128"])
             .arg(format!("-filer.port={filer}"))
             .arg(format!("-admin.port={admin}"))
@@ -278,8 +288,8 @@ fn credentials() -> String {
     .to_string()
 }
 
-/// The server's parent is a thread that lives as long as the server: the kernel sends the "parent died" signal when the
-/// spawning thread ends, and a test's thread ends with its test.
+/// The server's parent is a thread that lives as long as the server: the kernel sends the "parent died"
+/// signal when the spawning thread ends, and a test's thread ends with its test.
 fn spawn(mut command: Command) -> Running {
     let (started, group) = channel();
     let (report, ended) = channel();
@@ -314,7 +324,8 @@ fn free_ports() -> [u16; ROLES] {
     ports
 }
 
-/// Removes the directories of test processes that are gone: a shared server's is not removed by its own process.
+/// Removes the directories of test processes that are gone: a shared server's is not removed by its own
+/// process.
 fn sweep(base: &Path) {
     for entry in fs::read_dir(base).into_iter().flatten().flatten() {
         let name = entry.file_name().into_string().unwrap_or_default();
@@ -327,7 +338,9 @@ fn sweep(base: &Path) {
 
 /// Removes a server's directory, and the sockets that SeaweedFS keeps at a fixed place, named by their port.
 fn clear(directory: &Path) {
-    for port in fs::read_to_string(directory.join("ports")).unwrap_or_default().split(' ').flat_map(str::parse::<u16>) {
+    for port in
+        fs::read_to_string(directory.join("ports")).unwrap_or_default().split(' ').flat_map(str::parse::<u16>)
+    {
         for role in ["s3", "master", "volume", "filer", "admin"] {
             let _ = fs::remove_file(format!("/tmp/seaweedfs-{role}-grpc-{}.sock", port + GRPC));
         }

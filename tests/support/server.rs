@@ -1,5 +1,5 @@
-//! A server program of somebody else's on loopback, for tests: started on a port of its own, waited for, and gone with the
-//! test's process, however that ends.
+//! A server program of somebody else's on loopback, for tests: started on a port of its own, waited for, and
+//! gone with the test's process, however that ends.
 
 #![allow(dead_code)]
 
@@ -89,8 +89,8 @@ fn free_port() -> u16 {
     }
 }
 
-/// The server's parent is a thread that stays: the kernel sends the "parent died" signal when the spawning thread ends, and
-/// a test's thread ends with its test.
+/// The server's parent is a thread that stays: the kernel sends the "parent died" signal when the spawning
+/// thread ends, and a test's thread ends with its test.
 fn spawn(mut command: Command) -> Child {
     let (started, child) = channel();
     command.process_group(0);

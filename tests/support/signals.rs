@@ -4,7 +4,8 @@ use nix::sys::signal::{SigHandler, Signal, signal};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-/// `nohup` and background jobs of scripts ignore some signals. A test that wants an ignored signal sets it itself.
+/// `nohup` and background jobs of scripts ignore some signals. A test that wants an ignored signal sets it
+/// itself.
 pub fn with_default_signals(command: &mut Command) {
     // SAFETY: the closure makes system calls only.
     unsafe { command.pre_exec(default_signals) };

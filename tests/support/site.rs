@@ -1,5 +1,5 @@
-//! One deployment: a disk that can be wiped, a replica that stays, an app, and the acknowledgements the app's users
-//! hold (kept away from both).
+//! One deployment: a disk that can be wiped, a replica that stays, an app, and the acknowledgements the app's
+//! users hold (kept away from both).
 
 use super::litevisor::{As, Litevisor};
 use super::replica::Replica;
@@ -189,7 +189,8 @@ impl Site {
     /// Names of all files beside the database.
     pub fn files_on_disk(&self) -> Vec<String> {
         let entries = std::fs::read_dir(self.disk()).unwrap().flatten();
-        let mut names: Vec<String> = entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+        let mut names: Vec<String> =
+            entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
         names.sort();
         names
     }

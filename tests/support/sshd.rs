@@ -1,6 +1,6 @@
-//! A real OpenSSH server for tests: on loopback, with its own port, host keys and login keys. It ends with the test that
-//! owns it, or with the test's process, however that ends. Runs as whoever runs the tests; only a login with a password
-//! needs root, because it needs a user of its own.
+//! A real OpenSSH server for tests: on loopback, with its own port, host keys and login keys. It ends with
+//! the test that owns it, or with the test's process, however that ends. Runs as whoever runs the tests; only
+//! a login with a password needs root, because it needs a user of its own.
 
 #![allow(dead_code)]
 
@@ -95,7 +95,8 @@ impl Sshd {
 
     /// As `ssh-keygen -l` says.
     pub fn fingerprint(&self, kind: &str) -> String {
-        let told = keygen(&["-l", "-E", "sha256", "-f", self.file(&format!("host_{kind}.pub")).to_str().unwrap()]);
+        let told =
+            keygen(&["-l", "-E", "sha256", "-f", self.file(&format!("host_{kind}.pub")).to_str().unwrap()]);
         told.split_whitespace().nth(1).unwrap().to_owned()
     }
 
@@ -189,7 +190,10 @@ impl Guest {
             eprintln!("logins with a password are tested as root only");
             return None;
         }
-        let guest = Guest { name: format!("lv-{name}-{}", std::process::id()), password: Secret::new("pa ss/w@rd%1") };
+        let guest = Guest {
+            name: format!("lv-{name}-{}", std::process::id()),
+            password: Secret::new("pa ss/w@rd%1"),
+        };
         run(Command::new("useradd").args(["-M", "-d", "/", "-s", "/bin/sh", &guest.name]));
         let mut set = Command::new("chpasswd").stdin(Stdio::piped()).spawn().unwrap();
         let line = format!("{}:{}\n", guest.name, guest.password.reveal());

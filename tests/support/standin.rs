@@ -1,5 +1,6 @@
-//! A small HTTP server that answers by a function and keeps what it was asked: for services whose real ones exist only in
-//! somebody's cloud (metadata, token services), and for stores with habits that no server here has.
+//! A small HTTP server that answers by a function and keeps what it was asked: for services whose real ones
+//! exist only in somebody's cloud (metadata, token services), and for stores with habits that no server here
+//! has.
 
 #![allow(dead_code)]
 
@@ -54,12 +55,16 @@ impl StandIn {
         let certificate = CertificateDer::from_pem_file(tls.join("server.pem")).unwrap();
         let key = PrivateKeyDer::from_pem_file(tls.join("server.key")).unwrap();
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+        let config =
+            ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
         let config = config.with_no_client_auth().with_single_cert(vec![certificate], key).unwrap();
         StandIn::with(Some(Arc::new(config)), answer)
     }
 
-    fn with(tls: Option<Arc<ServerConfig>>, answer: impl Fn(&Request) -> Answer + Send + Sync + 'static) -> StandIn {
+    fn with(
+        tls: Option<Arc<ServerConfig>>,
+        answer: impl Fn(&Request) -> Answer + Send + Sync + 'static,
+    ) -> StandIn {
         let scheme = if tls.is_some() { "https" } else { "http" };
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
@@ -99,7 +104,8 @@ fn converse(stream: impl Read + Write, kept: &Mutex<Vec<Request>>, answer: &dyn 
         kept.lock().unwrap().push(request.clone());
         let answer = answer(&request);
         // A HEAD tells a length and has no body.
-        let (length, body) = if request.method == "HEAD" { (0, "") } else { (answer.body.len(), answer.body.as_str()) };
+        let (length, body) =
+            if request.method == "HEAD" { (0, "") } else { (answer.body.len(), answer.body.as_str()) };
         let mut head = format!("HTTP/1.1 {} x\r\nContent-Length: {length}\r\n", answer.status);
         for (name, value) in &answer.headers {
             head += &format!("{name}: {value}\r\n");

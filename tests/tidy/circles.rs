@@ -1,5 +1,6 @@
-//! Import circles between the files of src/: what a file imports (`use`) must not lead back to it. A name that a module re-exports
-//! (`pub use`) is imported from where it is defined; what a file takes from the module that it is a part of is no import.
+//! Import circles between the files of src/: what a file imports (`use`) must not lead back to it. A name
+//! that a module re-exports (`pub use`) is imported from where it is defined; what a file takes from the
+//! module that it is a part of is no import.
 
 use super::rules::File;
 use super::source::{code, without_tests};
@@ -21,7 +22,8 @@ fn paths(tree: &str) -> Vec<Module> {
         return vec![tree.split("::").map(|name| first_word(name).to_owned()).collect()];
     };
     let group = rest.rsplit_once('}').map_or(rest, |(group, _)| group);
-    let head: Module = head.split("::").map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect();
+    let head: Module =
+        head.split("::").map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect();
     let joined = |path: Module| head.iter().cloned().chain(path).collect();
     branches(group).into_iter().flat_map(paths).map(joined).collect()
 }
@@ -78,7 +80,8 @@ fn resolved(own: &[String], path: &[String], known: &BTreeSet<Module>) -> Option
 /// The paths after `word`, in the shipped part of the file.
 fn statements(file: &File, words: &[&str]) -> Vec<Module> {
     let shipped = without_tests(&code(file.text));
-    let after = |statement: &str| words.iter().find_map(|word| Some(statement.trim().strip_prefix(word)?.to_owned()));
+    let after =
+        |statement: &str| words.iter().find_map(|word| Some(statement.trim().strip_prefix(word)?.to_owned()));
     shipped.split(';').filter_map(after).flat_map(|tree| paths(&tree)).collect()
 }
 
@@ -131,6 +134,8 @@ pub fn circles(files: &[File]) -> Vec<String> {
     let show = |module: &Module| if module.is_empty() { "lib".to_owned() } else { module.join("::") };
     edges
         .iter()
-        .map(|(from, to)| format!("{} imports {}", show(from), to.iter().map(show).collect::<Vec<_>>().join(", ")))
+        .map(|(from, to)| {
+            format!("{} imports {}", show(from), to.iter().map(show).collect::<Vec<_>>().join(", "))
+        })
         .collect()
 }

@@ -1,5 +1,6 @@
-//! `Cargo.lock` against `deny.toml`: duplicates have reasons, and so have crates with a known advisory; no exception outlives
-//! its crate. What is advised after this was written is known to `cargo deny` alone, which needs its database.
+//! `Cargo.lock` against `deny.toml`: duplicates have reasons, and so have crates with a known advisory; no
+//! exception outlives its crate. What is advised after this was written is known to `cargo deny` alone, which
+//! needs its database.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,13 +20,16 @@ pub fn locked(lock: &str) -> BTreeMap<String, BTreeSet<String>> {
 
 /// An id or a crate, each with its reason.
 fn exceptions(list: &toml::Value, key: &str) -> BTreeMap<String, String> {
-    let text = |entry: &toml::Value, key: &str| entry.get(key).and_then(|text| text.as_str()).unwrap_or("").to_owned();
+    let text = |entry: &toml::Value, key: &str| {
+        entry.get(key).and_then(|text| text.as_str()).unwrap_or("").to_owned()
+    };
     list.as_array().unwrap().iter().map(|entry| (text(entry, key), text(entry, "reason"))).collect()
 }
 
 pub fn wrong(lock: &str, deny: &str, advisories: &[(&str, &str)]) -> Vec<String> {
     let (locked, deny): (_, toml::Table) = (locked(lock), deny.parse().unwrap());
-    let (skip, ignore) = (exceptions(&deny["bans"]["skip"], "crate"), exceptions(&deny["advisories"]["ignore"], "id"));
+    let (skip, ignore) =
+        (exceptions(&deny["bans"]["skip"], "crate"), exceptions(&deny["advisories"]["ignore"], "id"));
     let mut wrong = Vec::new();
     for (what, reason) in skip.iter().chain(&ignore) {
         if reason.len() < 10 {
@@ -36,7 +40,9 @@ pub fn wrong(lock: &str, deny: &str, advisories: &[(&str, &str)]) -> Vec<String>
         // All but one are named.
         let named = versions.iter().filter(|version| skip.contains_key(&format!("{name}@{version}"))).count();
         if named + 1 != versions.len() {
-            wrong.push(format!("{name} is there in {versions:?}: name all but the newest in deny.toml, with a reason"));
+            wrong.push(format!(
+                "{name} is there in {versions:?}: name all but the newest in deny.toml, with a reason"
+            ));
         }
     }
     for what in skip.keys() {

@@ -1,4 +1,5 @@
-//! Style as a test: the rules of the house, held over the whole tree; and for each rule a sample that breaks it.
+//! Style as a test: the rules of the house, held over the whole tree; and for each rule a sample that breaks
+//! it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod circles;
@@ -93,7 +94,8 @@ fn scripts_read_pipes_to_their_end() {
 
 #[test]
 fn duplicates_and_known_advisories_have_reasons() {
-    let read = |name: &str| std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).unwrap();
+    let read =
+        |name: &str| std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).unwrap();
     let wrong = crates::wrong(&read("Cargo.lock"), &read("deny.toml"), &crates::ADVISORIES);
     assert!(wrong.is_empty(), "\n{}\n", wrong.join("\n"));
 }
@@ -134,10 +136,14 @@ mod samples {
     #[test]
     fn crates_and_exceptions() {
         let lock = |packages: &[(&str, &str)]| {
-            let one = |(name, version): &(&str, &str)| format!("[[package]]\nname = {name:?}\nversion = {version:?}\n");
+            let one = |(name, version): &(&str, &str)| {
+                format!("[[package]]\nname = {name:?}\nversion = {version:?}\n")
+            };
             packages.iter().map(one).collect::<String>()
         };
-        let deny = |skip: &str, ignore: &str| format!("[bans]\nskip = [{skip}]\n[advisories]\nignore = [{ignore}]\n");
+        let deny = |skip: &str, ignore: &str| {
+            format!("[bans]\nskip = [{skip}]\n[advisories]\nignore = [{ignore}]\n")
+        };
         let (two, one) = (lock(&[("a", "1.0.0"), ("a", "2.0.0")]), lock(&[("a", "2.0.0")]));
         let skip = "{ crate = \"a@1.0.0\", reason = \"because of another\" }";
         let ignore = "{ id = \"R-1\", reason = \"it cannot be reached\" }";
@@ -161,11 +167,13 @@ mod samples {
         assert!(broken(rules::says_what_it_owns, "src/a.rs", "use std::fs;\n"));
         assert!(broken(rules::is_not_too_long, "src/a.rs", &"\n".repeat(501)));
         assert!(!broken(rules::is_not_too_long, "src/a.rs", &"\n".repeat(500)));
-        let function =
-            |lines: usize| format!("impl A {{\n    pub fn a(&self) -> u8 {{{}}}\n}}\n", "\n".repeat(lines - 1));
+        let function = |lines: usize| {
+            format!("impl A {{\n    pub fn a(&self) -> u8 {{{}}}\n}}\n", "\n".repeat(lines - 1))
+        };
         assert!(broken(rules::functions_are_short, "src/a.rs", &function(71)));
         assert!(!broken(rules::functions_are_short, "src/a.rs", &function(70)));
-        let braces_in_literals = function(40).replacen("{\n\n", "{ let _ = (\"{\", '{', r#\"{\"#); // {\n\n", 1);
+        let braces_in_literals =
+            function(40).replacen("{\n\n", "{ let _ = (\"{\", '{', r#\"{\"#); // {\n\n", 1);
         assert!(!broken(rules::functions_are_short, "src/a.rs", &braces_in_literals.repeat(2)));
     }
 
@@ -196,8 +204,11 @@ mod samples {
         let reapers = [file("src/supervise/a.rs", "waitpid()"), file("src/supervise/b.rs", "waitid()")];
         assert!(!rules::one_file_reaps(&reapers).is_empty());
         assert!(rules::one_file_reaps(&reapers[..1]).is_empty());
-        let roots =
-            [file("src/lib.rs", "pub mod a;\n// mod c;"), file("src/a/mod.rs", "mod b;"), file("src/a/b.rs", "")];
+        let roots = [
+            file("src/lib.rs", "pub mod a;\n// mod c;"),
+            file("src/a/mod.rs", "mod b;"),
+            file("src/a/b.rs", ""),
+        ];
         assert_eq!(rules::nothing_is_dead(&roots), Vec::<String>::new());
         for path in ["src/c.rs", "src/a/d.rs", "src/e/mod.rs"] {
             let with_dead =

@@ -1,4 +1,5 @@
-//! The style rules. Each takes one file's path and text (or the whole tree's) and returns what is wrong, ready to print.
+//! The style rules. Each takes one file's path and text (or the whole tree's) and returns what is wrong,
+//! ready to print.
 
 use super::source::{code, has_word, item_end, without_tests};
 use std::collections::BTreeMap;
@@ -64,9 +65,8 @@ pub fn imports_go_down(file: &File) -> Vec<String> {
             _ if other == own => {}
             None => wrong.push(file.wrong(format!("imports `{other}`, which has no row"))),
             Some(row) if row < own_row || (row == own_row && SEE_SIDEWAYS.contains(&own)) => {}
-            Some(row) => {
-                wrong.push(file.wrong(format!("`{own}` (row {own_row}) must not import `{other}` (row {row})")))
-            }
+            Some(row) => wrong
+                .push(file.wrong(format!("`{own}` (row {own_row}) must not import `{other}` (row {row})"))),
         }
     }
     wrong
@@ -120,7 +120,9 @@ pub fn is_not_too_long(file: &File) -> Vec<String> {
 pub fn functions_are_short(file: &File) -> Vec<String> {
     let code = file.shipped();
     let mut wrong = Vec::new();
-    for (at, _) in code.match_indices("fn ").filter(|(at, _)| !code[..*at].ends_with(|c: char| c.is_alphanumeric())) {
+    for (at, _) in
+        code.match_indices("fn ").filter(|(at, _)| !code[..*at].ends_with(|c: char| c.is_alphanumeric()))
+    {
         let name = first_name(&code[at + 3..]);
         let lines = code[at..item_end(&code, at)].lines().count();
         if !name.is_empty() && lines > FUNCTION_LINES_MAX {
@@ -157,7 +159,11 @@ const HOMES: [Home; 13] = [
     Home { word: "waitpid", homes: &["src/supervise"], why: "one reaper" },
     Home { word: "waitid", homes: &["src/supervise"], why: "one reaper" },
     Home { word: "tokio::process", homes: &[], why: "it reaps by itself and steals statuses" },
-    Home { word: "process::Command", homes: &[], why: "it reaps by itself; processes are started by supervise" },
+    Home {
+        word: "process::Command",
+        homes: &[],
+        why: "it reaps by itself; processes are started by supervise",
+    },
     Home { word: "rusqlite", homes: &["src/sqlite"], why: "the descriptor rule has one owner" },
     Home { word: "println!", homes: &[], why: "panics on a closed pipe" },
     Home { word: "eprintln!", homes: &[], why: "panics on a closed pipe" },
@@ -178,7 +184,11 @@ pub fn words_are_at_home(file: &File) -> Vec<String> {
 pub fn one_file_reaps(files: &[File]) -> Vec<String> {
     let waits = |file: &&File| ["waitpid", "waitid"].iter().any(|word| has_word(&file.shipped(), word));
     let reapers: Vec<&str> = files.iter().filter(waits).map(|file| file.path).collect();
-    if reapers.len() <= 1 { Vec::new() } else { vec![format!("more than one file waits for children: {reapers:?}")] }
+    if reapers.len() <= 1 {
+        Vec::new()
+    } else {
+        vec![format!("more than one file waits for children: {reapers:?}")]
+    }
 }
 
 /// Every file is named by a `mod` of its parent.
@@ -187,8 +197,11 @@ pub fn nothing_is_dead(files: &[File]) -> Vec<String> {
     let mut wrong = Vec::new();
     for file in files {
         let (directory, name) = file.path.trim_end_matches(".rs").rsplit_once('/').unwrap_or(("", file.path));
-        let (directory, name) =
-            if name == "mod" { directory.rsplit_once('/').unwrap_or(("", directory)) } else { (directory, name) };
+        let (directory, name) = if name == "mod" {
+            directory.rsplit_once('/').unwrap_or(("", directory))
+        } else {
+            (directory, name)
+        };
         if directory == "src" && matches!(name, "main" | "lib") {
             continue;
         }
@@ -197,8 +210,9 @@ pub fn nothing_is_dead(files: &[File]) -> Vec<String> {
         } else {
             vec![format!("{directory}/mod.rs"), format!("{directory}.rs")]
         };
-        let declared =
-            |parent: &String| codes.get(parent.as_str()).is_some_and(|code| has_word(code, &format!("mod {name};")));
+        let declared = |parent: &String| {
+            codes.get(parent.as_str()).is_some_and(|code| has_word(code, &format!("mod {name};")))
+        };
         if !parents.iter().any(declared) {
             wrong.push(file.wrong("no `mod` leads here"));
         }
@@ -206,7 +220,8 @@ pub fn nothing_is_dead(files: &[File]) -> Vec<String> {
     wrong
 }
 
-/// Words that belong to somebody's machine or to a registry, put together here so that this file does not hold them.
+/// Words that belong to somebody's machine or to a registry, put together here so that this file does not
+/// hold them.
 pub fn foreign_words() -> Vec<String> {
     let parts: [(&str, &str); 9] = [
         ("/wo", "rk/"),
@@ -225,12 +240,17 @@ pub fn foreign_words() -> Vec<String> {
 pub fn names_no_place(file: &File) -> Vec<String> {
     let words = foreign_words();
     let line_of = |word: &String| file.text.lines().position(|line| line.contains(word.as_str()));
-    words.iter().filter_map(|word| Some(file.wrong(format!("line {}: names `{word}`", line_of(word)? + 1)))).collect()
+    words
+        .iter()
+        .filter_map(|word| Some(file.wrong(format!("line {}: names `{word}`", line_of(word)? + 1))))
+        .collect()
 }
 
 /// Under `pipefail`, a reader that ends before its writer makes the whole pipe fail, but only sometimes.
 pub fn pipes_are_read_to_their_end(file: &File) -> Vec<String> {
-    let impatient = |line: &&str| [" | grep -q", " | head", " | grep -m"].iter().any(|reader| line.contains(reader));
-    let wrong = file.text.lines().filter(|_| file.text.contains("pipefail") || file.text.starts_with("# Sourced by"));
+    let impatient =
+        |line: &&str| [" | grep -q", " | head", " | grep -m"].iter().any(|reader| line.contains(reader));
+    let wrong =
+        file.text.lines().filter(|_| file.text.contains("pipefail") || file.text.starts_with("# Sourced by"));
     wrong.filter(impatient).map(|line| file.wrong(format!("reads a pipe in part: {}", line.trim()))).collect()
 }

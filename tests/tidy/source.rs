@@ -1,5 +1,6 @@
-//! A Rust file as the style rules see it: its code with comments and the insides of literals blanked out, so that rules
-//! can look for words and count braces. In: text. Out: text of the same lines. Never: understands Rust beyond that.
+//! A Rust file as the style rules see it: its code with comments and the insides of literals blanked out, so
+//! that rules can look for words and count braces. In: text. Out: text of the same lines. Never: understands
+//! Rust beyond that.
 
 /// Comments, strings and characters replaced by spaces; every line stays where it was.
 pub fn code(text: &str) -> String {
@@ -75,7 +76,8 @@ pub fn without_tests(code: &str) -> String {
     let mut left = code.to_owned();
     while let Some(start) = left.find("#[cfg(test)]") {
         let end = item_end(&left, start);
-        let blank: String = left[start..end].chars().map(|char| if char == '\n' { '\n' } else { ' ' }).collect();
+        let blank: String =
+            left[start..end].chars().map(|char| if char == '\n' { '\n' } else { ' ' }).collect();
         left.replace_range(start..end, &blank);
     }
     left

@@ -1,5 +1,6 @@
-//! Plain text → roff for `man`. Pure. A block is a heading (`# NAME`), an item (a term, then a line that begins with `: `), an example
-//! (indented lines) or a paragraph; an empty line ends it. The first one has no space above. What is between backquotes is bold.
+//! Plain text → roff for `man`. Pure. A block is a heading (`# NAME`), an item (a term, then a line that
+//! begins with `: `), an example (indented lines) or a paragraph; an empty line ends it. The first one has no
+//! space above. What is between backquotes is bold.
 
 /// Lines of the source are no longer: `man` fills paragraphs itself.
 const WIDTH: usize = 78;
@@ -33,8 +34,10 @@ pub fn item(term: &str, meaning: &str) -> String {
 }
 
 fn example(text: &str) -> String {
-    let lines: String =
-        text.lines().map(|line| protected(&escaped(line.strip_prefix("  ").unwrap_or(line))) + "\n").collect();
+    let lines: String = text
+        .lines()
+        .map(|line| protected(&escaped(line.strip_prefix("  ").unwrap_or(line))) + "\n")
+        .collect();
     format!(".PP\n.RS 4\n.EX\n{lines}.EE\n.RE\n")
 }
 
@@ -45,7 +48,8 @@ fn filled(text: &str) -> String {
     for word in text.split_whitespace() {
         let marked = marked(word, &mut is_bold);
         let Some(line) = lines.last_mut() else { continue };
-        let ends = line.ends_with(['.', '?', '!']) && word.starts_with(|c: char| c.is_uppercase() || c == '`');
+        let ends =
+            line.ends_with(['.', '?', '!']) && word.starts_with(|c: char| c.is_uppercase() || c == '`');
         if line.is_empty() {
             line.push_str(&marked);
         } else if ends || line.len() + 1 + marked.len() > WIDTH {

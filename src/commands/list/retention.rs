@@ -1,4 +1,5 @@
-//! `litevisor list --retention`: what retention would keep in each replica now, and what it would delete. Deletes nothing.
+//! `litevisor list --retention`: what retention would keep in each replica now, and what it would delete.
+//! Deletes nothing.
 
 use crate::commands::directories::report_empty;
 use crate::commands::document::Document;
@@ -56,7 +57,8 @@ fn text(name: &str, found: Option<&DryRun>) -> String {
     let mut out = format!("{name}\n");
     for snapshot in stay {
         let (txid, time, why) = (snapshot.txid, Moment(snapshot.since_ms), snapshot.because.join(", "));
-        let _ = writeln!(out, "  stays       snapshot TXID {txid}  {time}  {} bytes   ({why})", snapshot.bytes);
+        let _ =
+            writeln!(out, "  stays       snapshot TXID {txid}  {time}  {} bytes   ({why})", snapshot.bytes);
     }
     for (txid, since_ms, bytes) in go {
         let _ = writeln!(out, "  WOULD GO    snapshot TXID {txid}  {}  {bytes} bytes", Moment(*since_ms));

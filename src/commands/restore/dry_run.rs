@@ -63,7 +63,9 @@ fn value(job: &Job, choice: &Choice, time: Moment) -> Value {
             };
             plan.files.iter().map(|at| file(at.level.0, at.range, at.size)).collect()
         }
-        Choice::V3 { plan, .. } => plan.files().map(|at| json!({ "key": at.key, "bytes": at.size })).collect(),
+        Choice::V3 { plan, .. } => {
+            plan.files().map(|at| json!({ "key": at.key, "bytes": at.size })).collect()
+        }
     };
     json!({
         "action": action, "existing_bytes": existing, "txid": txid, "generation": generation,
@@ -94,7 +96,10 @@ fn describe(job: &Job, choice: &Choice, time: Moment) -> String {
             }
         }
         Choice::V3 { plan, passed_over } => {
-            line(format_args!("  state   generation {} of Litestream 0.3, written at {time}", plan.generation));
+            line(format_args!(
+                "  state   generation {} of Litestream 0.3, written at {time}",
+                plan.generation
+            ));
             passed_over.iter().for_each(|why| line(format_args!("          passed over: {why}")));
             for file in plan.files() {
                 line(format_args!("  file    {} {:>12} bytes", file.key, file.size));

@@ -6,13 +6,18 @@ use crate::restore::{Owners, Progress, RestoreSettings, RestoredTo, restore_in_p
 use crate::run::owners::owners;
 use crate::store;
 
-pub async fn restore(job: &Job, settings: &RestoreSettings, progress: &Progress) -> Result<RestoredTo, CommandError> {
+pub async fn restore(
+    job: &Job,
+    settings: &RestoreSettings,
+    progress: &Progress,
+) -> Result<RestoredTo, CommandError> {
     match job {
         Job::InPlace { database, user, target, force, .. } => {
             let owners = owners(database, user.as_deref());
             let owners = owners.map_err(|error| CommandError::new(ErrorKind::Local, error))?;
             let store = store::open(job.replica())?;
-            Ok(restore_in_place(&database.path, &*store, *target, settings, &owners, *force, progress).await?)
+            Ok(restore_in_place(&database.path, &*store, *target, settings, &owners, *force, progress)
+                .await?)
         }
         Job::To { out, target, force, .. } => {
             let store = store::open(job.replica())?;

@@ -29,7 +29,13 @@ pub struct RestoreOptions {
 pub enum Job {
     /// To its configured path, with the configured owner and mode. `user` is the app's.
     /// `found`: known only by a name in the bucket, which may not be a database's.
-    InPlace { database: Box<DatabaseSettings>, user: Option<String>, target: Target, force: bool, found: bool },
+    InPlace {
+        database: Box<DatabaseSettings>,
+        user: Option<String>,
+        target: Target,
+        force: bool,
+        found: bool,
+    },
     /// To a file of its own.
     To { out: PathBuf, replica: Box<StoreSettings>, target: Target, force: bool },
 }
@@ -104,9 +110,12 @@ pub fn from_config(
     }
     let job = |(database, found): (DatabaseSettings, bool)| match &args.out {
         // Another way to write the database's own path.
-        Some(out) if working_dir.join(out) != database.path.as_path() => {
-            Job::To { out: out.clone(), replica: Box::new(database.replica), target: args.target, force: args.force }
-        }
+        Some(out) if working_dir.join(out) != database.path.as_path() => Job::To {
+            out: out.clone(),
+            replica: Box::new(database.replica),
+            target: args.target,
+            force: args.force,
+        },
         _ => {
             let database = Box::new(database);
             let user = app_user.clone();
@@ -121,7 +130,9 @@ pub fn refuse_existing(job: &Job) -> Result<(), CommandError> {
     let local = |message: String| CommandError::new(ErrorKind::Local, message);
     let out = job.out();
     match std::fs::metadata(out) {
-        Ok(found) if found.is_dir() => Err(local(format!("cannot restore to {}: it is a directory", out.display()))),
+        Ok(found) if found.is_dir() => {
+            Err(local(format!("cannot restore to {}: it is a directory", out.display())))
+        }
         Ok(found) if found.len() > 0 && !job.force() => {
             Err(local(format!("{} is there already: --force replaces it", out.display())))
         }
@@ -142,11 +153,16 @@ mod tests {
         }
         let read = |_: &Path| Ok(Vec::new());
         let environment = Environment { variable: &|_| None, read: &read, working_dir: Path::new("/srv") };
-        parse(Some((&text, Path::new("s.toml"))), &Additions::default(), Purpose::Databases, environment).unwrap()
+        parse(Some((&text, Path::new("s.toml"))), &Additions::default(), Purpose::Databases, environment)
+            .unwrap()
     }
 
     fn args(subject: Option<&str>, out: Option<&str>) -> RestoreOptions {
-        RestoreOptions { subject: subject.map(Into::into), out: out.map(Into::into), ..RestoreOptions::default() }
+        RestoreOptions {
+            subject: subject.map(Into::into),
+            out: out.map(Into::into),
+            ..RestoreOptions::default()
+        }
     }
 
     #[test]
@@ -173,9 +189,11 @@ mod tests {
                 (found, expected) => panic!("{found:?} {expected:?}"),
             }
         }
-        let one = from_config(&args(None, Some("x")), &config(&["/d/a.db"]), Vec::new(), Path::new("/srv")).unwrap();
+        let one = from_config(&args(None, Some("x")), &config(&["/d/a.db"]), Vec::new(), Path::new("/srv"))
+            .unwrap();
         assert!(matches!(one.as_slice(), [Job::To { .. }]));
-        let in_place = from_config(&args(None, None), &config(&["/d/a.db"]), Vec::new(), Path::new("/srv")).unwrap();
+        let in_place =
+            from_config(&args(None, None), &config(&["/d/a.db"]), Vec::new(), Path::new("/srv")).unwrap();
         assert!(matches!(in_place.as_slice(), [Job::InPlace { user: Some(user), .. }] if user == "app"));
     }
 

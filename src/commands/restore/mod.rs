@@ -40,14 +40,19 @@ pub fn restore(file: Option<&Path>, args: &RestoreOptions) -> Result<u8, Command
     if let Some(url) = jobs::replica_url(args) {
         let replica = with_environment(|environment| replica_from_url(url, environment))?;
         start_log(&LogSettings::default(), log);
-        return run(jobs::from_replica(args, replica).into_iter().collect(), &RestoreSettings::default(), args);
+        return run(
+            jobs::from_replica(args, replica).into_iter().collect(),
+            &RestoreSettings::default(),
+            args,
+        );
     }
     let checked = configured(file, &Additions::default(), Purpose::Databases, log)?;
     let listed = match &args.subject {
         None => directories::list(&checked.config)?,
         Some(_) => directories::Listed::default(),
     };
-    let jobs = jobs::from_config(args, &checked, listed.databases, &std::env::current_dir().unwrap_or_default())?;
+    let jobs =
+        jobs::from_config(args, &checked, listed.databases, &std::env::current_dir().unwrap_or_default())?;
     if !args.dry_run
         && let Some(JobResult { status, value }) = running::ask_owner(&checked.config, &jobs)
     {
@@ -81,7 +86,10 @@ fn run(jobs: Vec<Job>, settings: &RestoreSettings, args: &RestoreOptions) -> Res
                 Ok(one) => done.push(one),
                 Err(panic) => {
                     tracing::error!("a restore ended unexpectedly: {panic}");
-                    lost.push(CommandError::new(ErrorKind::Internal, format!("a restore ended unexpectedly: {panic}")));
+                    lost.push(CommandError::new(
+                        ErrorKind::Internal,
+                        format!("a restore ended unexpectedly: {panic}"),
+                    ));
                 }
             }
         }

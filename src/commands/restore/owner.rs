@@ -28,8 +28,10 @@ pub fn refuse_owned(job: &Job) -> Result<(), CommandError> {
         Some(users) => {
             lock::release(&db);
             Err(refused(format!(
-                "{db} is open in another process: {users}. It would go on in the old file, so the file is not \
-                 replaced, with or without --force. Stop that process first, or restore to another file with -o"
+                "{db} is open in another process: {users}. It would go on in the old file, so the file is \
+                 not \
+                 replaced, with or without --force. Stop that process first, or restore to another file with \
+                 -o"
             )))
         }
     }
@@ -41,7 +43,8 @@ fn refused(message: String) -> CommandError {
 
 fn by_litevisor(owned: &OtherOwner) -> String {
     format!(
-        "{owned}: the file is not replaced, with or without --force. Stop that litevisor first, or restore to \
+        "{owned}: the file is not replaced, with or without --force. Stop that litevisor first, or restore \
+         to \
          another file with -o"
     )
 }

@@ -20,7 +20,8 @@ pub fn text(restored: &RestoredTo) -> String {
 /// Why the state may be older than the requested one.
 pub fn hidden(range: TxidRange) -> String {
     format!(
-        "more may have been committed by then, but it is merged with later changes in {range}: finer files are no longer \
+        "more may have been committed by then, but it is merged with later changes in {range}: finer files \
+         are no longer \
          there"
     )
 }

@@ -22,9 +22,10 @@ pub fn ask_owner(config: &Config, jobs: &[Job]) -> Option<JobResult> {
     let (addresses, key) = status_service::addresses(config);
     let (status, message) = match request(&addresses, Some(&key), "POST", &query(db, *target), LONGEST) {
         Ok(reply) => outcome(&reply),
-        Err(error) => {
-            (exit::CONFIG, format!("{owned}, and it is not replaced under it. {error}. Stop that litevisor first"))
-        }
+        Err(error) => (
+            exit::CONFIG,
+            format!("{owned}, and it is not replaced under it. {error}. Stop that litevisor first"),
+        ),
     };
     if status == 0 {
         tracing::info!("restored {db}: {message}");
@@ -54,7 +55,10 @@ fn outcome(reply: &Reply) -> (u8, String) {
     match (code, message) {
         (Some(code), Some(message)) if (code == 0) == (reply.status == 200) => (code, message.to_owned()),
         _ if reply.status == 503 => (exit::UNAVAILABLE, "the running litevisor is stopping".to_owned()),
-        _ => (exit::CONFIG, format!("the running litevisor cannot do that ({}): stop it first", reply.body.trim_end())),
+        _ => (
+            exit::CONFIG,
+            format!("the running litevisor cannot do that ({}): stop it first", reply.body.trim_end()),
+        ),
     }
 }
 

@@ -1,4 +1,5 @@
-//! `litevisor verify --history`: the records of the scheduled proofs that are in a replica. Reads, and restores nothing.
+//! `litevisor verify --history`: the records of the scheduled proofs that are in a replica. Reads, and
+//! restores nothing.
 
 use crate::commands::directories::report_empty;
 use crate::commands::document::Document;
@@ -51,7 +52,8 @@ fn text(name: &str, records: &[ProofRecord]) -> String {
     if records.is_empty() {
         return format!("{name}: no proof is recorded (set interval under [verify])\n");
     }
-    let mut out = format!("{name}\n  TIME                      RESULT  TXID              MODE   SECONDS   BYTES\n");
+    let mut out =
+        format!("{name}\n  TIME                      RESULT  TXID              MODE   SECONDS   BYTES\n");
     for record in records {
         let result = if record.sound { "sound" } else { "FAILED" };
         let mode = serde_json::to_value(record.mode).ok();

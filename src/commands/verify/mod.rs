@@ -13,7 +13,9 @@ use super::restore::report;
 use super::setup::{LogOf, runtime};
 use crate::observe::say;
 use crate::replica::Target;
-use crate::restore::{Audit, Owners, Progress, RestoreSettings, RestoredTo, Scratch, audit, restore_to, scratch};
+use crate::restore::{
+    Audit, Owners, Progress, RestoreSettings, RestoredTo, Scratch, audit, restore_to, scratch,
+};
 use crate::sqlite::integrity::{self, Findings};
 use crate::store;
 use serde_json::{Value, json};
@@ -29,7 +31,12 @@ struct Verified {
     unchecked: Vec<String>,
 }
 
-pub fn verify(file: Option<&Path>, subject: Option<&OsStr>, quick: bool, as_json: bool) -> Result<u8, CommandError> {
+pub fn verify(
+    file: Option<&Path>,
+    subject: Option<&OsStr>,
+    quick: bool,
+    as_json: bool,
+) -> Result<u8, CommandError> {
     let selected = select(file, subject, LogOf::OneShot { json: as_json })?;
     Ok(runtime()?.block_on(verify_all(&selected, quick, as_json)))
 }
@@ -50,7 +57,11 @@ async fn verify_all(selected: &Selected, quick: bool, as_json: bool) -> u8 {
     document.finish()
 }
 
-async fn verify_one(replica: &NamedReplica, settings: &RestoreSettings, quick: bool) -> Result<Verified, CommandError> {
+async fn verify_one(
+    replica: &NamedReplica,
+    settings: &RestoreSettings,
+    quick: bool,
+) -> Result<Verified, CommandError> {
     let damaged = |message: String| CommandError::new(ErrorKind::Damaged, message);
     let store = store::open(&replica.settings)?;
     let scratch = Scratch::make(&scratch::place(replica.db.as_deref()));
@@ -58,9 +69,11 @@ async fn verify_one(replica: &NamedReplica, settings: &RestoreSettings, quick: b
     let db = scratch.db();
     let owners = Owners::default();
     let progress = Progress::default();
-    let restored = restore_to(db.as_path(), &*store, Target::Latest, settings, &owners, true, &progress).await;
+    let restored =
+        restore_to(db.as_path(), &*store, Target::Latest, settings, &owners, true, &progress).await;
     let restored = restored?;
-    let Findings { problems, unknown } = integrity::check(&db, quick).map_err(|error| damaged(error.to_string()))?;
+    let Findings { problems, unknown } =
+        integrity::check(&db, quick).map_err(|error| damaged(error.to_string()))?;
     if let Some(first) = problems.first() {
         let count = problems.len();
         return Err(damaged(format!("SQLite finds the restored database damaged: {first} ({count} lines)")));
@@ -80,8 +93,10 @@ fn text(replica: &NamedReplica, verified: &Verified) -> String {
     let Audit { files, bytes, with_db_checksum, .. } = verified.audit;
     let check = checked(verified.quick, &verified.unchecked);
     format!(
-        "{} is sound\n  restored    {}\n  SQLite      {check}\n  files       {files} read whole, {bytes} bytes: every \
-         checksum is right\n  database    {with_db_checksum} files carry the whole database's checksum, and it agrees\n",
+        "{} is sound\n  restored    {}\n  SQLite      {check}\n  files       {files} read whole, {bytes} \
+         bytes: every \
+         checksum is right\n  database    {with_db_checksum} files carry the whole database's checksum, and \
+         it agrees\n",
         replica.name(),
         report::text(&verified.restored)
     )

@@ -10,7 +10,11 @@ fn globs() {
     for (pattern, yes, no) in [
         ("*.db", &["a.db", ".db", "a.b.db"][..], &["a.dbx", "a.db-wal", "db", ""][..]),
         ("*", &["", "a", "a.b"], &[]),
-        ("t?n*t.sqlite*", &["tenant.sqlite", "tint.sqlite3", "tünt.sqlite"], &["tnant.sqlite", "tenant.sqlit"]),
+        (
+            "t?n*t.sqlite*",
+            &["tenant.sqlite", "tint.sqlite3", "tünt.sqlite"],
+            &["tnant.sqlite", "tenant.sqlit"],
+        ),
         ("a", &["a"], &["", "aa", "b"]),
         ("*a*b*", &["ab", "xaxbx", "aab", "abab"], &["ba", "a", "b"]),
     ] {
@@ -113,7 +117,9 @@ fn what_is_shown_is_a_configuration_again() {
     let text = entry("dir = \"/t\"\npattern = \"t-?.*\"\nwatch = true\nrecursive = true", "/r");
     let config = read(&text).unwrap().config;
     let shown = show::show(&config);
-    for line in ["dir = \"/t\"", "pattern = \"t-?.*\"", "watch = true", "recursive = true", "url = \"file:///r\""] {
+    for line in
+        ["dir = \"/t\"", "pattern = \"t-?.*\"", "watch = true", "recursive = true", "url = \"file:///r\""]
+    {
         assert!(shown.lines().any(|shown| shown == line), "{line}: {shown}");
     }
     assert_eq!(read(&shown).unwrap().config.directories, config.directories);
@@ -129,9 +135,15 @@ fn problems_name_the_key() {
         (entry("path = \"/a.db\"\nwatch = true", "/r"), "database.watch belongs to dir"),
         (entry("path = \"/a.db\"\npattern = \"*\"", "/r"), "database.pattern belongs to dir"),
         (entry("path = \"/a.db\"\nrecursive = true", "/r"), "database.recursive belongs to dir"),
-        (entry("dir = \"/t\"\npattern = \"*\"\nrecursive = true", "/r"), "database.pattern matches every subdirectory"),
+        (
+            entry("dir = \"/t\"\npattern = \"*\"\nrecursive = true", "/r"),
+            "database.pattern matches every subdirectory",
+        ),
         (entry("dir = \"/t\"\nmeta_dir = \"/t\"", "/r"), "database.meta_dir is in the directory of /t"),
-        (entry("path = \"/t/a.db\"\nmeta_dir = \"/t\"", "/r"), "database.meta_dir is in the directory of /t/a.db"),
+        (
+            entry("path = \"/t/a.db\"\nmeta_dir = \"/t\"", "/r"),
+            "database.meta_dir is in the directory of /t/a.db",
+        ),
         (deep("path = \"/u/a.db\"\nmeta_dir = \"/t/sub\""), "database.meta_dir is in the directory of /t"),
         (entry("path = \"/t/../a.db\"\nmeta_dir = \"/m\"", "/r"), "database.meta_dir needs paths without"),
         (deep("dir = \"/t/sub\""), "database.dir overlaps with /t (line 2)"),

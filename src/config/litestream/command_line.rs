@@ -1,5 +1,5 @@
-//! `exec`, a line → the words of the command, as the library that Litestream uses splits it: quotes and backslashes, no shell.
-//! Pure.
+//! `exec`, a line → the words of the command, as the library that Litestream uses splits it: quotes and
+//! backslashes, no shell. Pure.
 
 use super::variables::{self, Piece};
 use std::ffi::OsString;
@@ -21,7 +21,8 @@ struct Splitter {
     escaped: bool,
 }
 
-/// The error is the rest of a sentence. A variable's value is looked at, too: Litestream splits what it is made of.
+/// The error is the rest of a sentence. A variable's value is looked at, too: Litestream splits what it is
+/// made of.
 pub fn split(marked: &str, env: &dyn Fn(&str) -> Option<OsString>) -> Result<Words, String> {
     let mut splitter = Splitter::default();
     let all = variables::pieces(marked);
@@ -101,7 +102,8 @@ impl Splitter {
         let special = |c: char| "'\"\\`();&|<>".contains(c);
         if !self.quoted() && value.contains(special) || self.double && value.contains(['"', '\\']) {
             return Err(format!(
-                "uses ${{{name}}}, whose value holds quotes or signs of a shell: write the command out, or give it \
+                "uses ${{{name}}}, whose value holds quotes or signs of a shell: write the command out, or \
+                 give it \
                  after \"--\""
             ));
         }

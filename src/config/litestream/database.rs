@@ -28,7 +28,10 @@ const SKIPPED: [(&str, &str); 9] = [
         "max-checkpoint-page-count",
         "the app is never blocked for a checkpoint; wal_limit bounds the WAL when the replica is away",
     ),
-    ("truncate-page-n", "the app is never blocked for a checkpoint; wal_limit bounds the WAL when the replica is away"),
+    (
+        "truncate-page-n",
+        "the app is never blocked for a checkpoint; wal_limit bounds the WAL when the replica is away",
+    ),
     ("max-sync-wal-bytes", "uploads are bounded by bytes and time"),
     ("shadow-retention-count", "there is no shadow WAL"),
 ];
@@ -37,7 +40,10 @@ pub fn write(out: &mut TomlWriter, mut table: Table<'_>, top: &Top) {
     out.section("[[database]]", table.line, &table.name);
     write_path(out, &mut table);
     if let Some(restore) = table.flag("restore-if-db-not-exists") {
-        out.skip(&restore, "always: a database that is missing, or does not continue the replica, is restored");
+        out.skip(
+            &restore,
+            "always: a database that is missing, or does not continue the replica, is restored",
+        );
     }
     for (key, why) in SKIPPED {
         if let Some(found) = table.text(key) {
@@ -109,8 +115,9 @@ fn write_upkeep(
     retention: Option<Located<String>>,
 ) {
     if let Some(levels) = &top.levels {
-        let value =
-            |found: &Located<String>| duration(&found.value, SPANS).map_err(|message| table.complain(found, message));
+        let value = |found: &Located<String>| {
+            duration(&found.value, SPANS).map_err(|message| table.complain(found, message))
+        };
         let values: Vec<String> = levels.value.iter().filter_map(|found| value(found).ok()).collect();
         out.set("levels", &format!("[{}]", values.join(", ")), levels);
     }
@@ -128,7 +135,13 @@ fn write_upkeep(
     }
 }
 
-fn span(out: &mut TomlWriter, table: &Table<'_>, key: &str, found: &Located<String>, range: RangeInclusive<Duration>) {
+fn span(
+    out: &mut TomlWriter,
+    table: &Table<'_>,
+    key: &str,
+    found: &Located<String>,
+    range: RangeInclusive<Duration>,
+) {
     match duration(&found.value, range) {
         Ok(value) => out.set(key, &value, found),
         Err(message) => table.complain(found, message),
@@ -142,7 +155,8 @@ fn the_replica<'r>(table: &mut Table<'r>) -> Option<Table<'r>> {
     let complain = |line: usize, message: &str| table.reading.complain(line, &table.name, message);
     let mut all: Vec<Table<'_>> = one.into_iter().chain(many.unwrap_or_default()).collect();
     if let Some(second) = all.get(1) {
-        let message = "has several replicas: litevisor, as Litestream 0.5, has one for each database; remove the others \
+        let message = "has several replicas: litevisor, as Litestream 0.5, has one for each database; remove \
+            the others \
                     (what is in them stays there)";
         complain(second.line, message);
         return None;
@@ -177,7 +191,8 @@ fn write_replica(out: &mut TomlWriter, replica: &mut Table<'_>, top: &Top) {
     }
     if target.scheme == crate::store::Scheme::Sftp && all.get("host-key").is_none() {
         out.comment(
-            "The server's key is verified: add host_key, or known_hosts_file, unless it is in ~/.ssh/known_hosts.",
+            "The server's key is verified: add host_key, or known_hosts_file, unless it is in \
+             ~/.ssh/known_hosts.",
         );
     }
 }

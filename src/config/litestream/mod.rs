@@ -1,8 +1,8 @@
 //! Litestream's configuration (litestream.yml of 0.3 and 0.5) → the text of a supervisor.toml.
 //!
-//! The result is our text, with comments on what has no counterpart and the origin of each line; or every problem with its
-//! line. Both `import`, which prints the text, and `--config litestream.yml`, which reads it, go this way, so that they cannot
-//! disagree. Values of variables are looked at, never written. Pure.
+//! The result is our text, with comments on what has no counterpart and the origin of each line; or every
+//! problem with its line. Both `import`, which prints the text, and `--config litestream.yml`, which reads
+//! it, go this way, so that they cannot disagree. Values of variables are looked at, never written. Pure.
 
 mod command_line;
 mod database;
@@ -62,9 +62,11 @@ const LOST: [(&str, &str); 2] = [
 ];
 
 pub fn convert(text: &str, file: &Path, env: Env<'_>) -> Result<Converted, ConfigError> {
-    let fail = |line: usize, message: String| ConfigError::single(Location { line, ..Location::file(file) }, message);
-    let marked =
-        variables::mark(text).map_err(|line| fail(line, "holds a character that no text has (U+E000)".into()))?;
+    let fail = |line: usize, message: String| {
+        ConfigError::single(Location { line, ..Location::file(file) }, message)
+    };
+    let marked = variables::mark(text)
+        .map_err(|line| fail(line, "holds a character that no text has (U+E000)".into()))?;
     let root = yaml::parse(&marked).map_err(|(line, message)| fail(line, message))?;
     let reading = Reading::new(file, env);
     let mut out = TomlWriter::default();
@@ -116,7 +118,8 @@ fn write(out: &mut TomlWriter, mut root: Table<'_>) {
     let l0_retention = root.text("l0-retention");
     let levels = levels(&mut root);
     let settings = Settings::read(&mut root);
-    let top = Top { settings, snapshot_interval, snapshot_retention, l0_retention, retention_enabled, levels };
+    let top =
+        Top { settings, snapshot_interval, snapshot_retention, l0_retention, retention_enabled, levels };
     for table in root.tables("dbs").unwrap_or_default() {
         database::write(out, table, &top);
     }
@@ -146,7 +149,10 @@ fn write_log(out: &mut TomlWriter, root: &mut Table<'_>) {
         let lower = if lower == "warning" { "warn".to_owned() } else { lower };
         out.set(
             "level",
-            &variables::toml(&if variables::has_variable(&level.value) { level.value.clone() } else { lower }, true),
+            &variables::toml(
+                &if variables::has_variable(&level.value) { level.value.clone() } else { lower },
+                true,
+            ),
             &level,
         );
     }
@@ -154,7 +160,9 @@ fn write_log(out: &mut TomlWriter, root: &mut Table<'_>) {
         let ours = if format.value == "pretty" { "text" } else { format.value.as_str() };
         out.set("format", &variables::toml(ours, true), &format);
     }
-    for (key, why) in [("stderr", "the log is on stderr, the app's output on stdout"), ("source", "not in the log")] {
+    for (key, why) in
+        [("stderr", "the log is on stderr, the app's output on stdout"), ("source", "not in the log")]
+    {
         if let Some(found) = logging.flag(key) {
             out.skip(&found, why);
         }
@@ -180,7 +188,9 @@ fn levels(root: &mut Table<'_>) -> Option<Located<Vec<Located<String>>>> {
 /// `~/x` is below the home directory.
 fn at_home(marked: &str) -> String {
     match marked.strip_prefix('~') {
-        Some(rest) if rest.is_empty() || rest.starts_with('/') => format!("{}{rest}", variables::variable("HOME")),
+        Some(rest) if rest.is_empty() || rest.starts_with('/') => {
+            format!("{}{rest}", variables::variable("HOME"))
+        }
         _ => marked.to_owned(),
     }
 }

@@ -1,5 +1,6 @@
-//! Where a replica is: `url`, or `type` with `bucket`, `path`, `host` and the like → the URL in our form. What a URL holds beside
-//! the location (parameters, a password) becomes a setting, below the key of that name. Pure; everything stays marked.
+//! Where a replica is: `url`, or `type` with `bucket`, `path`, `host` and the like → the URL in our form.
+//! What a URL holds beside the location (parameters, a password) becomes a setting, below the key of that
+//! name. Pure; everything stays marked.
 
 use super::settings::Settings;
 use super::table::{Located, Table};
@@ -83,14 +84,19 @@ fn scheme(table: &Table<'_>, written: &ReplicaLocation) -> Option<Scheme> {
         "abs" => Scheme::Abs,
         "sftp" => Scheme::Sftp,
         other if ELSEWHERE.contains(&other) => {
-            let message =
-                format!("is of the kind {other}, which litevisor does not have: use one of {}", TYPES.join(", "));
+            let message = format!(
+                "is of the kind {other}, which litevisor does not have: use one of {}",
+                TYPES.join(", ")
+            );
             table.complain(found, message);
             return None;
         }
         other => {
             let hint = nearest::hint(other, TYPES);
-            table.complain(found, format!("is of the unknown kind \"{other}\"{hint}: use one of {}", TYPES.join(", ")));
+            table.complain(
+                found,
+                format!("is of the unknown kind \"{other}\"{hint}: use one of {}", TYPES.join(", ")),
+            );
             return None;
         }
     })
@@ -118,15 +124,18 @@ fn from_parts(
         Scheme::S3 | Scheme::Gs | Scheme::Abs => {
             let Some(bucket) = all.get("bucket") else { return missing("bucket") };
             if let Some(path) = path.filter(|path| path.value.starts_with('/')) {
-                let message = "begins with \"/\": Litestream's objects then have names that begin with one, which litevisor \
+                let message = "begins with \"/\": Litestream's objects then have names that begin with one, \
+                    which litevisor \
                             does not know; move them, or write the path without it";
                 return complain(table, path, message);
             }
             // Of a path that is no URL Litestream's S3 client cleans nothing.
             let unclean = |path: &&Located<String>| path.value.contains("//") || path.value.ends_with('/');
             if let (Scheme::S3, Some(path)) = (scheme, path.filter(unclean)) {
-                let message = "has an empty name in it (\"//\", or \"/\" at its end): Litestream's objects then have names with \
-                            an empty part, which litevisor does not know; move them, or write the path without it";
+                let message = "has an empty name in it (\"//\", or \"/\" at its end): Litestream's objects \
+                    then have names with \
+                            an empty part, which litevisor does not know; move them, or write the path \
+                            without it";
                 return complain(table, path, message);
             }
             let name = match scheme {
@@ -193,14 +202,16 @@ fn without_query(table: &Table<'_>, url: &Located<String>, all: &mut Settings) -
     Some(base.to_owned())
 }
 
-/// `sftp://user:password@host/path`: a password does not belong into a URL of ours, which logs and errors show.
+/// `sftp://user:password@host/path`: a password does not belong into a URL of ours, which logs and errors
+/// show.
 fn without_password(table: &Table<'_>, url: &Located<String>, all: &mut Settings) -> Option<String> {
     let parts = url.value.split_once("://").and_then(|(_, rest)| {
         let (location, path) = rest.split_once('/').unwrap_or((rest, ""));
         Some((location.rsplit_once('@')?, path))
     });
     let Some(((user, host), path)) = parts else { return Some(url.value.clone()) };
-    let (user, password) = user.split_once(':').map_or((user, None), |(user, password)| (user, Some(password)));
+    let (user, password) =
+        user.split_once(':').map_or((user, None), |(user, password)| (user, Some(password)));
     let user = all.get("user").map_or(user.to_owned(), |user| encoded(&user.value));
     if let Some(password) = password {
         match decoded(password) {

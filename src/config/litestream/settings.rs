@@ -1,5 +1,5 @@
-//! The settings of a replica, which Litestream takes at the top of the file, too: which there are, of which stores, and what
-//! each becomes. One table. Pure.
+//! The settings of a replica, which Litestream takes at the top of the file, too: which there are, of which
+//! stores, and what each becomes. One table. Pure.
 
 use super::table::{Located, Table};
 use super::toml_writer::TomlWriter;
@@ -76,7 +76,11 @@ const SETTINGS: &[(&str, &[Scheme], Fate)] = &[
     ("require-content-md5", &[S3], Skip(SIGNING)),
     ("sign-accept-encoding", &[S3], Skip(SIGNING)),
     ("concurrent-writes", &[Sftp], Skip("writes are always sent without waiting for each reply")),
-    ("validation-interval", ALL, Skip("each restore is verified; `litevisor verify` proves a replica at any time")),
+    (
+        "validation-interval",
+        ALL,
+        Skip("each restore is verified; `litevisor verify` proves a replica at any time"),
+    ),
     ("auto-recover", ALL, Skip("a replica that cannot be restored from gets a new snapshot by itself")),
     ("max-sync-ltx-files", ALL, Skip("uploads are bounded by bytes and time")),
     ("webdav-url", &[], Foreign),
@@ -134,7 +138,8 @@ impl Settings {
         self
     }
 
-    /// All that the store has. `own` are the replica's own keys: those of other stores at the top of the file are for others.
+    /// All that the store has. `own` are the replica's own keys: those of other stores at the top of the file
+    /// are for others.
     pub fn write(&self, out: &mut TomlWriter, own: &Settings, scheme: Scheme, table: &Table<'_>) {
         for (name, stores, fate) in SETTINGS {
             let Some(found) = self.get(name) else { continue };
@@ -198,8 +203,9 @@ fn with_scheme(marked: &str, env: super::Env<'_>) -> String {
 fn is_local(endpoint: &str) -> bool {
     let host = endpoint.split(['/', ':']).next().unwrap_or_default().to_ascii_lowercase();
     let second = host.strip_prefix("172.").and_then(|rest| rest.split('.').next()?.parse::<u8>().ok());
-    let private =
-        host.starts_with("192.168.") || host.starts_with("10.") || second.is_some_and(|n| (16..32).contains(&n));
+    let private = host.starts_with("192.168.")
+        || host.starts_with("10.")
+        || second.is_some_and(|n| (16..32).contains(&n));
     private
         || matches!(host.as_str(), "localhost" | "127.0.0.1")
         || host.ends_with(".local")

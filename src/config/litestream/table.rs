@@ -1,5 +1,5 @@
-//! One mapping of the YAML tree: its values by name and type, with their lines. A key is valid if the code asks for it; `finish`
-//! reports all others.
+//! One mapping of the YAML tree: its values by name and type, with their lines. A key is valid if the code
+//! asks for it; `finish` reports all others.
 
 use super::variables;
 use super::yaml::{Entry, Node, Value};

@@ -9,7 +9,8 @@ use std::time::Duration;
 const FILE: &str = "litestream.yml";
 
 fn with_env<T>(env: &[(&str, &str)], use_it: impl FnOnce(Environment<'_>) -> T) -> T {
-    let known = |name: &str| env.iter().find(|(known, _)| *known == name).map(|(_, value)| OsString::from(value));
+    let known =
+        |name: &str| env.iter().find(|(known, _)| *known == name).map(|(_, value)| OsString::from(value));
     let read = |path: &Path| match path.to_str() {
         Some("/keys/sse") => Ok(b"c2VjcmV0\n".to_vec()),
         _ => Err(Error::from(ErrorKind::NotFound)),
@@ -25,9 +26,10 @@ fn imported(text: &str, env: &[(&str, &str)]) -> Converted {
 /// Run straight from the YAML; and what `import` prints must come to the same.
 fn both(text: &str, env: &[(&str, &str)]) -> Checked {
     let additions = Additions::default();
-    let direct =
-        with_env(env, |environment| parse_litestream((text, Path::new(FILE)), &additions, Purpose::Check, environment))
-            .unwrap_or_else(|error| panic!("{text}\n{error}"));
+    let direct = with_env(env, |environment| {
+        parse_litestream((text, Path::new(FILE)), &additions, Purpose::Check, environment)
+    })
+    .unwrap_or_else(|error| panic!("{text}\n{error}"));
     let printed = imported(text, env).text;
     let again = with_env(env, |environment| {
         parse(Some((&printed, Path::new("supervisor.toml"))), &additions, Purpose::Check, environment)
@@ -56,12 +58,16 @@ fn replica(keys: &str) -> String {
 /// Grafana on Cloud Run with Litestream 0.3.13: a bucket from the environment, `gcs://` as 0.3 calls it.
 #[test]
 fn grafana_on_cloud_run() {
-    let text = "dbs:\n  - path: /var/lib/grafana/grafana.db\n    replicas:\n      - url: gcs://$GCS_BUCKET/grafana\n\
+    let text = "dbs:\n  - path: /var/lib/grafana/grafana.db\n    replicas:\n      - url: \
+        gcs://$GCS_BUCKET/grafana\n\
                 exec: /run.sh\n";
     let checked = both(text, &[("GCS_BUCKET", "my-grafana")]);
     let [database] = checked.config.databases.as_slice() else { panic!("{:?}", checked.config) };
     assert_eq!(database.path.as_path(), Path::new("/var/lib/grafana/grafana.db"));
-    assert_eq!((database.replica.scheme, database.replica.url.as_str()), (Scheme::Gs, "gs://my-grafana/grafana"));
+    assert_eq!(
+        (database.replica.scheme, database.replica.url.as_str()),
+        (Scheme::Gs, "gs://my-grafana/grafana")
+    );
     assert_eq!(checked.config.app.unwrap().command, ["/run.sh"]);
     assert!(checked.warnings.is_empty(), "{:?}", checked.warnings);
     // By its parts, as the reference writes it.
@@ -72,9 +78,12 @@ fn grafana_on_cloud_run() {
 /// HedgeDoc on Kubernetes with an S3-compatible store: keys at the top, endpoint without a scheme.
 #[test]
 fn hedgedoc_with_an_s3_compatible_store() {
-    let text = "access-key-id: ${TEBI_KEY}\nsecret-access-key: ${TEBI_SECRET}\ndbs:\n  - path: /hedgedoc/data/db.sqlite\n    \
-                replicas:\n      - type: s3\n        endpoint: s3.tebi.io\n        bucket: notes\n        path: hedgedoc\n        \
-                force-path-style: true\n        retention: 72h\n        snapshot-interval: 12h\n        sync-interval: 10s\n";
+    let text = "access-key-id: ${TEBI_KEY}\nsecret-access-key: ${TEBI_SECRET}\ndbs:\n  - path: \
+        /hedgedoc/data/db.sqlite\n    \
+                replicas:\n      - type: s3\n        endpoint: s3.tebi.io\n        bucket: notes\n        \
+                path: hedgedoc\n        \
+                force-path-style: true\n        retention: 72h\n        snapshot-interval: 12h\n        \
+                sync-interval: 10s\n";
     let env = [("TEBI_KEY", "AKID-VALUE"), ("TEBI_SECRET", "SECRET-VALUE")];
     let checked = both(text, &env);
     let database = &checked.config.databases[0];
@@ -83,14 +92,20 @@ fn hedgedoc_with_an_s3_compatible_store() {
         (replica.url.as_str(), replica.endpoint.as_deref()),
         ("s3://notes/hedgedoc", Some("https://s3.tebi.io"))
     );
-    assert_eq!((replica.s3.access_key_id.as_deref(), replica.s3.force_path_style), (Some("AKID-VALUE"), Some(true)));
+    assert_eq!(
+        (replica.s3.access_key_id.as_deref(), replica.s3.force_path_style),
+        (Some("AKID-VALUE"), Some(true))
+    );
     assert_eq!(replica.s3.secret_access_key.as_ref().unwrap().reveal(), "SECRET-VALUE");
     let hours = |hours: u64| Duration::from_secs(hours * 3600);
     assert_eq!(database.replicate.retention.as_ref().unwrap().snapshots, hours(72));
     assert_eq!(database.replicate.snapshot_interval, hours(12));
     assert_eq!(database.replicate.sync_interval, Duration::from_secs(10));
     let printed = imported(text, &env).text;
-    assert!(!printed.contains("VALUE") && printed.contains("secret_access_key = \"${TEBI_SECRET:-}\""), "{printed}");
+    assert!(
+        !printed.contains("VALUE") && printed.contains("secret_access_key = \"${TEBI_SECRET:-}\""),
+        "{printed}"
+    );
 }
 
 #[test]
@@ -163,7 +178,10 @@ dbs:
     assert_eq!((retention.snapshots, retention.raw), (seconds(48 * 3600), seconds(600)));
     assert_eq!(replicate.sync_interval, seconds(2));
     let replica = &one.replica;
-    assert_eq!((replica.url.as_str(), replica.endpoint.as_deref()), ("s3://bucket/one", Some("http://localhost:9000")));
+    assert_eq!(
+        (replica.url.as_str(), replica.endpoint.as_deref()),
+        ("s3://bucket/one", Some("http://localhost:9000"))
+    );
     assert_eq!((replica.s3.region.as_deref(), replica.s3.force_path_style), (Some("eu-west-1"), Some(true)));
     assert_eq!((replica.part_size, replica.concurrency), (Some(8 << 20), Some(4)));
     assert_eq!(replica.s3.storage_class.as_deref(), Some("STANDARD_IA"));
@@ -205,13 +223,15 @@ fn every_store() {
     }
     let sftp = config(&replica("url: sftp://u:p%40ss@h/a")).databases.remove(0).replica.sftp;
     assert_eq!((sftp.user.as_str(), sftp.password.unwrap().reveal()), ("u", "p@ss"));
-    let sse = config(&replica("url: s3://b/p\nsse-customer-algorithm: AES256\nsse-customer-key-path: /keys/sse"));
+    let sse =
+        config(&replica("url: s3://b/p\nsse-customer-algorithm: AES256\nsse-customer-key-path: /keys/sse"));
     assert_eq!(sse.databases[0].replica.s3.sse_c_key.as_ref().unwrap().reveal(), "c2VjcmV0");
 }
 
 #[test]
 fn keys_at_the_top_are_for_those_who_have_none() {
-    let text = "region: eu\naccess-key-id: A\nsecret-access-key: B\ndbs:\n- path: /a.db\n  replica: {url: s3://b/a}\n\
+    let text = "region: eu\naccess-key-id: A\nsecret-access-key: B\ndbs:\n- path: /a.db\n  replica: {url: \
+        s3://b/a}\n\
                 - path: /b.db\n  replica: {url: s3://b/b?region=us, access-key-id: C, secret-access-key: D}\n\
                 - path: /c.db\n  replica: {path: /r/c}\n";
     let databases = config(text).databases;
@@ -225,7 +245,8 @@ fn keys_at_the_top_are_for_those_who_have_none() {
 
 #[test]
 fn variables_that_are_not_set() {
-    // A setting that is nothing but an unset variable is none, as with Litestream; a place is never half a place.
+    // A setting that is nothing but an unset variable is none, as with Litestream; a place is never half a
+    // place.
     let text = replica("url: ${URL}\nregion: $REGION\naccess-key-id: $KEY\nsecret-access-key: $SECRET");
     let checked = both(&text, &[("URL", "s3://b/p?endpoint=http://h"), ("KEY", "")]);
     let replica = &checked.config.databases[0].replica;
@@ -233,7 +254,8 @@ fn variables_that_are_not_set() {
     let message = problems(&text);
     assert_eq!(
         message,
-        ["litestream.yml:4: dbs[0].replica.url uses ${URL}, which is not set: set it, or write ${URL:-default}"]
+        ["litestream.yml:4: dbs[0].replica.url uses ${URL}, which is not set: set it, or write \
+             ${URL:-default}"]
     );
 }
 
@@ -313,7 +335,10 @@ fn problems_name_the_lines_of_the_yaml() {
         ),
         ("exec: app 'x", "litestream.yml:1: exec has a quote that is not closed"),
         ("exec: $BAD", "litestream.yml:1: exec uses ${BAD}, whose value holds quotes or signs of a shell"),
-        ("exec: app ${PORT:-80}", "litestream.yml:1: exec uses ${PORT:-80}, which Litestream replaces by nothing"),
+        (
+            "exec: app ${PORT:-80}",
+            "litestream.yml:1: exec uses ${PORT:-80}, which Litestream replaces by nothing",
+        ),
         ("logging: {level: loud}", "litestream.yml:1: logging.level cannot be \"loud\""),
         ("a: [", "litestream.yml:"),
     ] {

@@ -1,5 +1,5 @@
-//! The text of a supervisor.toml while it is made: lines with what they come from, comments on what has no counterpart, and what
-//! is worth a warning when the text is run at once. Pure.
+//! The text of a supervisor.toml while it is made: lines with what they come from, comments on what has no
+//! counterpart, and what is worth a warning when the text is run at once. Pure.
 
 use super::table::Located;
 use crate::config::document::Origin;

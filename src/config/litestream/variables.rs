@@ -1,5 +1,5 @@
-//! `$VAR` and `${VAR}` of a Litestream configuration. Litestream replaces them in the file's text, before it is YAML; here
-//! they are marked before and stay references, so that no value is ever printed. Pure.
+//! `$VAR` and `${VAR}` of a Litestream configuration. Litestream replaces them in the file's text, before it
+//! is YAML; here they are marked before and stay references, so that no value is ever printed. Pure.
 
 use crate::config::toml_text::push_escaped;
 use std::ffi::OsString;
@@ -91,8 +91,11 @@ pub fn problem(marked: &str) -> Option<String> {
     })?;
     Some(match name {
         "PID" => "uses $PID, which is another one at each start".into(),
-        "$" => "has \"$$\", which Litestream replaces by nothing: write what is meant into a supervisor.toml".into(),
-        _ => format!("uses ${{{name}}}, which Litestream replaces by nothing: it knows $VAR and ${{VAR}} only"),
+        "$" => "has \"$$\", which Litestream replaces by nothing: write what is meant into a supervisor.toml"
+            .into(),
+        _ => {
+            format!("uses ${{{name}}}, which Litestream replaces by nothing: it knows $VAR and ${{VAR}} only")
+        }
     })
 }
 
@@ -113,8 +116,8 @@ pub fn value(marked: &str, env: &dyn Fn(&str) -> Option<OsString>) -> Option<Str
     Some(text)
 }
 
-/// As a string of our configuration. A value that `may_be_unset` and is all variable counts as not given when that is empty, as
-/// it does in Litestream.
+/// As a string of our configuration. A value that `may_be_unset` and is all variable counts as not given when
+/// that is empty, as it does in Litestream.
 pub fn toml(marked: &str, may_be_unset: bool) -> String {
     if let (true, Some(name)) = (may_be_unset, whole(marked)) {
         return format!("\"${{{name}:-}}\"");

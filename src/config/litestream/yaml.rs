@@ -1,5 +1,5 @@
-//! YAML text → a tree of nodes with their lines. Scalars stay text as written (`0600` is no number, `no` is no boolean):
-//! what they are is decided by who asks. Pure, bounded in depth and size.
+//! YAML text → a tree of nodes with their lines. Scalars stay text as written (`0600` is no number, `no` is
+//! no boolean): what they are is decided by who asks. Pure, bounded in depth and size.
 
 use serde_saphyr::granit_parser::{Event, Parser, ScalarStyle};
 use std::collections::HashMap;
@@ -37,7 +37,8 @@ pub fn parse(text: &str) -> Result<Node, Mistake> {
     let mut builder = Builder::default();
     let mut parser = Parser::new_from_str(text);
     while let Some(event) = parser.next_event() {
-        let (event, span) = event.map_err(|error| (error.marker().line(), format!("is no YAML: {}", error.info())))?;
+        let (event, span) =
+            event.map_err(|error| (error.marker().line(), format!("is no YAML: {}", error.info())))?;
         if builder.take(event, span.start.line())? {
             break;
         }
@@ -67,7 +68,8 @@ impl Builder {
     fn take(&mut self, event: Event<'_>, line: usize) -> Result<bool, Mistake> {
         match event {
             Event::Scalar(text, style, anchor, _) => {
-                let null = style == ScalarStyle::Plain && matches!(&*text, "" | "~" | "null" | "Null" | "NULL");
+                let null =
+                    style == ScalarStyle::Plain && matches!(&*text, "" | "~" | "null" | "Null" | "NULL");
                 let value = if null { Value::Null } else { Value::Scalar(text.into_owned()) };
                 self.add(Node { line, value }, anchor)?;
             }
@@ -133,7 +135,8 @@ impl Builder {
 /// `<<: *other` adds what is not there.
 fn merged(value: Value) -> Result<Value, Mistake> {
     let Value::Map(entries) = value else { return Ok(value) };
-    let (merges, mut own): (Vec<Entry>, Vec<Entry>) = entries.into_iter().partition(|entry| entry.key == "<<");
+    let (merges, mut own): (Vec<Entry>, Vec<Entry>) =
+        entries.into_iter().partition(|entry| entry.key == "<<");
     for Entry { node, line, .. } in merges {
         let sources = match node.value {
             Value::List(items) => items,

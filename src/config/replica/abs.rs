@@ -25,12 +25,13 @@ pub fn read(section: &ReplicaSection, reading: &mut Reading<'_>) {
     (abs.sas_token, abs.sas_token_file) = (sas.secret, sas.file);
 }
 
-/// Account and credentials from the variables that Litestream and Azure's tools read, Litestream's first; of the two
-/// credentials the narrower one first, as Litestream has it.
+/// Account and credentials from the variables that Litestream and Azure's tools read, Litestream's first; of
+/// the two credentials the narrower one first, as Litestream has it.
 pub fn from_environment(store: &mut StoreSettings, env: &dyn Fn(&str) -> Option<String>) {
     let abs = &mut store.abs;
     if abs.account.is_empty() {
-        abs.account = env("LITESTREAM_AZURE_ACCOUNT_NAME").or_else(|| env("AZURE_STORAGE_ACCOUNT")).unwrap_or_default();
+        abs.account =
+            env("LITESTREAM_AZURE_ACCOUNT_NAME").or_else(|| env("AZURE_STORAGE_ACCOUNT")).unwrap_or_default();
     }
     if abs.account_key.is_some() || abs.sas_token.is_some() {
         return;
@@ -60,7 +61,8 @@ mod tests {
     fn read_with(keys: &str) -> Result<StoreSettings, String> {
         let read = |_: &Path| Ok(b"aHVzaA==\n".to_vec());
         let environment = Environment { variable: &|_| None, read: &read, working_dir: Path::new("/srv") };
-        let text = format!("[[database]]\npath = \"/d\"\n[database.replica]\nurl = \"abs://acme@c/p\"\n{keys}\n");
+        let text =
+            format!("[[database]]\npath = \"/d\"\n[database.replica]\nurl = \"abs://acme@c/p\"\n{keys}\n");
         let additions = crate::config::Additions::default();
         let file = Some((text.as_str(), Path::new("s.toml")));
         let checked = crate::config::parse(file, &additions, crate::config::Purpose::Check, environment);
@@ -71,7 +73,10 @@ mod tests {
     #[test]
     fn a_secret_remembers_its_file() {
         let abs = read_with("account_key_file = \"key\"").unwrap().abs;
-        assert_eq!((abs.account_key, abs.account_key_file), (Some(Secret::new("aHVzaA==")), Some("/srv/key".into())));
+        assert_eq!(
+            (abs.account_key, abs.account_key_file),
+            (Some(Secret::new("aHVzaA==")), Some("/srv/key".into()))
+        );
         assert_eq!((abs.sas_token, abs.sas_token_file), (None, None));
         let abs = read_with("sas_token = \"sig=x\"").unwrap().abs;
         assert_eq!((abs.sas_token, abs.sas_token_file), (Some(Secret::new("sig=x")), None));
@@ -99,11 +104,14 @@ mod tests {
             (&all[5..], "", Some("az-key"), None),
             (&all[1..2], "az", None, None),
         ] {
-            let env = |name: &str| variables.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
+            let env = |name: &str| {
+                variables.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
+            };
             let mut store = StoreSettings::default();
             from_environment(&mut store, &env);
             let shown = |secret: &Option<Secret>| secret.as_ref().map(|secret| secret.reveal().to_owned());
-            let found = (store.abs.account.as_str(), shown(&store.abs.account_key), shown(&store.abs.sas_token));
+            let found =
+                (store.abs.account.as_str(), shown(&store.abs.account_key), shown(&store.abs.sas_token));
             assert_eq!(found, (account, key.map(str::to_owned), sas.map(str::to_owned)), "{variables:?}");
         }
         let mut store = StoreSettings::default();

@@ -39,7 +39,8 @@ mod tests {
         for (value, endpoint) in [("fake:4443", "http://fake:4443"), ("https://fake", "https://fake")] {
             assert_eq!(with(bare(), &[("STORAGE_EMULATOR_HOST", value)]).endpoint.as_deref(), Some(endpoint));
         }
-        let store = with(bare(), &[("GOOGLE_APPLICATION_CREDENTIALS", "/key.json"), ("GCE_METADATA_HOST", "h:80")]);
+        let store =
+            with(bare(), &[("GOOGLE_APPLICATION_CREDENTIALS", "/key.json"), ("GCE_METADATA_HOST", "h:80")]);
         assert_eq!(store.gs.credentials_file, Some("/key.json".into()));
         assert_eq!(store.gs.metadata_host.as_deref(), Some("h:80"));
         assert_eq!((store.endpoint, store.gs.default_file), (None, None));

@@ -89,7 +89,10 @@ pub fn read(section: Key<ReplicaSection>, document: &Document<'_>) -> Option<Rea
     for (location, stores) in parsed.iter().flat_map(|store| section.foreign(store.scheme)) {
         let names: Vec<String> = stores.iter().map(|store| format!("{}://", name(*store))).collect();
         let scheme = name(parsed.as_ref().map_or(Scheme::File, |store| store.scheme));
-        document.complain(location, format!("belongs to {} replicas; this one is {scheme}://", names.join(" and ")));
+        document.complain(
+            location,
+            format!("belongs to {} replicas; this one is {scheme}://", names.join(" and ")),
+        );
     }
     let is_valid = parsed.is_some();
     let store = parsed.unwrap_or_default();
@@ -149,7 +152,10 @@ impl ReplicaSection {
             at(&self.sse_kms_key_id),
             either(&self.sse_c_key, &self.sse_c_key_file),
         ];
-        let abs = [either(&self.account_key, &self.account_key_file), either(&self.sas_token, &self.sas_token_file)];
+        let abs = [
+            either(&self.account_key, &self.account_key_file),
+            either(&self.sas_token, &self.sas_token_file),
+        ];
         let sftp = [
             either(&self.password, &self.password_file),
             at(&self.key_file),
@@ -228,7 +234,8 @@ pub fn from_url_alone(
     let mut store = url::parse(url, environment.working_dir).map_err(fail)?;
     if let Some(what) = secret_in_url(&store) {
         return Err(fail(format!(
-            "holds {what}, which every user of this machine can read in the list of processes: write it into a \
+            "holds {what}, which every user of this machine can read in the list of processes: write it into \
+             a \
              configuration file (--config)"
         )));
     }
@@ -237,7 +244,8 @@ pub fn from_url_alone(
     Ok(store)
 }
 
-/// A place for objects beside a replica's. If it is in the same service as `replica`, the keys of that one hold for it, too.
+/// A place for objects beside a replica's. If it is in the same service as `replica`, the keys of that one
+/// hold for it, too.
 pub fn of_url(
     text: &str,
     replica: Option<&StoreSettings>,
@@ -288,7 +296,8 @@ mod tests {
         let (env, read) = (|_: &str| None, |_: &Path| Err(std::io::ErrorKind::NotFound.into()));
         let environment = Environment { variable: &env, read: &read, working_dir: Path::new("/srv") };
         for url in ["sftp://u:hunter2@h/x", "s3://b/x?sseCustomerKey=hunter2"] {
-            let told = from_url_alone(&Location::option("--replica"), url, environment).unwrap_err().to_string();
+            let told =
+                from_url_alone(&Location::option("--replica"), url, environment).unwrap_err().to_string();
             assert!(told.contains("list of processes") && !told.contains("hunter2"), "{told}");
         }
         for url in ["sftp://u@h/x", "s3://b/x"] {

@@ -49,8 +49,11 @@ fn check_pairs(section: &ReplicaSection, document: &Document<'_>) {
     let id = either(&section.access_key_id, &section.access_key_id_file);
     let secret = either(&section.secret_access_key, &section.secret_access_key_file);
     let token = either(&section.session_token, &section.session_token_file);
-    let pairs =
-        [(id, secret, "secret_access_key"), (secret, id, "access_key_id"), (token, secret, "secret_access_key")];
+    let pairs = [
+        (id, secret, "secret_access_key"),
+        (secret, id, "access_key_id"),
+        (token, secret, "secret_access_key"),
+    ];
     for (key, partner, name) in pairs {
         if let (Some(location), None) = (key, partner) {
             document.complain(location, format!("needs {name} beside it"));
@@ -62,8 +65,8 @@ fn check_pairs(section: &ReplicaSection, document: &Document<'_>) {
     }
 }
 
-/// The endpoint from the variables that the AWS tools read, the keys from Litestream's, where it looks at them: below the
-/// AWS variables (which the SDK reads itself).
+/// The endpoint from the variables that the AWS tools read, the keys from Litestream's, where it looks at
+/// them: below the AWS variables (which the SDK reads itself).
 pub fn from_environment(store: &mut StoreSettings, env: &dyn Fn(&str) -> Option<String>) {
     let litestreams = || env("LITESTREAM_S3_ENDPOINT").map(|endpoint| with_scheme(&endpoint));
     let endpoint = || env("AWS_ENDPOINT_URL_S3").or_else(|| env("AWS_ENDPOINT_URL")).or_else(litestreams);

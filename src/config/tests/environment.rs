@@ -6,7 +6,8 @@ use super::*;
 fn the_app_does_not_inherit_credentials_unless_asked() {
     let mut world = World::default();
     world.env.extend([("TEBI_KEY", "a"), ("TEBI_SECRET", "b"), ("OTHER", "c")]);
-    let keys = "access_key_id = \"${TEBI_KEY}\"\nsecret_access_key = \"${TEBI_SECRET:-x}\"\nregion = \"${OTHER}\"\n";
+    let keys =
+        "access_key_id = \"${TEBI_KEY}\"\nsecret_access_key = \"${TEBI_SECRET:-x}\"\nregion = \"${OTHER}\"\n";
     let removed = |head: &str, replica: &str| {
         let text = format!("[app]\ncommand = [\"x\"]\n{head}\n{}", with_replica(replica));
         let app = world.parse(&text, Purpose::Run).unwrap().config.app.unwrap();
@@ -45,7 +46,14 @@ fn the_endpoint_may_come_from_the_environment() {
     let endpoint = |extra: &[(&'static str, &'static str)], text: &str| {
         let mut world = World::default();
         world.env.extend(extra.iter().copied());
-        world.parse(&with_replica(text), Purpose::Databases).unwrap().config.databases.remove(0).replica.endpoint
+        world
+            .parse(&with_replica(text), Purpose::Databases)
+            .unwrap()
+            .config
+            .databases
+            .remove(0)
+            .replica
+            .endpoint
     };
     let (general, own) = (("AWS_ENDPOINT_URL", "http://a"), ("AWS_ENDPOINT_URL_S3", "http://b"));
     assert_eq!(endpoint(&[], "url = \"s3://b/p\""), None);

@@ -31,7 +31,10 @@ fn it_is_off_until_the_file_or_the_command_line_asks_for_it() {
         World::default().with(read)
     };
     let config = parsed(&with_follow("poll = \"5s\"")).unwrap().config;
-    assert_eq!(config.follow, Some(FollowSettings { poll: Duration::from_secs(5), ..FollowSettings::DEFAULT }));
+    assert_eq!(
+        config.follow,
+        Some(FollowSettings { poll: Duration::from_secs(5), ..FollowSettings::DEFAULT })
+    );
     assert!(parsed("").unwrap_err().to_string().contains("--follow needs a [[database]]"));
 }
 

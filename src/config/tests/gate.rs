@@ -51,10 +51,13 @@ fn addresses() {
 fn the_command_line_and_the_variable_that_platforms_set() {
     let mut world = World::default();
     world.env.insert("PORT", "8080");
-    let additions = Additions { gates: vec![":8081=3001".into(), "unix:/s=unix:/app".into()], ..Additions::default() };
+    let additions =
+        Additions { gates: vec![":8081=3001".into(), "unix:/s=unix:/app".into()], ..Additions::default() };
     let text = with_gate("listen = \"${PORT}\"\napp = \"3000\"");
     let parsed = |additions: &Additions| {
-        world.with(|environment| parse(Some((&text, Path::new("s.toml"))), additions, Purpose::Check, environment))
+        world.with(|environment| {
+            parse(Some((&text, Path::new("s.toml"))), additions, Purpose::Check, environment)
+        })
     };
     let config = parsed(&additions).unwrap().config;
     let listens: Vec<String> = config.gates.iter().map(|gate| gate.listen.to_string()).collect();
@@ -65,7 +68,8 @@ fn the_command_line_and_the_variable_that_platforms_set() {
         (":1=x", "--gate APP has no port between 1 and 65535 (\"x\"): write the app's port"),
         (":8080=3000", "--gate is the address of another gate already (line 6)"),
     ] {
-        let found = parsed(&Additions { gates: vec![gate.into()], ..Additions::default() }).unwrap_err().to_string();
+        let found =
+            parsed(&Additions { gates: vec![gate.into()], ..Additions::default() }).unwrap_err().to_string();
         assert!(found.starts_with(told), "{found}");
     }
 }
@@ -103,9 +107,18 @@ fn the_port_of_the_app() {
 fn problems_name_file_line_and_key() {
     let gate = "listen = \":8080\"\napp = \"3000\"";
     for (text, expected) in [
-        (format!("[[gate]]\n{gate}"), "s.toml:1: gate needs a [[database]]: without one there is no answer to hold"),
-        (with_gate("app = \"3000\""), "s.toml:5: gate has no listen: add one, for example listen = \":8080\""),
-        (with_gate("listen = \":8080\""), "s.toml:5: gate has no app: add one, for example app = \"127.0.0.1:3000\""),
+        (
+            format!("[[gate]]\n{gate}"),
+            "s.toml:1: gate needs a [[database]]: without one there is no answer to hold",
+        ),
+        (
+            with_gate("app = \"3000\""),
+            "s.toml:5: gate has no listen: add one, for example listen = \":8080\"",
+        ),
+        (
+            with_gate("listen = \":8080\""),
+            "s.toml:5: gate has no app: add one, for example app = \"127.0.0.1:3000\"",
+        ),
         (with_gate("lisen = \":1\""), "s.toml:6: gate.lisen is an unknown key, did you mean \"listen\"?"),
         (with_gate("listen = \"x:1\"\napp = \"3000\""), "s.toml:6: gate.listen is no address (\"x:1\")"),
         (with_gate("listen = \"unix:\"\napp = \"3000\""), "s.toml:6: gate.listen names no file (\"unix:\")"),
@@ -135,10 +148,15 @@ fn problems_name_file_line_and_key() {
             "s.toml:8: gate.set_port needs an app with a port: this one has a Unix socket",
         ),
         (
-            with_gate(&format!("{gate}\nset_port = true\n[[gate]]\nlisten = \":1\"\napp = \"2\"\nset_port = true")),
+            with_gate(&format!(
+                "{gate}\nset_port = true\n[[gate]]\nlisten = \":1\"\napp = \"2\"\nset_port = true"
+            )),
             "s.toml:12: gate.set_port is true for another gate already (line 8): the app has one PORT",
         ),
-        (with_gate(&format!("{gate}\ntimeout = \"1ms\"")), "s.toml:8: gate.timeout must be between 10ms and 24h"),
+        (
+            with_gate(&format!("{gate}\ntimeout = \"1ms\"")),
+            "s.toml:8: gate.timeout must be between 10ms and 24h",
+        ),
         (
             with_gate(&format!("{gate}\non_failure = \"clse\"")),
             "s.toml:8: gate.on_failure cannot be \"clse\", did you mean \"close\"? (one of close, pass)",

@@ -26,7 +26,8 @@ fn every_key_arrives() {
     let shown = show::show(&config);
     assert!(
         shown.contains(
-            "[handover]\nenabled = true\nwait = \"5s\"\npoll = \"500ms\"\ntrial = \"7s\"\nstandby = true\nheartbeat = \"3s\"\nurl = \"file:///o\"\n"
+            "[handover]\nenabled = true\nwait = \"5s\"\npoll = \"500ms\"\ntrial = \"7s\"\nstandby = \
+             true\nheartbeat = \"3s\"\nurl = \"file:///o\"\n"
         ),
         "{shown}"
     );
@@ -52,7 +53,8 @@ fn the_records_are_elsewhere() {
         let text = with_replica(&format!("url = \"s3://b/x\"\n{keys}"));
         let config = read(&format!("{text}[handover]\nenabled = true\nurl = \"{url}\"\n"));
         let records = config.owner_records()[0];
-        let found = (&*records.bucket, &*records.path, records.endpoint.as_deref(), records.s3.region.as_deref());
+        let found =
+            (&*records.bucket, &*records.path, records.endpoint.as_deref(), records.s3.region.as_deref());
         assert_eq!(found, place, "{url}");
         let replica = &config.databases[0].replica.s3;
         assert_eq!(records.s3.secret_access_key == replica.secret_access_key, is_same, "{url}");
@@ -64,7 +66,9 @@ fn the_records_are_elsewhere() {
 
 #[test]
 fn it_is_off_by_default() {
-    for text in [with_replica("url = \"/r\""), with_handover("wait = \"5s\""), with_handover("enabled = false")] {
+    for text in
+        [with_replica("url = \"/r\""), with_handover("wait = \"5s\""), with_handover("enabled = false")]
+    {
         let config = read(&text);
         assert_eq!(config.handover, None, "{text}");
         assert!(show::show(&config).contains("[handover]\nenabled = false\n"));
@@ -84,7 +88,9 @@ fn what_is_refused() {
         (with_handover("pol = \"2s\""), "handover.pol is an unknown key, did you mean \"poll\"?"),
         (with_handover("heartbeat = \"10ms\""), "handover.heartbeat must be between 1s and 1h, or \"never\""),
         (
-            with_handover("standby = true\n[[gate]]\nlisten = \":80\"\napp = \"127.0.0.1:3000\"\naccept = \"early\""),
+            with_handover(
+                "standby = true\n[[gate]]\nlisten = \":80\"\napp = \"127.0.0.1:3000\"\naccept = \"early\"",
+            ),
             "handover.standby needs accept = \"ready\"",
         ),
         (

@@ -1,5 +1,5 @@
-//! docs/configuration.md, held to the code: every key that the parser knows is a row, every row is a key, and every default
-//! that is written as a value is the one in effect.
+//! docs/configuration.md, held to the code: every key that the parser knows is a row, every row is a key, and
+//! every default that is written as a value is the one in effect.
 
 use super::{problems, read};
 
@@ -30,16 +30,20 @@ const SECTIONS: [(&str, &str, &str); 14] = [
 /// The keys of a section's rows, and their defaults as TOML where they are.
 fn rows(heading: &str) -> Vec<(String, Option<String>)> {
     let start = format!("\n## {heading}\n");
-    let (_, section) = REFERENCE.split_once(&start).unwrap_or_else(|| panic!("docs/configuration.md has no {heading}"));
+    let (_, section) =
+        REFERENCE.split_once(&start).unwrap_or_else(|| panic!("docs/configuration.md has no {heading}"));
     let section = section.split("\n## ").next().unwrap();
     let table = section.split("| key |").nth(1).unwrap_or_else(|| panic!("{heading} has no table of keys"));
     let mut rows = Vec::new();
     for line in table.lines().skip(2).take_while(|line| line.starts_with('|')) {
         let cells: Vec<&str> = line.split('|').map(str::trim).collect();
-        let default =
-            cells[3].strip_prefix('`').and_then(|cell| cell.strip_suffix('`')).filter(|cell| !cell.contains('`'));
+        let default = cells[3]
+            .strip_prefix('`')
+            .and_then(|cell| cell.strip_suffix('`'))
+            .filter(|cell| !cell.contains('`'));
         // Values begin like this; a variable's name does not.
-        let default = default.filter(|text| text.starts_with(['"', '[', '{', 't', 'f']) || text.parse::<u64>().is_ok());
+        let default =
+            default.filter(|text| text.starts_with(['"', '[', '{', 't', 'f']) || text.parse::<u64>().is_ok());
         for key in cells[1].split(", ") {
             rows.push((key.trim_matches('`').to_owned(), default.map(str::to_owned)));
         }
@@ -61,7 +65,8 @@ fn every_key_is_documented() {
         let rows = rows(heading);
         let documented = |key: &str| rows.iter().any(|(row, _)| row == key);
         for key in known(before, "", after) {
-            let inside: Vec<&str> = rows.iter().filter_map(|(row, _)| row.strip_prefix(&format!("{key}."))).collect();
+            let inside: Vec<&str> =
+                rows.iter().filter_map(|(row, _)| row.strip_prefix(&format!("{key}."))).collect();
             if !inside.is_empty() {
                 let all = known(before, &key, after);
                 assert!(all.iter().all(|name| inside.contains(&name.as_str())), "{heading}: {key}: {all:?}");

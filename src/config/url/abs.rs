@@ -10,12 +10,14 @@ pub fn parse(rest: &str) -> Result<StoreSettings, String> {
     // Base64 has slashes: a key may end in what looks like the path.
     if account.contains(':') || path.contains('@') && host.contains(':') {
         return Err(
-            "holds a key: keys in a URL end up in logs; use account_key or sas_token, or the environment".into()
+            "holds a key: keys in a URL end up in logs; use account_key or sas_token, or the environment"
+                .into(),
         );
     }
     if container.contains('.') {
         return Err(
-            "has a host in the container's place: write abs://account@container/prefix, and give endpoint where \
+            "has a host in the container's place: write abs://account@container/prefix, and give endpoint \
+             where \
                     the account is not at Azure's usual place"
                 .into(),
         );
@@ -26,7 +28,8 @@ pub fn parse(rest: &str) -> Result<StoreSettings, String> {
     }
     let path = prefix(path)?;
     let authority = if account.is_empty() { container.to_owned() } else { format!("{account}@{container}") };
-    let settings = StoreSettings::new(Scheme::Abs, shown("abs", &authority, &path), container.to_owned(), path);
+    let settings =
+        StoreSettings::new(Scheme::Abs, shown("abs", &authority, &path), container.to_owned(), path);
     let abs = AbsSettings { account: account.to_owned(), ..AbsSettings::default() };
     let mut settings = StoreSettings { abs, ..settings };
     let parameters = parameters(query)?;

@@ -7,7 +7,10 @@ pub fn parse(rest: &str) -> Result<StoreSettings, String> {
     let (location, query) = rest.split_once('?').unwrap_or((rest, ""));
     let (bucket, path) = location.split_once('/').unwrap_or((location, ""));
     if bucket.contains('@') {
-        return Err("holds user info, which a bucket cannot have: give credentials_file, or the machine a role".into());
+        return Err(
+            "holds user info, which a bucket cannot have: give credentials_file, or the machine a role"
+                .into(),
+        );
     }
     if bucket.is_empty() {
         return Err("has no bucket: write gs://bucket/prefix".into());
@@ -35,7 +38,12 @@ mod tests {
             ("gs://b", "b", "", "gs://b"),
             ("gs://b/app/db", "b", "app/db", "gs://b/app/db"),
             ("gcs://b/app/db/", "b", "app/db", "gs://b/app/db"),
-            ("GCS://my_bucket.example.com//a%20b", "my_bucket.example.com", "a b", "gs://my_bucket.example.com/a b"),
+            (
+                "GCS://my_bucket.example.com//a%20b",
+                "my_bucket.example.com",
+                "a b",
+                "gs://my_bucket.example.com/a b",
+            ),
         ] {
             let url = parse(text, Path::new("/srv")).unwrap();
             let is = (url.scheme, url.bucket.as_str(), url.path.as_str(), url.url.as_str());

@@ -12,8 +12,8 @@ use std::path::{Path, PathBuf};
 
 const SCHEMES: [&str; 6] = ["s3", "gs", "gcs", "abs", "sftp", "file"];
 
-/// `s3://bucket/prefix?endpoint=…`, `gs://…`, `abs://…`, `sftp://…`, `file:///directory`, or a plain path. The error is
-/// the rest of a sentence and never holds user info or query.
+/// `s3://bucket/prefix?endpoint=…`, `gs://…`, `abs://…`, `sftp://…`, `file:///directory`, or a plain path.
+/// The error is the rest of a sentence and never holds user info or query.
 pub fn parse(text: &str, working_dir: &Path) -> Result<StoreSettings, String> {
     let Some((scheme, rest)) = text.split_once("://") else {
         if SCHEMES.iter().any(|scheme| text.strip_prefix(scheme).is_some_and(|rest| rest.starts_with(':'))) {
@@ -50,7 +50,9 @@ fn file(rest: &str, working_dir: &Path) -> Result<StoreSettings, String> {
         return Err("must be absolute: write file:///absolute/path, with three slashes".into());
     }
     if path.contains(['?', '#']) {
-        return Err("has a query, which a directory cannot have (write %3F for \"?\" and %23 for \"#\")".into());
+        return Err(
+            "has a query, which a directory cannot have (write %3F for \"?\" and %23 for \"#\")".into()
+        );
     }
     directory(&decoded(path)?, working_dir)
 }
@@ -62,11 +64,12 @@ fn prefix(path: &str) -> Result<String, String> {
     if parts.iter().any(|part| matches!(*part, "." | "..")) {
         return Err("has \".\" or \"..\" in its path".into());
     }
-    // Litestream takes "$" for a variable, some stores take "\\" for "/", and no tool shows a control character: such
-    // keys would be objects that no other tool finds under the configured prefix.
+    // Litestream takes "$" for a variable, some stores take "\\" for "/", and no tool shows a control
+    // character: such keys would be objects that no other tool finds under the configured prefix.
     if path.contains(['$', '\\']) || path.contains(|c: char| c.is_control()) {
         return Err(
-            "has a \"$\", a \"\\\" or a control character in its path: stores and Litestream make another key of it; \
+            "has a \"$\", a \"\\\" or a control character in its path: stores and Litestream make another \
+             key of it; \
                     use a path without"
                 .into(),
         );
@@ -99,11 +102,16 @@ fn unknown(name: &str, known: &[&str]) -> String {
 pub fn check_endpoint(text: &str) -> Result<String, String> {
     let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
     match rest {
-        Some(rest) if rest.contains('@') => Err("has an endpoint with user info: give the keys separately".into()),
+        Some(rest) if rest.contains('@') => {
+            Err("has an endpoint with user info: give the keys separately".into())
+        }
         Some(rest) if !rest.is_empty() && !rest.starts_with('/') && !rest.contains(['?', '#', ' ']) => {
             Ok(text.trim_end_matches('/').to_owned())
         }
-        _ => Err("needs an endpoint that begins with https:// or http://, for example https://s3.example.com".into()),
+        _ => {
+            Err("needs an endpoint that begins with https:// or http://, for example https://s3.example.com"
+                .into())
+        }
     }
 }
 
@@ -125,7 +133,10 @@ pub fn decoded(text: &str) -> Result<String, String> {
         bytes.push(byte.ok_or("has a \"%\" without two hex digits (write %25 for \"%\")")?);
         rest = after.get(2..).unwrap_or_default();
     }
-    String::from_utf8(bytes).ok().filter(|text| !text.contains('\0')).ok_or_else(|| "is not valid UTF-8".into())
+    String::from_utf8(bytes)
+        .ok()
+        .filter(|text| !text.contains('\0'))
+        .ok_or_else(|| "is not valid UTF-8".into())
 }
 
 /// Absolute, without `.` and doubled slashes. `..` stays: it may lead through a symbolic link.
@@ -141,12 +152,18 @@ mod tests {
         parse(text, Path::new("/srv"))
     }
 
-    /// What Litestream 0.5.17 makes of the same URL was tried on moto: it decodes and cleans the path as we do.
+    /// What Litestream 0.5.17 makes of the same URL was tried on moto: it decodes and cleans the path as we
+    /// do.
     #[test]
     fn a_path_is_the_key_that_litestream_uses_or_is_refused() {
-        for (path, key) in
-            [("a//b", "a/b"), ("trail/", "trail"), ("p%20q", "p q"), ("p q", "p q"), ("a+b", "a+b"), ("x%3Fy", "x?y")]
-        {
+        for (path, key) in [
+            ("a//b", "a/b"),
+            ("trail/", "trail"),
+            ("p%20q", "p q"),
+            ("p q", "p q"),
+            ("a+b", "a+b"),
+            ("x%3Fy", "x?y"),
+        ] {
             for scheme in ["s3://b", "gs://b", "abs://acct@b"] {
                 assert_eq!(read(&format!("{scheme}/{path}")).unwrap().path, key, "{scheme} {path}");
             }
@@ -169,9 +186,14 @@ mod tests {
             ("S3://b/x", "b", "x", "s3://b/x"),
         ] {
             let url = read(text).unwrap();
-            assert_eq!((url.bucket.as_str(), url.path.as_str(), url.url.as_str()), (bucket, path, shown), "{text}");
+            assert_eq!(
+                (url.bucket.as_str(), url.path.as_str(), url.url.as_str()),
+                (bucket, path, shown),
+                "{text}"
+            );
         }
-        let url = read("s3://b/p?endpoint=http%3A%2F%2Flocalhost:9000/&region=auto&forcePathStyle=true").unwrap();
+        let url =
+            read("s3://b/p?endpoint=http%3A%2F%2Flocalhost:9000/&region=auto&forcePathStyle=true").unwrap();
         assert_eq!(url.endpoint.as_deref(), Some("http://localhost:9000"));
         assert_eq!(url.s3.region.as_deref(), Some("auto"));
         assert_eq!(url.s3.force_path_style, Some(true));

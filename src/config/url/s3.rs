@@ -1,5 +1,5 @@
-//! `s3://bucket/prefix?endpoint=…&region=…`, `s3://bucket.host/prefix`, `s3://arn:…/prefix`: every form that Litestream's
-//! documentation gives. Pure.
+//! `s3://bucket/prefix?endpoint=…&region=…`, `s3://bucket.host/prefix`, `s3://arn:…/prefix`: every form that
+//! Litestream's documentation gives. Pure.
 
 use super::{check_endpoint, parameters, prefix, shown, unknown};
 use crate::model::Secret;
@@ -43,7 +43,8 @@ fn split(location: &str) -> Result<(&str, &str), String> {
         return Ok(location.split_once('/').unwrap_or((location, "")));
     }
     let name = location.find(MARK).map(|at| at + MARK.len()).ok_or("has an ARN that is no access point's")?;
-    let end = location.get(name..).and_then(|rest| rest.find('/')).map_or(location.len(), |length| name + length);
+    let end =
+        location.get(name..).and_then(|rest| rest.find('/')).map_or(location.len(), |length| name + length);
     let (arn, path) = location.split_at_checked(end).unwrap_or((location, ""));
     Ok((arn, path.trim_start_matches('/')))
 }
@@ -54,8 +55,8 @@ struct BucketHost {
     endpoint: Option<String>,
 }
 
-/// Providers whose hosts Litestream takes for a bucket and an endpoint: how the part behind the bucket begins and ends,
-/// with the region between (or nothing).
+/// Providers whose hosts Litestream takes for a bucket and an endpoint: how the part behind the bucket begins
+/// and ends, with the region between (or nothing).
 const HOSTS: [(&str, &str); 11] = [
     ("s3.", ".amazonaws.com"),
     ("s3-", ".amazonaws.com"),
@@ -84,14 +85,17 @@ fn bucket_host(host: &str) -> Result<BucketHost, String> {
         // The region is the last label in front of the end; before it stands what the host begins with.
         let (before, region) = match start {
             "s3" => (front.strip_suffix("s3"), None),
-            "" => front.rsplit_once('.').map_or((None, None), |(bucket, region)| (Some(bucket), Some(region))),
+            "" => {
+                front.rsplit_once('.').map_or((None, None), |(bucket, region)| (Some(bucket), Some(region)))
+            }
             _ => match front.rfind(start).map(|at| front.split_at(at)) {
                 Some((before, rest)) => (Some(before), rest.strip_prefix(start)),
                 None => (None, None),
             },
         };
         let plain = region.is_none_or(|region| !region.is_empty() && !region.contains('.'));
-        let bucket = before.map(|before| before.trim_end_matches('.')).filter(|bucket| plain && !bucket.is_empty());
+        let bucket =
+            before.map(|before| before.trim_end_matches('.')).filter(|bucket| plain && !bucket.is_empty());
         let Some(bucket) = bucket else { continue };
         let of_aws = end.starts_with(".amazonaws");
         let endpoint = format!("https://{start}{}{end}", region.unwrap_or_default());
@@ -102,7 +106,8 @@ fn bucket_host(host: &str) -> Result<BucketHost, String> {
             endpoint: (!of_aws).then_some(endpoint),
         });
     }
-    let of_provider = [".amazonaws.com", ".backblazeb2.com", ".cloudflarestorage.com", "storage.googleapis.com"];
+    let of_provider =
+        [".amazonaws.com", ".backblazeb2.com", ".cloudflarestorage.com", "storage.googleapis.com"];
     if of_provider.iter().any(|end| host.ends_with(end)) {
         return Err("has a host without a bucket: write s3://bucket/prefix and give endpoint".into());
     }
@@ -116,11 +121,16 @@ fn with_port(host: &str) -> Result<BucketHost, String> {
     let (name, port) = host.rsplit_once(':').ok_or_else(wrong)?;
     let (bucket, server) = name.split_once('.').ok_or_else(wrong)?;
     let is_address = name.bytes().all(|b| b.is_ascii_digit() || b == b'.');
-    let plain = |text: &str| text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'));
+    let plain =
+        |text: &str| text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'));
     if is_address || bucket.is_empty() || server.is_empty() || !plain(name) || port.parse::<u16>().is_err() {
         return Err(wrong());
     }
-    Ok(BucketHost { bucket: bucket.to_owned(), region: None, endpoint: Some(format!("http://{server}:{port}")) })
+    Ok(BucketHost {
+        bucket: bucket.to_owned(),
+        region: None,
+        endpoint: Some(format!("http://{server}:{port}")),
+    })
 }
 
 fn parameter(settings: &mut StoreSettings, given: &str, value: String) -> Result<(), String> {
@@ -132,7 +142,9 @@ fn parameter(settings: &mut StoreSettings, given: &str, value: String) -> Result
         "region" => s3.region = Some(value),
         "forcePathStyle" => s3.force_path_style = Some(flag()?),
         "skipVerify" if flag()? => {
-            return Err(format!("has {given}: certificates are always verified; name your own CA with ca_file"));
+            return Err(format!(
+                "has {given}: certificates are always verified; name your own CA with ca_file"
+            ));
         }
         // Every request is signed with its content, and deletions carry an MD5 where the provider takes one.
         "skipVerify" | "signPayload" | "requireContentMD5" => flag().map(drop)?,
@@ -182,15 +194,18 @@ pub fn with_scheme(endpoint: &str) -> String {
 
 fn check_host(host: &str) -> Result<(), String> {
     if host.contains('@') {
-        return Err("holds user info: keys in a URL end up in logs; use access_key_id and secret_access_key, or the \
+        return Err(
+            "holds user info: keys in a URL end up in logs; use access_key_id and secret_access_key, or the \
                     environment"
-            .into());
+                .into(),
+        );
     }
     if host.is_empty() {
         return Err("has no bucket: write s3://bucket/prefix".into());
     }
     let arn = host.starts_with("arn:");
-    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b':') || arn && b == b'/';
+    let plain =
+        |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b':') || arn && b == b'/';
     if host.bytes().all(plain) { Ok(()) } else { Err(format!("has an invalid bucket name (\"{host}\")")) }
 }
 
@@ -206,17 +221,33 @@ mod tests {
             ("mybkt.s3.amazonaws.com/db", "mybkt", None, None),
             ("my.bkt.s3.eu-west-1.amazonaws.com/db", "my.bkt", None, Some("eu-west-1")),
             ("mybkt.s3-eu-west-1.amazonaws.com/db", "mybkt", None, Some("eu-west-1")),
-            ("mybkt.s3.us-west-000.backblazeb2.com/db", "mybkt", Some("https://s3.us-west-000.backblazeb2.com"), None),
-            ("mybkt.nyc3.digitaloceanspaces.com/db", "mybkt", Some("https://nyc3.digitaloceanspaces.com"), None),
+            (
+                "mybkt.s3.us-west-000.backblazeb2.com/db",
+                "mybkt",
+                Some("https://s3.us-west-000.backblazeb2.com"),
+                None,
+            ),
+            (
+                "mybkt.nyc3.digitaloceanspaces.com/db",
+                "mybkt",
+                Some("https://nyc3.digitaloceanspaces.com"),
+                None,
+            ),
             ("mybkt.s3.fr-par.scw.cloud/db", "mybkt", Some("https://s3.fr-par.scw.cloud"), None),
-            ("mybkt.us-east-1.linodeobjects.com/db", "mybkt", Some("https://us-east-1.linodeobjects.com"), None),
+            (
+                "mybkt.us-east-1.linodeobjects.com/db",
+                "mybkt",
+                Some("https://us-east-1.linodeobjects.com"),
+                None,
+            ),
             ("mybkt.s3.filebase.com/db", "mybkt", Some("https://s3.filebase.com"), None),
             ("mybkt.localhost:9000/db", "mybkt", Some("http://localhost:9000"), None),
             ("mybkt.minio.lan:9000/db", "mybkt", Some("http://minio.lan:9000"), None),
             ("s3.bucket/db", "s3.bucket", None, None),
         ] {
             let settings = parse(text).unwrap();
-            let found = (settings.bucket.as_str(), settings.endpoint.as_deref(), settings.s3.region.as_deref());
+            let found =
+                (settings.bucket.as_str(), settings.endpoint.as_deref(), settings.s3.region.as_deref());
             assert_eq!(found, (bucket, endpoint, region), "{text}");
             assert_eq!((settings.path.as_str(), settings.url), ("db", format!("s3://{text}")));
         }
@@ -246,11 +277,15 @@ mod tests {
         assert_eq!((settings.concurrency, settings.part_size), (Some(3), Some(10 << 20)));
         let s3 = &settings.s3;
         assert_eq!((s3.region.as_deref(), s3.force_path_style), (Some("us-west-1"), Some(true)));
-        assert_eq!((s3.storage_class.as_deref(), s3.sse_kms_key_id.as_deref()), (Some("STANDARD_IA"), Some("kms")));
+        assert_eq!(
+            (s3.storage_class.as_deref(), s3.sse_kms_key_id.as_deref()),
+            (Some("STANDARD_IA"), Some("kms"))
+        );
         assert_eq!(s3.sse_c_key.as_ref().map(Secret::reveal), Some("c2VjcmV0"));
         assert_eq!(settings.url, "s3://b/p");
         assert!(!format!("{settings:?}").contains("c2VjcmV0"));
-        let camel = parse("b?partSize=5242880&storageClass=X&signPayload=true&requireContentMD5=true").unwrap();
+        let camel =
+            parse("b?partSize=5242880&storageClass=X&signPayload=true&requireContentMD5=true").unwrap();
         assert_eq!((camel.part_size, camel.s3.storage_class.as_deref()), (Some(5 << 20), Some("X")));
     }
 

@@ -12,10 +12,12 @@ pub fn parse(rest: &str) -> Result<StoreSettings, String> {
     // A password may hold a slash that should have been written %2F: everything up to the `@` is secret.
     let (login, behind) = rest.rsplit_once('@').unwrap_or(("", rest));
     let (address, path) = behind.split_once('/').unwrap_or((behind, ""));
-    let (user, password) = login.split_once(':').map_or((login, None), |(user, password)| (user, Some(password)));
+    let (user, password) =
+        login.split_once(':').map_or((login, None), |(user, password)| (user, Some(password)));
     if login.contains('/') {
         return Err(
-            "has a \"/\" before the \"@\": write %2F for it in a password, and %40 for an \"@\" in the path".into()
+            "has a \"/\" before the \"@\": write %2F for it in a password, and %40 for an \"@\" in the path"
+                .into(),
         );
     }
     if user.is_empty() {
@@ -23,7 +25,8 @@ pub fn parse(rest: &str) -> Result<StoreSettings, String> {
     }
     let (host, port) = split_address(address)?;
     let user = decoded(user)?;
-    let password = password.filter(|password| !password.is_empty()).map(decoded).transpose()?.map(Secret::new);
+    let password =
+        password.filter(|password| !password.is_empty()).map(decoded).transpose()?.map(Secret::new);
     let path = directory(&decoded(path)?)?;
     let at = if host.contains(':') { format!("[{host}]") } else { host.clone() };
     let at = if port == PORT { at } else { format!("{at}:{port}") };
@@ -97,7 +100,8 @@ mod tests {
 
     #[test]
     fn a_password_is_taken_and_not_shown() {
-        for (text, password) in [("u:hunter2@h/a", "hunter2"), ("u:a%2Fb%40c:d@h/a", "a/b@c:d"), ("u:p@ss@h/a", "p@ss")]
+        for (text, password) in
+            [("u:hunter2@h/a", "hunter2"), ("u:a%2Fb%40c:d@h/a", "a/b@c:d"), ("u:p@ss@h/a", "p@ss")]
         {
             let url = parse(text).unwrap();
             assert_eq!(url.sftp.password.as_ref().map(Secret::reveal), Some(password));

@@ -12,7 +12,8 @@ fn send(mut stream: impl Write, mut seed: u64, bytes: usize) -> u64 {
         seed ^= seed << 13;
         seed ^= seed >> 7;
         seed ^= seed << 17;
-        let chunk: Vec<u8> = (0..left.min(1 + seed as usize % 100_000)).map(|at| (seed >> (at % 57)) as u8).collect();
+        let chunk: Vec<u8> =
+            (0..left.min(1 + seed as usize % 100_000)).map(|at| (seed >> (at % 57)) as u8).collect();
         stream.write_all(&chunk).unwrap();
         sum.update(&chunk);
         left -= chunk.len();

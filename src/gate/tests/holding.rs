@@ -60,7 +60,8 @@ fn a_read_of_another_connection_waits_too() {
 fn the_look_comes_after_the_read() {
     let world = World::begin(|_| {});
     let (mut client, mut app) = world.connection();
-    // Right after a look that finds nothing, the app commits and answers. A gate that reads now sends that answer.
+    // Right after a look that finds nothing, the app commits and answers. A gate that reads now sends that
+    // answer.
     let ledger = Arc::clone(&world.ledger);
     let mut answering = app.try_clone().unwrap();
     after_the_next_look(&world, move || {

@@ -19,7 +19,9 @@ fn the_port_opens_when_the_app_accepts() {
     let mut world = World { ledger, gates, app, gate };
     assert!(refused(gate));
     world.gates.app_started();
-    world.until("the app is asked", |view| view.shut.as_deref().is_some_and(|why| why.contains("does not accept")));
+    world.until("the app is asked", |view| {
+        view.shut.as_deref().is_some_and(|why| why.contains("does not accept"))
+    });
     assert!(refused(gate));
     world.app = TcpListener::bind(address).unwrap();
     world.app.accept().unwrap();
@@ -105,7 +107,11 @@ fn the_last_answer_leaves_after_the_last_flush() {
     world.ledger.upload();
     let begun = Instant::now();
     world.gates.finish(true, Deadline::after(LIMIT));
-    assert!(begun.elapsed() < Duration::from_secs(5), "it does not wait for the idle client: {:?}", begun.elapsed());
+    assert!(
+        begun.elapsed() < Duration::from_secs(5),
+        "it does not wait for the idle client: {:?}",
+        begun.elapsed()
+    );
     assert_eq!(read(&mut client, 12), "the last one");
     ends(&mut client);
     ends(&mut idle);

@@ -53,7 +53,11 @@ impl DurabilityLedger for Ledger {
         self.looks.fetch_add(1, SeqCst);
         let Position { committed, uploaded, fenced } = *self.position.borrow();
         self.after_look.lock().unwrap().take().into_iter().for_each(|happens| happens());
-        if committed == uploaded && !fenced { Durability::Durable } else { Durability::Pending(Ticket(committed)) }
+        if committed == uploaded && !fenced {
+            Durability::Durable
+        } else {
+            Durability::Pending(Ticket(committed))
+        }
     }
 
     fn request_upload(&self) {
@@ -87,7 +91,12 @@ fn free_address() -> SocketAddr {
 
 fn ledger() -> Arc<Ledger> {
     let (position, _) = watch::channel(Position::default());
-    Arc::new(Ledger { position, requests: AtomicU64::new(0), looks: AtomicU64::new(0), after_look: Mutex::default() })
+    Arc::new(Ledger {
+        position,
+        requests: AtomicU64::new(0),
+        looks: AtomicU64::new(0),
+        after_look: Mutex::default(),
+    })
 }
 
 fn start(settings: GateSettings) -> (Arc<Ledger>, Gates) {

@@ -1,5 +1,5 @@
-//! Random interleavings of an app that commits and answers, a replica, a second writer and a gate. No client may know of a
-//! commit that is not in the replica. A gate that looks before it reads is found.
+//! Random interleavings of an app that commits and answers, a replica, a second writer and a gate. No client
+//! may know of a commit that is not in the replica. A gate that looks before it reads is found.
 
 use super::decide::{Decision, Proof, Prospect, decide};
 use super::held::Held;
@@ -16,7 +16,8 @@ struct Model {
     committed: u8,
     uploaded: u8,
     fenced: bool,
-    /// What the app has sent and the gate has not read: the newest commit that each answer acknowledges or shows.
+    /// What the app has sent and the gate has not read: the newest commit that each answer acknowledges or
+    /// shows.
     sent: Vec<u8>,
     held: Held,
     closed: bool,

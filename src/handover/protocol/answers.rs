@@ -18,7 +18,8 @@ enum Start {
     Ask,
     /// The newest claim is that of this machine's last run, which is over.
     Continue { wait_for: Option<Epoch> },
-    /// This machine's last run was asked, and its deploy is the same: it is not a newer one, and asks no instance.
+    /// This machine's last run was asked, and its deploy is the same: it is not a newer one, and asks no
+    /// instance.
     Superseded(Life),
     /// Until the one that serves again is gone.
     HoldOff,
@@ -62,7 +63,8 @@ impl Protocol {
         poll.min(if answered || is_at_first { WAITING } else { LATER })
     }
 
-    /// The epoch of an owner whose app has stood its trial: it may delete what is older than its own (`owner::outdated`).
+    /// The epoch of an owner whose app has stood its trial: it may delete what is older than its own
+    /// (`owner::outdated`).
     pub fn settled(&self) -> Option<Epoch> {
         self.mine.filter(|_| self.has_stood && matches!(self.phase, Phase::Owner { .. }))
     }
@@ -90,7 +92,9 @@ impl Protocol {
                 let until = now.checked_add(self.rules.wait.unwrap_or_default());
                 self.enter(Phase::Courteous { newest, until }, now);
             }
-            Start::Ask => self.claim((newest.next(), reason, None), (Some(newest), Some(newest)), now, actions),
+            Start::Ask => {
+                self.claim((newest.next(), reason, None), (Some(newest), Some(newest)), now, actions)
+            }
             Start::HoldOff => self.enter(Phase::HeldOff { newest, until: None }, now),
             Start::HoldOffBriefly if self.unanswered == Some(newest) => {
                 self.claim((newest.next(), reason, None), (Some(newest), Some(newest)), now, actions);
@@ -213,7 +217,9 @@ impl Protocol {
                     self.enter(Phase::Looking, now);
                 }
             }
-            Phase::HeldOff { .. } if watched.claimed || watched.release.is_some() => self.enter(Phase::Looking, now),
+            Phase::HeldOff { .. } if watched.claimed || watched.release.is_some() => {
+                self.enter(Phase::Looking, now)
+            }
             Phase::Courteous { newest, until } => {
                 if until.is_none_or(|until| now >= until) {
                     self.unanswered = Some(newest);
@@ -283,7 +289,9 @@ impl Protocol {
                 if let Some(life) = self.own_before(predecessor) {
                     return match life.from.filter(|_| self.home_before() != Some(predecessor)) {
                         None => self.catch_up(None, now, actions),
-                        Some(before) => self.enter(Phase::Waiting { predecessor: before, until, answered }, now),
+                        Some(before) => {
+                            self.enter(Phase::Waiting { predecessor: before, until, answered }, now)
+                        }
                     };
                 }
                 let until = match &watched.answer {
@@ -323,7 +331,8 @@ impl Protocol {
         }
     }
 
-    /// The walk back over epochs that failed or never started ends at the one that they took over from. Only that one resumes.
+    /// The walk back over epochs that failed or never started ends at the one that they took over from. Only
+    /// that one resumes.
     fn watched_retired(
         &mut self,
         (newest, cursor): (Epoch, Epoch),
@@ -335,7 +344,8 @@ impl Protocol {
             let newest = newest.next();
             return self.enter(Phase::Retired { newest, cursor: newest }, now);
         }
-        let is_over = watched.release.as_ref().is_some_and(|release| !release.is_undone()) && cursor == newest;
+        let is_over =
+            watched.release.as_ref().is_some_and(|release| !release.is_undone()) && cursor == newest;
         if self.retired_long_enough(is_over, now) {
             return self.enter(Phase::Looking, now);
         }

@@ -1,4 +1,5 @@
-//! What goes into the state machine and what comes out of it: events, requests to the store and their replies, actions.
+//! What goes into the state machine and what comes out of it: events, requests to the store and their
+//! replies, actions.
 
 use super::{LastLife, Outcome};
 use crate::handover::owner::Epoch;
@@ -101,8 +102,8 @@ pub enum Action {
         serial: u64,
         request: Request,
     },
-    /// Bring the local files to the newest position, or keep what continues it; then `CaughtUp`. This state (None: it is not known) is
-    /// behind or at that position.
+    /// Bring the local files to the newest position, or keep what continues it; then `CaughtUp`. This state
+    /// (None: it is not known) is behind or at that position.
     CatchUp {
         to: Option<Positions>,
     },

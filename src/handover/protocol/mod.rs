@@ -1,11 +1,14 @@
-//! The state machine of one instance: pure. An event goes in, the phase changes, actions come out. `answers` handles what the store
-//! replied, `standby` is for instances that stand by and for an operator's requests, this file is everything else.
+//! The state machine of one instance: pure. An event goes in, the phase changes, actions come out. `answers`
+//! handles what the store replied, `standby` is for instances that stand by and for an operator's requests,
+//! this file is everything else.
 //!
-//! Each phase needs at most one request (`request`); it is repeated until an answer comes, and an answer counts only for the phase
-//! that asked. So a reply that is lost or late, and a store that is away, need no rule of their own.
+//! Each phase needs at most one request (`request`); it is repeated until an answer comes, and an answer
+//! counts only for the phase that asked. So a reply that is lost or late, and a store that is away, need no
+//! rule of their own.
 //!
-//! Why no two instances write: an instance starts its app only after its predecessor's release, or after it has taken the next TXID
-//! itself (the fence). Afterwards it looks once more whether it was asked, so that one that was frozen meanwhile does not start.
+//! Why no two instances write: an instance starts its app only after its predecessor's release, or after it
+//! has taken the next TXID itself (the fence). Afterwards it looks once more whether it was asked, so that
+//! one that was frozen meanwhile does not start.
 
 mod answers;
 mod messages;
@@ -35,10 +38,11 @@ pub struct Rules {
     pub trial: Duration,
     /// How long the app's stop and the last flush may take.
     pub grace: Duration,
-    /// Requests that come before the app is started wait for it (an early gate): the owner is asked when the first one has come, or
-    /// after `wait`. So no client meets an owner that has stopped already.
+    /// Requests that come before the app is started wait for it (an early gate): the owner is asked when the
+    /// first one has come, or after `wait`. So no client meets an owner that has stopped already.
     pub courteous: bool,
-    /// No owner is asked: this instance takes over when there is none, when its heartbeat stops, or when it is promoted.
+    /// No owner is asked: this instance takes over when there is none, when its heartbeat stops, or when it
+    /// is promoted.
     pub standby: bool,
 }
 
@@ -84,7 +88,8 @@ pub enum Phase {
     },
     /// Another instance owns the replica, and is left alone.
     Standby(Owner),
-    /// A deploy has failed to start: its predecessor gets the time to serve again, and is asked for nothing while it does.
+    /// A deploy has failed to start: its predecessor gets the time to serve again, and is asked for nothing
+    /// while it does.
     HeldOff {
         newest: Epoch,
         /// None: until the predecessor is gone.
@@ -131,7 +136,8 @@ pub enum Phase {
     },
     Retired {
         newest: Epoch,
-        /// Whose release is looked for: `newest`, or one that `newest` and others have handed the question on to.
+        /// Whose release is looked for: `newest`, or one that `newest` and others have handed the question on
+        /// to.
         cursor: Epoch,
     },
     Done(Outcome),
@@ -245,7 +251,8 @@ impl Protocol {
             Event::Tick => {}
             Event::Answered { serial, reply } => {
                 if let Some((_, sent)) = self.pending.take_if(|(pending, _)| *pending == serial) {
-                    self.has_stood = matches!(self.phase, Phase::Owner { trial_until } if sent >= trial_until);
+                    self.has_stood =
+                        matches!(self.phase, Phase::Owner { trial_until } if sent >= trial_until);
                     self.answered(reply, now, &mut actions);
                 }
             }
@@ -288,9 +295,11 @@ impl Protocol {
         let asked = Watch { claim_of: self.mine.map(Epoch::next), ..Watch::default() };
         Some(match &self.phase {
             Phase::Looking => Request::Look,
-            Phase::HeldOff { newest, .. } | Phase::Courteous { newest, .. } => {
-                Request::Watch(Watch { release_of: Some(*newest), claim_of: Some(newest.next()), ..Watch::default() })
-            }
+            Phase::HeldOff { newest, .. } | Phase::Courteous { newest, .. } => Request::Watch(Watch {
+                release_of: Some(*newest),
+                claim_of: Some(newest.next()),
+                ..Watch::default()
+            }),
             Phase::Standby(owner) => Request::Watch(Watch {
                 release_of: Some(owner.epoch),
                 claim_of: Some(owner.epoch.next()),
@@ -298,9 +307,11 @@ impl Protocol {
                 ..Watch::default()
             }),
             Phase::Claiming { claim, .. } => Request::Claim(claim.clone()),
-            Phase::Waiting { predecessor, .. } => {
-                Request::Watch(Watch { release_of: Some(*predecessor), answer_of: Some(*predecessor), ..asked })
-            }
+            Phase::Waiting { predecessor, .. } => Request::Watch(Watch {
+                release_of: Some(*predecessor),
+                answer_of: Some(*predecessor),
+                ..asked
+            }),
             Phase::Fencing => Request::Fence,
             Phase::Recalling { .. } => Request::Watch(Watch { release_of: self.mine, ..Watch::default() }),
             Phase::CatchingUp { .. }
@@ -314,14 +325,17 @@ impl Protocol {
                 Request::Answer(Answer { epoch: self.mine.unwrap_or(Epoch::FIRST), within: self.rules.grace })
             }
             Phase::Releasing { release, .. } => Request::Release(release.clone()),
-            Phase::Retired { newest, cursor } => {
-                Request::Watch(Watch { release_of: Some(*cursor), claim_of: Some(newest.next()), ..Watch::default() })
-            }
+            Phase::Retired { newest, cursor } => Request::Watch(Watch {
+                release_of: Some(*cursor),
+                claim_of: Some(newest.next()),
+                ..Watch::default()
+            }),
             Phase::Done(_) => return None,
         })
     }
 
-    /// Enters a phase, and asks at once. The reply to what the phase before has asked does not count any more.
+    /// Enters a phase, and asks at once. The reply to what the phase before has asked does not count any
+    /// more.
     fn enter(&mut self, phase: Phase, now: Now) {
         if matches!(phase, Phase::Retired { .. }) {
             let trial = self.rules.trial.saturating_add(self.rules.wait.unwrap_or_default());

@@ -1,7 +1,9 @@
-//! Instances that stand by, and requests of an operator: pure. A standby claims nothing and so asks the owner for nothing. It takes over
-//! when the owner has released the replica, when three heartbeats of the owner in a row are missing, or when it is promoted.
+//! Instances that stand by, and requests of an operator: pure. A standby claims nothing and so asks the owner
+//! for nothing. It takes over when the owner has released the replica, when three heartbeats of the owner in
+//! a row are missing, or when it is promoted.
 //!
-//! Nothing is safe because of a heartbeat: who takes over from an owner that is silent fences it, as after `wait`.
+//! Nothing is safe because of a heartbeat: who takes over from an owner that is silent fences it, as after
+//! `wait`.
 
 use super::messages::{Action, Beat, Watched};
 use super::{Now, Phase, Protocol, Seen, Then};
@@ -53,7 +55,8 @@ impl Heard {
         false
     }
 
-    /// A request has failed: the owner may fail with the same store. It gets the time of two heartbeats afterwards.
+    /// A request has failed: the owner may fail with the same store. It gets the time of two heartbeats
+    /// afterwards.
     fn failed(&mut self, every: Duration, now: Now) {
         (self.silent, self.counted) = (self.silent.min(every), now);
     }
@@ -66,8 +69,8 @@ impl Owner {
         u32::try_from(self.heard.silent.as_millis() / every).unwrap_or(u32::MAX)
     }
 
-    /// The next number is one small request. A listing is needed at the beginning, and before an owner counts as gone: the numbers that
-    /// came while this process was frozen or cut off are deleted again.
+    /// The next number is one small request. A listing is needed at the beginning, and before an owner counts
+    /// as gone: the numbers that came while this process was frozen or cut off are deleted again.
     pub(super) fn request(&self) -> Option<Beat> {
         self.heartbeat.map(|_| match self.heard.newest {
             Some(newest) if self.missing() < MISSES => Beat::Number(self.epoch, newest.saturating_add(1)),
@@ -116,8 +119,8 @@ impl Protocol {
         }
     }
 
-    /// Whether this instance leaves the newest owner alone; then the phase is entered. A start that has failed, or was called off, is
-    /// answered by the owner before it.
+    /// Whether this instance leaves the newest owner alone; then the phase is entered. A start that has
+    /// failed, or was called off, is answered by the owner before it.
     pub(super) fn stands_by(&mut self, seen: &Seen, now: Now) -> bool {
         if !self.rules.standby {
             return false;
@@ -130,7 +133,9 @@ impl Protocol {
                 self.enter(Phase::Standby(owner), now);
                 true
             }
-            Some(release) if release.is_undone() && release.from.is_some() && self.unanswered != Some(newest) => {
+            Some(release)
+                if release.is_undone() && release.from.is_some() && self.unanswered != Some(newest) =>
+            {
                 let until = now.checked_add(self.rules.wait.unwrap_or_default());
                 self.enter(Phase::HeldOff { newest, until }, now);
                 true
@@ -219,7 +224,8 @@ impl Protocol {
         }
     }
 
-    /// A standby that was retired stands by again when the instance after it has stood its trial, or has ended after it.
+    /// A standby that was retired stands by again when the instance after it has stood its trial, or has
+    /// ended after it.
     pub(super) fn retired_long_enough(&self, is_over: bool, now: Now) -> bool {
         self.rules.standby && (is_over || self.retired_until.is_some_and(|until| now >= until))
     }

@@ -42,7 +42,13 @@ fn release(end: End) -> Release {
 
 #[test]
 fn records_round_trip() {
-    let start = Claim { reason: Reason::Start, failed: None, positions: Positions::new(), heartbeat: None, ..claim() };
+    let start = Claim {
+        reason: Reason::Start,
+        failed: None,
+        positions: Positions::new(),
+        heartbeat: None,
+        ..claim()
+    };
     for claim in [claim(), start] {
         assert_eq!(Claim::parse(claim.to_text().unwrap().as_bytes(), epoch(7)).unwrap(), claim);
     }

@@ -173,7 +173,8 @@ async fn replica(store: &dyn Store, checksum: Option<DbChecksum>) {
     let layout = store.layout();
     for (level, txid) in [(9, 1), (0, 2)] {
         let range = TxidRange::single(Txid(txid));
-        let header = Header { db_checksum: checksum, ..Header::new(PageSize::SMALLEST, 1, range, txid as i64) };
+        let header =
+            Header { db_checksum: checksum, ..Header::new(PageSize::SMALLEST, 1, range, txid as i64) };
         let mut bytes = Vec::new();
         let mut encoder = Encoder::start(&header, &mut bytes).unwrap();
         encoder.page(PageNo(1), &[txid as u8; 512], &mut bytes).unwrap();

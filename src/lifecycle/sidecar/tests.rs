@@ -139,8 +139,9 @@ fn any_event() -> impl Strategy<Value = u8> {
 }
 
 fn made(number: u8) -> Event {
-    let flushed =
-        |complete, in_use| Event::Flushed(Flushed { complete, in_use, bytes: u64::from(number), stuck: false });
+    let flushed = |complete, in_use| {
+        Event::Flushed(Flushed { complete, in_use, bytes: u64::from(number), stuck: false })
+    };
     match number {
         0 => Event::Stop(Signal::TERM),
         1 => Event::Other(Signal(10)),
@@ -158,8 +159,8 @@ fn made(number: u8) -> Event {
 }
 
 proptest! {
-    /// Whatever happens in whatever order: once a stop was asked for, its end comes within the grace; status 0 needs a
-    /// flush that was complete; and nothing is asked of the engine that is not by the end.
+    /// Whatever happens in whatever order: once a stop was asked for, its end comes within the grace; status
+    /// 0 needs a flush that was complete; and nothing is asked of the engine that is not by the end.
     #[test]
     fn no_order_of_events_breaks_the_promises(events in prop::collection::vec((any_event(), 0..400_u64), 1..60), once: bool) {
         let start = Instant::now();
@@ -184,7 +185,8 @@ proptest! {
                 prop_assert!(now <= stopped + RULES.grace);
                 if !matches!(state, State::Done(_)) {
                     let by = state.deadline();
-                    prop_assert!(by.is_some_and(|by| by <= stopped + RULES.grace), "{state:?} without an end");
+                    prop_assert!(by.is_some_and(|by| by <= stopped + RULES.grace), "{state:?} without an \
+                        end");
                 }
             }
             if let State::Done(outcome) = &state {

@@ -183,7 +183,8 @@ fn a_failed_start_is_said() {
     run.sleep();
     run.tell(&["exited", "nobody", "finished"]);
     assert!(run.done.contains(&"finish"), "the trial is over: {:?}", run.done);
-    // The app is restarted by rule only after the trial. When nothing notices an answer, its end alone counts.
+    // The app is restarted by rule only after the trial. When nothing notices an answer, its end alone
+    // counts.
     let mut run = Run::with(Rules { notices_ready: false, ..always() });
     run.tell(&["catching-up-trial", "restored", "spawned", "exited", "nobody", "finished"]);
     assert!(run.done.contains(&"finish-failed") && !run.done.contains(&"later"), "{:?}", run.done);
@@ -205,12 +206,14 @@ fn an_instance_that_was_asked_before_its_start_stays_retired() {
     assert_eq!(run.outcome(), done(Ending::Retired, true, false));
 }
 
-/// A standby that is stopped did what it was started for; an instance that asked did not get what it waited for.
+/// A standby that is stopped did what it was started for; an instance that asked did not get what it waited
+/// for.
 #[test]
 fn the_stop_of_a_standby_is_no_failure() {
     for (standby, ending) in [(true, Ending::Retired), (false, Ending::Stopped(Signal::TERM))] {
         let begun = Instant::now();
-        let (state, _) = step(&super::RULES, State::Restoring, Event::HandOver(HandOver::Waiting { standby }), begun);
+        let (state, _) =
+            step(&super::RULES, State::Restoring, Event::HandOver(HandOver::Waiting { standby }), begun);
         let (state, _) = step(&super::RULES, state, Event::Stop(Signal::TERM), begun);
         let State::Abandoning(abandoning) = state else { panic!("{state:?}") };
         assert_eq!(abandoning.ending, ending);

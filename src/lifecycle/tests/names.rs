@@ -3,8 +3,8 @@
 use super::super::budget::{CHECK_INTERVAL, REST_GRACE};
 use super::super::restart::PlannedRestart;
 use super::super::state::{
-    Abandoning, Backoff, CatchingUp, Clearing, FlushAttempt, Flushing, Reinstalling, Running, Setup, Starting,
-    Stopping, Then, Trial,
+    Abandoning, Backoff, CatchingUp, Clearing, FlushAttempt, Flushing, Reinstalling, Running, Setup,
+    Starting, Stopping, Then, Trial,
 };
 use super::*;
 use crate::supervise::remaining::{Extent, Treatment};
@@ -15,13 +15,16 @@ pub(super) fn state(name: &str, now: Instant) -> State {
     let ending = Ending::App(EXIT);
     match name {
         "restore" => State::Restoring,
-        "abandon" => {
-            State::Abandoning(Abandoning { ending: Ending::Stopped(Signal::INT), until: now + CHECK_INTERVAL })
-        }
+        "abandon" => State::Abandoning(Abandoning {
+            ending: Ending::Stopped(Signal::INT),
+            until: now + CHECK_INTERVAL,
+        }),
         "wait" => State::Waiting,
         "standby" => State::StandingBy,
         "catch-up" => State::CatchingUp(CatchingUp { trial: true }),
-        "start" => State::Starting(Starting { stop: None, history: RestartHistory::first(now), trial: false }),
+        "start" => {
+            State::Starting(Starting { stop: None, history: RestartHistory::first(now), trial: false })
+        }
         "setup" | "setup-keeping" => {
             let keeping = name == "setup-keeping";
             State::SettingUp(Setup { restored: Restored::attest(), trial: false, command: 0, keeping })
@@ -35,7 +38,8 @@ pub(super) fn state(name: &str, now: Instant) -> State {
         "pre-sync" => State::PreSync(plan),
         "stop" => State::Stopping(Stopping { plan, killed: false }),
         "clear" | "clear-again" | "clear-restore" => {
-            let planned = PlannedRestart { history: RestartHistory::first(now), after: Duration::from_secs(1) };
+            let planned =
+                PlannedRestart { history: RestartHistory::first(now), after: Duration::from_secs(1) };
             let then = match name {
                 "clear" => Then::End,
                 "clear-again" => Then::Restart(EXIT, planned),
@@ -164,8 +168,12 @@ pub(super) fn action(action: &Action) -> &'static str {
         Action::StopApp(_) => "stop-app",
         Action::Forward(_) => "forward",
         Action::KillApp => "kill",
-        Action::EndRemaining(Treatment::Signal { group_signalled: true, .. }, Extent::AllWriters) => "ask-others",
-        Action::EndRemaining(Treatment::Signal { group_signalled: false, .. }, Extent::AllWriters) => "ask-all",
+        Action::EndRemaining(Treatment::Signal { group_signalled: true, .. }, Extent::AllWriters) => {
+            "ask-others"
+        }
+        Action::EndRemaining(Treatment::Signal { group_signalled: false, .. }, Extent::AllWriters) => {
+            "ask-all"
+        }
         Action::EndRemaining(Treatment::Kill, Extent::AllWriters) => "kill-rest",
         Action::EndRemaining(Treatment::Count, Extent::AllWriters) => "look",
         Action::EndRemaining(Treatment::Signal { .. }, Extent::AppTree) => "ask-life",

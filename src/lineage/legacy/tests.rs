@@ -7,8 +7,7 @@ use std::fs;
 
 const ON_PURPOSE: &str = r#"{"replica":"s3://r","head":{"Ltx":{"txid":9,"checksums":[18446744073709551615,7]}},"txid":4,"time_ms":1700000000000,"born_ns":100,"modified_ns":200}"#;
 const ON_PURPOSE_0_3: &str = r#"{"replica":"s3://r","head":{"Old":{"key":"generations/00000000000000aa/wal/00000000_00000000.wal.lz4"}},"txid":0,"time_ms":1700000000000,"born_ns":100,"modified_ns":200}"#;
-const RESTORED_0_3: &str =
-    r#"{"replica":"s3://r","key":"generations/00000000000000aa/wal/00000000_00000000.wal.lz4","born_ns":100}"#;
+const RESTORED_0_3: &str = r#"{"replica":"s3://r","key":"generations/00000000000000aa/wal/00000000_00000000.wal.lz4","born_ns":100}"#;
 
 fn state(acked: u64, replica: &str) -> String {
     format!(
@@ -33,7 +32,13 @@ fn db(files: &[(&str, &str)]) -> (tempfile::TempDir, DbPath) {
 }
 
 fn rolled_back(head: Head, txid: u64) -> Origin {
-    Origin::RolledBack(RollbackMarker { head, txid, time_ms: 1_700_000_000_000, born_ns: 100, modified_ns: 200 })
+    Origin::RolledBack(RollbackMarker {
+        head,
+        txid,
+        time_ms: 1_700_000_000_000,
+        born_ns: 100,
+        modified_ns: 200,
+    })
 }
 
 #[test]
@@ -47,7 +52,10 @@ fn a_marker_alone_is_an_origin_without_a_position() {
         for files in [&[(name, text)][..], &[(name, text), ("state.json", "{")]] {
             let (_dir, db) = db(files);
             let state = state_file::load(&db).unwrap().unwrap();
-            assert_eq!((state.replica.as_str(), &state.origin, state.has_position()), ("s3://r", &origin, false));
+            assert_eq!(
+                (state.replica.as_str(), &state.origin, state.has_position()),
+                ("s3://r", &origin, false)
+            );
         }
     }
 }

@@ -20,11 +20,17 @@ fn header(txid: u64, node_id: u64) -> Header {
 }
 
 fn file(txid: u64, node_id: u64) -> Spilled {
-    Spilled { path: format!("{txid}").into(), bytes: 9, header: header(txid, node_id), checksum: FileChecksum(txid) }
+    Spilled {
+        path: format!("{txid}").into(),
+        bytes: 9,
+        header: header(txid, node_id),
+        checksum: FileChecksum(txid),
+    }
 }
 
 fn state(acked: u64, sent: u64, end: Option<u64>) -> LocalState {
-    let spilled = end.map(|end| SpillEnd { txid: Txid(end), wal: WalPosition::default(), db_checksum: sum(end) });
+    let spilled =
+        end.map(|end| SpillEnd { txid: Txid(end), wal: WalPosition::default(), db_checksum: sum(end) });
     LocalState {
         replica: "file:///r".into(),
         node_id: OURS,
@@ -43,8 +49,12 @@ fn state(acked: u64, sent: u64, end: Option<u64>) -> LocalState {
 }
 
 fn tip(txid: u64, node_id: u64) -> Tip {
-    let first =
-        TipFile { key: "k".into(), level: Level::RAW, header: header(txid, node_id), checksum: FileChecksum(txid) };
+    let first = TipFile {
+        key: "k".into(),
+        level: Level::RAW,
+        header: header(txid, node_id),
+        checksum: FileChecksum(txid),
+    };
     Tip { txid: Txid(txid), first, others: Vec::new() }
 }
 
@@ -123,7 +133,9 @@ fn files_are_verified_as_a_whole() {
     let files = read(&db).unwrap();
     assert_eq!(files.iter().map(|file| file.txid().0).collect::<Vec<_>>(), [6, 7]);
     assert_eq!(files[0].header, header(6, OURS));
-    for damage in [|bytes: &mut Vec<u8>| bytes[120] ^= 1, |bytes: &mut Vec<u8>| bytes.truncate(80), Vec::clear] {
+    for damage in
+        [|bytes: &mut Vec<u8>| bytes[120] ^= 1, |bytes: &mut Vec<u8>| bytes.truncate(80), Vec::clear]
+    {
         write(&db, 7, &header(7, OURS), damage);
         assert!(matches!(read(&db), Err(Unfit::Damaged { .. })));
     }

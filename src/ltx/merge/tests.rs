@@ -1,5 +1,5 @@
-//! A merge does what its inputs do one after the other; what Litestream merged, we merge to the same; what is not sound is
-//! refused.
+//! A merge does what its inputs do one after the other; what Litestream merged, we merge to the same; what is
+//! not sound is refused.
 
 use super::*;
 use crate::model::{DbChecksum, PageSize, Txid};
@@ -59,7 +59,8 @@ fn merge(files: &[(TxidRange, Bytes)], chunk: usize) -> Result<(Header, Bytes), 
     }
 }
 
-/// One transaction of a made-up history: the database's new size, and pages that it writes below that, with a seed.
+/// One transaction of a made-up history: the database's new size, and pages that it writes below that, with a
+/// seed.
 type Write = (u32, Vec<u32>, u8);
 
 fn histories() -> impl Strategy<Value = (Vec<Write>, Vec<usize>, usize)> {
@@ -67,7 +68,8 @@ fn histories() -> impl Strategy<Value = (Vec<Write>, Vec<usize>, usize)> {
     (prop::collection::vec(write, 1..10), prop::collection::vec(1..4usize, 1..10), 1..600usize)
 }
 
-/// A file per transaction, and the database after each. Pages that a growing database gains are written, as SQLite does.
+/// A file per transaction, and the database after each. Pages that a growing database gains are written, as
+/// SQLite does.
 fn files_of(history: &[Write], first: u64) -> (Vec<(TxidRange, Bytes)>, Vec<Pages>) {
     let (mut database, mut files, mut states) = (Pages::new(), Vec::new(), Vec::new());
     for (index, (commit, written, seed)) in history.iter().enumerate() {
@@ -81,7 +83,8 @@ fn files_of(history: &[Write], first: u64) -> (Vec<(TxidRange, Bytes)>, Vec<Page
             .map(|page| (page, vec![seed.wrapping_add(page as u8); 512]))
             .collect();
         let txid = Txid(first + index as u64);
-        let mut header = Header::new(PageSize::new(512).unwrap(), *commit, TxidRange::single(txid), txid.0 as i64);
+        let mut header =
+            Header::new(PageSize::new(512).unwrap(), *commit, TxidRange::single(txid), txid.0 as i64);
         (header.node_id, header.wal_offset, header.salt1) = (u64::from(*seed), 32, 9);
         header.db_checksum = DbChecksum::from_header(1 << 63 | txid.0);
         database.extend(pages.clone());
@@ -95,8 +98,8 @@ fn files_of(history: &[Write], first: u64) -> (Vec<(TxidRange, Bytes)>, Vec<Page
 proptest! {
     #![proptest_config(ProptestConfig { cases: 128, ..ProptestConfig::default() })]
 
-    /// Any files of a history, merged in groups, and the groups merged again: the same database in the end, and the
-    /// header of its last file.
+    /// Any files of a history, merged in groups, and the groups merged again: the same database in the end,
+    /// and the header of its last file.
     #[test]
     fn a_merge_is_its_inputs_in_order((history, groups, chunk) in histories(), first in 1..3u64) {
         let (files, states) = files_of(&history, first);
@@ -115,7 +118,8 @@ proptest! {
         let expected = Header { range: range(first, first + history.len() as u64 - 1), wal_offset: 0, salt1: 0, ..last };
         prop_assert_eq!(header, expected);
         let (_, pages) = decode(&all).unwrap();
-        prop_assert_eq!(&pages, states.last().unwrap(), "from nothing on, the merged file is the whole database");
+        prop_assert_eq!(&pages, states.last().unwrap(), "from nothing on, the merged file is the whole \
+            database");
         // The second half on top of the state before it.
         let (_, half) = merge(&files[files.len() / 2..], chunk).unwrap();
         let mut database = (files.len() / 2).checked_sub(1).map_or(Pages::new(), |before| states[before].clone());
@@ -139,7 +143,8 @@ proptest! {
         match merge(&files, chunk) {
             // A block that packs the same page in another way is no damage.
             Ok(merged) => prop_assert_eq!(merged, sound),
-            Err(MergeError::Order { .. } | MergeError::Nothing) => prop_assert!(false, "the ranges are as they were"),
+            Err(MergeError::Order { .. } | MergeError::Nothing) => prop_assert!(false, "the ranges are as \
+                they were"),
             Err(error) => prop_assert_eq!(error.damaged(), Some(files[victim].0), "{}", error),
         }
         files[victim].1 = files[victim].1.slice(..at);
@@ -181,8 +186,10 @@ fn a_file_with_another_name_and_an_incomplete_snapshot_are_refused() {
 }
 
 fn sample(name: &str, level: u8) -> BTreeMap<TxidRange, Bytes> {
-    let directory: PathBuf =
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/samples").join(name).join(format!("replica/ltx/{level}"));
+    let directory: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/samples")
+        .join(name)
+        .join(format!("replica/ltx/{level}"));
     let read = |path: PathBuf| {
         let name = path.file_stem()?.to_str()?.split_once('-')?;
         let range = TxidRange::new(Txid::from_name(name.0)?, Txid::from_name(name.1)?)?;

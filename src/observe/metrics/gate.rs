@@ -9,15 +9,24 @@ use std::time::Duration;
 type OfGate = (&'static str, &'static str, &'static str, fn(&GateView) -> Option<String>);
 
 const OF_GATE: [OfGate; 6] = [
-    ("litevisor_gate_open", GAUGE, "1: the gate accepts connections.", |gate| Some(flag(gate.shut.is_none()))),
-    ("litevisor_gate_connections", GAUGE, "Connections at the moment.", |gate| Some(gate.connections.to_string())),
+    ("litevisor_gate_open", GAUGE, "1: the gate accepts connections.", |gate| {
+        Some(flag(gate.shut.is_none()))
+    }),
+    ("litevisor_gate_connections", GAUGE, "Connections at the moment.", |gate| {
+        Some(gate.connections.to_string())
+    }),
     ("litevisor_gate_accepted_total", COUNTER, "Connections that were accepted.", |gate| {
         Some(gate.accepted.to_string())
     }),
-    ("litevisor_gate_held_bytes", GAUGE, "Bytes that wait for the replica.", |gate| Some(gate.held_bytes.to_string())),
-    ("litevisor_gate_oldest_held_seconds", GAUGE, "How long the oldest of them has been held; 0: none is.", |gate| {
-        Some(seconds(gate.oldest.unwrap_or_default()))
+    ("litevisor_gate_held_bytes", GAUGE, "Bytes that wait for the replica.", |gate| {
+        Some(gate.held_bytes.to_string())
     }),
+    (
+        "litevisor_gate_oldest_held_seconds",
+        GAUGE,
+        "How long the oldest of them has been held; 0: none is.",
+        |gate| Some(seconds(gate.oldest.unwrap_or_default())),
+    ),
     ("litevisor_gate_unproven_total", COUNTER, "How often bytes were sent without a proof.", |gate| {
         Some(gate.unproven.to_string())
     }),
@@ -33,7 +42,12 @@ pub(super) fn of_gates(text: &mut Text, gates: &[GateView]) {
         let labels = [label(gate), vec![("reason", *reason)]].concat();
         (labels, count.to_string())
     });
-    text.family("litevisor_gate_closed_total", COUNTER, "Connections that the gate closed, by reason.", closed);
+    text.family(
+        "litevisor_gate_closed_total",
+        COUNTER,
+        "Connections that the gate closed, by reason.",
+        closed,
+    );
     held_seconds(text, gates);
 }
 
@@ -50,7 +64,8 @@ fn held_seconds(text: &mut Text, gates: &[GateView]) {
     let help = "How long bytes were held until they were sent.";
     let _ = writeln!(text.0, "# HELP {NAME} {help}\n# TYPE {NAME} histogram");
     for gate in gates {
-        let bounds = BOUNDS_MS.iter().map(|ms| seconds(Duration::from_millis(*ms))).chain(["+Inf".to_owned()]);
+        let bounds =
+            BOUNDS_MS.iter().map(|ms| seconds(Duration::from_millis(*ms))).chain(["+Inf".to_owned()]);
         let mut count = 0;
         for (bound, more) in bounds.zip(&gate.times) {
             count += more;

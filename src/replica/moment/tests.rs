@@ -73,7 +73,8 @@ fn every_kind_of_moment() {
 #[test]
 fn a_gap_hides_nothing_that_was_asked_for() {
     let files = [file(9, 1, 4, 400), file(0, 5, 5, 500), file(0, 7, 7, 700)];
-    let end = |limit| ask(&files, limit, &truth(&files)).0.map(|dated| (dated.plan.end.0, dated.coarse.is_some()));
+    let end =
+        |limit| ask(&files, limit, &truth(&files)).0.map(|dated| (dated.plan.end.0, dated.coarse.is_some()));
     assert_eq!(end(499), Ok((4, false)));
     assert_eq!(end(600), Ok((5, true)), "6 may have been committed by then");
     assert!(matches!(end(700), Err(PlanError::Gap { end: Txid(5), .. })));
@@ -86,7 +87,8 @@ fn a_copied_replica_is_not_read_file_by_file() {
     for listed in [0, i64::MAX - 1] {
         let copied: Vec<RemoteFile> =
             files.iter().cloned().map(|file| RemoteFile { modified_ms: listed, ..file }).collect();
-        let truth: Times = files.iter().map(|file| (file.key.clone(), file.range.max.0 as i64 * 10)).collect();
+        let truth: Times =
+            files.iter().map(|file| (file.key.clone(), file.range.max.0 as i64 * 10)).collect();
         for limit in [10, 25, 25_000, 49_999, 50_000] {
             let (found, headers, rounds) = ask(&copied, limit, &truth);
             assert_eq!(found.unwrap().plan.end.0 as i64, limit / 10);
@@ -94,8 +96,11 @@ fn a_copied_replica_is_not_read_file_by_file() {
         }
     }
     // A listing that is right costs two.
-    let right: Vec<RemoteFile> =
-        files.iter().cloned().map(|file| RemoteFile { modified_ms: file.range.max.0 as i64 * 10, ..file }).collect();
+    let right: Vec<RemoteFile> = files
+        .iter()
+        .cloned()
+        .map(|file| RemoteFile { modified_ms: file.range.max.0 as i64 * 10, ..file })
+        .collect();
     let (found, headers, rounds) = ask(&right, 25_005, &self::truth(&right));
     assert_eq!((found.unwrap().plan.end, headers, rounds), (Txid(2500), 2, 1));
 }
@@ -103,7 +108,8 @@ fn a_copied_replica_is_not_read_file_by_file() {
 /// Cuts of 1..n into files on two levels, snapshots, all kept or not: every file with its true time.
 fn replica() -> impl Strategy<Value = Vec<(RemoteFile, i64)>> {
     let steps = proptest::collection::vec(1i64..50, 2..24);
-    let picks = proptest::collection::vec((any::<bool>(), 1u64..6, any::<bool>(), 0i64..40, -200i64..200), 24);
+    let picks =
+        proptest::collection::vec((any::<bool>(), 1u64..6, any::<bool>(), 0i64..40, -200i64..200), 24);
     (steps, picks).prop_map(|(steps, picks)| {
         let mut now = 1000;
         let times: Vec<i64> = steps
@@ -140,8 +146,8 @@ fn replica() -> impl Strategy<Value = Vec<(RemoteFile, i64)>> {
 }
 
 proptest! {
-    /// The newest position that any chain of files reaches, of those that were there at the limit; whatever the listing
-    /// says about times.
+    /// The newest position that any chain of files reaches, of those that were there at the limit; whatever
+    /// the listing says about times.
     #[test]
     fn the_newest_reachable_position_and_never_anything_newer(files in replica(), limit in 980i64..2300) {
         let truth: Times = files.iter().map(|(file, time)| (file.key.clone(), *time)).collect();

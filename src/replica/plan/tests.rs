@@ -57,7 +57,11 @@ fn the_same_txids_are_reachable_as_for_litestream() {
         let (files, expected) = sample(name);
         for (txid, outcome) in expected["restore_by_txid"].as_object().unwrap() {
             let ours = plan(&files, Target::Txid(Txid::from_name(txid).unwrap()));
-            assert_eq!(ours.is_err(), outcome.as_str().unwrap().starts_with("ERROR"), "{name} {txid}: {ours:?}");
+            assert_eq!(
+                ours.is_err(),
+                outcome.as_str().unwrap().starts_with("ERROR"),
+                "{name} {txid}: {ours:?}"
+            );
             cases += 1;
         }
     }
@@ -69,10 +73,14 @@ fn gaps_and_missing_starts_are_told_apart() {
     let gap = [file(9, 1, 4), file(0, 5, 5), file(0, 7, 7), file(1, 8, 9)];
     let error = chain(&gap, Target::Latest).unwrap_err();
     assert_eq!(error, PlanError::Gap { end: Txid(5), beyond: gap[2].key.clone() });
-    assert!(error.to_string().contains("0000000000000005") && error.to_string().contains("ltx/0/0000000000000007"));
+    assert!(
+        error.to_string().contains("0000000000000005")
+            && error.to_string().contains("ltx/0/0000000000000007")
+    );
     assert_eq!(chain(&gap, Target::Txid(Txid(5))).unwrap(), [(9, 1, 4), (0, 5, 5)]);
 
-    // On the snapshots' level, and none: nothing can be done with it, and the replica claims to go on to its end.
+    // On the snapshots' level, and none: nothing can be done with it, and the replica claims to go on to its
+    // end.
     let claims_more = [file(9, 1, 4), file(0, 5, 5), file(9, 3, 8)];
     let beyond = claims_more[2].key.clone();
     assert_eq!(chain(&claims_more, Target::Latest), Err(PlanError::Gap { end: Txid(5), beyond }));

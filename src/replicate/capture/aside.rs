@@ -1,5 +1,6 @@
-//! Steps of the hold beside a session's own checkpoints: out of the way of the app's, and away from a WAL that cannot be
-//! captured in time. What is skipped here is found by a comparison of the database; nothing is lost with it.
+//! Steps of the hold beside a session's own checkpoints: out of the way of the app's, and away from a WAL
+//! that cannot be captured in time. What is skipped here is found by a comparison of the database; nothing is
+//! lost with it.
 
 use super::checkpoint::ROUNDS;
 use super::{BETWEEN_ROUNDS, Capture, CaptureError, Draft};
@@ -35,8 +36,8 @@ impl Capture {
         self.hold.in_force()
     }
 
-    /// Whether the hold guards everything behind the cursor: nothing was skipped, and the cursor was not put back to where it stood
-    /// before the hold was taken.
+    /// Whether the hold guards everything behind the cursor: nothing was skipped, and the cursor was not put
+    /// back to where it stood before the hold was taken.
     pub fn is_guarded(&self) -> bool {
         self.tail.skipped.is_none() && !self.tail.rewound
     }
@@ -62,7 +63,8 @@ impl Capture {
         Ok(if copied { Aside::Restartable } else { Aside::Moved })
     }
 
-    /// From now on the WAL counts as not captured beyond the last draft: the next one comes from a comparison.
+    /// From now on the WAL counts as not captured beyond the last draft: the next one comes from a
+    /// comparison.
     pub fn skip(&mut self) {
         let end = self.view().and_then(|view| view.end()).map_or(0, |end| end.offset);
         let captured = if self.tail.skipped.is_some() { 0 } else { self.wal_bytes() };

@@ -81,7 +81,8 @@ pub fn after_round(decision: CheckpointDecision, round: Round) -> AfterRound {
     let rest = rest_limit(decision, round.wal_bytes);
     let last = round.number >= ROUNDS;
     let shrinks = round.number == 2 || round.came < round.came_before / 4 * 3;
-    if round.came <= LITTLE || round.came <= rest && (last || decision == CheckpointDecision::LockedLonger && !shrinks)
+    if round.came <= LITTLE
+        || round.came <= rest && (last || decision == CheckpointDecision::LockedLonger && !shrinks)
     {
         return AfterRound::KeepOut;
     }
@@ -91,8 +92,8 @@ pub fn after_round(decision: CheckpointDecision, round: Round) -> AfterRound {
 
 /// Between two tries, so that an app with a long reader is not asked all the time.
 const PAUSE: Duration = Duration::from_secs(1);
-/// The WAL's size, in thresholds, from which writers are kept out for a moment. Gentle tries, one each second, come first:
-/// only an app that never leaves a pause as long as two syncs of the disk gets here.
+/// The WAL's size, in thresholds, from which writers are kept out for a moment. Gentle tries, one each
+/// second, come first: only an app that never leaves a pause as long as two syncs of the disk gets here.
 const LOCKED_FROM: u64 = 8;
 
 /// Bytes of the WAL from which writers are kept out for a moment.
@@ -112,8 +113,8 @@ pub fn decide(settings: &ReplicateSettings, now: Situation) -> CheckpointDecisio
     if bytes >= locked_from(settings) {
         return CheckpointDecision::Locked;
     }
-    // In a quiet moment it costs the app nothing; and a checkpoint of its own (TRUNCATE, RESTART), which would wait for our
-    // hold with all writers locked out, goes through once everything is copied.
+    // In a quiet moment it costs the app nothing; and a checkpoint of its own (TRUNCATE, RESTART), which
+    // would wait for our hold with all writers locked out, goes through once everything is copied.
     if now.quiet || bytes >= settings.checkpoint_bytes || now.since_try >= settings.checkpoint_interval {
         return CheckpointDecision::Gentle;
     }

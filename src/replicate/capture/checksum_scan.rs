@@ -1,8 +1,10 @@
-//! The checksum scan: reads the whole database once, at the beginning of a session and after frames were skipped. It takes as long
-//! as the disk needs, so it gives way to a checkpoint of the app that waits for the hold.
+//! The checksum scan: reads the whole database once, at the beginning of a session and after frames were
+//! skipped. It takes as long as the disk needs, so it gives way to a checkpoint of the app that waits for the
+//! hold.
 //!
-//! The table is right at the cursor at any time: a page has the checksum of its newest frame, or none yet. A page without a frame
-//! since the scan began is in the file as it is at the cursor, also when the hold moved and the WAL was started over meanwhile.
+//! The table is right at the cursor at any time: a page has the checksum of its newest frame, or none yet. A
+//! page without a frame since the scan began is in the file as it is at the cursor, also when the hold moved
+//! and the WAL was started over meanwhile.
 
 use super::overwritten::Checked;
 use super::segment::{Entry, Pages, SegmentError};
@@ -41,8 +43,8 @@ impl Capture {
         Ok(capture)
     }
 
-    /// An image of the whole database, up to the last commit. When nothing came since the last look, the database need not
-    /// be read: its checksums are known, and proven while the image is sent.
+    /// An image of the whole database, up to the last commit. When nothing came since the last look, the
+    /// database need not be read: its checksums are known, and proven while the image is sent.
     pub fn full_snapshot(&mut self) -> Result<Draft, CaptureError> {
         if !self.tail.rewound && self.tail.nothing_new(&self.hold)? {
             match self.snapshot() {
@@ -55,9 +57,9 @@ impl Capture {
         self.scanned()
     }
 
-    /// After the chain broke: takes a new hold, reads the whole database, and makes a segment of the pages that are not as
-    /// they were captured. Right whatever happened to the WAL; costs one reading of the file. All pages, when it is not
-    /// known how they were.
+    /// After the chain broke: takes a new hold, reads the whole database, and makes a segment of the pages
+    /// that are not as they were captured. Right whatever happened to the WAL; costs one reading of the file.
+    /// All pages, when it is not known how they were.
     pub fn compare(&mut self) -> Result<Draft, CaptureError> {
         self.hold.renew()?;
         self.checked.begin(&self.hold);
@@ -107,8 +109,8 @@ impl Capture {
         Ok(())
     }
 
-    /// Moves the hold until the checkpoint of another process has gone through. What is captured on the way is only entered in the
-    /// table of checksums.
+    /// Moves the hold until the checkpoint of another process has gone through. What is captured on the way
+    /// is only entered in the table of checksums.
     pub fn give_way(&mut self, view: &WalView) -> Result<(), CaptureError> {
         for _ in 0..LOOKS {
             std::thread::sleep(BETWEEN_LOOKS);
@@ -126,7 +128,8 @@ impl Tail {
     fn enter_missing(&mut self, hold: &ReadHold, range: std::ops::Range<u32>) -> Result<(), CaptureError> {
         let end = range.end.min(self.commit.saturating_add(1));
         let lock = hold.page_size().lock_page();
-        let missing = (range.start..end).map(PageNo).filter(|page| *page != lock && self.sums.get(*page).is_none());
+        let missing =
+            (range.start..end).map(PageNo).filter(|page| *page != lock && self.sums.get(*page).is_none());
         let list: Vec<_> = missing.map(Entry::in_database).collect();
         Ok(Pages { files: files(hold, None), list, whole_database: false }.enter_sums(&mut self.sums)?)
     }

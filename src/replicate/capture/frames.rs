@@ -1,7 +1,10 @@
-//! Reads a database's WAL under its hold and feeds it to the scanner. Decides nothing: what counts is the scanner's.
+//! Reads a database's WAL under its hold and feeds it to the scanner. Decides nothing: what counts is the
+//! scanner's.
 
 use crate::sqlite::{ReadHold, SqliteError};
-use crate::wal::{Committed, Cursor, FRAME_HEADER, Fed, FrameHeader, HEADER, Mark, Open, Scanner, WalHeader, walk};
+use crate::wal::{
+    Committed, Cursor, FRAME_HEADER, Fed, FrameHeader, HEADER, Mark, Open, Scanner, WalHeader, walk,
+};
 use std::time::Duration;
 
 /// Looks at a header that is no header, and the time between two of them.
@@ -49,8 +52,8 @@ pub fn is_there(hold: &ReadHold, mark: &Mark) -> Result<bool, SqliteError> {
     Ok(FrameHeader::parse(&bytes).is_some_and(|frame| mark.is(&frame)))
 }
 
-/// Whole transactions from `from` on, up to the first commit that brings more than `limit` pages together; and what is
-/// there of an open one. `known`: what an earlier look saw of that.
+/// Whole transactions from `from` on, up to the first commit that brings more than `limit` pages together;
+/// and what is there of an open one. `known`: what an earlier look saw of that.
 pub fn scan(
     hold: &ReadHold,
     header: &WalHeader,
@@ -70,12 +73,18 @@ pub fn scan(
         if scanner.offset() != before {
             return Ok(scanner.suspend());
         }
-        // It does not grow: it may have been given up, and a shorter one that begins alike may be in its place.
+        // It does not grow: it may have been given up, and a shorter one that begins alike may be in its
+        // place.
     }
     Ok(fed(hold, header, Scanner::new(header, from, commit), limit)?.suspend())
 }
 
-fn fed(hold: &ReadHold, header: &WalHeader, mut scanner: Scanner, limit: usize) -> Result<Scanner, SqliteError> {
+fn fed(
+    hold: &ReadHold,
+    header: &WalHeader,
+    mut scanner: Scanner,
+    limit: usize,
+) -> Result<Scanner, SqliteError> {
     // A writer may be faster than we read: what comes after this is for the next time.
     let until = hold.wal_len()?;
     let read = |offset, buffer: &mut [u8]| hold.read_wal(offset, buffer);

@@ -1,5 +1,5 @@
-//! From the WAL to a draft of the next segment. Owns the hold, the cursor and the page checksums of one database. All of
-//! it blocks (disk only) and runs off the async thread. Never uploads, never decides when.
+//! From the WAL to a draft of the next segment. Owns the hold, the cursor and the page checksums of one
+//! database. All of it blocks (disk only) and runs off the async thread. Never uploads, never decides when.
 
 mod aside;
 pub mod checkpoint;
@@ -17,7 +17,9 @@ use super::sums::PageSums;
 use super::upload::WHOLE_BYTES;
 use crate::model::{DbChecksum, PageNo, PageSize};
 use crate::sqlite::{Missing, ReadHold, SqliteError};
-use crate::wal::{Committed, Cursor, CursorState, FrameHeader, Mark, Open, Salts, WalHeader, frame_size, up_to};
+use crate::wal::{
+    Committed, Cursor, CursorState, FrameHeader, Mark, Open, Salts, WalHeader, frame_size, up_to,
+};
 use checkpoint::{AfterRound, CheckpointDecision, ROUNDS, Round, after_round, rest_limit};
 use frames::{Beginning, beginning, header, is_there, scan};
 use overwritten::Checked;
@@ -27,7 +29,8 @@ use std::time::Duration;
 
 pub use aside::Aside;
 
-/// A draft is closed at the first commit that takes it past this many bytes of pages. One transaction may be larger.
+/// A draft is closed at the first commit that takes it past this many bytes of pages. One transaction may be
+/// larger.
 const DRAFT_BYTES: usize = 8 << 20;
 /// The pause when a checkpoint of the app waits for the hold.
 const BETWEEN_ROUNDS: Duration = Duration::from_millis(5);
@@ -84,16 +87,18 @@ pub struct WalRange {
 struct Tail {
     /// None: the WAL had no header when everything was captured; the first one that appears continues it.
     cursor: Option<Cursor>,
-    /// The WAL was seen empty since: a checkpoint in TRUNCATE mode, which SQLite allows under the hold only when every
-    /// frame is captured and copied. Each one counts the salts up, so that they say nothing any more.
+    /// The WAL was seen empty since: a checkpoint in TRUNCATE mode, which SQLite allows under the hold only
+    /// when every frame is captured and copied. Each one counts the salts up, so that they say nothing any
+    /// more.
     emptied: bool,
-    /// The cursor was put back behind what `commit` and `sums` describe: only a draft that reaches that place again may
-    /// state a checksum.
+    /// The cursor was put back behind what `commit` and `sums` describe: only a draft that reaches that place
+    /// again may state a checksum.
     rewound: bool,
-    /// Frames were let go of without being captured, so many bytes: only a comparison of the whole database may go on.
+    /// Frames were let go of without being captured, so many bytes: only a comparison of the whole database
+    /// may go on.
     skipped: Option<u64>,
-    /// The first frame of the last captured transaction, where it is known: a writer that was killed before anybody could
-    /// see its transaction leaves it to the next one to write over it, from its beginning.
+    /// The first frame of the last captured transaction, where it is known: a writer that was killed before
+    /// anybody could see its transaction leaves it to the next one to write over it, from its beginning.
     last: Option<Mark>,
     /// What is known of a transaction behind the cursor.
     open: Option<Open>,
@@ -125,8 +130,8 @@ impl Capture {
         self.tail.cursor.map_or(0, |cursor| cursor.offset)
     }
 
-    /// Whether every captured frame is copied: the database file is complete without its WAL. The app's checkpoints may
-    /// have seen to it; the WAL can even be emptied or started over then.
+    /// Whether every captured frame is copied: the database file is complete without its WAL. The app's
+    /// checkpoints may have seen to it; the WAL can even be emptied or started over then.
     pub fn copied(&self) -> bool {
         let Some(cursor) = self.tail.cursor else { return true };
         let header = match beginning(&self.hold) {
@@ -136,7 +141,8 @@ impl Capture {
         };
         match cursor.state_in(&header) {
             CursorState::Here => {
-                let copied = self.hold.copied_frames().ok().and_then(|frames| u64::try_from(frames).ok()).unwrap_or(0);
+                let copied =
+                    self.hold.copied_frames().ok().and_then(|frames| u64::try_from(frames).ok()).unwrap_or(0);
                 crate::wal::HEADER + copied * frame_size(self.page_size()) >= cursor.offset
             }
             CursorState::Restarted(_) => true,
@@ -145,8 +151,8 @@ impl Capture {
         }
     }
 
-    /// Whether the WAL goes on beyond this many bytes. Costs one look at one frame: what lies there from before has other
-    /// salts.
+    /// Whether the WAL goes on beyond this many bytes. Costs one look at one frame: what lies there from
+    /// before has other salts.
     pub fn reaches(&self, bytes: u64) -> Result<bool, CaptureError> {
         let Some(header) = header(&self.hold)? else { return Ok(false) };
         let frame = frame_size(header.page_size);
@@ -166,7 +172,8 @@ impl Capture {
         CaptureError::Replaced(Box::new(Replacement::new(missing.to_string(), &self.hold, None)))
     }
 
-    /// Goes back to an earlier position of the same chain: what follows is captured by the next `next`, in one draft.
+    /// Goes back to an earlier position of the same chain: what follows is captured by the next `next`, in
+    /// one draft.
     pub fn rewind(&mut self, cursor: Cursor) {
         (self.tail.rewound, self.tail.last, self.tail.open) = (true, None, None);
         self.tail.cursor = Some(cursor);
@@ -186,8 +193,8 @@ impl Capture {
         self.tail.open = None;
     }
 
-    /// The whole database at the captured position. The checksums are known, so only the WAL is read, up to there. None: it
-    /// is not all of one position just now.
+    /// The whole database at the captured position. The checksums are known, so only the WAL is read, up to
+    /// there. None: it is not all of one position just now.
     pub fn snapshot(&mut self) -> Result<Option<Draft>, CaptureError> {
         self.tail.snapshot(&self.hold)
     }
@@ -198,9 +205,9 @@ impl Capture {
         self.tail.draft(pages, None)
     }
 
-    /// Copies the WAL into the database file, and lets the next writer restart it if that can be had in the way that
-    /// `decision` allows. True: the WAL may be restarted. `take` gets what is captured on the way; a draft that is too
-    /// large to be encoded by then, and still needs the WAL, ends the try.
+    /// Copies the WAL into the database file, and lets the next writer restart it if that can be had in the
+    /// way that `decision` allows. True: the WAL may be restarted. `take` gets what is captured on the way; a
+    /// draft that is too large to be encoded by then, and still needs the WAL, ends the try.
     pub fn checkpoint(
         &mut self,
         decision: CheckpointDecision,
@@ -224,7 +231,8 @@ impl Capture {
         };
         let locked = decision.keeps_writers_out();
         let mut came_before = 0;
-        // Each round copies and syncs what came during the one before, so that little is left for the moment under the lock.
+        // Each round copies and syncs what came during the one before, so that little is left for the moment
+        // under the lock.
         for number in 1..=if locked { ROUNDS } else { 1 } {
             let before = tail.cursor.map_or(0, |cursor| cursor.offset);
             // The hold may move only when everything before its end is captured.
@@ -232,8 +240,9 @@ impl Capture {
                 return Ok(false);
             }
             match hold.advance() {
-                // The app copies by itself, up to our hold. It may be waiting for our hold to get out of the way: it moves to the
-                // end, which may have to happen again once the app has copied everything.
+                // The app copies by itself, up to our hold. It may be waiting for our hold to get out of the
+                // way: it moves to the end, which may have to happen again once the app has copied
+                // everything.
                 Err(SqliteError::Busy { .. }) => {
                     hold.let_restart(|hold| nothing_new(tail, hold))?;
                     if locked && hold.view().is_none_or(|view| view.checkpointer_waits()) {
@@ -270,8 +279,8 @@ impl Capture {
 }
 
 impl Tail {
-    /// Captures whole transactions until they hold `enough` bytes of pages; nothing at all when more than `most` pages
-    /// would come together.
+    /// Captures whole transactions until they hold `enough` bytes of pages; nothing at all when more than
+    /// `most` pages would come together.
     fn next(&mut self, hold: &ReadHold, enough: usize, most: usize) -> Result<Option<Draft>, CaptureError> {
         let Some((header, from)) = self.here(hold)? else { return Ok(None) };
         let enough = if self.rewound { usize::MAX } else { enough };
@@ -280,9 +289,10 @@ impl Tail {
         if found.cursor.offset == from.offset || found.pages.len() > most {
             return Ok(None);
         }
-        let mut list: Vec<_> = found.pages.iter().map(|(page, version)| Entry::in_wal(*page, version)).collect();
-        // Growth guard: every page between the old and the new end must be in the chain. SQLite writes them all to the
-        // WAL; should it not, the database file has them.
+        let mut list: Vec<_> =
+            found.pages.iter().map(|(page, version)| Entry::in_wal(*page, version)).collect();
+        // Growth guard: every page between the old and the new end must be in the chain. SQLite writes them
+        // all to the WAL; should it not, the database file has them.
         let lock = hold.page_size().lock_page();
         for page in (self.commit.saturating_add(1)..=found.commit).map(PageNo) {
             if page != lock && !found.pages.contains_key(&page) {
@@ -293,12 +303,13 @@ impl Tail {
         let mut pages = Pages { files: files(hold, Some(header.salts)), list, whole_database: false };
         pages.enter_sums(&mut self.sums)?;
         self.stand_at(&found);
-        let range = WalRange { offset: from.offset, size: found.cursor.offset - from.offset, salts: header.salts };
+        let range =
+            WalRange { offset: from.offset, size: found.cursor.offset - from.offset, salts: header.salts };
         Ok(Some(Draft { full: found.pages.len() > limit, ..self.draft(pages, Some(range)) }))
     }
 
-    /// Captures everything that is committed when it begins. False: there is too much, or something too large to be
-    /// encoded at once.
+    /// Captures everything that is committed when it begins. False: there is too much, or something too large
+    /// to be encoded at once.
     fn catch_up(
         &mut self,
         hold: &ReadHold,
@@ -366,7 +377,8 @@ impl Tail {
         for page in (1..=self.commit).map(PageNo).filter(|page| *page != lock) {
             let Some(sum) = self.sums.get(page) else { return Ok(None) };
             let version = in_wal.as_ref().and_then(|found| found.pages.get(&page));
-            let entry = version.map_or_else(|| Entry::in_database(page), |version| Entry::in_wal(page, version));
+            let entry =
+                version.map_or_else(|| Entry::in_database(page), |version| Entry::in_wal(page, version));
             list.push(Entry { sum, ..entry });
         }
         let salts = in_wal.map(|found| found.cursor.salts);
@@ -382,10 +394,18 @@ impl Tail {
     }
 
     fn draft(&self, pages: Pages, wal: Option<WalRange>) -> Draft {
-        Draft { pages, db_checksum: self.sums.total(), commit: self.commit, wal, end: self.cursor, full: false }
+        Draft {
+            pages,
+            db_checksum: self.sums.total(),
+            commit: self.commit,
+            wal,
+            end: self.cursor,
+            full: false,
+        }
     }
 
-    /// The WAL's header and the cursor in it, moved along when a writer started the WAL over. None: the WAL is empty.
+    /// The WAL's header and the cursor in it, moved along when a writer started the WAL over. None: the WAL
+    /// is empty.
     fn here(&mut self, hold: &ReadHold) -> Result<Option<(WalHeader, Cursor)>, CaptureError> {
         let mut before = None;
         loop {
@@ -419,11 +439,13 @@ impl Tail {
             None => Cursor::start(&header),
             Some(cursor) => match cursor.state_in(&header) {
                 CursorState::Here => cursor.continued_in(&header),
-                // What follows an earlier position may all have been copied when the hold was taken: then it guards none of it.
+                // What follows an earlier position may all have been copied when the hold was taken: then it
+                // guards none of it.
                 CursorState::Restarted(_) if self.rewound => return Err(CaptureError::Broken(GONE)),
                 CursorState::Restarted(start) => start,
-                // Each TRUNCATE checkpoint counts the salts up, also one of an empty WAL. SQLite allows none before all that
-                // the hold guards is copied, and that was captured before the hold moved there.
+                // Each TRUNCATE checkpoint counts the salts up, also one of an empty WAL. SQLite allows none
+                // before all that the hold guards is copied, and that was captured before the hold moved
+                // there.
                 CursorState::Counted(start) if hold.in_force() && !self.rewound => start,
                 CursorState::Counted(_) | CursorState::Lost => {
                     return Err(CaptureError::Broken("the WAL was replaced, or restarted more than once"));

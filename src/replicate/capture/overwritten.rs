@@ -1,6 +1,7 @@
-//! Notices that something other than SQLite wrote to the database file: `cp` or `cat >` over it, for one. In WAL mode only
-//! checkpoints write to the file, and they write only pages of the WAL. So every page without a frame in the WAL, and every
-//! page whose newest frame is copied, must have the checksum that was captured. What is read when is decided by `extent`.
+//! Notices that something other than SQLite wrote to the database file: `cp` or `cat >` over it, for one. In
+//! WAL mode only checkpoints write to the file, and they write only pages of the WAL. So every page without a
+//! frame in the WAL, and every page whose newest frame is copied, must have the checksum that was captured.
+//! What is read when is decided by `extent`.
 //!
 //! Costs one `stat` as long as the file does not change.
 
@@ -19,8 +20,8 @@ const SMALL_BYTES: u64 = 1 << 20;
 const SAMPLE: usize = 64;
 /// Between two samples while checkpoints change the file all the time.
 const BETWEEN_SAMPLES: Duration = Duration::from_secs(1);
-/// A change that no checkpoint explains for this long is looked at as a whole: a checkpoint that is under way is explained at
-/// its end.
+/// A change that no checkpoint explains for this long is looked at as a whole: a checkpoint that is under way
+/// is explained at its end.
 const UNEXPLAINED: Duration = Duration::from_secs(2);
 
 /// What says that a checkpoint has written to the file: the WAL, and how many of its frames are copied.
@@ -44,7 +45,15 @@ pub struct Checked {
 impl Default for Checked {
     fn default() -> Checked {
         let recent = VecDeque::new();
-        Checked { stamp: None, copied: None, at: Instant::now(), young: false, unexplained: None, recent, next: 1 }
+        Checked {
+            stamp: None,
+            copied: None,
+            at: Instant::now(),
+            young: false,
+            unexplained: None,
+            recent,
+            next: 1,
+        }
     }
 }
 
@@ -101,8 +110,8 @@ fn copied(hold: &ReadHold) -> Copied {
 }
 
 impl Capture {
-    /// The first page found that is not what was captured, if the file has changed since the last look. `now`: the answer
-    /// must not be left to a later look.
+    /// The first page found that is not what was captured, if the file has changed since the last look.
+    /// `now`: the answer must not be left to a later look.
     pub fn overwritten(&mut self, now: bool) -> Result<Option<PageNo>, CaptureError> {
         let Capture { hold, tail, checked } = self;
         // What was let go of without being captured is not known.
@@ -148,8 +157,9 @@ impl Capture {
     /// An error, if the file was overwritten.
     pub fn prove_untouched(&mut self, now: bool) -> Result<(), CaptureError> {
         let Some(PageNo(page)) = self.overwritten(now)? else { return Ok(()) };
-        let why =
-            format!("the database file was overwritten while it was in use (page {page} is not what was committed)");
+        let why = format!(
+            "the database file was overwritten while it was in use (page {page} is not what was committed)"
+        );
         Err(self.is_another(why))
     }
 
@@ -187,7 +197,8 @@ impl Checked {
 }
 
 impl Tail {
-    /// The first of the pages that the file has otherwise than captured. None: that cannot be told at this moment.
+    /// The first of the pages that the file has otherwise than captured. None: that cannot be told at this
+    /// moment.
     fn other_page(
         &self,
         hold: &ReadHold,
@@ -212,7 +223,8 @@ impl Tail {
         let copied = copied.and_then(|(_, frames)| u64::try_from(frames).ok()).unwrap_or(0);
         let copied = HEADER + copied * frame_size(size);
         // Frames that a checkpoint has copied, or is just copying, replace the page in the file.
-        let is_known = |page: &PageNo| in_wal.get(page).is_none_or(|version| version.at < captured.min(copied));
+        let is_known =
+            |page: &PageNo| in_wal.get(page).is_none_or(|version| version.at < captured.min(copied));
         let mut buffer = vec![0; size.bytes()];
         for page in pages.iter().filter(|page| is_known(page)) {
             let Some(sum) = self.sums.get(*page) else { continue };
@@ -246,7 +258,10 @@ mod tests {
             // The first look does not wait.
             (Change { since_check: Duration::ZERO, ..unexplained }, Extent::Sample),
             (Change { unexplained: Some(Duration::ZERO), ..unexplained }, Extent::Sample),
-            (Change { unexplained: Some(Duration::ZERO), since_check: Duration::ZERO, ..unexplained }, Extent::Nothing),
+            (
+                Change { unexplained: Some(Duration::ZERO), since_check: Duration::ZERO, ..unexplained },
+                Extent::Nothing,
+            ),
             (Change { unexplained: Some(long), since_check: Duration::ZERO, ..unexplained }, Extent::Whole),
             // A checkpoint has ended that was under way.
             (Change { unexplained: Some(long), ..explained }, Extent::Sample),

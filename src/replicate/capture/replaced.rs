@@ -1,6 +1,7 @@
-//! A database whose file was overwritten, replaced or removed while it was replicated. Nothing of it is uploaded until what
-//! stands at its path is whole: no process uses the files that were there before, SQLite finds the structure sound, and the
-//! file does not change meanwhile. Then a session uploads it as a whole. Until then the status is red.
+//! A database whose file was overwritten, replaced or removed while it was replicated. Nothing of it is
+//! uploaded until what stands at its path is whole: no process uses the files that were there before, SQLite
+//! finds the structure sound, and the file does not change meanwhile. Then a session uploads it as a whole.
+//! Until then the status is red.
 
 use crate::model::DbPath;
 use crate::sqlite::files::{self, User};
@@ -13,8 +14,8 @@ use std::time::{Duration, SystemTime};
 /// A file that does not change for this long is not being written.
 const STABLE: Duration = Duration::from_millis(300);
 
-/// A WAL that is captured and copied to its end: a file that overwrites the database makes it stale, and SQLite would apply
-/// it to that file when it recovers.
+/// A WAL that is captured and copied to its end: a file that overwrites the database makes it stale, and
+/// SQLite would apply it to that file when it recovers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FinishedWal {
     pub end: Cursor,
@@ -33,7 +34,8 @@ impl FinishedWal {
             FrameHeader::parse(bytes.get(..got)?).filter(|frame| frame.salts == header.salts)
         };
         let last = self.end.last_frame(self.frame_size);
-        let last_is_there = last.is_none_or(|mark| frame_at(mark.offset).is_some_and(|frame| mark.is(&frame)));
+        let last_is_there =
+            last.is_none_or(|mark| frame_at(mark.offset).is_some_and(|frame| mark.is(&frame)));
         header.salts == self.end.salts && last_is_there && frame_at(self.end.offset).is_none()
     }
 }
@@ -67,8 +69,8 @@ type Signature = [Option<(u64, SystemTime)>; 2];
 
 /// What a look found.
 pub enum FileState {
-    /// There is no database at the path, and no process uses the old one. `lost`: the old one was written to after it was
-    /// removed.
+    /// There is no database at the path, and no process uses the old one. `lost`: the old one was written to
+    /// after it was removed.
     Absent {
         lost: bool,
     },
@@ -110,7 +112,8 @@ impl Replacement {
         if let Some(finished) = self.finished.filter(|_| same)
             && files::remove_sides_alone(db, |wal| finished.is(wal)).is_ok_and(|removed| removed)
         {
-            tracing::warn!(%db, "removed the -wal of the database that was overwritten: all of it is in the replica");
+            tracing::warn!(%db, "removed the -wal of the database that was overwritten: all of it is in the \
+                replica");
             self.finished = None;
         }
         let signature = signature(db);
@@ -168,7 +171,8 @@ fn started(pid: i32) -> Option<u64> {
 
 /// The present moment in the same ticks: the kernel notes it for every new thread.
 fn now() -> Option<u64> {
-    let thread = std::thread::Builder::new().spawn(|| std::fs::read_to_string("/proc/thread-self/stat").ok()).ok()?;
+    let thread =
+        std::thread::Builder::new().spawn(|| std::fs::read_to_string("/proc/thread-self/stat").ok()).ok()?;
     started_ticks(&thread.join().ok()??)
 }
 
@@ -182,11 +186,16 @@ pub fn advice(why: &str, found: &FileState) -> String {
     match found {
         FileState::InUse(User { pid }) => {
             let process = pid.map_or_else(|| "a process".to_owned(), |pid| format!("process {pid}"));
-            format!("{why}, and {process} still uses what was there before: its commits may be lost. Restart the app")
+            format!(
+                "{why}, and {process} still uses what was there before: its commits may be lost. Restart the \
+                 app"
+            )
         }
         FileState::Broken(problem) => format!(
-            "{why}, and what is there now is no sound database ({problem}). Stop the app and litevisor, remove the file, its \
-             -wal and its -shm, and start: the replica's newest state is restored. To go on from a backup, put it there \
+            "{why}, and what is there now is no sound database ({problem}). Stop the app and litevisor, \
+             remove the file, its \
+             -wal and its -shm, and start: the replica's newest state is restored. To go on from a backup, \
+             put it there \
              before the start and see `Restoring a backup by hand` in docs/databases.md"
         ),
         FileState::Locked(error) => format!("{why}, and it cannot be read yet: {error}"),

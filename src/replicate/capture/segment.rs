@@ -1,5 +1,6 @@
-//! One LTX file to be: which pages, where each is read from, and what the header says. The pages stay where they are (in
-//! the WAL and in the database file, under the hold) until they are sent, so a segment costs 32 bytes a page.
+//! One LTX file to be: which pages, where each is read from, and what the header says. The pages stay where
+//! they are (in the WAL and in the database file, under the hold) until they are sent, so a segment costs 32
+//! bytes a page.
 
 use crate::ltx::{Encoder, Header, LtxError};
 use crate::model::{FileChecksum, PageNo, PageSize, page_checksum};
@@ -46,7 +47,8 @@ impl Entry {
     }
 }
 
-/// An empty list with room for all pages of a database; the size may come from a file that somebody else wrote.
+/// An empty list with room for all pages of a database; the size may come from a file that somebody else
+/// wrote.
 pub fn list_of(pages: u32) -> Result<Vec<Entry>, SegmentError> {
     let mut list = Vec::new();
     list.try_reserve_exact(pages as usize).map_err(|_| SegmentError::Memory { pages })?;
@@ -79,8 +81,8 @@ pub struct Pages {
     pub whole_database: bool,
 }
 
-/// A copy of an encoded segment in a file without a name, made while the segment is being sent: the pages that it was made
-/// from may change then. It goes with the process.
+/// A copy of an encoded segment in a file without a name, made while the segment is being sent: the pages
+/// that it was made from may change then. It goes with the process.
 #[derive(Clone, Default)]
 pub struct Spool(Arc<OnceLock<File>>);
 
@@ -117,8 +119,9 @@ pub enum SegmentError {
 }
 
 impl Pages {
-    /// Reads the pages of the database file once, and enters all checksums, here and in the database's table. Those of the
-    /// WAL are known from its scan: of the bytes that were proven then, and that `encode` must find again.
+    /// Reads the pages of the database file once, and enters all checksums, here and in the database's table.
+    /// Those of the WAL are known from its scan: of the bytes that were proven then, and that `encode` must
+    /// find again.
     pub fn enter_sums(&mut self, sums: &mut PageSums) -> Result<(), SegmentError> {
         let mut list = std::mem::take(&mut self.list);
         let mut batch = Batch::default();
@@ -136,8 +139,8 @@ impl Pages {
         Ok(())
     }
 
-    /// Writes the LTX file, handing out pieces of about `piece` bytes (and the rest at the end). Every page is compared
-    /// with the checksum that it had when the header was made.
+    /// Writes the LTX file, handing out pieces of about `piece` bytes (and the rest at the end). Every page
+    /// is compared with the checksum that it had when the header was made.
     pub fn encode(
         &self,
         header: &Header,
@@ -169,14 +172,16 @@ impl Pages {
 
     /// Reads these pages, each from where it is.
     fn read(&self, entries: &[Entry], batch: &mut Batch) -> Result<(), SegmentError> {
-        let failed = |error| SegmentError::Read { page: entries.first().map_or(0, |entry| entry.page.0), error };
+        let failed =
+            |error| SegmentError::Read { page: entries.first().map_or(0, |entry| entry.page.0), error };
         let in_wal = entries.iter().any(|entry| entry.source != Source::Database);
         let whole = self.read_runs(entries, |entry| entry.source, batch).map_err(failed)?;
         if whole && (!in_wal || self.wal_unchanged().map_err(failed)?) {
             return Ok(());
         }
-        // A restart under the hold means mark 0: every frame had been copied into the database before. That is the
-        // page's newest version only when nothing newer was asked for, as in an image of the whole database.
+        // A restart under the hold means mark 0: every frame had been copied into the database before. That
+        // is the page's newest version only when nothing newer was asked for, as in an image of the whole
+        // database.
         if !self.whole_database {
             return Err(SegmentError::Restarted);
         }
@@ -224,8 +229,8 @@ impl Pages {
         Ok(true)
     }
 
-    /// Whether the WAL's header still has the salts of the capture. A restart writes it before any frame, so what was
-    /// read before this check is what was captured.
+    /// Whether the WAL's header still has the salts of the capture. A restart writes it before any frame, so
+    /// what was read before this check is what was captured.
     fn wal_unchanged(&self) -> std::io::Result<bool> {
         let mut bytes = [0; 8];
         if read_full(&self.files.wal, 16, &mut bytes)? < bytes.len() {

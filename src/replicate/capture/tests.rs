@@ -32,7 +32,8 @@ impl World {
         .unwrap();
         let capture = Capture::scan_checksums(ReadHold::take(&path, Writers::None).unwrap()).unwrap();
         let page_size = capture.page_size().bytes();
-        let mut world = World { _dir: dir, path, app, capture: Some(capture), replica: Vec::new(), page_size };
+        let mut world =
+            World { _dir: dir, path, app, capture: Some(capture), replica: Vec::new(), page_size };
         let image = world.capture().full_snapshot().unwrap();
         world.apply(&image);
         world
@@ -163,7 +164,8 @@ proptest! {
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
-    /// As long as the hold does not move, the app can do what it likes: its own checkpoints, a VACUUM, new WALs.
+    /// As long as the hold does not move, the app can do what it likes: its own checkpoints, a VACUUM, new
+    /// WALs.
     #[test]
     fn a_snapshot_is_the_captured_state_whatever_the_app_does_meanwhile(
         page_size in prop::sample::select(vec![512u32, 4096, 65536]),
@@ -246,8 +248,8 @@ fn a_file_that_is_the_replicas_state_is_continued_from_the_beginning_of_its_wal(
     world.agrees();
 }
 
-/// More than one draft's worth behind the position: each segment must state the database that *it* leads to, or a restore
-/// of what arrived before the next kill would find the replica damaged.
+/// More than one draft's worth behind the position: each segment must state the database that *it* leads to,
+/// or a restore of what arrived before the next kill would find the replica damaged.
 #[test]
 fn what_is_behind_a_found_position_may_be_long() {
     let mut world = World::new(4096);
@@ -270,7 +272,8 @@ fn what_is_behind_a_found_position_may_be_long() {
     world.agrees();
 }
 
-/// What follows the found position may be in the database file already: then nothing keeps the WAL from being started over.
+/// What follows the found position may be in the database file already: then nothing keeps the WAL from being
+/// started over.
 #[test]
 fn what_is_behind_a_found_position_may_leave_the_wal_before_it_is_captured() {
     for empty in [false, true] {
@@ -281,7 +284,8 @@ fn what_is_behind_a_found_position_may_leave_the_wal_before_it_is_captured() {
         world.capture = None;
         world.act(0, 3000);
         world.app.execute_batch("PRAGMA wal_checkpoint(PASSIVE)").unwrap();
-        let mut capture = Capture::scan_checksums(ReadHold::take(&world.path, Writers::None).unwrap()).unwrap();
+        let mut capture =
+            Capture::scan_checksums(ReadHold::take(&world.path, Writers::None).unwrap()).unwrap();
         assert_eq!(capture.on_chain(at.salts, at.offset).unwrap(), Some(at));
         capture.rewind(at);
         world.capture = Some(capture);
@@ -399,8 +403,8 @@ fn after_a_break_only_what_changed_is_captured() {
     world.agrees();
 }
 
-/// SQLite never writes the page at 1 GiB, where its locks are; no file of the replica may hold it. The database is a hole
-/// but for its ends.
+/// SQLite never writes the page at 1 GiB, where its locks are; no file of the replica may hold it. The
+/// database is a hole but for its ends.
 #[test]
 fn the_lock_page_is_in_no_segment() {
     let dir = tempfile::tempdir().unwrap();
@@ -443,8 +447,8 @@ fn a_wal_that_is_emptied_and_begun_all_the_time_is_no_break() {
     });
 }
 
-/// A transaction that spills into a fresh WAL and is rolled back has written the header. The next writer writes it again: with the
-/// same salts, and with its own count of checkpoints.
+/// A transaction that spills into a fresh WAL and is rolled back has written the header. The next writer
+/// writes it again: with the same salts, and with its own count of checkpoints.
 #[test]
 fn a_header_that_is_written_twice_hides_nothing() {
     let mut world = World::new(4096);

@@ -1,6 +1,6 @@
-//! Wakes a database's task when its files change. One inotify instance for all databases; each is watched through its
-//! directory, so that files may come and go. A file system that reports nothing is covered by one slow tick for all of
-//! them: two `stat`s each. In: paths. Out: rings, noted in the status.
+//! Wakes a database's task when its files change. One inotify instance for all databases; each is watched
+//! through its directory, so that files may come and go. A file system that reports nothing is covered by one
+//! slow tick for all of them: two `stat`s each. In: paths. Out: rings, noted in the status.
 
 use crate::model::DbPath;
 use crate::replicate::signs::Signs;
@@ -17,9 +17,11 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::Instant;
 
-/// The files are looked at this often even when nothing reports a change; what waits for its moment is tried as often.
+/// The files are looked at this often even when nothing reports a change; what waits for its moment is tried
+/// as often.
 pub const TICK: Duration = Duration::from_secs(1);
-/// After a wake-up the watcher rests, so that an app with thousands of commits a second costs a hundred wake-ups.
+/// After a wake-up the watcher rests, so that an app with thousands of commits a second costs a hundred
+/// wake-ups.
 const REST: Duration = Duration::from_millis(10);
 /// A directory that is not there yet is looked for this often.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
@@ -111,7 +113,8 @@ async fn run(mut inbox: mpsc::UnboundedReceiver<Request>) {
     loop {
         // The app may make its directory, or make it anew, whenever it likes.
         let again = Instant::now() + LOOK_AGAIN;
-        let wake = if watch.databases.iter().any(|database| database.missing) { tick.min(again) } else { tick };
+        let wake =
+            if watch.databases.iter().any(|database| database.missing) { tick.min(again) } else { tick };
         tokio::select! {
             added = inbox.recv() => match added {
                 None => return,
@@ -179,7 +182,9 @@ impl Watch {
                 self.find_missing();
             }
             let created = event.mask.contains(AddWatchFlags::IN_CREATE);
-            let Some((part, waker)) = event.name.and_then(|name| self.names.get(&(event.wd, name))) else { continue };
+            let Some((part, waker)) = event.name.and_then(|name| self.names.get(&(event.wd, name))) else {
+                continue;
+            };
             match part {
                 Part::Index if created => {
                     waker.status.index_created();
@@ -219,8 +224,8 @@ impl Watch {
         }
     }
 
-    /// An image's entrypoint gives the database to the app's user and starts the app: the side files must be that user's
-    /// before it opens them, so this does not wait for the database's task.
+    /// An image's entrypoint gives the database to the app's user and starts the app: the side files must be
+    /// that user's before it opens them, so this does not wait for the database's task.
     fn follow_owner(&self, event: &InotifyEvent) {
         let named = event.name.as_ref().and_then(|name| self.names.get(&(event.wd, name.clone())));
         let Some((_, waker)) = named.filter(|(part, _)| *part != Part::Index) else { return };
@@ -240,15 +245,20 @@ impl Watch {
     fn watch_missing(&mut self, inotify: Option<&Inotify>) {
         let contents = AddWatchFlags::IN_MODIFY | AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO;
         let kinds = contents | AddWatchFlags::IN_ATTRIB | AddWatchFlags::IN_CLOSE_WRITE;
-        for Database { path, waker, missing, .. } in self.databases.iter_mut().filter(|database| database.missing) {
+        for Database { path, waker, missing, .. } in
+            self.databases.iter_mut().filter(|database| database.missing)
+        {
             let Some(inotify) = inotify else {
                 *missing = false;
                 continue;
             };
             match inotify.add_watch(path.directory(), kinds) {
                 Ok(descriptor) => {
-                    let parts =
-                        [(Part::Database, path.as_path()), (Part::Wal, &path.wal()), (Part::Index, &path.shm())];
+                    let parts = [
+                        (Part::Database, path.as_path()),
+                        (Part::Wal, &path.wal()),
+                        (Part::Index, &path.shm()),
+                    ];
                     for (part, file) in parts {
                         let name = file.file_name().map(OsString::from).unwrap_or_default();
                         self.names.insert((descriptor, name), (part, waker.clone()));
@@ -301,7 +311,9 @@ fn stat(db: &DbPath) -> Stat {
 
 fn start() -> Option<AsyncFd<Source>> {
     let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)
-        .inspect_err(|errno| tracing::warn!(%errno, "inotify is not available; commits are noticed once a second"))
+        .inspect_err(
+            |errno| tracing::warn!(%errno, "inotify is not available; commits are noticed once a second"),
+        )
         .ok()?;
     // SAFETY: `Source` owns its descriptor, and names the same one until it is dropped.
     unsafe { AsyncFd::register(Source(inotify)) }.ok()
@@ -362,7 +374,8 @@ mod tests {
         soon(&db.shm(), false).await;
     }
 
-    /// The app creates its database with `locking_mode = EXCLUSIVE`, closes it and exits before the watcher runs.
+    /// The app creates its database with `locking_mode = EXCLUSIVE`, closes it and exits before the watcher
+    /// runs.
     #[tokio::test]
     async fn what_the_kernel_has_reported_is_noted_after_catching_up() {
         let root = tempfile::tempdir().unwrap();
@@ -386,7 +399,8 @@ mod tests {
             let path = DbPath::new(root.path().join(name));
             watch.databases.push(Database { path, waker: Waker::default(), stat: None, missing: false });
         }
-        let changed: Vec<_> = watch.databases.iter().map(|database| Arc::clone(&database.waker.changed)).collect();
+        let changed: Vec<_> =
+            watch.databases.iter().map(|database| Arc::clone(&database.waker.changed)).collect();
         let rung = async |watch: &mut Watch| {
             watch.tick().await;
             let mut rung = Vec::new();

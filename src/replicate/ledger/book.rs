@@ -1,5 +1,5 @@
-//! What is known of each replicated database, and up to which look everything is in the replica. Pure: it sees the disk through
-//! `Observe` only.
+//! What is known of each replicated database, and up to which look everything is in the replica. Pure: it
+//! sees the disk through `Observe` only.
 
 use crate::sqlite::index_header::IndexHeader;
 

@@ -1,6 +1,6 @@
-//! Notices when a database's files are replaced and when a database appears in a watched directory. The kernel queues such an event
-//! before the call that causes it returns, so a look that drains the queue first misses none. Commits cause no event here. What
-//! cannot be watched is looked at each time.
+//! Notices when a database's files are replaced and when a database appears in a watched directory. The
+//! kernel queues such an event before the call that causes it returns, so a look that drains the queue first
+//! misses none. Commits cause no event here. What cannot be watched is looked at each time.
 
 use crate::model::DbPath;
 use crate::rights::{self, Dir};
@@ -237,7 +237,10 @@ fn names_in(path: &Path) -> io::Result<Vec<(OsString, bool)>> {
         let is_directory =
             |name: &OsStr| matches!(dir.stat(name), Ok(Some(found)) if found.kind == rights::Kind::Directory);
         let names = dir.names()?.into_iter();
-        Ok(names.map(|name| (is_directory(&name), name)).map(|(is_directory, name)| (name, is_directory)).collect())
+        Ok(names
+            .map(|name| (is_directory(&name), name))
+            .map(|(is_directory, name)| (name, is_directory))
+            .collect())
     })
 }
 

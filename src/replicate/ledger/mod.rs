@@ -1,9 +1,11 @@
-//! Answers "is everything that the app has committed in the replica?" for all databases at once, from any thread. `book` ◦ knows what
-//! is proven; `reach` ◦ decides whether an upload covers a wal-index header; `proof` is a session's side; `changes` notices files that
-//! are replaced and databases that appear. It takes no lock that an app could meet: it reads wal-index headers and names.
+//! Answers "is everything that the app has committed in the replica?" for all databases at once, from any
+//! thread. `book` ◦ knows what is proven; `reach` ◦ decides whether an upload covers a wal-index header;
+//! `proof` is a session's side; `changes` notices files that are replaced and databases that appear. It takes
+//! no lock that an app could meet: it reads wal-index headers and names.
 //!
-//! A look compares each header with the last one that was proven. Equal: nothing was committed since. Otherwise only the database's
-//! task knows, and it says so after each piece of its work: a header changes without a commit, too.
+//! A look compares each header with the last one that was proven. Equal: nothing was committed since.
+//! Otherwise only the database's task knows, and it says so after each piece of its work: a header changes
+//! without a commit, too.
 
 mod book;
 mod changes;
@@ -131,7 +133,8 @@ impl Ledger {
         self.inner().database(db, State::Absent);
     }
 
-    /// A database that appears in this directory, or in a subdirectory that is wanted, is looked for at each look.
+    /// A database that appears in this directory, or in a subdirectory that is wanted, is looked for at each
+    /// look.
     pub fn watch_directory(&self, path: PathBuf, wanted: Wanted) {
         self.inner().changes.watch_directory(path, wanted);
     }
@@ -182,7 +185,9 @@ impl DurabilityLedger for Ledger {
     fn request_upload(&self) {
         let Inner { book, databases, .. } = &mut *self.inner();
         for (database, entry) in databases.iter_mut().enumerate() {
-            let Some(task) = entry.task.as_mut().filter(|task| !task.asked && book.is_open(database)) else { continue };
+            let Some(task) = entry.task.as_mut().filter(|task| !task.asked && book.is_open(database)) else {
+                continue;
+            };
             let sent = task.mailbox.upgrade().map(|mailbox| mailbox.send(Message::UploadNow));
             task.asked = sent.is_some_and(|sent| sent.is_ok());
         }
@@ -214,7 +219,15 @@ impl Inner {
             let wal = db.wal();
             let journal = db.journal();
             let db = db.clone();
-            self.databases.push(Database { db, wal, journal, refused: None, session: None, task: None, at: None });
+            self.databases.push(Database {
+                db,
+                wal,
+                journal,
+                refused: None,
+                session: None,
+                task: None,
+                at: None,
+            });
         }
         self.book.enter(database, state);
         database
@@ -289,8 +302,8 @@ impl Now<'_> {
     fn why_unprovable(&mut self, database: usize, entry: &book::Entry) -> Option<String> {
         let known = self.databases.get(database)?;
         let status = known.task.as_ref().map(|task| task.status.read());
-        let said =
-            status.and_then(|status| status.fenced.or(status.replaced).or(status.problem).or(status.unrestorable));
+        let said = status
+            .and_then(|status| status.fenced.or(status.replaced).or(status.problem).or(status.unrestorable));
         let state = entry.state.clone();
         let refused = known.refused.clone();
         let or = |otherwise: &str| Some(said.unwrap_or_else(|| otherwise.to_owned()));
@@ -299,7 +312,9 @@ impl Now<'_> {
             State::Fenced => or("another writer has its replica"),
             State::Absent if self.absent(database) => None,
             State::Unknown | State::Absent => or("its replication has not begun yet"),
-            State::Proven(_) if !self.same_files(database) => Some("its files were replaced or removed".to_owned()),
+            State::Proven(_) if !self.same_files(database) => {
+                Some("its files were replaced or removed".to_owned())
+            }
             State::Proven(_) if !entry.restorable => or("its replica cannot be restored yet"),
             State::Proven(_) | State::Closed(_) => None,
         }
@@ -327,7 +342,9 @@ impl Observe for Now<'_> {
 
     fn absent(&self, database: usize) -> bool {
         let known = self.databases.get(database);
-        known.is_some_and(|entry| [entry.db.as_path(), &entry.wal, &entry.journal].into_iter().all(files::is_empty))
+        known.is_some_and(|entry| {
+            [entry.db.as_path(), &entry.wal, &entry.journal].into_iter().all(files::is_empty)
+        })
     }
 
     fn without_wal(&self, database: usize) -> bool {

@@ -1,5 +1,5 @@
-//! A session's side of the ledger: which header was current before a capture, and what is proven once its upload has arrived.
-//! Dropped with the session: without one nothing can be proven.
+//! A session's side of the ledger: which header was current before a capture, and what is proven once its
+//! upload has arrived. Dropped with the session: without one nothing can be proven.
 
 use super::book::{Observe, State};
 use super::reach::{Reach, Uploaded, reach};
@@ -22,8 +22,8 @@ pub struct Proof {
 struct Mark {
     look: u64,
     header: IndexHeader,
-    /// A segment of the capture is uploaded. Before, what is uploaded is of an earlier one, which may have captured what a
-    /// killed writer left and the next one has written over.
+    /// A segment of the capture is uploaded. Before, what is uploaded is of an earlier one, which may have
+    /// captured what a killed writer left and the next one has written over.
     arrived: bool,
 }
 
@@ -60,8 +60,8 @@ impl Proof {
         self.mark.iter_mut().for_each(|mark| mark.arrived = true);
     }
 
-    /// Some work on the disk is done. Everything up to `to` is in the replica; `all`: so is everything that is captured, and the hold
-    /// guards what follows.
+    /// Some work on the disk is done. Everything up to `to` is in the replica; `all`: so is everything that
+    /// is captured, and the hold guards what follows.
     pub fn update(&mut self, to: Option<Cursor>, all: bool, in_force: impl Fn() -> bool) {
         let page_size = self.page_size;
         let is_uploaded = |header: &IndexHeader, before_capture: bool| {

@@ -26,11 +26,13 @@ pub enum Reach {
 
 /// `end`: where the last commit ends by the header.
 ///
-/// A capture proves that what it captured before is still in the WAL. So a header that was read before it and ends at or before
-/// `to` is of the same chain. A header that was read later may be of a commit over frames that a killed writer left and that were
-/// captured; then only the same place with the same checksum is a proof.
+/// A capture proves that what it captured before is still in the WAL. So a header that was read before it and
+/// ends at or before `to` is of the same chain. A header that was read later may be of a commit over frames
+/// that a killed writer left and that were captured; then only the same place with the same checksum is a
+/// proof.
 ///
-/// A WAL without frames has nothing that is not copied, and under the hold only what is captured is copied when it restarts.
+/// A WAL without frames has nothing that is not copied, and under the hold only what is captured is copied
+/// when it restarts.
 pub fn reach(end: &Cursor, uploaded: Uploaded) -> Reach {
     let Uploaded { to, all, before_capture } = uploaded;
     // How often the WAL was restarted between the two; None: they are not of one WAL.
@@ -62,15 +64,19 @@ mod tests {
 
     #[test]
     fn what_a_header_says_about_what_is_uploaded() {
-        let at =
-            |first: u32, offset: u64| Cursor { offset, salts: Salts(first, first ^ 9), sums: Sums(1, offset as u32) };
+        let at = |first: u32, offset: u64| Cursor {
+            offset,
+            salts: Salts(first, first ^ 9),
+            sums: Sums(1, offset as u32),
+        };
         let to = at(7, 500);
         let other_wal = Cursor { salts: Salts(7, 1), ..at(7, 500) };
         let yes = Reach::Uploaded;
         let hold = Reach::UploadedUnderHold;
         let no = Reach::Open;
         let overwritten = Cursor { sums: Sums(2, 2), ..to };
-        // The header's end, what is uploaded; the result: read before the capture or after it, with all that is captured uploaded or not.
+        // The header's end, what is uploaded; the result: read before the capture or after it, with all that
+        // is captured uploaded or not.
         for (end, to, [before_all, after_all, before, after]) in [
             (to, Some(to), [yes, yes, yes, yes]),
             // Earlier in the same WAL: later it may be a commit over what a killed writer left.
@@ -83,7 +89,8 @@ mod tests {
             // The WAL was restarted after the header was read.
             (at(6, 900), Some(to), [yes, no, yes, no]),
             (at(3, 900), Some(to), [yes, no, yes, no]),
-            // A writer has restarted the WAL, or a checkpoint has emptied it, and nothing was committed since.
+            // A writer has restarted the WAL, or a checkpoint has emptied it, and nothing was committed
+            // since.
             (at(8, HEADER), Some(to), [yes, yes, no, no]),
             (at(9, HEADER), Some(to), [hold, hold, no, no]),
             // As a recovery of an empty WAL leaves it.
@@ -97,7 +104,8 @@ mod tests {
             (other_wal, Some(to), [no, no, no, no]),
         ] {
             let flags = [(true, true), (false, true), (true, false), (false, false)];
-            let results = flags.map(|(before_capture, all)| reach(&end, Uploaded { to, all, before_capture }));
+            let results =
+                flags.map(|(before_capture, all)| reach(&end, Uploaded { to, all, before_capture }));
             assert_eq!(results, [before_all, after_all, before, after], "{end:?} {to:?}");
         }
     }

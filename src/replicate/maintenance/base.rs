@@ -1,7 +1,7 @@
-//! Whether the replica still holds its base: the snapshot that a restore begins with. A lifecycle rule or an operator may
-//! delete it while every upload succeeds, and then nothing can be restored. Owns the rule for when to ask (`is_due`, pure)
-//! and what the session and its maintenance tell each other about the base. Asks for nothing while nothing is
-//! written.
+//! Whether the replica still holds its base: the snapshot that a restore begins with. A lifecycle rule or an
+//! operator may delete it while every upload succeeds, and then nothing can be restored. Owns the rule for
+//! when to ask (`is_due`, pure) and what the session and its maintenance tell each other about the base. Asks
+//! for nothing while nothing is written.
 
 use super::inventory::File;
 use crate::model::TxidRange;
@@ -122,7 +122,11 @@ mod tests {
             (Occasion::Last, 0, 0, late, false),
             (Occasion::Last, 0, 9, soon, true),
         ] {
-            assert_eq!(is_due(occasion, Uploads { since, in_run }, elapsed), due, "{occasion:?} {since} {in_run}");
+            assert_eq!(
+                is_due(occasion, Uploads { since, in_run }, elapsed),
+                due,
+                "{occasion:?} {since} {in_run}"
+            );
         }
     }
 

@@ -1,5 +1,6 @@
-//! Does one merge: reads the inputs from the replica in bounded pieces, puts the merged file, create-only, while it is
-//! being made. Decides nothing; the rules are `ltx::merge`'s. A merge that is dropped leaves nothing behind.
+//! Does one merge: reads the inputs from the replica in bounded pieces, puts the merged file, create-only,
+//! while it is being made. Decides nothing; the rules are `ltx::merge`'s. A merge that is dropped leaves
+//! nothing behind.
 
 use super::inventory::File;
 use super::recent::Recent;
@@ -78,7 +79,8 @@ pub async fn merge(store: &dyn Store, job: &Job, recent: &Recent) -> Result<Merg
             let (sender, receiver) = mpsc::channel(2);
             let put = store.put_new(&key, Body::Stream(receiver), header.timestamp_ms, by);
             let (put, sent) = tokio::join!(put, merge.produce(first, second, sender));
-            // What the producer says tells more than that it went away; a reader that went away says it itself.
+            // What the producer says tells more than that it went away; a reader that went away says it
+            // itself.
             let sent = sent?;
             (put?, sent, None)
         }
@@ -87,7 +89,9 @@ pub async fn merge(store: &dyn Store, job: &Job, recent: &Recent) -> Result<Merg
     let range = header.range;
     match put {
         Put::Created => Ok(Merged { level, range, size, bytes: whole }),
-        Put::Exists if is_the_same(store, &key, &header).await? => Ok(Merged { level, range, size: 0, bytes: None }),
+        Put::Exists if is_the_same(store, &key, &header).await? => {
+            Ok(Merged { level, range, size: 0, bytes: None })
+        }
         Put::Exists => Err(Failure::Taken(key)),
     }
 }
@@ -153,7 +157,9 @@ impl<'a> RunningMerge<'a> {
             let merge = self.merge.insert(merge);
             match step? {
                 Step::Feed(index) => {
-                    let Some(input) = self.inputs.get_mut(index) else { return Err(MergeError::Nothing.into()) };
+                    let Some(input) = self.inputs.get_mut(index) else {
+                        return Err(MergeError::Nothing.into());
+                    };
                     let bytes = input.read(self.store, self.chunk).await?;
                     merge.feed(index, bytes, input.at >= input.size);
                 }

@@ -21,7 +21,8 @@ impl MaintenanceTask {
                 let heals = error.may_heal();
                 let speak = self.pauses.delete.fail(self.clock.now_ms(), heals);
                 let hint = if error.kind == StoreErrorKind::Denied {
-                    "the replica grows: old files may not be deleted (grant it, or set retention.enabled = false)"
+                    "the replica grows: old files may not be deleted (grant it, or set retention.enabled = \
+                     false)"
                 } else {
                     "old files are not deleted for now"
                 };
@@ -39,7 +40,10 @@ impl MaintenanceTask {
                     Reason::Superseded(_) if level == Level::SNAPSHOT => {
                         tracing::info!(db = %self.target.db, "deleted the snapshot {range}: {reason}");
                     }
-                    _ => tracing::debug!(db = %self.target.db, "deleted {range} of level {}: {reason}", level.0),
+                    _ => {
+                        tracing::debug!(db = %self.target.db, "deleted {range} of level {}: \
+                            {reason}", level.0)
+                    }
                 }
             }
         }

@@ -1,5 +1,5 @@
-//! What retention would do with a replica that has just been listed: which snapshots stay and why, and what would be deleted. Pure;
-//! nothing is deleted.
+//! What retention would do with a replica that has just been listed: which snapshots stay and why, and what
+//! would be deleted. Pure; nothing is deleted.
 
 use super::inventory::Inventory;
 use super::schedule::millis;
@@ -35,7 +35,8 @@ pub struct DryRun {
 pub fn dry_run(listed: &[RemoteFile], settings: &Retention, now_ms: i64) -> DryRun {
     let inventory = Inventory::of(listed, now_ms);
     let gone = retention::expired(&inventory, settings, now_ms).groups.concat();
-    let goes = |level: Level, range| gone.iter().any(|deletion| deletion.level == level && deletion.range == range);
+    let goes =
+        |level: Level, range| gone.iter().any(|deletion| deletion.level == level && deletion.range == range);
     let snapshots: Vec<_> = inventory.level(Level::SNAPSHOT).filter(|file| file.is_base()).copied().collect();
     let kept = tiers::kept(&snapshots, &settings.tiers);
     let cutoff = now_ms.saturating_sub(millis(settings.snapshots));
@@ -57,7 +58,9 @@ pub fn dry_run(listed: &[RemoteFile], settings: &Retention, now_ms: i64) -> DryR
             because: window.into_iter().chain(begins).chain(tiers).collect(),
         });
     }
-    for file in (0..=8).flat_map(|level| inventory.level(Level(level))).filter(|file| goes(file.level, file.range)) {
+    for file in
+        (0..=8).flat_map(|level| inventory.level(Level(level))).filter(|file| goes(file.level, file.range))
+    {
         (dry_run.files, dry_run.bytes) = (dry_run.files + 1, dry_run.bytes + file.size);
     }
     dry_run
@@ -75,8 +78,15 @@ mod tests {
         let hour = 3_600_000;
         let day = 24 * hour;
         let now = 400 * day;
-        let times = [(1, now - 90 * day), (2, now - 3 * day), (5, now - 2 * day), (7, now - 2 * hour), (9, now - hour)];
-        let mut listed: Vec<_> = times.iter().map(|(txid, since)| remote(&file(9, 1, *txid, *since))).collect();
+        let times = [
+            (1, now - 90 * day),
+            (2, now - 3 * day),
+            (5, now - 2 * day),
+            (7, now - 2 * hour),
+            (9, now - hour),
+        ];
+        let mut listed: Vec<_> =
+            times.iter().map(|(txid, since)| remote(&file(9, 1, *txid, *since))).collect();
         listed.push(remote(&file(1, 3, 5, now - 2 * day)));
         listed.push(remote(&file(1, 8, 9, now - hour)));
         let retention = Retention {

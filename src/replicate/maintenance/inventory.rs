@@ -1,5 +1,5 @@
-//! What the replica holds, known without asking it: one listing at the start, then what we put and delete. Pure. Knows
-//! files by level and range; never decides what becomes of them.
+//! What the replica holds, known without asking it: one listing at the start, then what we put and delete.
+//! Pure. Knows files by level and range; never decides what becomes of them.
 
 use crate::ltx;
 use crate::model::{Moment, Txid, TxidRange};
@@ -18,7 +18,8 @@ pub struct File {
     pub range: TxidRange,
     /// Bytes; 0: not known.
     pub size: u64,
-    /// Since when we know that it is there, or that the newest of what it was made of is. Never in the future.
+    /// Since when we know that it is there, or that the newest of what it was made of is. Never in the
+    /// future.
     pub since_ms: i64,
     /// It cannot be read: nothing may rely on it.
     pub damaged: bool,
@@ -53,7 +54,13 @@ impl Inventory {
         let mut inventory = Inventory::default();
         for file in listed {
             let since_ms = file.modified_ms.min(now_ms);
-            inventory.add(File { level: file.level, range: file.range, size: file.size, since_ms, damaged: false });
+            inventory.add(File {
+                level: file.level,
+                range: file.range,
+                size: file.size,
+                since_ms,
+                damaged: false,
+            });
         }
         inventory.age_by_what_follows();
         inventory
@@ -78,8 +85,9 @@ impl Inventory {
         self.files.values()
     }
 
-    /// A file is at least as old as those that follow it on its level: what a wrong clock stamped with a future time would
-    /// otherwise begin its age anew with each session, and be kept for ever by sessions shorter than the retention.
+    /// A file is at least as old as those that follow it on its level: what a wrong clock stamped with a
+    /// future time would otherwise begin its age anew with each session, and be kept for ever by sessions
+    /// shorter than the retention.
     fn age_by_what_follows(&mut self) {
         let mut behind: Option<(Level, i64)> = None;
         for file in self.files.values_mut().rev() {
@@ -136,13 +144,14 @@ impl Inventory {
         ranges
     }
 
-    /// Forgets files that a file of the next level holds, but for the last of each level: for a replica that nothing is
-    /// ever deleted from.
+    /// Forgets files that a file of the next level holds, but for the last of each level: for a replica that
+    /// nothing is ever deleted from.
     pub fn forget_merged(&mut self, into: &File) {
         let below = Level(into.level.0.saturating_sub(1));
         let last = self.newest(below).map(File::key);
         self.files.retain(|key, file| {
-            let merged = file.level == below && file.range.min >= into.range.min && file.range.max <= into.range.max;
+            let merged =
+                file.level == below && file.range.min >= into.range.min && file.range.max <= into.range.max;
             !merged || Some(*key) == last
         });
     }

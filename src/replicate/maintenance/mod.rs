@@ -1,7 +1,8 @@
-//! Keeps one replica small and quick to restore while a session lasts: merges, snapshots, deletions. Owns the inventory.
-//! In: what the session has uploaded. Out: merged files, snapshots, deletions, in an order in which the replica can be
-//! restored at every instant. What to do is decided in `schedule` and `retention`. Asks the replica nothing while there is
-//! nothing to do; never delays a capture or an upload; dropped, it stops at once.
+//! Keeps one replica small and quick to restore while a session lasts: merges, snapshots, deletions. Owns the
+//! inventory. In: what the session has uploaded. Out: merged files, snapshots, deletions, in an order in
+//! which the replica can be restored at every instant. What to do is decided in `schedule` and `retention`.
+//! Asks the replica nothing while there is nothing to do; never delays a capture or an upload; dropped, it
+//! stops at once.
 
 pub mod base;
 mod compaction;
@@ -68,8 +69,8 @@ enum Next {
     Wait(Option<i64>),
 }
 
-/// The page size of the snapshot that a restore begins with. After a new one in the database the whole of it is a raw file: a
-/// restore of ours begins with that, one of Litestream's cannot.
+/// The page size of the snapshot that a restore begins with. After a new one in the database the whole of it
+/// is a raw file: a restore of ours begins with that, one of Litestream's cannot.
 enum BaseSize {
     Same,
     /// Not asked yet; what the database has.
@@ -95,7 +96,8 @@ struct MaintenanceTask {
     /// Why the newest state cannot be restored.
     broken: Option<String>,
     base_size: BaseSize,
-    /// A proof has failed: the snapshot that follows from it has at least this position, and is not in the replica yet.
+    /// A proof has failed: the snapshot that follows from it has at least this position, and is not in the
+    /// replica yet.
     unproven: Option<Txid>,
     /// When it was last told what can be restored.
     told: Option<Instant>,
@@ -190,7 +192,8 @@ impl MaintenanceTask {
             Due::Now(()) => return Next::Snapshot,
             due => due.at(),
         };
-        let merge = match self.pauses.merge.hold(schedule::merge(&self.inventory, &settings.levels, now), now) {
+        let merge = match self.pauses.merge.hold(schedule::merge(&self.inventory, &settings.levels, now), now)
+        {
             Due::Now(job) => return Next::Merge(job),
             due => due.at(),
         };
@@ -257,24 +260,28 @@ impl MaintenanceTask {
         if now.saturating_sub(self.sure_since_ms) < schedule::millis(ownership::sure(&self.target.settings)) {
             return true;
         }
-        let ownership = ownership::check(&*self.target.store, &self.inventory, Deadline::after(REQUEST)).await;
+        let ownership =
+            ownership::check(&*self.target.store, &self.inventory, Deadline::after(REQUEST)).await;
         let db = &self.target.db;
         let url = self.target.store.url();
         match ownership {
             Ok(Ownership::Ours) => {}
             Ok(Ownership::Emptied) => {
                 tracing::error!(
-                    %db, "{url} is empty, everything in it was removed: a new snapshot is uploaded; find out what deletes there"
+                    %db, "{url} is empty, everything in it was removed: a new snapshot is uploaded; find out \
+                        what deletes there"
                 );
                 self.inventory = Inventory::default();
                 (self.broken, self.sure_since_ms) = (Some("it is empty".to_owned()), now);
-                // The next session gives it a raw file, too: Litestream would start over at TXID 1 without one.
+                // The next session gives it a raw file, too: Litestream would start over at TXID 1 without
+                // one.
                 self.standing.set_emptied();
                 return false;
             }
             Ok(Ownership::Replaced(end)) => {
                 tracing::error!(
-                    %db, "{url} no longer holds TXID {end}, our newest file, but others: is another instance writing \
+                    %db, "{url} no longer holds TXID {end}, our newest file, but others: is another instance \
+                        writing \
                      there? Nothing is merged or deleted by this one any more"
                 );
                 self.another = true;
@@ -286,7 +293,11 @@ impl MaintenanceTask {
             // Should it be ours, it is about to be known.
             Ok(Ownership::Continued(txid)) => {
                 let speak = self.pauses.ownership.fail(now, true);
-                self.say("nothing is merged or deleted for now: another instance may be writing there", &txid, speak);
+                self.say(
+                    "nothing is merged or deleted for now: another instance may be writing there",
+                    &txid,
+                    speak,
+                );
                 return false;
             }
             Err(error) => {
@@ -304,7 +315,8 @@ impl MaintenanceTask {
         let db = &self.target.db;
         let url = self.target.store.url();
         tracing::warn!(
-            %db, "{url} has lost a file of level {}: {range}; does anything but litevisor delete there?", level.0
+            %db, "{url} has lost a file of level {}: {range}; does anything but litevisor delete \
+                there?", level.0
         );
         self.inventory.remove(level, range);
         self.sure_since_ms = i64::MIN;
@@ -317,7 +329,8 @@ impl MaintenanceTask {
         let broken = tokio::task::spawn_blocking(move || inventory.broken()).await.ok().flatten();
         let broken = broken.map(|why| why.to_string()).or_else(|| self.resized());
         if let Some(why) = broken.as_ref().filter(|_| self.broken.is_none()) {
-            tracing::warn!(db = %self.target.db, replica = self.target.store.url(), "a new snapshot is uploaded: {why}");
+            tracing::warn!(db = %self.target.db, replica = self.target.store.url(), "a new snapshot is \
+                uploaded: {why}");
         }
         self.broken = broken;
         self.status.update(|status| status.unrestorable.clone_from(&self.broken));
@@ -354,7 +367,9 @@ impl MaintenanceTask {
                 self.check().await;
             }
             Ok(_) => self.base_size = BaseSize::Same,
-            Err(error) => tracing::debug!(db = %self.target.db, "the page size of {key} is not known: {error}"),
+            Err(error) => {
+                tracing::debug!(db = %self.target.db, "the page size of {key} is not known: {error}")
+            }
         }
     }
 
@@ -402,11 +417,14 @@ impl MaintenanceTask {
         let inputs: Vec<_> = job.inputs.iter().filter(|file| inside(&file.range)).collect();
         // As old as the newest of what it holds, so that its turn comes as if nothing had been late.
         let since_ms = inputs.iter().map(|file| file.since_ms).max().unwrap_or_else(|| self.clock.now_ms());
-        let file = File { level: merged.level, range: merged.range, size: merged.size, since_ms, damaged: false };
+        let file =
+            File { level: merged.level, range: merged.range, size: merged.size, since_ms, damaged: false };
         for input in inputs {
             self.recent.forget(input.level, input.range);
         }
-        if let Some(bytes) = merged.bytes.filter(|_| self.target.settings.levels.len() > usize::from(merged.level.0)) {
+        if let Some(bytes) =
+            merged.bytes.filter(|_| self.target.settings.levels.len() > usize::from(merged.level.0))
+        {
             self.recent.keep(file.level, file.range, &bytes);
         }
         self.inventory.add(file);
@@ -427,7 +445,10 @@ impl MaintenanceTask {
                     maintenance.failed(format!("files of level {} cannot be merged: {failure}", below.0))
                 });
                 // What is wrong together, without one being damaged, is of no use either.
-                let bad = job.inputs.iter().filter(|file| failure.damaged().is_none_or(|range| range == file.range));
+                let bad = job
+                    .inputs
+                    .iter()
+                    .filter(|file| failure.damaged().is_none_or(|range| range == file.range));
                 bad.for_each(|file| self.inventory.mark_damaged(below, file.range));
                 return self.check().await;
             }

@@ -1,6 +1,7 @@
-//! Before maintenance does anything after a quiet time: is the replica still the one that we know? Its inventory would not
-//! show another writer, who may have taken the replica over or begun it anew, and rely on what we would merge or delete.
-//! In: our newest file. Out: what two small requests tell about it (rarely a listing). Changes nothing.
+//! Before maintenance does anything after a quiet time: is the replica still the one that we know? Its
+//! inventory would not show another writer, who may have taken the replica over or begun it anew, and rely on
+//! what we would merge or delete. In: our newest file. Out: what two small requests tell about it (rarely a
+//! listing). Changes nothing.
 
 use super::inventory::Inventory;
 use super::retention::Deletion;
@@ -28,24 +29,26 @@ pub enum Ownership {
     Emptied,
 }
 
-/// For this long after our last upload no other writer can have the replica without our next upload noticing it: a writer that
-/// continues from our position creates the raw file that we would create, and keeps it for the retention's time.
+/// For this long after our last upload no other writer can have the replica without our next upload noticing
+/// it: a writer that continues from our position creates the raw file that we would create, and keeps it for
+/// the retention's time.
 pub fn sure(settings: &ReplicateSettings) -> Duration {
     const LONGEST: Duration = Duration::from_secs(60);
     settings.retention.map_or(LONGEST, |retention| LONGEST.min(retention.raw / 2))
 }
 
-/// Whether the newest raw file, which we know, is still there. No writer removes it before there is a newer one.
+/// Whether the newest raw file, which we know, is still there. No writer removes it before there is a newer
+/// one.
 pub async fn still_ends_at(store: &dyn Store, end: Txid, by: Deadline) -> Result<bool, StoreError> {
     there(store, Level::RAW, TxidRange::single(end), by).await
 }
 
 /// Puts the segment that continues the replica. None: another writer has continued it from the same position.
 ///
-/// After a quiet time the name of the next file may be free again although another writer has used it, merged the file and
-/// deleted it. The file before it, `unsure`, is gone then, too. A process that is frozen after that question creates its
-/// file all the same: a put that `begun` longer than `sure` ago is checked again, and its file is removed if the replica
-/// has a later position.
+/// After a quiet time the name of the next file may be free again although another writer has used it, merged
+/// the file and deleted it. The file before it, `unsure`, is gone then, too. A process that is frozen after
+/// that question creates its file all the same: a put that `begun` longer than `sure` ago is checked again,
+/// and its file is removed if the replica has a later position.
 pub async fn put_next(
     store: &dyn Store,
     segment: &Segment,
@@ -72,8 +75,8 @@ pub async fn put_next(
     Ok(None)
 }
 
-/// A writer that continues from our position creates the raw file behind it, and removes it only after ours: so one of the two
-/// questions tells, whenever it is asked.
+/// A writer that continues from our position creates the raw file behind it, and removes it only after ours:
+/// so one of the two questions tells, whenever it is asked.
 pub async fn check(store: &dyn Store, inventory: &Inventory, by: Deadline) -> Result<Ownership, StoreError> {
     let end = inventory.end();
     if there(store, Level::RAW, TxidRange::single(end.next()), by).await? {
@@ -110,7 +113,12 @@ pub async fn missing(
 }
 
 /// Asks for the head: a listing costs ten times as much.
-pub async fn there(store: &dyn Store, level: Level, range: TxidRange, by: Deadline) -> Result<bool, StoreError> {
+pub async fn there(
+    store: &dyn Store,
+    level: Level,
+    range: TxidRange,
+    by: Deadline,
+) -> Result<bool, StoreError> {
     let key = store.layout().key(level, range);
     match store.get(&key, Some(0..HEADER_BYTES as u64), by).await {
         Ok(head) => Ok(Header::from_start(&head).is_ok_and(|header| header.range == range)),

@@ -1,4 +1,5 @@
-//! Maintenance's time: a clock that never jumps, and the pauses after failures. Pure but for reading the clocks.
+//! Maintenance's time: a clock that never jumps, and the pauses after failures. Pure but for reading the
+//! clocks.
 
 use super::schedule::{self, Due};
 use crate::model::Moment;
@@ -70,7 +71,8 @@ impl Pause {
     pub fn fail(&mut self, now_ms: i64, heals: bool) -> bool {
         self.tries = self.tries.saturating_add(1);
         // Maintenance has time: up to a minute between two tries.
-        let span = if heals { retry::pause(self.tries, Urgency::Nothing).saturating_mul(12) } else { HOPELESS };
+        let span =
+            if heals { retry::pause(self.tries, Urgency::Nothing).saturating_mul(12) } else { HOPELESS };
         self.until_ms = now_ms.saturating_add(schedule::millis(span));
         if heals { self.tries == WEATHER } else { self.tries == 1 || self.tries == WEATHER }
     }

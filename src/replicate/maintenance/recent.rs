@@ -1,5 +1,6 @@
-//! The small files that were uploaded last, kept until they are merged: a merge of them needs no request to read. Owns
-//! the bound over all databases of the process. Never needed: what is not here is read from the replica.
+//! The small files that were uploaded last, kept until they are merged: a merge of them needs no request to
+//! read. Owns the bound over all databases of the process. Never needed: what is not here is read from the
+//! replica.
 
 use crate::model::TxidRange;
 use crate::store::layout::Level;
@@ -17,7 +18,8 @@ static KEPT: AtomicUsize = AtomicUsize::new(0);
 pub struct Recent(BTreeMap<(Level, TxidRange), Bytes>);
 
 impl Recent {
-    /// Keeps the file if it is small and there is room. Merged files wait longer for their turn: they get half.
+    /// Keeps the file if it is small and there is room. Merged files wait longer for their turn: they get
+    /// half.
     pub fn keep(&mut self, level: Level, range: TxidRange, bytes: &Bytes) {
         let room = if level == Level::RAW { ALL } else { ALL / 2 };
         let size = bytes.len();

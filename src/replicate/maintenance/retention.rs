@@ -1,6 +1,7 @@
-//! What is deleted next, in which order, and why: pure. Nothing goes that is not replaced: a snapshot by a newer one that is
-//! itself older than the window of states that are promised, files of levels by that snapshot, raw files by the merged
-//! one that holds them. Snapshots that a tier keeps stay beside it. The newest file of a level stays (raw: Litestream would start over at TXID 1 without one).
+//! What is deleted next, in which order, and why: pure. Nothing goes that is not replaced: a snapshot by a
+//! newer one that is itself older than the window of states that are promised, files of levels by that
+//! snapshot, raw files by the merged one that holds them. Snapshots that a tier keeps stay beside it. The
+//! newest file of a level stays (raw: Litestream would start over at TXID 1 without one).
 
 use super::inventory::{File, Inventory};
 use super::schedule::millis;
@@ -59,21 +60,23 @@ const GROUP: usize = 500;
 pub fn expired(inventory: &Inventory, retention: &Retention, now_ms: i64) -> Expired {
     let cutoff = now_ms.saturating_sub(millis(retention.snapshots));
     let snapshots = || inventory.level(Level::SNAPSHOT).filter(|file| file.is_base() && !file.damaged);
-    let base = snapshots().rev().find(|file| file.since_ms <= cutoff).map_or(Txid::NONE, |file| file.range.max);
+    let base =
+        snapshots().rev().find(|file| file.since_ms <= cutoff).map_or(Txid::NONE, |file| file.range.max);
     let younger = snapshots().filter(|file| file.range.max > base).map(|file| file.since_ms);
     let promised = younger.min().map(|since| since.saturating_add(millis(retention.snapshots)));
-    // Without their base the files that build on it restore nothing; without them it would restore an older state than
-    // was asked for. So what a restore can begin with goes first, the oldest first, one at a time.
+    // Without their base the files that build on it restore nothing; without them it would restore an older
+    // state than was asked for. So what a restore can begin with goes first, the oldest first, one at a time.
     let kept = tiers::kept(&snapshots().copied().collect::<Vec<_>>(), &retention.tiers);
     let (bases, mut rest) = superseded(inventory, base, |range| kept.contains_key(range));
     let (raw, raw_next) = raw(inventory, retention, base, now_ms);
     rest.extend(raw);
-    let groups = bases.into_iter().map(|base| vec![base]).chain(rest.chunks(GROUP).map(<[_]>::to_vec)).collect();
+    let groups =
+        bases.into_iter().map(|base| vec![base]).chain(rest.chunks(GROUP).map(<[_]>::to_vec)).collect();
     Expired { groups, next_ms: promised.into_iter().chain(raw_next).min() }
 }
 
-/// Everything above level 0 that the snapshot at `base` replaces, but for the snapshots that are kept: what a restore can begin
-/// with, and the rest.
+/// Everything above level 0 that the snapshot at `base` replaces, but for the snapshots that are kept: what a
+/// restore can begin with, and the rest.
 fn superseded(
     inventory: &Inventory,
     base: Txid,
@@ -100,7 +103,12 @@ fn superseded(
 }
 
 /// Raw files, the oldest first, up to the first one that is too young.
-fn raw(inventory: &Inventory, retention: &Retention, base: Txid, now_ms: i64) -> (Vec<Deletion>, Option<i64>) {
+fn raw(
+    inventory: &Inventory,
+    retention: &Retention,
+    base: Txid,
+    now_ms: i64,
+) -> (Vec<Deletion>, Option<i64>) {
     let mut found = Vec::new();
     let Some(newest) = inventory.newest(Level::RAW) else { return (found, None) };
     let merged = inventory.newest(Level(1)).map_or(Txid::NONE, |file| file.range.max);
@@ -145,7 +153,8 @@ mod tests {
 
     fn next(files: &[(u8, u64, u64, i64)], now: i64) -> (Groups, Option<i64>) {
         let Expired { groups, next_ms } = expired(&inventory(files), &RETENTION, now);
-        let names = |group: Vec<Deletion>| group.iter().map(|d| (d.level.0, d.range.min.0, d.range.max.0)).collect();
+        let names =
+            |group: Vec<Deletion>| group.iter().map(|d| (d.level.0, d.range.min.0, d.range.max.0)).collect();
         (groups.into_iter().map(names).collect(), next_ms)
     }
 
@@ -201,7 +210,8 @@ mod tests {
         let mut damaged = inventory(&files);
         damaged.mark_damaged(Level(9), file(9, 1, 2, 0).range);
         let gone = expired(&damaged, &tiers(3, 0), 6 * hour).groups.concat();
-        let gone: Vec<_> = gone.iter().filter(|one| one.level == Level(9)).map(|one| one.range.max.0).collect();
+        let gone: Vec<_> =
+            gone.iter().filter(|one| one.level == Level(9)).map(|one| one.range.max.0).collect();
         assert_eq!(gone, [2]);
     }
 
@@ -247,7 +257,10 @@ mod tests {
         assert_eq!(next(&files[..5], 9999), (vec![vec![(0, 2, 2), (0, 3, 3)]], None), "never the newest");
         // Half of it is elsewhere; nothing holds it; it is newer than the newest merged one.
         assert_eq!(next(&[(1, 2, 4, 0), (0, 1, 2, 0), (0, 9, 9, 0)], 9999), (none.clone(), None));
-        assert_eq!(next(&[(1, 2, 2, 0), (1, 4, 4, 0), (0, 3, 3, 0), (0, 9, 9, 0)], 9999), (none.clone(), None));
+        assert_eq!(
+            next(&[(1, 2, 2, 0), (1, 4, 4, 0), (0, 3, 3, 0), (0, 9, 9, 0)], 9999),
+            (none.clone(), None)
+        );
         assert_eq!(next(&[(1, 2, 4, 0), (0, 5, 5, 0), (0, 9, 9, 0)], 9999), (none.clone(), None));
         // Without levels the snapshot alone replaces.
         let files = [(9, 1, 1, 0), (9, 1, 3, 50), (0, 2, 2, 0), (0, 3, 3, 0), (0, 4, 4, 0)];
@@ -255,6 +268,10 @@ mod tests {
         assert_eq!(next(&files, 1050).0, [vec![(9, 1, 1)], vec![(0, 2, 2), (0, 3, 3)]]);
         let mut damaged = inventory(&[(1, 2, 4, 0), (0, 2, 2, 0), (0, 9, 9, 0)]);
         damaged.mark_damaged(Level(1), file(1, 2, 4, 0).range);
-        assert_eq!(expired(&damaged, &RETENTION, 9999), Expired::default(), "what is damaged replaces nothing");
+        assert_eq!(
+            expired(&damaged, &RETENTION, 9999),
+            Expired::default(),
+            "what is damaged replaces nothing"
+        );
     }
 }

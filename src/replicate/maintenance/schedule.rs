@@ -1,6 +1,7 @@
-//! What is merged next, and when a new snapshot is due: pure. Litestream's rules: everything happens at multiples of its
-//! interval in UTC, and level n takes up all files of level n-1 that follow its own newest one. Ours beside them: never
-//! across a hole; the first snapshot is not dragged along; what holds no page waits for what does.
+//! What is merged next, and when a new snapshot is due: pure. Litestream's rules: everything happens at
+//! multiples of its interval in UTC, and level n takes up all files of level n-1 that follow its own newest
+//! one. Ours beside them: never across a hole; the first snapshot is not dragged along; what holds no page
+//! waits for what does.
 
 use super::inventory::{File, Inventory};
 use crate::model::Txid;
@@ -51,7 +52,8 @@ pub fn merge(inventory: &Inventory, levels: &[Duration], now_ms: i64) -> Due<Job
 
 /// Files of the level below that go on from where `level` ends.
 fn inputs(inventory: &Inventory, level: Level) -> Vec<File> {
-    let end = inventory.level(level).rev().find(|file| !file.damaged).map_or(Txid::NONE, |file| file.range.max);
+    let end =
+        inventory.level(level).rev().find(|file| !file.damaged).map_or(Txid::NONE, |file| file.range.max);
     let covered = inventory.newest(Level::SNAPSHOT).map_or(Txid::NONE, |file| file.range.max);
     let below = Level(level.0.saturating_sub(1));
     let dragged_along = |file: &&File| file.is_base() && file.range.max <= covered;
@@ -74,8 +76,9 @@ fn inputs(inventory: &Inventory, level: Level) -> Vec<File> {
     chain
 }
 
-/// Whether a snapshot is due: at the first multiple of the interval that is not just after the last one (a replica that was
-/// begun before midnight does not get its second copy at midnight), if anything was written since.
+/// Whether a snapshot is due: at the first multiple of the interval that is not just after the last one (a
+/// replica that was begun before midnight does not get its second copy at midnight), if anything was written
+/// since.
 pub fn snapshot(inventory: &Inventory, interval: Duration, now_ms: i64) -> Due<()> {
     let Some(base) = inventory.base() else { return Due::Never };
     let written = (0..=8).any(|level| inventory.after(Level(level), base.range.max).any(File::has_pages));
@@ -190,7 +193,9 @@ mod tests {
 
     #[test]
     fn snapshots_come_at_aligned_instants_when_something_was_written() {
-        let due = |files: &[(u8, u64, u64, i64)], now| snapshot(&inventory(files), Duration::from_millis(1000), now);
+        let due = |files: &[(u8, u64, u64, i64)], now| {
+            snapshot(&inventory(files), Duration::from_millis(1000), now)
+        };
         for (files, now, expected) in [
             (&[][..], 9999, Due::Never),
             (&[(9, 1, 5, 100)], 9999, Due::Never),
@@ -209,6 +214,10 @@ mod tests {
         }
         let mut idle = inventory(&[(9, 1, 1, 100)]);
         idle.add(File { size: 131, ..file(0, 2, 2, 100) });
-        assert_eq!(snapshot(&idle, Duration::from_millis(1000), 9999), Due::Never, "an empty segment is no write");
+        assert_eq!(
+            snapshot(&idle, Duration::from_millis(1000), 9999),
+            Due::Never,
+            "an empty segment is no write"
+        );
     }
 }

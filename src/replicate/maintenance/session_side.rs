@@ -1,4 +1,5 @@
-//! The session's side of the maintenance: tells it what was uploaded, and gives it the snapshots that it asks for.
+//! The session's side of the maintenance: tells it what was uploaded, and gives it the snapshots that it asks
+//! for.
 
 use super::base::Standing;
 use super::inventory::File;
@@ -34,8 +35,10 @@ impl Maintenance {
         ledger: Option<LedgerEntry>,
     ) -> Maintenance {
         let (events, inbox) = mpsc::unbounded_channel();
-        let (clock, request) =
-            (Clock::start(target.store.clock().as_deref()), Arc::new(SnapshotRequest::new(Arc::clone(changed))));
+        let (clock, request) = (
+            Clock::start(target.store.clock().as_deref()),
+            Arc::new(SnapshotRequest::new(Arc::clone(changed))),
+        );
         let standing = Arc::new(Standing::new(Arc::clone(changed), ledger));
         let task = MaintenanceTask {
             status: Arc::clone(status),
@@ -56,7 +59,8 @@ impl Maintenance {
             Content::Spilled { bytes, .. } => (*bytes, None),
             Content::Pages(..) => (0, None),
         };
-        let _ = self.events.send(Event::Arrived(File { level, range, size, since_ms, damaged: false }, bytes));
+        let _ =
+            self.events.send(Event::Arrived(File { level, range, size, since_ms, damaged: false }, bytes));
     }
 
     /// The newest state is not proven, and has a position whose snapshot is not in the replica.

@@ -1,5 +1,6 @@
-//! A new snapshot of a live database: asked of the session, which knows the pages, and uploaded beside it. Owns the hand-over
-//! and the bound over all databases. The session stands still for neither; it only leaves the hold where it is.
+//! A new snapshot of a live database: asked of the session, which knows the pages, and uploaded beside it.
+//! Owns the hand-over and the bound over all databases. The session stands still for neither; it only leaves
+//! the hold where it is.
 
 use crate::model::{DbPath, TxidRange};
 use crate::replicate::upload::{self, Content, Segment, Stored};
@@ -66,7 +67,11 @@ impl Drop for Clear<'_> {
 }
 
 /// Range and bytes (0: not known) of the new snapshot; or why there is none.
-pub async fn upload(store: &dyn Store, db: &DbPath, request: &SnapshotRequest) -> Result<(TxidRange, u64), String> {
+pub async fn upload(
+    store: &dyn Store,
+    db: &DbPath,
+    request: &SnapshotRequest,
+) -> Result<(TxidRange, u64), String> {
     let _turn = SNAPSHOTS.acquire().await.map_err(|error| error.to_string())?;
     let (sender, given) = oneshot::channel();
     let _clear = Clear(request);

@@ -1,5 +1,5 @@
-//! Two kinds: a model of the decisions over made-up histories, where after every put and after every single delete every
-//! promised state is restored and compared; and the doer on a directory, with faults.
+//! Two kinds: a model of the decisions over made-up histories, where after every put and after every single
+//! delete every promised state is restored and compared; and the doer on a directory, with faults.
 
 use super::*;
 use crate::ltx::merge::Step;
@@ -92,7 +92,8 @@ impl Model {
     fn write(&mut self, commit: u32, pages: &[u32], seed: u8) {
         let (_, before) = self.states.last().unwrap();
         let mut after = before.clone();
-        // As SQLite does: page 1 is part of every transaction, and a database grows by pages that are written.
+        // As SQLite does: page 1 is part of every transaction, and a database grows by pages that are
+        // written.
         let grown = (before.len() as u32 + 1..=commit).chain([1]);
         let written: Pages = pages
             .iter()
@@ -169,8 +170,8 @@ impl Model {
         database
     }
 
-    /// Every state that is promised: the newest; each of the last while that raw files are kept; each that a merged file
-    /// of the retention ends with. By TXID, and by time as Litestream plans it.
+    /// Every state that is promised: the newest; each of the last while that raw files are kept; each that a
+    /// merged file of the retention ends with. By TXID, and by time as Litestream plans it.
     fn check(&self) {
         let files: Vec<_> = self.inventory.files().map(super::inventory::remote).collect();
         let newest = self.states.len() as u64;
@@ -185,8 +186,8 @@ impl Model {
             let ends_here = files.iter().any(|file| file.range.max == txid && file.level > Level::RAW);
             let raw_young = *timestamp > raw;
             if raw_young || (ends_here && until > window) {
-                let plan =
-                    plan(&files, Wanted::Txid(txid)).unwrap_or_else(|error| panic!("{txid} at {}: {error}", self.now));
+                let plan = plan(&files, Wanted::Txid(txid))
+                    .unwrap_or_else(|error| panic!("{txid} at {}: {error}", self.now));
                 assert_eq!(&self.restore(&plan), content, "{txid}");
             }
             // A time of that state's, and where the merged files alone lead at that time.
@@ -195,7 +196,9 @@ impl Model {
             match self.at_time(time) {
                 reached if raw_young => assert_eq!(reached, Some(txid), "the state of {timestamp}"),
                 // Coarser, by what was merged, but never by more than that.
-                Some(reached) => assert!(reached <= txid && reached >= merged, "{reached} for {txid} at {time}"),
+                Some(reached) => {
+                    assert!(reached <= txid && reached >= merged, "{reached} for {txid} at {time}")
+                }
                 None => assert!(until <= window, "nothing at {time}"),
             }
         }
@@ -203,7 +206,8 @@ impl Model {
 
     /// Where the files of a level and above end that are older than `time`.
     fn ends(&self, time: i64, from: Level) -> impl Iterator<Item = Txid> {
-        let before = self.bytes.iter().filter(move |((level, _), (timestamp, _))| *level >= from && *timestamp < time);
+        let before =
+            self.bytes.iter().filter(move |((level, _), (timestamp, _))| *level >= from && *timestamp < time);
         before.map(|((_, range), _)| range.max)
     }
 
@@ -275,14 +279,25 @@ impl Site {
     async fn new(settings: ReplicateSettings) -> Site {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().to_str().unwrap().to_owned();
-        let real = crate::store::open(&StoreSettings::new(Scheme::File, format!("file://{path}"), String::new(), path));
+        let real = crate::store::open(&StoreSettings::new(
+            Scheme::File,
+            format!("file://{path}"),
+            String::new(),
+            path,
+        ));
         let store = Arc::new(Faulty::new(real.unwrap()));
         let state = Pages::from([(1, vec![7; 512])]);
         put(&store, Level::SNAPSHOT, &header(1, 1, 1, 1), &state).await;
         let db = crate::model::DbPath::new(directory.path().join("any.db"));
         let target = Target { db, store: store.clone() as Arc<dyn Store>, settings, late: false };
-        let maintenance =
-            Maintenance::start(&target, &listed(&store).await, size(), &Arc::new(Notify::new()), &Arc::default(), None);
+        let maintenance = Maintenance::start(
+            &target,
+            &listed(&store).await,
+            size(),
+            &Arc::new(Notify::new()),
+            &Arc::default(),
+            None,
+        );
         Site { _directory: directory, store, maintenance, state, txid: 1 }
     }
 
@@ -325,7 +340,8 @@ impl Site {
 async fn put(store: &Faulty, level: Level, header: &Header, pages: &Pages) -> Bytes {
     let bytes = Bytes::from(encode(header, pages));
     let key = Layout::Directory.key(level, header.range);
-    let put = || store.put_new(&key, Body::Whole(bytes.clone()), header.timestamp_ms, Deadline::after(REQUEST));
+    let put =
+        || store.put_new(&key, Body::Whole(bytes.clone()), header.timestamp_ms, Deadline::after(REQUEST));
     // A fault may be meant for a merge and meet this one, on a slow machine.
     if put().await.is_err() {
         put().await.unwrap();
@@ -334,16 +350,21 @@ async fn put(store: &Faulty, level: Level, header: &Header, pages: &Pages) -> By
 }
 
 async fn listed(store: &Faulty) -> Vec<RemoteFile> {
-    crate::replica::Listing::of(Layout::Directory, &store.list("", Deadline::after(REQUEST)).await.unwrap()).files
+    crate::replica::Listing::of(Layout::Directory, &store.list("", Deadline::after(REQUEST)).await.unwrap())
+        .files
 }
 
-/// Whether the files of a level lead from `min` to `max`. An aligned instant may come between two writes: then they are two.
+/// Whether the files of a level lead from `min` to `max`. An aligned instant may come between two writes:
+/// then they are two.
 fn holds(files: &[RemoteFile], level: u8, min: u64, max: u64) -> bool {
-    let mut ranges: Vec<_> = files.iter().filter(|file| file.level == Level(level)).map(|file| file.range).collect();
+    let mut ranges: Vec<_> =
+        files.iter().filter(|file| file.level == Level(level)).map(|file| file.range).collect();
     ranges.sort();
     let chain = ranges.iter().skip_while(|range| range.min.0 != min);
     chain
-        .scan(min, |next, range| (range.min.0 == *next).then(|| *next = range.max.0 + 1).map(|()| range.max.0))
+        .scan(min, |next, range| {
+            (range.min.0 == *next).then(|| *next = range.max.0 + 1).map(|()| range.max.0)
+        })
         .any(|end| end == max)
 }
 
@@ -364,8 +385,8 @@ async fn small_files_are_merged_without_reading_them_and_a_lost_reply_is_no_harm
     };
     let files = site.wait("everything merged, raw files gone", whole).await;
     assert!(holds(&files, 0, 4, 4), "the newest raw file stays");
-    // One for the head of what was there already, and maybe one to read it; each deletion asks for what replaces it. A slow
-    // machine passes more aligned instants, and so makes more merges.
+    // One for the head of what was there already, and maybe one to read it; each deletion asks for what
+    // replaces it. A slow machine passes more aligned instants, and so makes more merges.
     let merges = site.store.count(Call::PutNew) - 3;
     let reads = site.store.count(Call::Get);
     let deletes = site.store.count(Call::Delete);
@@ -416,8 +437,10 @@ async fn a_lost_file_and_a_damaged_one_are_covered_by_a_new_snapshot() {
             std::fs::write(&path, vec![0; 300]).unwrap();
         }
         let db = crate::model::DbPath::new(site._directory.path().join("any.db"));
-        let target = Target { db, store: site.store.clone() as Arc<dyn Store>, settings: quick(), late: false };
-        let maintenance = Maintenance::start(&target, &listed, size(), &Arc::new(Notify::new()), &Arc::default(), None);
+        let target =
+            Target { db, store: site.store.clone() as Arc<dyn Store>, settings: quick(), late: false };
+        let maintenance =
+            Maintenance::start(&target, &listed, size(), &Arc::new(Notify::new()), &Arc::default(), None);
         let end = Instant::now() + Duration::from_secs(30);
         while !maintenance.wants_snapshot() {
             assert!(Instant::now() < end, "nobody asks for a snapshot (damaged: {damaged})");

@@ -1,5 +1,5 @@
-//! Which snapshots stay beyond the window of the retention: of each of the last hours, days, weeks and months that have a snapshot,
-//! the newest one. All in UTC, weeks from Monday. Pure.
+//! Which snapshots stay beyond the window of the retention: of each of the last hours, days, weeks and months
+//! that have a snapshot, the newest one. All in UTC, weeks from Monday. Pure.
 
 use super::inventory::File;
 use crate::model::TxidRange;
@@ -60,7 +60,8 @@ fn month(ms: i64) -> i64 {
     i64::from(date.year()) * 12 + i64::from(date.month()) - 1
 }
 
-/// The snapshots that stay, each with the tiers that keep it. `snapshots`: those that a restore can begin with, in any order.
+/// The snapshots that stay, each with the tiers that keep it. `snapshots`: those that a restore can begin
+/// with, in any order.
 pub fn kept(snapshots: &[File], tiers: &Tiers) -> BTreeMap<TxidRange, Vec<Tier>> {
     let mut kept: BTreeMap<TxidRange, Vec<Tier>> = BTreeMap::new();
     for tier in Tier::ALL {
@@ -116,7 +117,11 @@ mod tests {
             ((0, 0, 0, 9), &[1, 3, 8]),
             ((2, 2, 0, 2), &[3, 7, 8]),
         ] {
-            assert_eq!(ends(&files, hourly, daily, weekly, monthly), expected, "{hourly} {daily} {weekly} {monthly}");
+            assert_eq!(
+                ends(&files, hourly, daily, weekly, monthly),
+                expected,
+                "{hourly} {daily} {weekly} {monthly}"
+            );
         }
         let tiers = Tiers { hourly: 1, daily: 2, weekly: 0, monthly: 1 };
         let named = kept(&files, &tiers);
@@ -127,8 +132,8 @@ mod tests {
     }
 
     proptest! {
-        /// What is deleted by and by is what a single look at everything would delete: a snapshot that has fallen out of all tiers is
-        /// never wanted again, and none that is wanted has been deleted.
+        /// What is deleted by and by is what a single look at everything would delete: a snapshot that has
+        /// fallen out of all tiers is never wanted again, and none that is wanted has been deleted.
         #[test]
         fn a_snapshot_that_was_dropped_is_never_missed(
             gaps in prop::collection::vec(1..200i64, 1..60),

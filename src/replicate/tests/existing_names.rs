@@ -33,11 +33,13 @@ async fn only_the_same_header_makes_an_existing_file_ours() {
     ] {
         let root = tempfile::tempdir().unwrap();
         let path = root.path().to_str().unwrap().to_owned();
-        let store = open(&StoreSettings::new(Scheme::File, format!("file://{path}"), String::new(), path)).unwrap();
+        let store =
+            open(&StoreSettings::new(Scheme::File, format!("file://{path}"), String::new(), path)).unwrap();
         let key = store.layout().key(Level::RAW, ours().range);
         let by = Deadline::after(Duration::from_secs(60));
         assert_eq!(store.put_new(&key, Body::Whole(existing), 0, by).await.unwrap(), Put::Created);
-        let segment = Segment { level: Level::RAW, header: ours(), content: Content::Encoded(bytes(&ours())) };
+        let segment =
+            Segment { level: Level::RAW, header: ours(), content: Content::Encoded(bytes(&ours())) };
         let stored = upload::put(&*store, &segment).await.unwrap();
         assert!(format!("{stored:?}").starts_with(expected), "{case}: {stored:?}");
         assert_eq!(matches!(stored, Stored::Yes(_)), expected == "Yes(0)", "{case}");

@@ -1,5 +1,5 @@
-//! Attempts to keep a WAL within its limit: when the last one was, what it came to, and what is possible before the replica
-//! was read.
+//! Attempts to keep a WAL within its limit: when the last one was, what it came to, and what is possible
+//! before the replica was read.
 
 use super::pressure::{self, Need, Seen};
 use super::spill_policy::{self as rules, Pressure};
@@ -14,7 +14,8 @@ use std::time::Instant;
 pub const SPILL_ROUNDS: usize = 64;
 /// Times that a WAL nobody needs any more is copied while the app writes on.
 const ROUNDS: usize = 8;
-/// Times `wal_limit` at which a WAL that grows faster than it is captured is started over without being captured.
+/// Times `wal_limit` at which a WAL that grows faster than it is captured is started over without being
+/// captured.
 const OUTRUN: u64 = 4;
 /// Room that a copy of a segment leaves to the app.
 pub const COPY_RESERVE: u64 = 16 << 20;
@@ -75,13 +76,14 @@ impl Tries {
     }
 }
 
-/// Bytes of the WAL up to its last commit. One that is all copied starts from its beginning with the next commit.
+/// Bytes of the WAL up to its last commit. One that is all copied starts from its beginning with the next
+/// commit.
 fn left(view: &WalView) -> Option<u64> {
     view.end().map(|end| if end.copied < end.offset { end.offset } else { 0 })
 }
 
-/// What the WAL of a database needs whose replica was not read yet: nothing can be numbered, and nothing is lost, because the
-/// whole of it is compared later.
+/// What the WAL of a database needs whose replica was not read yet: nothing can be numbered, and nothing is
+/// lost, because the whole of it is compared later.
 pub fn of_scanned(
     capture: &mut Capture,
     tries: &mut Tries,
@@ -147,8 +149,9 @@ pub fn end(capture: &Capture) -> u64 {
     capture.view().and_then(|view| view.end()).map_or(0, |end| end.offset)
 }
 
-/// Whether the app writes faster than the WAL is captured and copied: the WAL is far past its limit, has grown by as much as the limit
-/// since the try began at `begun` (a large transaction is no reason), and no reader of the app from before keeps it from starting over.
+/// Whether the app writes faster than the WAL is captured and copied: the WAL is far past its limit, has
+/// grown by as much as the limit since the try began at `begun` (a large transaction is no reason), and no
+/// reader of the app from before keeps it from starting over.
 pub fn outrun(capture: &Capture, settings: &ReplicateSettings, begun: u64) -> bool {
     let limit = settings.wal_limit;
     let end = end(capture);

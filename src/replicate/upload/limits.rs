@@ -1,7 +1,9 @@
-//! Keeps the WAL out of the app's way at any time: steps aside for a checkpoint that waits, makes room on a nearly full disk,
-//! lets go of a WAL that cannot be captured in time. `pressure` ◦ decides, `wal_limiter` calls. Blocks; never blocks the app.
+//! Keeps the WAL out of the app's way at any time: steps aside for a checkpoint that waits, makes room on a
+//! nearly full disk, lets go of a WAL that cannot be captured in time. `pressure` ◦ decides, `wal_limiter`
+//! calls. Blocks; never blocks the app.
 //!
-//! What cannot be captured in time is not lost: the database is compared later, and what changed becomes one segment.
+//! What cannot be captured in time is not lost: the database is compared later, and what changed becomes one
+//! segment.
 
 use super::attempts::{COPY_RESERVE, Outcome};
 use super::pressure::Need;
@@ -58,8 +60,8 @@ impl DatabaseWriter {
         }
     }
 
-    /// Moves the hold until the checkpoint of another process has gone through. It keeps writers out meanwhile, so there is
-    /// an end to what has to be captured.
+    /// Moves the hold until the checkpoint of another process has gone through. It keeps writers out
+    /// meanwhile, so there is an end to what has to be captured.
     fn step_aside(&mut self, settings: &ReplicateSettings, view: &WalView) -> Result<Outcome, CaptureError> {
         // A PASSIVE checkpoint beside a writer looks alike, and is over soon.
         std::thread::sleep(BETWEEN_LOOKS);
@@ -139,7 +141,8 @@ impl DatabaseWriter {
         self.capture.let_go()
     }
 
-    /// Cuts a WAL file that has been much longer than it has to be. Everything is uploaded and nothing was written since.
+    /// Cuts a WAL file that has been much longer than it has to be. Everything is uploaded and nothing was
+    /// written since.
     pub fn cut_file(&mut self, longer_than: u64) {
         let long = self.capture.view().is_some_and(|view| view.wal_len() > longer_than);
         if !long || !self.settled() || !self.queue.pending.is_empty() {
@@ -149,14 +152,16 @@ impl DatabaseWriter {
         self.record_settled();
         match self.capture.truncate() {
             Ok(true) => {
-                tracing::info!(db = %self.db, "the WAL file was emptied: it had grown past {longer_than} bytes")
+                tracing::info!(db = %self.db, "the WAL file was emptied: it had grown past {longer_than} \
+                    bytes")
             }
             Ok(false) => {}
             Err(error) => tracing::debug!(db = %self.db, %error, "the WAL file was not emptied"),
         }
     }
 
-    /// Nothing is numbered behind what is on its way, or its number is not known to the record: it is not spilled.
+    /// Nothing is numbered behind what is on its way, or its number is not known to the record: it is not
+    /// spilled.
     pub fn unnumbered(&self) -> bool {
         self.queue.pending.iter().any(|pending| {
             pending.full_snapshot
@@ -169,8 +174,8 @@ impl DatabaseWriter {
         encoded.filter(|content| matches!(content, Content::Encoded(_))).map(Content::bytes).sum()
     }
 
-    /// Whether nothing that waits needs the WAL or the database as they are. What is being sent is copied to the disk for
-    /// that; it goes on from there.
+    /// Whether nothing that waits needs the WAL or the database as they are. What is being sent is copied to
+    /// the disk for that; it goes on from there.
     pub fn copied_out(&mut self, settings: &ReplicateSettings) -> Result<bool, CaptureError> {
         let left = settings.spill_limit.saturating_sub(self.spilled_bytes());
         let room = self.view().and_then(|view| view.room());
@@ -225,7 +230,8 @@ impl DatabaseWriter {
         };
         tracing::warn!(
             db = %self.db, wal_bytes, free_bytes = room.free, needed_bytes = room.growth,
-            "the WAL is not copied into the database: {error} (the WAL has {wal_bytes} bytes, {} bytes are free, copying \
+            "the WAL is not copied into the database: {error} (the WAL has {wal_bytes} bytes, {} bytes are \
+             free, copying \
              it needs {} more)", room.free, room.growth
         );
     }

@@ -1,5 +1,5 @@
-//! One create-only put of one segment, and the question that "exists already" asks: is it ours (a reply was lost), or
-//! another writer's? Never overwrites, never retries: that is the task's.
+//! One create-only put of one segment, and the question that "exists already" asks: is it ours (a reply was
+//! lost), or another writer's? Never overwrites, never retries: that is the task's.
 
 pub mod attempts;
 pub mod limits;
@@ -28,8 +28,9 @@ pub const WHOLE_BYTES: usize = 16 << 20;
 const SMALL_BYTES: usize = 1 << 20;
 /// Bytes handed to the store at a time when streaming.
 const PIECE_BYTES: usize = 1 << 20;
-/// Streams under way at once, of all databases. A producer keeps a thread of the blocking pool while the store takes its
-/// time, and the store needs threads of that pool to get on: with all of them producing nothing would move.
+/// Streams under way at once, of all databases. A producer keeps a thread of the blocking pool while the
+/// store takes its time, and the store needs threads of that pool to get on: with all of them producing
+/// nothing would move.
 static STREAMS: Semaphore = Semaphore::const_new(4);
 /// A try may take this long, and longer by what its bytes take on the slowest line that is put up with.
 const TRY: Duration = Duration::from_secs(20);
@@ -70,7 +71,8 @@ impl Content {
 pub enum Stored {
     /// It is in the replica. Bytes sent.
     Yes(u64),
-    /// An earlier try of this run has arrived after all, with other content: the tip has to be looked at again.
+    /// An earlier try of this run has arrived after all, with other content: the tip has to be looked at
+    /// again.
     Earlier,
     /// Another writer's file has this name.
     Foreign(String),
@@ -156,8 +158,9 @@ pub async fn put(store: &dyn Store, segment: &Segment) -> Result<Stored, UploadE
     }
 }
 
-/// Our header holds a node id that is random for each run, the time and the database's checksum: whoever wrote the same
-/// one is us. A request that was given up may still be carried out, when its number has been given to something else.
+/// Our header holds a node id that is random for each run, the time and the database's checksum: whoever
+/// wrote the same one is us. A request that was given up may still be carried out, when its number has been
+/// given to something else.
 async fn whose(store: &dyn Store, key: &str, ours: &Header, by: Deadline) -> Result<Stored, UploadError> {
     let there = match store.get(key, Some(0..HEADER_BYTES as u64), by).await {
         Err(error) if error.kind.is_unreadable() => {
@@ -187,9 +190,14 @@ fn utc(timestamp_ms: i64) -> String {
     time.map_or_else(|_| format!("{timestamp_ms} ms"), |time| format!("{time:.3}"))
 }
 
-/// Encodes the pages. When they change on the way, because the WAL had to be let go of, it goes on with the copy that was
-/// made before: the same bytes.
-pub fn produce(pages: &Pages, spool: &Spool, header: &Header, to: &mpsc::Sender<Chunk>) -> Result<u64, SegmentError> {
+/// Encodes the pages. When they change on the way, because the WAL had to be let go of, it goes on with the
+/// copy that was made before: the same bytes.
+pub fn produce(
+    pages: &Pages,
+    spool: &Spool,
+    header: &Header,
+    to: &mpsc::Sender<Chunk>,
+) -> Result<u64, SegmentError> {
     let mut sent = 0;
     if spool.file().is_none() {
         let encoded = pages.encode(header, PIECE_BYTES, |piece| {
@@ -197,7 +205,9 @@ pub fn produce(pages: &Pages, spool: &Spool, header: &Header, to: &mpsc::Sender<
             to.blocking_send(Chunk::Data(Bytes::from(piece))).is_ok()
         });
         match encoded {
-            Err(error) if matches!(error, SegmentError::Abandoned) || spool.file().is_none() => return Err(error),
+            Err(error) if matches!(error, SegmentError::Abandoned) || spool.file().is_none() => {
+                return Err(error);
+            }
             Ok(_) | Err(_) => {}
         }
     }
@@ -213,7 +223,8 @@ fn send_from(file: &std::fs::File, mut offset: u64, to: &mpsc::Sender<Chunk>) ->
     let begin = offset;
     loop {
         let mut piece = vec![0; PIECE_BYTES];
-        let read = read_full(file, offset, &mut piece).map_err(|error| SegmentError::Spool(error.to_string()))?;
+        let read =
+            read_full(file, offset, &mut piece).map_err(|error| SegmentError::Spool(error.to_string()))?;
         if read == 0 {
             return Ok(offset - begin);
         }

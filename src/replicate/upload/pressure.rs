@@ -1,5 +1,6 @@
-//! What the WAL needs between two steps of a session: its hold out of a checkpoint's way, a smaller WAL, more room on the
-//! disk. Pure: what was seen of the WAL goes in, what is done at once comes out. `wal_limiter` looks, `limits` does it.
+//! What the WAL needs between two steps of a session: its hold out of a checkpoint's way, a smaller WAL, more
+//! room on the disk. Pure: what was seen of the WAL goes in, what is done at once comes out. `wal_limiter`
+//! looks, `limits` does it.
 
 use crate::replicate::ReplicateSettings;
 use crate::sqlite::Room;
@@ -10,7 +11,8 @@ use std::time::Duration;
 pub struct Seen {
     /// A checkpoint of another process waits for readers.
     pub waits: bool,
-    /// Bytes of the WAL up to its last commit; 0 if all of it is copied. None: not known, the WAL itself has to be read.
+    /// Bytes of the WAL up to its last commit; 0 if all of it is copied. None: not known, the WAL itself has
+    /// to be read.
     pub wal_bytes: Option<u64>,
     pub room: Option<Room>,
     /// Since something was last done about the size or the room, and the bytes of the WAL after it.
@@ -25,7 +27,8 @@ pub enum Need {
     StepAside,
     /// The WAL has passed its limit.
     Shrink,
-    /// The disk is nearly full: copy the WAL into the database and start it over, as the app's own checkpoints would.
+    /// The disk is nearly full: copy the WAL into the database and start it over, as the app's own
+    /// checkpoints would.
     MakeRoom,
 }
 
@@ -33,8 +36,9 @@ pub enum Need {
 const AGAIN: Duration = Duration::from_secs(1);
 /// The size at which SQLite's own automatic checkpoint would begin, with pages of 4 KiB.
 const AUTOMATIC: u64 = 4 << 20;
-/// With less room than this beside what the WAL and the database take, the WAL is started over as often as under automatic
-/// checkpoints. An app that writes 50 MB a second fills it in a second, which a start of a large WAL may take on a busy machine.
+/// With less room than this beside what the WAL and the database take, the WAL is started over as often as
+/// under automatic checkpoints. An app that writes 50 MB a second fills it in a second, which a start of a
+/// large WAL may take on a busy machine.
 const RESERVE: u64 = 48 << 20;
 /// A transaction may be as large as the database; for one of this size room is kept, not for more.
 const TRANSACTION: u64 = 256 << 20;
@@ -95,7 +99,10 @@ mod tests {
             (Seen { wal_bytes: wal(100), ..base }, Need::Shrink),
             (Seen { wal_bytes: wal(100), since_try: just, tried_bytes: 100 * MIB, ..base }, Need::Nothing),
             (Seen { wal_bytes: wal(200), since_try: just, tried_bytes: 100 * MIB, ..base }, Need::Shrink),
-            (Seen { wal_bytes: wal(100), since_try: Some(AGAIN), tried_bytes: 100 * MIB, ..base }, Need::Shrink),
+            (
+                Seen { wal_bytes: wal(100), since_try: Some(AGAIN), tried_bytes: 100 * MIB, ..base },
+                Need::Shrink,
+            ),
             (Seen { wal_bytes: None, ..base }, Need::Shrink),
             (Seen { wal_bytes: None, since_try: just, ..base }, Need::Nothing),
             // 64 MiB with a database of 25: as under an automatic checkpoint.
@@ -106,11 +113,23 @@ mod tests {
             (Seen { wal_bytes: wal(3), room: room(20, 0, 25), ..base }, Need::Nothing),
             (Seen { wal_bytes: wal(1), room: room(5, 2, 25), ..base }, Need::MakeRoom),
             (
-                Seen { wal_bytes: wal(8), room: room(0, 8, 25), since_try: just, tried_bytes: 8 * MIB, ..base },
+                Seen {
+                    wal_bytes: wal(8),
+                    room: room(0, 8, 25),
+                    since_try: just,
+                    tried_bytes: 8 * MIB,
+                    ..base
+                },
                 Need::Nothing,
             ),
             (
-                Seen { wal_bytes: wal(9), room: room(0, 8, 25), since_try: just, tried_bytes: 8 * MIB, ..base },
+                Seen {
+                    wal_bytes: wal(9),
+                    room: room(0, 8, 25),
+                    since_try: just,
+                    tried_bytes: 8 * MIB,
+                    ..base
+                },
                 Need::MakeRoom,
             ),
             (Seen { wal_bytes: wal(50), room: room(100_000, 0, 500_000), ..base }, Need::Nothing),

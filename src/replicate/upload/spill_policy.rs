@@ -1,7 +1,8 @@
 //! When captured segments are written to the disk because the replica does not take them. Pure.
 //!
-//! The WAL is the outbox up to its limit. Past it, what is captured goes to files, so that the WAL can be copied into the
-//! database and started over and the app's reads stay fast. Past their limit, too, the WAL grows: the app is never blocked.
+//! The WAL is the outbox up to its limit. Past it, what is captured goes to files, so that the WAL can be
+//! copied into the database and started over and the app's reads stay fast. Past their limit, too, the WAL
+//! grows: the app is never blocked.
 
 use crate::replicate::ReplicateSettings;
 use std::time::Duration;

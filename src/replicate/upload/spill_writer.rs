@@ -1,9 +1,9 @@
-//! Relieves a WAL that passes its limit because the replica does not take what is captured: segments go to the spill
-//! directory, then the WAL is copied into the database and may start over. `spill` ◦ decides. Blocks; memory is bounded by
-//! one segment. Never blocks the app, never uploads.
+//! Relieves a WAL that passes its limit because the replica does not take what is captured: segments go to
+//! the spill directory, then the WAL is copied into the database and may start over. `spill` ◦ decides.
+//! Blocks; memory is bounded by one segment. Never blocks the app, never uploads.
 //!
-//! The record is the commit point: a file counts once the record says so, and only then is the WAL let go of. A kill before
-//! costs nothing, the WAL has it all; a kill after is continued from the files.
+//! The record is the commit point: a file counts once the record says so, and only then is the WAL let go of.
+//! A kill before costs nothing, the WAL has it all; a kill after is continued from the files.
 
 use super::attempts::{self, Outcome, SPILL_ROUNDS, fits};
 use super::spill_policy::{self as rules, Situation};
@@ -46,7 +46,8 @@ impl DatabaseWriter {
         self.queue.pending.iter().map(|pending| pending.segment.content.bytes()).sum()
     }
 
-    /// If it is time: writes what is pending and what is committed to the spill directory, then lets the WAL start over.
+    /// If it is time: writes what is pending and what is committed to the spill directory, then lets the WAL
+    /// start over.
     pub fn relieve(&mut self, settings: &ReplicateSettings) -> Result<Outcome, CaptureError> {
         if !self.tries.due(&self.capture, settings)? {
             return Ok(Outcome::Nothing);
@@ -57,14 +58,18 @@ impl DatabaseWriter {
             attempts::let_go(&mut self.capture, settings)?;
             return Ok(Outcome::Anew("the WAL passed its limit before the whole database could be uploaded"));
         }
-        let kept =
-            if self.unnumbered() { self.keep_in_memory(settings, begun)? } else { self.spill_all(settings, begun)? };
+        let kept = if self.unnumbered() {
+            self.keep_in_memory(settings, begun)?
+        } else {
+            self.spill_all(settings, begun)?
+        };
         let relief = match kept {
             Kept::All => self.restart_after(settings, begun)?,
             Kept::Outrun => self.start_over(settings)?,
             Kept::NotAll(why) if self.unnumbered() => {
                 self.let_go()?;
-                tracing::info!(db = %self.db, "the WAL is started over, what changed is uploaded later as one segment: {why}");
+                tracing::info!(db = %self.db, "the WAL is started over, what changed is uploaded later as \
+                    one segment: {why}");
                 Outcome::Done { restarted: true }
             }
             Kept::NotAll(why) => {
@@ -97,14 +102,16 @@ impl DatabaseWriter {
         let rest = if self.unnumbered() { None } else { self.spill(settings)? };
         let files = self.queue.pending.len();
         let bytes = self.spilled_bytes();
-        tracing::info!(db = %self.db, files, bytes, restarted, "segments wait for the replica on the disk beside the database");
+        tracing::info!(db = %self.db, files, bytes, restarted, "segments wait for the replica on the disk \
+            beside the database");
         if !restarted && attempts::outrun(&self.capture, settings, begun) {
             return self.start_over(settings);
         }
         Ok(rest.map_or(Outcome::Done { restarted }, Outcome::Grows))
     }
 
-    /// The app writes faster than the WAL is captured: it is started over, and what changed is found by comparing the database.
+    /// The app writes faster than the WAL is captured: it is started over, and what changed is found by
+    /// comparing the database.
     fn start_over(&mut self, settings: &ReplicateSettings) -> Result<Outcome, CaptureError> {
         let wal_bytes = attempts::end(&self.capture);
         let restarted = self.let_go()?;
@@ -112,7 +119,8 @@ impl DatabaseWriter {
             let wal_limit = settings.wal_limit;
             tracing::warn!(
                 db = %self.db, wal_bytes, wal_limit, restarted,
-                "the app writes faster than its WAL is captured: the WAL is started over, and the database is compared instead"
+                "the app writes faster than its WAL is captured: the WAL is started over, and the database \
+                 is compared instead"
             );
         }
         Ok(Outcome::Done { restarted })
@@ -143,7 +151,12 @@ impl DatabaseWriter {
             if !self.capture_more()? {
                 return Ok(Kept::All);
             }
-            if self.queue.pending.back().is_some_and(|pending| matches!(pending.segment.content, Content::Pages(..))) {
+            if self
+                .queue
+                .pending
+                .back()
+                .is_some_and(|pending| matches!(pending.segment.content, Content::Pages(..)))
+            {
                 return Ok(Kept::NotAll("a transaction is too large to be kept in memory".to_owned()));
             }
         }
@@ -155,7 +168,8 @@ impl DatabaseWriter {
         let view = self.view();
         for index in 0..self.queue.pending.len() {
             let spilled_bytes = self.spilled_bytes();
-            let Some(pending) = self.queue.pending.get_mut(index).filter(|pending| pending.spilled.is_none()) else {
+            let Some(pending) = self.queue.pending.get_mut(index).filter(|pending| pending.spilled.is_none())
+            else {
                 continue;
             };
             let since_refusal = self.tries.refused.as_ref().map(|(at, _)| at.elapsed());
@@ -163,7 +177,9 @@ impl DatabaseWriter {
             match rules::decide(settings, Situation { files: index, spilled_bytes, bytes, since_refusal }) {
                 rules::SpillDecision::Spill => {}
                 rules::SpillDecision::Full => return Ok(Some("spill_limit is reached".to_owned())),
-                rules::SpillDecision::Wait => return Ok(self.tries.refused.as_ref().map(|(_, why)| why.clone())),
+                rules::SpillDecision::Wait => {
+                    return Ok(self.tries.refused.as_ref().map(|(_, why)| why.clone()));
+                }
             }
             if let Err(why) = fits(view.clone(), bytes) {
                 return Ok(Some(why));

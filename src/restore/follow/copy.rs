@@ -1,4 +1,5 @@
-//! The copy on this machine: where it stands, and the way in which it is written. Blocks; runs on another thread.
+//! The copy on this machine: where it stands, and the way in which it is written. Blocks; runs on another
+//! thread.
 
 use super::Way;
 use super::error::{Anew, FollowError};
@@ -24,7 +25,8 @@ enum Writer {
 
 impl Copy {
     pub fn open(db: &DbPath, replica: &str, way: Way) -> Result<Copy, FollowError> {
-        let record = Record { db: db.clone(), replica: replica.to_owned(), node_id: state_file::new_node_id() };
+        let record =
+            Record { db: db.clone(), replica: replica.to_owned(), node_id: state_file::new_node_id() };
         let (stand, mark) = stand::load(db, replica)?;
         let (writer, stand) = match way {
             Way::InPlace => {
@@ -39,7 +41,8 @@ impl Copy {
         Ok(Copy { record, stand, writer, unchecked: None })
     }
 
-    /// Applies the files of a step. `proven`: the replica's file of the position where the copy stands is the one that the copy has.
+    /// Applies the files of a step. `proven`: the replica's file of the position where the copy stands is the
+    /// one that the copy has.
     pub fn apply(&mut self, step: &Step, proven: bool) -> Result<(), FollowError> {
         step::check(&self.stand, step, proven)?;
         let Copy { record, stand, writer, unchecked } = self;

@@ -1,5 +1,5 @@
-//! Brings a copy from which nothing leads on to the state of another file, in one transaction of SQLite: readers see the old state or
-//! the new one, and keep their connections. Only pages that differ are written.
+//! Brings a copy from which nothing leads on to the state of another file, in one transaction of SQLite:
+//! readers see the old state or the new one, and keep their connections. Only pages that differ are written.
 
 use super::error::{Anew, FollowError};
 use super::fault;
@@ -23,8 +23,8 @@ pub struct Exchanged {
     pub bytes: u64,
 }
 
-/// `from` was restored from the replica, and its record says at which position; no process has it open. Blocks.
-/// `RestoreAnew`: a transaction cannot do it (another page size); the copy is as it was.
+/// `from` was restored from the replica, and its record says at which position; no process has it open.
+/// Blocks. `RestoreAnew`: a transaction cannot do it (another page size); the copy is as it was.
 pub fn exchange(db: &DbPath, replica: &str, from: &DbPath) -> Result<Exchanged, FollowError> {
     let (new, _) = stand::load(from, replica)?;
     let name = || from.as_path().display().to_string();
@@ -49,7 +49,8 @@ pub fn exchange(db: &DbPath, replica: &str, from: &DbPath) -> Result<Exchanged, 
     let end = (source.pages < had).then_some(source.pages);
     transaction.finish(Some(&first), end).map_err(failed)?;
     fault::point(db)?;
-    // After a kill the content tells which of the two it has. Without a record of the old one it is restored once more.
+    // After a kill the content tells which of the two it has. Without a record of the old one it is restored
+    // once more.
     if let Ok((old, mark)) = stand::load(db, replica) {
         let step = FollowStep {
             txid: new.txid.0,

@@ -1,5 +1,6 @@
-//! A copy that no process has open: pages are written straight to their places. The record says so before the first page is written,
-//! so that a file that holds pages of two positions is never used; the step is then made again, or the database is restored anew.
+//! A copy that no process has open: pages are written straight to their places. The record says so before the
+//! first page is written, so that a file that holds pages of two positions is never used; the step is then
+//! made again, or the database is restored anew.
 
 use super::error::{Anew, FollowError};
 use super::fault;
@@ -133,7 +134,12 @@ fn scan(db: &DbPath, file: &File, page_size: PageSize) -> Result<Scan, RestoreEr
 }
 
 /// Only the fields: read again, the file proves the same before and after.
-fn put_fields(db: &DbPath, file: &File, size: PageSize, fields: Option<CommitFields>) -> Result<(), RestoreError> {
+fn put_fields(
+    db: &DbPath,
+    file: &File,
+    size: PageSize,
+    fields: Option<CommitFields>,
+) -> Result<(), RestoreError> {
     let mut first = vec![0; size.bytes()];
     let io = |operation| RestoreError::io(operation, db.as_path());
     file.read_exact_at(&mut first, 0).map_err(io("read"))?;

@@ -1,6 +1,7 @@
-//! Keeps a database that was restored from a replica up with it: what the replica has grown by is applied to the local file, in place
-//! or through SQLite. The file of a copy is at a position of the replica at any moment, or its record says that it is torn. Decides
-//! nothing about when: the caller polls. Never silently stale: where nothing leads on, the caller is told to restore anew.
+//! Keeps a database that was restored from a replica up with it: what the replica has grown by is applied to
+//! the local file, in place or through SQLite. The file of a copy is at a position of the replica at any
+//! moment, or its record says that it is torn. Decides nothing about when: the caller polls. Never silently
+//! stale: where nothing leads on, the caller is told to restore anew.
 
 mod copy;
 mod error;
@@ -41,9 +42,11 @@ const ALL_LEVELS_EVERY: Duration = Duration::from_secs(60);
 /// How the copy is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
-    /// No process has it open, this one included: each page straight to its place. The copy is the replica's state, byte by byte.
+    /// No process has it open, this one included: each page straight to its place. The copy is the replica's
+    /// state, byte by byte.
     InPlace,
-    /// Processes read it: what a poll finds is one transaction of SQLite, or several. Twelve bytes of the first page are SQLite's own.
+    /// Processes read it: what a poll finds is one transaction of SQLite, or several. Twelve bytes of the
+    /// first page are SQLite's own.
     ThroughSqlite,
 }
 
@@ -81,7 +84,8 @@ pub struct Follower {
 }
 
 impl Follower {
-    /// The file at `db` was restored from the replica, or continues it, and its record says at which position. Reads all of it.
+    /// The file at `db` was restored from the replica, or continues it, and its record says at which
+    /// position. Reads all of it.
     pub async fn open(
         db: &DbPath,
         store: Arc<dyn Store>,
@@ -95,8 +99,9 @@ impl Follower {
         Ok(Follower { db: db.clone(), store, settings, copy, known: None, all_listed: None, newest })
     }
 
-    /// Applies what the replica has grown by, up to `until` where that is given; `until` must be the end of a file. At the deadline
-    /// it returns with what it has applied, or with an error if the replica does not answer. May be dropped at any moment.
+    /// Applies what the replica has grown by, up to `until` where that is given; `until` must be the end of a
+    /// file. At the deadline it returns with what it has applied, or with an error if the replica does not
+    /// answer. May be dropped at any moment.
     pub async fn poll(&mut self, until: Option<Txid>, deadline: Deadline) -> Result<Followed, FollowError> {
         let mut done = Done::default();
         let mut all = self.all_listed.is_none_or(|at| at.elapsed() >= ALL_LEVELS_EVERY);
@@ -106,7 +111,8 @@ impl Follower {
                 Err(Stop::Failed(error)) => return Err(error),
                 Err(Stop::Vanished) => {
                     let replica = self.store.url();
-                    tracing::info!(db = %self.db, replica, "files changed while they were read: planning again");
+                    tracing::info!(db = %self.db, replica, "files changed while they were read: planning \
+                        again");
                     all = true;
                     tokio::time::sleep(BETWEEN_ATTEMPTS.min(deadline.left())).await;
                 }
@@ -182,7 +188,8 @@ impl Follower {
         Ok(Sighting::of(listing, stand.txid))
     }
 
-    /// Whether the replica's file of the copy's position is the one that the copy has. An error, if it is another one.
+    /// Whether the replica's file of the copy's position is the one that the copy has. An error, if it is
+    /// another one.
     async fn prove(&mut self, stand: &Stand, own: Vec<RemoteFile>, deadline: Deadline) -> Result<bool, Stop> {
         if own.iter().any(|file| self.known.as_ref().is_some_and(|known| known.is(file))) {
             return Ok(true);
@@ -234,7 +241,8 @@ impl Follower {
             let Some(file) = files.get(fetched.file) else { continue };
             let mut arriving = spool.take().unwrap_or_else(|| Spool::new(&self.db, self.store.url(), file));
             let last = fetched.last;
-            let fed = move || fetched.parts.iter().try_for_each(|part| arriving.feed(part)).map(|()| arriving);
+            let fed =
+                move || fetched.parts.iter().try_for_each(|part| arriving.feed(part)).map(|()| arriving);
             if !last {
                 spool = Some(blocking(fed).await?);
                 continue;

@@ -18,7 +18,8 @@ impl Sighting {
     }
 }
 
-/// A file of the replica that is known to lead to the copy's position. Another one in its place has another time or size.
+/// A file of the replica that is known to lead to the copy's position. Another one in its place has another
+/// time or size.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Known(RemoteFile);
 
@@ -61,8 +62,9 @@ pub fn prove(stand: &Stand, tip: Option<&Tip>) -> Result<Option<String>, Anew> {
         Some(file.checksum) == stand.file_checksum || file.header.db_checksum == Some(stand.db_checksum)
     };
     let known = stand.torn.is_none();
-    let denies =
-        |file: &&TipFile| known && file.header.db_checksum.is_some_and(|checksum| checksum != stand.db_checksum);
+    let denies = |file: &&TipFile| {
+        known && file.header.db_checksum.is_some_and(|checksum| checksum != stand.db_checksum)
+    };
     match (files().find(proves), files().find(denies)) {
         (_, Some(other)) => Err(Anew::OtherHistory { file: other.key.clone(), txid: stand.txid }),
         (Some(own), None) => Ok(Some(own.key.clone())),
@@ -98,7 +100,8 @@ mod tests {
     #[test]
     fn what_is_listed_and_what_is_done() {
         let (own, six, eight, merged) = (file(0, 5, 5), file(0, 6, 6), file(0, 8, 8), file(1, 4, 8));
-        let apply = |files: &[&RemoteFile]| Ok(Next::Apply(files.iter().map(|file| (*file).clone()).collect()));
+        let apply =
+            |files: &[&RemoteFile]| Ok(Next::Apply(files.iter().map(|file| (*file).clone()).collect()));
         let gap = Err(Anew::Gap { from: Txid(5), beyond: eight.key.clone() });
         let behind = |end| Err(Anew::Behind { end: Txid(end), txid: Txid(5) });
         let torn = Err(Anew::Content { txid: Txid(5) });
@@ -126,7 +129,12 @@ mod tests {
             let mut files = files.iter().map(|(checksum, db_checksum)| {
                 let mut header = Header::new(PageSize::SMALLEST, 3, TxidRange::single(Txid(5)), 0);
                 header.db_checksum = db_checksum.map(|sum| DbChecksum::from_header(1 << 63 | sum).unwrap());
-                TipFile { key: checksum.to_string(), level: Level(0), header, checksum: FileChecksum(*checksum) }
+                TipFile {
+                    key: checksum.to_string(),
+                    level: Level(0),
+                    header,
+                    checksum: FileChecksum(*checksum),
+                }
             });
             Tip { txid: Txid(5), first: files.next().unwrap(), others: files.collect() }
         };

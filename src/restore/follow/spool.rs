@@ -1,4 +1,5 @@
-//! One file of the replica, whole and verified, before the copy is touched: in memory, or on the disk in a file without a name.
+//! One file of the replica, whole and verified, before the copy is touched: in memory, or on the disk in a
+//! file without a name.
 
 use crate::local_state::{place, spill};
 use crate::ltx::{Decoder, Event, Header, LtxError, Trailer};
@@ -101,7 +102,10 @@ impl Spool {
 
 impl Spooled {
     /// Hands each page to `each`, in their order.
-    pub fn pages<E: From<RestoreError>>(&self, mut each: impl FnMut(PageNo, &[u8]) -> Result<(), E>) -> Result<(), E> {
+    pub fn pages<E: From<RestoreError>>(
+        &self,
+        mut each: impl FnMut(PageNo, &[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
         let mut decoder = Decoder::default();
         let mut feed = |mut bytes: &[u8]| -> Result<(), E> {
             while let Some(event) = decoder.next(&mut bytes).map_err(|error| self.damaged(error))? {

@@ -1,7 +1,9 @@
 //! Where a copy stands: its position, what proves it, and the record of both beside the database.
 
 use super::error::{Anew, FollowError};
-use crate::lineage::{CommitFields, FileTimes, FollowMark, FollowStep, LocalState, Origin, file_times, state_file};
+use crate::lineage::{
+    CommitFields, FileTimes, FollowMark, FollowStep, LocalState, Origin, file_times, state_file,
+};
 use crate::ltx::{Header, Trailer};
 use crate::model::{DbChecksum, DbPath, FileChecksum, Moment, PageNo, PageSize, Txid, page_checksum};
 use crate::restore::RestoreError;
@@ -79,8 +81,9 @@ impl Scan {
     }
 }
 
-/// Which position the scanned copy has: the recorded one, or that of the step that was under way, whose transaction was committed
-/// before the record was. None: another one. With the fields that the replica's first page has.
+/// Which position the scanned copy has: the recorded one, or that of the step that was under way, whose
+/// transaction was committed before the record was. None: another one. With the fields that the replica's
+/// first page has.
 pub fn locate(scan: &Scan, recorded: &Stand, mark: &FollowMark) -> Option<(Stand, Option<CommitFields>)> {
     let fields = mark.commit_fields.or_else(|| scan.own_fields());
     if scan.total(fields) == recorded.db_checksum {
@@ -91,15 +94,20 @@ pub fn locate(scan: &Scan, recorded: &Stand, mark: &FollowMark) -> Option<(Stand
     let sum = step.checksum().filter(|sum| scan.total(fields) == *sum)?;
     let file_checksum = Some(FileChecksum(step.file_checksum));
     let txid = Txid(step.txid);
-    Some((Stand { txid, db_checksum: sum, file_checksum, pages: scan.pages, time: None, ..recorded.clone() }, fields))
+    Some((
+        Stand { txid, db_checksum: sum, file_checksum, pages: scan.pages, time: None, ..recorded.clone() },
+        fields,
+    ))
 }
 
 /// What the state file says.
 pub fn load(db: &DbPath, replica: &str) -> Result<(Stand, FollowMark), FollowError> {
     let none = || Anew::NoPosition { replica: replica.to_owned() };
     let state = state_file::load(db).map_err(|source| RestoreError::State { source })?.ok_or_else(none)?;
-    let settled =
-        state.replica == replica && state.has_position() && state.acked == state.sent && state.spilled.is_none();
+    let settled = state.replica == replica
+        && state.has_position()
+        && state.acked == state.sent
+        && state.spilled.is_none();
     let (true, Some(db_checksum)) = (settled, state.db_checksum) else { return Err(none().into()) };
     let stand = Stand {
         txid: state.acked,
@@ -159,7 +167,12 @@ pub struct Record {
 
 impl Record {
     /// Before the first page is written. In place it must be there after a power failure.
-    pub fn begin(&self, stand: &Stand, fields: Option<CommitFields>, step: FollowStep) -> Result<(), RestoreError> {
+    pub fn begin(
+        &self,
+        stand: &Stand,
+        fields: Option<CommitFields>,
+        step: FollowStep,
+    ) -> Result<(), RestoreError> {
         let mark = FollowMark { step: Some(step), commit_fields: fields };
         let state = self.state(stand, Origin::Following(mark));
         let stored = if step.in_place { state_file::store_durably } else { state_file::store };

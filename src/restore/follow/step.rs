@@ -1,5 +1,5 @@
-//! One step of a copy, from the position where it stands to the end of the last of its files: what is checked before a page is
-//! written. Pure.
+//! One step of a copy, from the position where it stands to the end of the last of its files: what is checked
+//! before a page is written. Pure.
 
 use super::error::Anew;
 use super::spool::Spooled;
@@ -72,7 +72,8 @@ impl Step {
     }
 }
 
-/// Whether the step may be applied there at all. `proven`: the file of that position in the replica is the one that the copy has.
+/// Whether the step may be applied there at all. `proven`: the file of that position in the replica is the
+/// one that the copy has.
 pub fn check(stand: &Stand, step: &Step, proven: bool) -> Result<(), Anew> {
     let mut proven = proven;
     for Spooled { header, trailer, file, .. } in step.files() {
@@ -87,8 +88,8 @@ pub fn check(stand: &Stand, step: &Step, proven: bool) -> Result<(), Anew> {
     Ok(())
 }
 
-/// The checksum after the step, proven by what its files say. `before`: of a page as the database has it before the step. Each page that
-/// comes goes to `each`, after its own `before`.
+/// The checksum after the step, proven by what its files say. `before`: of a page as the database has it
+/// before the step. Each page that comes goes to `each`, after its own `before`.
 pub fn exchange<E: From<Anew> + From<RestoreError>>(
     stand: &Stand,
     step: &Step,
@@ -133,7 +134,14 @@ struct Exchange {
 impl Exchange {
     fn new(stand: &Stand) -> Exchange {
         let lock = stand.page_size.lock_page();
-        Exchange { total: stand.db_checksum, txid: stand.txid, before: stand.pages, after: stand.pages, lock, new: 0 }
+        Exchange {
+            total: stand.db_checksum,
+            txid: stand.txid,
+            before: stand.pages,
+            after: stand.pages,
+            lock,
+            new: 0,
+        }
     }
 
     /// The pages of this file follow.
@@ -219,7 +227,11 @@ mod tests {
             (1, 4, 0, 3),
             (4, 1, 0, 0),
         ] {
-            assert_eq!(Exchange { new, ..exchange(before, after) }.missing(), missing, "{before} {after} {new}");
+            assert_eq!(
+                Exchange { new, ..exchange(before, after) }.missing(),
+                missing,
+                "{before} {after} {new}"
+            );
         }
     }
 

@@ -1,5 +1,6 @@
-//! A copy that readers in other processes have open: each step becomes one transaction of SQLite. The record names the
-//! step before the commit, so that after a kill the copy's content tells which of the two positions it has.
+//! A copy that readers in other processes have open: each step becomes one transaction of SQLite. The record
+//! names the step before the commit, so that after a kill the copy's content tells which of the two positions
+//! it has.
 
 use super::error::{Anew, FollowError};
 use super::fault;
@@ -33,7 +34,11 @@ struct Written {
 
 impl ThroughSqlite {
     /// Reads the whole copy: it must be what the record says.
-    pub fn open(record: &Record, stand: Stand, mark: &FollowMark) -> Result<(ThroughSqlite, Stand), FollowError> {
+    pub fn open(
+        record: &Record,
+        stand: Stand,
+        mark: &FollowMark,
+    ) -> Result<(ThroughSqlite, Stand), FollowError> {
         let recorded = stand.txid;
         if stand.torn.is_some() {
             return Err(Anew::Content { txid: recorded }.into());
@@ -74,7 +79,8 @@ impl ThroughSqlite {
         *stand = Stand::after(step.header(), step.trailer(), db_checksum);
         self.fields = fields;
         fault::point(&record.db)?;
-        let pages: u64 = step.files().map(|file| u64::from(file.header.commit).min(file.length / 14 + 1)).sum();
+        let pages: u64 =
+            step.files().map(|file| u64::from(file.header.commit).min(file.length / 14 + 1)).sum();
         self.written += step.header().page_size.bytes() as u64 * pages;
         Ok(())
     }
@@ -155,11 +161,15 @@ fn write(
     if !says_size(first.as_deref(), commit, stand.pages) {
         return Err(Anew::OldHeader { file: step.key().to_owned() }.into());
     }
-    transaction.borrow_mut().finish(first.as_deref(), (commit < stand.pages).then_some(commit)).map_err(failed)?;
+    transaction
+        .borrow_mut()
+        .finish(first.as_deref(), (commit < stand.pages).then_some(commit))
+        .map_err(failed)?;
     Ok(Written { db_checksum, fields: first.as_deref().and_then(CommitFields::of).or(fields) })
 }
 
-/// SQLite makes the size in the first page the one that counts. Only programs older than 2010 leave another one there.
+/// SQLite makes the size in the first page the one that counts. Only programs older than 2010 leave another
+/// one there.
 pub fn says_size(first: Option<&[u8]>, commit: u32, before: u32) -> bool {
     match first {
         Some(page) => page.get(28..32) == Some(&commit.to_be_bytes()),

@@ -66,7 +66,8 @@ fn cut_off_after_each_step() {
             }
             site.put(db.staged(), "new");
             site.put(DbPath::new(db.staged()).wal(), "of a check");
-            let before: Vec<_> = site.files().into_iter().filter(|(name, _)| !name.contains("staged")).collect();
+            let before: Vec<_> =
+                site.files().into_iter().filter(|(name, _)| !name.contains("staged")).collect();
 
             let mut done = 0;
             let (dir, mut keeper) = (Dir::open(db.directory()).unwrap(), Keeper::new(previous));
@@ -141,7 +142,10 @@ fn contradictions_change_nothing_and_name_the_file() {
     }
     let before = site.files();
     let error = recover(db, FileAccess::Exclusive).unwrap_err();
-    assert!(matches!(error, RestoreError::InTheWay { .. }) && error.to_string().contains("litevisor-aside"), "{error}");
+    assert!(
+        matches!(error, RestoreError::InTheWay { .. }) && error.to_string().contains("litevisor-aside"),
+        "{error}"
+    );
     assert_eq!(site.files(), before);
 }
 
@@ -182,7 +186,10 @@ fn beside_an_app_nothing_is_replaced_moved_or_removed() {
         // And nothing verified takes its place.
         if done.is_ok() {
             site.put(db.staged(), "new");
-            assert!(matches!(run(db, true, others, Previous::Keep), Err(RestoreError::InTheWay { .. })), "{name}");
+            assert!(
+                matches!(run(db, true, others, Previous::Keep), Err(RestoreError::InTheWay { .. })),
+                "{name}"
+            );
             assert_eq!(fs::read_to_string(db.as_path()).unwrap(), live, "{name}");
         }
     }

@@ -55,8 +55,9 @@ impl World {
         world
     }
 
-    /// What must hold whenever anybody could look: every side file beside a live database is that database's own, and an
-    /// old database that was there is still somewhere, with the side files it had, until the new one is live.
+    /// What must hold whenever anybody could look: every side file beside a live database is that database's
+    /// own, and an old database that was there is still somewhere, with the side files it had, until the new
+    /// one is live.
     fn check(&self, start: &World) {
         if let Some(live) = self.live {
             for side in self.sides.iter().flatten() {
@@ -64,7 +65,10 @@ impl World {
             }
         }
         if start.live == Some(Of::Old) && self.live != Some(Of::New) {
-            assert!(self.live == Some(Of::Old) || self.aside == Some(Of::Old), "old lost: {self:?} from {start:?}");
+            assert!(
+                self.live == Some(Of::Old) || self.aside == Some(Of::Old),
+                "old lost: {self:?} from {start:?}"
+            );
             for n in 0..3 {
                 let kept = self.sides[n].is_some() || self.aside_sides[n].is_some();
                 assert_eq!(kept, start.sides[n].is_some(), "old side {n} lost: {self:?} from {start:?}");
@@ -84,8 +88,8 @@ fn starts() -> impl Iterator<Item = World> {
     })
 }
 
-/// Runs to the end in one mode, and from every state on the way also kills and recovers; recovering is itself killed at
-/// every step because each state it reaches is recovered from anew.
+/// Runs to the end in one mode, and from every state on the way also kills and recovers; recovering is itself
+/// killed at every step because each state it reaches is recovered from anew.
 fn run(start: &World, mut world: World, forward: bool, seen: &mut HashSet<(World, bool)>) -> World {
     for _ in 0..20 {
         world.check(start);
@@ -120,8 +124,8 @@ fn every_installation_survives_a_kill_after_every_step() {
     assert!(seen.len() > 60, "{}", seen.len());
 }
 
-/// Every state that a recovery passes may also be continued forward (a restore that begins anew after a kill in the
-/// middle of a recovery is preceded by a recovery; this says that even without it nothing is lost).
+/// Every state that a recovery passes may also be continued forward (a restore that begins anew after a kill
+/// in the middle of a recovery is preceded by a recovery; this says that even without it nothing is lost).
 #[test]
 fn forward_from_any_state_on_the_way_loses_nothing() {
     let mut seen = HashSet::new();
@@ -140,8 +144,8 @@ fn forward_from_any_state_on_the_way_loses_nothing() {
     }
 }
 
-/// All 512 combinations, also those that only another program could make: there is always an end, no rename overwrites
-/// anything, and no database file is unlinked while it is the only one.
+/// All 512 combinations, also those that only another program could make: there is always an end, no rename
+/// overwrites anything, and no database file is unlinked while it is the only one.
 #[test]
 fn every_combination_comes_to_an_end_or_is_refused() {
     for n in 0..1024 {

@@ -7,10 +7,12 @@ use std::collections::HashSet;
 const DATABASE: &[u8] = b"SQLite format 3\0 and so on";
 
 fn entry(dir: &Path, more: &str) -> DirectorySettings {
-    let text = format!("[[database]]\ndir = \"{}\"\n{more}\n[database.replica]\nurl = \"/r\"\n", dir.display());
+    let text =
+        format!("[[database]]\ndir = \"{}\"\n{more}\n[database.replica]\nurl = \"/r\"\n", dir.display());
     let read = |_: &Path| Ok(Vec::new());
     let environment = Environment { variable: &|_| None, read: &read, working_dir: Path::new("/") };
-    let checked = parse(Some((&text, Path::new("s.toml"))), &Additions::default(), Purpose::Databases, environment);
+    let checked =
+        parse(Some((&text, Path::new("s.toml"))), &Additions::default(), Purpose::Databases, environment);
     checked.unwrap().config.directories.remove(0)
 }
 
@@ -56,7 +58,12 @@ fn every_case_says_what_is_wrong_and_what_to_do() {
             database("/d/a.db"),
             AppKind::Managed,
             &open,
-            &["the app has open: /d/x.db;", "in that directory: /d/y.db.", "Did you mean one of them?", "`path`"],
+            &[
+                "the app has open: /d/x.db;",
+                "in that directory: /d/y.db.",
+                "Did you mean one of them?",
+                "`path`",
+            ],
             "creates",
         ),
         (database("/d/a.db"), AppKind::External, &many, &["/d/0, /d/1, /d/2, /d/3, /d/4 and 2 more"], "/d/5"),
@@ -86,9 +93,12 @@ fn every_case_says_what_is_wrong_and_what_to_do() {
 
 #[test]
 fn sqlite_files_are_told_by_name_and_first_bytes() {
-    for (name, expected) in
-        [("/d/a.db-wal", "/d/a.db"), ("/d/a.db-shm", "/d/a.db"), ("/d/a-journal", "/d/a"), ("/d/a.db", "/d/a.db")]
-    {
+    for (name, expected) in [
+        ("/d/a.db-wal", "/d/a.db"),
+        ("/d/a.db-shm", "/d/a.db"),
+        ("/d/a-journal", "/d/a"),
+        ("/d/a.db", "/d/a.db"),
+    ] {
         assert_eq!(database_of(Path::new(name)), Path::new(expected));
     }
     let dir = tempfile::tempdir().unwrap();
@@ -111,7 +121,10 @@ fn sqlite_files_are_told_by_name_and_first_bytes() {
     let known = BTreeSet::from([path("known.db")]);
     let found = suspects(&database(path("app.db")), &open, &known);
     let names = |paths: &BTreeSet<PathBuf>| {
-        paths.iter().map(|path| path.file_name().unwrap().to_str().unwrap().to_owned()).collect::<HashSet<_>>()
+        paths
+            .iter()
+            .map(|path| path.file_name().unwrap().to_str().unwrap().to_owned())
+            .collect::<HashSet<_>>()
     };
     assert_eq!(names(&found.beside), ["found.sqlite", "fresh"].map(String::from).into());
     assert_eq!(names(&found.open), ["elsewhere.db"].map(String::from).into());

@@ -1,5 +1,5 @@
-//! The files of a directory entry that match its pattern, by their first bytes, in one directory and in its subdirectories. No symbolic
-//! link is followed.
+//! The files of a directory entry that match its pattern, by their first bytes, in one directory and in its
+//! subdirectories. No symbolic link is followed.
 
 use super::Refused;
 use crate::config::{DirectorySettings, MOST_DEPTH};
@@ -49,11 +49,18 @@ impl Names {
     }
 
     /// One directory, without the databases in `known`. False: it cannot be read now.
-    pub fn read_directory(&mut self, entry: &DirectorySettings, directory: &Path, known: &HashSet<String>) -> bool {
+    pub fn read_directory(
+        &mut self,
+        entry: &DirectorySettings,
+        directory: &Path,
+        known: &HashSet<String>,
+    ) -> bool {
         let path = entry.dir.join(directory);
         let files = match files_in(&path) {
             Ok(files) => files,
-            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return true,
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+                return true;
+            }
             Err(error) => {
                 self.unreadable.insert(directory.to_owned(), error.to_string());
                 return false;
@@ -113,8 +120,10 @@ impl Names {
     }
 
     pub fn refused(&self, entry: &DirectorySettings) -> Vec<Refused> {
-        let refused =
-            |(name, why): (&PathBuf, &String)| Refused { db: DbPath::new(entry.dir.join(name)), why: why.clone() };
+        let refused = |(name, why): (&PathBuf, &String)| Refused {
+            db: DbPath::new(entry.dir.join(name)),
+            why: why.clone(),
+        };
         self.unfit.iter().map(refused).collect()
     }
 
@@ -129,7 +138,10 @@ impl Names {
 }
 
 pub(super) fn too_many() -> String {
-    format!("directories beyond the {MOST_DIRECTORIES} first ones are not searched: give `dir` fewer subdirectories")
+    format!(
+        "directories beyond the {MOST_DIRECTORIES} first ones are not searched: give `dir` fewer \
+         subdirectories"
+    )
 }
 
 pub(super) fn log_not_sqlite(dir: &Path, name: &Path) {
@@ -152,7 +164,8 @@ pub(super) fn log_link(dir: &Path, name: &Path) {
 fn files_in(directory: &Path) -> io::Result<Vec<(OsString, rights::Kind)>> {
     rights::within_directory(directory, None, || {
         let dir = Dir::open(directory)?;
-        let kind = |name: OsString| Some((dir.stat(&name).ok()??.kind, name)).map(|(kind, name)| (name, kind));
+        let kind =
+            |name: OsString| Some((dir.stat(&name).ok()??.kind, name)).map(|(kind, name)| (name, kind));
         Ok(dir.names()?.into_iter().filter_map(kind).collect())
     })
 }

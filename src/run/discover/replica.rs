@@ -1,5 +1,5 @@
-//! Lists the databases of a directory entry in its replica: the names under its prefix, with `recursive` those under prefixes of
-//! subdirectories, too.
+//! Lists the databases of a directory entry in its replica: the names under its prefix, with `recursive`
+//! those under prefixes of subdirectories, too.
 
 use crate::config::{DirectorySettings, MOST_DEPTH};
 use crate::model::Deadline;
@@ -11,7 +11,8 @@ use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::path::Path;
 
-/// Prefixes that may be subdirectories. More than an entry has on the disk: what else is in the bucket is searched, too.
+/// Prefixes that may be subdirectories. More than an entry has on the disk: what else is in the bucket is
+/// searched, too.
 const MOST_PREFIXES: usize = 20_000;
 /// Listings at once.
 const AT_ONCE: usize = 16;
@@ -52,7 +53,10 @@ pub async fn in_replica(
         let some = ignored.iter().take(5).map(String::as_str).collect::<Vec<_>>().join(", ");
         let count = ignored.len();
         let (pattern, replica) = (entry.pattern.text(), entry.each().replica.url.as_str());
-        tracing::info!(replica, "{count} names in the replica do not match {pattern:?} and are ignored: {some}");
+        tracing::info!(
+            replica,
+            "{count} names in the replica do not match {pattern:?} and are ignored: {some}"
+        );
     }
     Ok(found)
 }
@@ -78,7 +82,8 @@ impl Search<'_> {
         let store = stores.open(&self.below(prefix))?;
         let told = |error: &StoreError, _| {
             if throttle.due(State::Failing(error.kind)) {
-                tracing::warn!(dir = %entry.dir.display(), "{error}; trying again, for {} s more", by.left().as_secs());
+                tracing::warn!(dir = %entry.dir.display(), "{error}; trying again, for {} s \
+                    more", by.left().as_secs());
             }
         };
         let names = retry::run(*by, settings.timeout / 2, told, |by| store.directories(by)).await?;
@@ -87,7 +92,11 @@ impl Search<'_> {
     }
 
     fn below(&self, prefix: &str) -> StoreSettings {
-        if prefix.is_empty() { self.entry.each().replica.clone() } else { self.entry.database(prefix).replica }
+        if prefix.is_empty() {
+            self.entry.each().replica.clone()
+        } else {
+            self.entry.database(prefix).replica
+        }
     }
 
     /// A prefix whose last part matches the pattern is a database's, and never a subdirectory's.
@@ -105,9 +114,15 @@ impl Search<'_> {
     fn too_large(&self, name: Option<&String>) -> StoreError {
         let name = name.map(String::as_str).unwrap_or_default();
         let detail = format!(
-            "recursive = true searches at most {MOST_PREFIXES} prefixes, {MOST_DEPTH} levels deep, and {name} is one more: give the \
+            "recursive = true searches at most {MOST_PREFIXES} prefixes, {MOST_DEPTH} levels deep, and \
+             {name} is one more: give the \
              replica a prefix in which nothing else is kept"
         );
-        StoreError::new(StoreErrorKind::Invalid, "list the databases in", &self.entry.each().replica.url, detail)
+        StoreError::new(
+            StoreErrorKind::Invalid,
+            "list the databases in",
+            &self.entry.each().replica.url,
+            detail,
+        )
     }
 }

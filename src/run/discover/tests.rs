@@ -13,10 +13,12 @@ fn entry(dir: &Path) -> DirectorySettings {
 
 fn entry_with(dir: &Path, keys: &str) -> DirectorySettings {
     let dir = dir.display();
-    let text = format!("[[database]]\ndir = \"{dir}\"\nwatch = true\n{keys}\n[database.replica]\nurl = \"/r\"\n");
+    let text =
+        format!("[[database]]\ndir = \"{dir}\"\nwatch = true\n{keys}\n[database.replica]\nurl = \"/r\"\n");
     let read = |_: &Path| Ok(Vec::new());
     let environment = Environment { variable: &|_| None, read: &read, working_dir: Path::new("/") };
-    let checked = parse(Some((&text, Path::new("s.toml"))), &Additions::default(), Purpose::Databases, environment);
+    let checked =
+        parse(Some((&text, Path::new("s.toml"))), &Additions::default(), Purpose::Databases, environment);
     checked.unwrap().config.directories.remove(0)
 }
 
@@ -51,7 +53,9 @@ fn names_that_cannot_be_replicated_are_told_once_and_hinder_nobody() {
     let dir = tempfile::tempdir().unwrap();
     let directory = Directory { settings: entry(dir.path()), owners: Owners::default() };
     let long = format!("{}.db", "n".repeat(240));
-    for name in [OsStr::new("a.db"), OsStr::new(&long), OsStr::from_bytes(b"\xff.db"), OsStr::from_bytes(b"\xff.txt")] {
+    for name in
+        [OsStr::new("a.db"), OsStr::new(&long), OsStr::from_bytes(b"\xff.db"), OsStr::from_bytes(b"\xff.txt")]
+    {
         fs::write(dir.path().join(name), DATABASE).unwrap();
     }
     let names = |refused: &[Refused]| refused.iter().map(|one| one.db.file_name()).collect::<Vec<_>>();
@@ -63,7 +67,8 @@ fn names_that_cannot_be_replicated_are_told_once_and_hinder_nobody() {
     let unfit = [OsStr::new(&long), OsStr::new(&longer), OsStr::from_bytes(b"\xff.db")];
     assert_eq!(names(&discovery.refused), unfit);
     let known = dir.path().join("a.db");
-    let mut newcomers = DirectoryWatch::new(&[directory], true, [known.as_path()].into_iter(), &discovery.refused);
+    let mut newcomers =
+        DirectoryWatch::new(&[directory], true, [known.as_path()].into_iter(), &discovery.refused);
     assert_eq!(names(&newcomers.poll().refused), [""; 0], "told at the start");
     fs::write(dir.path().join(OsStr::from_bytes(b"\xfe.db")), DATABASE).unwrap();
     assert_eq!(names(&newcomers.poll().refused), [OsStr::from_bytes(b"\xfe.db")]);
@@ -122,7 +127,9 @@ fn put(dir: &Path, name: impl AsRef<Path>) {
 fn subdirectories_are_searched_without_following_links() {
     let root = tempfile::tempdir().unwrap();
     let dir = root.path().join("data");
-    for name in ["a.db", "a/b.db", "a/b/c/d.db", "a/text.txt", ".hidden/e.db", "a/.f.db-litevisor/g.db", "h/.i.db"] {
+    for name in
+        ["a.db", "a/b.db", "a/b/c/d.db", "a/text.txt", ".hidden/e.db", "a/.f.db-litevisor/g.db", "h/.i.db"]
+    {
         put(&dir, name);
     }
     put(root.path(), "outside/j.db");
@@ -132,7 +139,8 @@ fn subdirectories_are_searched_without_following_links() {
     put(&dir, "file");
     let (found, refused) = tree(&dir, &["a/b.db", "l/m.db", "link/j.db", "file/n.db", "a/x/y/z.db"]);
     assert_eq!(found, ["a.db", "a/b.db", "a/b/c/d.db", "a/x/y/z.db", "l/m.db"].map(String::from));
-    let told: Vec<_> = refused.iter().map(|(name, why)| (name.as_str(), why.rsplit(" is ").next().unwrap())).collect();
+    let told: Vec<_> =
+        refused.iter().map(|(name, why)| (name.as_str(), why.rsplit(" is ").next().unwrap())).collect();
     assert_eq!(told, [("file/n.db", "no directory"), ("link/j.db", "not followed")]);
     let flat = Directory { settings: entry(&dir), owners: Owners::default() };
     assert_eq!(on_disk(&flat).databases.len(), 1);
@@ -159,7 +167,10 @@ fn databases_in_directories_that_have_no_place_in_the_replica_are_refused_by_nam
         (format!("{deep}d").as_str(), "are not searched"),
         ("\u{fffd}/g.db", "is not UTF-8"),
     ] {
-        assert!(refused.iter().any(|(refused, said)| refused == name && said.contains(why)), "{name}: {refused:?}");
+        assert!(
+            refused.iter().any(|(refused, said)| refused == name && said.contains(why)),
+            "{name}: {refused:?}"
+        );
     }
     assert_eq!(refused.len(), 6, "{refused:?}");
 }

@@ -1,5 +1,6 @@
-//! Watches the directories of entries for new databases. A changed directory is known by its modification time: one `stat` for each
-//! directory and poll. So no event can be lost, and it works on file systems that report none.
+//! Watches the directories of entries for new databases. A changed directory is known by its modification
+//! time: one `stat` for each directory and poll. So no event can be lost, and it works on file systems that
+//! report none.
 
 use super::names::{self, MOST_DIRECTORIES, Names};
 use super::{Directory, Refused};
@@ -26,14 +27,15 @@ pub struct DirectoryWatch(Vec<WatchedDirectory>);
 struct WatchedDirectory {
     entry: DirectorySettings,
     known: HashSet<String>,
-    /// What is not a database, cannot be replicated or is not followed, and is in the log already. Whole paths.
+    /// What is not a database, cannot be replicated or is not followed, and is in the log already. Whole
+    /// paths.
     logged: HashSet<PathBuf>,
     /// The directory, which is "", and its subdirectories.
     directories: BTreeMap<PathBuf, LastRead>,
 }
 
-/// A directory's inode, and its mtime when its names were last read, if the mtime was old enough by then to show every later
-/// change. None: the names must be read again.
+/// A directory's inode, and its mtime when its names were last read, if the mtime was old enough by then to
+/// show every later change. None: the names must be read again.
 type LastRead = Option<(u64, SystemTime)>;
 
 impl DirectoryWatch {
@@ -51,7 +53,9 @@ impl DirectoryWatch {
             let logged = logged.filter(|path| path.starts_with(&entry.dir)).collect();
             WatchedDirectory { entry, known, logged, directories: BTreeMap::new() }
         };
-        DirectoryWatch(directories.iter().filter(|directory| directory.settings.watch == watch).map(watched).collect())
+        DirectoryWatch(
+            directories.iter().filter(|directory| directory.settings.watch == watch).map(watched).collect(),
+        )
     }
 
     /// The databases that have appeared since the last poll. Costs one `stat` for each unchanged directory.

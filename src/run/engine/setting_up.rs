@@ -1,4 +1,5 @@
-//! The engine's side of `[app] setup`: what comes before and after its commands, and a stop without replication.
+//! The engine's side of `[app] setup`: what comes before and after its commands, and a stop without
+//! replication.
 
 use super::super::flush::FlushResult;
 use super::super::messages::{Report, StartFailure};
@@ -52,7 +53,8 @@ impl Serving<'_> {
     pub(super) fn end_without_replication(&mut self, last: LastFlush) {
         let prepared = std::mem::take(&mut self.prepared);
         let position = |db| state_file::load(db).ok().flatten().map_or(Txid::NONE, |state| state.acked);
-        let result = FlushResult::untouched(setup::replicated(&prepared).map(|one| (&one.db, position(&one.db))));
+        let result =
+            FlushResult::untouched(setup::replicated(&prepared).map(|one| (&one.db, position(&one.db))));
         self.flushes.spawn(async move {
             setup::give_up(prepared).await;
             Flushed { result, last: Some(last) }

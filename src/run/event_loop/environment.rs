@@ -8,7 +8,8 @@ use std::time::Duration;
 
 const ROLE: &str = "LITEVISOR_ROLE";
 
-/// The app learns that it may only read, unless the configuration says something else. Any other environment stays as it is.
+/// The app learns that it may only read, unless the configuration says something else. Any other environment
+/// stays as it is.
 pub(super) fn tell_role(settings: &mut AppSettings, config: &Config) {
     if config.follow.is_some() {
         add(settings, ROLE, "replica".into());
@@ -22,14 +23,19 @@ pub(super) fn log_removed_variables(settings: &AppSettings) {
     if !names.is_empty() {
         let names = names.join(", ");
         tracing::info!(
-            "kept from the app: {names} (the replica's credentials; `pass_credentials = true` under [app] passes them on)"
+            "kept from the app: {names} (the replica's credentials; `pass_credentials = true` under [app] \
+             passes them on)"
         );
     }
 }
 
-/// For one life of an app that says by sd_notify(3) that it is ready. If the service manager watches litevisor, the app may have itself
-/// watched: `WATCHDOG_PID` becomes its PID when it is started.
-pub(super) fn with_voice(settings: &AppSettings, voice: &AppVoice, watchdog: Option<Duration>) -> AppSettings {
+/// For one life of an app that says by sd_notify(3) that it is ready. If the service manager watches
+/// litevisor, the app may have itself watched: `WATCHDOG_PID` becomes its PID when it is started.
+pub(super) fn with_voice(
+    settings: &AppSettings,
+    voice: &AppVoice,
+    watchdog: Option<Duration>,
+) -> AppSettings {
     let mut settings = settings.clone();
     add(&mut settings, "NOTIFY_SOCKET", voice.address());
     if let Some(watchdog) = watchdog {

@@ -8,7 +8,8 @@ use crate::supervise::Sent;
 use crate::supervise::remaining::{Extent, Remaining, Treatment};
 use std::time::Instant;
 
-const RIGHTS: &str = "operation not permitted; litevisor needs CAP_KILL, or CAP_SETUID (docker run --cap-add KILL, \
+const RIGHTS: &str = "operation not permitted; litevisor needs CAP_KILL, or CAP_SETUID (docker run --cap-add \
+    KILL, \
                       capabilities.add in Kubernetes), or the app's own user";
 
 impl EventLoop {
@@ -50,7 +51,10 @@ impl EventLoop {
                 self.app_run.sent(Signal::KILL);
                 let stop_sent = self.app_run.stop_sent.map(|(signal, at)| (signal, at.elapsed()));
                 let requested = self.app_run.stop_requested.map(|at| at.elapsed()).unwrap_or_default();
-                tracing::warn!("{}", app_exit::kill_message(stop_sent, requested, self.rules.app_timeout, already));
+                tracing::warn!(
+                    "{}",
+                    app_exit::kill_message(stop_sent, requested, self.rules.app_timeout, already)
+                );
             }
             Some(Sent::Refused) => log_refused(Signal::KILL),
             Some(Sent::Gone) | None => {}

@@ -52,7 +52,9 @@ impl EventLoop {
         }
         let opened = AppVoice::open();
         opened
-            .inspect_err(|error| tracing::error!("the app gets no NOTIFY_SOCKET, and never counts as ready: {error}"))
+            .inspect_err(|error| {
+                tracing::error!("the app gets no NOTIFY_SOCKET, and never counts as ready: {error}")
+            })
             .ok()
     }
 
@@ -62,7 +64,8 @@ impl EventLoop {
         match &self.settings.ready {
             Some(ReadyCheck::Notify) => match &self.app_run.voice {
                 Some(voice) => voice.listen(registry, app.notify_owner(), waker),
-                None => registry.app_silent(app.pid(), "the app has no socket to say READY=1 (see the log)".into()),
+                None => registry
+                    .app_silent(app.pid(), "the app has no socket to say READY=1 (see the log)".into()),
             },
             Some(ReadyCheck::Probe(probe)) => {
                 self.app_run.readiness = Readiness::begin(probe, registry, app.pid(), waker);
@@ -76,8 +79,9 @@ impl EventLoop {
 
     pub(super) fn spawn(&mut self) {
         let voice = self.voice();
-        let settings =
-            voice.as_ref().map(|voice| environment::with_voice(&self.settings, voice, self.sources.manager.watchdog()));
+        let settings = voice
+            .as_ref()
+            .map(|voice| environment::with_voice(&self.settings, voice, self.sources.manager.watchdog()));
         match App::spawn(settings.as_ref().unwrap_or(&self.settings), self.sources.watch.claimed()) {
             Ok(app) => {
                 self.app_run = AppRun { oom_kills: memory_events::oom_kills(), voice, ..AppRun::default() };

@@ -1,13 +1,16 @@
-//! One read-only copy: restored once, then kept up with its replica. Where nothing leads on, it is restored anew, beside the file
-//! that readers have open, and exchanged between two of their transactions.
+//! One read-only copy: restored once, then kept up with its replica. Where nothing leads on, it is restored
+//! anew, beside the file that readers have open, and exchanged between two of their transactions.
 
 use super::decide::{self, Looked};
 use crate::config::FollowSettings;
 use crate::model::{DbPath, Deadline, NotStarted, Txid, threads};
 use crate::observe::follow::FollowStatus;
-use crate::restore::follow::{Anew, Exchanged, FollowError, Followed, Follower, Provenance, Way, exchange, provenance};
+use crate::restore::follow::{
+    Anew, Exchanged, FollowError, Followed, Follower, Provenance, Way, exchange, provenance,
+};
 use crate::restore::{
-    FileAccess, Owner, Owners, Progress, RestoreError, RestoreErrorKind, RestoreSettings, recover, restore_copy,
+    FileAccess, Owner, Owners, Progress, RestoreError, RestoreErrorKind, RestoreSettings, recover,
+    restore_copy,
 };
 use crate::rights;
 use crate::sqlite::users::{file_id, users_of_file};
@@ -28,9 +31,13 @@ const BESIDE: &str = "anew.db";
 pub enum CopyError {
     #[error(transparent)]
     Restore(#[from] RestoreError),
-    #[error("{db} is there already and is no copy that follows {replica}: move it away, or choose another file")]
+    #[error(
+        "{db} is there already and is no copy that follows {replica}: move it away, or choose another file"
+    )]
     InTheWay { db: DbPath, replica: String },
-    #[error("{replica} is in Litestream 0.3's format: only `litevisor run` and `litevisor restore` read that")]
+    #[error(
+        "{replica} is in Litestream 0.3's format: only `litevisor run` and `litevisor restore` read that"
+    )]
     OlderFormat { replica: String },
     #[error("{0}; what was restored anew does not follow either")]
     Again(Anew),
@@ -68,8 +75,8 @@ pub struct Copy {
 }
 
 impl Copy {
-    /// Restores the copy, or keeps the one that is there, and applies what came since. With `stale_is_fine` a copy that is there is
-    /// enough when the replica does not answer.
+    /// Restores the copy, or keeps the one that is there, and applies what came since. With `stale_is_fine` a
+    /// copy that is there is enough when the replica does not answer.
     pub async fn prepare(&self, progress: &Progress, stale_is_fine: bool) -> Result<Follower, CopyError> {
         let mut follower = self.open(progress).await?;
         let began = Instant::now();
@@ -80,7 +87,9 @@ impl Copy {
                 self.anew(&mut open, why, progress).await?;
                 follower = self.found(open)?;
             }
-            Err(FollowError::Failed(error)) if stale_is_fine && error.kind() == RestoreErrorKind::Unavailable => {
+            Err(FollowError::Failed(error))
+                if stale_is_fine && error.kind() == RestoreErrorKind::Unavailable =>
+            {
                 tracing::error!(db = %self.db, "the copy that is there is used, as configured: {error}");
                 self.status.change(|view| view.problem = Some(error.to_string()));
             }
@@ -93,7 +102,8 @@ impl Copy {
         let (db, owner) = (self.db.clone(), self.owners.configured);
         let there = blocking(move || {
             recover(&db, FileAccess::Exclusive)?;
-            let there = rights::within(&db, || std::fs::metadata(db.as_path())).is_ok_and(|file| file.len() > 0);
+            let there =
+                rights::within(&db, || std::fs::metadata(db.as_path())).is_ok_and(|file| file.len() > 0);
             if there {
                 take_over(&db, owner);
             }
@@ -106,7 +116,8 @@ impl Copy {
         }
         match self.follower().await {
             Ok(follower) => {
-                tracing::info!(db = %self.db, replica = self.store.url(), "the copy that is there follows on");
+                tracing::info!(db = %self.db, replica = self.store.url(), "the copy that is there follows \
+                    on");
                 Ok(follower)
             }
             Err(FollowError::RestoreAnew(why)) => {
@@ -134,7 +145,13 @@ impl Copy {
         })
     }
 
-    async fn restored(&self, db: &DbPath, owners: &Owners, keep: bool, progress: &Progress) -> Result<Txid, CopyError> {
+    async fn restored(
+        &self,
+        db: &DbPath,
+        owners: &Owners,
+        keep: bool,
+        progress: &Progress,
+    ) -> Result<Txid, CopyError> {
         let began = Instant::now();
         let restored = restore_copy(db, &*self.store, &self.restore, owners, keep, progress).await?;
         if restored.generation.is_some() {
@@ -146,9 +163,14 @@ impl Copy {
         Ok(restored.txid)
     }
 
-    /// Nothing leads on. Readers keep the old state until the new one is there, and their connections, where that is possible. After
-    /// an error `follower` is what it was.
-    async fn anew(&self, follower: &mut Option<Follower>, why: Anew, progress: &Progress) -> Result<(), CopyError> {
+    /// Nothing leads on. Readers keep the old state until the new one is there, and their connections, where
+    /// that is possible. After an error `follower` is what it was.
+    async fn anew(
+        &self,
+        follower: &mut Option<Follower>,
+        why: Anew,
+        progress: &Progress,
+    ) -> Result<(), CopyError> {
         let (db, replica) = (self.db.clone(), self.store.url().to_owned());
         if why == Anew::OlderFormat {
             return Err(CopyError::OlderFormat { replica });
@@ -156,7 +178,10 @@ impl Copy {
         let look = move || provenance(&db, &replica).map_err(|error| CopyError::Internal(error.to_string()));
         let keep = match blocking(look).await? {
             Provenance::Unknown => {
-                return Err(CopyError::InTheWay { db: self.db.clone(), replica: self.store.url().to_owned() });
+                return Err(CopyError::InTheWay {
+                    db: self.db.clone(),
+                    replica: self.store.url().to_owned(),
+                });
             }
             Provenance::Written => true,
             Provenance::Copy => false,
@@ -167,14 +192,16 @@ impl Copy {
                 *follower = Some(self.opened().await?);
                 tracing::warn!(
                     db = %self.db, pages, bytes,
-                    "the copy was restored anew, because {why}. Readers go on with it from their next transaction"
+                    "the copy was restored anew, because {why}. Readers go on with it from their next \
+                     transaction"
                 );
             }
             None => {
                 let previous = file_id(self.db.as_path());
                 drop(follower.take());
                 let txid = self.restored(&self.db, &self.owners, keep, progress).await?;
-                self.status.change(|view| view.previous = previous.map(|id| (id, "other processes may".to_owned())));
+                self.status
+                    .change(|view| view.previous = previous.map(|id| (id, "other processes may".to_owned())));
                 *follower = Some(self.opened().await?);
                 tracing::warn!(
                     db = %self.db, %txid,
@@ -248,7 +275,9 @@ impl Copy {
             Err(FollowError::RestoreAnew(why)) => {
                 *follower = Some(open);
                 self.anew(follower, why, &progress).await?;
-                let Some(open) = follower else { return Err(CopyError::Internal(format!("{} is not open", self.db))) };
+                let Some(open) = follower else {
+                    return Err(CopyError::Internal(format!("{} is not open", self.db)));
+                };
                 let followed = open.poll(None, Deadline::after(self.restore.timeout)).await;
                 return followed.map_err(|error| match error {
                     FollowError::RestoreAnew(why) => CopyError::Again(why),
@@ -298,7 +327,8 @@ fn take_over(db: &DbPath, Owner { uid, gid, mode }: Owner) {
             }
             None => Ok(()),
         });
-        if let Err(error) = done.or_else(|error| if error.kind() == ErrorKind::NotFound { Ok(()) } else { Err(error) })
+        if let Err(error) =
+            done.or_else(|error| if error.kind() == ErrorKind::NotFound { Ok(()) } else { Err(error) })
         {
             tracing::warn!(%db, "the owner of {} stays, and may write to it: {error}", path.display());
         }
@@ -323,13 +353,15 @@ impl Log {
         (self.files, self.bytes) = (self.files + followed.files, self.bytes + followed.bytes);
         if let Some(since) = self.failing.take() {
             let after = since.elapsed().as_secs();
-            tracing::info!(db = %copy.db, txid = %followed.position, "follows its replica again after {after} s");
+            tracing::info!(db = %copy.db, txid = %followed.position, "follows its replica again after \
+                {after} s");
         }
         if self.files > 0 && self.said.elapsed() >= LOG_EVERY {
             let behind = copy.status.view().behind(Instant::now()).as_secs_f64();
             let (files, bytes) = (self.files, self.bytes);
             let txid = followed.position;
-            tracing::info!(db = %copy.db, files, bytes, %txid, seconds_behind = behind, "follows its replica");
+            tracing::info!(db = %copy.db, files, bytes, %txid, seconds_behind = behind, "follows its \
+                replica");
             (self.said, self.files, self.bytes) = (Instant::now(), 0, 0);
         }
         self.staleness(copy);
@@ -339,7 +371,8 @@ impl Log {
         copy.status.change(|view| view.problem = Some(error.to_string()));
         if self.failing.is_none() {
             self.failing = Some(Instant::now());
-            tracing::warn!(db = %copy.db, "the copy does not follow its replica; litevisor tries again: {error}");
+            tracing::warn!(db = %copy.db, "the copy does not follow its replica; litevisor tries again: \
+                {error}");
         }
         self.staleness(copy);
     }

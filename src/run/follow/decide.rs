@@ -28,8 +28,8 @@ pub fn pause(looked: Looked, poll: Duration, took: Duration, failures: u32) -> D
     }
 }
 
-/// Whether the copy has to be opened, and read, once more after a failure of this kind. A replica that does not answer says nothing
-/// about the copy.
+/// Whether the copy has to be opened, and read, once more after a failure of this kind. A replica that does
+/// not answer says nothing about the copy.
 pub fn opens_again(kind: RestoreErrorKind) -> bool {
     match kind {
         RestoreErrorKind::Unavailable | RestoreErrorKind::NothingThere => false,

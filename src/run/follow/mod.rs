@@ -1,5 +1,5 @@
-//! `run --follow`: the databases are read-only copies of their replicas. They are restored before the app starts, and followed while
-//! it runs. Nothing is written to a replica.
+//! `run --follow`: the databases are read-only copies of their replicas. They are restored before the app
+//! starts, and followed while it runs. Nothing is written to a replica.
 
 pub mod copy;
 mod decide;
@@ -40,7 +40,9 @@ pub async fn prepare_all(context: RunContext, settings: FollowSettings) -> Resul
             let _turn = turns.acquire().await;
             match prepare(database, &context, settings).await {
                 // The bucket has something of this name that is not a replica.
-                Err((db, CopyError::Restore(error))) if !on_disk && error.kind() == RestoreErrorKind::NothingThere => {
+                Err((db, CopyError::Restore(error)))
+                    if !on_disk && error.kind() == RestoreErrorKind::NothingThere =>
+                {
                     context.registry.forget(&db);
                     Ok(None)
                 }
@@ -117,7 +119,8 @@ async fn prepare(
     context: &RunContext,
     follow: FollowSettings,
 ) -> Result<(Copy, Follower), (DbPath, CopyError)> {
-    let Database { settings: DatabaseSettings { path: db, on_restore_failure, replica, .. }, owners } = database;
+    let Database { settings: DatabaseSettings { path: db, on_restore_failure, replica, .. }, owners } =
+        database;
     let store = context.stores.open(&replica).map_err(|source| (db.clone(), unavailable(source)))?;
     let progress = Arc::new(Progress::default());
     let begun = Instant::now();
@@ -143,7 +146,8 @@ pub fn of_copy(db: &DbPath, owners: Owners) -> Owners {
     if let Some(shared) = shared.as_ref().filter(|_| root) {
         let (uid, directory) = (shared.uid, db.directory().display());
         tracing::warn!(
-            %db, "uid {uid} may write to {directory}, and could change the copy there: chown root {directory} keeps it read-only"
+            %db, "uid {uid} may write to {directory}, and could change the copy there: chown root \
+                {directory} keeps it read-only"
         );
     }
     owner::of_copy(owners, if root && shared.is_none() { owner::Rights::Root } else { owner::Rights::App })

@@ -12,7 +12,8 @@ const OWNER_WRITES: u32 = 0o600;
 pub enum Rights {
     /// Root, as the app's user may not write to the directory.
     Root,
-    /// Root with the rights of the app's user, who may write to the directory; or litevisor has no other user than the app.
+    /// Root with the rights of the app's user, who may write to the directory; or litevisor has no other user
+    /// than the app.
     App,
 }
 
@@ -21,7 +22,9 @@ pub fn of_copy(owners: Owners, rights: Rights) -> Owners {
     let mode = owners.configured.mode.unwrap_or(MODE) & !OTHERS_WRITE | OWNER_WRITES;
     let configured = match rights {
         // SQLite gives its -wal and -shm the same owner and mode.
-        Rights::Root => Owner { uid: Some(0), gid: owners.configured.gid.or(owners.app.gid), mode: Some(mode) },
+        Rights::Root => {
+            Owner { uid: Some(0), gid: owners.configured.gid.or(owners.app.gid), mode: Some(mode) }
+        }
         Rights::App => Owner { mode: Some(mode), ..owners.configured },
     };
     Owners { configured, ..owners }
@@ -42,7 +45,11 @@ mod tests {
             (Owner::default(), Rights::App, owner(None, None, 0o640)),
             (owner(Some(20), Some(21), 0o666), Rights::App, owner(Some(20), Some(21), 0o644)),
         ] {
-            assert_eq!(of_copy(Owners { configured, app }, rights).configured, expected, "{configured:?} {rights:?}");
+            assert_eq!(
+                of_copy(Owners { configured, app }, rights).configured,
+                expected,
+                "{configured:?} {rights:?}"
+            );
         }
     }
 }

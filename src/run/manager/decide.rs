@@ -157,7 +157,9 @@ impl Speaker {
         let works = match phase {
             // For as long as the hand-over allows.
             Phase::Waiting => true,
-            Phase::Restoring | Phase::CatchingUp => since(self.progress_at).is_some_and(|age| age < QUIET_STEP),
+            Phase::Restoring | Phase::CatchingUp => {
+                since(self.progress_at).is_some_and(|age| age < QUIET_STEP)
+            }
             // The app's own time, and that of its setup.
             _ => false,
         };
@@ -180,11 +182,13 @@ impl Speaker {
         Some(status)
     }
 
-    /// An app that has sent `WATCHDOG=1` once is watched: then its messages alone feed the watchdog while it runs.
+    /// An app that has sent `WATCHDOG=1` once is watched: then its messages alone feed the watchdog while it
+    /// runs.
     fn feed(&mut self, view: &View, now: Instant) -> bool {
         let Some(watchdog) = self.watchdog else { return false };
         let since = |at: Instant| now.saturating_duration_since(at);
-        let watched = view.heard.filter(|_| view.snapshot.phase == Phase::Running).and_then(|heard| heard.alive);
+        let watched =
+            view.heard.filter(|_| view.snapshot.phase == Phase::Running).and_then(|heard| heard.alive);
         self.silence = match watched {
             _ if view.snapshot.engine_lost || view.engine_age > watchdog / 2 => Some(Silence::Engine),
             Some(alive) if since(alive) > watchdog => Some(Silence::App),

@@ -83,7 +83,8 @@ mod tests {
             setup: 0,
         };
         let now = Instant::now();
-        let state = events.into_iter().fold(State::Restoring, |state, event| step(&rules, state, event, now).0);
+        let state =
+            events.into_iter().fold(State::Restoring, |state, event| step(&rules, state, event, now).0);
         let life = Life::of(&state);
         let bounded = life.ends_by.is_none_or(|by| by <= now + Duration::from_secs(61));
         assert!(bounded && (life.ending || life.ends_by.is_none()), "{state:?}");
@@ -118,11 +119,21 @@ mod tests {
             ("restore in place", Never, then(vec![Event::RestoreAsked]), goes_on),
             ("and a stop", Never, then(vec![Event::RestoreAsked, term()]), ends),
             ("handed over", Never, then(vec![Event::HandOver(HandOver::Asked)]), goes_on),
-            ("handed over, flush", Never, then(vec![Event::HandOver(HandOver::Asked), exited(), gone()]), goes_on),
+            (
+                "handed over, flush",
+                Never,
+                then(vec![Event::HandOver(HandOver::Asked), exited(), gone()]),
+                goes_on,
+            ),
             (
                 "retired",
                 Never,
-                then(vec![Event::HandOver(HandOver::Asked), exited(), gone(), Event::Finished { complete: true }]),
+                then(vec![
+                    Event::HandOver(HandOver::Asked),
+                    exited(),
+                    gone(),
+                    Event::Finished { complete: true },
+                ]),
                 serves,
             ),
         ] {

@@ -1,5 +1,5 @@
-//! Speaks sd_notify(3) to the service manager that has started litevisor (systemd, podman): `NOTIFY_SOCKET` in the environment. The
-//! main thread sends, without waiting: so a watchdog that is fed proves its life.
+//! Speaks sd_notify(3) to the service manager that has started litevisor (systemd, podman): `NOTIFY_SOCKET`
+//! in the environment. The main thread sends, without waiting: so a watchdog that is fed proves its life.
 
 pub(super) mod decide;
 mod life;
@@ -52,7 +52,10 @@ impl Manager {
         });
         if let Some(Link { watchdog, .. }) = &link {
             let watchdog = watchdog.map(|watchdog| format!("{watchdog:?}"));
-            tracing::info!(watchdog, "litevisor tells the service manager about itself and the app (NOTIFY_SOCKET)");
+            tracing::info!(
+                watchdog,
+                "litevisor tells the service manager about itself and the app (NOTIFY_SOCKET)"
+            );
         }
         Manager { link }
     }
@@ -93,7 +96,12 @@ impl Manager {
     pub(super) fn tend(&mut self, registry: &StatusRegistry, heard: impl FnOnce() -> Option<Heard>) {
         let Some(link) = self.link.as_mut().filter(|link| link.due <= Instant::now()) else { return };
         let (snapshot, heard) = (registry.glance(), heard());
-        let view = View { snapshot: &snapshot, life: link.life, heard: heard.as_ref(), engine_age: link.pulse.age() };
+        let view = View {
+            snapshot: &snapshot,
+            life: link.life,
+            heard: heard.as_ref(),
+            engine_age: link.pulse.age(),
+        };
         let message = link.speaker.look(&view);
         link.send(message);
         link.log_silence();
@@ -133,7 +141,9 @@ impl Link {
             Err(error) => {
                 self.speaker.not_sent(message);
                 if !std::mem::replace(&mut self.failing, true) {
-                    tracing::warn!("the service manager does not take a message (NOTIFY_SOCKET), tried again: {error}");
+                    tracing::warn!(
+                        "the service manager does not take a message (NOTIFY_SOCKET), tried again: {error}"
+                    );
                 }
             }
         }
@@ -146,10 +156,12 @@ impl Link {
         }
         match silence {
             Some(Silence::Engine) => tracing::error!(
-                "the engine thread hangs: the service manager's watchdog is not fed. It ends litevisor if this lasts"
+                "the engine thread hangs: the service manager's watchdog is not fed. It ends litevisor if \
+                 this lasts"
             ),
             Some(Silence::App) => tracing::error!(
-                "the app has sent no WATCHDOG=1 for {:?}: the service manager's watchdog is not fed. It ends the app and litevisor if this lasts",
+                "the app has sent no WATCHDOG=1 for {:?}: the service manager's watchdog is not fed. It ends \
+                 the app and litevisor if this lasts",
                 self.watchdog.unwrap_or_default()
             ),
             None if self.life.ending => {}

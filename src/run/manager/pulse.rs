@@ -1,4 +1,5 @@
-//! The engine thread's sign of life: a task of its runtime writes it, so a thread that hangs in a call or a lock writes none.
+//! The engine thread's sign of life: a task of its runtime writes it, so a thread that hangs in a call or a
+//! lock writes none.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};

@@ -69,17 +69,25 @@ mod tests {
     #[test]
     fn each_state_in_a_line() {
         let pace = |done: u64| Pace { done: done << 20, total: 100 << 20, elapsed: Duration::from_secs(5) };
-        let restored = |done| DatabaseView { db: "/d/a".into(), progress: Some(pace(done)), ..DatabaseView::default() };
+        let restored =
+            |done| DatabaseView { db: "/d/a".into(), progress: Some(pace(done)), ..DatabaseView::default() };
         let status = |seconds| Status {
             waiting_since: std::time::Instant::now().checked_sub(Duration::from_secs(seconds)),
             problem: (seconds > 60).then(|| "no route".into()),
             replicating: true,
             ..Status::default()
         };
-        let late =
-            |seconds| DatabaseView { db: "/d/a".into(), status: Some(status(seconds)), ..DatabaseView::default() };
+        let late = |seconds| DatabaseView {
+            db: "/d/a".into(),
+            status: Some(status(seconds)),
+            ..DatabaseView::default()
+        };
         for (snapshot, app, expected) in [
-            (snapshot(Phase::Restoring, vec![]), "", "restoring: looking at the replica and at the local file"),
+            (
+                snapshot(Phase::Restoring, vec![]),
+                "",
+                "restoring: looking at the replica and at the local file",
+            ),
             (
                 snapshot(Phase::Restoring, vec![restored(25)]),
                 "",

@@ -1,5 +1,5 @@
-//! What people are told (`[notify]`), decided from the state of the run: each thing once, and again when it has been over in between.
-//! Pure.
+//! What people are told (`[notify]`), decided from the state of the run: each thing once, and again when it
+//! has been over in between. Pure.
 
 use super::super::messages::DatabaseSummary;
 use crate::config::NotifyEvent;
@@ -58,7 +58,12 @@ impl Watcher {
             for (event, detail) in self.of_database(view, snapshot.now) {
                 let key = (view.db.clone(), event);
                 if !self.told.contains(&key) && self.events.contains(&event) {
-                    new.push(Notification { event, db: view.db.clone(), replica: view.replica.clone(), detail });
+                    new.push(Notification {
+                        event,
+                        db: view.db.clone(),
+                        replica: view.replica.clone(),
+                        detail,
+                    });
                 }
                 current.insert(key);
             }
@@ -108,13 +113,19 @@ impl Watcher {
             let (event, db) = (NotifyEvent::FlushedIncompletely, summary.database.clone());
             Some(Notification { event, replica: replica(&db), db, detail })
         };
-        databases.iter().filter(|_| self.events.contains(&NotifyEvent::FlushedIncompletely)).filter_map(told).collect()
+        databases
+            .iter()
+            .filter(|_| self.events.contains(&NotifyEvent::FlushedIncompletely))
+            .filter_map(told)
+            .collect()
     }
 }
 
 /// Whether this instance does all that it is there for: then it gives a sign of life.
 pub fn is_well(snapshot: &Snapshot, max_lag: Duration) -> bool {
-    health::alive(snapshot) && health::unready(snapshot, Some(max_lag)).is_empty() && health::notes(snapshot).is_empty()
+    health::alive(snapshot)
+        && health::unready(snapshot, Some(max_lag)).is_empty()
+        && health::notes(snapshot).is_empty()
 }
 
 #[cfg(test)]
@@ -134,7 +145,10 @@ mod tests {
     }
 
     fn late(seconds: u64) -> Status {
-        Status { waiting_since: Instant::now().checked_sub(Duration::from_secs(seconds)), ..Status::default() }
+        Status {
+            waiting_since: Instant::now().checked_sub(Duration::from_secs(seconds)),
+            ..Status::default()
+        }
     }
 
     fn proof(sound: bool) -> Option<ProofView> {
@@ -153,7 +167,10 @@ mod tests {
             (view(Status { replicating: true, ..Status::default() }), vec![]),
             (DatabaseView { restore: restored("kept"), ..view(Status::default()) }, vec![]),
             (DatabaseView { restore: restored("restored"), ..view(Status::default()) }, vec![Restored]),
-            (DatabaseView { restore: restored("restored"), ..view(late(301)) }, vec![Restored, NotReplicated]),
+            (
+                DatabaseView { restore: restored("restored"), ..view(late(301)) },
+                vec![Restored, NotReplicated],
+            ),
             (view(late(299)), vec![]),
             (DatabaseView { proof: proof(true), ..view(Status::default()) }, vec![]),
             (DatabaseView { proof: proof(false), ..view(Status::default()) }, vec![ProofFailed]),
@@ -191,7 +208,8 @@ mod tests {
         };
         let watcher = Watcher::new(NotifyEvent::ALL.to_vec(), Duration::ZERO);
         let now = snapshot(view(Status::default()));
-        let [told] = watcher.ended(&[summary(None, false), summary(Some("all"), false)], &now).try_into().unwrap();
+        let [told] =
+            watcher.ended(&[summary(None, false), summary(Some("all"), false)], &now).try_into().unwrap();
         assert_eq!((told.event, told.replica.as_str()), (NotifyEvent::FlushedIncompletely, "r"));
         // That was told as taken over.
         assert!(watcher.ended(&[summary(Some("all"), true)], &now).is_empty());

@@ -1,5 +1,5 @@
-//! Tells people and services (`[notify]`, `[heartbeat]`), in a thread of its own that looks at the status registry. The app, the
-//! replication and the start wait for nothing here; the end waits at most `END`.
+//! Tells people and services (`[notify]`, `[heartbeat]`), in a thread of its own that looks at the status
+//! registry. The app, the replication and the start wait for nothing here; the end waits at most `END`.
 
 mod events;
 
@@ -31,7 +31,8 @@ const AT_ONCE: usize = 4;
 const END: Duration = Duration::from_secs(2);
 /// Then for the log line about those that were not delivered.
 const LAST_WORD: Duration = Duration::from_millis(1500);
-/// An unoptimised build needs about 2 MiB for the futures of a request. Only the pages that are used cost memory.
+/// An unoptimised build needs about 2 MiB for the futures of a request. Only the pages that are used cost
+/// memory.
 const STACK: usize = 8 << 20;
 
 /// The thread.
@@ -61,7 +62,9 @@ impl Notifier {
             let _ = done.send(());
         };
         let thread = std::thread::Builder::new().name("notify".into()).stack_size(STACK).spawn(life);
-        thread.inspect_err(|error| tracing::error!("no notifications: {}", threads::with_limit(error))).ok()?;
+        thread
+            .inspect_err(|error| tracing::error!("no notifications: {}", threads::with_limit(error)))
+            .ok()?;
         Some(Notifier { end, over })
     }
 
@@ -93,8 +96,12 @@ async fn live(
         return;
     };
     let mut watcher = Watcher::new(events, after);
-    let mut delivery =
-        Delivery { client, url: Arc::new(url), turns: Arc::new(Semaphore::new(AT_ONCE)), tasks: JoinSet::new() };
+    let mut delivery = Delivery {
+        client,
+        url: Arc::new(url),
+        turns: Arc::new(Semaphore::new(AT_ONCE)),
+        tasks: JoinSet::new(),
+    };
     loop {
         tokio::select! {
             end = &mut ended => {
@@ -143,7 +150,8 @@ impl Delivery {
     }
 }
 
-/// The first failure is logged at once: the last one may come five minutes later, or never when the program ends before.
+/// The first failure is logged at once: the last one may come five minutes later, or never when the program
+/// ends before.
 async fn deliver(
     client: &WebClient,
     url: &Secret,
@@ -159,7 +167,10 @@ async fn deliver(
         match sent {
             Err(error) if error.may_heal && Instant::now() + pause < until => {
                 if pause == PAUSE {
-                    tracing::warn!(event, "the notification is not taken (notify.url), trying again: {error}");
+                    tracing::warn!(
+                        event,
+                        "the notification is not taken (notify.url), trying again: {error}"
+                    );
                 }
                 tokio::time::sleep(pause).await;
             }

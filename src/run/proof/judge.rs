@@ -53,12 +53,15 @@ pub fn judge(evidence: &Evidence, live: DbChecksum) -> Verdict {
     }
     match db_checksum {
         None => {
-            return Verdict::Undecided("its newest file states no checksum: set mode = \"full\" under [verify]".into());
+            return Verdict::Undecided(
+                "its newest file states no checksum: set mode = \"full\" under [verify]".into(),
+            );
         }
         Some(found) if *found != live => {
             let (found, live) = (found.get(), live.get());
-            let why =
-                format!("the replica has the database with the checksum {found:016x}, the live one has {live:016x}");
+            let why = format!(
+                "the replica has the database with the checksum {found:016x}, the live one has {live:016x}"
+            );
             return Failure::of(why, Vec::new());
         }
         Some(_) => {}
@@ -66,14 +69,16 @@ pub fn judge(evidence: &Evidence, live: DbChecksum) -> Verdict {
     let Some(first) = problems.first() else { return Verdict::Sound };
     // The live database has the same bytes, and so would a new snapshot.
     let why = format!(
-        "the replica equals the live database, but SQLite finds both damaged: {first} ({} lines); run PRAGMA integrity_check \
+        "the replica equals the live database, but SQLite finds both damaged: {first} ({} lines); run PRAGMA \
+         integrity_check \
          on the live database",
         problems.len()
     );
     Verdict::Failed(Failure { why, damaged: Vec::new(), renew: false })
 }
 
-/// Why the position could not be restored or read. `is_newest`: nothing was uploaded since, so the replica must have it.
+/// Why the position could not be restored or read. `is_newest`: nothing was uploaded since, so the replica
+/// must have it.
 pub fn of_error(error: &RestoreError, txid: Txid, is_newest: bool) -> Verdict {
     let why = error.to_string();
     match (error, error.kind()) {
@@ -123,7 +128,8 @@ mod tests {
     #[test]
     fn what_an_error_means() {
         let replica = || "r".to_owned();
-        let damaged = RestoreError::Damaged { replica: replica(), file: "ltx/9/x".into(), damage: Damage::Missing(3) };
+        let damaged =
+            RestoreError::Damaged { replica: replica(), file: "ltx/9/x".into(), damage: Damage::Missing(3) };
         let unreachable = PlanError::Unreachable { wanted: Txid(9), reached: Txid(8) };
         let missing = RestoreError::NoSuchState { replica: replica(), source: unreachable.clone() };
         let gap = RestoreError::Incomplete { replica: replica(), source: unreachable };

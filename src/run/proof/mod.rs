@@ -1,5 +1,6 @@
-//! Scheduled proofs (`[verify] interval`): one replica at a time is restored and compared with its live database, on a thread that
-//! exists for as long as the proof. Used on the engine thread. A proof that fails is told, and a new snapshot is requested.
+//! Scheduled proofs (`[verify] interval`): one replica at a time is restored and compared with its live
+//! database, on a thread that exists for as long as the proof. Used on the engine thread. A proof that fails
+//! is told, and a new snapshot is requested.
 
 mod judge;
 mod priority;
@@ -68,7 +69,15 @@ impl Proofs {
         registry: Arc<StatusRegistry>,
         ends: ProofEnds,
     ) -> Proofs {
-        Proofs { settings, restore, registry, ends, subjects: BTreeMap::new(), running: None, is_stopped: false }
+        Proofs {
+            settings,
+            restore,
+            registry,
+            ends,
+            subjects: BTreeMap::new(),
+            running: None,
+            is_stopped: false,
+        }
     }
 
     /// A database is replicated from now on.
@@ -138,7 +147,9 @@ impl Proofs {
         self.running = None;
         let ProofEnd { db, outcome } = end;
         self.registry.proof(&db, |view| view.is_running = false);
-        let Some((subject, interval)) = self.subjects.get_mut(&db).zip(self.settings.interval) else { return };
+        let Some((subject, interval)) = self.subjects.get_mut(&db).zip(self.settings.interval) else {
+            return;
+        };
         let result = match outcome {
             Outcome::Stopped => {
                 subject.plan = subject.plan.later(interval, Instant::now());
@@ -150,7 +161,8 @@ impl Proofs {
                 Result::Undecided
             }
             Outcome::Young(record, age) => {
-                tracing::info!(%db, txid = record.txid, "the replica was proven at {}: the next proof waits", record.time);
+                tracing::info!(%db, txid = record.txid, "the replica was proven at {}: the next proof \
+                    waits", record.time);
                 self.registry.proof(&db, |view| (view.last, view.undecided) = (Some(*record), None));
                 Result::Young(age)
             }
@@ -159,9 +171,11 @@ impl Proofs {
                 let why = record.problem.as_deref().unwrap_or_default();
                 let (txid, seconds, bytes) = (&record.txid, record.seconds, record.bytes);
                 if sound {
-                    tracing::info!(%db, txid, bytes, seconds, "the replica is proven: it equals the live database");
+                    tracing::info!(%db, txid, bytes, seconds, "the replica is proven: it equals the live \
+                        database");
                 } else if renew {
-                    tracing::error!(%db, txid, "the replica is NOT PROVEN, a new snapshot is uploaded now: {why}");
+                    tracing::error!(%db, txid, "the replica is NOT PROVEN, a new snapshot is uploaded now: \
+                        {why}");
                 } else {
                     tracing::error!(%db, txid, "the replica is NOT PROVEN: {why}");
                 }
@@ -176,7 +190,8 @@ impl Proofs {
         subject.plan = subject.plan.next(result, interval, Instant::now());
     }
 
-    /// No proof begins any more, and one that runs is abandoned. The future ends when its files are removed, or after a limit.
+    /// No proof begins any more, and one that runs is abandoned. The future ends when its files are removed,
+    /// or after a limit.
     pub fn stop(&mut self) -> impl Future<Output = ()> + Send + use<> {
         self.is_stopped = true;
         let running = self.running.as_ref().map(|running| {
@@ -197,7 +212,8 @@ fn start(job: Job, ends: ProofEnds, end: watch::Sender<()>) -> std::io::Result<(
     let prove = move || {
         priority::lower();
         let db = job.db.clone();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(4).build();
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(4).build();
         let outcome = match runtime {
             Ok(runtime) => {
                 let outcome = runtime.block_on(prove::prove(job));

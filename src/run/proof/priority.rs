@@ -1,4 +1,5 @@
-//! A thread that yields to the app: a lower CPU priority and the lowest one at the disk. Threads that it starts have the same.
+//! A thread that yields to the app: a lower CPU priority and the lowest one at the disk. Threads that it
+//! starts have the same.
 
 use nix::libc;
 

@@ -1,6 +1,6 @@
-//! Proves one replica: restores its newest position into a scratch file (or reads its files), compares the checksum with that of
-//! the live database at the same position, and writes the record. Runs on a thread of its own, with a low priority and its own
-//! connections; nothing waits for it.
+//! Proves one replica: restores its newest position into a scratch file (or reads its files), compares the
+//! checksum with that of the live database at the same position, and writes the record. Runs on a thread of
+//! its own, with a low priority and its own connections; nothing waits for it.
 
 use super::judge::{self, Evidence, Failure, Verdict};
 use super::schedule;
@@ -69,7 +69,8 @@ pub async fn prove(job: Job) -> Outcome {
 
 async fn prove_or_skip(job: &Job) -> Result<Outcome, StoreError> {
     let plain = store::open(&job.replica)?;
-    let now = |store: &dyn Store| clocks::believed(Moment::now().0, store.clock().and_then(|clock| clock.now_ms()));
+    let now =
+        |store: &dyn Store| clocks::believed(Moment::now().0, store.clock().and_then(|clock| clock.now_ms()));
     let mut before = job.proven.clone();
     if let Some(interval) = job.young
         && let Some(record) = newest_record(&*plain).await?
@@ -159,14 +160,24 @@ fn settings(job: &Job) -> RestoreSettings {
     RestoreSettings { parallelism: job.restore.parallelism.min(PARALLELISM), ..job.restore.clone() }
 }
 
-async fn read(job: &Job, store: &dyn Store, txid: Txid, findings: &mut Findings) -> Result<Evidence, Trouble> {
+async fn read(
+    job: &Job,
+    store: &dyn Store,
+    txid: Txid,
+    findings: &mut Findings,
+) -> Result<Evidence, Trouble> {
     let stated = stated(store, txid, &settings(job), &Progress::quiet()).await?;
     (findings.files, findings.bytes) = (stated.files, stated.bytes);
     let damaged = stated.damaged.into_iter().map(|(key, _)| key).collect();
     Ok(Evidence { db_checksum: stated.db_checksum, damaged, problems: Vec::new() })
 }
 
-async fn restored(job: &Job, store: &dyn Store, txid: Txid, findings: &mut Findings) -> Result<Evidence, Trouble> {
+async fn restored(
+    job: &Job,
+    store: &dyn Store,
+    txid: Txid,
+    findings: &mut Findings,
+) -> Result<Evidence, Trouble> {
     let place = scratch::place(Some(job.db.as_path()));
     room(&place, &job.db).map_err(Trouble::Here)?;
     let scratch = Scratch::make(&place).map_err(Trouble::Here)?;
@@ -177,7 +188,8 @@ async fn restored(job: &Job, store: &dyn Store, txid: Txid, findings: &mut Findi
     (findings.files, findings.bytes) = (restored.files, restored.bytes);
     let checksum = checksum_of(&db, job.stop.clone()).await?;
     let integrity::Findings { problems, unknown } = check(&db).await?;
-    let (problems, remarks): (Vec<_>, Vec<_>) = problems.into_iter().partition(|line| integrity::structural(line));
+    let (problems, remarks): (Vec<_>, Vec<_>) =
+        problems.into_iter().partition(|line| integrity::structural(line));
     findings.remarks = remarks.into_iter().chain(unknown).collect();
     drop(scratch);
     Ok(Evidence { db_checksum: Some(checksum), damaged: restored.avoided, problems })

@@ -55,8 +55,8 @@ fn after(now: Instant, wait: Duration) -> Instant {
     now.checked_add(wait).unwrap_or(now)
 }
 
-/// How old an earlier run's record is, if a proof is not due yet. A failed proof is repeated. A time in the future says nothing: the
-/// clock was wrong then, or is now.
+/// How old an earlier run's record is, if a proof is not due yet. A failed proof is repeated. A time in the
+/// future says nothing: the clock was wrong then, or is now.
 pub fn young(record_ms: i64, sound: bool, now_ms: i64, interval: Duration) -> Option<Duration> {
     let age = u64::try_from(now_ms.saturating_sub(record_ms)).ok().map(Duration::from_millis)?;
     (sound && age < interval).then_some(age)
@@ -91,8 +91,9 @@ mod tests {
             (&[Result::Undecided], seconds(2), seconds(2), false),
             (&[Result::Failed, Result::Failed, Result::Sound, Result::Failed], DAY, RETRY, true),
         ] {
-            let plan =
-                results.iter().fold(Plan::begin(interval, now), |plan, result| plan.next(*result, interval, now));
+            let plan = results
+                .iter()
+                .fold(Plan::begin(interval, now), |plan, result| plan.next(*result, interval, now));
             assert_eq!((plan.due, plan.has_result), (now + wait, has_result), "{results:?}");
         }
     }

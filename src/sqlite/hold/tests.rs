@@ -1,5 +1,5 @@
-//! The facts about SQLite on which the hold rests, tried on SQLite. "The app" is another connection; where another
-//! process matters (POSIX locks), the tests of the shipped binary have one.
+//! The facts about SQLite on which the hold rests, tried on SQLite. "The app" is another connection; where
+//! another process matters (POSIX locks), the tests of the shipped binary have one.
 
 use super::*;
 use crate::wal::{Cursor, CursorState, WalHeader};
@@ -38,7 +38,9 @@ impl Case {
 
     fn checkpoint(&self, mode: &str) -> (i64, i64, i64) {
         self.app
-            .query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+            .query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |row| {
+                Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+            })
             .unwrap()
     }
 }
@@ -152,7 +154,10 @@ fn a_database_in_delete_mode_is_switched_and_an_empty_file_is_not_one() {
     std::fs::write(path.as_path(), [7; 4096]).unwrap();
     assert!(matches!(ReadHold::take(&path, Writers::None), Err(SqliteError::Failed { .. })));
     let other = DbPath::new(dir.path().join("other.db"));
-    Connection::open(other.as_path()).unwrap().execute_batch("PRAGMA page_size=512; CREATE TABLE t(x)").unwrap();
+    Connection::open(other.as_path())
+        .unwrap()
+        .execute_batch("PRAGMA page_size=512; CREATE TABLE t(x)")
+        .unwrap();
     let hold = ReadHold::take(&other, Writers::None).unwrap();
     assert_eq!(hold.page_size().get(), 512);
     assert!(header(&hold).is_none());
@@ -189,7 +194,8 @@ fn the_view_shows_what_sqlite_knows() {
     assert_eq!(view.end().unwrap(), before, "only what is committed counts");
 }
 
-/// Another process in a checkpoint that waits for our hold shows in the locks; a writer alone, or one that copies, does not.
+/// Another process in a checkpoint that waits for our hold shows in the locks; a writer alone, or one that
+/// copies, does not.
 #[test]
 fn a_checkpoint_that_waits_for_the_hold_is_seen() {
     use std::io::{BufRead, BufReader, Write};
@@ -199,7 +205,8 @@ fn a_checkpoint_that_waits_for_the_hold_is_seen() {
     let view = hold.view().unwrap();
     case.write(5);
     let script = "import sqlite3, sys\nc = sqlite3.connect(sys.argv[1], timeout=60, isolation_level=None)\n\
-                  c.execute('select * from t').fetchall()\nfor line in sys.stdin:\n    r = c.execute(line).fetchall()\n    \
+                  c.execute('select * from t').fetchall()\nfor line in sys.stdin:\n    r = \
+                  c.execute(line).fetchall()\n    \
                   print(r[0][0] if r else '-', flush=True)";
     let mut other = std::process::Command::new("python3")
         .args(["-c", script])
@@ -237,7 +244,8 @@ fn a_checkpoint_that_waits_for_the_hold_is_seen() {
     other.wait().unwrap();
 }
 
-/// `truncate` empties a WAL that is copied, and never one with a commit that was not captured, whatever comes in between.
+/// `truncate` empties a WAL that is copied, and never one with a commit that was not captured, whatever comes
+/// in between.
 #[test]
 fn emptying_the_wal_loses_no_commit() {
     let case = Case::new();

@@ -36,16 +36,18 @@ impl Account {
         let Some(endpoint) = settings.endpoint.as_deref() else {
             return match name {
                 "" => Err("the storage account is missing: write abs://ACCOUNT@CONTAINER/PREFIX".to_owned()),
-                name => {
-                    Ok(Account { name: name.to_owned(), endpoint: format!("https://{name}.blob.core.windows.net") })
-                }
+                name => Ok(Account {
+                    name: name.to_owned(),
+                    endpoint: format!("https://{name}.blob.core.windows.net"),
+                }),
             };
         };
         let url = parsed(endpoint)?;
         let name = if name.is_empty() { told_by(&url) } else { name.to_owned() };
         if name.is_empty() {
             return Err(
-                "the endpoint does not tell the storage account: write abs://ACCOUNT@CONTAINER/PREFIX".to_owned()
+                "the endpoint does not tell the storage account: write abs://ACCOUNT@CONTAINER/PREFIX"
+                    .to_owned(),
             );
         }
         let endpoint = endpoint.trim_end_matches('/');
@@ -84,12 +86,17 @@ pub(super) fn encoded(text: &str) -> String {
 /// What every part of the program that gets it can take apart again.
 fn parsed(endpoint: &str) -> Result<Url, String> {
     // Not echoed: it may hold a signature.
-    let wrong =
-        || "the endpoint must be an address like https://ACCOUNT.blob.core.windows.net, without a query".to_owned();
+    let wrong = || {
+        "the endpoint must be an address like https://ACCOUNT.blob.core.windows.net, without a query"
+            .to_owned()
+    };
     let url = Url::parse(endpoint).map_err(|_| wrong())?;
-    let known = matches!(url.scheme(), "http" | "https") && url.host_str().is_some_and(|host| !host.is_empty());
-    let bare =
-        url.query().is_none() && url.fragment().is_none() && url.username().is_empty() && url.password().is_none();
+    let known =
+        matches!(url.scheme(), "http" | "https") && url.host_str().is_some_and(|host| !host.is_empty());
+    let bare = url.query().is_none()
+        && url.fragment().is_none()
+        && url.username().is_empty()
+        && url.password().is_none();
     if known && bare && http::Uri::try_from(endpoint).is_ok() { Ok(url) } else { Err(wrong()) }
 }
 
@@ -130,7 +137,12 @@ mod tests {
                 "acme",
                 "https://acme.blob.core.chinacloudapi.cn",
             ),
-            ("", Some("https://acme.blob.core.usgovcloudapi.net"), "acme", "https://acme.blob.core.usgovcloudapi.net"),
+            (
+                "",
+                Some("https://acme.blob.core.usgovcloudapi.net"),
+                "acme",
+                "https://acme.blob.core.usgovcloudapi.net",
+            ),
             ("", Some("http://127.0.0.1:10000/dev1"), "dev1", "http://127.0.0.1:10000/dev1"),
             ("", Some("http://azurite:10000/dev1/"), "dev1", "http://azurite:10000/dev1"),
             ("dev1", Some("http://127.0.0.1:10000/"), "dev1", "http://127.0.0.1:10000/dev1"),
@@ -138,7 +150,11 @@ mod tests {
             ("dev1", Some("http://localhost:10000"), "dev1", "http://localhost:10000/dev1"),
             ("acme", Some("https://private.example.com"), "acme", "https://private.example.com"),
         ] {
-            assert_eq!(of(account, endpoint).unwrap(), (name.to_owned(), at.to_owned()), "{account} {endpoint:?}");
+            assert_eq!(
+                of(account, endpoint).unwrap(),
+                (name.to_owned(), at.to_owned()),
+                "{account} {endpoint:?}"
+            );
         }
     }
 

@@ -1,5 +1,6 @@
-//! Uploads one blob in blocks: sends them a few at a time, then names them in their order by a conditional commit, which makes
-//! the blob appear. Blocks that were never committed are no blob; Azure drops them after a week.
+//! Uploads one blob in blocks: sends them a few at a time, then names them in their order by a conditional
+//! commit, which makes the blob appear. Blocks that were never committed are no blob; Azure drops them after
+//! a week.
 
 use super::service::{Call, Service, stored};
 use super::{CREATE, IF_NONE_MATCH, METADATA, OCTETS};
@@ -40,10 +41,12 @@ impl Target<'_> {
         self.commit(list.into(), timestamp, by).await
     }
 
-    /// A stream cannot be replayed, so a block is repeated for as long as the deadline allows. Returns the block's name.
+    /// A stream cannot be replayed, so a block is repeated for as long as the deadline allows. Returns the
+    /// block's name.
     async fn send(&self, name: String, body: Bytes, by: Deadline) -> Result<String, Failure> {
         let url = format!("{}?comp=block&blockid={}", self.url, super::address::encoded(&name));
-        let once = || async { Ok(self.service.send(CREATE, Call::put(url.clone(), body.clone())).await.map(drop)?) };
+        let once =
+            || async { Ok(self.service.send(CREATE, Call::put(url.clone(), body.clone())).await.map(drop)?) };
         repeat(by, part_try(body.len()), once).await.map(|()| name)
     }
 
@@ -77,7 +80,10 @@ fn name(upload: [u8; 16], number: usize) -> String {
 fn random() -> [u8; 16] {
     let halves = [RandomState::new().hash_one(0u8), RandomState::new().hash_one(1u8)];
     let mut bytes = [0; 16];
-    bytes.iter_mut().zip(halves.iter().flat_map(|half| half.to_be_bytes())).for_each(|(byte, value)| *byte = value);
+    bytes
+        .iter_mut()
+        .zip(halves.iter().flat_map(|half| half.to_be_bytes()))
+        .for_each(|(byte, value)| *byte = value);
     bytes
 }
 

@@ -1,5 +1,5 @@
-//! What a refused request means: the kind of the error, and what the user can do. The status, Azure's error code, the kind of
-//! credential and the difference of the clocks decide, never the text of a message. Pure.
+//! What a refused request means: the kind of the error, and what the user can do. The status, Azure's error
+//! code, the kind of credential and the difference of the clocks decide, never the text of a message. Pure.
 
 use crate::store::StoreErrorKind::{self, Denied, Invalid, NotFound};
 use crate::store::http;
@@ -11,14 +11,15 @@ const NETWORK: &str = "; or the storage account's network rules shut this machin
 const NO_KEYS: &str = "the storage account allows no keys: use a managed identity";
 const ROLE: &str = "grant the identity the role \"Storage Blob Data Contributor\" on the container";
 const KEPT: &str = "a policy, a lease, a snapshot or its tier protects the blob: it has to be lifted first";
-const OTHERS: &str = "another program's unfinished upload of this blob is in the way: Azure drops it after a week, or \
+const OTHERS: &str = "another program's unfinished upload of this blob is in the way: Azure drops it after a \
+    week, or \
                       when the blob is deleted";
 
 /// Azure refuses what was signed this much earlier or later.
 const SKEW_S: i64 = 15 * 60;
 
-/// The answer to a request that was not met. `skew_s`: seconds between this clock and the answer's. A 404 to `get` is an
-/// answer about the blob, and to all others a missing container.
+/// The answer to a request that was not met. `skew_s`: seconds between this clock and the answer's. A 404 to
+/// `get` is an answer about the blob, and to all others a missing container.
 pub(super) fn classify(
     operation: &str,
     status: u16,
@@ -28,9 +29,13 @@ pub(super) fn classify(
 ) -> (StoreErrorKind, String) {
     let plain = |kind, hint: &str| (kind, hint.to_owned());
     match (status, code) {
-        (_, "ContainerNotFound" | "ContainerBeingDeleted" | "ContainerDisabled") => plain(Denied, NO_CONTAINER),
+        (_, "ContainerNotFound" | "ContainerBeingDeleted" | "ContainerDisabled") => {
+            plain(Denied, NO_CONTAINER)
+        }
         (401 | 403, _) if skew_s.abs() > SKEW_S => plain(Denied, CLOCK),
-        (_, "AuthorizationFailure" | "AuthorizationSourceIPMismatch") => (Denied, advice(credential) + NETWORK),
+        (_, "AuthorizationFailure" | "AuthorizationSourceIPMismatch") => {
+            (Denied, advice(credential) + NETWORK)
+        }
         (_, "KeyBasedAuthenticationNotPermitted") => plain(Denied, NO_KEYS),
         (_, "AuthorizationPermissionMismatch" | "InsufficientAccountPermissions")
             if matches!(credential, Some(AzureCredential::BearerToken(_))) =>
@@ -66,7 +71,9 @@ fn advice(credential: Option<&AzureCredential>) -> String {
             let end = pairs.iter().find(|(name, _)| name == "se").map(|(_, value)| value.as_str());
             match end.filter(|end| has_passed(end)) {
                 Some(end) => format!("the SAS token has expired ({end}): make a new one"),
-                None => "check sas_token: its signature, its times (st, se), and that sp grants racwdl".to_owned(),
+                None => {
+                    "check sas_token: its signature, its times (st, se), and that sp grants racwdl".to_owned()
+                }
             }
         }
         None => "check the credentials".to_owned(),
@@ -134,7 +141,10 @@ mod tests {
     #[test]
     fn the_hint_is_about_the_credential_that_was_used() {
         let sas = |end: &str| {
-            AzureCredential::SASToken(vec![("se".to_owned(), end.to_owned()), ("sig".to_owned(), "hush".to_owned())])
+            AzureCredential::SASToken(vec![
+                ("se".to_owned(), end.to_owned()),
+                ("sig".to_owned(), "hush".to_owned()),
+            ])
         };
         let key = AzureCredential::AccessKey(AzureAccessKey::try_new("aHVzaA==").unwrap());
         let token = AzureCredential::BearerToken("hush".to_owned());

@@ -1,5 +1,5 @@
-//! The credential that requests are signed with: a key, a signature (SAS) or a token. A key or signature from a file is read again
-//! when it is refused; object_store fetches tokens and renews them.
+//! The credential that requests are signed with: a key, a signature (SAS) or a token. A key or signature from
+//! a file is read again when it is refused; object_store fetches tokens and renews them.
 
 use super::identity::{Identity, Watched};
 use crate::model::Secret;
@@ -49,15 +49,18 @@ impl Form {
     fn read(self, text: &str) -> Result<AzureCredential, String> {
         let text = text.trim();
         match self {
-            Form::Key => AzureAccessKey::try_new(text)
-                .map(AzureCredential::AccessKey)
-                .map_err(|_| "account_key is no key of a storage account: it is not Base64; copy it again".to_owned()),
+            Form::Key => AzureAccessKey::try_new(text).map(AzureCredential::AccessKey).map_err(|_| {
+                "account_key is no key of a storage account: it is not Base64; copy it again".to_owned()
+            }),
             Form::Sas if text.contains("://") => {
                 Err("sas_token is a whole URL: give only what follows its question mark".to_owned())
             }
             Form::Sas => match split_sas(text) {
-                Ok(pairs) if pairs.iter().any(|(name, _)| name == "sig") => Ok(AzureCredential::SASToken(pairs)),
-                _ => Err("sas_token is no shared access signature: it looks like sv=…&se=…&sp=racwdl&sig=…".to_owned()),
+                Ok(pairs) if pairs.iter().any(|(name, _)| name == "sig") => {
+                    Ok(AzureCredential::SASToken(pairs))
+                }
+                _ => Err("sas_token is no shared access signature: it looks like sv=…&se=…&sp=racwdl&sig=…"
+                    .to_owned()),
             },
         }
     }
@@ -78,7 +81,8 @@ impl Credentials {
 
     /// Whether anything of it may need https.
     pub(super) fn is_plain(abs: &AbsSettings) -> bool {
-        given(abs).is_some() || Identity::named_by(&|name| std::env::var(name).ok()).is_ok_and(|found| found.is_plain())
+        given(abs).is_some()
+            || Identity::named_by(&|name| std::env::var(name).ok()).is_ok_and(|found| found.is_plain())
     }
 
     /// The error is its kind and a text for the user.
@@ -88,7 +92,9 @@ impl Credentials {
             Credentials::Token { identity, provider, watched } => match provider.get_credential().await {
                 Ok(credential) => match credential.as_ref() {
                     // The library panics on what cannot stand in a header.
-                    AzureCredential::BearerToken(token) if !token.bytes().all(|byte| byte.is_ascii_graphic()) => {
+                    AzureCredential::BearerToken(token)
+                        if !token.bytes().all(|byte| byte.is_ascii_graphic()) =>
+                    {
                         Err((Denied, format!("{identity} handed out what is no token")))
                     }
                     _ => Ok(credential),
@@ -171,7 +177,8 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("sas");
         let sas = |sig: &str| Form::Sas.read(&format!("sig={sig}")).unwrap();
-        let given = Given { form: Form::Sas, file: Some(file.clone()), held: Mutex::new(Arc::new(sas("old"))) };
+        let given =
+            Given { form: Form::Sas, file: Some(file.clone()), held: Mutex::new(Arc::new(sas("old"))) };
         for (content, refused, expected) in [
             (None, "old", None),
             (Some("sig=old\n"), "old", None),

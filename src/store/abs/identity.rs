@@ -1,5 +1,5 @@
-//! The identities that Azure gives to machines and programs: chosen by the environment; object_store gets their tokens. Explains
-//! why there is no token, by status and error type.
+//! The identities that Azure gives to machines and programs: chosen by the environment; object_store gets
+//! their tokens. Explains why there is no token, by status and error type.
 
 use crate::store::StoreErrorKind::{self, Denied, Invalid, TimedOut, Unreachable};
 use crate::store::chain::{chain, find};
@@ -7,8 +7,8 @@ use crate::store::http::with_hint;
 use http_body_util::{BodyExt, Limited};
 use object_store::azure::{AzureCredential, MicrosoftAzureBuilder, authority_hosts::AZURE_PUBLIC_CLOUD};
 use object_store::client::{
-    ClientOptions, CredentialProvider, HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse,
-    HttpResponseBody, HttpService,
+    ClientOptions, CredentialProvider, HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest,
+    HttpResponse, HttpResponseBody, HttpService,
 };
 use object_store::{BackoffConfig, RetryConfig};
 use std::fmt;
@@ -22,7 +22,8 @@ use std::time::Duration;
 /// A token is a few KiB.
 const ANSWER: usize = 64 << 10;
 const METADATA: &str = "http://169.254.169.254";
-const NONE: &str = "set account_key or sas_token, or give this machine an identity (AZURE_CLIENT_ID, AZURE_TENANT_ID and \
+const NONE: &str = "set account_key or sas_token, or give this machine an identity (AZURE_CLIENT_ID, \
+    AZURE_TENANT_ID and \
                     AZURE_CLIENT_SECRET or AZURE_FEDERATED_TOKEN_FILE, or a managed one)";
 
 /// In the order in which Azure's own tools choose.
@@ -60,7 +61,8 @@ impl Identity {
         }
     }
 
-    /// App Service and Container Apps name an address and a header, machines have one address, which pods may have moved.
+    /// App Service and Container Apps name an address and a header, machines have one address, which pods may
+    /// have moved.
     fn managed(client: Option<String>, env: &dyn Fn(&str) -> Option<String>) -> Result<Identity, String> {
         if env("IDENTITY_HEADER").is_some_and(|header| http::HeaderValue::try_from(header).is_err()) {
             return Err("$IDENTITY_HEADER holds what cannot stand in a header".to_owned());
@@ -90,7 +92,8 @@ impl Identity {
         watched: &Watched,
     ) -> Result<Arc<dyn CredentialProvider<Credential = AzureCredential>>, String> {
         // The caller tries again within its own deadline.
-        let retry = RetryConfig { backoff: BackoffConfig::default(), max_retries: 0, retry_timeout: Duration::ZERO };
+        let retry =
+            RetryConfig { backoff: BackoffConfig::default(), max_retries: 0, retry_timeout: Duration::ZERO };
         // Account and container make no difference to the token.
         let builder = MicrosoftAzureBuilder::new()
             .with_account("any")
@@ -121,7 +124,10 @@ impl Identity {
         if let Identity::Workload { file, .. } = self
             && let Err(error) = std::fs::read(file)
         {
-            return (Denied, format!("cannot read $AZURE_FEDERATED_TOKEN_FILE ({}): {error}", file.display()));
+            return (
+                Denied,
+                format!("cannot read $AZURE_FEDERATED_TOKEN_FILE ({}): {error}", file.display()),
+            );
         }
         let kind = match (find::<HttpError>(error).map(HttpError::kind), status) {
             (Some(HttpErrorKind::Timeout), _) => TimedOut,
@@ -157,11 +163,13 @@ fn plain(name: &str, value: Option<String>) -> Result<Option<String>, String> {
 /// The library panics on what is no address.
 fn address(name: &str, value: String) -> Result<String, String> {
     let known = value.starts_with("https://") || value.starts_with("http://");
-    let fits = reqwest::Url::parse(&value).is_ok_and(|url| url.has_host()) && http::Uri::try_from(&value).is_ok();
+    let fits =
+        reqwest::Url::parse(&value).is_ok_and(|url| url.has_host()) && http::Uri::try_from(&value).is_ok();
     if known && fits { Ok(value) } else { Err(format!("${name} must begin with https:// or http://")) }
 }
 
-/// Our client, as the library is given it: remembers the status of the last answer, which the library's errors hide.
+/// Our client, as the library is given it: remembers the status of the last answer, which the library's
+/// errors hide.
 #[derive(Clone, Debug)]
 pub(super) struct Watched {
     client: reqwest::Client,
@@ -217,7 +225,9 @@ mod tests {
     use super::*;
 
     fn named(variables: &[(&str, &str)]) -> Result<Identity, String> {
-        Identity::named_by(&|name| variables.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned()))
+        Identity::named_by(&|name| {
+            variables.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
+        })
     }
 
     fn shown(variables: &[(&str, &str)]) -> String {
@@ -238,7 +248,9 @@ mod tests {
         let china = "https://login.chinacloudapi.cn (AZURE_FEDERATED_TOKEN_FILE)";
         assert_eq!(shown(&[CLIENT, TENANT, FILE, CHINA]), china);
         let machine = "http://169.254.169.254/metadata/identity/oauth2/token (managed identity)";
-        for incomplete in [&[][..], &[CLIENT], &[CLIENT, TENANT], &[TENANT, SECRET], &[("AZURE_CLIENT_ID", "")]] {
+        for incomplete in
+            [&[][..], &[CLIENT], &[CLIENT, TENANT], &[TENANT, SECRET], &[("AZURE_CLIENT_ID", "")]]
+        {
             assert_eq!(shown(incomplete), machine);
         }
         let service = ("IDENTITY_ENDPOINT", "http://localhost:42356/msi/token");

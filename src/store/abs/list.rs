@@ -94,7 +94,8 @@ mod tests {
 
     fn page(blobs: &str, marker: &str) -> String {
         format!(
-            "\u{feff}<?xml version=\"1.0\" encoding=\"utf-8\"?><EnumerationResults ServiceEndpoint=\"https://h/\" \
+            "\u{feff}<?xml version=\"1.0\" encoding=\"utf-8\"?><EnumerationResults \
+             ServiceEndpoint=\"https://h/\" \
              ContainerName=\"c\"><Prefix>app/</Prefix><Blobs>{blobs}</Blobs>{marker}</EnumerationResults>"
         )
     }
@@ -128,7 +129,10 @@ mod tests {
         ];
         assert_eq!(entries, expected);
         assert!(listing.entries.iter().all(|entry| entry.modified_ms == Some(1_795_327_279_000)));
-        assert_eq!((listing.directories, listing.token), (vec!["app/x.db/".to_owned()], Some("2!8&x".to_owned())));
+        assert_eq!(
+            (listing.directories, listing.token),
+            (vec!["app/x.db/".to_owned()], Some("2!8&x".to_owned()))
+        );
     }
 
     #[test]

@@ -76,7 +76,8 @@ impl Dialect for Abs {
         Ok(Abs {
             account: Account::of(settings)?,
             container: settings.bucket.clone(),
-            part_size: usize::try_from(part_size).map_err(|_| "part_size is too big for this machine".to_owned())?,
+            part_size: usize::try_from(part_size)
+                .map_err(|_| "part_size is too big for this machine".to_owned())?,
             concurrency: settings.concurrency.unwrap_or(DEFAULT_CONCURRENCY).max(1),
         })
     }
@@ -96,7 +97,8 @@ impl Dialect for Abs {
     async fn list(&self, service: &Arc<Service>, page: PageRequest<'_>) -> Result<Listing, Failure> {
         let delimiter = if page.by_directory { "/" } else { "" };
         let parameters = [("prefix", page.prefix), ("delimiter", delimiter), ("marker", page.token)];
-        let reply = service.send("list", Call::new(Method::GET, self.account.listing(&self.container, &parameters)));
+        let reply =
+            service.send("list", Call::new(Method::GET, self.account.listing(&self.container, &parameters)));
         let text = body(reply.await?, LISTING).await?;
         list::read(&String::from_utf8_lossy(&text))
             .map_err(|problem| Failure::suspicious(&format!("the reply is no listing ({problem})")))
@@ -118,12 +120,14 @@ impl Dialect for Abs {
         let NewObject { name, first, rest, .. } = object;
         let url = self.url(&name);
         if rest.is_done() {
-            let call = whole(url.clone(), first.clone()).with(IF_NONE_MATCH, "*").with(METADATA, timestamp.clone());
+            let call =
+                whole(url.clone(), first.clone()).with(IF_NONE_MATCH, "*").with(METADATA, timestamp.clone());
             match service.send(CREATE, call).await {
                 Err(refusal) if refusal.already_exists() => {}
                 reply => return service::stored(&reply?).map(|()| Put::Created),
             }
-            // Blocks of an upload that was abandoned can count as an unreadable blob here. A commit ignores them.
+            // Blocks of an upload that was abandoned can count as an unreadable blob here. A commit ignores
+            // them.
             if self.is_there(service, &name).await? {
                 return Ok(Put::Exists);
             }

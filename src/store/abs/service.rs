@@ -1,4 +1,5 @@
-//! Signs and sends one request, and reads why the service refused it. No URL gets into an error: it may hold a signature.
+//! Signs and sends one request, and reads why the service refused it. No URL gets into an error: it may hold
+//! a signature.
 
 use super::address::Account;
 use super::cause;
@@ -89,8 +90,8 @@ impl Service {
         Ok(Service { account, client, credentials, clock: Arc::clone(clock) })
     }
 
-    /// `operation` is what the caller calls it; a 404 means something else to `get`. What was refused for its credential is
-    /// sent once more if there is a newer one.
+    /// `operation` is what the caller calls it; a 404 means something else to `get`. What was refused for its
+    /// credential is sent once more if there is a newer one.
     pub(super) async fn send(&self, operation: &str, call: Call) -> Result<Response, Refusal> {
         let credential = self.credentials.current().await.map_err(unanswered)?;
         match self.send_with(&credential, operation, &call).await {
@@ -104,7 +105,12 @@ impl Service {
         }
     }
 
-    async fn send_with(&self, credential: &AzureCredential, operation: &str, call: &Call) -> Result<Response, Refusal> {
+    async fn send_with(
+        &self,
+        credential: &AzureCredential,
+        operation: &str,
+        call: &Call,
+    ) -> Result<Response, Refusal> {
         let request = self.signed(call, credential).map_err(|detail| unanswered((Invalid, detail)))?;
         let reply = self.client.execute(request).await.map_err(|error| {
             let failure = error.explain().context(&self.account.endpoint);
@@ -130,7 +136,8 @@ impl Service {
     }
 
     fn signed(&self, call: &Call, credential: &AzureCredential) -> Result<reqwest::Request, String> {
-        let mut request = Request::builder().method(&call.method).uri(&call.url).header("x-ms-version", VERSION);
+        let mut request =
+            Request::builder().method(&call.method).uri(&call.url).header("x-ms-version", VERSION);
         if call.method == Method::PUT {
             request = request.header(CONTENT_LENGTH, call.body.len());
         }
@@ -204,7 +211,8 @@ mod tests {
 
     #[test]
     fn the_first_line_of_an_error_is_told() {
-        let xml = "\u{feff}<?xml version=\"1.0\" encoding=\"utf-8\"?>\n<Error><Code>ServerBusy</Code><Message>The server is \
+        let xml = "\u{feff}<?xml \
+            version=\"1.0\" encoding=\"utf-8\"?>\n<Error><Code>ServerBusy</Code><Message>The server is \
                    busy.\nRequestId:1\nTime:2026</Message><AuthenticationErrorDetail>x</AuthenticationErrorDetail></Error>";
         assert_eq!(message(xml).as_deref(), Some("The server is busy."));
         for other in ["", "<html></html>", "{}", "<Error><Code>x</Code></Error>"] {

@@ -204,7 +204,10 @@ async fn a_refused_range_is_checked_against_the_size() {
     put(&bucket, "a", "x").await;
     assert_eq!(bucket.get("a", Some(1..9), soon()).await.unwrap(), "");
     let error = bucket.get("a", Some(0..9), soon()).await.unwrap_err();
-    assert!(error.kind == StoreErrorKind::Unreachable && error.detail.contains("the object has 1"), "{error}");
+    assert!(
+        error.kind == StoreErrorKind::Unreachable && error.detail.contains("the object has 1"),
+        "{error}"
+    );
 }
 
 /// Each of many deletions takes a permit for each of its requests, and all of them come to an end.
@@ -226,7 +229,8 @@ async fn a_stream_takes_no_permit() {
     let (senders, streams): (Vec<_>, Vec<_>) =
         (0..100).map(|_| tokio::sync::mpsc::channel::<crate::store::Chunk>(1)).unzip();
     let names: Vec<String> = (0..100).map(|number| number.to_string()).collect();
-    let uploads = names.iter().zip(streams).map(|(key, body)| bucket.put_new(key, Body::Stream(body), 0, soon()));
+    let uploads =
+        names.iter().zip(streams).map(|(key, body)| bucket.put_new(key, Body::Stream(body), 0, soon()));
     let mut uploads = std::pin::pin!(try_join_all(uploads));
     assert!(tokio::time::timeout(Duration::from_millis(5), &mut uploads).await.is_err());
     put(&bucket, "small", "x").await;
@@ -236,6 +240,8 @@ async fn a_stream_takes_no_permit() {
 
 #[test]
 fn a_directory_needs_a_path() {
-    let error = open(&StoreSettings::new(Scheme::File, "file://".into(), String::new(), String::new())).err().unwrap();
+    let error = open(&StoreSettings::new(Scheme::File, "file://".into(), String::new(), String::new()))
+        .err()
+        .unwrap();
     assert!(error.to_string().starts_with("cannot open file://: the directory is missing"), "{error}");
 }

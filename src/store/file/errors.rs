@@ -4,8 +4,8 @@ use crate::store::StoreErrorKind;
 use crate::store::failure::Failure;
 use std::io::{self, ErrorKind};
 
-/// Neither the file nor, perhaps, its directory is there. A stale handle of NFS does not say that: a whole mount may be
-/// stale, and is not empty.
+/// Neither the file nor, perhaps, its directory is there. A stale handle of NFS does not say that: a whole
+/// mount may be stale, and is not empty.
 pub(super) fn is_absent(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory)
 }
@@ -18,10 +18,13 @@ pub(super) fn explain(error: &io::Error) -> Failure {
 fn classify(kind: ErrorKind) -> (StoreErrorKind, &'static str) {
     match kind {
         ErrorKind::NotFound => (StoreErrorKind::NotFound, ""),
-        ErrorKind::PermissionDenied => {
-            (StoreErrorKind::Denied, "; check the owner and mode of the directory and the user that litevisor runs as")
+        ErrorKind::PermissionDenied => (
+            StoreErrorKind::Denied,
+            "; check the owner and mode of the directory and the user that litevisor runs as",
+        ),
+        ErrorKind::ReadOnlyFilesystem => {
+            (StoreErrorKind::Denied, "; mount the replica's file system writable")
         }
-        ErrorKind::ReadOnlyFilesystem => (StoreErrorKind::Denied, "; mount the replica's file system writable"),
         ErrorKind::NotADirectory | ErrorKind::IsADirectory => {
             (StoreErrorKind::Invalid, "; a file stands where a directory is needed, or the other way round")
         }

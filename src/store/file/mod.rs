@@ -1,5 +1,5 @@
-//! A directory. Files appear whole or not at all, and are durable when the call returns. All work runs on the blocking pool: a
-//! file system may hang.
+//! A directory. Files appear whole or not at all, and are durable when the call returns. All work runs on the
+//! blocking pool: a file system may hang.
 
 mod errors;
 mod temp;
@@ -37,7 +37,9 @@ impl Dialect for Directory {
 
     fn new(settings: &StoreSettings) -> Result<Directory, String> {
         if settings.path.is_empty() {
-            return Err("the directory is missing: give an absolute path, as in file:///var/backup/app".to_owned());
+            return Err(
+                "the directory is missing: give an absolute path, as in file:///var/backup/app".to_owned()
+            );
         }
         Ok(Directory { root: PathBuf::from(&settings.path), stale: Mutex::default() })
     }
@@ -110,8 +112,11 @@ impl Dialect for Directory {
     }
 }
 
-/// Runs `work` on the blocking pool. If the caller drops the call, the work goes on and its result is dropped.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> Result<T, Failure> {
+/// Runs `work` on the blocking pool. If the caller drops the call, the work goes on and its result is
+/// dropped.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> Result<T, Failure> {
     match tokio::task::spawn_blocking(work).await {
         Ok(result) => result.map_err(|error| errors::explain(&error)),
         Err(_) => Err(Failure::unreachable("the work was broken off")),

@@ -1,5 +1,5 @@
-//! A temporary file that gets its final name when it is complete and durable; it is removed when dropped. A create never replaces
-//! a file.
+//! A temporary file that gets its final name when it is complete and durable; it is removed when dropped. A
+//! create never replaces a file.
 
 use super::errors::is_absent;
 use crate::store::{Put, key};
@@ -40,8 +40,8 @@ impl Temp {
         Ok(self)
     }
 
-    /// Renames the file to its target if there is no file of that name. The timestamp is set before, so that no listing
-    /// shows another one.
+    /// Renames the file to its target if there is no file of that name. The timestamp is set before, so that
+    /// no listing shows another one.
     pub(super) fn publish_new(self, timestamp_ms: i64) -> io::Result<Put> {
         let span = Duration::from_millis(timestamp_ms.unsigned_abs());
         let time = if timestamp_ms < 0 { UNIX_EPOCH.checked_sub(span) } else { UNIX_EPOCH.checked_add(span) };
@@ -62,8 +62,9 @@ impl Temp {
     }
 }
 
-/// Some file systems give all files to one user and set no time for another one (Azure Files over SMB): the object is sound
-/// without it. LTX files hold their own time; Litestream uses the file's, which is then the time of the upload.
+/// Some file systems give all files to one user and set no time for another one (Azure Files over SMB): the
+/// object is sound without it. LTX files hold their own time; Litestream uses the file's, which is then the
+/// time of the upload.
 fn dated(set: io::Result<()>) -> io::Result<()> {
     match set {
         Err(error) if matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::Unsupported) => Ok(()),
@@ -73,20 +74,22 @@ fn dated(set: io::Result<()>) -> io::Result<()> {
 
 impl Drop for Temp {
     fn drop(&mut self) {
-        // Gone already when it was renamed. Otherwise a left-over is harmless: no reader takes the name for an object.
+        // Gone already when it was renamed. Otherwise a left-over is harmless: no reader takes the name for
+        // an object.
         let _ = fs::remove_file(&self.path);
     }
 }
 
-/// The exclusive step: `target` becomes the file at `temp`, unless `target` exists. A hard link is atomic everywhere,
-/// on NFS too; file systems without links mostly know an exclusive rename.
+/// The exclusive step: `target` becomes the file at `temp`, unless `target` exists. A hard link is atomic
+/// everywhere, on NFS too; file systems without links mostly know an exclusive rename.
 fn claim(temp: &Path, target: &Path, link: impl Fn(&Path, &Path) -> io::Result<()>) -> io::Result<Put> {
     let refused = match link(temp, target) {
         Ok(()) => return Ok(Put::Created),
         Err(error) => error,
     };
     match after_link(refused.kind()) {
-        // A network file system may have repeated a request whose reply was lost: two links mean that the first one succeeded.
+        // A network file system may have repeated a request whose reply was lost: two links mean that the
+        // first one succeeded.
         LinkFailure::TargetExists if fs::metadata(temp)?.nlink() > 1 => Ok(Put::Created),
         LinkFailure::TargetExists => Ok(Put::Exists),
         LinkFailure::TryRename => match rename_exclusive(temp, target) {
@@ -116,8 +119,8 @@ enum LinkFailure {
 fn after_link(refused: ErrorKind) -> LinkFailure {
     match refused {
         ErrorKind::AlreadyExists => LinkFailure::TargetExists,
-        // No links here (FAT, CIFS, FUSE, an object store that is mounted), not for this user (a server that maps users), or
-        // not between these two places of what only looks like one file system.
+        // No links here (FAT, CIFS, FUSE, an object store that is mounted), not for this user (a server that
+        // maps users), or not between these two places of what only looks like one file system.
         ErrorKind::PermissionDenied
         | ErrorKind::Unsupported
         | ErrorKind::TooManyLinks
@@ -130,7 +133,8 @@ fn after_link(refused: ErrorKind) -> LinkFailure {
 
 const VANISHED: &str = "another program removed the temporary file";
 
-const NO_EXCLUSIVE: &str = "this file system has neither hard links nor an exclusive rename, so two writers could \
+const NO_EXCLUSIVE: &str = "this file system has neither hard links nor an exclusive rename, so two writers \
+    could \
     overwrite each other; keep the replica on another one, or give the bucket itself as s3://";
 
 fn rename_exclusive(from: &Path, to: &Path) -> io::Result<()> {
@@ -154,8 +158,8 @@ fn rename_exclusive(from: &Path, to: &Path) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Makes what is missing, from the top, each entry synced into its parent: a file in a directory that a crash forgets is
-/// forgotten too.
+/// Makes what is missing, from the top, each entry synced into its parent: a file in a directory that a crash
+/// forgets is forgotten too.
 fn make_directories(directory: &Path) -> io::Result<()> {
     match fs::metadata(directory) {
         Ok(_) => return Ok(()),

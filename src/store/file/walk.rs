@@ -1,5 +1,5 @@
-//! Lists a directory tree: all files whose key begins with the prefix, and old temporary files of killed runs. Something that
-//! vanishes meanwhile is no error.
+//! Lists a directory tree: all files whose key begins with the prefix, and old temporary files of killed
+//! runs. Something that vanishes meanwhile is no error.
 
 use super::errors::is_absent;
 use crate::store::key;
@@ -48,7 +48,9 @@ pub(super) fn walk(root: &Path, prefix: &str) -> io::Result<Tree> {
                 continue;
             }
             if name.ends_with(key::TEMP_SUFFIX) {
-                if key::is_own_temporary(name) && metadata_of(&entry)?.is_some_and(|metadata| is_stale(&metadata)) {
+                if key::is_own_temporary(name)
+                    && metadata_of(&entry)?.is_some_and(|metadata| is_stale(&metadata))
+                {
                     tree.stale.push(entry.path());
                 }
                 continue;
@@ -74,8 +76,9 @@ pub(super) fn walk(root: &Path, prefix: &str) -> io::Result<Tree> {
     Ok(tree)
 }
 
-/// The last name of a directory that is no temporary file's. While it is read, a writer adds files in the order of their names, and a later one may be seen where an
-/// earlier one was not: what comes behind this name is left to the next listing, so that a listing has no gaps. None: it is empty.
+/// The last name of a directory that is no temporary file's. While it is read, a writer adds files in the
+/// order of their names, and a later one may be seen where an earlier one was not: what comes behind this
+/// name is left to the next listing, so that a listing has no gaps. None: it is empty.
 fn newest_name(directory: &Path) -> io::Result<Option<String>> {
     let entries = match fs::read_dir(directory) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -86,8 +89,9 @@ fn newest_name(directory: &Path) -> io::Result<Option<String>> {
         match entry {
             Err(error) if is_absent(&error) => break,
             entry => {
-                newest =
-                    newest.max(entry?.file_name().into_string().ok().filter(|name| !name.ends_with(key::TEMP_SUFFIX)))
+                newest = newest.max(
+                    entry?.file_name().into_string().ok().filter(|name| !name.ends_with(key::TEMP_SUFFIX)),
+                )
             }
         }
     }
@@ -121,14 +125,16 @@ fn fits(path: &Path, is: FileKind, expected: EntryKind) -> io::Result<()> {
         (FileKind::Directory, EntryKind::File) => "is a directory where a file of the replica belongs",
         (FileKind::File, EntryKind::Directory) => "is a file where a directory of the replica belongs",
         (FileKind::Link, _) => {
-            "is a symbolic link: litevisor does not follow links inside a replica; put back what it stands for"
+            "is a symbolic link: litevisor does not follow links inside a replica; put back what it stands \
+             for"
         }
         (FileKind::Other, _) => "is neither a file nor a directory, where a part of the replica belongs",
     };
     Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{} {stands}", path.display())))
 }
 
-/// The directory to begin in may be missing, but not stand behind a link; nor may the root be a link that leads nowhere.
+/// The directory to begin in may be missing, but not stand behind a link; nor may the root be a link that
+/// leads nowhere.
 fn no_link(root: &Path, start: &str) -> io::Result<()> {
     let mut path = root.to_owned();
     if is_link(&path) && !path.exists() {
@@ -165,8 +171,8 @@ pub(super) fn directories(root: &Path) -> io::Result<Vec<String>> {
     Ok(names)
 }
 
-/// None when it has vanished since the directory was read. A link to a file counts as the file; another one as the link: a
-/// directory behind it is not walked, so that the walk ends.
+/// None when it has vanished since the directory was read. A link to a file counts as the file; another one
+/// as the link: a directory behind it is not walked, so that the walk ends.
 fn metadata_of(entry: &DirEntry) -> io::Result<Option<Metadata>> {
     let metadata = match entry.metadata() {
         Ok(link) if link.is_symlink() => match fs::metadata(entry.path()) {
@@ -197,8 +203,8 @@ fn modified_ms(metadata: &Metadata) -> io::Result<i64> {
         Ok(after) => i64::try_from(after.as_millis()).unwrap_or(i64::MAX),
         Err(before) => i64::try_from(before.duration().as_millis()).map_or(i64::MIN, |ms| -ms),
     };
-    // The modification time is set to the file's stamp, which a wrong clock may have put into the future; the kernel's own time
-    // of the file's last change cannot be set.
+    // The modification time is set to the file's stamp, which a wrong clock may have put into the future; the
+    // kernel's own time of the file's last change cannot be set.
     let changed = metadata.ctime().saturating_mul(1000).saturating_add(metadata.ctime_nsec() / 1_000_000);
     Ok(modified.min(changed.saturating_add(1)))
 }
@@ -263,7 +269,8 @@ mod tests {
             let path = root.path().join(name);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             make(&path);
-            let error = walk(root.path(), "").err().unwrap_or_else(|| panic!("{number}: {name} is read as empty"));
+            let error =
+                walk(root.path(), "").err().unwrap_or_else(|| panic!("{number}: {name} is read as empty"));
             assert!(error.to_string().contains(name), "{error}");
         }
         let root = tempfile::tempdir().unwrap();
@@ -281,9 +288,14 @@ mod tests {
     #[test]
     fn a_day_makes_a_temporary_file_stale() {
         let now = UNIX_EPOCH + Duration::from_secs(1_000_000);
-        for (changed, old) in
-            [(1_000_000, false), (913_601, false), (913_599, true), (0, true), (-1, false), (2_000_000, false)]
-        {
+        for (changed, old) in [
+            (1_000_000, false),
+            (913_601, false),
+            (913_599, true),
+            (0, true),
+            (-1, false),
+            (2_000_000, false),
+        ] {
             assert_eq!(is_old(changed, now), old, "{changed}");
         }
     }

@@ -66,7 +66,10 @@ impl Address {
     pub(super) fn upload(&self, way: &str, create: bool) -> String {
         let condition = if create { "&ifGenerationMatch=0" } else { "" };
         let fields = escaped("name,size,crc32c,generation");
-        format!("{}/upload/storage/v1/b/{}/o?uploadType={way}{condition}&fields={fields}", self.base, self.bucket)
+        format!(
+            "{}/upload/storage/v1/b/{}/o?uploadType={way}{condition}&fields={fields}",
+            self.base, self.bucket
+        )
     }
 
     /// An upload's own URL. The service may answer with another of Google's hosts; a configured endpoint gets
@@ -104,8 +107,14 @@ mod tests {
     #[test]
     fn names_are_one_component() {
         let url = google().object("a b/ltx/0/ü?#%.ltx");
-        assert_eq!(url, "https://storage.googleapis.com/storage/v1/b/b/o/a%20b%2Fltx%2F0%2F%C3%BC%3F%23%25.ltx");
-        assert_eq!(google().content("x_-.~"), "https://storage.googleapis.com/storage/v1/b/b/o/x_-.~?alt=media");
+        assert_eq!(
+            url,
+            "https://storage.googleapis.com/storage/v1/b/b/o/a%20b%2Fltx%2F0%2F%C3%BC%3F%23%25.ltx"
+        );
+        assert_eq!(
+            google().content("x_-.~"),
+            "https://storage.googleapis.com/storage/v1/b/b/o/x_-.~?alt=media"
+        );
     }
 
     #[test]
@@ -125,8 +134,12 @@ mod tests {
 
     #[test]
     fn listings_say_what_is_wanted() {
-        let url =
-            google().listing(PageRequest { prefix: "p/ltx/", start: "p/ltx/0/a", by_directory: true, token: "t=" });
+        let url = google().listing(PageRequest {
+            prefix: "p/ltx/",
+            start: "p/ltx/0/a",
+            by_directory: true,
+            token: "t=",
+        });
         let (path, query) = url.split_once('?').unwrap();
         assert_eq!(path, "https://storage.googleapis.com/storage/v1/b/b/o");
         let expected = "&prefix=p%2Fltx%2F&startOffset=p%2Fltx%2F0%2Fa&delimiter=%2F&pageToken=t%3D";

@@ -1,5 +1,5 @@
-//! What an answer that is no success means: the kind of the error, and a text that names what the service said and what the
-//! user can do. Status and reason decide, never the text of a message. Pure.
+//! What an answer that is no success means: the kind of the error, and a text that names what the service
+//! said and what the user can do. Status and reason decide, never the text of a message. Pure.
 
 use crate::store::StoreErrorKind;
 use crate::store::failure::Failure;
@@ -9,12 +9,14 @@ use serde::Deserialize;
 /// What an error may take of the answer's text.
 const SHOWN: usize = 300;
 
-const RIGHTS: &str = "grant the account the role Storage Object User (roles/storage.objectUser) on the bucket";
+const RIGHTS: &str =
+    "grant the account the role Storage Object User (roles/storage.objectUser) on the bucket";
 const SCOPE: &str = "the machine's access scopes do not allow writing: give it storage-rw or cloud-platform";
 const NO_BUCKET: &str = "the bucket does not exist: create it, or check its name and the endpoint";
 const EXPIRED: &str = "the credentials have expired or are wrong: check credentials_file (or \
                        GOOGLE_APPLICATION_CREDENTIALS), or the machine's service account";
-const KEPT: &str = "the bucket's retention policy or a hold keeps it: retention must be shorter here than there";
+const KEPT: &str =
+    "the bucket's retention policy or a hold keeps it: retention must be shorter here than there";
 const ACCOUNT: &str = "check the project's billing and that the Cloud Storage API is on";
 const SESSION: &str = "the upload's session is gone; it starts again";
 
@@ -45,9 +47,10 @@ fn classify(operation: &str, status: u16, reason: &str) -> (StoreErrorKind, &'st
         (403, "rateLimitExceeded" | "userRateLimitExceeded" | "quotaExceeded") => (Unreachable, ""),
         (403, "retentionPolicyNotMet" | "objectUnderActiveHold") => (Denied, KEPT),
         (403, "insufficientPermissions" | "ACCESS_TOKEN_SCOPE_INSUFFICIENT") => (Denied, SCOPE),
-        (403, "accountDisabled" | "userProjectAccountProblem" | "accessNotConfigured" | "SERVICE_DISABLED") => {
-            (Denied, ACCOUNT)
-        }
+        (
+            403,
+            "accountDisabled" | "userProjectAccountProblem" | "accessNotConfigured" | "SERVICE_DISABLED",
+        ) => (Denied, ACCOUNT),
         (401, _) => (Denied, EXPIRED),
         (403, _) => (Denied, RIGHTS),
         (404, _) if operation != "get" => (Denied, NO_BUCKET),
@@ -91,13 +94,18 @@ struct Reason {
 impl ErrorText {
     fn from(body: &[u8]) -> ErrorText {
         match serde_json::from_slice(body) {
-            Ok(Answer { error: ErrorBody::Storage { message, errors }, .. }) => {
-                ErrorText { reason: errors.into_iter().next().map(|first| first.reason).unwrap_or_default(), message }
+            Ok(Answer { error: ErrorBody::Storage { message, errors }, .. }) => ErrorText {
+                reason: errors.into_iter().next().map(|first| first.reason).unwrap_or_default(),
+                message,
+            },
+            Ok(Answer { error: ErrorBody::Token(reason), error_description: message }) => {
+                ErrorText { reason, message }
             }
-            Ok(Answer { error: ErrorBody::Token(reason), error_description: message }) => ErrorText { reason, message },
             // Downloads and uploads answer in plain text; whatever is in front of the service, in HTML.
             Err(_) if body.first() == Some(&b'<') => ErrorText::default(),
-            Err(_) => ErrorText { reason: String::new(), message: String::from_utf8_lossy(body).into_owned() },
+            Err(_) => {
+                ErrorText { reason: String::new(), message: String::from_utf8_lossy(body).into_owned() }
+            }
         }
     }
 
@@ -172,7 +180,10 @@ mod tests {
     fn refused_tokens_are_explained() {
         let body = br#"{"error":"invalid_grant","error_description":"Invalid JWT Signature."}"#;
         let Failure { kind, detail, .. } = explain_token(400, body, "check the key");
-        assert_eq!((kind, detail.as_str()), (Denied, "HTTP 400 invalid_grant: Invalid JWT Signature; check the key"));
+        assert_eq!(
+            (kind, detail.as_str()),
+            (Denied, "HTTP 400 invalid_grant: Invalid JWT Signature; check the key")
+        );
         assert_eq!(explain_token(503, b"", "").kind, Unreachable);
         assert_eq!(explain_token(404, b"", "").kind, Denied);
     }

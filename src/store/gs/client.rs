@@ -1,5 +1,5 @@
-//! Sends requests with a token. A request that is refused for its token alone has done nothing and is sent again with a new
-//! token.
+//! Sends requests with a token. A request that is refused for its token alone has done nothing and is sent
+//! again with a new token.
 
 use super::address::is_plain;
 use super::exchange::Exchange;
@@ -32,7 +32,10 @@ impl Client {
     }
 
     /// `request` is asked for each time: a body is used up by sending it.
-    pub(super) async fn send(&self, request: impl Fn(&reqwest::Client) -> RequestBuilder) -> Result<Response, Failure> {
+    pub(super) async fn send(
+        &self,
+        request: impl Fn(&reqwest::Client) -> RequestBuilder,
+    ) -> Result<Response, Failure> {
         let http = self.http.client();
         let Some(bearer) = self.tokens.bearer().await? else { return self.send_once(request(&http)).await };
         let reply = self.send_once(request(&http).bearer_auth(bearer.reveal())).await?;
@@ -41,17 +44,20 @@ impl Client {
         }
         self.tokens.refused(&bearer);
         match self.tokens.bearer().await {
-            Ok(Some(other)) if other != bearer => self.send_once(request(&http).bearer_auth(other.reveal())).await,
+            Ok(Some(other)) if other != bearer => {
+                self.send_once(request(&http).bearer_auth(other.reveal())).await
+            }
             Err(failure) if failure.kind == StoreErrorKind::Denied => Err(failure),
             _ => Ok(reply),
         }
     }
 
-    /// A connection that was kept may be closed by the other side just when it is used again. What only asks, or removes,
-    /// is then sent once more, on another one.
+    /// A connection that was kept may be closed by the other side just when it is used again. What only asks,
+    /// or removes, is then sent once more, on another one.
     async fn send_once(&self, request: RequestBuilder) -> Result<Response, Failure> {
         let request = request.build().map_err(|error| self.failed(&error.into()))?;
-        let again = matches!(*request.method(), Method::GET | Method::DELETE).then(|| request.try_clone()).flatten();
+        let again =
+            matches!(*request.method(), Method::GET | Method::DELETE).then(|| request.try_clone()).flatten();
         match (self.http.execute(request).await, again) {
             (Err(TransportError::Request(error)), Some(again))
                 if error.is_request() && !error.is_connect() && !error.is_timeout() =>

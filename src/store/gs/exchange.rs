@@ -1,5 +1,5 @@
-//! Gets a token: from the metadata server, or for the account in a credentials file. The file is read each time, so that a
-//! replaced key is used.
+//! Gets a token: from the metadata server, or for the account in a credentials file. The file is read each
+//! time, so that a replaced key is used.
 
 use super::cause::explain_token;
 use super::jwt;
@@ -33,7 +33,8 @@ impl Token {
     }
 }
 
-const NOWHERE: &str = "there are no other credentials: set credentials_file (or GOOGLE_APPLICATION_CREDENTIALS), or run \
+const NOWHERE: &str = "there are no other credentials: set credentials_file (or \
+    GOOGLE_APPLICATION_CREDENTIALS), or run \
                        where the machine has a service account";
 const NO_ACCOUNT: &str =
     "give the machine (or the pod) a service account that may use the bucket, or set credentials_file";
@@ -83,8 +84,9 @@ async fn from_metadata(host: &str, client: &reqwest::Client) -> Result<Token, Fa
     let asked = Instant::now();
     let reply = client.get(url).header("Metadata-Flavor", "Google").send().await;
     // The metadata server may start later than litevisor, so this may heal; but outside Google it never will.
-    let reply =
-        reply.map_err(|error| named(Failure::new(failed(&error).kind, format!("it cannot be reached; {NOWHERE}"))))?;
+    let reply = reply.map_err(|error| {
+        named(Failure::new(failed(&error).kind, format!("it cannot be reached; {NOWHERE}")))
+    })?;
     granted(reply, asked, NO_ACCOUNT).await.map_err(named)
 }
 
@@ -98,8 +100,9 @@ async fn from_file(path: &Path, client: &reqwest::Client) -> Result<Token, Failu
     let text = text.map_err(|error| unusable(format!("cannot be read: {error}")))?;
     let account = account(&text).map_err(unusable)?;
     let (url, form) = request(&account).map_err(unusable)?;
-    let named =
-        |failure: Failure| failure.context(&format!("no token for the credentials file {} from {url}", path.display()));
+    let named = |failure: Failure| {
+        failure.context(&format!("no token for the credentials file {} from {url}", path.display()))
+    };
     let asked = Instant::now();
     let request = client.post(url).header(CONTENT_TYPE, "application/x-www-form-urlencoded").body(form);
     let reply = request.send().await.map_err(|error| named(failed(&error)))?;
@@ -172,7 +175,8 @@ mod tests {
     #[test]
     fn a_key_that_is_none_is_not_shown() {
         let key = Secret::new("-----BEGIN PRIVATE KEY-----\nhunter2\n-----END PRIVATE KEY-----\n");
-        let account = Account::Service { email: "a@b".into(), key_id: None, key, token_url: "https://t".into() };
+        let account =
+            Account::Service { email: "a@b".into(), key_id: None, key, token_url: "https://t".into() };
         let message = request(&account).unwrap_err();
         assert!(message.contains("private key") && !message.contains("hunter2"), "{message}");
     }

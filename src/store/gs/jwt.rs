@@ -30,8 +30,15 @@ struct Claims<'a> {
     exp: u64,
 }
 
-/// `now`: seconds since the Unix epoch. The error is the rest of a sentence about the file that the key is from.
-pub(super) fn signed(email: &str, key_id: Option<&str>, key: &Secret, url: &str, now: u64) -> Result<Secret, String> {
+/// `now`: seconds since the Unix epoch. The error is the rest of a sentence about the file that the key is
+/// from.
+pub(super) fn signed(
+    email: &str,
+    key_id: Option<&str>,
+    key: &Secret,
+    url: &str,
+    now: u64,
+) -> Result<Secret, String> {
     let header = Header { alg: "RS256", typ: "JWT", kid: key_id };
     let claims = Claims { iss: email, scope: SCOPE, aud: url, iat: now, exp: now.saturating_add(LIFE) };
     let text = format!("{}.{}", part(&header)?, part(&claims)?);
@@ -44,5 +51,7 @@ pub(super) fn signed(email: &str, key_id: Option<&str>, key: &Secret, url: &str,
 }
 
 fn part(content: &impl Serialize) -> Result<String, String> {
-    serde_json::to_vec(content).map(|json| BASE64_URL_SAFE_NO_PAD.encode(json)).map_err(|error| error.to_string())
+    serde_json::to_vec(content)
+        .map(|json| BASE64_URL_SAFE_NO_PAD.encode(json))
+        .map_err(|error| error.to_string())
 }

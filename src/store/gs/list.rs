@@ -53,7 +53,11 @@ mod tests {
         let body = br#"{"kind":"storage#objects","nextPageToken":"t","prefixes":["p/a b/"],"items":[
             {"name":"p/ltx/0/x.ltx","size":"18446744073709551615","timeCreated":"2026-11-22T06:01:19.453Z"},
             {"name":"p/y","timeCreated":"yesterday"}]}"#;
-        let known = Entry { name: "p/ltx/0/x.ltx".into(), size: Some(u64::MAX), modified_ms: Some(1_795_327_279_453) };
+        let known = Entry {
+            name: "p/ltx/0/x.ltx".into(),
+            size: Some(u64::MAX),
+            modified_ms: Some(1_795_327_279_453),
+        };
         let expected = Listing {
             entries: vec![known, Entry { name: "p/y".into(), ..Entry::default() }],
             directories: vec!["p/a b/".into()],

@@ -50,13 +50,15 @@ impl Gs {
     ) -> Result<Put, Failure> {
         let url = self.address.upload("multipart", operation == CREATE);
         let (kind, body) = related::related(description, content);
-        let request =
-            |http: &reqwest::Client| http.post(url.as_str()).header(CONTENT_TYPE, kind.as_str()).body(body.clone());
+        let request = |http: &reqwest::Client| {
+            http.post(url.as_str()).header(CONTENT_TYPE, kind.as_str()).body(body.clone())
+        };
         let reply = client.send(request).await?;
         if operation == CREATE && reply.status() == StatusCode::PRECONDITION_FAILED {
             return Ok(Put::Exists);
         }
-        // The service describes what it has stored. What it does not describe, or describes otherwise, may not be there.
+        // The service describes what it has stored. What it does not describe, or describes otherwise, may
+        // not be there.
         let stored: Stored = serde_json::from_slice(&success(operation, reply).await?).unwrap_or_default();
         let mut sum = Sum::new();
         sum.add(content);
@@ -93,7 +95,8 @@ impl Dialect for Gs {
         let whole_units = part_size - part_size % progress::UNIT;
         Ok(Gs {
             address: Address::new(settings.endpoint.as_deref(), &settings.bucket)?,
-            part_size: usize::try_from(whole_units).map_err(|_| "part_size is too big for this machine".to_owned())?,
+            part_size: usize::try_from(whole_units)
+                .map_err(|_| "part_size is too big for this machine".to_owned())?,
         })
     }
 

@@ -1,4 +1,5 @@
-//! The state of a resumable upload: which range is sent next, how much the service has, whether it stored what was sent. Pure.
+//! The state of a resumable upload: which range is sent next, how much the service has, whether it stored
+//! what was sent. Pure.
 
 use crc_fast::{CrcAlgorithm, Digest};
 use serde::Deserialize;
@@ -20,8 +21,8 @@ pub(super) fn kept(range: Option<&str>) -> Option<u64> {
     last.trim().parse::<u64>().ok()?.checked_add(1)
 }
 
-/// How many bytes of a piece that begins at `from` the service has taken. None: it has lost earlier ones, or says that it
-/// has more than it was given.
+/// How many bytes of a piece that begins at `from` the service has taken. None: it has lost earlier ones, or
+/// says that it has more than it was given.
 pub(super) fn taken(from: u64, length: u64, kept: u64) -> Option<u64> {
     kept.checked_sub(from).filter(|taken| *taken <= length)
 }
@@ -94,9 +95,13 @@ mod tests {
         ] {
             assert_eq!(kept(range), expected, "{range:?}");
         }
-        for (from, length, kept, expected) in
-            [(0, 10, 10, Some(10)), (10, 10, 15, Some(5)), (10, 10, 10, Some(0)), (10, 10, 9, None), (10, 10, 21, None)]
-        {
+        for (from, length, kept, expected) in [
+            (0, 10, 10, Some(10)),
+            (10, 10, 15, Some(5)),
+            (10, 10, 10, Some(0)),
+            (10, 10, 9, None),
+            (10, 10, 21, None),
+        ] {
             assert_eq!(taken(from, length, kept), expected, "{from} {length} {kept}");
         }
     }

@@ -1,4 +1,5 @@
-//! The body of an upload by one request (`multipart/related`): the object's name and metadata, then its content. Pure.
+//! The body of an upload by one request (`multipart/related`): the object's name and metadata, then its
+//! content. Pure.
 
 use crate::store::timestamp;
 use bytes::{Bytes, BytesMut};
@@ -44,7 +45,8 @@ fn boundary(content: &Bytes) -> String {
         use std::hash::BuildHasher;
         format!("litevisor-{:016x}{:016x}", hasher.hash_one((number, 0u8)), hasher.hash_one((number, 1u8)))
     });
-    let held = |candidate: &String| content.windows(candidate.len()).any(|bytes| bytes == candidate.as_bytes());
+    let held =
+        |candidate: &String| content.windows(candidate.len()).any(|bytes| bytes == candidate.as_bytes());
     candidates.find(|candidate| !held(candidate)).unwrap_or_default()
 }
 

@@ -1,6 +1,7 @@
-//! One resumable upload: a session, pieces in order, a conditional end. After a broken connection a piece is sent again from the
-//! byte up to which the service has it. The session's state is never queried: some emulators take that for the end of the
-//! upload. A session that is not finished is cancelled, whatever ends it.
+//! One resumable upload: a session, pieces in order, a conditional end. After a broken connection a piece is
+//! sent again from the byte up to which the service has it. The session's state is never queried: some
+//! emulators take that for the end of the upload. A session that is not finished is cancelled, whatever ends
+//! it.
 
 use super::cause::{explain, explain_piece};
 use super::progress::{Stored, Sum, content_range, kept, taken};
@@ -46,13 +47,16 @@ impl Target<'_> {
         if self.exists(by).await? {
             return Ok(Put::Exists);
         }
-        let Some(url) = repeat(by, SHORT_TRY, || self.start(timestamp)).await? else { return Ok(Put::Exists) };
+        let Some(url) = repeat(by, SHORT_TRY, || self.start(timestamp)).await? else {
+            return Ok(Put::Exists);
+        };
         let mut session = Session { client: Arc::clone(self.client), url: Some(url.clone()) };
         let mut sum = Sum::new();
         let mut part = first;
         loop {
             let is_last = source.is_done();
-            // If the service ignores the condition of such an upload, this is the last moment to find another object.
+            // If the service ignores the condition of such an upload, this is the last moment to find another
+            // object.
             if is_last && self.exists(by).await? {
                 return Ok(Put::Exists);
             }
@@ -132,8 +136,8 @@ impl Target<'_> {
     }
 
     async fn send_once(&self, url: &str, from: u64, part: Bytes, is_last: bool) -> Result<Sent, Failure> {
-        let range =
-            content_range(from, part.len() as u64, is_last).ok_or_else(|| Failure::invalid("an empty piece"))?;
+        let range = content_range(from, part.len() as u64, is_last)
+            .ok_or_else(|| Failure::invalid("an empty piece"))?;
         let request = |http: &reqwest::Client| http.put(url).header(CONTENT_RANGE, &range).body(part.clone());
         let reply = self.client.send(request).await?;
         match reply.status().as_u16() {
@@ -146,7 +150,9 @@ impl Target<'_> {
                 if kept == from { Err(nothing()) } else { Ok(Sent::Kept(kept)) }
             }
             412 => Ok(Sent::Exists),
-            200..=299 => Ok(Sent::Done(serde_json::from_slice(&body(reply, ANSWER).await?).unwrap_or_default())),
+            200..=299 => {
+                Ok(Sent::Done(serde_json::from_slice(&body(reply, ANSWER).await?).unwrap_or_default()))
+            }
             status @ (404 | 410) => Ok(Sent::Gone(explain_piece(status, &body(reply, ANSWER).await?))),
             status => Err(explain(CREATE, status, &body(reply, ANSWER).await?)),
         }
@@ -165,7 +171,9 @@ impl Target<'_> {
             let remove = || async { self.client.send(|http| http.delete(url.as_str())).await.map(drop) };
             repeat(by, SHORT_TRY, remove).await?;
         }
-        Err(Failure::unreachable("the service stored something else than what was sent; it was removed again"))
+        Err(Failure::unreachable(
+            "the service stored something else than what was sent; it was removed again",
+        ))
     }
 }
 
@@ -184,7 +192,9 @@ struct Session {
 impl Drop for Session {
     /// Cancels the session, so that the service drops the pieces; otherwise it keeps them for a week.
     fn drop(&mut self) {
-        let (Some(url), Ok(runtime)) = (self.url.take(), tokio::runtime::Handle::try_current()) else { return };
+        let (Some(url), Ok(runtime)) = (self.url.take(), tokio::runtime::Handle::try_current()) else {
+            return;
+        };
         let client = Arc::clone(&self.client);
         runtime.spawn(tokio::time::timeout(CANCEL, async move {
             let _ = client.send(|http| http.delete(url.as_str()).header(CONTENT_LENGTH, 0)).await;

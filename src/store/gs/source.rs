@@ -19,7 +19,8 @@ pub(super) enum Source {
     Metadata(String),
 }
 
-/// The configuration counts, also with an emulator; an emulator gets no other credentials. `exists`: whether there is a file.
+/// The configuration counts, also with an emulator; an emulator gets no other credentials. `exists`: whether
+/// there is a file.
 pub(super) fn source(settings: &StoreSettings, exists: impl Fn(&PathBuf) -> bool) -> Source {
     let gs = &settings.gs;
     let emulator = settings.endpoint.as_deref().is_some_and(is_plain);
@@ -66,7 +67,9 @@ pub(super) fn account(text: &[u8]) -> Result<Account, String> {
     })?;
     let token_url = written.token_uri.filter(|url| !url.is_empty()).unwrap_or_else(|| TOKENS.to_owned());
     let needed = |value: Option<String>, name: &str| {
-        value.filter(|value| !value.is_empty()).ok_or_else(|| format!("has no \"{name}\": download the key again"))
+        value
+            .filter(|value| !value.is_empty())
+            .ok_or_else(|| format!("has no \"{name}\": download the key again"))
     };
     match written.kind.as_str() {
         "service_account" => Ok(Account::Service {
@@ -83,7 +86,8 @@ pub(super) fn account(text: &[u8]) -> Result<Account, String> {
         }),
         "" => Err("has no \"type\": download a service account's key as JSON".to_owned()),
         other => Err(format!(
-            "is of type \"{}\", which cannot be used here: give a service account's key (\"service_account\"), \
+            "is of type \"{}\", which cannot be used here: give a service account's key \
+             (\"service_account\"), \
              \"authorized_user\", or run with the machine's own service account",
             other.chars().take(40).collect::<String>()
         )),
@@ -122,13 +126,18 @@ mod tests {
             };
             let settings = StoreSettings::new(Scheme::Gs, "gs://b".into(), "b".into(), String::new());
             let settings = StoreSettings { gs, endpoint: endpoint.map(str::to_owned), ..settings };
-            assert_eq!(source(&settings, |_| there), expected, "{given:?} {default:?} {there} {host:?} {endpoint:?}");
+            assert_eq!(
+                source(&settings, |_| there),
+                expected,
+                "{given:?} {default:?} {there} {host:?} {endpoint:?}"
+            );
         }
     }
 
     #[test]
     fn files_of_both_kinds_are_read() {
-        let service = br#"{"type":"service_account","client_email":"a@b","private_key_id":"7","private_key":"PEM",
+        let service =
+            br#"{"type":"service_account","client_email":"a@b","private_key_id":"7","private_key":"PEM",
                            "token_uri":"https://t/token","more":1}"#;
         let expected = Account::Service {
             email: "a@b".into(),

@@ -1,5 +1,5 @@
-//! Holds the current token: renews it before it expires and drops it when the service refuses it. A slow renewal does not stop
-//! requests while the old token is valid.
+//! Holds the current token: renews it before it expires and drops it when the service refuses it. A slow
+//! renewal does not stop requests while the old token is valid.
 
 use super::exchange::{Exchange, Token};
 use crate::model::Secret;

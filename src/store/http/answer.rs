@@ -5,7 +5,8 @@ use crate::store::failure::Failure;
 use crate::store::{StoreErrorKind, retry};
 use std::time::Duration;
 
-const TRUST: &str = "the server's certificate is not trusted: set ca_file (or SSL_CERT_FILE) to the CA that signed it";
+const TRUST: &str =
+    "the server's certificate is not trusted: set ca_file (or SSL_CERT_FILE) to the CA that signed it";
 const ROAD: &str = "check the endpoint, and whether it can be reached from here";
 
 /// No answer, or one that broke off.
@@ -18,7 +19,9 @@ pub(in crate::store) fn failed(error: &reqwest::Error) -> Failure {
     match error {
         error if is_timeout(error) => Failure::new(StoreErrorKind::TimedOut, with_hint(detail, ROAD)),
         error if error.is_builder() => Failure::invalid(detail),
-        error if error.is_connect() => Failure::unreachable(with_hint(format!("no connection: {detail}"), ROAD)),
+        error if error.is_connect() => {
+            Failure::unreachable(with_hint(format!("no connection: {detail}"), ROAD))
+        }
         _ => Failure::unreachable(detail),
     }
 }
@@ -35,7 +38,9 @@ pub(in crate::store) fn date(reply: &reqwest::Response) -> Option<&str> {
 
 /// How long the other side asks to be left alone.
 pub(in crate::store) fn retry_after(reply: &reqwest::Response) -> Option<Duration> {
-    retry::retry_after(reply.headers().get(reqwest::header::RETRY_AFTER).and_then(|value| value.to_str().ok()))
+    retry::retry_after(
+        reply.headers().get(reqwest::header::RETRY_AFTER).and_then(|value| value.to_str().ok()),
+    )
 }
 
 pub(super) fn is_timeout(error: &reqwest::Error) -> bool {
@@ -43,7 +48,8 @@ pub(super) fn is_timeout(error: &reqwest::Error) -> bool {
     error.is_timeout() || find::<std::io::Error>(error).is_some_and(too_late)
 }
 
-/// An answer that is no success. A 404 to `get` is an answer about the object, and to all others a missing bucket.
+/// An answer that is no success. A 404 to `get` is an answer about the object, and to all others a missing
+/// bucket.
 pub(in crate::store) fn refused(operation: &str, status: u16) -> StoreErrorKind {
     use StoreErrorKind::{Denied, Invalid, NotFound, Unreachable};
     match status {

@@ -15,7 +15,9 @@ pub(in crate::store) async fn body(mut reply: reqwest::Response, limit: usize) -
     while let Some(piece) = reply.chunk().await.map_err(|error| failed(&error))? {
         let room = limit.saturating_sub(body.len());
         if piece.len() > room && success {
-            return Err(Failure::unreachable(format!("the answer does not end: more than {limit} bytes came")));
+            return Err(Failure::unreachable(format!(
+                "the answer does not end: more than {limit} bytes came"
+            )));
         }
         if piece.len() > room {
             body.extend_from_slice(piece.get(..room).unwrap_or_default());

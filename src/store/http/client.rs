@@ -1,5 +1,5 @@
-//! Builds HTTP clients: they repeat nothing, follow no redirect, trust the certificates of `certs`, and use the proxies that the
-//! environment names. The certificates are read for https alone.
+//! Builds HTTP clients: they repeat nothing, follow no redirect, trust the certificates of `certs`, and use
+//! the proxies that the environment names. The certificates are read for https alone.
 
 use crate::store::certs;
 use reqwest::redirect::Policy;

@@ -1,4 +1,5 @@
-//! What the services that speak plain HTTP share: the transport, what an answer means, the content of a reply.
+//! What the services that speak plain HTTP share: the transport, what an answer means, the content of a
+//! reply.
 
 mod answer;
 mod body;

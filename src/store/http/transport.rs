@@ -1,9 +1,10 @@
-//! Sends the requests of all services that speak HTTP. A kept connection may be dead without a word (NAT, a load balancer, a pod
-//! that was replaced): when a small request gets no answer for a moment, it is sent once more over a new connection, and the
-//! first answer counts. If the new connection answers first, the kept connections are closed.
+//! Sends the requests of all services that speak HTTP. A kept connection may be dead without a word (NAT, a
+//! load balancer, a pod that was replaced): when a small request gets no answer for a moment, it is sent once
+//! more over a new connection, and the first answer counts. If the new connection answers first, the kept
+//! connections are closed.
 //!
-//! An answer that cannot be the store's (a web page) is an error. Redirects are not followed, so credentials go to the configured
-//! host alone.
+//! An answer that cannot be the store's (a web page) is an error. Redirects are not followed, so credentials
+//! go to the configured host alone.
 
 use super::client::{client, tls};
 use super::{failed, is_timeout};
@@ -18,7 +19,8 @@ use std::time::{Duration, Instant};
 
 /// Connections on which nothing was answered for so long are not trusted.
 const TRUSTED: Duration = Duration::from_secs(2);
-/// How long a request waits for an answer before it is sent once more: over a trusted connection, over another one.
+/// How long a request waits for an answer before it is sent once more: over a trusted connection, over
+/// another one.
 const PATIENT: Duration = Duration::from_secs(3);
 const QUICK: Duration = Duration::from_secs(1);
 /// On top of that, what the content takes on a slow line.
@@ -137,8 +139,8 @@ fn wait(bytes: usize, idle: Option<Duration>) -> Option<Duration> {
     (bytes <= LARGEST).then_some(base + content)
 }
 
-/// Whether it does no harm when both are carried out. What begins or ends an upload in parts would leave one open, or find it
-/// gone.
+/// Whether it does no harm when both are carried out. What begins or ends an upload in parts would leave one
+/// open, or find it gone.
 fn may_repeat(method: &Method, query: &str) -> bool {
     let has = |name: &str| query.split('&').any(|pair| pair.split('=').next() == Some(name));
     match method.as_str() {
@@ -150,11 +152,18 @@ fn may_repeat(method: &Method, query: &str) -> bool {
 }
 
 /// Headers that only services send. A test server may call everything HTML, but sends one of these.
-const MARKS: [&str; 6] =
-    ["etag", "x-amz-request-id", "x-amzn-requestid", "x-ms-request-id", "x-goog-generation", "x-guploader-uploadid"];
+const MARKS: [&str; 6] = [
+    "etag",
+    "x-amz-request-id",
+    "x-amzn-requestid",
+    "x-ms-request-id",
+    "x-goog-generation",
+    "x-guploader-uploadid",
+];
 
 fn checked(reply: Response) -> Result<Response, TransportError> {
-    let header = |name| reply.headers().get(name).and_then(|value: &reqwest::header::HeaderValue| value.to_str().ok());
+    let header =
+        |name| reply.headers().get(name).and_then(|value: &reqwest::header::HeaderValue| value.to_str().ok());
     let marked = MARKS.iter().any(|name| reply.headers().contains_key(*name));
     let empty = reply.content_length() == Some(0) || reply.status() == StatusCode::NO_CONTENT;
     if reply.status().is_success() && suspicion::is_html(header(CONTENT_TYPE)) && !marked && !empty {

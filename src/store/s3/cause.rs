@@ -1,5 +1,5 @@
-//! What a failed request means: the kind of the error, and a text that names what the service said and what the user can do.
-//! Status, code and error type decide, never the text of a message.
+//! What a failed request means: the kind of the error, and a text that names what the service said and what
+//! the user can do. Status, code and error type decide, never the text of a message.
 
 use super::key_source_reply::NoKeys;
 use crate::store::chain::{chain, errors, find};
@@ -10,15 +10,17 @@ use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_s3::error::{ConnectorError, ProvideErrorMetadata, SdkError};
 use std::error::Error;
 
-/// A 404 to `get` is an answer about the object, and to all other operations a missing bucket. `endpoint`: of the
-/// configuration.
+/// A 404 to `get` is an answer about the object, and to all other operations a missing bucket. `endpoint`: of
+/// the configuration.
 pub(super) fn explain<E>(operation: &str, endpoint: Option<&str>, error: &SdkError<E>) -> Failure
 where
     E: ProvideErrorMetadata + Error + 'static,
 {
     let (kind, detail) = match error {
         SdkError::TimeoutError(_) => (StoreErrorKind::TimedOut, chain(error)),
-        SdkError::DispatchFailure(_) | SdkError::ConstructionFailure(_) => not_sent(error, endpoint.unwrap_or("AWS")),
+        SdkError::DispatchFailure(_) | SdkError::ConstructionFailure(_) => {
+            not_sent(error, endpoint.unwrap_or("AWS"))
+        }
         _ => answered(operation, error),
     };
     let asked = error.raw_response().and_then(|response| response.headers().get("retry-after"));
@@ -49,12 +51,15 @@ fn with_hint(detail: String, hint: &str) -> String {
 }
 
 const KEYS: &str = "check access_key_id, secret_access_key and region, and what the bucket's policy grants";
-const NO_BUCKET: &str = "the bucket does not exist: create it, or check its name, the endpoint and the region";
+const NO_BUCKET: &str =
+    "the bucket does not exist: create it, or check its name, the endpoint and the region";
 const REGION: &str = "the bucket is in another region: set `region` (or the endpoint) to where it is";
 const CLOCK: &str = "the clocks of this machine and the store differ: set this machine's clock";
 const EXPIRED: &str = "the credentials have expired or are wrong: renew them";
-const DOUBTFUL: &str = "this may not be the store's own answer: check whether a proxy or a login page is in between";
-const LACKING: &str = "the store does not support what this request needs (conditional writes, multipart uploads)";
+const DOUBTFUL: &str =
+    "this may not be the store's own answer: check whether a proxy or a login page is in between";
+const LACKING: &str =
+    "the store does not support what this request needs (conditional writes, multipart uploads)";
 
 /// Codes speak first where a status has several meanings.
 pub(super) fn classify(operation: &str, status: u16, code: &str) -> (StoreErrorKind, &'static str) {
@@ -66,7 +71,9 @@ pub(super) fn classify(operation: &str, status: u16, code: &str) -> (StoreErrorK
         (_, "AuthorizationHeaderMalformed" | "IllegalLocationConstraintException") => (Denied, REGION),
         (_, "InvalidAccessKeyId") => (Denied, EXPIRED),
         (_, code) if has_expired(code) => (Denied, EXPIRED),
-        (400, "RequestTimeout" | "IncompleteBody" | "BadDigest" | "XAmzContentSHA256Mismatch") => (Unreachable, ""),
+        (400, "RequestTimeout" | "IncompleteBody" | "BadDigest" | "XAmzContentSHA256Mismatch") => {
+            (Unreachable, "")
+        }
         (404, _) if operation == "get" => (NotFound, ""),
         (404, _) => (Denied, NO_BUCKET),
         (401 | 403, _) => (Denied, KEYS),
@@ -89,11 +96,14 @@ pub(super) fn has_expired(code: &str) -> bool {
     )
 }
 
-const TRUST: &str = "the server's certificate is not trusted: set ca_file (or SSL_CERT_FILE) to the CA that signed it";
+const TRUST: &str =
+    "the server's certificate is not trusted: set ca_file (or SSL_CERT_FILE) to the CA that signed it";
 const ROAD: &str = "check the endpoint, and whether it can be reached from here";
-const NOWHERE: &str = "no credentials found (environment, profile, web identity, container role, machine role): set \
+const NOWHERE: &str = "no credentials found (environment, profile, web identity, container role, machine \
+    role): set \
                        access_key_id and secret_access_key, or give the machine a role";
-const NO_KEYS: &str = "no usable credentials: set access_key_id and secret_access_key, or give the machine a role";
+const NO_KEYS: &str =
+    "no usable credentials: set access_key_id and secret_access_key, or give the machine a role";
 
 /// No answer: no credentials, no connection, no trust, or a request that cannot be built.
 fn not_sent<E>(error: &SdkError<E>, endpoint: &str) -> (StoreErrorKind, String)
@@ -104,7 +114,10 @@ where
         return no_credentials(credentials);
     }
     let SdkError::DispatchFailure(failure) = error else {
-        return (StoreErrorKind::Invalid, with_hint(chain(error), "check the bucket's name and the endpoint"));
+        return (
+            StoreErrorKind::Invalid,
+            with_hint(chain(error), "check the bucket's name and the endpoint"),
+        );
     };
     if let Some(TransportError::Suspicious(detail)) = find::<TransportError>(error) {
         return (StoreErrorKind::Unreachable, detail.clone());
@@ -184,8 +197,9 @@ mod tests {
 
     #[test]
     fn requests_without_an_answer_map_to_kinds() {
-        let io =
-            |error: std::io::Error| SdkError::<GetObjectError>::dispatch_failure(ConnectorError::io(Box::new(error)));
+        let io = |error: std::io::Error| {
+            SdkError::<GetObjectError>::dispatch_failure(ConnectorError::io(Box::new(error)))
+        };
         let other = |error: CredentialsError| {
             SdkError::<GetObjectError>::dispatch_failure(ConnectorError::other(Box::new(error), None))
         };
@@ -214,7 +228,8 @@ mod tests {
         for io in [client, std::io::Error::from_raw_os_error(nix::libc::ECONNREFUSED)] {
             let error = SdkError::<GetObjectError>::dispatch_failure(ConnectorError::io(Box::new(io)));
             let detail = explain("get", Some("http://store:9000"), &error).detail;
-            let expected = format!("no connection to http://store:9000: Connection refused (os error 111); {ROAD}");
+            let expected =
+                format!("no connection to http://store:9000: Connection refused (os error 111); {ROAD}");
             assert_eq!(detail, expected);
         }
     }

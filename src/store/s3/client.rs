@@ -1,5 +1,5 @@
-//! Builds the SDK's client from the settings and the environment. The client repeats no request (except with new keys), asks no
-//! metadata service for a region, and trusts the certificates of `certs`.
+//! Builds the SDK's client from the settings and the environment. The client repeats no request (except with
+//! new keys), asks no metadata service for a region, and trusts the certificates of `certs`.
 
 use super::http_client::SdkHttpClient;
 use super::interceptors::{ReadClock, SpellHeaders};
@@ -19,8 +19,8 @@ use aws_sdk_s3::Client;
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::config::{
-    BehaviorVersion, Credentials, IdentityCache, Region, RequestChecksumCalculation, ResponseChecksumValidation,
-    SharedCredentialsProvider, SharedHttpClient, StalledStreamProtectionConfig,
+    BehaviorVersion, Credentials, IdentityCache, Region, RequestChecksumCalculation,
+    ResponseChecksumValidation, SharedCredentialsProvider, SharedHttpClient, StalledStreamProtectionConfig,
 };
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -42,12 +42,17 @@ pub(super) async fn build(settings: &StoreSettings, clock: &Arc<StoreClock>) -> 
     let transport = Arc::new(Transport::new(settings.ca_file.as_deref(), plain && in_settings).await?);
     let refused = Arc::new(AtomicBool::new(false));
     let credentials = match (fixed, Files::of(&settings.s3)) {
-        (_, Some(files)) => SharedCredentialsProvider::new(Keys::new(Source::Files(files), Arc::clone(&refused))),
+        (_, Some(files)) => {
+            SharedCredentialsProvider::new(Keys::new(Source::Files(files), Arc::clone(&refused)))
+        }
         (Some(fixed), None) => fixed,
         (None, None) => {
             let last_reply = Arc::new(LastReply::default());
-            let client =
-                SdkHttpClient::to_credentials(Arc::clone(&transport), local_client()?, Arc::clone(&last_reply));
+            let client = SdkHttpClient::to_credentials(
+                Arc::clone(&transport),
+                local_client()?,
+                Arc::clone(&last_reply),
+            );
             let source = chain(settings, region.clone(), client, last_reply);
             SharedCredentialsProvider::new(Keys::new(source, Arc::clone(&refused)))
         }
@@ -62,7 +67,9 @@ pub(super) async fn build(settings: &StoreSettings, clock: &Arc<StoreClock>) -> 
         .http_client(SdkHttpClient::to_store(transport))
         .force_path_style(settings.s3.force_path_style.unwrap_or(rules.path_style))
         .use_arn_region(true)
-        .retry_config(RetryConfig::standard().with_max_attempts(2).with_initial_backoff(Duration::from_millis(1)))
+        .retry_config(
+            RetryConfig::standard().with_max_attempts(2).with_initial_backoff(Duration::from_millis(1)),
+        )
         .retry_classifier(Renewal::new(renewable.then_some(refused)))
         .interceptor(SpellHeaders::new(&rules))
         .interceptor(ReadClock(Arc::clone(clock)))
@@ -92,12 +99,17 @@ pub(super) fn check(settings: &StoreSettings) -> Result<(), String> {
     }
 }
 
-/// Configured, the provider's only one, or of the environment. Never the machine's own metadata: it may be elsewhere.
+/// Configured, the provider's only one, or of the environment. Never the machine's own metadata: it may be
+/// elsewhere.
 fn known_region(settings: &StoreSettings, rules: &Rules) -> Option<String> {
     region(settings.s3.region.as_deref(), rules.region.as_deref(), |name| std::env::var(name).ok())
 }
 
-fn region(configured: Option<&str>, of_provider: Option<&str>, env: impl Fn(&str) -> Option<String>) -> Option<String> {
+fn region(
+    configured: Option<&str>,
+    of_provider: Option<&str>,
+    env: impl Fn(&str) -> Option<String>,
+) -> Option<String> {
     let given = |text: &String| !text.is_empty();
     configured
         .map(str::to_owned)
@@ -132,10 +144,16 @@ fn fixed_credentials(settings: &StoreSettings) -> Option<SharedCredentialsProvid
 }
 
 /// Environment, profile, web identity, container role, machine role: asked in this order.
-fn chain(settings: &StoreSettings, region: Region, http: SharedHttpClient, last_reply: Arc<LastReply>) -> Source {
+fn chain(
+    settings: &StoreSettings,
+    region: Region,
+    http: SharedHttpClient,
+    last_reply: Arc<LastReply>,
+) -> Source {
     let profile = settings.s3.profile.clone();
     let make = Box::new(move || {
-        let config = ProviderConfig::default().with_region(Some(region.clone())).with_http_client(http.clone());
+        let config =
+            ProviderConfig::default().with_region(Some(region.clone())).with_http_client(http.clone());
         let mut chain = DefaultCredentialsChain::builder().configure(config).region(region.clone());
         if let Some(profile) = &profile {
             chain = chain.profile_name(profile);

@@ -1,5 +1,5 @@
-//! What the store makes of a create's condition (`If-None-Match: *`): known of some providers, else found out by two
-//! conditional puts of a probe object, which is then deleted.
+//! What the store makes of a create's condition (`If-None-Match: *`): known of some providers, else found out
+//! by two conditional puts of a probe object, which is then deleted.
 
 use super::service::{Conditions, Service};
 use super::{CREATE, S3, cause, stored};
@@ -8,10 +8,11 @@ use crate::store::failure::Failure;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use bytes::Bytes;
 
-/// Right under the root, where no reader looks for LTX files, and with the ending that our own listings skip. The name is the
-/// same each time, so that the next run finds and deletes the probe of a run that was killed.
+/// Right under the root, where no reader looks for LTX files, and with the ending that our own listings skip.
+/// The name is the same each time, so that the next run finds and deletes the probe of a run that was killed.
 const PROBE: &str = ".litevisor-probe.tmp";
-/// Another writer that probes at the same time may delete our first object before our second put; hardly three times.
+/// Another writer that probes at the same time may delete our first object before our second put; hardly
+/// three times.
 const ROUNDS: u32 = 3;
 
 /// The result of one conditional put.
@@ -22,7 +23,8 @@ enum Outcome {
     Refused,
 }
 
-/// The result of one round. None: the condition seems to be ignored, but another writer may have deleted the probe.
+/// The result of one round. None: the condition seems to be ignored, but another writer may have deleted the
+/// probe.
 fn conclude(first: Outcome, second: Option<Outcome>) -> Option<Conditions> {
     match (first, second) {
         (Outcome::Exists, _) | (_, Some(Outcome::Exists)) => Some(Conditions::Honoured),
@@ -68,7 +70,8 @@ impl S3 {
             Err(error) => error,
         };
         let failure = self.explain(CREATE, &error);
-        // The store does not support something in the request. If it takes the same without the condition, it is the condition.
+        // The store does not support something in the request. If it takes the same without the condition, it
+        // is the condition.
         if failure.kind == StoreErrorKind::Invalid && put().send().await.is_ok() {
             return Ok(Outcome::Refused);
         }
@@ -77,9 +80,16 @@ impl S3 {
 
     async fn remove_probe(&self, service: &Service) {
         let name = format!("{}{PROBE}", self.root);
-        if let Err(error) = service.client.delete_object().bucket(&self.settings.bucket).key(&name).send().await {
+        if let Err(error) =
+            service.client.delete_object().bucket(&self.settings.bucket).key(&name).send().await
+        {
             let error = self.explain("delete", &error).detail;
-            tracing::debug!(replica = self.settings.url, object = name, error, "cannot delete the probe object");
+            tracing::debug!(
+                replica = self.settings.url,
+                object = name,
+                error,
+                "cannot delete the probe object"
+            );
         }
     }
 
@@ -91,8 +101,10 @@ impl S3 {
         };
         tracing::warn!(
             replica = self.settings.url,
-            "this store {what} conditional writes (If-None-Match). litevisor looks before and after each write instead, but \
-             two instances that write to the same replica at the same moment cannot be told apart for certain: make sure \
+            "this store {what} conditional writes (If-None-Match). litevisor looks before and after each \
+             write instead, but \
+             two instances that write to the same replica at the same moment cannot be told apart for \
+             certain: make sure \
              that there is only one (in Kubernetes: one replica, strategy Recreate)"
         );
     }

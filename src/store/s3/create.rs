@@ -1,5 +1,6 @@
-//! Creates an object, by one request or in parts. Where the store ignores conditions, looks for the object before and after:
-//! that finds an object that another writer has made earlier or later, but not one in the moment between.
+//! Creates an object, by one request or in parts. Where the store ignores conditions, looks for the object
+//! before and after: that finds an object that another writer has made earlier or later, but not one in the
+//! moment between.
 
 use super::conditions::exists;
 use super::service::Conditions;
@@ -14,7 +15,12 @@ use aws_sdk_s3::primitives::ByteStream;
 use bytes::Bytes;
 
 impl S3 {
-    pub(super) async fn create_new(&self, service: &Service, object: NewObject, by: Deadline) -> Result<Put, Failure> {
+    pub(super) async fn create_new(
+        &self,
+        service: &Service,
+        object: NewObject,
+        by: Deadline,
+    ) -> Result<Put, Failure> {
         let timestamp = object.timestamp()?;
         let conditions = self.conditions(service).await?;
         let NewObject { name, first, rest, .. } = object;
@@ -33,7 +39,8 @@ impl S3 {
         }
     }
 
-    /// After a create without a condition: whether the object that is there now has the ETag that the create returned.
+    /// After a create without a condition: whether the object that is there now has the ETag that the create
+    /// returned.
     pub(super) async fn is_ours(
         &self,
         service: &Service,
@@ -47,7 +54,9 @@ impl S3 {
         }
         match self.etag_of(service, name).await? {
             Some(there) => Ok(if there == created { Put::Created } else { Put::Exists }),
-            None => Err(Failure::unreachable("it was there and is gone: another program writes or deletes here")),
+            None => {
+                Err(Failure::unreachable("it was there and is gone: another program writes or deletes here"))
+            }
         }
     }
 
@@ -62,8 +71,14 @@ impl S3 {
         }
     }
 
-    pub(super) fn put_request(&self, service: &Service, name: &str, content: Bytes) -> PutObjectFluentBuilder {
+    pub(super) fn put_request(
+        &self,
+        service: &Service,
+        name: &str,
+        content: Bytes,
+    ) -> PutObjectFluentBuilder {
         let request = service.client.put_object().bucket(&self.settings.bucket).key(name);
-        self.encryption.writing(request.set_storage_class(self.storage_class()).body(ByteStream::from(content)))
+        self.encryption
+            .writing(request.set_storage_class(self.storage_class()).body(ByteStream::from(content)))
     }
 }

@@ -37,7 +37,8 @@ impl S3 {
             delete = delete.objects(id.map_err(|error| Failure::invalid(chain(&error)))?);
         }
         let delete = delete.build().map_err(|error| Failure::invalid(chain(&error)))?;
-        let request = service.client.delete_objects().bucket(&self.settings.bucket).delete(delete).customize();
+        let request =
+            service.client.delete_objects().bucket(&self.settings.bucket).delete(delete).customize();
         let takes_md5 = service.rules.takes_md5;
         // Stores that do not know the newer checksums insist on this one.
         let request = request.mutate_request(move |request| {

@@ -1,4 +1,5 @@
-//! Server-side encryption: KMS for what is written, the customer's own key (SSE-C) on every request that touches content.
+//! Server-side encryption: KMS for what is written, the customer's own key (SSE-C) on every request that
+//! touches content.
 
 use crate::model::Secret;
 use crate::store::StoreSettings;
@@ -41,7 +42,10 @@ impl Encryption {
             .set_sse_customer_key_md5(self.md5())
     }
 
-    pub(super) fn starting(&self, request: CreateMultipartUploadFluentBuilder) -> CreateMultipartUploadFluentBuilder {
+    pub(super) fn starting(
+        &self,
+        request: CreateMultipartUploadFluentBuilder,
+    ) -> CreateMultipartUploadFluentBuilder {
         request
             .set_server_side_encryption(self.kms())
             .set_ssekms_key_id(self.kms_key_id.clone())
@@ -101,10 +105,12 @@ impl Encryption {
 impl CustomerKey {
     fn new(configured: &Secret) -> Result<CustomerKey, String> {
         match base64::decode(configured.reveal().trim()) {
-            Ok(raw) if raw.len() == 32 => {
-                Ok(CustomerKey { key: Secret::new(base64::encode(&raw)), md5: base64::encode(Md5::digest(&raw)) })
-            }
-            _ => Err("the SSE-C key must be 32 bytes in base64, as `openssl rand -base64 32` prints them".to_owned()),
+            Ok(raw) if raw.len() == 32 => Ok(CustomerKey {
+                key: Secret::new(base64::encode(&raw)),
+                md5: base64::encode(Md5::digest(&raw)),
+            }),
+            _ => Err("the SSE-C key must be 32 bytes in base64, as `openssl rand -base64 32` prints them"
+                .to_owned()),
         }
     }
 }

@@ -1,12 +1,13 @@
-//! The SDK's HTTP client: sends its requests over the transport that all services share. Replies that are not downloads are
-//! limited in length and checked for their end.
+//! The SDK's HTTP client: sends its requests over the transport that all services share. Replies that are not
+//! downloads are limited in length and checked for their end.
 
 use super::key_source_reply::{LastReply, Outcome};
 use crate::store::failure;
 use crate::store::http::{Transport, TransportError, timed_out};
 use aws_sdk_s3::primitives::SdkBody;
 use aws_smithy_runtime_api::client::http::{
-    HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpClient, SharedHttpConnector,
+    HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpClient,
+    SharedHttpConnector,
 };
 use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use aws_smithy_runtime_api::client::result::ConnectorError;
@@ -80,7 +81,9 @@ impl SdkHttpClient {
             (true, false) => SdkBody::from(whole(body).await?),
             (false, _) => SdkBody::from(collected(Limited::new(body, ERROR)).await),
         };
-        self.note(&address, || Outcome::Answered(parts.status.as_u16(), super::key_source_reply::code(body.bytes())));
+        self.note(&address, || {
+            Outcome::Answered(parts.status.as_u16(), super::key_source_reply::code(body.bytes()))
+        });
         HttpResponse::try_from(http::Response::from_parts(parts, body))
             .map_err(|error| ConnectorError::user(error.into()))
     }
@@ -130,7 +133,9 @@ impl HttpClient for SdkHttpClient {
 }
 
 /// Reads an answer to its end: the SDK takes XML that was cut off for XML that says less.
-async fn whole(body: impl hyper::body::Body<Data = Bytes, Error = std::io::Error>) -> Result<Bytes, ConnectorError> {
+async fn whole(
+    body: impl hyper::body::Body<Data = Bytes, Error = std::io::Error>,
+) -> Result<Bytes, ConnectorError> {
     let text = Limited::new(body, ANSWER).collect().await.map_err(ConnectorError::io)?.to_bytes();
     if is_complete(&text) {
         return Ok(text);
@@ -172,15 +177,21 @@ mod tests {
 
     #[test]
     fn xml_that_was_cut_off_is_noticed() {
-        const WHOLE: &str = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<ListBucketResult xmlns=\"x\"><IsTruncated>false\
+        const WHOLE: &str = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<ListBucketResult \
+            xmlns=\"x\"><IsTruncated>false\
                              </IsTruncated><Contents><Key>a</Key></Contents></ListBucketResult>";
         assert!(is_complete(WHOLE.as_bytes()) && is_complete(format!("  {WHOLE}\n").as_bytes()));
         for end in 1..WHOLE.len() {
             assert!(!is_complete(&WHOLE.as_bytes()[..end]), "{}", &WHOLE[..end]);
         }
-        for (text, expected) in
-            [("", true), ("{}", true), ("session", true), ("<a/>", true), ("<a b=\"c\"/>", true), ("<a><b/>", false)]
-        {
+        for (text, expected) in [
+            ("", true),
+            ("{}", true),
+            ("session", true),
+            ("<a/>", true),
+            ("<a b=\"c\"/>", true),
+            ("<a><b/>", false),
+        ] {
             assert_eq!(is_complete(text.as_bytes()), expected, "{text}");
         }
     }

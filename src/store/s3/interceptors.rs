@@ -1,5 +1,5 @@
-//! What happens to every request and reply of the SDK's client: headers that a provider spells differently, before the request
-//! is signed; the time that the reply names.
+//! What happens to every request and reply of the SDK's client: headers that a provider spells differently,
+//! before the request is signed; the time that the reply names.
 
 use super::provider::{Rules, Spelling};
 use crate::store::StoreClock;
@@ -108,6 +108,9 @@ mod tests {
         assert!(plain.contains("if-none-match: *") && !plain.contains("x-goog"), "{plain}");
         assert!(!plain.contains("x-tigris"), "{plain}");
         let tigris = sent_to("https://fly.storage.tigris.dev").await;
-        assert!(tigris.contains("x-tigris-consistent: true") && tigris.contains("if-none-match: *"), "{tigris}");
+        assert!(
+            tigris.contains("x-tigris-consistent: true") && tigris.contains("if-none-match: *"),
+            "{tigris}"
+        );
     }
 }

@@ -1,5 +1,6 @@
-//! The last reply of a service that gives out keys (the metadata service of the machine or the container, a token service), and
-//! what it means: the SDK's errors hide it. Status and code decide, never the text of a message.
+//! The last reply of a service that gives out keys (the metadata service of the machine or the container, a
+//! token service), and what it means: the SDK's errors hide it. Status and code decide, never the text of a
+//! message.
 
 use crate::store::StoreErrorKind::{self, Denied, Unreachable};
 use std::fmt;
@@ -40,7 +41,9 @@ impl fmt::Display for NoKeys {
             Outcome::Answered(status, code) if code.is_empty() => {
                 write!(f, "no credentials from {address}: HTTP {status}")
             }
-            Outcome::Answered(status, code) => write!(f, "no credentials from {address}: HTTP {status} {code}"),
+            Outcome::Answered(status, code) => {
+                write!(f, "no credentials from {address}: HTTP {status} {code}")
+            }
         }
     }
 }
@@ -63,8 +66,8 @@ impl LastReply {
     }
 }
 
-/// Whether it passes by itself: such a service may come up later than we do, or have too much to do. What it refuses for
-/// good is final.
+/// Whether it passes by itself: such a service may come up later than we do, or have too much to do. What it
+/// refuses for good is final.
 fn passes(reply: &Reply) -> bool {
     match &reply.outcome {
         Outcome::Nothing(_) => true,
@@ -99,8 +102,10 @@ fn passes(reply: &Reply) -> bool {
 /// The code in an error's XML or JSON; "" without one.
 pub(super) fn code(text: Option<&[u8]>) -> String {
     let text = String::from_utf8_lossy(text.unwrap_or_default());
-    let xml =
-        text.split_once("<Code>").and_then(|(_, rest)| rest.split_once("</Code>")).map(|(code, _)| code.to_owned());
+    let xml = text
+        .split_once("<Code>")
+        .and_then(|(_, rest)| rest.split_once("</Code>"))
+        .map(|(code, _)| code.to_owned());
     let json = || {
         let object: serde_json::Value = serde_json::from_str(&text).ok()?;
         let names = ["__type", "code", "Code"];
@@ -139,7 +144,8 @@ mod tests {
             ("https://sts.amazonaws.com/", 400, "ExpiredTokenException", false),
             ("https://sts.amazonaws.com/", 403, "AccessDenied", false),
         ] {
-            let reply = Reply { address: address.to_owned(), outcome: Outcome::Answered(status, code.to_owned()) };
+            let reply =
+                Reply { address: address.to_owned(), outcome: Outcome::Answered(status, code.to_owned()) };
             assert_eq!(passes(&reply), expected, "{address} {status} {code}");
         }
         assert!(passes(&Reply { address: ROLE.to_owned(), outcome: Outcome::Nothing("refused".to_owned()) }));
@@ -148,7 +154,10 @@ mod tests {
     #[test]
     fn the_code_is_found_in_either_form() {
         for (text, expected) in [
-            ("<ErrorResponse><Error><Code>Throttling</Code><Message>x</Message></Error></ErrorResponse>", "Throttling"),
+            (
+                "<ErrorResponse><Error><Code>Throttling</Code><Message>x</Message></Error></ErrorResponse>",
+                "Throttling",
+            ),
             (r#"{"__type":"com.amazonaws.sso#TooManyRequestsException"}"#, "TooManyRequestsException"),
             (r#"{"code":"AccessDenied","message":"x"}"#, "AccessDenied"),
             (r#"{"Code":"AssumeRoleUnauthorizedAccess"}"#, "AssumeRoleUnauthorizedAccess"),

@@ -1,12 +1,15 @@
-//! Keys that change: of a role, of a profile, or in files that are replaced. They are renewed before they expire, and at once
-//! when the store refuses them. If they cannot be renewed, the old keys are used as long as they are valid.
+//! Keys that change: of a role, of a profile, or in files that are replaced. They are renewed before they
+//! expire, and at once when the store refuses them. If they cannot be renewed, the old keys are used as long
+//! as they are valid.
 
 use super::key_source_reply::LastReply;
 use crate::model::Secret;
 use crate::store::S3Settings;
 use crate::store::chain::chain;
 use aws_credential_types::provider::error::CredentialsError;
-use aws_credential_types::provider::{ProvideCredentials, Result as Provided, SharedCredentialsProvider, future};
+use aws_credential_types::provider::{
+    ProvideCredentials, Result as Provided, SharedCredentialsProvider, future,
+};
 use aws_sdk_s3::config::Credentials;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
@@ -201,7 +204,8 @@ async fn read(files: Files) -> Provided {
 
 /// The content of a file of one line. The error names the file, never its content.
 fn line(file: &Path) -> Result<String, String> {
-    let text = std::fs::read_to_string(file).map_err(|error| format!("cannot read {}: {error}", file.display()))?;
+    let text =
+        std::fs::read_to_string(file).map_err(|error| format!("cannot read {}: {error}", file.display()))?;
     match text.trim_end_matches(['\r', '\n']) {
         "" => Err(format!("{} is empty", file.display())),
         line => Ok(line.to_owned()),
@@ -241,7 +245,10 @@ mod tests {
             (0, 500, Some(3600), false, false, Due::No),
         ] {
             let due = due(at(now), at(asked), expiry.map(at), refused, files);
-            assert_eq!(due, expected, "now {now}, asked {asked}, expiry {expiry:?}, refused {refused}, files {files}");
+            assert_eq!(
+                due, expected,
+                "now {now}, asked {asked}, expiry {expiry:?}, refused {refused}, files {files}"
+            );
         }
     }
 
@@ -255,7 +262,9 @@ mod tests {
             std::fs::write(&file, text).unwrap();
             match (line(&file), expected) {
                 (Ok(found), Ok(expected)) => assert_eq!(found, expected),
-                (Err(message), Err(part)) => assert!(message.contains(part) && message.contains("key"), "{message}"),
+                (Err(message), Err(part)) => {
+                    assert!(message.contains(part) && message.contains("key"), "{message}")
+                }
                 (found, _) => panic!("{text:?}: {found:?}"),
             }
         }

@@ -6,7 +6,11 @@ use crate::store::failure::Failure;
 use crate::store::paging::{Entry, Listing, PageRequest};
 
 impl S3 {
-    pub(super) async fn list_page(&self, service: &Service, page: PageRequest<'_>) -> Result<Listing, Failure> {
+    pub(super) async fn list_page(
+        &self,
+        service: &Service,
+        page: PageRequest<'_>,
+    ) -> Result<Listing, Failure> {
         let given = |text: &str| (!text.is_empty()).then(|| text.to_owned());
         let request = service.client.list_objects_v2().bucket(&self.settings.bucket).prefix(page.prefix);
         let request = request.set_start_after(given(page.start)).set_continuation_token(given(page.token));

@@ -79,7 +79,8 @@ impl Dialect for S3 {
         }
         Ok(S3 {
             root: S3::root(&settings.path),
-            part_size: usize::try_from(part_size).map_err(|_| "part_size is too big for this machine".to_owned())?,
+            part_size: usize::try_from(part_size)
+                .map_err(|_| "part_size is too big for this machine".to_owned())?,
             concurrency: settings.concurrency.unwrap_or(DEFAULT_CONCURRENCY).max(1),
             encryption: Encryption::new(settings)?,
             swept: AtomicBool::new(false),
@@ -104,8 +105,14 @@ impl Dialect for S3 {
         self.list_page(service, page).await
     }
 
-    async fn get(&self, service: &Arc<Service>, name: &str, mut download: Download<'_>) -> Result<Got, Failure> {
-        let request = service.client.get_object().bucket(&self.settings.bucket).key(name).set_range(download.header());
+    async fn get(
+        &self,
+        service: &Arc<Service>,
+        name: &str,
+        mut download: Download<'_>,
+    ) -> Result<Got, Failure> {
+        let request =
+            service.client.get_object().bucket(&self.settings.bucket).key(name).set_range(download.header());
         let mut reply = match self.encryption.reading(request).send().await {
             Err(error) if download.range().is_some() && cause::status(&error) == Some(416) => {
                 return Ok(Got::RangeRefused);
@@ -133,8 +140,11 @@ impl Dialect for S3 {
     }
 
     async fn put(&self, service: &Arc<Service>, name: &str, content: Bytes) -> Result<(), Failure> {
-        let reply =
-            self.put_request(service, name, content).send().await.map_err(|error| self.explain("put", &error))?;
+        let reply = self
+            .put_request(service, name, content)
+            .send()
+            .await
+            .map_err(|error| self.explain("put", &error))?;
         stored(reply.e_tag()).map(drop)
     }
 

@@ -1,5 +1,5 @@
-//! One multipart upload, from its creation to a conditional completion. An upload that is not completed is aborted, whatever
-//! ends it: an error, the deadline, or a caller that drops the call.
+//! One multipart upload, from its creation to a conditional completion. An upload that is not completed is
+//! aborted, whatever ends it: an error, the deadline, or a caller that drops the call.
 
 use super::conditions::exists;
 use super::service::Conditions;
@@ -28,7 +28,12 @@ pub(super) struct Target<'a> {
 }
 
 impl Target<'_> {
-    pub(super) async fn upload(&self, parts: (Bytes, Parts), timestamp: String, by: Deadline) -> Result<Put, Failure> {
+    pub(super) async fn upload(
+        &self,
+        parts: (Bytes, Parts),
+        timestamp: String,
+        by: Deadline,
+    ) -> Result<Put, Failure> {
         let id = repeat(by, SHORT_TRY, || self.start(&timestamp)).await?;
         let mut open = OpenUpload {
             client: self.service.client.clone(),
@@ -56,7 +61,8 @@ impl Target<'_> {
     async fn start(&self, timestamp: &str) -> Result<String, Failure> {
         let client = &self.service.client;
         let request = client.create_multipart_upload().bucket(&self.dialect.settings.bucket).key(&self.name);
-        let request = request.set_storage_class(self.dialect.storage_class()).metadata(timestamp::NAME, timestamp);
+        let request =
+            request.set_storage_class(self.dialect.storage_class()).metadata(timestamp::NAME, timestamp);
         let reply = self.dialect.encryption.starting(request).send().await;
         let reply = reply.map_err(|error| self.dialect.explain(CREATE, &error))?;
         let id = reply.upload_id().filter(|id| !id.is_empty());
@@ -66,7 +72,8 @@ impl Target<'_> {
     /// A stream cannot be replayed, so a part is repeated for as long as the deadline allows.
     async fn send(&self, id: &str, number: i32, body: Bytes, by: Deadline) -> Result<CompletedPart, Failure> {
         let once = || async {
-            let request = self.service.client.upload_part().bucket(&self.dialect.settings.bucket).key(&self.name);
+            let request =
+                self.service.client.upload_part().bucket(&self.dialect.settings.bucket).key(&self.name);
             let request = request.upload_id(id).part_number(number).body(ByteStream::from(body.clone()));
             let reply = self.dialect.encryption.sending(request).send().await;
             let reply = reply.map_err(|error| self.dialect.explain(CREATE, &error))?;
@@ -81,21 +88,29 @@ impl Target<'_> {
     }
 
     /// The outer error is worth another try of this, the inner one is not.
-    async fn complete_once(&self, id: &str, parts: CompletedMultipartUpload) -> Result<Result<Put, Failure>, Failure> {
+    async fn complete_once(
+        &self,
+        id: &str,
+        parts: CompletedMultipartUpload,
+    ) -> Result<Result<Put, Failure>, Failure> {
         let dialect = self.dialect;
         let service = self.service;
         // A store that honours the condition of a put may still not know it here.
         if !service.rules.honours_in_parts && dialect.etag_of(service, &self.name).await?.is_some() {
             return Ok(Ok(Put::Exists));
         }
-        let request = service.client.complete_multipart_upload().bucket(&dialect.settings.bucket).key(&self.name);
-        let request = request.upload_id(id).multipart_upload(parts).set_if_none_match(self.conditions.header());
+        let request =
+            service.client.complete_multipart_upload().bucket(&dialect.settings.bucket).key(&self.name);
+        let request =
+            request.upload_id(id).multipart_upload(parts).set_if_none_match(self.conditions.header());
         match dialect.encryption.completing(request).send().await {
             Ok(reply) => Ok(dialect.is_ours(service, self.conditions, &self.name, reply.e_tag()).await),
             Err(error) if exists(&error) => Ok(Ok(Put::Exists)),
-            // Gone (an earlier try went through, or the upload was aborted) or in conflict with another writer: only a new
-            // upload shows which.
-            Err(error) if matches!(cause::status(&error), Some(404 | 409)) => Ok(Err(dialect.explain(CREATE, &error))),
+            // Gone (an earlier try went through, or the upload was aborted) or in conflict with another
+            // writer: only a new upload shows which.
+            Err(error) if matches!(cause::status(&error), Some(404 | 409)) => {
+                Ok(Err(dialect.explain(CREATE, &error)))
+            }
             Err(error) => Err(dialect.explain(CREATE, &error)),
         }
     }

@@ -1,6 +1,6 @@
-//! The provider of a service, by the host of its endpoint, and what follows from it where nothing is configured: region, style of
-//! address, how a create is kept from overwriting, what the service does not support. Pure. The table in docs/stores.md says
-//! the same.
+//! The provider of a service, by the host of its endpoint, and what follows from it where nothing is
+//! configured: region, style of address, how a create is kept from overwriting, what the service does not
+//! support. Pure. The table in docs/stores.md says the same.
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Provider {
@@ -128,14 +128,16 @@ fn host(endpoint: &str) -> String {
 fn region(provider: Provider, host: &str) -> Option<String> {
     let labels: Vec<&str> = host.split('.').collect();
     let from_end = |back: usize| labels.len().checked_sub(back).and_then(|at| labels.get(at)).copied();
-    let after = |name: &str| labels.iter().position(|label| *label == name).and_then(|at| labels.get(at + 1)).copied();
+    let after = |name: &str| {
+        labels.iter().position(|label| *label == name).and_then(|at| labels.get(at + 1)).copied()
+    };
     let found = match provider {
         Provider::CloudflareR2 | Provider::Tigris | Provider::Google => Some("auto"),
         Provider::Aws => aws_region(&labels),
         // s3.REGION.backblazeb2.com
-        Provider::Backblaze | Provider::Scaleway | Provider::Wasabi => {
-            from_end(3).filter(|label| *label != "s3").or((provider == Provider::Wasabi).then_some("us-east-1"))
-        }
+        Provider::Backblaze | Provider::Scaleway | Provider::Wasabi => from_end(3)
+            .filter(|label| *label != "s3")
+            .or((provider == Provider::Wasabi).then_some("us-east-1")),
         // REGION.digitaloceanspaces.com
         Provider::DigitalOcean | Provider::Hetzner | Provider::Linode => from_end(3),
         Provider::Oracle => after("objectstorage"),
@@ -145,7 +147,8 @@ fn region(provider: Provider, host: &str) -> Option<String> {
     found.map(str::to_owned)
 }
 
-/// s3.REGION.amazonaws.com, s3-REGION..., s3.dualstack.REGION..., BUCKET.vpce-ID.s3.REGION.vpce.amazonaws.com.
+/// s3.REGION.amazonaws.com, s3-REGION..., s3.dualstack.REGION...,
+/// BUCKET.vpce-ID.s3.REGION.vpce.amazonaws.com.
 fn aws_region<'a>(labels: &[&'a str]) -> Option<&'a str> {
     let end = labels.iter().position(|label| *label == "amazonaws")?;
     let label = labels.get(..end)?.iter().rev().find(|label| **label != "vpce").copied()?;
@@ -189,7 +192,11 @@ mod tests {
             ("https://abcd.storage.supabase.co/storage/v1/s3", Supabase, None),
             ("https://storage.googleapis.com", Google, Some("auto")),
             ("https://storage.europe-west3.rep.googleapis.com", Google, Some("auto")),
-            ("https://ns.compat.objectstorage.eu-frankfurt-1.oraclecloud.com", Oracle, Some("eu-frankfurt-1")),
+            (
+                "https://ns.compat.objectstorage.eu-frankfurt-1.oraclecloud.com",
+                Oracle,
+                Some("eu-frankfurt-1"),
+            ),
             ("http://minio:9000", Other, None),
             ("http://127.0.0.1:9000", Other, None),
             ("http://[::1]:9000", Other, None),
@@ -243,7 +250,11 @@ mod tests {
             ("https://s3.eu-west-1.amazonaws.com", true, true, false),
         ] {
             let rules = rules(Some(endpoint), "b");
-            assert_eq!((rules.deletes_many, rules.takes_md5, rules.asks_leader), (many, md5, leader), "{endpoint}");
+            assert_eq!(
+                (rules.deletes_many, rules.takes_md5, rules.asks_leader),
+                (many, md5, leader),
+                "{endpoint}"
+            );
         }
     }
 }

@@ -1,5 +1,5 @@
-//! Sends a request a second time, with new keys, if the store refused the old ones and they can be renewed. The code of the
-//! answer decides. Callers repeat everything else.
+//! Sends a request a second time, with new keys, if the store refused the old ones and they can be renewed.
+//! The code of the answer decides. Callers repeat everything else.
 
 use super::cause;
 use aws_sdk_s3::config::interceptors::InterceptorContext;
@@ -99,7 +99,8 @@ mod tests {
         use aws_sdk_s3::error::ErrorMetadata;
         let meta = || ErrorMetadata::builder().code("ExpiredToken").build();
         let put: Box<dyn Error + Send + Sync> = Box::new(op::put_object::PutObjectError::generic(meta()));
-        let list: Box<dyn Error + Send + Sync> = Box::new(op::list_objects_v2::ListObjectsV2Error::generic(meta()));
+        let list: Box<dyn Error + Send + Sync> =
+            Box::new(op::list_objects_v2::ListObjectsV2Error::generic(meta()));
         let other: Box<dyn Error + Send + Sync> = Box::new(std::io::Error::other("x"));
         assert_eq!(code(put.as_ref()), Some("ExpiredToken"));
         assert_eq!(code(list.as_ref()), Some("ExpiredToken"));

@@ -1,5 +1,5 @@
-//! What the stores of one service and set of keys share: the SDK's client, the provider's rules, and what requests have shown
-//! about the service.
+//! What the stores of one service and set of keys share: the SDK's client, the provider's rules, and what
+//! requests have shown about the service.
 
 use super::provider::Rules;
 use aws_sdk_s3::Client;

@@ -1,5 +1,6 @@
-//! Aborts multipart uploads that a killed run left open: they cost money, and no listing of objects shows them. It looks for
-//! them once, in the background, after the first multipart upload of a run, and only for old ones of this replica.
+//! Aborts multipart uploads that a killed run left open: they cost money, and no listing of objects shows
+//! them. It looks for them once, in the background, after the first multipart upload of a run, and only for
+//! old ones of this replica.
 
 use super::S3;
 use super::service::Service;
@@ -9,8 +10,8 @@ use aws_sdk_s3::types::MultipartUpload;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-/// A part is given up after minutes, so an upload that began a day ago is abandoned; if it is not (a huge file on a slow
-/// line), it starts again. The clocks agree: a store refuses requests whose time is wrong.
+/// A part is given up after minutes, so an upload that began a day ago is abandoned; if it is not (a huge
+/// file on a slow line), it starts again. The clocks agree: a store refuses requests whose time is wrong.
 const OLD: Duration = Duration::from_secs(24 * 3600);
 const LONGEST: Duration = Duration::from_secs(60);
 
@@ -51,7 +52,10 @@ impl Sweep {
             Ok(reply) => reply,
             Err(error) => {
                 let error = crate::store::chain::chain(&error);
-                return tracing::debug!(replica = self.url, "cannot look for uploads that were broken off: {error}");
+                return tracing::debug!(
+                    replica = self.url,
+                    "cannot look for uploads that were broken off: {error}"
+                );
             }
         };
         let now = Moment::now().0;

@@ -1,5 +1,6 @@
-//! The header of an age file, version 1 (https://c2sp.org/age): text lines with the file's key, wrapped for each recipient,
-//! and a checksum. Pure. A header has at most 8 KiB, so that no object makes a reader work long.
+//! The header of an age file, version 1 (https://c2sp.org/age): text lines with the file's key, wrapped for
+//! each recipient, and a checksum. Pure. A header has at most 8 KiB, so that no object makes a reader work
+//! long.
 
 use super::payload::{FileKey, derive};
 use super::problem::Problem;
@@ -60,7 +61,9 @@ fn parse(bytes: &[u8]) -> Result<Result<Head, Problem>, Incomplete> {
     let mut stanzas: Vec<Stanza> = Vec::new();
     loop {
         let begin = lines.at;
-        let Ok(line) = std::str::from_utf8(lines.next()?) else { return Ok(Err(Problem::Head("it is no text"))) };
+        let Ok(line) = std::str::from_utf8(lines.next()?) else {
+            return Ok(Err(Problem::Head("it is no text")));
+        };
         if let Some(mac) = line.strip_prefix("--- ") {
             let Ok(mac) = STANDARD_NO_PAD.decode(mac) else {
                 return Ok(Err(Problem::Head("its checksum is no base64")));
@@ -157,7 +160,11 @@ mod tests {
     use super::*;
 
     fn stanza(tag: &str, args: &[&str], body: usize) -> Stanza {
-        Stanza { tag: tag.into(), args: args.iter().map(|arg| (*arg).to_owned()).collect(), body: vec![7; body] }
+        Stanza {
+            tag: tag.into(),
+            args: args.iter().map(|arg| (*arg).to_owned()).collect(),
+            body: vec![7; body],
+        }
     }
 
     #[test]
@@ -165,7 +172,12 @@ mod tests {
         let key = FileKey([3; FILE_KEY]);
         for stanzas in [
             vec![stanza("X25519", &["abc"], 32)],
-            vec![stanza("a", &[], 0), stanza("b", &["x", "y"], 48), stanza("c", &["z"], 49), stanza("d", &[], 200)],
+            vec![
+                stanza("a", &[], 0),
+                stanza("b", &["x", "y"], 48),
+                stanza("c", &["z"], 49),
+                stanza("d", &[], 200),
+            ],
         ] {
             let bytes = write(&stanzas, &key).unwrap();
             for cut in 0..bytes.len() {

@@ -1,5 +1,5 @@
-//! The keys of an encrypted replica: whom files are encrypted for, and what opens them. Key types and the wrapping of a
-//! file's key are the `age` crate's; identities never reach a message, their public keys do.
+//! The keys of an encrypted replica: whom files are encrypted for, and what opens them. Key types and the
+//! wrapping of a file's key are the `age` crate's; identities never reach a message, their public keys do.
 
 use super::head::{FILE_KEY, Head};
 use super::payload::{FileKey, random};
@@ -22,21 +22,27 @@ impl Keys {
     /// None: nothing is encrypted. The error is a text for the user.
     pub fn of(settings: &AgeSettings) -> Result<Option<Keys>, String> {
         let identities = match &settings.identities {
-            Some(text) => read(text.reveal(), "identity", "an X25519 identity (AGE-SECRET-KEY-1…, from `age-keygen`)")?,
+            Some(text) => {
+                read(text.reveal(), "identity", "an X25519 identity (AGE-SECRET-KEY-1…, from `age-keygen`)")?
+            }
             None if settings.recipients.is_some() => {
-                return Err("age_recipients need age_identities beside them: litevisor reads what it has written, to \
+                return Err("age_recipients need age_identities beside them: litevisor reads what it has \
+                    written, to \
                             restore, to merge, and to see whose the replica is"
                     .to_owned());
             }
             None => return Ok(None),
         };
         let recipients: Vec<Recipient> = match &settings.recipients {
-            Some(text) => read(text.reveal(), "recipient", "an X25519 recipient (age1…, from `age-keygen -y`)")?,
+            Some(text) => {
+                read(text.reveal(), "recipient", "an X25519 recipient (age1…, from `age-keygen -y`)")?
+            }
             None => identities.iter().map(Identity::to_public).collect(),
         };
         if !identities.iter().any(|identity| recipients.contains(&identity.to_public())) {
             return Err(format!(
-                "none of the age_identities belongs to one of the age_recipients: litevisor could not read what it \
+                "none of the age_identities belongs to one of the age_recipients: litevisor could not read \
+                 what it \
                  writes. The identities' recipients: {}",
                 names(&identities)
             ));
@@ -63,10 +69,9 @@ impl Keys {
 
     /// The key of the file with this header.
     pub fn unwrap(&self, head: &Head) -> Result<FileKey, Problem> {
-        let found = self
-            .identities
-            .iter()
-            .flat_map(|identity| head.stanzas.iter().filter_map(move |stanza| identity.unwrap_stanza(stanza)?.ok()));
+        let found = self.identities.iter().flat_map(|identity| {
+            head.stanzas.iter().filter_map(move |stanza| identity.unwrap_stanza(stanza)?.ok())
+        });
         match { found }.next() {
             Some(file_key) => Ok(FileKey(*file_key.expose_secret())),
             None if head.stanzas.iter().any(|stanza| stanza.tag == "scrypt") => Err(Problem::Passphrase),
@@ -84,9 +89,9 @@ fn names(identities: &[Identity]) -> String {
 fn read<T: std::str::FromStr>(text: &str, what: &str, expected: &str) -> Result<Vec<T>, String> {
     let lines = text.lines().map(str::trim).filter(|line| !line.starts_with('#'));
     let words = lines.flat_map(|line| line.split([' ', '\t', ','])).filter(|word| !word.is_empty());
-    let keys = words
-        .enumerate()
-        .map(|(index, word)| word.parse().map_err(|_| format!("age: {what} {} is not {expected}", index + 1)));
+    let keys = words.enumerate().map(|(index, word)| {
+        word.parse().map_err(|_| format!("age: {what} {} is not {expected}", index + 1))
+    });
     let keys = keys.collect::<Result<Vec<T>, String>>()?;
     match keys.len() {
         0 => Err(format!("age: there is no {what}: expected is {expected}")),

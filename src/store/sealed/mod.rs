@@ -1,8 +1,9 @@
-//! An encrypted replica: a store around another one, in which every LTX file is an age file. Names stay readable, and so do
-//! the records below `owner/`, which hold nothing of the database. Without keys it only refuses what is encrypted.
+//! An encrypted replica: a store around another one, in which every LTX file is an age file. Names stay
+//! readable, and so do the records below `owner/`, which hold nothing of the database. Without keys it only
+//! refuses what is encrypted.
 //!
-//! A listing cannot say how long the headers of its files are, so sizes are those of a file with one recipient: of one with
-//! more the content is shorter, by less than `SIZE_SLACK`.
+//! A listing cannot say how long the headers of its files are, so sizes are those of a file with one
+//! recipient: of one with more the content is shorter, by less than `SIZE_SLACK`.
 
 mod head;
 mod keys;
@@ -110,7 +111,10 @@ impl Sealed {
     ) -> Result<(), StoreError> {
         let kind = kind(key);
         let begins = range.as_ref().is_none_or(|range| range.start == 0);
-        if kind == Kind::Record || (self.keys.is_none() && !begins) || range.as_ref().is_some_and(Range::is_empty) {
+        if kind == Kind::Record
+            || (self.keys.is_none() && !begins)
+            || range.as_ref().is_some_and(Range::is_empty)
+        {
             return self.inner.get_into(key, range, take, by).await;
         }
         let want = range.clone().unwrap_or(0..u64::MAX);
@@ -203,7 +207,9 @@ impl Store for Sealed {
     fn check_key<'a>(&'a self, key: &'a str, by: Deadline) -> StoreFuture<'a, ()> {
         Box::pin(async move {
             match kind(key) {
-                kind @ (Kind::Ltx | Kind::V3) if self.keys.is_some() => self.look(key, kind, by).await.map(drop),
+                kind @ (Kind::Ltx | Kind::V3) if self.keys.is_some() => {
+                    self.look(key, kind, by).await.map(drop)
+                }
                 _ => Ok(()),
             }
         })
@@ -229,7 +235,13 @@ impl Store for Sealed {
         Box::pin(self.content(key, range, take, by))
     }
 
-    fn put_new<'a>(&'a self, key: &'a str, body: Body, timestamp_ms: i64, by: Deadline) -> StoreFuture<'a, Put> {
+    fn put_new<'a>(
+        &'a self,
+        key: &'a str,
+        body: Body,
+        timestamp_ms: i64,
+        by: Deadline,
+    ) -> StoreFuture<'a, Put> {
         Box::pin(async move {
             let Some(keys) = self.keys.as_ref().filter(|_| kind(key) != Kind::Record) else {
                 return self.inner.put_new(key, body, timestamp_ms, by).await;

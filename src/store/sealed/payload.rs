@@ -1,5 +1,6 @@
-//! The content of an age file: chunks of 64 KiB, each encrypted on its own with ChaCha20-Poly1305 under its number and
-//! whether it is the last one. So a range of the content is a range of the file. Bytes in, bytes out: pure but for random keys.
+//! The content of an age file: chunks of 64 KiB, each encrypted on its own with ChaCha20-Poly1305 under its
+//! number and whether it is the last one. So a range of the content is a range of the file. Bytes in, bytes
+//! out: pure but for random keys.
 
 use super::problem::Problem;
 use bytes::Bytes;
@@ -56,8 +57,8 @@ fn nonce(index: u64, last: bool) -> Nonce {
     Nonce::assume_unique_for_key(bytes)
 }
 
-/// The bytes of the file, behind its header and nonce, that hold `want` of the content: whole chunks, and one byte more, by
-/// which the last of them is known not to be the file's last.
+/// The bytes of the file, behind its header and nonce, that hold `want` of the content: whole chunks, and one
+/// byte more, by which the last of them is known not to be the file's last.
 pub fn sealed_range(want: &Range<u64>) -> Range<u64> {
     let end = want.end.div_ceil(CHUNK).saturating_mul(SEALED).saturating_add(1);
     (want.start / CHUNK).saturating_mul(SEALED)..end

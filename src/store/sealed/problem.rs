@@ -28,8 +28,10 @@ impl Problem {
     pub fn error(&self, subject: String, names: &str) -> StoreError {
         let detail = match self {
             Problem::Plain => {
-                "it is not encrypted, but age_identities are configured; a replica is encrypted as a whole or \
-                               not at all: copy it with `litevisor rekey`, begin a new replica under another path, or \
+                "it is not encrypted, but age_identities are configured; a replica is encrypted as a whole \
+                 or \
+                               not at all: copy it with `litevisor rekey`, begin a new replica under another \
+                               path, or \
                                remove the age keys"
                     .to_owned()
             }
@@ -39,12 +41,16 @@ impl Problem {
                     .to_owned()
             }
             Problem::NoIdentity { recipients } => format!(
-                "it is encrypted for {recipients} recipients, and none of them is one of the age_identities (of {names}): \
-                 add the identity that it was encrypted for; an identity that is no longer written for stays among \
+                "it is encrypted for {recipients} recipients, and none of them is one of the age_identities \
+                 (of {names}): \
+                 add the identity that it was encrypted for; an identity that is no longer written for stays \
+                 among \
                  age_identities as long as the replica has files for it"
             ),
             Problem::Passphrase => {
-                "it is encrypted with a passphrase, which litevisor does not know: only X25519 recipients".to_owned()
+                "it is encrypted with a passphrase, which litevisor does not know: only X25519 \
+                 recipients"
+                    .to_owned()
             }
             Problem::Head(what) => format!("its age header is damaged: {what}"),
             Problem::Mac => "its age header was changed: the header's checksum is wrong".to_owned(),
@@ -62,7 +68,9 @@ impl Problem {
             Problem::Plain | Problem::Encrypted | Problem::NoIdentity { .. } | Problem::Passphrase => {
                 StoreErrorKind::Key
             }
-            Problem::Head(_) | Problem::Mac | Problem::Chunk(_) | Problem::Truncated => StoreErrorKind::Damaged,
+            Problem::Head(_) | Problem::Mac | Problem::Chunk(_) | Problem::Truncated => {
+                StoreErrorKind::Damaged
+            }
             Problem::Cipher => StoreErrorKind::Invalid,
         }
     }

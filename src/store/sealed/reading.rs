@@ -34,7 +34,8 @@ enum State {
     Failed(Problem),
 }
 
-/// What the first bytes of an object say. None: there are too few of them. `either`: it may be plain although there are keys.
+/// What the first bytes of an object say. None: there are too few of them. `either`: it may be plain although
+/// there are keys.
 pub fn unlock(keys: Option<&Keys>, either: bool, bytes: &[u8]) -> Result<Option<Known>, Problem> {
     let Some(keys) = keys else {
         return match MAGIC.iter().zip(bytes).all(|(a, b)| a == b) {
@@ -79,7 +80,13 @@ impl Reading {
         }
     }
 
-    fn step(&mut self, keys: Option<&Keys>, either: bool, bytes: Bytes, take: &dyn Fn(Bytes)) -> Result<(), Problem> {
+    fn step(
+        &mut self,
+        keys: Option<&Keys>,
+        either: bool,
+        bytes: Bytes,
+        take: &dyn Fn(Bytes),
+    ) -> Result<(), Problem> {
         match &mut self.state {
             State::Failed(_) => Ok(()),
             State::Sealed(opener) => opener.feed(&bytes, take),

@@ -1,5 +1,5 @@
-//! An encrypted replica in a directory: what is written is read, in every range; what was changed, cut short or encrypted for
-//! another is refused; the `age` crate's own decryptor and encryptor agree.
+//! An encrypted replica in a directory: what is written is read, in every range; what was changed, cut short
+//! or encrypted for another is refused; the `age` crate's own decryptor and encryptor agree.
 
 use super::testing::{OTHER, SECRET, sealed, settings};
 use super::*;
@@ -60,7 +60,12 @@ async fn create(store: &dyn Store, bytes: &[u8]) -> Put {
     store.put_new(KEY, Body::Whole(Bytes::copy_from_slice(bytes)), 0, soon()).await.unwrap()
 }
 
-async fn create_in_pieces(store: &dyn Store, bytes: &[u8], piece: usize, ended: bool) -> Result<Put, StoreError> {
+async fn create_in_pieces(
+    store: &dyn Store,
+    bytes: &[u8],
+    piece: usize,
+    ended: bool,
+) -> Result<Put, StoreError> {
     let (sender, receiver) = mpsc::channel(1);
     let pieces: Vec<Bytes> = bytes.chunks(piece).map(Bytes::copy_from_slice).collect();
     let send = async move {
@@ -160,7 +165,8 @@ proptest! {
                 assert_eq!(got, bytes[inside(start)..inside(end)]);
             }
             let size = store.list("", soon()).await.unwrap()[0].size;
-            assert!((length as u64..length as u64 + crate::store::SIZE_SLACK).contains(&size), "{size} {length}");
+            assert!((length as u64..length as u64 + crate::store::SIZE_SLACK).contains(&size), "{size} \
+                {length}");
         });
     }
 }
@@ -195,7 +201,8 @@ async fn what_is_changed_or_cut_is_refused() {
             );
         }
     }
-    for length in [0, 10, 21, 22, 100, start - 1, start, start + 1, start + sealed, start + 2 * sealed, whole.len() - 1]
+    for length in
+        [0, 10, 21, 22, 100, start - 1, start, start + 1, start + sealed, start + 2 * sealed, whole.len() - 1]
     {
         site.write(KEY, &whole[..length]);
         assert_eq!(kind(&*site.own(), None).await, Some(StoreErrorKind::Damaged), "{length}");
@@ -254,7 +261,9 @@ async fn files_of_litestream_03_are_read_encrypted_or_not() {
     let (site, bytes) = (Site::new(), content(CHUNK + 300));
     for file in [bytes.clone(), encrypted(&bytes, &recipient(SECRET))] {
         site.write(V3, &file);
-        for (range, part) in [(None, &bytes[..]), (Some(0..40), &bytes[..40]), (Some(300..66_000), &bytes[300..])] {
+        for (range, part) in
+            [(None, &bytes[..]), (Some(0..40), &bytes[..40]), (Some(300..66_000), &bytes[300..])]
+        {
             let store = site.own();
             assert_eq!(store.get(V3, range.clone(), soon()).await.unwrap(), part);
             assert_eq!(store.get(V3, range, soon()).await.unwrap(), part);
@@ -304,10 +313,15 @@ async fn a_key_is_checked_by_the_first_bytes_alone() {
     let sealed = site.file(KEY);
     site.write(KEY, &sealed[..1000]);
     let other = site.store(settings(OTHER, None));
-    let check = async |store: &dyn Store, key| store.check_key(key, soon()).await.err().map(|error| error.kind);
+    let check =
+        async |store: &dyn Store, key| store.check_key(key, soon()).await.err().map(|error| error.kind);
     assert_eq!(check(&*site.own(), KEY).await, None);
     assert_eq!(check(&*other, KEY).await, Some(StoreErrorKind::Key));
     site.write("owner/0000000000000001.json", b"{}");
     assert_eq!(check(&*site.own(), "owner/0000000000000001.json").await, None);
-    assert_eq!(check(&*site.store(AgeSettings::default()), "ltx/0/none.ltx").await, None, "nothing is asked for");
+    assert_eq!(
+        check(&*site.store(AgeSettings::default()), "ltx/0/none.ltx").await,
+        None,
+        "nothing is asked for"
+    );
 }

@@ -25,8 +25,8 @@ pub fn whole(keys: &Keys, content: &[u8]) -> Result<Bytes, Problem> {
     Ok(Bytes::from(file))
 }
 
-/// What must run while the body is sent. A content that ends without its end, or a cipher that fails, ends the body without
-/// its end, too: no object appears.
+/// What must run while the body is sent. A content that ends without its end, or a cipher that fails, ends
+/// the body without its end, too: no object appears.
 pub fn stream(
     keys: &Keys,
     mut content: mpsc::Receiver<Chunk>,
@@ -46,7 +46,9 @@ pub fn stream(
                     }
                 }
                 Chunk::End => {
-                    if sealer.finish(&mut out).is_ok() && sender.send(Chunk::Data(Bytes::from(out))).await.is_ok() {
+                    if sealer.finish(&mut out).is_ok()
+                        && sender.send(Chunk::Data(Bytes::from(out))).await.is_ok()
+                    {
                         // A store that has gone away says why itself.
                         let _ = sender.send(Chunk::End).await;
                     }

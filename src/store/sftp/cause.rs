@@ -58,7 +58,8 @@ fn status(code: u32, message: &str) -> (StoreErrorKind, String) {
         wire::FORBIDDEN => (
             StoreErrorKind::Denied,
             "permission denied",
-            "; check owner and mode of this path for the user of the URL, and that the server is not read-only",
+            "; check owner and mode of this path for the user of the URL, and that the server is not \
+             read-only",
         ),
         BAD_MESSAGE => (StoreErrorKind::Invalid, "bad message", "; the server does not take this name"),
         wire::UNSUPPORTED => (StoreErrorKind::Invalid, "operation unsupported", "; use another SFTP server"),
@@ -66,7 +67,8 @@ fn status(code: u32, message: &str) -> (StoreErrorKind, String) {
         wire::FAILURE => (
             StoreErrorKind::Unreachable,
             "failure",
-            "; the server does not say why: its disk or this user's quota may be full, or a file stands where a directory \
+            "; the server does not say why: its disk or this user's quota may be full, or a file stands \
+             where a directory \
              is needed",
         ),
         _ => (StoreErrorKind::Unreachable, "an error that SFTP does not know", ""),
@@ -81,7 +83,8 @@ pub(super) fn connection(address: &str, error: &russh::Error) -> Fault {
     match error {
         Error::IO(io) => network(address, io),
         Error::NoCommonAlgo { kind, .. } => Fault::Denied(format!(
-            "{address} offers no {kind:?} algorithm that is considered safe; update the SSH server or its settings"
+            "{address} offers no {kind:?} algorithm that is considered safe; update the SSH server or its \
+             settings"
         )),
         Error::Version => Fault::Denied(format!("{address} does not speak SSH; check host and port")),
         Error::WrongServerSig | Error::KexInit | Error::Kex | Error::UnknownKey => {
@@ -145,7 +148,8 @@ mod tests {
             assert!(failure.detail.contains("h:22"), "{failure:?}");
         }
         assert!(
-            matches!(connection("h:22", &refused()), Fault::Lost(message) if message.contains("is the SSH server running"))
+            matches!(connection("h:22", &refused()), Fault::Lost(message) if message.contains("is the SSH \
+                server running"))
         );
     }
 }

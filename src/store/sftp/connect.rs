@@ -32,7 +32,8 @@ pub(super) async fn connect(settings: &SftpSettings) -> Result<Arc<Session>, Fau
     if trust.is_off() {
         tracing::warn!(
             server = address,
-            "the host key is not verified (host_key = \"any\"): anybody in between can read and change the replica"
+            "the host key is not verified (host_key = \"any\"): anybody in between can read and change the \
+             replica"
         );
     }
     let end_reason = Arc::new(Mutex::new(None));
@@ -60,7 +61,8 @@ async fn shake_hands(
             inactivity_timeout: Some(SILENT),
             ..client::Config::default()
         };
-        let client = Client { trust: trust.clone(), address: address.to_owned(), end_reason: Arc::clone(end_reason) };
+        let client =
+            Client { trust: trust.clone(), address: address.to_owned(), end_reason: Arc::clone(end_reason) };
         match client::connect_stream(Arc::new(config), stream, client).await {
             Ok(handle) => return Ok(handle),
             // The key that it should show may be of another kind.
@@ -86,8 +88,8 @@ fn prepare(settings: &SftpSettings) -> Result<(Trust, Identity), String> {
 
 fn learn(trust: &mut Trust, file: Option<&Path>, home: Option<&Path>) -> Result<(), String> {
     if let Some(file) = file {
-        let text =
-            std::fs::read(file).map_err(|error| format!("cannot read known_hosts_file {}: {error}", file.display()))?;
+        let text = std::fs::read(file)
+            .map_err(|error| format!("cannot read known_hosts_file {}: {error}", file.display()))?;
         trust.add_known_hosts(&file.display().to_string(), &String::from_utf8_lossy(&text));
         return Ok(());
     }
@@ -111,7 +113,9 @@ async fn reach(host: &str, port: u16, address: &str) -> Result<TcpStream, Fault>
                 return Ok(stream);
             }
             Ok(Err(error)) => last = cause::network(address, &error),
-            Err(_) => last = Fault::lost(format!("{address} does not answer; is the host reachable from here?")),
+            Err(_) => {
+                last = Fault::lost(format!("{address} does not answer; is the host reachable from here?"))
+            }
         }
     }
     Err(last)
@@ -186,9 +190,9 @@ async fn log_in(
         tried.push(format!("the key of {}", file.display()));
         let hash = match key.algorithm() {
             // A server that does not say is asked for the one that all current ones take.
-            Algorithm::Rsa { .. } => {
-                Some(handle.best_supported_rsa_hash().await.map_err(broken)?.flatten().unwrap_or(HashAlg::Sha512))
-            }
+            Algorithm::Rsa { .. } => Some(
+                handle.best_supported_rsa_hash().await.map_err(broken)?.flatten().unwrap_or(HashAlg::Sha512),
+            ),
             _ => None,
         };
         let key = PrivateKeyWithHashAlg::new(Arc::clone(key), hash);
@@ -214,7 +218,8 @@ async fn log_in(
     }
     let takes: Vec<&str> = takes.iter().map(Into::into).collect();
     Err(Fault::Denied(format!(
-        "{address} refused the login of user \"{user}\" with {}; it takes: {}. Check that the user exists there, and that \
+        "{address} refused the login of user \"{user}\" with {}; it takes: {}. Check that the user exists \
+         there, and that \
          the key is in its authorized_keys, or the password right",
         tried.join(" and "),
         if takes.is_empty() { "nothing more".to_owned() } else { takes.join(", ") },
@@ -222,7 +227,11 @@ async fn log_in(
 }
 
 /// The password as the answer to every question: what servers with PAM ask for instead.
-async fn answer_prompts(handle: &mut Handle<Client>, user: &str, password: &str) -> Result<bool, russh::Error> {
+async fn answer_prompts(
+    handle: &mut Handle<Client>,
+    user: &str,
+    password: &str,
+) -> Result<bool, russh::Error> {
     let mut reply = handle.authenticate_keyboard_interactive_start(user, None).await?;
     // A server may ask again and again.
     for _ in 0..5 {
@@ -237,10 +246,16 @@ async fn answer_prompts(handle: &mut Handle<Client>, user: &str, password: &str)
     Ok(false)
 }
 
-async fn open_sftp(handle: Handle<Client>, end_reason: EndReason, address: String) -> Result<Arc<Session>, Fault> {
+async fn open_sftp(
+    handle: Handle<Client>,
+    end_reason: EndReason,
+    address: String,
+) -> Result<Arc<Session>, Fault> {
     let broken = |error: russh::Error| cause::connection(&address, &error);
     let mut channel = handle.channel_open_session().await.map_err(|error| match error {
-        russh::Error::ChannelOpenFailure(_) => Fault::Denied(format!("{address} lets this user open no session")),
+        russh::Error::ChannelOpenFailure(_) => {
+            Fault::Denied(format!("{address} lets this user open no session"))
+        }
         error => broken(error),
     })?;
     channel.request_subsystem(true, "sftp").await.map_err(broken)?;
@@ -251,19 +266,23 @@ async fn open_sftp(handle: Handle<Client>, end_reason: EndReason, address: Strin
             Some(ChannelMsg::Success) => channel.data_bytes(wire::hello()).await.map_err(broken)?,
             Some(ChannelMsg::Failure) => {
                 return Err(Fault::Denied(format!(
-                    "{address} has no SFTP for this user; the server needs a line `Subsystem sftp internal-sftp`"
+                    "{address} has no SFTP for this user; the server needs a line `Subsystem sftp \
+                     internal-sftp`"
                 )));
             }
             Some(ChannelMsg::Data { data }) => incoming.push(&data),
             Some(ChannelMsg::Eof | ChannelMsg::Close) | None => {
                 return Err(Fault::lost(format!(
-                    "{address} ended the SFTP session at once; the server's log says why (a shell or chroot that does not \
+                    "{address} ended the SFTP session at once; the server's log says why (a shell or chroot \
+                     that does not \
                      allow it?)"
                 )));
             }
             Some(_) => {}
         }
-        if let Some(packet) = incoming.next().map_err(|what| Fault::Denied(format!("{address} sends {what}")))? {
+        if let Some(packet) =
+            incoming.next().map_err(|what| Fault::Denied(format!("{address} sends {what}")))?
+        {
             break packet;
         }
     };

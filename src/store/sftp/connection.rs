@@ -1,4 +1,5 @@
-//! The connection that all replicas on one server share: made at the first request, made again when it is broken.
+//! The connection that all replicas on one server share: made at the first request, made again when it is
+//! broken.
 
 use super::cause::Fault;
 use super::connect::connect;

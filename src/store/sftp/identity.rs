@@ -1,4 +1,5 @@
-//! What litevisor logs in with: the private key and the password. Reads files, so it runs on the blocking pool.
+//! What litevisor logs in with: the private key and the password. Reads files, so it runs on the blocking
+//! pool.
 
 use crate::store::SftpSettings;
 use russh::keys::{self, PrivateKey};
@@ -27,13 +28,14 @@ pub(super) fn load(settings: &SftpSettings, home: Option<&Path>) -> Result<Ident
         return Err("there is nothing to log in with: give key_file or password".to_owned());
     }
     let passphrase = settings.key_passphrase.as_ref().map(|passphrase| passphrase.reveal());
-    let key = file.map(|file| Ok::<_, String>((file.clone(), Arc::new(read(&file, passphrase)?)))).transpose()?;
+    let key =
+        file.map(|file| Ok::<_, String>((file.clone(), Arc::new(read(&file, passphrase)?)))).transpose()?;
     Ok(Identity { key, password })
 }
 
 fn read(file: &Path, passphrase: Option<&str>) -> Result<PrivateKey, String> {
-    let text =
-        std::fs::read_to_string(file).map_err(|error| format!("cannot read key_file {}: {error}", file.display()))?;
+    let text = std::fs::read_to_string(file)
+        .map_err(|error| format!("cannot read key_file {}: {error}", file.display()))?;
     decode(&text, passphrase).map_err(|why| format!("cannot use key_file {}: {why}", file.display()))
 }
 
@@ -50,7 +52,8 @@ fn decode(text: &str, passphrase: Option<&str>) -> Result<PrivateKey, String> {
         _ if encrypted && passphrase.is_none() => ENCRYPTED.to_owned(),
         _ if passphrase.is_some() => {
             format!(
-                "{error}; is key_passphrase right? `ssh-keygen -p -f FILE` rewrites a key in a format that is known"
+                "{error}; is key_passphrase right? `ssh-keygen -p -f FILE` rewrites a key in a format that \
+                 is known"
             )
         }
         error => format!("{error}; `ssh-keygen -p -f FILE` rewrites a key in a format that is known"),

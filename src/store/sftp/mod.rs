@@ -120,12 +120,22 @@ impl Dialect for Sftp {
         Ok(self.walk(&connection.session().await?, page).await?)
     }
 
-    async fn get(&self, connection: &Arc<Connection>, name: &str, download: Download<'_>) -> Result<Got, Failure> {
+    async fn get(
+        &self,
+        connection: &Arc<Connection>,
+        name: &str,
+        download: Download<'_>,
+    ) -> Result<Got, Failure> {
         transfer::read(&connection.session().await?, &self.path(name), download).await?;
         Ok(Got::Content)
     }
 
-    async fn create(&self, connection: &Arc<Connection>, object: NewObject, _: Deadline) -> Result<Put, Failure> {
+    async fn create(
+        &self,
+        connection: &Arc<Connection>,
+        object: NewObject,
+        _: Deadline,
+    ) -> Result<Put, Failure> {
         Ok(self.create_new(&connection.session().await?, object).await?)
     }
 
@@ -163,7 +173,9 @@ mod tests {
 
     #[test]
     fn timestamps_are_seconds_within_bounds() {
-        for (ms, seconds) in [(1_795_327_279_453, 1_795_327_279), (0, 0), (-1, 0), (i64::MAX, u32::MAX), (999, 0)] {
+        for (ms, seconds) in
+            [(1_795_327_279_453, 1_795_327_279), (0, 0), (-1, 0), (i64::MAX, u32::MAX), (999, 0)]
+        {
             assert_eq!(unix_seconds(ms), seconds);
         }
     }

@@ -1,5 +1,5 @@
-//! One SFTP session: requests of many callers on one channel, each answered by its number. Waiting for a reply has no limit here;
-//! the caller sets a deadline.
+//! One SFTP session: requests of many callers on one channel, each answered by its number. Waiting for a
+//! reply has no limit here; the caller sets a deadline.
 
 use super::cause::Fault;
 use super::wire::{self, Attributes, DirectoryEntry, Extensions, Incoming, Reply, Request};
@@ -113,8 +113,8 @@ impl Session {
         self.shared.lock().ended.is_none()
     }
 
-    /// Whether the server still answers. After a recent reply that is assumed; a connection that idled may be dead
-    /// without a word (NAT, a load balancer), so it is asked first. One that does not answer is ended.
+    /// Whether the server still answers. After a recent reply that is assumed; a connection that idled may be
+    /// dead without a word (NAT, a load balancer), so it is asked first. One that does not answer is ended.
     pub(super) async fn answers(&self) -> bool {
         if self.shared.lock().last_reply_at.elapsed() < TRUSTED {
             return true;
@@ -220,7 +220,8 @@ impl Reader {
         while let Some(packet) = self.incoming.next().map_err(nonsense)? {
             let (id, reply) = wire::reply(packet).ok_or_else(|| nonsense("a reply that makes no sense"))?;
             // A caller that stopped waiting must not leave a file open over there.
-            if let (Some(Reply::Handle(handle)), Some(session)) = (shared.hand_over(id, reply), self.session.upgrade())
+            if let (Some(Reply::Handle(handle)), Some(session)) =
+                (shared.hand_over(id, reply), self.session.upgrade())
             {
                 drop(session.request(&Request::Close(&handle)));
             }
@@ -242,13 +243,20 @@ impl PendingReply {
             Ok(Reply::Status { code: wire::NO_CONNECTION | wire::CONNECTION_LOST, message }) => {
                 Fault::lost(format!("the server has lost its own connection: \"{message}\""))
             }
-            Ok(Reply::Status { code, message }) if code != wire::OK => return Err(Fault::Refused { code, message }),
+            Ok(Reply::Status { code, message }) if code != wire::OK => {
+                return Err(Fault::Refused { code, message });
+            }
             Ok(reply) => match wanted(reply) {
                 Some(wanted) => return Ok(wanted),
                 None => NOT_ASKED,
             },
             Err(_) => {
-                return Err(self.shared.lock().ended.clone().unwrap_or_else(|| Fault::lost("the connection ended")));
+                return Err(self
+                    .shared
+                    .lock()
+                    .ended
+                    .clone()
+                    .unwrap_or_else(|| Fault::lost("the connection ended")));
             }
         };
         self.shared.end(useless.clone());
@@ -268,7 +276,8 @@ impl PendingReply {
     }
 
     pub(super) async fn attributes(self) -> Result<Attributes, Fault> {
-        self.take(|reply| if let Reply::Attributes(attributes) = reply { Some(attributes) } else { None }).await
+        self.take(|reply| if let Reply::Attributes(attributes) = reply { Some(attributes) } else { None })
+            .await
     }
 
     pub(super) async fn names(self) -> Result<Vec<DirectoryEntry>, Fault> {

@@ -1,4 +1,5 @@
-//! A temporary file that gets its final name when it is complete; it is removed when dropped. A create never replaces a file.
+//! A temporary file that gets its final name when it is complete; it is removed when dropped. A create never
+//! replaces a file.
 
 use super::cause::Fault;
 use super::session::Session;
@@ -92,8 +93,8 @@ impl Temp {
         Ok(())
     }
 
-    /// Renames the file to its target if there is no file of that name. The timestamp is set before, so that no listing
-    /// shows another one.
+    /// Renames the file to its target if there is no file of that name. The timestamp is set before, so that
+    /// no listing shows another one.
     pub(super) async fn publish_new(mut self, unix_seconds: u32) -> Result<Put, Fault> {
         self.finish(Some(unix_seconds)).await?;
         let put = if self.session.extensions.link { self.by_link().await? } else { self.by_rename().await? };
@@ -152,7 +153,8 @@ impl Temp {
         if replaces {
             tracing::warn!(
                 file = self.target,
-                "this SFTP server has no hard links, and its rename replaces files: two writers at the same moment could \
+                "this SFTP server has no hard links, and its rename replaces files: two writers at the same \
+                 moment could \
                  not be told apart; let one instance write to this replica"
             );
         }
@@ -254,7 +256,9 @@ async fn make_directories(session: &Session, directory: &str) -> Result<(), Faul
         }
     }
     while let Some(path) = missing.pop() {
-        if let Err(fault) = session.request(&Request::MakeDirectory { path, mode: DIRECTORY_MODE }).done().await {
+        if let Err(fault) =
+            session.request(&Request::MakeDirectory { path, mode: DIRECTORY_MODE }).done().await
+        {
             // Another writer makes them at the same time.
             is_directory(session, path, fault).await?;
         }

@@ -1,4 +1,5 @@
-//! Reads and writes a file in blocks. Many blocks are requested at once: one at a time would wait for the network after each.
+//! Reads and writes a file in blocks. Many blocks are requested at once: one at a time would wait for the
+//! network after each.
 
 use super::cause::Fault;
 use super::session::{PendingReply, Session};
@@ -51,11 +52,16 @@ struct Due {
 }
 
 /// Reads a file, or a range of it.
-pub(super) async fn read(session: &Arc<Session>, path: &str, mut download: Download<'_>) -> Result<(), Fault> {
+pub(super) async fn read(
+    session: &Arc<Session>,
+    path: &str,
+    mut download: Download<'_>,
+) -> Result<(), Fault> {
     let handle = session.request(&Request::Open { path, flags: wire::READ, mode: 0 }).handle().await?;
     let file = Open::new(session, handle);
     let range = download.range().cloned().unwrap_or(0..u64::MAX);
-    let wanted = |at: u64, end: u64| u32::try_from(end.saturating_sub(at)).map_or(BLOCK, |left| left.min(BLOCK));
+    let wanted =
+        |at: u64, end: u64| u32::try_from(end.saturating_sub(at)).map_or(BLOCK, |left| left.min(BLOCK));
     let request = async |at, length| Due {
         at,
         length,

@@ -1,4 +1,5 @@
-//! Verifies a host key against the settings and the known_hosts files: pure. No key is trusted at first sight.
+//! Verifies a host key against the settings and the known_hosts files: pure. No key is trusted at first
+//! sight.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -52,7 +53,8 @@ impl Expected {
     }
 }
 
-const HOST_KEY: &str = "host_key must be a line of a public key (ssh-ed25519 AAAA…), a fingerprint (SHA256:…), or the word \
+const HOST_KEY: &str = "host_key must be a line of a public key (ssh-ed25519 AAAA…), a fingerprint \
+    (SHA256:…), or the word \
     any; ssh-keyscan HOST shows the line";
 
 impl Pin {
@@ -60,7 +62,11 @@ impl Pin {
         if let Some(digest) = line.strip_prefix("SHA256:") {
             let digest = digest.split_whitespace().next().unwrap_or_default().trim_end_matches('=');
             let sane = digest.len() == 43 && STANDARD.decode(format!("{digest}=")).is_ok();
-            return if sane { Ok(Pin::Fingerprint(format!("SHA256:{digest}"))) } else { Err(HOST_KEY.to_owned()) };
+            return if sane {
+                Ok(Pin::Fingerprint(format!("SHA256:{digest}")))
+            } else {
+                Err(HOST_KEY.to_owned())
+            };
         }
         // A line of ssh-keyscan begins with the host.
         let behind_host = || line.split_once(char::is_whitespace).map(|(_, rest)| rest.trim_start());
@@ -102,7 +108,8 @@ impl Trust {
         for (at, line) in text.lines().enumerate() {
             let mut words = line.split_whitespace();
             let first = words.next().unwrap_or_default();
-            let (marker, hosts) = if first.starts_with('@') { (first, words.next()) } else { ("", Some(first)) };
+            let (marker, hosts) =
+                if first.starts_with('@') { (first, words.next()) } else { ("", Some(first)) };
             let (Some(hosts), Some(kind), Some(key)) = (hosts, words.next(), words.next()) else { continue };
             if first.starts_with('#') || !names(hosts, &name) {
                 continue;
@@ -110,7 +117,9 @@ impl Trust {
             let position = format!("{file} line {}", at + 1);
             match (marker, PublicKey::from_openssh(&format!("{kind} {key}"))) {
                 ("@cert-authority", _) => self.authority = Some(position),
-                ("" | "@revoked", Ok(key)) => self.lines.push(Line { key, position, revoked: marker == "@revoked" }),
+                ("" | "@revoked", Ok(key)) => {
+                    self.lines.push(Line { key, position, revoked: marker == "@revoked" })
+                }
                 _ => {}
             }
         }
@@ -136,14 +145,16 @@ impl Trust {
         all
     }
 
-    /// The algorithms to offer, one connection after the other: a fingerprint does not show the kind of its key.
+    /// The algorithms to offer, one connection after the other: a fingerprint does not show the kind of its
+    /// key.
     pub(super) fn rounds(&self) -> Vec<Vec<Algorithm>> {
         let all = self.algorithms();
         let blind = |pin: &Pin| matches!(pin, Pin::Fingerprint(_));
         match &self.expected {
             Some(Expected::Pinned(pins)) if pins.iter().any(blind) => {
                 let (rsa, others): (Vec<_>, Vec<_>) = all.into_iter().partition(is_rsa);
-                let (edwards, curves) = others.into_iter().partition(|algorithm| *algorithm == Algorithm::Ed25519);
+                let (edwards, curves) =
+                    others.into_iter().partition(|algorithm| *algorithm == Algorithm::Ed25519);
                 vec![edwards, curves, rsa]
             }
             _ => vec![all],
@@ -160,8 +171,10 @@ impl Trust {
             Some(Expected::Pinned(pins)) if pins.iter().any(|pin| pin.is(key)) => return Ok(()),
             Some(Expected::Pinned(_)) => {
                 return Err(format!(
-                    "THE HOST KEY OF {at} IS NOT THE ONE THAT host_key SAYS: it shows {shown}. Another host may \
-                     answer in its place, or the server has got a new key; nothing was sent. If the new key is right, write it in \
+                    "THE HOST KEY OF {at} IS NOT THE ONE THAT host_key SAYS: it shows {shown}. Another host \
+                     may \
+                     answer in its place, or the server has got a new key; nothing was sent. If the new key \
+                     is right, write it in \
                      host_key"
                 ));
             }
@@ -182,7 +195,8 @@ impl Trust {
             return Ok(());
         }
         Err(format!(
-            "THE HOST KEY OF {at} HAS CHANGED: it shows {shown}, and {first} has another. Another host may answer in its place, \
+            "THE HOST KEY OF {at} HAS CHANGED: it shows {shown}, and {first} has another. Another host may \
+             answer in its place, \
              or the server was installed anew; nothing was sent. If the change is right, replace that line \
              (ssh-keygen -R removes it, ssh-keyscan shows the new one)"
         ))
@@ -190,13 +204,18 @@ impl Trust {
 
     fn unknown(&self, at: &str, shown: &str) -> String {
         let fingerprint = shown.rsplit(' ').next().unwrap_or_default();
-        let looked = if self.files.is_empty() { "no known_hosts file".to_owned() } else { self.files.join(", ") };
+        let looked =
+            if self.files.is_empty() { "no known_hosts file".to_owned() } else { self.files.join(", ") };
         let authority = self.authority.as_ref().map_or(String::new(), |position| {
-            format!("; {position} names a certificate authority, which is not supported: add the host's own key")
+            format!(
+                "; {position} names a certificate authority, which is not supported: add the host's own key"
+            )
         });
         format!(
-            "the host key of {at} is not known: it shows {shown}. Compare that with what `ssh-keygen -lf` says on the \
-             server; if it is right, write host_key = \"{fingerprint}\", or add the line that `ssh-keyscan -p {} {}` \
+            "the host key of {at} is not known: it shows {shown}. Compare that with what `ssh-keygen -lf` \
+             says on the \
+             server; if it is right, write host_key = \"{fingerprint}\", or add the line that `ssh-keyscan \
+             -p {} {}` \
              shows to a known_hosts file (looked in: {looked}){authority}",
             self.port, self.host
         )
@@ -231,7 +250,9 @@ fn names(hosts: &str, name: &str) -> bool {
 fn matches(pattern: &[u8], name: &[u8]) -> bool {
     match (pattern.split_first(), name.split_first()) {
         (None, None) => true,
-        (Some((b'*', rest)), _) => (0..=name.len()).any(|at| matches(rest, name.get(at..).unwrap_or_default())),
+        (Some((b'*', rest)), _) => {
+            (0..=name.len()).any(|at| matches(rest, name.get(at..).unwrap_or_default()))
+        }
         (Some((b'?', rest)), Some((_, name))) => matches(rest, name),
         (Some((wanted, rest)), Some((char, name))) => wanted == char && matches(rest, name),
         _ => false,

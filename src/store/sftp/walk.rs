@@ -1,5 +1,5 @@
-//! Lists a directory tree of the server: all files whose key begins with the prefix, and old temporary files of killed runs.
-//! Something that vanishes meanwhile is no error.
+//! Lists a directory tree of the server: all files whose key begins with the prefix, and old temporary files
+//! of killed runs. Something that vanishes meanwhile is no error.
 
 use super::cause::Fault;
 use super::session::Session;
@@ -13,7 +13,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::task::JoinSet;
 
-const MISFIT: &str = "is a link, or neither a file nor a directory, or the one where the other belongs: the replica cannot \
+const MISFIT: &str = "is a link, or neither a file nor a directory, or the one where the other belongs: the \
+    replica cannot \
                       be read; put back what belongs there";
 /// Directories read at once.
 const DIRECTORIES: usize = 8;
@@ -114,7 +115,8 @@ struct DirectoryItem {
     attributes: Attributes,
 }
 
-/// One directory's entries. A link to a file counts as the file; one to a directory is not followed, so that the walk ends.
+/// One directory's entries. A link to a file counts as the file; one to a directory is not followed, so that
+/// the walk ends.
 async fn read(session: &Arc<Session>, path: &str) -> Result<Vec<DirectoryItem>, Fault> {
     let mut read = Vec::new();
     for entry in read_without_gaps(session, path).await? {
@@ -135,8 +137,9 @@ async fn read(session: &Arc<Session>, path: &str) -> Result<Vec<DirectoryItem>, 
     Ok(read)
 }
 
-/// A directory is read while a writer adds files to it in the order of their names, and a later file may be seen where an earlier one was
-/// not. So one that holds files is read twice: a file that comes behind the last one of the first time is left to the next listing.
+/// A directory is read while a writer adds files to it in the order of their names, and a later file may be
+/// seen where an earlier one was not. So one that holds files is read twice: a file that comes behind the
+/// last one of the first time is left to the next listing.
 async fn read_without_gaps(session: &Arc<Session>, path: &str) -> Result<Vec<DirectoryEntry>, Fault> {
     let first = read_directory(session, path).await?;
     let Some(last) = first.iter().filter_map(object_name).max() else { return Ok(first) };
@@ -232,7 +235,8 @@ mod tests {
         ] {
             assert_eq!(kind_of(&entry(b"a", mode, line)), expected, "{mode:?}");
         }
-        for (bytes, known) in [(&b"a.ltx"[..], true), (b".", false), (b"..", false), (b"../x", false), (b"\xff", false)]
+        for (bytes, known) in
+            [(&b"a.ltx"[..], true), (b".", false), (b"..", false), (b"../x", false), (b"\xff", false)]
         {
             assert_eq!(name(&entry(bytes, None, b"")).is_some(), known);
         }
@@ -253,7 +257,9 @@ mod tests {
 
     #[test]
     fn paths_are_put_together() {
-        for (directory, name, path) in [("", "a", "a"), ("/r", "", "/r"), ("/r", "a/b", "/r/a/b"), ("/", "a", "/a")] {
+        for (directory, name, path) in
+            [("", "a", "a"), ("/r", "", "/r"), ("/r", "a/b", "/r/a/b"), ("/", "a", "/a")]
+        {
             assert_eq!(below(directory, name), path);
         }
     }

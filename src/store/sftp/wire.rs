@@ -1,5 +1,5 @@
-//! The packets of SFTP version 3: writes requests, reads replies. Pure. Lengths and counts of the other side are checked;
-//! handles and names are bytes.
+//! The packets of SFTP version 3: writes requests, reads replies. Pure. Lengths and counts of the other side
+//! are checked; handles and names are bytes.
 
 use bytes::{Buf, Bytes, BytesMut};
 
@@ -123,12 +123,18 @@ impl Request<'_> {
                 Packet::new(3, id).text(path).number(flags).number(HAS_MODE).number(mode).done()
             }
             Request::Close(handle) => Packet::new(4, id).bytes(handle).done(),
-            Request::Read { handle, at, length } => Packet::new(5, id).bytes(handle).long(at).number(length).done(),
-            Request::Write { handle, at, data } => Packet::new(6, id).bytes(handle).long(at).bytes(data).done(),
+            Request::Read { handle, at, length } => {
+                Packet::new(5, id).bytes(handle).long(at).number(length).done()
+            }
+            Request::Write { handle, at, data } => {
+                Packet::new(6, id).bytes(handle).long(at).bytes(data).done()
+            }
             Request::LinkStat(path) => Packet::new(7, id).text(path).done(),
             Request::HandleStat(handle) => Packet::new(8, id).bytes(handle).done(),
             Request::SetTime { path, seconds } => Packet::new(9, id).text(path).times(seconds).done(),
-            Request::SetHandleTime { handle, seconds } => Packet::new(10, id).bytes(handle).times(seconds).done(),
+            Request::SetHandleTime { handle, seconds } => {
+                Packet::new(10, id).bytes(handle).times(seconds).done()
+            }
             Request::OpenDirectory(path) => Packet::new(11, id).text(path).done(),
             Request::ReadDirectory(handle) => Packet::new(12, id).bytes(handle).done(),
             Request::Remove(path) => Packet::new(13, id).text(path).done(),
@@ -235,7 +241,8 @@ fn attributes(packet: &mut Bytes) -> Option<Attributes> {
     Some(found)
 }
 
-/// What an answer to `Space` says: neither a block nor a file is left for the user. None for what makes no sense.
+/// What an answer to `Space` says: neither a block nor a file is left for the user. None for what makes no
+/// sense.
 pub(super) fn is_full(mut packet: Bytes) -> Option<bool> {
     let mut fields = [0; 8];
     for field in &mut fields {
@@ -256,7 +263,8 @@ impl Incoming {
 
     /// The next whole packet without its length. An error when this cannot be SFTP.
     pub(super) fn next(&mut self) -> Result<Option<Bytes>, &'static str> {
-        let Some(length) = self.0.first_chunk::<4>().map(|length| u32::from_be_bytes(*length) as usize) else {
+        let Some(length) = self.0.first_chunk::<4>().map(|length| u32::from_be_bytes(*length) as usize)
+        else {
             return Ok(None);
         };
         if !(5..=LONGEST).contains(&length) {

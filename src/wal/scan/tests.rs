@@ -63,7 +63,8 @@ fn scan_from(bytes: &[u8], cursor: Option<Cursor>) -> (Committed, usize) {
 #[test]
 fn keeps_the_newest_version_of_each_page_of_whole_transactions() {
     for big_endian in [false, true] {
-        let wal = Wal::new(Salts(1, 2), big_endian).frame(1, 0, 1).frame(2, 2, 2).frame(2, 2, 3).frame(1, 0, 4); // no commit: belongs to no transaction yet
+        let wal =
+            Wal::new(Salts(1, 2), big_endian).frame(1, 0, 1).frame(2, 2, 2).frame(2, 2, 3).frame(1, 0, 4);
         let (committed, fed) = wal.scan();
         assert_eq!(fed, 4);
         let size = (PAGE + FRAME_HEADER) as u64;
@@ -115,8 +116,8 @@ fn a_header_that_is_torn_or_foreign_is_none() {
 }
 
 proptest! {
-    /// Whatever prefix of a WAL is on disk, and whichever byte is damaged, the scan never invents a transaction: what it
-    /// yields is exactly the transactions that are whole and undamaged from the start.
+    /// Whatever prefix of a WAL is on disk, and whichever byte is damaged, the scan never invents a
+    /// transaction: what it yields is exactly the transactions that are whole and undamaged from the start.
     #[test]
     fn any_prefix_and_any_damage_yield_only_whole_transactions(
         frames in prop::collection::vec((1u32..6, prop::bool::ANY, any::<u8>()), 1..20),

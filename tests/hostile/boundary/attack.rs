@@ -1,5 +1,6 @@
-//! The fuzzer: the app's user attacks its own data directory in a tight loop while litevisor restores, replicates, spills,
-//! stops and starts again. Whatever becomes of the app's own files, nothing outside is touched.
+//! The fuzzer: the app's user attacks its own data directory in a tight loop while litevisor restores,
+//! replicates, spills, stops and starts again. Whatever becomes of the app's own files, nothing outside is
+//! touched.
 
 use super::place::{APP, Place, sql_app, stop};
 use crate::support::wait_until;
@@ -33,7 +34,12 @@ impl Attacker {
         let script = crate::support::repository().join("tests/hostile/boundary/attack.py");
         let text = std::fs::read_to_string(script).unwrap();
         let mut command = Command::new("python3");
-        command.args(["-c", &text]).arg(place.path("data")).arg(place.path("outside")).arg(seed.to_string()).args(more);
+        command
+            .args(["-c", &text])
+            .arg(place.path("data"))
+            .arg(place.path("outside"))
+            .arg(seed.to_string())
+            .args(more);
         // As root it drops the groups, too.
         command.uid(APP).gid(APP).stdin(Stdio::piped()).stdout(Stdio::piped());
         Attacker { child: command.spawn().unwrap() }
@@ -66,8 +72,13 @@ fn attacked(name: &'static str, keys: &str, rounds: u64) {
     place.database = format!("{keys}wal_limit = \"1MiB\"\ncheckpoint = {{ bytes = \"256KiB\" }}\n");
     place.make("sub");
     let db = place.data("sub/app.db");
-    let (ended, log) =
-        place.live(&["python3", "-c", sql_app(), db.to_str().unwrap(), "create table t(x); insert into t values (1)"]);
+    let (ended, log) = place.live(&[
+        "python3",
+        "-c",
+        sql_app(),
+        db.to_str().unwrap(),
+        "create table t(x); insert into t values (1)",
+    ]);
     assert_eq!(ended.code, 0, "{log}");
     let asked = std::env::var("LITEVISOR_BOUNDARY_ROUNDS").ok().map_or(rounds, |text| text.parse().unwrap());
     let (before, bucket, away) = (place.look_outside(), place.path("bucket"), place.path("away"));

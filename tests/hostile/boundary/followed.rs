@@ -1,5 +1,5 @@
-//! An instance that waits for the replica: root applies what the replica has grown by to a file in the app's directory, while the
-//! app's user exchanges what it can.
+//! An instance that waits for the replica: root applies what the replica has grown by to a file in the app's
+//! directory, while the app's user exchanges what it can.
 
 use super::attack::Attacker;
 use super::led_astray::{fifo, link};
@@ -27,7 +27,8 @@ fn handover(place: &mut Place, poll: &str) {
     );
 }
 
-/// The owner looks late, so that the next instance waits and follows while it is attacked. Then it gets the replica.
+/// The owner looks late, so that the next instance waits and follows while it is attacked. Then it gets the
+/// replica.
 #[test]
 fn a_waiting_instance_follows_into_no_other_file() {
     let Some(mut owner) = Place::new() else { return };
@@ -50,7 +51,10 @@ fn a_waiting_instance_follows_into_no_other_file() {
         let attacker = Attacker::start(&place, life, if gently { &["exchange"] } else { &[] });
         let begun = Instant::now();
         // Whatever it makes of that: it starts, or refuses.
-        while second.is_running() && !second.log_text().contains("the app is started") && begun.elapsed() < SOON {
+        while second.is_running()
+            && !second.log_text().contains("the app is started")
+            && begun.elapsed() < SOON
+        {
             std::thread::sleep(Duration::from_millis(50));
         }
         let rounds = attacker.end();

@@ -35,7 +35,8 @@ fn between_two_lives(wiped: bool, put: impl Fn(&Place)) {
 
 #[test]
 fn a_link_in_place_of_litestreams_directory() {
-    for (link_at, target) in [("", "litestream"), ("/ltx", "litestream/ltx"), ("/ltx/0", "litestream/ltx/0")] {
+    for (link_at, target) in [("", "litestream"), ("/ltx", "litestream/ltx"), ("/ltx/0", "litestream/ltx/0")]
+    {
         between_two_lives(false, |place| {
             let at = place.data(&format!(".app.db-litestream{link_at}"));
             if !link_at.is_empty() {
@@ -96,8 +97,11 @@ fn what_is_no_file_in_place_of_the_record_and_the_marks() {
 #[test]
 fn what_is_no_file_in_place_of_the_mark_of_a_setup() {
     type Put = fn(&Place, &Path);
-    let ways: [Put; 3] =
-        [|_, at| fifo(at), |_, at| link(Path::new("/dev/zero"), at), |place, at| link(&place.outside("secret"), at)];
+    let ways: [Put; 3] = [
+        |_, at| fifo(at),
+        |_, at| link(Path::new("/dev/zero"), at),
+        |place, at| link(&place.outside("secret"), at),
+    ];
     for put in ways {
         between_two_lives(false, |place| put(place, &place.make(".app.db-litevisor").join("setup.json")));
     }

@@ -1,5 +1,6 @@
-//! The boundary between root and the app: litevisor is root, the app's user owns the data directory and is hostile. No file
-//! outside of that directory changes, gets another owner, or is read into the replica. Needs root, as CI has it.
+//! The boundary between root and the app: litevisor is root, the app's user owns the data directory and is
+//! hostile. No file outside of that directory changes, gets another owner, or is read into the replica. Needs
+//! root, as CI has it.
 
 mod attack;
 mod followed;

@@ -50,7 +50,8 @@ fn what_is_made_beside_the_database_is_the_apps_from_the_first_instruction() {
         if life % 2 == 0 {
             place.wipe();
         }
-        let names = ["app.db", "app.db-wal", "app.db-shm", ".app.db-litevisor", ".app.db-litevisor/state.json"];
+        let names =
+            ["app.db", "app.db-wal", "app.db-shm", ".app.db-litevisor", ".app.db-litevisor/state.json"];
         let watch = Watch::start(names.map(|name| place.data(name)).to_vec(), |meta| meta.uid() != APP);
         let (ended, log) = place.live_sql("insert into t values (2)");
         assert_eq!(watch.end(), [""; 0], "{log}");
@@ -91,7 +92,10 @@ fn side_files_follow_the_owner_of_each_database_of_a_directory() {
     give(&place.make("tenants"), 0, 0o755);
     let [given, kept] = ["tenants/given.db", "tenants/kept.db"].map(|name| place.data(name));
     for db in [&given, &kept] {
-        rusqlite::Connection::open(db).unwrap().execute_batch("pragma journal_mode=wal; create table t(x)").unwrap();
+        rusqlite::Connection::open(db)
+            .unwrap()
+            .execute_batch("pragma journal_mode=wal; create table t(x)")
+            .unwrap();
     }
     let (ended, log) = place.live(&["true"]);
     assert_eq!(ended.code, 0, "{log}");
@@ -199,14 +203,16 @@ fn check_refuses_users_that_are_not_there() {
 #[test]
 fn a_scratch_copy_is_private_and_swept() {
     let Some(place) = Place::new() else { return };
-    let (ended, log) =
-        place.live_sql(&format!("create table t(x); insert into t values ('{CANARY}' || hex(randomblob(900000)))"));
+    let (ended, log) = place.live_sql(&format!(
+        "create table t(x); insert into t values ('{CANARY}' || hex(randomblob(900000)))"
+    ));
     assert_eq!(ended.code, 0, "{log}");
     let mut verify = std::process::Command::new(super::place::binary());
     verify.args(["verify", "--config"]).arg(place.config()).env_remove("TMPDIR");
     let mut verify = crate::support::process::Process::start(verify);
     let scratch = place.data(&format!(".litevisor-verify-{}-0", verify.pid()));
-    let files = vec![scratch.clone(), scratch.join("scratch.db"), scratch.join("scratch.db.litevisor-staged")];
+    let files =
+        vec![scratch.clone(), scratch.join("scratch.db"), scratch.join("scratch.db.litevisor-staged")];
     let watch = Watch::start(files, |meta| meta.mode() & 0o077 != 0);
     let ended = verify.wait(SOON);
     assert_eq!(watch.end(), [""; 0]);

@@ -1,5 +1,5 @@
-//! A deployment as root sets it up: a data directory of the app's user, a replica and other services' files that this user
-//! may not touch.
+//! A deployment as root sets it up: a data directory of the app's user, a replica and other services' files
+//! that this user may not touch.
 
 use crate::support::SOON;
 use crate::support::process::{Ended, Process};
@@ -194,7 +194,8 @@ impl Place {
 
 /// Another build of litevisor can be tried by naming it.
 pub fn binary() -> PathBuf {
-    std::env::var_os("LITEVISOR_BOUNDARY_BINARY").map_or_else(|| env!("CARGO_BIN_EXE_litevisor").into(), PathBuf::from)
+    std::env::var_os("LITEVISOR_BOUNDARY_BINARY")
+        .map_or_else(|| env!("CARGO_BIN_EXE_litevisor").into(), PathBuf::from)
 }
 
 pub fn sql_app() -> &'static str {

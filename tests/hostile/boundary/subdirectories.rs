@@ -47,7 +47,8 @@ fn a_meta_dir_of_roots_is_out_of_the_apps_reach() {
         assert_eq!((meta.uid(), meta.mode() & 0o077), (0, 0), "{}", path.display());
         path.pop();
     }
-    let beside: Vec<_> = fs::read_dir(place.data("sub")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    let beside: Vec<_> =
+        fs::read_dir(place.data("sub")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert!(beside.iter().all(|name| name.to_string_lossy().starts_with("app.db")), "{beside:?}");
     let log = live_sql(&place, &db, "insert into t values (2)");
     assert!(log.contains("it continues the replica"), "{log}");
@@ -94,7 +95,9 @@ fn a_subdirectory_exchanged_for_a_link_while_it_is_searched() {
         link(&place.outside(target), &place.data("sub"));
         let other = format!("{target}-link");
         link(&place.outside(target), &place.data(&other));
-        run.wait_for_log("a word about it", SOON, |line| line.contains(&format!("{other} is a symbolic link")));
+        run.wait_for_log("a word about it", SOON, |line| {
+            line.contains(&format!("{other} is a symbolic link"))
+        });
     }
     wait_until("the renamed one", SOON, || place.path("bucket/was/app.db").exists());
     let ended = stop(&mut run);
@@ -102,5 +105,8 @@ fn a_subdirectory_exchanged_for_a_link_while_it_is_searched() {
     assert!(place.look_outside() == before, "something outside has changed\n{log}");
     place.assert_nothing_leaked();
     assert_ne!(ended.code, 70, "{log}");
-    assert!(!place.path("bucket/service-link").exists() && !place.path("bucket/secrets-link").exists(), "{log}");
+    assert!(
+        !place.path("bucket/service-link").exists() && !place.path("bucket/secrets-link").exists(),
+        "{log}"
+    );
 }

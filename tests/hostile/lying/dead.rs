@@ -1,6 +1,6 @@
-//! Connections that are dead without a word, while new ones work: as behind a NAT or a load balancer that has forgotten them.
-//! The last flush gets through within its grace, and while the app runs the replica is seconds behind, not half a minute.
-//! And credentials that are late: at the start, and at the stop.
+//! Connections that are dead without a word, while new ones work: as behind a NAT or a load balancer that has
+//! forgotten them. The last flush gets through within its grace, and while the app runs the replica is
+//! seconds behind, not half a minute. And credentials that are late: at the start, and at the stop.
 
 use crate::support::gate::{Gate, Mood};
 use crate::support::process::Process;
@@ -120,11 +120,13 @@ fn with_agent(site: &Site, agent: &StandIn, subcommand: &str, words: &[&str]) ->
 fn credentials_that_are_late_at_the_start_are_waited_for() {
     let site = Site::in_s3("lying-late-start");
     let first = OnceLock::new();
-    let agent = StandIn::start(move |_| match first.get_or_init(Instant::now).elapsed() < Duration::from_secs(3) {
-        true => answer(429, "slow down"),
-        false => keys("2099-01-01T00:00:00Z"),
-    });
-    let mut run = run_with_agent(&site, &agent, &["sh", "-c", &site.bank_line(&["--rate", "max", "--count", "20"])]);
+    let agent =
+        StandIn::start(move |_| match first.get_or_init(Instant::now).elapsed() < Duration::from_secs(3) {
+            true => answer(429, "slow down"),
+            false => keys("2099-01-01T00:00:00Z"),
+        });
+    let mut run =
+        run_with_agent(&site, &agent, &["sh", "-c", &site.bank_line(&["--rate", "max", "--count", "20"])]);
     let ended = run.wait(SOON + Duration::from_secs(20));
     assert_eq!(ended.code, 0, "{}", run.log_text());
     assert!(agent.asked().len() > 1, "{}", run.log_text());
@@ -139,9 +141,11 @@ fn credentials_that_are_late_are_waited_for_by_replicate() {
         let bank = site.bank_line(&["--rate", "max", "--count", "20"]);
         assert!(Command::new("sh").args(["-c", &bank]).status().unwrap().success());
         let first = OnceLock::new();
-        let agent = StandIn::start(move |_| match first.get_or_init(Instant::now).elapsed() < Duration::from_secs(3) {
-            true => answer(429, "slow down"),
-            false => keys("2099-01-01T00:00:00Z"),
+        let agent = StandIn::start(move |_| {
+            match first.get_or_init(Instant::now).elapsed() < Duration::from_secs(3) {
+                true => answer(429, "slow down"),
+                false => keys("2099-01-01T00:00:00Z"),
+            }
         });
         let mut run = with_agent(&site, &agent, "replicate", if once { &["--once"] } else { &[] });
         if !once {
@@ -184,7 +188,8 @@ fn credentials_that_are_late_at_the_stop_are_waited_for() {
 /// `start` begins it. The app runs in it (`apps` is 1), or beside it.
 fn late_at_the_stop(bucket: &str, start: impl FnOnce(&Site, &StandIn) -> Process, apps: u32) {
     let site = Site::in_s3(bucket).with_settings("[shutdown]\ngrace = \"10s\"");
-    let (stopping, since) = (Arc::new(AtomicBool::new(false)), Arc::new(std::sync::Mutex::new(None::<Instant>)));
+    let (stopping, since) =
+        (Arc::new(AtomicBool::new(false)), Arc::new(std::sync::Mutex::new(None::<Instant>)));
     let (is_stopping, begun) = (Arc::clone(&stopping), Arc::clone(&since));
     let agent = StandIn::start(move |_| {
         if !is_stopping.load(Ordering::SeqCst) {

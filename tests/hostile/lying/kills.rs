@@ -1,6 +1,6 @@
-//! Rounds of kill -9 with a store that lies now and then: what `sync` or the exit status called complete is there, for
-//! Litestream as for us. A few rounds here; `LITEVISOR_LYING_ROUNDS=110` for the long one, `LITEVISOR_LYING_SEED` to live one
-//! again.
+//! Rounds of kill -9 with a store that lies now and then: what `sync` or the exit status called complete is
+//! there, for Litestream as for us. A few rounds here; `LITEVISOR_LYING_ROUNDS=110` for the long one,
+//! `LITEVISOR_LYING_SEED` to live one again.
 
 use crate::support::gate::{Gate, Mood};
 use crate::support::lies::{Lie, Op};
@@ -25,7 +25,8 @@ impl Dice {
     }
 }
 
-const ABOUT: [Op; 9] = [Op::Put, Op::Get, Op::Range, Op::Head, Op::List, Op::Delete, Op::Begin, Op::Part, Op::Finish];
+const ABOUT: [Op; 9] =
+    [Op::Put, Op::Get, Op::Range, Op::Head, Op::List, Op::Delete, Op::Begin, Op::Part, Op::Finish];
 const LIES: [Lie; 11] = [
     Lie::Untagged,
     Lie::Html,
@@ -87,8 +88,9 @@ fn round(site: &Site, gate: &Gate, dice: &mut Dice, known: &mut Option<u64>) {
         // What was not called complete may be gone with the disk: it is not asked for any more.
         let kept = known.unwrap_or(0);
         let text = std::fs::read_to_string(site.ack()).unwrap_or_default();
-        let before =
-            |line: &&str| line.split_once(' ').is_some_and(|(_, at)| at.parse::<u64>().is_ok_and(|at| at <= kept));
+        let before = |line: &&str| {
+            line.split_once(' ').is_some_and(|(_, at)| at.parse::<u64>().is_ok_and(|at| at <= kept))
+        };
         let text: String = text.lines().filter(before).map(|line| format!("{line}\n")).collect();
         std::fs::write(site.ack(), text).unwrap();
     }
@@ -115,7 +117,8 @@ fn round(site: &Site, gate: &Gate, dice: &mut Dice, known: &mut Option<u64>) {
     // Before that nothing may be there at all.
     let Some(known) = *known else { return };
     let judged = site.judge_replica(Some(known));
-    judged.unwrap_or_else(|wrong| panic!("what was called complete is not there: {wrong}\n{}", run.log_text()));
+    judged
+        .unwrap_or_else(|wrong| panic!("what was called complete is not there: {wrong}\n{}", run.log_text()));
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! A proxy between us and the store: all services go through it alike, and https through a tunnel. The proxy is a real one,
-//! small, and keeps what it was asked for.
+//! A proxy between us and the store: all services go through it alike, and https through a tunnel. The proxy
+//! is a real one, small, and keeps what it was asked for.
 
 use crate::support::azurite::{self, Azurite};
 use crate::support::child::run_child;
@@ -114,7 +114,11 @@ fn endpoints() -> [(&'static str, String); 3] {
     Seaweed::shared().create_bucket(BUCKET);
     FakeGcs::shared().create_bucket(BUCKET);
     Azurite::shared().create_container(BUCKET);
-    [("s3", Seaweed::shared().endpoint()), ("gs", FakeGcs::shared().endpoint()), ("abs", Azurite::shared().endpoint())]
+    [
+        ("s3", Seaweed::shared().endpoint()),
+        ("gs", FakeGcs::shared().endpoint()),
+        ("abs", Azurite::shared().endpoint()),
+    ]
 }
 
 #[test]

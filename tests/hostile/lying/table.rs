@@ -1,6 +1,6 @@
-//! Every lie about every operation of every store: the call either says the truth all the same, or fails in a way that its
-//! caller tries again; and when the lies end, so do the failures. Nothing that was not stored ever counts as stored, no
-//! listing has a hole, no object is read wrongly.
+//! Every lie about every operation of every store: the call either says the truth all the same, or fails in a
+//! way that its caller tries again; and when the lies end, so do the failures. Nothing that was not stored
+//! ever counts as stored, no listing has a hole, no object is read wrongly.
 
 use crate::support::azurite::Azurite;
 use crate::support::fake_gcs::{self, FakeGcs};
@@ -77,8 +77,10 @@ impl Site {
         let (server, account) = rest.split_once('/').unwrap_or((rest, ""));
         let gate = Gate::before(server, Mood::Telling);
         let at_gate = format!("{}/{account}", gate.endpoint());
-        let behind =
-            store::StoreSettings { endpoint: Some(at_gate.trim_end_matches('/').to_owned()), ..direct.clone() };
+        let behind = store::StoreSettings {
+            endpoint: Some(at_gate.trim_end_matches('/').to_owned()),
+            ..direct.clone()
+        };
         Site { gate, store: store::open(&behind).unwrap(), direct: store::open(&direct).unwrap() }
     }
 
@@ -89,8 +91,12 @@ impl Site {
             objects.iter().map(|o| format!("{} {}", o.key, o.size)).collect::<Vec<_>>().join(",")
         };
         Ok(match call {
-            Call::Create => format!("{:?}", store.put_new("0000/b.ltx", Body::Whole(content()), MS, by).await?),
-            Call::InParts => format!("{:?}", store.put_new("0009/c.ltx", Body::Whole(large()), MS, by).await?),
+            Call::Create => {
+                format!("{:?}", store.put_new("0000/b.ltx", Body::Whole(content()), MS, by).await?)
+            }
+            Call::InParts => {
+                format!("{:?}", store.put_new("0009/c.ltx", Body::Whole(large()), MS, by).await?)
+            }
             Call::Replace => store.put("0000/d.ltx", content(), by).await.map(|()| "replaced".to_owned())?,
             Call::Get => text(store.get(KEY, None, by).await?),
             Call::Range => text(store.get(KEY, Some(WANTED), by).await?),
@@ -163,12 +169,16 @@ async fn try_one(name: &'static str, call: Call, about: &[Op], lie: Lie, expecte
         _ => panic!("{what}: {told:?}"),
     }
     // As callers do it, once the truth is told again.
-    let healed = retry::run(soon(), Duration::from_secs(30), |_, _| {}, |by| site.call(&site.store, call, by)).await;
+    let healed =
+        retry::run(soon(), Duration::from_secs(30), |_, _| {}, |by| site.call(&site.store, call, by)).await;
     let healed = healed.unwrap_or_else(|error| panic!("{what}: afterwards {error}"));
     let truth = site.truth(call).await;
     // Somebody who tries again may meet what the first try has stored.
     let exists = format!("{:?}", Put::Exists);
-    assert!(healed == truth || healed == exists && truth == "Created", "{what}: afterwards {healed}, not {truth}");
+    assert!(
+        healed == truth || healed == exists && truth == "Created",
+        "{what}: afterwards {healed}, not {truth}"
+    );
 }
 
 fn table(foreign: std::net::SocketAddr) -> Vec<(Call, &'static [Op], Lie, Expected)> {
@@ -255,7 +265,9 @@ async fn a_listing_with_a_lost_token_is_no_listing() {
         site.direct.put_new(KEY, Body::Whole(CONTENT.into()), MS, by()).await.unwrap();
         site.gate.lie(lie, &[Op::List], usize::MAX);
         let begun = Instant::now();
-        for error in [site.store.list("", by()).await.unwrap_err(), site.store.directories(by()).await.unwrap_err()] {
+        for error in
+            [site.store.list("", by()).await.unwrap_err(), site.store.directories(by()).await.unwrap_err()]
+        {
             assert!(error.may_heal() && error.detail.contains("listing"), "{lie:?}: {error}");
         }
         assert!(begun.elapsed() < Duration::from_secs(10) && site.gate.honest() < 10, "{lie:?}");

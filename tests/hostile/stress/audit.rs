@@ -1,5 +1,5 @@
-//! The replica as an append-only history: what was there stays as it was, nothing is missing in between, and every
-//! header's database checksum is that of the database which the files up to it make.
+//! The replica as an append-only history: what was there stays as it was, nothing is missing in between, and
+//! every header's database checksum is that of the database which the files up to it make.
 
 use crate::support::replica::{Replica, parse};
 use litevisor::testing::ltx::{Decoder, Event};
@@ -21,7 +21,8 @@ impl Audit {
     /// Everything that has come since the last look.
     pub fn look(&mut self, replica: &Replica) {
         let mut objects = replica.objects();
-        // A run that ended in the middle of its look at what the store can do has left it; the next one takes it away.
+        // A run that ended in the middle of its look at what the store can do has left it; the next one takes
+        // it away.
         objects.retain(|key, _| !key.contains(".litevisor-probe"));
         for (key, content) in &self.objects {
             assert_eq!(objects.get(key), Some(content), "{key} was there and has changed or gone");
@@ -58,12 +59,18 @@ impl Audit {
         state.retain(|page, _| *page <= header.commit);
         match max {
             // A snapshot of a position that is known already.
-            max if max == self.end => assert_eq!(state, self.pages, "{key} is another database than the chain"),
+            max if max == self.end => {
+                assert_eq!(state, self.pages, "{key} is another database than the chain")
+            }
             // One of an older position, made by Litestream.
             max if max < self.end => assert_eq!(level, 9, "{key} came after {:x}", self.end),
             max => {
                 assert!(min == 1 || max == self.end + 1, "{key}: a hole after {:x}", self.end);
-                assert!(level == 0 || self.end + 1 == max || self.end == 0, "{key}: a hole after {:x}", self.end);
+                assert!(
+                    level == 0 || self.end + 1 == max || self.end == 0,
+                    "{key}: a hole after {:x}",
+                    self.end
+                );
                 self.end = max;
                 self.pages = state;
             }

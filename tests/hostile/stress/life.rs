@@ -1,4 +1,5 @@
-//! One database's life: a run under litevisor (or Litestream), an ending, what happens to the disk, and what must hold.
+//! One database's life: a run under litevisor (or Litestream), an ending, what happens to the disk, and what
+//! must hold.
 
 use super::audit::Audit;
 use super::disk::{self, Fate};
@@ -90,8 +91,9 @@ impl Life {
             // Only what the replica holds is promised from here on.
             self.forget_acks();
         }
-        // No turn of Litestream after the WAL index was lost: the app then writes on behind what it had read, and when a
-        // checkpoint of the app's restarts the WAL before it looks again, it misses those frames. It is the judge here.
+        // No turn of Litestream after the WAL index was lost: the app then writes on behind what it had read,
+        // and when a checkpoint of the app's restarts the WAL before it looks again, it misses those frames.
+        // It is the judge here.
         self.clean &= matches!(fate, Fate::Kept | Fate::Wiped);
         self.clean |= fate == Fate::Wiped;
     }
@@ -136,8 +138,13 @@ impl Life {
             Mischief::Bulk,
             Mischief::Reader,
         ]);
-        let ending =
-            random.pick(&[Ending::Stop, Ending::Stop, Ending::AppKilled, Ending::AllKilled, Ending::LitevisorKilled]);
+        let ending = random.pick(&[
+            Ending::Stop,
+            Ending::Stop,
+            Ending::AppKilled,
+            Ending::AllKilled,
+            Ending::LitevisorKilled,
+        ]);
         let mood = random.pick(&[
             Mood::Open,
             Mood::Open,
@@ -148,7 +155,9 @@ impl Life {
         ]);
         let mood = if self.gate.is_some() { mood } else { Mood::Open };
         let (first, second) = (random.between(50, 1500), random.between(1, 700));
-        self.say(format!("  run at {rate}/s, {first:?}, {mischief:?}, {mood:?} for {second:?}, then {ending:?}"));
+        self.say(format!(
+            "  run at {rate}/s, {first:?}, {mischief:?}, {mood:?} for {second:?}, then {ending:?}"
+        ));
         std::thread::sleep(first);
         let trouble_at = now_ms();
         self.set(mood);
@@ -210,7 +219,8 @@ impl Life {
         let span = random.between(300, 2500);
         self.say(format!("  Litestream for {span:?}"));
         if !self.site.db().exists() {
-            litestream::restore(&self.plain, &self.site.db()).unwrap_or_else(|wrong| panic!("{wrong}{}", self.told()));
+            litestream::restore(&self.plain, &self.site.db())
+                .unwrap_or_else(|wrong| panic!("{wrong}{}", self.told()));
         }
         let words = self.site.bank_words(&["--rate", "100"]);
         let mut command = Command::new(&words[0]);
@@ -262,7 +272,11 @@ impl Life {
         assert!(done.status.success(), "litevisor restore: {said}\n{}", self.told());
         assert!(bank::dump(&theirs) == bank::dump(&ours), "the tools disagree\n{}", self.told());
         let last = last_number(&theirs);
-        self.say(format!("  replica at {:x}, {last} transfers; {} acked", self.audit.end(), self.site.acked()));
+        self.say(format!(
+            "  replica at {:x}, {last} transfers; {} acked",
+            self.audit.end(),
+            self.site.acked()
+        ));
         assert!(last >= self.floor, "the replica had {} transfers, now {last}\n{}", self.floor, self.told());
         self.floor = last;
     }
@@ -270,9 +284,11 @@ impl Life {
     /// Acknowledged but not in the replica, and the disk that had them is gone.
     fn forget_acks(&self) {
         let text = std::fs::read_to_string(self.site.ack()).unwrap();
-        let held = |line: &&str| line.split(' ').next().is_some_and(|n| n.parse::<i64>().unwrap() <= self.floor);
+        let held =
+            |line: &&str| line.split(' ').next().is_some_and(|n| n.parse::<i64>().unwrap() <= self.floor);
         let kept: Vec<&str> = text.lines().filter(held).collect();
-        std::fs::write(self.site.ack(), kept.iter().map(|line| format!("{line}\n")).collect::<String>()).unwrap();
+        std::fs::write(self.site.ack(), kept.iter().map(|line| format!("{line}\n")).collect::<String>())
+            .unwrap();
     }
 }
 
@@ -302,14 +318,19 @@ fn make(db: &Path, mischief: Mischief) {
         Mischief::Shrink => {
             "CREATE TABLE IF NOT EXISTS junk(x); INSERT INTO junk SELECT randomblob(3000) FROM generate_series_40; DELETE FROM junk; VACUUM"
         }
-        Mischief::Bulk => "CREATE TABLE IF NOT EXISTS junk(x); INSERT INTO junk SELECT randomblob(3000) FROM big",
+        Mischief::Bulk => {
+            "CREATE TABLE IF NOT EXISTS junk(x); INSERT INTO junk SELECT randomblob(3000) FROM big"
+        }
         Mischief::Reader => "BEGIN; SELECT count(*) FROM ledger",
     };
     let db = rusqlite::Connection::open(db).unwrap();
-    // A blocking checkpoint keeps writers out for as long as it waits for readers: less than the app's own patience.
+    // A blocking checkpoint keeps writers out for as long as it waits for readers: less than the app's own
+    // patience.
     db.busy_timeout(Duration::from_millis(1500)).unwrap();
     let rows = |n: u32| {
-        format!("(WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c WHERE x < {n}) SELECT x FROM c)")
+        format!(
+            "(WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c WHERE x < {n}) SELECT x FROM c)"
+        )
     };
     let sql = sql.replace("generate_series_40", &rows(40)).replace("big", &rows(1000));
     let times = if mischief == Mischief::Bulk { 4 } else { 1 };

@@ -1,7 +1,8 @@
-//! A long, bad life: random stops, kills, disks that go away or come back older, stores that fail, Litestream in
-//! between. After every step the replica is one unbroken history, both tools restore the same database from it, and
-//! everything is there that a promise covers. The seed is printed; LITEVISOR_STRESS_SEED and LITEVISOR_STRESS_ROUNDS
-//! choose another life or several (`LITEVISOR_STRESS_SEED=$RANDOM LITEVISOR_STRESS_ROUNDS=20`).
+//! A long, bad life: random stops, kills, disks that go away or come back older, stores that fail, Litestream
+//! in between. After every step the replica is one unbroken history, both tools restore the same database
+//! from it, and everything is there that a promise covers. The seed is printed; LITEVISOR_STRESS_SEED and
+//! LITEVISOR_STRESS_ROUNDS choose another life or several (`LITEVISOR_STRESS_SEED=$RANDOM
+//! LITEVISOR_STRESS_ROUNDS=20`).
 
 mod audit;
 mod disk;
@@ -13,7 +14,8 @@ use random::Random;
 const STEPS: usize = 10;
 
 fn number(name: &str, default: u64) -> u64 {
-    std::env::var(name).map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name}={text} is no number")))
+    std::env::var(name)
+        .map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name}={text} is no number")))
 }
 
 fn rounds(in_s3: bool) {

@@ -20,8 +20,8 @@ fn stops_growing(what: &str, note: &str) {
     });
 }
 
-/// Neither does what stands behind a shell, a change of user, or in a session of its own: the kernel tells the direct
-/// child alone of our death.
+/// Neither does what stands behind a shell, a change of user, or in a session of its own: the kernel tells
+/// the direct child alone of our death.
 #[test]
 fn init_killed_with_the_app_behind_a_wrapper() {
     let dir = tempfile::tempdir().unwrap();
@@ -51,12 +51,14 @@ fn init_killed_with_the_app_behind_a_wrapper() {
 fn the_guard_is_small_and_ends_with_us() {
     let mut run = sh(Mode::Plain, "trap 'exit 3' TERM; echo ready; while :; do sleep .01; done");
     run.expect("ready");
-    let guards =
-        || children_of(run.init).iter().map(|child| child.pid).filter(|pid| is_guard(*pid)).collect::<Vec<_>>();
+    let guards = || {
+        children_of(run.init).iter().map(|child| child.pid).filter(|pid| is_guard(*pid)).collect::<Vec<_>>()
+    };
     until("the guard has set itself up", || guards().len() == 1);
     let guard = guards()[0];
     until("it holds its pipe alone", || std::fs::read_dir(format!("/proc/{guard}/fd")).unwrap().count() == 1);
-    let kb = |name| status_field(guard, name).unwrap().split_whitespace().next().unwrap().parse::<u64>().unwrap();
+    let kb =
+        |name| status_field(guard, name).unwrap().split_whitespace().next().unwrap().parse::<u64>().unwrap();
     assert!(kb("RssAnon") < 2048, "{} kB", kb("RssAnon"));
     let line = read(format!("/proc/{guard}/cmdline"));
     assert_eq!(line.trim_end_matches('\0'), "litevisor-guard", "the app's words are not its own");

@@ -1,5 +1,5 @@
-//! Processes that `/proc` does not show: mounted with hidepid=2 (systemd's ProtectProc), an ordinary user, an undumpable
-//! process. `wait` still says that there are children.
+//! Processes that `/proc` does not show: mounted with hidepid=2 (systemd's ProtectProc), an ordinary user, an
+//! undumpable process. `wait` still says that there are children.
 
 use crate::support::*;
 
@@ -28,8 +28,7 @@ fn who_is_hidden_is_ended_all_the_same() {
     }
     let dir = tempfile::tempdir().unwrap();
     std::fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
-    let hide =
-        "mount -t proc -o hidepid=2 proc /proc && exec setpriv --reuid 12345 --regid 12345 --clear-groups \"$@\"";
+    let hide = "mount -t proc -o hidepid=2 proc /proc && exec setpriv --reuid 12345 --regid 12345 --clear-groups \"$@\"";
     for mode in modes() {
         let note = path(&dir, &format!("{mode:?}"));
         let wrapper = ["unshare", "--mount", "sh", "-c", hide, "sh"];

@@ -2,8 +2,9 @@
 
 use crate::support::*;
 
-/// A server with a worker, as celery and php-fpm have them: the worker dies of the stop signal, the main process lets it
-/// finish its task first. USR1 asks the main process to reopen its log, and would kill the worker.
+/// A server with a worker, as celery and php-fpm have them: the worker dies of the stop signal, the main
+/// process lets it finish its task first. USR1 asks the main process to reopen its log, and would kill the
+/// worker.
 const SERVER: &str = "
 import os, signal, sys, time
 signal.pthread_sigmask(signal.SIG_BLOCK, {10, 15})
@@ -53,7 +54,8 @@ fn behind_a_wrapper_the_group_is_told() {
     let node = format!("trap : TERM; {wrapped}");
     for mode in modes() {
         let run_with = |lines: &[&str]| {
-            let settings = Settings { grace_ms: Some(20_000), app_timeout_ms: Some(1_000), ..Settings::app(lines) };
+            let settings =
+                Settings { grace_ms: Some(20_000), app_timeout_ms: Some(1_000), ..Settings::app(lines) };
             let mut run = start(mode, &settings, &["sh", "-c", &node]);
             run.expect("ready");
             run.signal(TERM);
@@ -65,8 +67,8 @@ fn behind_a_wrapper_the_group_is_told() {
     }
 }
 
-/// Somebody who came in through `docker exec` has nothing to do with the app's lives, but must not write after the last
-/// flush.
+/// Somebody who came in through `docker exec` has nothing to do with the app's lives, but must not write
+/// after the last flush.
 #[test]
 fn who_entered_from_outside_stays_until_the_end() {
     if !is_root() {

@@ -1,4 +1,5 @@
-//! Signals without the right to send them: root that was started without CAP_KILL, and an app with another user.
+//! Signals without the right to send them: root that was started without CAP_KILL, and an app with another
+//! user.
 
 use crate::stop::app;
 use crate::support::*;
@@ -67,7 +68,9 @@ fn the_rest_is_asked_and_killed_whoever_it_runs_as() {
         let note = path(&dir, &format!("{mode:?}"));
         let helper = format!("trap \"\" TERM; : > {note}; while :; do sleep .01; done");
         let drop = "setpriv --reuid 23456 --regid 23456 --clear-groups";
-        let script = format!("{drop} sh -c '{helper}' & while ! [ -e {note} ]; do sleep .01; done; echo ready; exit 3");
+        let script = format!(
+            "{drop} sh -c '{helper}' & while ! [ -e {note} ]; do sleep .01; done; echo ready; exit 3"
+        );
         let mut run = started(mode, &Settings::default(), &["sh", "-c", &script]);
         assert_eq!(run.status(), 3, "{mode:?}: {}", run.whole_log());
         assert!(!anyone_mentions(&note), "{mode:?}: it is still there");

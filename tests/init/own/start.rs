@@ -1,5 +1,5 @@
-//! What the app finds when it starts: working directories that are hard to keep, variables that name a process, files
-//! that are no program here, and none of our secrets.
+//! What the app finds when it starts: working directories that are hard to keep, variables that name a
+//! process, files that are no program here, and none of our secrets.
 
 use crate::child::stdout;
 use crate::support::*;
@@ -30,7 +30,8 @@ os.execv(sys.argv[1], sys.argv[1:])"
 #[test]
 fn watchdog_pid() {
     for mode in modes() {
-        let wrapper = ["sh", "-c", "export WATCHDOG_USEC=1000000 WATCHDOG_PID=$$ LISTEN_PID=$$; exec \"$@\"", "sh"];
+        let wrapper =
+            ["sh", "-c", "export WATCHDOG_USEC=1000000 WATCHDOG_PID=$$ LISTEN_PID=$$; exec \"$@\"", "sh"];
         let app = ["sh", "-c", "[ $WATCHDOG_PID = $$ ] && [ $LISTEN_PID = $$ ] && echo mine"];
         assert_eq!(stdout(mode, &wrapper, &Settings::default(), &app), "mine\n", "{mode:?}");
     }
@@ -48,7 +49,8 @@ fn a_directory_that_only_the_app_may_enter() {
     fs::create_dir(&there).unwrap();
     std::os::unix::fs::chown(&there, Some(12345), Some(12345)).unwrap();
     fs::set_permissions(&there, fs::Permissions::from_mode(0o700)).unwrap();
-    let enter = format!("cd {}; exec setpriv --bounding-set -dac_override,-dac_read_search \"$@\"", there.display());
+    let enter =
+        format!("cd {}; exec setpriv --bounding-set -dac_override,-dac_read_search \"$@\"", there.display());
     for mode in modes() {
         let settings = Settings { user: Some("12345:12345".into()), ..Settings::default() };
         let text = stdout(mode, &["sh", "-c", &enter, "sh"], &settings, &["/bin/pwd"]);
@@ -151,7 +153,11 @@ fn our_secrets_are_not_in_our_environment() {
         fs::write(&config, text).unwrap();
         let mut command = bare(mode, wrapper);
         command.args(["run", "--config", &config, "--", "sh", "-c", look]);
-        command.env("MY_KEY", secret).env("MY_SECRET", secret).env("AWS_SESSION_TOKEN", secret).env("KEPT", "kept");
+        command
+            .env("MY_KEY", secret)
+            .env("MY_SECRET", secret)
+            .env("AWS_SESSION_TOKEN", secret)
+            .env("KEPT", "kept");
         let mut run = start_command(mode, command);
         assert_eq!(run.status(), 74, "{mode:?}: nothing was replicated");
         // What is not denied would show the secret; its own environment has none.
@@ -163,7 +169,11 @@ fn our_secrets_are_not_in_our_environment() {
         let mut command = bare(mode, &[]);
         command.args(["run", "--config", &config, "--", "sh", "-c"]);
         command.arg("tr '\\0' '\\n' < /proc/$PPID/environ | grep -c -e AKIDSECRET; tr '\\0' '\\n' < /proc/$PPID/environ | grep KEPT");
-        command.env("MY_KEY", secret).env("MY_SECRET", secret).env("AWS_SESSION_TOKEN", secret).env("KEPT", "kept");
+        command
+            .env("MY_KEY", secret)
+            .env("MY_SECRET", secret)
+            .env("AWS_SESSION_TOKEN", secret)
+            .env("KEPT", "kept");
         let mut run = start_command(mode, command);
         assert_eq!(run.status(), 74, "{mode:?}");
         assert_eq!(run.rest(), ["0", "KEPT=kept"], "{mode:?}: {}", run.whole_log());

@@ -1,5 +1,5 @@
-//! Frozen past the grace (a cgroup freezer, a debugger, a throttled instance): what was committed still reaches the
-//! replica when litevisor goes on.
+//! Frozen past the grace (a cgroup freezer, a debugger, a throttled instance): what was committed still
+//! reaches the replica when litevisor goes on.
 
 use crate::support::*;
 use std::time::Duration;

@@ -55,7 +55,9 @@ fn the_app_reads_a_copy_that_it_cannot_change_and_nothing_is_written_to_the_repl
     let ask = |path: &str| http(port, "GET", path);
     wait_until("readiness", SOON, || ask("/readyz").0 == 200);
     let (_, metrics) = ask("/metrics");
-    assert!(metrics.contains("litevisor_follow_seconds_behind{db=") && metrics.contains("state=\"following\"} 1"));
+    assert!(
+        metrics.contains("litevisor_follow_seconds_behind{db=") && metrics.contains("state=\"following\"} 1")
+    );
     assert_eq!(site.replica.objects(), objects, "a follower writes nothing");
     let mut writer = site.run_bank(&["--rate", "100", "--count", "100"]);
     assert_eq!(writer.wait(SOON).code, 0, "{}", writer.log_text());
@@ -105,13 +107,17 @@ fn copies_of_a_directory_are_followed_and_never_replicated() {
     for number in 0..databases {
         let name = format!("{number}.db");
         wait_until("a copy", SOON, || copies.join(&name).exists());
-        wait_until("its content", SOON, || bank::dump(&copies.join(&name)) == bank::dump(&writers.join(&name)));
+        wait_until("its content", SOON, || {
+            bank::dump(&copies.join(&name)) == bank::dump(&writers.join(&name))
+        });
     }
     bank::seed(&writers.join("late.db"));
     let mut once = Litevisor::replicate(As::Process, &writer, &["--once"]);
     assert_eq!(once.wait(SOON).code, 0, "{}", once.log_text());
     wait_until("a late copy", SOON * 3, || copies.join("late.db").exists());
-    wait_until("its content", SOON, || bank::dump(&copies.join("late.db")) == bank::dump(&writers.join("late.db")));
+    wait_until("its content", SOON, || {
+        bank::dump(&copies.join("late.db")) == bank::dump(&writers.join("late.db"))
+    });
     let ended = follower.stop();
     assert_eq!(ended.code, 143, "{}", follower.log_text());
     let mut refused = Litevisor::replicate(As::Process, &reader, &[]);
@@ -146,7 +152,11 @@ fn a_copy_of_an_encrypted_replica_needs_the_key() {
         let (denied, copy) = config(name, &keys);
         let mut denied = run(&denied, &["sleep", "1000"]);
         assert_eq!(denied.wait(SOON).code, 78, "{name}: {}", denied.log_text());
-        assert!(denied.log_text().contains("age_identities") && !copy.exists(), "{name}: {}", denied.log_text());
+        assert!(
+            denied.log_text().contains("age_identities") && !copy.exists(),
+            "{name}: {}",
+            denied.log_text()
+        );
     }
     assert_eq!(reader.stop().code, 143, "{}", reader.log_text());
 }

@@ -1,4 +1,5 @@
-//! Read-only copies of a replica that another litevisor writes: `litevisor follow`, and an app beside them (`run --follow`).
+//! Read-only copies of a replica that another litevisor writes: `litevisor follow`, and an app beside them
+//! (`run --follow`).
 
 mod app;
 mod together;

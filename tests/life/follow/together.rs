@@ -9,7 +9,8 @@ fn seconds() -> u64 {
     std::env::var("LITEVISOR_FOLLOW_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(10)
 }
 
-/// One of the followers is killed again and again. At the end all copies, Litestream's restore and the database are the same.
+/// One of the followers is killed again and again. At the end all copies, Litestream's restore and the
+/// database are the same.
 #[test]
 fn readers_of_three_copies_see_whole_transactions() {
     let site = site();
@@ -21,7 +22,8 @@ fn readers_of_three_copies_see_whole_transactions() {
     for follower in &followers {
         follower.wait_for_log("the first copy", SOON, |line| line.contains("following"));
     }
-    let readers: Vec<_> = copies.iter().map(|copy| Reader::start(copy, copy.with_extension("seen"))).collect();
+    let readers: Vec<_> =
+        copies.iter().map(|copy| Reader::start(copy, copy.with_extension("seen"))).collect();
     let (begun, mut kills) = (Instant::now(), 0);
     while begun.elapsed() < Duration::from_secs(seconds()) {
         let mut victim = followers.remove(0);
@@ -46,7 +48,7 @@ fn readers_of_three_copies_see_whole_transactions() {
     let theirs = site.path("theirs.db");
     litestream::restore(&site.replica, &theirs).unwrap();
     let wanted = bank::dump(&theirs);
-    copies
-        .iter()
-        .for_each(|copy| assert!(bank::dump(copy) == wanted, "{} is not what Litestream restores", copy.display()));
+    copies.iter().for_each(|copy| {
+        assert!(bank::dump(copy) == wanted, "{} is not what Litestream restores", copy.display())
+    });
 }

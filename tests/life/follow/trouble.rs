@@ -40,7 +40,9 @@ fn a_replica_that_began_anew_is_exchanged_between_the_readers_transactions() {
     site.wipe();
     fs::remove_file(site.ack()).unwrap();
     site.make_history(15);
-    follower.wait_for_log("the new restore", SOON, |line| line.contains("go on with it from their next transaction"));
+    follower.wait_for_log("the new restore", SOON, |line| {
+        line.contains("go on with it from their next transaction")
+    });
     wait_for_everything(&site, &copy);
     wait_until("the reader to see it", SOON, || bank::dump(&copy) == bank::dump(&site.db()));
     let seen = reader.end();

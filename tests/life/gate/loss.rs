@@ -1,5 +1,5 @@
-//! kill -9 of everything under load, and the disk is gone: what a client was told is there when litevisor comes back.
-//! `LITEVISOR_GATE_ROUNDS=1000` kills more often, `LITEVISOR_GATE_SEED` begins elsewhere.
+//! kill -9 of everything under load, and the disk is gone: what a client was told is there when litevisor
+//! comes back. `LITEVISOR_GATE_ROUNDS=1000` kills more often, `LITEVISOR_GATE_SEED` begins elsewhere.
 
 use super::{Client, Gated};
 use crate::support::site::Site;

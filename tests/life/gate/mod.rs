@@ -65,13 +65,17 @@ impl Gated {
 
 /// Until so many bytes are held.
 fn held(gated: &Gated, bytes: u64) {
-    wait_for_status("bytes that are held", &gated.site.config(), |value| value["gates"][0]["held_bytes"] == bytes);
+    wait_for_status("bytes that are held", &gated.site.config(), |value| {
+        value["gates"][0]["held_bytes"] == bytes
+    });
 }
 
 /// A port that no other site of these tests has.
 fn own_port() -> u16 {
     static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
-    wait_for("a port of its own", SOON, || Some(free_port()).filter(|port| GIVEN.lock().unwrap().insert(*port)))
+    wait_for("a port of its own", SOON, || {
+        Some(free_port()).filter(|port| GIVEN.lock().unwrap().insert(*port))
+    })
 }
 
 /// A client that waits for each answer.
@@ -106,7 +110,8 @@ impl Client {
     fn is_waiting(&self) -> bool {
         let stream = self.stream.get_ref();
         stream.set_nonblocking(true).unwrap();
-        let nothing = stream.peek(&mut [0]).is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock);
+        let nothing =
+            stream.peek(&mut [0]).is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock);
         stream.set_nonblocking(false).unwrap();
         nothing
     }

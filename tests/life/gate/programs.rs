@@ -1,5 +1,5 @@
-//! Real programs through the gate: HTTP/1.1, HTTP/2 without TLS, Server-Sent Events, WebSocket and gRPC pass byte for byte, and what
-//! each of them acknowledged survives the loss of everything.
+//! Real programs through the gate: HTTP/1.1, HTTP/2 without TLS, Server-Sent Events, WebSocket and gRPC pass
+//! byte for byte, and what each of them acknowledged survives the loss of everything.
 
 use super::Gated;
 use crate::support::site::Site;

@@ -189,7 +189,9 @@ fn the_metrics_count_what_was_held() {
     let text = wait_for("nothing to be held", SOON, || {
         let (code, text) = http(gated.status, "GET", "/metrics");
         assert_eq!(code, 200);
-        text.lines().any(|line| line.starts_with("litevisor_gate_held_bytes") && line.ends_with(" 0")).then_some(text)
+        text.lines()
+            .any(|line| line.starts_with("litevisor_gate_held_bytes") && line.ends_with(" 0"))
+            .then_some(text)
     });
     let value = |name: &str| {
         let line = text

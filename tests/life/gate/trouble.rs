@@ -1,4 +1,5 @@
-//! The gate when something is short or late: a store that fails for a while, a database that appears, no open files.
+//! The gate when something is short or late: a store that fails for a while, a database that appears, no open
+//! files.
 
 use super::{Gated, held};
 use crate::support::asking::status;
@@ -24,7 +25,9 @@ fn while_an_answer_waits_the_store_is_tried_every_second() {
     // Without an answer that waits, the seventh pause and those after it take 2.5 to 5 s.
     let mut tries: Vec<Instant> = Vec::new();
     wait_until("ten tries", SOON, || {
-        tries.extend(road.take_asked().iter().filter(|asked| asked.line.starts_with("PUT")).map(|asked| asked.at));
+        tries.extend(
+            road.take_asked().iter().filter(|asked| asked.line.starts_with("PUT")).map(|asked| asked.at),
+        );
         tries.len() >= 10
     });
     let longest = tries.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap();
@@ -39,7 +42,8 @@ fn a_database_that_appears_holds_answers_until_it_is_replicated() {
     let (mut gated, road) = Gated::on_a_road("gate-appears", "");
     let tenants = gated.site.disk().join("tenants");
     let replica = Replica::s3("gate-appears", "tenants").at(&road.endpoint()).toml();
-    gated.site.settings += &format!("[[database]]\ndir = {tenants:?}\nwatch = true\n[database.replica]\n{replica}\n");
+    gated.site.settings +=
+        &format!("[[database]]\ndir = {tenants:?}\nwatch = true\n[database.replica]\n{replica}\n");
     std::fs::create_dir(&tenants).unwrap();
     let mut run = gated.run();
     let mut client = gated.client();

@@ -76,8 +76,10 @@ fn of_several_at_once_one_runs() {
     all.extend((0..3).map(|_| Machine::next(&all[0], "wait = \"60s\"")).collect::<Vec<_>>());
     let mut runs: Vec<Litevisor> = all.iter().map(|machine| machine.run_bank(&RATE)).collect();
     wait_until("one to run, and the others to be retired", SOON, || {
-        let ready = all.iter().filter(|machine| machine.ready().is_some_and(|(status, _)| status == 200)).count();
-        let retired = all.iter().filter(|machine| machine.ready().is_some_and(|(_, text)| text.contains("retired")));
+        let ready =
+            all.iter().filter(|machine| machine.ready().is_some_and(|(status, _)| status == 200)).count();
+        let retired =
+            all.iter().filter(|machine| machine.ready().is_some_and(|(_, text)| text.contains("retired")));
         ready == 1 && retired.count() == all.len() - 1
     });
     // The owner last: within its trial its stop would make another one serve again.

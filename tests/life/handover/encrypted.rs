@@ -1,4 +1,5 @@
-//! The hand-over on an encrypted replica: the records of owners are plain, every segment is encrypted, that of the fence, too.
+//! The hand-over on an encrypted replica: the records of owners are plain, every segment is encrypted, that
+//! of the fence, too.
 
 use super::*;
 use crate::support::age::{Key, key};

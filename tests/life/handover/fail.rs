@@ -44,7 +44,11 @@ fn the_old_one_serves_again_when_a_setup_fails() {
     setup(&mut bad, "; exit 5");
     let mut second = bad.run_bank(&RATE);
     assert_exit(&mut second, 5, "the setup's own status");
-    assert!(bank::schema(&bad.site.db()).contains("migrated"), "the test tests nothing: {}", second.log_text());
+    assert!(
+        bank::schema(&bad.site.db()).contains("migrated"),
+        "the test tests nothing: {}",
+        second.log_text()
+    );
     assert_eq!(bad.site.acked(), 0, "its app was never started");
     old.wait_until_ready(SOON);
     old.site.wait_for_acks(old.site.acked() + 50);

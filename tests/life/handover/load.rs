@@ -162,7 +162,8 @@ fn roll(accept: &str) -> u64 {
 }
 
 pub(super) fn is_there(connection: &rusqlite::Connection, id: &str) -> bool {
-    connection.query_row("SELECT count(*) FROM told WHERE id = ?", [id], |row| row.get::<_, i64>(0)).unwrap() == 1
+    connection.query_row("SELECT count(*) FROM told WHERE id = ?", [id], |row| row.get::<_, i64>(0)).unwrap()
+        == 1
 }
 
 #[test]

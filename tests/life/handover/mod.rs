@@ -30,7 +30,9 @@ struct Machine {
 /// A port that no other machine of these tests has.
 fn own_port() -> u16 {
     static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
-    wait_for("a port of its own", SOON, || Some(free_port()).filter(|port| GIVEN.lock().unwrap().insert(*port)))
+    wait_for("a port of its own", SOON, || {
+        Some(free_port()).filter(|port| GIVEN.lock().unwrap().insert(*port))
+    })
 }
 
 impl Machine {
@@ -75,7 +77,9 @@ impl Machine {
     }
 
     fn wait_until_unready(&self, reason: &str) {
-        wait_until(reason, SOON, || self.ready().is_some_and(|(status, text)| status == 503 && text.contains(reason)));
+        wait_until(reason, SOON, || {
+            self.ready().is_some_and(|(status, text)| status == 503 && text.contains(reason))
+        });
     }
 
     fn wait_until_retired(&self) {

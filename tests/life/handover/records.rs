@@ -10,7 +10,8 @@ const RATE: [&str; 2] = ["--rate", "100"];
 
 fn names_in(directory: &Path) -> Vec<String> {
     let Ok(entries) = std::fs::read_dir(directory.join("owner")) else { return Vec::new() };
-    let mut names: Vec<String> = entries.flatten().map(|entry| entry.file_name().into_string().unwrap()).collect();
+    let mut names: Vec<String> =
+        entries.flatten().map(|entry| entry.file_name().into_string().unwrap()).collect();
     names.sort();
     names
 }
@@ -47,7 +48,8 @@ fn a_configuration_in_another_order_finds_the_records() {
     let replica = format!("[database.replica]\nurl = {:?}\n", added.path().join("replica"));
     let new = Machine::next(&old, &format!("{database}{replica}"));
     let (_, text) = check_connect(&new.site.config());
-    let line = text.lines().find(|line| line.starts_with("# handover in ")).unwrap_or_else(|| panic!("{text}"));
+    let line =
+        text.lines().find(|line| line.starts_with("# handover in ")).unwrap_or_else(|| panic!("{text}"));
     assert!(line.contains(&old.site.replica.url()), "as the start: {text}");
     let mut second = new.run_bank(&RATE);
     old.wait_until_retired();
@@ -73,7 +75,8 @@ fn old_records_are_deleted() {
     for number in 2..=20 {
         for kind in ["json", "released.json"] {
             let text = std::fs::read_to_string(owner.join(format!("{:016x}.{kind}", 1))).unwrap();
-            let text = text.replace(&format!("{:016x}\",\"instance", 1), &format!("{number:016x}\",\"instance"));
+            let text =
+                text.replace(&format!("{:016x}\",\"instance", 1), &format!("{number:016x}\",\"instance"));
             std::fs::write(owner.join(format!("{number:016x}.{kind}")), text).unwrap();
         }
     }

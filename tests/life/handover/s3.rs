@@ -1,4 +1,5 @@
-//! The hand-over through S3, by the shipped program: a release, a forced takeover, a deploy that fails; and a store that cannot have it.
+//! The hand-over through S3, by the shipped program: a release, a forced takeover, a deploy that fails; and a
+//! store that cannot have it.
 
 use super::*;
 use crate::support::bank;

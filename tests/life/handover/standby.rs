@@ -1,4 +1,5 @@
-//! A standby leaves the owner alone, follows it, and takes over when it is gone; an operator's `promote` and `handover`.
+//! A standby leaves the owner alone, follows it, and takes over when it is gone; an operator's `promote` and
+//! `handover`.
 
 use super::*;
 use crate::support::bank;

@@ -29,7 +29,8 @@ fn what_comes_while_it_waits_is_applied_before_the_release() {
     old.site.wait_for_acks(20);
     let new = Machine::next(&old, "wait = \"60s\"");
     let mut second = new.run_bank(&RATE);
-    let line = second.wait_for_log("what was applied", SOON, |line| line.contains("caught up with the replica"));
+    let line =
+        second.wait_for_log("what was applied", SOON, |line| line.contains("caught up with the replica"));
     let (files, at_the_end) = (number(&line, "files"), number(&line, "at_the_end"));
     println!("{files} files while it waited, {at_the_end} after the release");
     assert!(files > 50 && at_the_end < files / 2, "{line}");
@@ -92,7 +93,10 @@ fn one_that_never_asks_does_not_start_beside_an_owner() {
     let mut second = canary.run_bank(&RATE);
     let refused = assert_exit(&mut second, 75, "the canary");
     let text = second.log_text();
-    assert!(text.contains("belongs to another instance") && text.contains("epoch 0000000000000001"), "{text}");
+    assert!(
+        text.contains("belongs to another instance") && text.contains("epoch 0000000000000001"),
+        "{text}"
+    );
     assert_eq!((canary.site.acked(), canary.site.db().exists()), (0, false), "{}: {text}", refused.code);
     assert_eq!(canary.names(), ["owner/0000000000000001.json"]);
     old.site.wait_for_acks(old.site.acked() + 20);
@@ -177,13 +181,18 @@ fn without_a_position_the_first_upload_fences() {
     wait_until("the new one's first upload", SOON, || new.has_begun());
     first.signal(Signal::SIGCONT);
     wait_until("the old one to give up", SOON, || old.is_retired_or_ended(&mut first));
-    assert!(second.is_running() && new.0.ready().is_some_and(|(status, _)| status == 200), "{}", second.log_text());
+    assert!(
+        second.is_running() && new.0.ready().is_some_and(|(status, _)| status == 200),
+        "{}",
+        second.log_text()
+    );
     assert_eq!(second.stop().code, 0, "{}", second.log_text());
     assert_eq!(new.content(), "new");
     end(&mut first);
 }
 
-/// The one that was frozen uploads first: what it acknowledges stays, and its successor does not write beside it.
+/// The one that was frozen uploads first: what it acknowledges stays, and its successor does not write beside
+/// it.
 #[test]
 fn without_a_position_a_late_first_upload_is_not_overwritten() {
     let (old, mut first, new, mut second) = two_without_a_position();

@@ -5,7 +5,8 @@ use crate::support::bank;
 use std::fs;
 use std::path::Path;
 
-/// `a.db`: sound, with levels; `b.db`: of Litestream 0.3; `c.db`: empty; `d.db`: damaged; `e.db`: with a gap; `tenants/*.db`: none.
+/// `a.db`: sound, with levels; `b.db`: of Litestream 0.3; `c.db`: empty; `d.db`: damaged; `e.db`: with a gap;
+/// `tenants/*.db`: none.
 fn place() -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     let path = |name: &str| dir.path().join(name);
@@ -30,7 +31,8 @@ fn place() -> tempfile::TempDir {
     fs::create_dir(path("e/ltx/0")).unwrap();
     let last = "ltx/0/000000000000003c-000000000000003c.ltx";
     fs::copy(path("a").join(last), path("e").join(last)).unwrap();
-    let one = |name: &str| format!("[[database]]\npath = \"{name}.db\"\n[database.replica]\nurl = \"{name}\"\n");
+    let one =
+        |name: &str| format!("[[database]]\npath = \"{name}.db\"\n[database.replica]\nurl = \"{name}\"\n");
     let all: String = ["a", "b", "c", "d", "e"].map(one).concat();
     let tenants = "[[database]]\ndir = \"tenants\"\n[database.replica]\nurl = \"none\"\n";
     fs::write(path("all.toml"), format!("{all}{tenants}")).unwrap();
@@ -56,11 +58,17 @@ fn all(dir: &Path, documents: &Documents) {
         ("restore --dry-run", "restore-dry-run", 65),
         ("restore", "restore", 65),
     ] {
-        let value =
-            ask(schema, &format!("all {code} {}", documents.count()), &format!("{command} --config all.toml"), code);
+        let value = ask(
+            schema,
+            &format!("all {code} {}", documents.count()),
+            &format!("{command} --config all.toml"),
+            code,
+        );
         let databases = value.as_array().unwrap();
-        let names: Vec<&str> =
-            databases.iter().map(|one| one["database"].as_str().unwrap().rsplit('/').next().unwrap()).collect();
+        let names: Vec<&str> = databases
+            .iter()
+            .map(|one| one["database"].as_str().unwrap().rsplit('/').next().unwrap())
+            .collect();
         let is_restore = command.starts_with("restore");
         assert_eq!(
             names,
@@ -122,7 +130,9 @@ fn configurations(dir: &Path, documents: &Documents) {
     };
     ask("check", "all", "check --config all.toml", 0);
     let text = |url: &str| {
-        format!("[handover]\nenabled = true\n[[database]]\npath = \"x.db\"\n[database.replica]\nurl = \"{url}\"\n")
+        format!(
+            "[handover]\nenabled = true\n[[database]]\npath = \"x.db\"\n[database.replica]\nurl = \"{url}\"\n"
+        )
     };
     fs::write(dir.join("good.toml"), text("fresh") + "[shutdown]\ngrace = \"30s\"\n").unwrap();
     fs::write(dir.join("bad.toml"), text("is-a-file/x")).unwrap();
@@ -151,8 +161,9 @@ fn encrypted(dir: &Path, documents: &Documents) {
         );
         fs::write(dir.join(format!("{key}.toml")), text).unwrap();
     }
-    let once =
-        crate::support::asking::client(&["replicate", "--once", "--config", "key.toml"]).current_dir(dir).output();
+    let once = crate::support::asking::client(&["replicate", "--once", "--config", "key.toml"])
+        .current_dir(dir)
+        .output();
     assert!(once.as_ref().unwrap().status.success(), "{once:?}");
     for (schema, command) in [
         ("list", "list"),
@@ -177,5 +188,6 @@ fn documents_of_files_and_replicas() {
     failures(place.path(), &documents);
     configurations(place.path(), &documents);
     encrypted(place.path(), &documents);
-    documents.judge(&["restore", "restore-dry-run", "list", "list-retention", "verify", "check", "import"], &[]);
+    documents
+        .judge(&["restore", "restore-dry-run", "list", "list-retention", "verify", "check", "import"], &[]);
 }

@@ -1,5 +1,5 @@
-//! What `--json` prints, judged by a validator: whole documents of the shipped binary against `docs/schema`. A field that a schema does
-//! not have is an error, and so is one that no document has.
+//! What `--json` prints, judged by a validator: whole documents of the shipped binary against `docs/schema`.
+//! A field that a schema does not have is an error, and so is one that no document has.
 
 mod files;
 mod running;
@@ -28,7 +28,8 @@ impl Documents {
     fn ask(&self, schema: &str, what: &str, dir: &Path, words: &[&str], code: i32) -> Value {
         let said = said(client(words).arg("--json").current_dir(dir).output().unwrap());
         assert_eq!(said.code, code, "{what}: {said:?}");
-        let value: Value = serde_json::from_str(&said.out).unwrap_or_else(|error| panic!("{what}: {error}: {said:?}"));
+        let value: Value =
+            serde_json::from_str(&said.out).unwrap_or_else(|error| panic!("{what}: {error}: {said:?}"));
         let told: Vec<i64> = match &value {
             Value::Array(all) => all.iter().map(|one| one["exit_status"].as_i64().unwrap()).collect(),
             // A status that was had says nothing of the command's own end.
@@ -47,7 +48,8 @@ impl Documents {
     /// `seen`: schemas whose every field must be in a document. Those in `but` need not be.
     fn judge(&self, seen: &[&str], but: &[&str]) {
         let judged = judge(&repository().join("docs/schema"), self.directory.path(), seen);
-        let wrong: Vec<&str> = judged.lines().filter(|line| !but.iter().any(|known| line.ends_with(known))).collect();
+        let wrong: Vec<&str> =
+            judged.lines().filter(|line| !but.iter().any(|known| line.ends_with(known))).collect();
         assert!(wrong.is_empty(), "\n{}\n", wrong.join("\n"));
     }
 }
@@ -103,11 +105,18 @@ fn the_validator_finds_what_is_wrong() {
             "'more' was unexpected",
         ),
         (serde_json::json!({ "exit_status": 0, "problem": null }), None, "'message' is a required property"),
-        (serde_json::json!({ "exit_status": "0", "problem": null, "message": "x" }), None, "is not of type 'integer'"),
+        (
+            serde_json::json!({ "exit_status": "0", "problem": null, "message": "x" }),
+            None,
+            "is not of type 'integer'",
+        ),
         (good.clone(), Some("description"), "has no description"),
     ] {
-        std::fs::copy(repository().join("docs/schema/handover.schema.json"), schemas.join("handover.schema.json"))
-            .unwrap();
+        std::fs::copy(
+            repository().join("docs/schema/handover.schema.json"),
+            schemas.join("handover.schema.json"),
+        )
+        .unwrap();
         if let Some(key) = schema {
             let path = schemas.join("handover.schema.json");
             let mut schema: Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();

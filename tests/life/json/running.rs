@@ -1,5 +1,6 @@
-//! The commands that ask a running litevisor, in the situations that it can be in: before the restore, with gate and proofs, while the
-//! replica is away, as owner, standby and retired, beside read-only copies, and without a database.
+//! The commands that ask a running litevisor, in the situations that it can be in: before the restore, with
+//! gate and proofs, while the replica is away, as owner, standby and retired, beside read-only copies, and
+//! without a database.
 
 use super::Documents;
 use crate::support::asking::{free_port, wait_for_status};
@@ -50,11 +51,14 @@ fn body(socket: &Path) -> String {
 }
 
 fn before_the_restore(documents: &Documents) {
-    let gate = format!("[[gate]]\nlisten = \"127.0.0.1:{}\"\napp = \"127.0.0.1:{}\"\n", free_port(), free_port());
+    let gate =
+        format!("[[gate]]\nlisten = \"127.0.0.1:{}\"\napp = \"127.0.0.1:{}\"\n", free_port(), free_port());
     let mut site = site(&format!("{gate}[restore]\ntimeout = \"5m\""));
     // A bucket that never answers.
-    let keys =
-        format!("endpoint = \"http://127.0.0.1:{}\"\naccess_key_id = \"a\"\nsecret_access_key = \"b\"\n", free_port());
+    let keys = format!(
+        "endpoint = \"http://127.0.0.1:{}\"\naccess_key_id = \"a\"\nsecret_access_key = \"b\"\n",
+        free_port()
+    );
     let socket = site.path("l.sock");
     let config = site.path("away.toml");
     let text = format!(
@@ -64,14 +68,16 @@ fn before_the_restore(documents: &Documents) {
     );
     fs::write(&config, text).unwrap();
     site.kind = As::Process;
-    let mut run = Litevisor::run(As::Process, &["--config".into(), config.clone().into(), "--".into(), "true".into()]);
+    let mut run =
+        Litevisor::run(As::Process, &["--config".into(), config.clone().into(), "--".into(), "true".into()]);
     wait_until("the socket", SOON, || socket.exists());
     let ask = |schema: &str, what: &str, words: &[&str], code: i32| {
         let words: Vec<&str> = words.iter().copied().chain(["--config", config.to_str().unwrap()]).collect();
         documents.ask(schema, what, &site.path("."), &words, code)
     };
     // The socket is there before the database is known.
-    let state = |value: &Value| value["phase"] == "restoring" && value["databases"][0]["state"] == "restoring";
+    let state =
+        |value: &Value| value["phase"] == "restoring" && value["databases"][0]["state"] == "restoring";
     wait_for_status("restoring", &config, state);
     assert!(state(&ask("status", "restoring", &["status"], 0)));
     ask("sync", "restoring", &["sync"], 69);
@@ -92,15 +98,24 @@ fn with_everything(documents: &Documents) {
     .with_database_settings("levels = [\"1s\"]");
     let server = repository().join("tests/life/gate/server.py");
     let flag = site.path("flag");
-    let line =
-        format!("test -e {flag:?} || {{ touch {flag:?}; exit 3; }}; exec python3 -S {server:?} {:?} 0", site.db());
+    let line = format!(
+        "test -e {flag:?} || {{ touch {flag:?}; exit 3; }}; exec python3 -S {server:?} {:?} 0",
+        site.db()
+    );
     let mut run = site.run(&["sh", "-c", &line]);
-    let mut client = BufReader::new(wait_for("the gate", SOON, || TcpStream::connect(("127.0.0.1", port)).ok()));
+    let mut client =
+        BufReader::new(wait_for("the gate", SOON, || TcpStream::connect(("127.0.0.1", port)).ok()));
     client.get_ref().set_read_timeout(Some(SOON)).unwrap();
     let mut put = |key: &str| client.get_mut().write_all(format!("put {key}\n").as_bytes()).unwrap();
     put("a");
-    let value = see(documents, &site, "a sound proof", |value| value["databases"][0]["proof"]["last"]["sound"] == true);
-    assert_eq!((&value["app"]["restarts"], &value["gates"][0]["connections"]), (&1.into(), &1.into()), "{value:#}");
+    let value = see(documents, &site, "a sound proof", |value| {
+        value["databases"][0]["proof"]["last"]["sound"] == true
+    });
+    assert_eq!(
+        (&value["app"]["restarts"], &value["gates"][0]["connections"]),
+        (&1.into(), &1.into()),
+        "{value:#}"
+    );
     documents.keep("status", "body", &body(&site.path("l.sock")));
     ask(documents, &site, "sync", "done", "sync --timeout 20s", 0);
     ask(documents, &site, "sync", "another database", "sync none.db", 64);
@@ -115,7 +130,8 @@ fn with_everything(documents: &Documents) {
         let value = ask(documents, &site, "verify-history", "failed", "verify --history", 0);
         value[0]["proofs"].as_array().unwrap().iter().any(|one| one["sound"] == false)
     });
-    let bank = ask(documents, &site, "restore", "in place", &format!("restore {} --force", site.db().display()), 0);
+    let bank =
+        ask(documents, &site, "restore", "in place", &format!("restore {} --force", site.db().display()), 0);
     assert!(bank[0]["restored"]["remark"].is_string(), "{bank:#}");
     // The replica is away.
     let mut client = wait_for("the gate again", SOON, || {
@@ -130,7 +146,9 @@ fn with_everything(documents: &Documents) {
     fs::rename(&bucket, &away).unwrap();
     fs::write(&bucket, "in the way").unwrap();
     client.write_all(b"put c\n").unwrap();
-    see(documents, &site, "an answer that is held", |value| value["gates"][0]["oldest_held_seconds"].is_number());
+    see(documents, &site, "an answer that is held", |value| {
+        value["gates"][0]["oldest_held_seconds"].is_number()
+    });
     see(documents, &site, "a failing replica", |value| value["databases"][0]["state"] == "failing");
     let value = ask(documents, &site, "sync", "not in time", "sync --timeout 500ms", 74);
     assert!(value["problem"].is_null() && value["databases"][0]["problem"].is_string(), "{value:#}");
@@ -148,18 +166,22 @@ fn damage_snapshot(directory: &Path) {
 }
 
 fn owner_and_standby(documents: &Documents) {
-    let keys = "[handover]\nenabled = true\npoll = \"100ms\"\nheartbeat = \"3s\"\ntrial = \"1s\"\nwait = \"5s\"\n";
+    let keys =
+        "[handover]\nenabled = true\npoll = \"100ms\"\nheartbeat = \"3s\"\ntrial = \"1s\"\nwait = \"5s\"\n";
     let owner = site(keys);
     let mut first = owner.run_bank(&["--rate", "20"]);
     let state = |wanted: &'static str| move |value: &Value| value["handover"]["state"] == wanted;
     // A standby has a copy once there is something to restore.
-    see(documents, &owner, "owner", |value| state("owner")(value) && value["databases"][0]["uploaded"].is_string());
+    see(documents, &owner, "owner", |value| {
+        state("owner")(value) && value["databases"][0]["uploaded"].is_string()
+    });
     let mut standby = site(&format!("{keys}standby = true\n"));
     standby.replica = owner.replica.clone();
     let mut second = standby.run_bank(&["--rate", "20"]);
     see(documents, &standby, "standby", |value| {
         let standby = &value["handover"]["standby"];
-        standby["heard_seconds_ago"].is_number() && standby["positions"].as_object().is_some_and(|all| !all.is_empty())
+        standby["heard_seconds_ago"].is_number()
+            && standby["positions"].as_object().is_some_and(|all| !all.is_empty())
     });
     ask(documents, &owner, "handover", "owns it", "promote", 64);
     ask(documents, &standby, "handover", "does not own it", "handover", 64);
@@ -174,7 +196,14 @@ fn copies(documents: &Documents) {
     let mut once = Litevisor::replicate(As::Process, &site.config(), &["--once"]);
     assert_eq!(once.wait(SOON).code, 0, "{}", once.log_text());
     site.wipe();
-    let words = ["--config".into(), site.config().into(), "--follow".into(), "--".into(), "sleep".into(), "600".into()];
+    let words = [
+        "--config".into(),
+        site.config().into(),
+        "--follow".into(),
+        "--".into(),
+        "sleep".into(),
+        "600".into(),
+    ];
     let mut run = Litevisor::run(As::Process, &words);
     see(documents, &site, "following", |value| value["databases"][0]["follow"]["position"].is_string());
     ask(documents, &site, "sync", "of copies", "sync", 64);
@@ -184,7 +213,9 @@ fn copies(documents: &Documents) {
 fn without_a_database(documents: &Documents) {
     let site = site("");
     let mut run = site.run(&["sleep", "600"]);
-    see(documents, &site, "absent", |value| value["databases"][0]["state"] == "absent" && value["phase"] == "running");
+    see(documents, &site, "absent", |value| {
+        value["databases"][0]["state"] == "absent" && value["phase"] == "running"
+    });
     let value = ask(documents, &site, "sync", "absent", "sync", 66);
     assert_eq!(value["databases"][0]["exit_status"], 66, "{value:#}");
     assert_eq!(run.stop().code, 143, "{}", run.log_text());
@@ -195,7 +226,9 @@ fn documents_of_a_running_litevisor() {
     let documents = Documents::new();
     let situations = [before_the_restore, with_everything, owner_and_standby, copies, without_a_database];
     crate::support::side_by_side(2, situations, |situation| situation(&documents));
-    // What takes other places to see: a rollback journal behind a gate, a copy that became a new file, a proof without room.
-    let but = ["/unprovable/items/database", "/unprovable/items/reason", "/readers_of_old_file", "/undecided"];
+    // What takes other places to see: a rollback journal behind a gate, a copy that became a new file, a
+    // proof without room.
+    let but =
+        ["/unprovable/items/database", "/unprovable/items/reason", "/readers_of_old_file", "/undecided"];
     documents.judge(&["status", "sync", "verify-history", "handover", "healthcheck"], &but);
 }

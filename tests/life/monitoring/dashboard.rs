@@ -51,7 +51,10 @@ fn its_structure() {
     let (mut ids, mut covered) = (BTreeSet::new(), BTreeSet::new());
     for panel in list(&dashboard, "panels") {
         let title = text(panel, "title");
-        assert!(!title.is_empty() && ids.insert(panel["id"].as_u64().unwrap()), "{title}: its id is there twice");
+        assert!(
+            !title.is_empty() && ids.insert(panel["id"].as_u64().unwrap()),
+            "{title}: its id is there twice"
+        );
         for cell in cells(panel) {
             assert!(covered.insert(cell), "{title} lies on another panel at {cell:?}");
         }
@@ -91,8 +94,10 @@ fn its_structure() {
     let (all, variables) = (dashboard.to_string(), list(&dashboard["templating"], "list"));
     let declared: BTreeSet<&str> = variables.iter().map(|variable| text(variable, "name")).collect();
     let is_name = |char: char| char.is_ascii_alphanumeric() || char == '_';
-    let used =
-        all.split('$').skip(1).map(|rest| rest.trim_start_matches('{').split(|char| !is_name(char)).next().unwrap());
+    let used = all
+        .split('$')
+        .skip(1)
+        .map(|rest| rest.trim_start_matches('{').split(|char| !is_name(char)).next().unwrap());
     let used: BTreeSet<&str> = used.filter(|name| !name.starts_with("__")).collect();
     assert_eq!(used, declared);
 }

@@ -1,4 +1,5 @@
-//! examples/monitoring: the rules and the dashboard, judged by promtool, by a real Prometheus, and against the real `/metrics`.
+//! examples/monitoring: the rules and the dashboard, judged by promtool, by a real Prometheus, and against
+//! the real `/metrics`.
 
 mod dashboard;
 mod scraped;
@@ -21,7 +22,12 @@ fn read(file: &str) -> String {
 /// The rules, each an object.
 fn rules() -> Vec<Value> {
     let file: Value = serde_saphyr::from_str(&read("litevisor.rules.yml")).unwrap();
-    file["groups"].as_array().unwrap().iter().flat_map(|group| group["rules"].as_array().unwrap().clone()).collect()
+    file["groups"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .flat_map(|group| group["rules"].as_array().unwrap().clone())
+        .collect()
 }
 
 fn text<'a>(value: &'a Value, key: &str) -> &'a str {
@@ -40,7 +46,12 @@ fn names(text: &str) -> BTreeSet<String> {
 
 fn promtool(words: &[&str], input: &str) -> Output {
     let mut command = Command::new("promtool");
-    command.args(words).current_dir(example("")).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+        .args(words)
+        .current_dir(example(""))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     let mut child = command.spawn().expect("promtool is missing: run tests/setup.sh");
     child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
     child.wait_with_output().unwrap()
@@ -48,7 +59,8 @@ fn promtool(words: &[&str], input: &str) -> Output {
 
 fn assert_content(words: &[&str], input: &str) {
     let output = promtool(words, input);
-    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    let said =
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "promtool {words:?}: {said}\n{input}");
 }
 
@@ -72,8 +84,12 @@ fn every_alert_is_tested_and_says_what_to_do() {
         assert!(["critical", "warning"].contains(&text(&rule["labels"], "severity")), "{alert}");
         let summary = text(&rule["annotations"], "summary");
         assert!(summary.ends_with('.') && summary.contains("{{ $labels."), "{alert}: {summary}");
-        assert_eq!(text(&rule["annotations"], "runbook"), format!("docs/operations.md#{}", alert.to_lowercase()));
-        let what_to_do = operations.split_once(&format!("\n#### {alert}\n")).map(|(_, rest)| rest.trim_start());
+        assert_eq!(
+            text(&rule["annotations"], "runbook"),
+            format!("docs/operations.md#{}", alert.to_lowercase())
+        );
+        let what_to_do =
+            operations.split_once(&format!("\n#### {alert}\n")).map(|(_, rest)| rest.trim_start());
         let what_to_do = what_to_do.and_then(|rest| rest.split("\n#").next()).unwrap_or_default();
         assert!(what_to_do.len() > 80, "{alert}: docs/operations.md does not say what to do: {what_to_do}");
     }

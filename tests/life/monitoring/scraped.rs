@@ -1,5 +1,6 @@
-//! A real Prometheus scrapes an owner behind a gate, its standby and a read-only copy: every query of the dashboard is answered,
-//! every rule is evaluated, and when the store is away an alert fires and is over again.
+//! A real Prometheus scrapes an owner behind a gate, its standby and a read-only copy: every query of the
+//! dashboard is answered, every rule is evaluated, and when the store is away an alert fires and is over
+//! again.
 
 use super::dashboard::{dashboard, queries, variables};
 use super::{assert_content, names, read, rules, text};
@@ -52,7 +53,8 @@ fn copy(owner: &Site, status: u16) -> Litevisor {
         owner.replica.toml()
     );
     fs::write(&config, text).unwrap();
-    let args = ["--follow".into(), "--config".into(), config.into(), "--".into(), "sleep".into(), "600".into()];
+    let args =
+        ["--follow".into(), "--config".into(), config.into(), "--".into(), "sleep".into(), "600".into()];
     Litevisor::run(As::Process, &args)
 }
 
@@ -78,7 +80,8 @@ fn prometheus(targets: &[u16]) -> Server {
             .replace("15s", "1s")
             .replace("[\"app-1:9090\", \"app-2:9090\"]", &format!("[{}]", targets.join(", ")));
         fs::write(directory.join("prometheus.yml"), config).unwrap();
-        fs::write(directory.join("litevisor.rules.yml"), without_waiting(&read("litevisor.rules.yml"))).unwrap();
+        fs::write(directory.join("litevisor.rules.yml"), without_waiting(&read("litevisor.rules.yml")))
+            .unwrap();
         let mut command = Command::new("prometheus");
         command.arg(format!("--config.file={}", directory.join("prometheus.yml").display()));
         command.arg(format!("--storage.tsdb.path={}", directory.join("data").display()));
@@ -92,8 +95,9 @@ fn prometheus(targets: &[u16]) -> Server {
 
 /// Every `for: …m` is a second.
 fn without_waiting(rules: &str) -> String {
-    let short =
-        |line: &str| if line.trim_start().starts_with("for: ") { "        for: 1s".into() } else { line.to_owned() };
+    let short = |line: &str| {
+        if line.trim_start().starts_with("for: ") { "        for: 1s".into() } else { line.to_owned() }
+    };
     rules.lines().map(short).collect::<Vec<_>>().join("\n")
 }
 
@@ -110,10 +114,12 @@ fn answer(prometheus: &Server, target: &str) -> String {
 /// The `data` of an answer of Prometheus' API; panics at an error.
 fn asked(prometheus: &Server, path: &str, parameters: &[(&str, &str)]) -> Value {
     let encoded = |text: &str| text.bytes().map(|byte| format!("%{byte:02x}")).collect::<String>();
-    let parameters: Vec<String> = parameters.iter().map(|(name, value)| format!("{name}={}", encoded(value))).collect();
+    let parameters: Vec<String> =
+        parameters.iter().map(|(name, value)| format!("{name}={}", encoded(value))).collect();
     let answer = answer(prometheus, &format!("/api/v1/{path}?{}", parameters.join("&")));
     let body = answer.split_once("\r\n\r\n").unwrap().1;
-    let value: Value = serde_json::from_str(body).unwrap_or_else(|_| panic!("{path} {parameters:?}: {answer}"));
+    let value: Value =
+        serde_json::from_str(body).unwrap_or_else(|_| panic!("{path} {parameters:?}: {answer}"));
     assert_eq!(value["status"], "success", "{path} {parameters:?}: {answer}");
     value["data"].clone()
 }
@@ -156,7 +162,9 @@ fn assert_rules_are_evaluated(prometheus: &Server) {
 /// Every metric that is used exists, and every one that exists is in the documentation's table.
 fn assert_names(real: &BTreeSet<String>) {
     let dashboard = dashboard();
-    let shown = queries(&dashboard).into_iter().chain(variables(&dashboard).into_iter().map(|(selector, _)| selector));
+    let shown = queries(&dashboard)
+        .into_iter()
+        .chain(variables(&dashboard).into_iter().map(|(selector, _)| selector));
     let used = shown.chain(rules().into_iter().map(|rule| text(&rule, "expr").to_owned()));
     for query in used {
         let unknown: Vec<_> = names(&query).into_iter().filter(|name| !real.contains(name)).collect();
@@ -201,7 +209,8 @@ fn a_real_prometheus_scrapes_asks_and_alerts() {
         assert_eq!(faults.len(), 1);
         wait_for_data(&prometheus, "all is well", usual);
         for (selector, label) in variables(&dashboard()) {
-            let values = asked(&prometheus, &format!("label/{label}/values"), &[("match[]", &filled_in(&selector))]);
+            let values =
+                asked(&prometheus, &format!("label/{label}/values"), &[("match[]", &filled_in(&selector))]);
             assert!(!values.as_array().unwrap().is_empty(), "{label} of {selector}");
         }
         assert_rules_are_evaluated(&prometheus);

@@ -1,6 +1,6 @@
-//! A configured database that does not exist: a wrong path must not look well. Each of these lives waits for the warning,
-//! which comes 10 s after the start when the app has other SQLite files open, and after 30 s in any case; so they run
-//! side by side.
+//! A configured database that does not exist: a wrong path must not look well. Each of these lives waits for
+//! the warning, which comes 10 s after the start when the app has other SQLite files open, and after 30 s in
+//! any case; so they run side by side.
 
 use crate::support::asking::{Said, ask, free_port, http};
 use crate::support::bank;
@@ -33,10 +33,12 @@ impl Place {
 
     /// `entries`: keys of each `[[database]]`, and its replica's name.
     fn config(&self, entries: &[(String, &str)]) -> PathBuf {
-        let mut text = format!("[status]\nsocket = {:?}\nlisten = \"127.0.0.1:{}\"\n", self.path("s.sock"), self.port);
+        let mut text =
+            format!("[status]\nsocket = {:?}\nlisten = \"127.0.0.1:{}\"\n", self.path("s.sock"), self.port);
         for (keys, replica) in entries {
             let url = self.path("bucket").join(replica);
-            text += &format!("[[database]]\n{keys}\n[database.replica]\nurl = \"file://{}\"\n", url.display());
+            text +=
+                &format!("[[database]]\n{keys}\n[database.replica]\nurl = \"file://{}\"\n", url.display());
         }
         let path = self.path("supervisor.toml");
         std::fs::write(&path, text).unwrap();
@@ -119,14 +121,21 @@ fn a_wrong_path_is_red_everywhere() {
     assert!(healthy.code == 0 && healthy.err.contains("NOT REPLICATED"), "{healthy:?}");
     assert_says_no_database(&ask(&config, &["sync"]), 66, "typo.db");
     let (code, body) = http(place.port, "POST", "/sync");
-    assert!(code == 404 && body.contains("\"absent\":true") && body.contains("\"complete\":false"), "{code} {body}");
+    assert!(
+        code == 404 && body.contains("\"absent\":true") && body.contains("\"complete\":false"),
+        "{code} {body}"
+    );
     assert_eq!(ask(&config, &["verify"]).code, 66);
     assert_says_no_database(&ask(&config, &["list"]), 66, "typo.db");
     assert_eq!(run.stop().code, 143, "{}", run.log_text());
     let last = last(&run);
     let message = last["message"].as_str().unwrap();
     assert!(message.contains("NOTHING WAS REPLICATED") && message.contains("typo.db"), "{last}");
-    assert!(last["level"] == "warn" && last["flushed"].is_null() && last["databases"][0]["state"] == "no database");
+    assert!(
+        last["level"] == "warn"
+            && last["flushed"].is_null()
+            && last["databases"][0]["state"] == "no database"
+    );
 }
 
 /// Found although the app is another user, whose descriptors root may not read without CAP_SYS_PTRACE.
@@ -149,9 +158,14 @@ fn the_files_of_an_app_with_a_user_of_its_own_are_named() {
     // As Docker starts it: root without the capability.
     let mut command = std::process::Command::new("setpriv");
     command.args(["--bounding-set", "-sys_ptrace,-sys_admin", "--inh-caps", "-sys_ptrace,-sys_admin"]);
-    command.args([env!("CARGO_BIN_EXE_litevisor"), "run", "--config"]).arg(&config).arg("--").args(app_with(&used));
+    command
+        .args([env!("CARGO_BIN_EXE_litevisor"), "run", "--config"])
+        .arg(&config)
+        .arg("--")
+        .args(app_with(&used));
     let mut run = crate::support::process::Process::start(command);
-    let warning = run.wait_for_log("a warning", LATE, |line| line.contains("typo.db") && line.contains("NOT REPL"));
+    let warning =
+        run.wait_for_log("a warning", LATE, |line| line.contains("typo.db") && line.contains("NOT REPL"));
     assert!(warning.contains(used.to_str().unwrap()), "{warning}");
     run.kill_tree();
 }
@@ -184,7 +198,10 @@ fn a_directory_that_matches_nothing_is_red_everywhere() {
     assert_says_no_database(&synced, 66, "*.db");
     assert_eq!(run.stop().code, 143, "{}", run.log_text());
     let last = last(&run);
-    assert!(last["message"].as_str().unwrap().contains("not replicated") && last["flushed"] == true, "{last}");
+    assert!(
+        last["message"].as_str().unwrap().contains("not replicated") && last["flushed"] == true,
+        "{last}"
+    );
 }
 
 /// An app that needs its time is not called wrong, and afterwards everything is as ever.
@@ -215,7 +232,8 @@ fn a_short_job_with_a_wrong_path_does_not_end_well_silently() {
     assert!(last(&run)["message"].as_str().unwrap().contains("NOTHING WAS REPLICATED"), "{}", run.log_text());
 }
 
-/// The sidecar has no app: it names what lies beside the path. `--once` is no success without one of its databases.
+/// The sidecar has no app: it names what lies beside the path. `--once` is no success without one of its
+/// databases.
 fn the_sidecar_and_cron_say_it_too() {
     let place = Place::new();
     let config = place.config(&[(place.database("typo.db"), "r"), (place.database("here.db"), "h")]);
@@ -240,7 +258,8 @@ fn the_sidecar_and_cron_say_it_too() {
 fn one_bad_database_among_fifty_is_seen() {
     let place = Place::new();
     let names: Vec<String> = (0..50).map(|number| format!("tenant-{number}.db")).collect();
-    let entries: Vec<(String, &str)> = names.iter().map(|name| (place.database(name), name.as_str())).collect();
+    let entries: Vec<(String, &str)> =
+        names.iter().map(|name| (place.database(name), name.as_str())).collect();
     let config = place.config(&entries);
     for name in names.iter().skip(1) {
         bank::seed(&place.path("disk").join(name));
@@ -262,7 +281,8 @@ fn one_bad_database_among_fifty_is_seen() {
     assert!(states == 49 && last["message"].as_str().unwrap().contains("tenant-0.db"), "{last}");
 }
 
-/// One of fifty in a directory is destroyed while the app runs: everything names it, and the end is no success.
+/// One of fifty in a directory is destroyed while the app runs: everything names it, and the end is no
+/// success.
 #[test]
 fn one_sick_database_among_fifty_is_seen() {
     let place = Place::new();
@@ -295,5 +315,8 @@ fn one_sick_database_among_fifty_is_seen() {
     let last = last(&run);
     let incomplete = last["databases"].as_array().unwrap().iter().filter(|db| db["state"] == "INCOMPLETE");
     let [incomplete] = incomplete.collect::<Vec<_>>().try_into().unwrap();
-    assert!(incomplete["database"].as_str().unwrap().ends_with("tenant-7.db") && last["flushed"] == false, "{last}");
+    assert!(
+        incomplete["database"].as_str().unwrap().ends_with("tenant-7.db") && last["flushed"] == false,
+        "{last}"
+    );
 }

@@ -1,4 +1,5 @@
-//! `GET /` in a real browser: Chromium without a window, which tells its document, its console and its requests.
+//! `GET /` in a real browser: Chromium without a window, which tells its document, its console and its
+//! requests.
 
 use crate::support::asking::{free_port, http, status};
 use crate::support::litevisor::{As, Litevisor};
@@ -22,7 +23,15 @@ fn browse(url: &str) -> Seen {
     let home = tempfile::tempdir().unwrap();
     let log = home.path().join("net.json");
     let mut command = Command::new("timeout");
-    command.args(["--kill-after=1", "60", "chromium", "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run"]);
+    command.args([
+        "--kill-after=1",
+        "60",
+        "chromium",
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--no-first-run",
+    ]);
     command.args(["--disable-background-networking", "--disable-dev-shm-usage", "--enable-logging=stderr"]);
     command.arg(format!("--user-data-dir={}", home.path().join("profile").display()));
     command.arg(format!("--log-net-log={}", log.display())).env("HOME", home.path());
@@ -53,8 +62,7 @@ fn requests(log: &Value, page: &str) -> Vec<String> {
 /// What the next test relies on: a page with faults is seen to have them.
 #[test]
 fn a_page_with_faults_is_told_from_one_without() {
-    let page =
-        "<!doctype html><title>x</title><p>before</p><img src=\"http://127.0.0.1:9/x.png\"><style>p{color:red}</style>";
+    let page = "<!doctype html><title>x</title><p>before</p><img src=\"http://127.0.0.1:9/x.png\"><style>p{color:red}</style>";
     let service = StandIn::start(move |request| {
         let mut answer = answer(if request.path == "/" { 200 } else { 404 }, page);
         answer.headers.push(("Content-Type", "text/html".into()));
@@ -65,7 +73,10 @@ fn a_page_with_faults_is_told_from_one_without() {
     let seen = browse(&url);
     assert!(seen.document.contains("<p>before</p>"), "{seen:?}");
     assert!(seen.console.iter().any(|line| line.contains("style")), "{seen:?}");
-    assert!(seen.requests.contains(&url) && seen.requests.contains(&"http://127.0.0.1:9/x.png".to_owned()), "{seen:?}");
+    assert!(
+        seen.requests.contains(&url) && seen.requests.contains(&"http://127.0.0.1:9/x.png".to_owned()),
+        "{seen:?}"
+    );
 }
 
 #[test]
@@ -73,9 +84,11 @@ fn the_page_shows_what_is_replicated_and_loads_nothing() {
     let directory = tempfile::tempdir().unwrap();
     let names = ["a.db", "b <b> & \"quoted\".db"];
     let (config, port) = (directory.path().join("supervisor.toml"), free_port());
-    let mut text = format!("[status]\nsocket = {:?}\nlisten = \"127.0.0.1:{port}\"\n", directory.path().join("l.sock"));
+    let mut text =
+        format!("[status]\nsocket = {:?}\nlisten = \"127.0.0.1:{port}\"\n", directory.path().join("l.sock"));
     for (number, name) in names.iter().enumerate() {
-        let (path, replica) = (directory.path().join(name), directory.path().join(format!("replica{number}")));
+        let (path, replica) =
+            (directory.path().join(name), directory.path().join(format!("replica{number}")));
         rusqlite::Connection::open(&path)
             .unwrap()
             .execute_batch("PRAGMA journal_mode = WAL; CREATE TABLE t (a)")
@@ -89,26 +102,36 @@ fn the_page_shows_what_is_replicated_and_loads_nothing() {
     std::fs::write(&config, text).unwrap();
     // The first life makes the history that the second one shows.
     let live = |app: &[&str]| {
-        let args =
-            [["--config".into(), config.clone().into(), "--".into()].to_vec(), app.iter().map(Into::into).collect()];
+        let args = [
+            ["--config".into(), config.clone().into(), "--".into()].to_vec(),
+            app.iter().map(Into::into).collect(),
+        ];
         Litevisor::run(As::Process, &args.concat())
     };
     assert_eq!(live(&["true"]).wait(SOON).code, 0);
     let mut run = live(&["sleep", "600"]);
     wait_until("/readyz", SOON, || http(port, "GET", "/readyz").0 == 200);
     // Nothing is written any more: the page and the status tell the same.
-    wait_until("both databases, with the moments that can be restored and the first sample of the lag", SOON, || {
-        let page = http(port, "GET", "/").1;
-        let both = |part: &str| page.matches(part).count() == 2;
-        both("<dd class=\"good\">replicating</dd>") && both("<caption>Moments") && both(">Lag: ")
-    });
+    wait_until(
+        "both databases, with the moments that can be restored and the first sample of the lag",
+        SOON,
+        || {
+            let page = http(port, "GET", "/").1;
+            let both = |part: &str| page.matches(part).count() == 2;
+            both("<dd class=\"good\">replicating</dd>") && both("<caption>Moments") && both(">Lag: ")
+        },
+    );
     let url = format!("http://127.0.0.1:{port}/");
     let seen = browse(&url);
     assert_eq!(seen.console, [""; 0], "{seen:?}");
     assert_eq!(seen.requests, [url.as_str()], "{seen:?}");
     let document = &seen.document;
     assert!(document.contains("<title>litevisor: ready</title>"), "{document}");
-    assert_eq!((document.matches("<article ").count(), document.matches("<svg ").count()), (2, 4), "{document}");
+    assert_eq!(
+        (document.matches("<article ").count(), document.matches("<svg ").count()),
+        (2, 4),
+        "{document}"
+    );
     for name in names {
         let shown = name.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
         assert!(document.contains(&format!("{shown}</h3>")), "{shown} is not in {document}");
@@ -117,7 +140,10 @@ fn the_page_shows_what_is_replicated_and_loads_nothing() {
     for database in status(&config)["databases"].as_array().unwrap() {
         for (term, key) in [("Committed TXID", "committed"), ("Uploaded TXID", "uploaded")] {
             let txid = database[key].as_str().unwrap();
-            assert!(document.contains(&format!("<dt>{term}</dt><dd>{txid}</dd>")), "{term} {txid}: {document}");
+            assert!(
+                document.contains(&format!("<dt>{term}</dt><dd>{txid}</dd>")),
+                "{term} {txid}: {document}"
+            );
         }
     }
     assert_eq!(run.stop().code, 143, "{}", run.log_text());

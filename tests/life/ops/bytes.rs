@@ -1,4 +1,5 @@
-//! `lag_bytes` and `wal_bytes` are true when they are asked for, compared with what the test itself has written.
+//! `lag_bytes` and `wal_bytes` are true when they are asked for, compared with what the test itself has
+//! written.
 
 use crate::support::asking::{Asked, status};
 use crate::support::gate::Mood;

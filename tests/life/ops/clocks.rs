@@ -1,4 +1,5 @@
-//! A clock that is ahead: found out by the store's answers, or by the newest file of the replica; said, bounded, healed.
+//! A clock that is ahead: found out by the store's answers, or by the newest file of the replica; said,
+//! bounded, healed.
 
 use crate::support::asking::{Asked, ask, status};
 use crate::support::gate::Mood;
@@ -23,7 +24,8 @@ fn http_date(minutes_ago: i64) -> &'static str {
     Box::leak(text.into_boxed_str())
 }
 
-/// The store's clock is ten minutes behind the machine's: so the machine's is ahead, and must not stamp the files.
+/// The store's clock is ten minutes behind the machine's: so the machine's is ahead, and must not stamp the
+/// files.
 #[test]
 fn files_are_stamped_with_the_time_of_the_store() {
     for (minutes, ahead) in [(10, true), (2, false)] {
@@ -45,7 +47,8 @@ fn stamp_a_day_ahead(replica: &Replica) {
     let Replica::Directory(root) = replica else { panic!("no directory") };
     for key in replica.objects().into_keys() {
         let bytes = std::fs::read(root.join(&key)).unwrap();
-        let (mut decoder, mut rest, mut out, mut encoder) = (Decoder::default(), &bytes[..], Vec::new(), None);
+        let (mut decoder, mut rest, mut out, mut encoder) =
+            (Decoder::default(), &bytes[..], Vec::new(), None);
         while let Some(event) = decoder.next(&mut rest).unwrap() {
             match event {
                 Event::Header(header) => {
@@ -82,7 +85,10 @@ fn a_newest_file_in_the_future_is_said_and_marked_and_order_is_kept() {
     let raw = site.replica.objects().into_keys().filter(|key| key.starts_with("ltx/0/"));
     let stamps: Vec<i64> = raw.map(|key| stamp(&site.replica.read(&key))).collect();
     assert!(stamps.is_sorted_by(|earlier, later| earlier < later), "{stamps:?}");
-    assert!(stamps.last().unwrap() - stamps[0] < 3_600_000, "no drift beside the one that was there: {stamps:?}");
+    assert!(
+        stamps.last().unwrap() - stamps[0] < 3_600_000,
+        "no drift beside the one that was there: {stamps:?}"
+    );
     let listed = ask(&site.config(), &["list"]);
     assert!(listed.code == 0 && listed.out.contains("in the future: a clock was ahead"), "{listed:?}");
     let out = site.path("then.db");
@@ -126,7 +132,11 @@ fn one_database_of_a_directory_is_from_the_future() {
     assert!(problem(0).is_empty() && problem(1).contains("23 hours ahead"), "{value:#}");
     let listed = ask(&config, &["list"]);
     let (now, then) = listed.out.split_once("then.db in").unwrap();
-    assert_eq!([now, then].map(|part| part.contains("in the future: a clock was ahead")), [false, true], "{listed:?}");
+    assert_eq!(
+        [now, then].map(|part| part.contains("in the future: a clock was ahead")),
+        [false, true],
+        "{listed:?}"
+    );
     assert_eq!(run.stop().code, 143, "{}", run.log_text());
 }
 

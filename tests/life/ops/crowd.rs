@@ -16,7 +16,8 @@ fn two_hundred_slow_clients_delay_neither_commits_nor_probes_nor_the_stop() {
     asked.site.wait_for_acks(20);
     let socket = asked.site.path("litevisor.sock");
     // Half of them never ask, half never read what they get.
-    let begin = |n: usize| if n.is_multiple_of(2) { "GET /met" } else { "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n" };
+    let begin =
+        |n: usize| if n.is_multiple_of(2) { "GET /met" } else { "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n" };
     let mut slow: Vec<Box<dyn Write>> = Vec::new();
     for n in 0..200 {
         let mut network = TcpStream::connect(("127.0.0.1", asked.port)).unwrap();

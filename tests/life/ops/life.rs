@@ -20,7 +20,9 @@ fn every_phase_is_told_to_whoever_asks() {
 
     asked.gate.set(Mood::Silent);
     let mut run = site.run_bank(&["--rate", "100", "--on-term", "ignore"]);
-    let value = wait_for_status("an answer while it restores", &config, |value| !replicated(value)["state"].is_null());
+    let value = wait_for_status("an answer while it restores", &config, |value| {
+        !replicated(value)["state"].is_null()
+    });
     assert_eq!((&value["phase"], &value["ready"]), (&"restoring".into(), &false.into()), "{value:#}");
     assert_eq!((&replicated(&value)["state"], &value["app"]["pid"].is_null()), (&"restoring".into(), &true));
     assert_eq!(asked.http("GET", "/healthz"), (200, "ok\n".to_owned()));
@@ -41,12 +43,17 @@ fn every_phase_is_told_to_whoever_asks() {
     assert!(restore["outcome"] == "restored" && restore["bytes"].as_u64() > Some(1000), "{restore}");
     assert_eq!(asked.ask(&["healthcheck"]).code, 0);
     let table = asked.ask(&["status"]);
-    assert!(table.out.contains(site.db().to_str().unwrap()) && table.out.contains("replicating"), "{table:?}");
+    assert!(
+        table.out.contains(site.db().to_str().unwrap()) && table.out.contains("replicating"),
+        "{table:?}"
+    );
 
     asked.gate.set(Mood::Refusing);
     let value = wait_for_status("that the store is away", &config, |value| {
         let db = replicated(value);
-        db["state"] == "failing" && db["lag_seconds"].as_f64() > Some(2.0) && db["lag_bytes"].as_u64() > Some(100_000)
+        db["state"] == "failing"
+            && db["lag_seconds"].as_f64() > Some(2.0)
+            && db["lag_bytes"].as_u64() > Some(100_000)
     });
     assert!(replicated(&value)["problem"].as_str().unwrap().contains("bank.db"), "{value:#}");
     // The app must not notice, and neither must its users.
@@ -109,7 +116,10 @@ fn nobody_there_is_an_error_of_its_own() {
     let socket = socket.to_str().unwrap();
     for (words, code) in [(vec!["status"], 69), (vec!["sync"], 69), (vec!["healthcheck"], 1)] {
         let said = said(client(&words).args(["--socket", socket]).output().unwrap());
-        assert!(said.code == code && said.err.contains("none.sock") && said.out.is_empty(), "{words:?}: {said:?}");
+        assert!(
+            said.code == code && said.err.contains("none.sock") && said.out.is_empty(),
+            "{words:?}: {said:?}"
+        );
     }
     // A configuration that cannot be used.
     let config = directory.path().join("supervisor.toml");

@@ -1,5 +1,6 @@
-//! A replica that loses its snapshot, or everything, while the app writes: a lifecycle rule, an operator who emptied the
-//! wrong bucket. It is found out at a `sync` and before the end, said loudly, and mended; or the status is not the app's.
+//! A replica that loses its snapshot, or everything, while the app writes: a lifecycle rule, an operator who
+//! emptied the wrong bucket. It is found out at a `sync` and before the end, said loudly, and mended; or the
+//! status is not the app's.
 
 use crate::support::asking::{Said, ask, status};
 use crate::support::replica::Replica;
@@ -55,9 +56,9 @@ fn assert_restores_to_what_is_there(site: &Site, when: &str, log: &str) {
 }
 
 fn assert_it_was_said(log: &str) {
-    let said = log
-        .lines()
-        .any(|line| line.contains("\"level\":\"error\"") && (line.contains("is gone") || line.contains("is empty")));
+    let said = log.lines().any(|line| {
+        line.contains("\"level\":\"error\"") && (line.contains("is gone") || line.contains("is empty"))
+    });
     assert!(said, "{log}");
 }
 
@@ -128,7 +129,8 @@ fn without_a_new_snapshot_neither_sync_nor_stop_is_complete() {
 /// The newest snapshot again, under a name and a header of another last TXID.
 fn forge_last_txid(root: &std::path::Path, last: u64) {
     use ::litevisor::testing::ltx::{Decoder, Encoder, Event};
-    let newest = std::fs::read_dir(root.join("ltx/9")).unwrap().map(|entry| entry.unwrap().path()).max().unwrap();
+    let newest =
+        std::fs::read_dir(root.join("ltx/9")).unwrap().map(|entry| entry.unwrap().path()).max().unwrap();
     let bytes = std::fs::read(newest).unwrap();
     let (mut decoder, mut rest, mut out, mut encoder) = (Decoder::default(), &bytes[..], Vec::new(), None);
     while let Some(event) = decoder.next(&mut rest).unwrap() {
@@ -165,7 +167,10 @@ fn a_replica_without_numbers_left_is_refused_before_the_app_starts() {
             let mut run = site.run(&["sleep", "600"]);
             let ended = run.wait(SOON);
             let log = run.log_text();
-            assert!(ended.code == 65 && log.contains("leaves no TXID") && log.contains("another path"), "{log}");
+            assert!(
+                ended.code == 65 && log.contains("leaves no TXID") && log.contains("another path"),
+                "{log}"
+            );
             assert_eq!(site.replica.objects(), before, "nothing was written: {log}");
         }
         // What is there can be had.

@@ -78,8 +78,10 @@ fn they_are_prometheus_text_also_for_an_odd_path() {
         db.execute_batch(&format!("PRAGMA journal_mode = WAL; CREATE TABLE t{n} (a)")).unwrap();
     };
     write(0);
-    let mut run =
-        Litevisor::run(As::Process, &["--config".into(), config.into(), "--".into(), "sleep".into(), "600".into()]);
+    let mut run = Litevisor::run(
+        As::Process,
+        &["--config".into(), config.into(), "--".into(), "sleep".into(), "600".into()],
+    );
     run.wait_for_app();
     wait_until("/readyz", SOON, || http(port, "GET", "/readyz").0 == 200);
     // Until something was uploaded and merged.
@@ -90,14 +92,16 @@ fn they_are_prometheus_text_also_for_an_odd_path() {
         let (code, text) = http(port, "GET", "/metrics");
         assert_eq!(code, 200);
         let parsed = parse(&text);
-        let merged = parsed.1.iter().any(|(name, _, value)| name == "litevisor_compactions_total" && *value > 0.0);
+        let merged =
+            parsed.1.iter().any(|(name, _, value)| name == "litevisor_compactions_total" && *value > 0.0);
         // The file's length is looked at once a second.
         let wal = parsed.1.iter().any(|(name, _, value)| name == "litevisor_wal_bytes" && *value > 0.0);
         (merged && wal).then_some(parsed)
     });
     let value = |name: &str, more: &[(&str, &str)]| {
         let found = all.iter().find(|(known, labels, _)| {
-            known == name && more.iter().all(|(label, value)| labels.get(*label).is_some_and(|known| known == value))
+            known == name
+                && more.iter().all(|(label, value)| labels.get(*label).is_some_and(|known| known == value))
         });
         found.unwrap_or_else(|| panic!("no {name} {more:?} in {all:?}")).2
     };

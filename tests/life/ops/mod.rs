@@ -1,4 +1,5 @@
-//! A running litevisor asked from outside: `status`, `sync`, `healthcheck`, HTTP, metrics, the socket, the log of a healthy run.
+//! A running litevisor asked from outside: `status`, `sync`, `healthcheck`, HTTP, metrics, the socket, the
+//! log of a healthy run.
 
 mod absent;
 mod browser;

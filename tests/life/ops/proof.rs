@@ -1,5 +1,5 @@
-//! Scheduled proofs: evidence of a sound replica, a damaged one that becomes red and then green again, and what a stop, a kill and
-//! a restart in the middle leave.
+//! Scheduled proofs: evidence of a sound replica, a damaged one that becomes red and then green again, and
+//! what a stop, a kill and a restart in the middle leave.
 
 use crate::support::asking::{ask, free_port, http, wait_for_status};
 use crate::support::litevisor::Litevisor;
@@ -22,7 +22,8 @@ impl Place {
         let port = free_port();
         let mut site = Site::in_directory();
         let socket = site.path("l.sock");
-        site.settings = format!("[verify]\n{verify}\n[status]\nsocket = {socket:?}\nlisten = \"127.0.0.1:{port}\"\n");
+        site.settings =
+            format!("[verify]\n{verify}\n[status]\nsocket = {socket:?}\nlisten = \"127.0.0.1:{port}\"\n");
         Place { site, port }
     }
 
@@ -58,7 +59,9 @@ impl Place {
     }
 
     fn wait_for_proof(&self, what: &str) -> Value {
-        wait_for_status(what, &self.site.config(), |value| value["databases"][0]["proof"]["last"]["sound"] == true)
+        wait_for_status(what, &self.site.config(), |value| {
+            value["databases"][0]["proof"]["last"]["sound"] == true
+        })
     }
 
     /// Scratch directories of this process.
@@ -100,19 +103,28 @@ fn a_damaged_replica_is_red_until_it_is_renewed() {
         let told = ask(&place.site.config(), &["verify", "--history"]).out;
         assert!(told.contains("sound ") && told.contains("TIME"), "{told}");
 
-        // The snapshot that every restore begins with. Nothing is written: the replica's newest position stays.
+        // The snapshot that every restore begins with. Nothing is written: the replica's newest position
+        // stays.
         let snapshot = only_file(&place.bucket("ltx/9"));
         damage(&snapshot);
         wait_until("a red answer", LATE, || place.ready().starts_with("ready, but NOT PROVEN\n"));
-        run.wait_for_log("the failed proof", LATE, |line| line.contains("NOT PROVEN") && line.contains("ltx/9/"));
+        run.wait_for_log("the failed proof", LATE, |line| {
+            line.contains("NOT PROVEN") && line.contains("ltx/9/")
+        });
         run.wait_for_log("a new snapshot", LATE, |line| line.contains("a new snapshot is in the replica"));
         wait_until("green again", LATE, || place.ready() == "ready\n");
         let records = place.history();
         let failed = records.iter().position(|record| record["sound"] == false).unwrap();
         let name = snapshot.file_name().unwrap().to_str().unwrap();
         assert!(records[failed]["problem"].as_str().unwrap().contains(name), "{records:#?}");
-        assert_eq!(records[failed]["proven"], records[failed + 1]["proven"], "what was proven before: {records:#?}");
-        assert!(records[0]["sound"] == true && records[0]["txid"].as_str() > records[failed]["txid"].as_str());
+        assert_eq!(
+            records[failed]["proven"],
+            records[failed + 1]["proven"],
+            "what was proven before: {records:#?}"
+        );
+        assert!(
+            records[0]["sound"] == true && records[0]["txid"].as_str() > records[failed]["txid"].as_str()
+        );
         assert_eq!(place.metric("litevisor_last_proof_success").as_deref(), Some("1"));
         place.site.assert_replica_holds_everything(&format!("after the renewal:\n{}", run.log_text()));
         let ended = run.stop();
@@ -130,7 +142,11 @@ fn old_records_are_deleted() {
     }
     let mut run = place.run();
     let names = || {
-        std::fs::read_dir(place.bucket("proof")).unwrap().flatten().map(|entry| entry.file_name()).collect::<Vec<_>>()
+        std::fs::read_dir(place.bucket("proof"))
+            .unwrap()
+            .flatten()
+            .map(|entry| entry.file_name())
+            .collect::<Vec<_>>()
     };
     wait_until("the old ones to go", LATE, || names().len() == 30);
     assert_eq!(run.stop().code, 143, "{}", run.log_text());

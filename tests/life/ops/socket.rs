@@ -130,5 +130,8 @@ fn a_file_in_the_way_stays() {
     run.wait_for_app();
     assert_eq!(run.stop().code, 143);
     assert_eq!(std::fs::read_to_string(site.path("run/s.sock")).unwrap(), "mine");
-    assert_eq!(said(client(&["healthcheck"]).arg("--socket").arg(site.path("run/s.sock")).output().unwrap()).code, 1);
+    assert_eq!(
+        said(client(&["healthcheck"]).arg("--socket").arg(site.path("run/s.sock")).output().unwrap()).code,
+        1
+    );
 }

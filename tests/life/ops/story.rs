@@ -45,12 +45,16 @@ fn assert_story(lines: &[Value], parts: &[&str]) {
     let told = |key: &str| last[key].to_string();
     // How the app ended, positions, bytes, how long each phase took.
     assert!(told("app").contains("status 0") && last["status"] == 0 && last["flushed"] == true, "{last}");
-    let phases: Vec<&str> = last["phases"].as_array().unwrap().iter().filter_map(|one| one["phase"].as_str()).collect();
+    let phases: Vec<&str> =
+        last["phases"].as_array().unwrap().iter().filter_map(|one| one["phase"].as_str()).collect();
     assert!(phases.contains(&"run") && phases.contains(&"flush"), "{last}");
     assert!(last["phases"][0]["ms"].is_u64(), "{last}");
     let [db] = last["databases"].as_array().unwrap().as_slice() else { panic!("{last}") };
     assert!(db["database"].as_str().unwrap().ends_with("bank.db") && db["state"] == "complete", "{last}");
-    assert!(db["committed"] == db["uploaded"] && db["committed"].is_string() && db["bytes"].is_u64(), "{last}");
+    assert!(
+        db["committed"] == db["uploaded"] && db["committed"].is_string() && db["bytes"].is_u64(),
+        "{last}"
+    );
 }
 
 #[test]

@@ -36,7 +36,11 @@ fn what_it_waited_for_is_in_the_replica() {
     for words in [vec!["sync"], vec!["sync", db.to_str().unwrap()], vec!["sync", "--timeout", "1m"]] {
         commit(&asked, 20);
         let said = asked.ask(&words);
-        assert!(said.code == 0 && said.out.contains("bank.db: uploaded 0"), "{words:?}: {said:?}\n{}", run.log_text());
+        assert!(
+            said.code == 0 && said.out.contains("bank.db: uploaded 0"),
+            "{words:?}: {said:?}\n{}",
+            run.log_text()
+        );
         assert_restores_to_what_is_there(&asked);
     }
     commit(&asked, 20);
@@ -64,8 +68,15 @@ fn a_store_that_is_away_is_told_at_the_limit() {
     commit(&asked, 5);
     let begun = Instant::now();
     let said = asked.ask(&["sync", "--timeout", "1500ms"]);
-    assert!(begun.elapsed() >= Duration::from_millis(1500) && begun.elapsed() < SOON, "{:?}", begun.elapsed());
-    assert!(said.code == 74 && said.err.contains("bank.db: NOT in the replica: everything after"), "{said:?}");
+    assert!(
+        begun.elapsed() >= Duration::from_millis(1500) && begun.elapsed() < SOON,
+        "{:?}",
+        begun.elapsed()
+    );
+    assert!(
+        said.code == 74 && said.err.contains("bank.db: NOT in the replica: everything after"),
+        "{said:?}"
+    );
     let (code, body) = asked.http("POST", "/sync?timeout=300ms");
     assert!(code == 504 && body.contains("\"complete\":false"), "{code} {body}");
     asked.gate.set(Mood::Open);

@@ -45,7 +45,8 @@ fn run_deaf(site: &Site) -> Litevisor {
     run
 }
 
-/// The kill at the end of the app's time names the time, the signal and the key; a second signal is another reason.
+/// The kill at the end of the app's time names the time, the signal and the key; a second signal is another
+/// reason.
 #[test]
 fn a_kill_of_ours_says_why() {
     let budget = "[shutdown]\ngrace = \"4s\"\napp_timeout = \"1s\"";
@@ -82,10 +83,14 @@ fn a_bucket_that_is_away_at_the_start_is_few_lines() {
         });
         assert!(begun.elapsed() < Duration::from_secs(4), "{:?}: {first}", begun.elapsed());
         assert_eq!(run.wait(SOON * 2).code, 69, "{}", run.log_text());
-        let about = run.log().iter().filter(|line| line.contains("trying again") || line.contains("looking")).count();
+        let about =
+            run.log().iter().filter(|line| line.contains("trying again") || line.contains("looking")).count();
         assert!(about <= 4, "{about} lines in 8 s:\n{}", run.log_text());
         let last = last(&run);
-        assert!(last["flushed"].is_null() && last["app"].as_str().unwrap().starts_with("not started"), "{last}");
+        assert!(
+            last["flushed"].is_null() && last["app"].as_str().unwrap().starts_with("not started"),
+            "{last}"
+        );
     });
 }
 
@@ -94,12 +99,20 @@ fn a_bucket_that_is_away_at_the_start_is_few_lines() {
 fn variables_that_are_kept_from_the_app_are_named() {
     let site = Site::in_s3("words-kept");
     let mut command = Command::new(env!("CARGO_BIN_EXE_litevisor"));
-    command.args(["run", "--config"]).arg(site.config()).args(["--", "sh", "-c", "env | grep -c ^AWS_ACCESS_KEY"]);
+    command.args(["run", "--config"]).arg(site.config()).args([
+        "--",
+        "sh",
+        "-c",
+        "env | grep -c ^AWS_ACCESS_KEY",
+    ]);
     command.env("AWS_ACCESS_KEY_ID", "x-the-key").env("AWS_SECRET_ACCESS_KEY", "x-the-secret");
     let mut run = Process::start(command);
     assert_eq!(run.wait(SOON).code, 1, "the app does not see them: {}", run.log_text());
     let kept = run.wait_for_log("the names", SOON, |line| line.contains("kept from the app"));
-    assert!(kept.contains("AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY") && kept.contains("pass_credentials"), "{kept}");
+    assert!(
+        kept.contains("AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY") && kept.contains("pass_credentials"),
+        "{kept}"
+    );
     assert!(!run.log_text().contains("x-the-"), "names, no values: {}", run.log_text());
 }
 
@@ -127,7 +140,11 @@ fn a_limit_of_threads_is_named() {
         let ended = run.wait(SOON * 2);
         let log = run.log_text();
         if ended.code != 0 {
-            assert!(log.contains("pids.max") || log.contains("no log"), "limit {limit}, status {}:\n{log}", ended.code);
+            assert!(
+                log.contains("pids.max") || log.contains("no log"),
+                "limit {limit}, status {}:\n{log}",
+                ended.code
+            );
             assert!([70, 78, 126].contains(&ended.code), "limit {limit}, status {}:\n{log}", ended.code);
             named += 1;
         }
@@ -160,7 +177,8 @@ fn a_bad_certificate_file_is_named() {
 fn the_switch_to_wal_is_no_riddle() {
     let site = Site::in_directory();
     rusqlite::Connection::open(site.db()).unwrap().execute_batch("CREATE TABLE t(x)").unwrap();
-    let mut run = Litevisor::run(As::Process, &["--config".into(), site.config().into(), "--".into(), "true".into()]);
+    let mut run =
+        Litevisor::run(As::Process, &["--config".into(), site.config().into(), "--".into(), "true".into()]);
     assert_eq!(run.wait(SOON).code, 0, "{}", run.log_text());
     let switched = line(&run, "WAL mode");
     assert!(switched["level"] == "info" && !switched.to_string().contains("locked"), "{switched}");

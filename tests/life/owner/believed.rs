@@ -80,8 +80,8 @@ fn another_users_socket_is_not_believed() {
     }
 }
 
-/// Two containers on one network (a pod, `--network host`) have different roots, and so different names; a shell beside a service
-/// with a mount namespace of its own has the same one.
+/// Two containers on one network (a pod, `--network host`) have different roots, and so different names; a
+/// shell beside a service with a mount namespace of its own has the same one.
 #[test]
 fn containers_on_one_network_do_not_meet() {
     if !nix::unistd::geteuid().is_root() {

@@ -66,9 +66,14 @@ fn an_app_without_any_litevisor_is_not_robbed_of_its_file() {
         let db = site.db();
         let mut app = app_without_litevisor(&db, mode);
         let before = dump(&site.db());
-        for words in [vec!["restore", "--force"], vec!["restore", db.to_str().unwrap(), "--force", "--txid", "1"]] {
+        for words in
+            [vec!["restore", "--force"], vec!["restore", db.to_str().unwrap(), "--force", "--txid", "1"]]
+        {
             let (code, told) = said(&litevisor(&site.config(), &words));
-            assert!(code == 78 && told.contains(&format!("PID {}", app.id())), "{mode} {words:?}: {code} {told}");
+            assert!(
+                code == 78 && told.contains(&format!("PID {}", app.id())),
+                "{mode} {words:?}: {code} {told}"
+            );
             assert_eq!(dump(&site.db()), before);
         }
         // A run that would replace the file, because nothing proves that it continues the replica.

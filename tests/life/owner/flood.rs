@@ -1,4 +1,5 @@
-//! `POST /sync` over TCP: however many ask, the store sees no more files than the interval allows; and a web page cannot ask.
+//! `POST /sync` over TCP: however many ask, the store sees no more files than the interval allows; and a web
+//! page cannot ask.
 
 use super::place::site;
 use crate::support::site::Site;

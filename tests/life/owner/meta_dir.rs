@@ -1,5 +1,5 @@
-//! `meta_dir`: the data directory has the app's files only, the record is honoured, and two litevisors with different directories
-//! exclude each other.
+//! `meta_dir`: the data directory has the app's files only, the record is honoured, and two litevisors with
+//! different directories exclude each other.
 
 use super::place::{assert_unharmed, litevisor, running, said, site, with_socket};
 use crate::support::gate::{Gate, Mood};
@@ -15,7 +15,10 @@ fn with_meta(site: Site, name: &str) -> Site {
 
 fn assert_disk_is_the_apps(site: &Site, log: &str) {
     let names = site.files_on_disk();
-    assert!(names.iter().all(|name| name.starts_with("bank.db") && !name.contains("litevisor")), "{names:?}\n{log}");
+    assert!(
+        names.iter().all(|name| name.starts_with("bank.db") && !name.contains("litevisor")),
+        "{names:?}\n{log}"
+    );
 }
 
 #[test]
@@ -23,8 +26,10 @@ fn lives_leave_nothing_in_the_data_directory_and_continue_without_a_restore() {
     let site = with_meta(site(), "meta/of/all");
     site.make_history(20);
     assert_disk_is_the_apps(&site, "the first life");
-    let record =
-        site.path("meta/of/all").join(site.disk().strip_prefix("/").unwrap()).join(".bank.db-litevisor/state.json");
+    let record = site
+        .path("meta/of/all")
+        .join(site.disk().strip_prefix("/").unwrap())
+        .join(".bank.db-litevisor/state.json");
     assert!(record.exists());
     let mut run = running(&site);
     assert_disk_is_the_apps(&site, &run.log_text());

@@ -1,4 +1,5 @@
-//! A database belongs to one litevisor at a time: what a second one, a command and an app without any litevisor meet.
+//! A database belongs to one litevisor at a time: what a second one, a command and an app without any
+//! litevisor meet.
 
 mod believed;
 mod command;

@@ -18,7 +18,12 @@ pub fn with_socket(mut site: Site) -> Site {
 /// `litevisor --config FILE WORDS`, to its end.
 pub fn litevisor(config: &Path, words: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_litevisor"));
-    command.arg("--config").arg(config).args(words).env_remove("LITEVISOR_CONFIG").env_remove("XDG_RUNTIME_DIR");
+    command
+        .arg("--config")
+        .arg(config)
+        .args(words)
+        .env_remove("LITEVISOR_CONFIG")
+        .env_remove("XDG_RUNTIME_DIR");
     command.output().unwrap()
 }
 

@@ -1,4 +1,5 @@
-//! `litevisor restore DB --force` beside a `run`: it stops the app, restores, and starts the app again; the command has its outcome.
+//! `litevisor restore DB --force` beside a `run`: it stops the app, restores, and starts the app again; the
+//! command has its outcome.
 
 use super::place::{dump, litevisor, said, site, with_socket};
 use crate::support::litevisor::Litevisor;
@@ -63,13 +64,16 @@ fn an_older_state_is_put_in_place_and_the_app_runs_again() {
     }
 }
 
-/// As in a container: the command runs in litevisor's own PID namespace, by `docker exec`, and is not ended with the app.
+/// As in a container: the command runs in litevisor's own PID namespace, by `docker exec`, and is not ended
+/// with the app.
 #[test]
 fn from_inside_of_the_container() {
     let Rolled { site, mut run, older, older_txid, .. } = running(site().with_pid1());
     let pid = run.pid().to_string();
     let mut inside = Command::new("nsenter");
-    inside.args(["--target", &pid, "--pid", "--mount", env!("CARGO_BIN_EXE_litevisor"), "--config"]).arg(site.config());
+    inside
+        .args(["--target", &pid, "--pid", "--mount", env!("CARGO_BIN_EXE_litevisor"), "--config"])
+        .arg(site.config());
     inside.arg("restore").arg(site.db()).args(["--force", "--txid", &format!("{older_txid:016x}")]);
     let (code, told) = said(&inside.output().unwrap());
     assert_eq!(code, 0, "{told}\n{}", run.log_text());

@@ -1,4 +1,5 @@
-//! A second litevisor on the same file is refused before it touches the file or the replica, and names the first one.
+//! A second litevisor on the same file is refused before it touches the file or the replica, and names the
+//! first one.
 
 use super::place::{assert_unharmed, litevisor, running, said, site, with_socket};
 use crate::support::litevisor::{As, Litevisor};
@@ -23,7 +24,10 @@ fn a_second_run_or_sidecar_is_refused_and_the_first_goes_on() {
         for words in [vec!["run", "touch", marker.to_str().unwrap()], vec!["replicate"]] {
             let (code, told) = second(&site, &words);
             assert_eq!(code, 78, "{words:?}: {told}");
-            assert!(told.contains(&format!("PID {pid}")) && told.contains("Stop that one first"), "{words:?}: {told}");
+            assert!(
+                told.contains(&format!("PID {pid}")) && told.contains("Stop that one first"),
+                "{words:?}: {told}"
+            );
             assert!(!marker.exists(), "{words:?}: an app was started");
         }
         assert_unharmed(&site, &mut run, "beside refused ones");
@@ -128,7 +132,9 @@ fn fifty_databases_of_a_directory_are_locked_and_the_late_one_too() {
     run.wait_for_app();
     make("late.db");
     let lock = |name: &str| site.disk().join(format!(".{name}-litevisor/lock"));
-    wait_until("the late one's lock", SOON, || std::fs::read(lock("late.db")).is_ok_and(|text| !text.is_empty()));
+    wait_until("the late one's lock", SOON, || {
+        std::fs::read(lock("late.db")).is_ok_and(|text| !text.is_empty())
+    });
     assert!((0..50).all(|n| lock(&format!("{n:02}.db")).exists()));
     for name in ["17.db", "late.db"] {
         let text = format!(
@@ -141,7 +147,8 @@ fn fifty_databases_of_a_directory_are_locked_and_the_late_one_too() {
         let (code, told) = said(&litevisor(&other, &["run", "true"]));
         assert!(code == 78 && told.contains(&format!("PID {}", run.pid())), "{name}: {code} {told}");
         assert!(!site.path("elsewhere").exists(), "{name}: the replica was touched");
-        let (code, told) = said(&litevisor(&config, &["restore", site.disk().join(name).to_str().unwrap(), "--force"]));
+        let (code, told) =
+            said(&litevisor(&config, &["restore", site.disk().join(name).to_str().unwrap(), "--force"]));
         assert!(code == 0 && told.contains("asking it to stop the app"), "{name}: {code} {told}");
     }
     // All at once would stop the app for each of them.

@@ -62,10 +62,15 @@ fn ecs() {
     assert!(container["essential"] == true && task["networkMode"] == "awsvpc");
     assert_eq!(container["healthCheck"]["command"][2], "healthcheck");
     assert!(container["healthCheck"]["startPeriod"].as_u64().unwrap() <= 300, "ECS's most");
-    let named: Vec<&str> =
-        container["environment"].as_array().unwrap().iter().map(|one| one["name"].as_str().unwrap()).collect();
+    let named: Vec<&str> = container["environment"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| one["name"].as_str().unwrap())
+        .collect();
     assert!(named.contains(&"REPLICA_BUCKET"));
-    let policy: serde_json::Value = serde_json::from_str(&read("ecs-fargate", "task-role-policy.json")).unwrap();
+    let policy: serde_json::Value =
+        serde_json::from_str(&read("ecs-fargate", "task-role-policy.json")).unwrap();
     let actions = policy["Statement"].to_string();
     for action in ["s3:ListBucket", "s3:GetObject", "s3:PutObject", "s3:DeleteObject"] {
         assert!(actions.contains(action), "{action}");
@@ -110,11 +115,15 @@ fn render() {
     assert!(service["disk"].is_null(), "a disk ends the overlap");
     assert!(recipe("render").join(service["dockerfilePath"].as_str().unwrap()).is_file());
     let variables = service["envVars"].as_array().unwrap();
-    let value =
-        |name: &str| variables.iter().find(|variable| variable["key"] == name).map(|variable| &variable["value"]);
+    let value = |name: &str| {
+        variables.iter().find(|variable| variable["key"] == name).map(|variable| &variable["value"])
+    };
     assert!(has_port("render", value("PORT").unwrap().as_str().unwrap()));
     for name in ["REPLICA_BUCKET", "REPLICA_ENDPOINT", "REPLICA_KEY", "REPLICA_SECRET"] {
-        assert!(value(name).is_some() && read("render", "supervisor.toml").contains(&format!("${{{name}}}")), "{name}");
+        assert!(
+            value(name).is_some() && read("render", "supervisor.toml").contains(&format!("${{{name}}}")),
+            "{name}"
+        );
     }
 }
 
@@ -135,18 +144,27 @@ fn kubernetes() {
         let pre_stop = &pod["containers"][0]["lifecycle"]["preStop"]["exec"]["command"];
         let asleep: u64 = pre_stop[1].as_str().unwrap().parse().unwrap();
         assert!(grace("hedgedoc-kubernetes") + asleep <= whole, "{file}: preStop runs inside the grace");
-        let volumes: Vec<&str> =
-            pod["volumes"].as_array().unwrap().iter().map(|volume| volume["name"].as_str().unwrap()).collect();
-        let containers = ["initContainers", "containers"].map(|kind| pod[kind].as_array().cloned().unwrap_or_default());
+        let volumes: Vec<&str> = pod["volumes"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|volume| volume["name"].as_str().unwrap())
+            .collect();
+        let containers =
+            ["initContainers", "containers"].map(|kind| pod[kind].as_array().cloned().unwrap_or_default());
         for container in containers.concat() {
             for mount in container["volumeMounts"].as_array().unwrap() {
                 assert!(volumes.contains(&mount["name"].as_str().unwrap()), "{file}: {mount}");
             }
         }
-        let litevisor = if file == "sidecar.yaml" { &pod["initContainers"][0] } else { &pod["containers"][0] };
+        let litevisor =
+            if file == "sidecar.yaml" { &pod["initContainers"][0] } else { &pod["containers"][0] };
         assert_eq!(litevisor["startupProbe"]["httpGet"]["path"], "/readyz", "{file}");
         if file == "sidecar.yaml" {
-            assert_eq!((&litevisor["restartPolicy"], &litevisor["args"][0]), (&"Always".into(), &"replicate".into()));
+            assert_eq!(
+                (&litevisor["restartPolicy"], &litevisor["args"][0]),
+                (&"Always".into(), &"replicate".into())
+            );
         }
         let port = litevisor["startupProbe"]["httpGet"]["port"].as_u64().unwrap();
         assert!(toml.contains(&format!("listen = \":{port}\"")), "{file}: the probe's port");
@@ -199,12 +217,14 @@ fn systemd() {
     }
     assert!(read("systemd", "app.service").contains(&format!("TimeoutStopSec={}\n", grace("systemd"))));
     // It needs the programs of the units to be there: what it says of those is not meant.
-    let Ok(said) = Command::new("systemd-analyze").arg("verify").arg(recipe("systemd").join("app.service")).output()
+    let Ok(said) =
+        Command::new("systemd-analyze").arg("verify").arg(recipe("systemd").join("app.service")).output()
     else {
         return;
     };
     let said = String::from_utf8_lossy(&said.stderr).into_owned();
-    let wrong = said.lines().filter(|line| line.contains("app.service:") && !line.contains("is not executable"));
+    let wrong =
+        said.lines().filter(|line| line.contains("app.service:") && !line.contains("is not executable"));
     assert_eq!(wrong.collect::<Vec<_>>(), [""; 0]);
 }
 
@@ -214,7 +234,8 @@ fn terraform() {
     let text = read("grafana-cloud-run", "main.tf");
     let code: String =
         text.lines().map(|line| line.split(" # ").next().unwrap().trim_end()).collect::<Vec<_>>().join("\n");
-    let code: String = code.lines().filter(|line| !line.trim_start().starts_with('#')).collect::<Vec<_>>().join("\n");
+    let code: String =
+        code.lines().filter(|line| !line.trim_start().starts_with('#')).collect::<Vec<_>>().join("\n");
     for (open, close) in [('{', '}'), ('[', ']'), ('(', ')')] {
         assert_eq!(code.matches(open).count(), code.matches(close).count(), "{open}{close}");
     }
@@ -229,7 +250,8 @@ fn terraform() {
         }
     }
     let word = |char: char| char.is_alphanumeric() || char == '_' || char == '.';
-    let used = code.split(|char| !word(char)).filter(|word| word.starts_with("var.") || word.starts_with("google_"));
+    let used =
+        code.split(|char| !word(char)).filter(|word| word.starts_with("var.") || word.starts_with("google_"));
     let used: BTreeSet<String> = used
         .filter(|word| word.contains('.'))
         .map(|word| word.split('.').take(2).collect::<Vec<_>>().join("."))

@@ -1,4 +1,5 @@
-//! The gates and hand-overs in the documentation: each configuration passes `check`, and the command line in docs/gate.md runs.
+//! The gates and hand-overs in the documentation: each configuration passes `check`, and the command line in
+//! docs/gate.md runs.
 
 use super::{inline, with_environment};
 use crate::support::asking::free_port;
@@ -16,7 +17,10 @@ fn pages() -> Vec<PathBuf> {
     let directories =
         ["docs".into(), ".".into()].into_iter().chain(super::RECIPES.map(|name| format!("examples/{name}")));
     let entries = directories.flat_map(|directory| std::fs::read_dir(root.join(directory)).unwrap());
-    entries.map(|entry| entry.unwrap().path()).filter(|path| path.extension().is_some_and(|is| is == "md")).collect()
+    entries
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|is| is == "md"))
+        .collect()
 }
 
 /// The blocks of TOML with a gate or a hand-over in them.
@@ -34,7 +38,8 @@ fn of_root(text: &str) -> String {
 /// What the block does not say comes from the recipe beside it, or is a database.
 fn complete(block: &str, page: &std::path::Path) -> String {
     let recipe = std::fs::read_to_string(page.with_file_name("supervisor.toml"));
-    let plain = "[[database]]\npath = \"/data/app.db\"\n[database.replica]\nurl = \"file:///replica\"\n".to_owned();
+    let plain =
+        "[[database]]\npath = \"/data/app.db\"\n[database.replica]\nurl = \"file:///replica\"\n".to_owned();
     let mut whole: toml::Table = of_root(&recipe.unwrap_or(plain)).parse().unwrap();
     for (name, value) in of_root(block).parse::<toml::Table>().unwrap() {
         match (whole.get_mut(&name).and_then(toml::Value::as_table_mut), value) {
@@ -58,7 +63,8 @@ fn every_gate_in_the_documentation_passes_check() {
             check.args(["check", "--config"]).arg(&config).env("PORT", "8080");
             with_environment(&mut check, keys.path());
             let output = check.output().unwrap();
-            let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+            let said = String::from_utf8_lossy(&output.stdout).into_owned()
+                + &String::from_utf8_lossy(&output.stderr);
             assert_eq!(output.status.code(), Some(0), "{}:\n{block}\n{said}", page.display());
             assert!(!block.contains("[[gate]]") || said.contains("[[gate]]"), "{said}");
             assert!(!block.contains("[handover]") || said.contains("[handover]\nenabled = true"), "{said}");

@@ -1,6 +1,6 @@
-//! The recipes in examples/: what each promises about its platform stands in its files, its `supervisor.toml` passes `check`, and
-//! litevisor runs with it: a local store in place of the cloud's, the bank in place of the app, through the loss of the disk.
-//! What cannot be tried without the platform is named in each README.
+//! The recipes in examples/: what each promises about its platform stands in its files, its `supervisor.toml`
+//! passes `check`, and litevisor runs with it: a local store in place of the cloud's, the bank in place of
+//! the app, through the loss of the disk. What cannot be tried without the platform is named in each README.
 
 mod files;
 mod gates;
@@ -15,8 +15,16 @@ use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-const RECIPES: [&str; 8] =
-    ["compose", "ecs-fargate", "fly", "grafana-cloud-run", "hedgedoc-kubernetes", "railway", "render", "systemd"];
+const RECIPES: [&str; 8] = [
+    "compose",
+    "ecs-fargate",
+    "fly",
+    "grafana-cloud-run",
+    "hedgedoc-kubernetes",
+    "railway",
+    "render",
+    "systemd",
+];
 
 fn recipe(name: &str) -> PathBuf {
     crate::support::repository().join("examples").join(name)
@@ -65,7 +73,8 @@ fn every_configuration_passes_check_and_shows_no_secret() {
         check.args(["check", "--config"]).arg(&config);
         with_environment(&mut check, keys.path());
         let output = check.output().unwrap();
-        let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+        let text =
+            String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(0), "{name}: {text}");
         assert!(!text.contains("secret-in") && !text.contains("key-in-a-file"), "{name}: {text}");
         // And without what it needs it names it.
@@ -80,7 +89,8 @@ fn every_configuration_passes_check_and_shows_no_secret() {
 fn inline(value: &toml::Value) -> String {
     match value {
         toml::Value::Table(table) => {
-            let pairs: Vec<String> = table.iter().map(|(key, value)| format!("{key} = {}", inline(value))).collect();
+            let pairs: Vec<String> =
+                table.iter().map(|(key, value)| format!("{key} = {}", inline(value))).collect();
             format!("{{ {} }}", pairs.join(", "))
         }
         toml::Value::Array(array) => format!("[{}]", array.iter().map(inline).collect::<Vec<_>>().join(", ")),
@@ -88,7 +98,8 @@ fn inline(value: &toml::Value) -> String {
     }
 }
 
-/// A recipe's configuration with what stands for the platform: another disk, a directory as store, no other user.
+/// A recipe's configuration with what stands for the platform: another disk, a directory as store, no other
+/// user.
 struct Local {
     dir: tempfile::TempDir,
     stop: Signal,
@@ -116,7 +127,8 @@ impl Local {
             let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
             status.insert("listen".into(), free.to_string().into());
         }
-        let lines: Vec<String> = table.iter().map(|(key, value)| format!("{key} = {}\n", inline(value))).collect();
+        let lines: Vec<String> =
+            table.iter().map(|(key, value)| format!("{key} = {}\n", inline(value))).collect();
         std::fs::write(dir.path().join("supervisor.toml"), lines.concat()).unwrap();
         let stop = if name == "fly" { Signal::SIGINT } else { Signal::SIGTERM };
         Local { dir, stop }
@@ -183,7 +195,9 @@ fn every_recipe_survives_the_loss_of_its_disk() {
 /// What the startup probe of the recipe asks.
 fn ready(local: &Local) -> bool {
     let table: toml::Table = std::fs::read_to_string(local.config()).unwrap().parse().unwrap();
-    let Ok(mut server) = TcpStream::connect(table["status"]["listen"].as_str().unwrap()) else { return false };
+    let Ok(mut server) = TcpStream::connect(table["status"]["listen"].as_str().unwrap()) else {
+        return false;
+    };
     let mut answer = String::new();
     server.write_all(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
     server.read_to_string(&mut answer).is_ok() && answer.starts_with("HTTP/1.1 200")

@@ -56,7 +56,8 @@ fn its_word_makes_it_ready_without_a_manager() {
     assert_eq!(run.stop().code, 143, "{}", run.log_text());
 }
 
-/// Anybody in the network namespace can send to the socket. Only the app's user and the app's processes count.
+/// Anybody in the network namespace can send to the socket. Only the app's user and the app's processes
+/// count.
 #[test]
 fn a_stranger_is_not_heard() {
     if !nix::unistd::geteuid().is_root() {
@@ -68,11 +69,24 @@ fn a_stranger_is_not_heard() {
     let send = |user: &str| {
         let script = "import socket, sys\nsocket.socket(socket.AF_UNIX, socket.SOCK_DGRAM).sendto(b'READY=1', '\\0' + sys.argv[1][1:])";
         let mut command = Command::new("setpriv");
-        command.args(["--reuid", user, "--regid", user, "--clear-groups", python(), "-S", "-c", script, &socket]);
+        command.args([
+            "--reuid",
+            user,
+            "--regid",
+            user,
+            "--clear-groups",
+            python(),
+            "-S",
+            "-c",
+            script,
+            &socket,
+        ]);
         assert!(command.status().unwrap().success());
     };
     send("12346");
-    run.wait_for_log("a warning", SOON, |line| line.contains("that is not the app's") && line.contains("12346"));
+    run.wait_for_log("a warning", SOON, |line| {
+        line.contains("that is not the app's") && line.contains("12346")
+    });
     assert!(!place.ready().0, "{}", place.ready().1);
     // Another process of the app's user could do anything to the app anyway.
     send("12345");

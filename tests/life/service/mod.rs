@@ -1,5 +1,5 @@
-//! What litevisor tells a service manager by sd_notify(3), and what it hears from an app that speaks it. The tests bind the
-//! manager's socket.
+//! What litevisor tells a service manager by sd_notify(3), and what it hears from an app that speaks it. The
+//! tests bind the manager's socket.
 
 mod app;
 mod told;
@@ -81,7 +81,8 @@ impl Manager {
     }
 }
 
-/// Sends what is written to `say`; while there is a file `beat`, it sends WATCHDOG=1. Says in `env` what it was given.
+/// Sends what is written to `say`; while there is a file `beat`, it sends WATCHDOG=1. Says in `env` what it
+/// was given.
 const APP: &str = r#"
 import os, socket, sys, time
 home = sys.argv[1]

@@ -3,7 +3,8 @@
 use super::*;
 use crate::support::litevisor::As;
 
-const SHOW_ENV: &str = "env | grep -e NOTIFY_ -e WATCHDOG_ -e LITEVISOR_ > $0.new; mv $0.new $0; exec sleep 60";
+const SHOW_ENV: &str =
+    "env | grep -e NOTIFY_ -e WATCHDOG_ -e LITEVISOR_ > $0.new; mv $0.new $0; exec sleep 60";
 
 fn assert_in_order(told: &[String], expected: &[&str]) {
     let mut rest = told.iter();
@@ -32,8 +33,14 @@ fn a_restore_a_start_and_a_stop() {
         assert_eq!(std::fs::read_to_string(&env).unwrap(), "", "the manager is not the app's");
         assert!(!manager.has("STOPPING=1"));
         assert_eq!(run.stop().code, 143, "{}", run.log_text());
-        let order =
-            ["EXTEND_TIMEOUT_USEC=90000000", "STATUS=", "WATCHDOG=1", "READY=1", "STATUS=running", "STOPPING=1"];
+        let order = [
+            "EXTEND_TIMEOUT_USEC=90000000",
+            "STATUS=",
+            "WATCHDOG=1",
+            "READY=1",
+            "STATUS=running",
+            "STOPPING=1",
+        ];
         wait_until("the last word", SOON, || manager.has("STATUS=ended"));
         assert_in_order(&manager.lines(), &order);
         for once in ["READY=1", "STOPPING=1"] {
@@ -42,7 +49,8 @@ fn a_restore_a_start_and_a_stop() {
         let first = &manager.values("STATUS")[0];
         assert!(first.contains("restoring: "), "{first}");
         // The grace, and a little: systemd's own limit may be shorter.
-        let times: Vec<u64> = manager.values("EXTEND_TIMEOUT_USEC").iter().map(|time| time.parse().unwrap()).collect();
+        let times: Vec<u64> =
+            manager.values("EXTEND_TIMEOUT_USEC").iter().map(|time| time.parse().unwrap()).collect();
         assert!((10_000_000..=15_000_000).contains(times.last().unwrap()), "{times:?}");
         assert!(!run.log_text().contains("does not take"), "{}", run.log_text());
     }
@@ -71,8 +79,12 @@ fn a_sidecar_is_ready_once_it_replicates() {
     let site = Site::in_directory();
     site.make_history(5);
     let manager = Manager::at_path(&site);
-    let mut run =
-        Litevisor::replicate_with(As::Process, &site.config(), &[], &manager.env(Some(Duration::from_secs(2))));
+    let mut run = Litevisor::replicate_with(
+        As::Process,
+        &site.config(),
+        &[],
+        &manager.env(Some(Duration::from_secs(2))),
+    );
     manager.wait_for("READY=1");
     wait_until("a fed watchdog", SOON, || manager.values("WATCHDOG").len() >= 3);
     assert_eq!(run.stop().code, 0, "{}", run.log_text());

@@ -69,8 +69,9 @@ fn an_engine_that_hangs() {
 
 fn thread(pid: i32, name: &str) -> i32 {
     let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten();
-    let named =
-        |path: &std::path::PathBuf| std::fs::read_to_string(path.join("comm")).is_ok_and(|comm| comm.trim() == name);
+    let named = |path: &std::path::PathBuf| {
+        std::fs::read_to_string(path.join("comm")).is_ok_and(|comm| comm.trim() == name)
+    };
     let found = tasks.map(|task| task.path()).find(named).unwrap();
     found.file_name().unwrap().to_str().unwrap().parse().unwrap()
 }

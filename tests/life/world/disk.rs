@@ -1,5 +1,5 @@
-//! Disks and files that are not as one wishes: full, read-only, links, other kinds of files. The app goes on or is not
-//! started, and the log says why; never is another writer suspected, and nothing waits for ever.
+//! Disks and files that are not as one wishes: full, read-only, links, other kinds of files. The app goes on
+//! or is not started, and the log says why; never is another writer suspected, and nothing waits for ever.
 
 use crate::support::process::Process;
 use crate::support::site::Site;
@@ -85,7 +85,10 @@ fn data_that_fit_on_a_small_disk_fit_with_a_directory_of_databases() {
     let mut site = Site::in_directory();
     let bucket = site.path("bucket");
     let config = site.path("dir.toml");
-    let text = format!("[[database]]\ndir = {:?}\nwatch = true\n[database.replica]\nurl = {bucket:?}\n", site.disk());
+    let text = format!(
+        "[[database]]\ndir = {:?}\nwatch = true\n[database.replica]\nurl = {bucket:?}\n",
+        site.disk()
+    );
     std::fs::write(&config, text).unwrap();
     let other = site.disk().join("other.db");
     let script = format!(
@@ -103,7 +106,8 @@ fn data_that_fit_on_a_small_disk_fit_with_a_directory_of_databases() {
     }
 }
 
-/// The same while the store takes nothing: there is no room to spill, and what changed is uploaded when it is back.
+/// The same while the store takes nothing: there is no room to spill, and what changed is uploaded when it is
+/// back.
 #[test]
 fn data_that_fit_on_a_small_disk_fit_with_the_store_away() {
     use crate::support::gate::{Gate, Mood};
@@ -134,15 +138,19 @@ fn data_that_fit_on_a_small_disk_fit_with_the_store_away() {
     assert_eq!(count(&site), 2, "{}", run.log_text());
 }
 
-/// A file system without creation times (ext4 with small inodes, as ext3): a backup that was moved over the database between two runs
-/// cannot be told from what the app wrote. It becomes the next position, and nothing is lost: the positions before stay.
+/// A file system without creation times (ext4 with small inodes, as ext3): a backup that was moved over the
+/// database between two runs cannot be told from what the app wrote. It becomes the next position, and
+/// nothing is lost: the positions before stay.
 #[test]
 fn without_creation_times_a_file_in_the_databases_place_is_the_next_position() {
     let site = Site::in_directory();
     let image = site.path("image");
     std::fs::File::create(&image).unwrap().set_len(32 << 20).unwrap();
-    let made =
-        Command::new("mkfs.ext4").args(["-q", "-I", "128"]).arg(&image).stderr(std::process::Stdio::null()).status();
+    let made = Command::new("mkfs.ext4")
+        .args(["-q", "-I", "128"])
+        .arg(&image)
+        .stderr(std::process::Stdio::null())
+        .status();
     let mount = format!("mount -o loop {image:?} \"$0\"");
     let on_it = |line: &str| {
         let mut unshare = Command::new("unshare");
@@ -170,12 +178,17 @@ fn without_creation_times_a_file_in_the_databases_place_is_the_next_position() {
     let mut second = on_mount(&site, &mount, &["true".into()]);
     assert_eq!(second.wait(SOON).code, 0, "{}", second.log_text());
     assert_eq!(count(&site), 7, "{}", second.log_text());
-    assert!(site.replica.newest_txid() > before && second.log_text().contains("the whole database is uploaded"));
+    assert!(
+        site.replica.newest_txid() > before && second.log_text().contains("the whole database is uploaded")
+    );
     let out = site.path("before.db");
     let [url, txid] = [site.replica.url(), format!("{before:016x}")];
     let words = ["restore", &url, "-o", out.to_str().unwrap(), "--txid", &txid];
     assert!(Command::new(env!("CARGO_BIN_EXE_litevisor")).args(words).status().unwrap().success());
-    assert_eq!(Connection::open(&out).unwrap().query_row("SELECT count(*) FROM t", [], |row| row.get(0)), Ok(3));
+    assert_eq!(
+        Connection::open(&out).unwrap().query_row("SELECT count(*) FROM t", [], |row| row.get(0)),
+        Ok(3)
+    );
 }
 
 /// Rows in the replica.
@@ -252,16 +265,25 @@ fn names_that_mean_something_elsewhere() {
     for name in ["a b.db", "größe.db", "100%25.db", "what?mode=ro.db", "a#b.db", "it's.db", "file:x.db"] {
         let site = Site::in_directory();
         let db = site.disk().join(name);
-        let app =
-            Connection::open_with_flags(&db, rusqlite::OpenFlags::default() & !rusqlite::OpenFlags::SQLITE_OPEN_URI);
-        app.unwrap().execute_batch("PRAGMA journal_mode=wal; CREATE TABLE t(x); INSERT INTO t VALUES (1)").unwrap();
+        let app = Connection::open_with_flags(
+            &db,
+            rusqlite::OpenFlags::default() & !rusqlite::OpenFlags::SQLITE_OPEN_URI,
+        );
+        app.unwrap()
+            .execute_batch("PRAGMA journal_mode=wal; CREATE TABLE t(x); INSERT INTO t VALUES (1)")
+            .unwrap();
         let config = site.path("named.toml");
-        let text = format!("[[database]]\npath = '''{}'''\n[database.replica]\n{}", db.display(), site.replica.toml());
+        let text = format!(
+            "[[database]]\npath = '''{}'''\n[database.replica]\n{}",
+            db.display(),
+            site.replica.toml()
+        );
         std::fs::write(&config, text).unwrap();
         let run = |words: &[&str]| {
             let mut args: Vec<OsString> = vec!["--config".into(), config.clone().into(), "--".into()];
             args.extend(words.iter().map(OsString::from));
-            let mut run = crate::support::litevisor::Litevisor::run(crate::support::litevisor::As::Process, &args);
+            let mut run =
+                crate::support::litevisor::Litevisor::run(crate::support::litevisor::As::Process, &args);
             assert_eq!(run.wait(SOON).code, 0, "{name}: {}", run.log_text());
         };
         run(&["true"]);
@@ -272,7 +294,8 @@ fn names_that_mean_something_elsewhere() {
     }
 }
 
-/// The page that SQLite leaves out for its locks is the first one behind 1 GiB. Needs 5 GB of disk and some minutes.
+/// The page that SQLite leaves out for its locks is the first one behind 1 GiB. Needs 5 GB of disk and some
+/// minutes.
 #[test]
 fn growth_past_the_lock_page() {
     if std::env::var_os("BIG_TESTS").is_none() {
@@ -286,13 +309,15 @@ fn growth_past_the_lock_page() {
     app.execute_batch("PRAGMA page_size=65536; PRAGMA journal_mode=wal; CREATE TABLE t(x)").unwrap();
     crate::support::wait_until("the first snapshot", SOON, || site.replica.newest_txid() > 0);
     // Little of it is random: what counts is the number of pages.
-    let insert = "INSERT INTO t SELECT randomblob(2000) || zeroblob(3000000) FROM json_each('[1,2,3,4,5,6,7,8]')";
+    let insert =
+        "INSERT INTO t SELECT randomblob(2000) || zeroblob(3000000) FROM json_each('[1,2,3,4,5,6,7,8]')";
     let lock_page = (1_i64 << 30) / 65536 + 1;
     let pages = || app.query_row("PRAGMA page_count", [], |row| row.get::<_, i64>(0)).unwrap();
     while pages() < lock_page + 200 {
         app.execute(insert, []).unwrap();
     }
-    let sums = "SELECT count(*) || ' ' || sum(length(x)) || ' ' || group_concat(hex(substr(x, 1, 2000))) FROM t";
+    let sums =
+        "SELECT count(*) || ' ' || sum(length(x)) || ' ' || group_concat(hex(substr(x, 1, 2000))) FROM t";
     let wanted: String = app.query_row(sums, [], |row| row.get(0)).unwrap();
     drop(app);
     run.signal(nix::sys::signal::Signal::SIGTERM);
@@ -305,7 +330,11 @@ fn growth_past_the_lock_page() {
         let db = Connection::open(&out).unwrap();
         let sound: String = db.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
         assert_eq!(sound, "ok", "{}", out.display());
-        assert!(db.query_row(sums, [], |row| row.get::<_, String>(0)).unwrap() == wanted, "{}", out.display());
+        assert!(
+            db.query_row(sums, [], |row| row.get::<_, String>(0)).unwrap() == wanted,
+            "{}",
+            out.display()
+        );
     }
 }
 

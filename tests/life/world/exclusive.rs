@@ -1,5 +1,5 @@
-//! An app that locks the whole database (`PRAGMA locking_mode = EXCLUSIVE`): it always can open it, and what it wrote is in the
-//! replica when litevisor has ended.
+//! An app that locks the whole database (`PRAGMA locking_mode = EXCLUSIVE`): it always can open it, and what
+//! it wrote is in the replica when litevisor has ended.
 
 use crate::support::asking::{ask, free_port, http, status, wait_for_status};
 use crate::support::litestream;
@@ -8,7 +8,8 @@ use crate::support::site::Site;
 use crate::support::{SOON, side_by_side};
 use rusqlite::Connection;
 
-/// Adds a row, without patience for any lock, in the journal mode that is asked for; then waits for the file `go`.
+/// Adds a row, without patience for any lock, in the journal mode that is asked for; then waits for the file
+/// `go`.
 fn app(site: &Site, before_mode: bool, wait: bool) -> Vec<String> {
     let lock = "c.execute('PRAGMA locking_mode=EXCLUSIVE').fetchall()";
     let mode = "c.execute('PRAGMA journal_mode=wal').fetchall()";
@@ -53,7 +54,9 @@ fn it_is_never_locked_out() {
             crate::support::wait_until("the app's row", SOON, || wrote(&site) == life || !run.is_running());
             assert_eq!(wrote(&site), life, "{}", run.log_text());
             let said = wait_for_status("it is said", &site.config(), |status| {
-                status["databases"][0]["problem"].as_str().is_some_and(|text| text.contains("locks the whole database"))
+                status["databases"][0]["problem"]
+                    .as_str()
+                    .is_some_and(|text| text.contains("locks the whole database"))
             });
             assert_ne!(said["databases"][0]["state"], "replicating", "{said:#}");
             let (ready, text) = http(port, "GET", "/readyz");
@@ -101,7 +104,9 @@ fn when_it_shares_the_database_again_each_commit_is_replicated() {
     let sharing = Connection::open(site.db()).unwrap();
     sharing.busy_timeout(SOON).unwrap();
     sharing.execute_batch("INSERT INTO t VALUES (3)").unwrap();
-    wait_for_status("it is replicated", &site.config(), |status| status["databases"][0]["state"] == "replicating");
+    wait_for_status("it is replicated", &site.config(), |status| {
+        status["databases"][0]["state"] == "replicating"
+    });
     assert_eq!(ask(&site.config(), &["sync", "--timeout", "20s"]).code, 0, "{}", run.log_text());
     assert_eq!(rows(&site), 3);
     assert_eq!(status(&site.config())["databases"][0]["problem"], serde_json::Value::Null);
@@ -129,8 +134,8 @@ fn shared_life(site: &Site, mode: &str) {
     assert_eq!(run.wait(SOON).code, 0, "{}", run.log_text());
 }
 
-/// A database that exists, of which nothing is recorded, or what an earlier version of the app did: an app without patience is
-/// refused once, and never again.
+/// A database that exists, of which nothing is recorded, or what an earlier version of the app did: an app
+/// without patience is refused once, and never again.
 #[test]
 fn an_app_that_begins_to_lock_is_refused_once() {
     let cases = [
@@ -147,8 +152,10 @@ fn an_app_that_begins_to_lock_is_refused_once() {
             shared_life(&site, mode);
         } else {
             let made = Connection::open(site.db()).unwrap();
-            made.execute_batch(&format!("PRAGMA journal_mode={mode}; CREATE TABLE t(x); INSERT INTO t VALUES (1)"))
-                .unwrap();
+            made.execute_batch(&format!(
+                "PRAGMA journal_mode={mode}; CREATE TABLE t(x); INSERT INTO t VALUES (1)"
+            ))
+            .unwrap();
         }
         let mut codes = Vec::new();
         for _ in 0..3 {
@@ -174,12 +181,17 @@ fn an_app_that_waits_gets_the_database() {
     {
         let site = Site::in_directory();
         shared_life(&site, "wal");
-        let mut run =
-            if sidecar { Litevisor::replicate(As::Process, &site.config(), &[]) } else { site.run(&["sleep", "600"]) };
+        let mut run = if sidecar {
+            Litevisor::replicate(As::Process, &site.config(), &[])
+        } else {
+            site.run(&["sleep", "600"])
+        };
         let case = format!("sidecar {sidecar}, patience {timeout}, {before_read}");
         run.wait_for_log(&case, SOON, |line| line.contains("\"replicating\""));
         crate::support::wait_until(&case, SOON, || tries(&site.db(), timeout, before_read));
-        run.wait_for_log("a warning", SOON, |line| line.contains("the app cannot open the database beside litevisor"));
+        run.wait_for_log("a warning", SOON, |line| {
+            line.contains("the app cannot open the database beside litevisor")
+        });
         assert_eq!(run.stop().code, if sidecar { 0 } else { 143 }, "{}", run.log_text());
         assert_eq!(rows(&site), 2, "{}", run.log_text());
     }
@@ -196,7 +208,10 @@ fn one_of_several_in_a_directory_is_locked() {
         Connection::open(tenants.join(name)).unwrap().execute_batch(sql).unwrap();
     }
     let config = site.path("many.toml");
-    let text = format!("[[database]]\ndir = {tenants:?}\n[database.replica]\nurl = \"file://{}\"\n", bucket.display());
+    let text = format!(
+        "[[database]]\ndir = {tenants:?}\n[database.replica]\nurl = \"file://{}\"\n",
+        bucket.display()
+    );
     std::fs::write(&config, text).unwrap();
     let words = ["--config", config.to_str().unwrap(), "--", "sleep", "600"];
     let mut run = Litevisor::run(As::Process, &words.map(Into::into));
@@ -209,11 +224,13 @@ fn one_of_several_in_a_directory_is_locked() {
     let out = site.path("out.db");
     let restored = crate::support::litevisor::restore_url(&format!("file://{}/b.db", bucket.display()), &out);
     assert!(restored.status.success(), "{}", String::from_utf8_lossy(&restored.stderr));
-    let count = Connection::open(&out).unwrap().query_row("SELECT count(*) FROM t", [], |row| row.get::<_, i64>(0));
+    let count =
+        Connection::open(&out).unwrap().query_row("SELECT count(*) FROM t", [], |row| row.get::<_, i64>(0));
     assert_eq!(count, Ok(2));
 }
 
-/// The key: no connection of ours before the app's end, also for an app that sets the pragma after its first statement and does not wait.
+/// The key: no connection of ours before the app's end, also for an app that sets the pragma after its first
+/// statement and does not wait.
 #[test]
 fn a_database_that_is_configured_as_exclusive_is_opened_after_the_app() {
     let site = Site::in_directory().with_database_settings("locking_mode = \"exclusive\"");
@@ -237,7 +254,8 @@ fn a_database_that_is_configured_as_exclusive_is_opened_after_the_app() {
     }
 }
 
-/// A connection for each request, some of them without a statement, in several threads: such an app shares the database.
+/// A connection for each request, some of them without a statement, in several threads: such an app shares
+/// the database.
 #[test]
 fn an_app_with_a_connection_for_each_request_is_replicated_all_the_time() {
     let site = Site::in_directory();
@@ -249,12 +267,14 @@ fn an_app_with_a_connection_for_each_request_is_replicated_all_the_time() {
         [t.start() for t in threads]; [t.join() for t in threads]\nopen(go, 'w').close(); time.sleep(600)";
     let sql = "PRAGMA journal_mode=wal; CREATE TABLE t(x)";
     Connection::open(site.db()).unwrap().execute_batch(sql).unwrap();
-    let mut run = site.run(&["python3", "-c", script, site.db().to_str().unwrap(), site.path("go").to_str().unwrap()]);
+    let mut run =
+        site.run(&["python3", "-c", script, site.db().to_str().unwrap(), site.path("go").to_str().unwrap()]);
     crate::support::wait_until("its requests", SOON, || site.path("go").exists() || !run.is_running());
     assert_eq!(status(&site.config())["databases"][0]["state"], "replicating", "{}", run.log_text());
     assert_eq!(run.stop().code, 143, "{}", run.log_text());
     assert!(!run.log_text().contains("EXCLUSIVE"), "{}", run.log_text());
-    let local =
-        Connection::open(site.db()).unwrap().query_row("SELECT count(*) FROM t", [], |row| row.get::<_, i64>(0));
+    let local = Connection::open(site.db())
+        .unwrap()
+        .query_row("SELECT count(*) FROM t", [], |row| row.get::<_, i64>(0));
     assert_eq!(rows(&site), local.unwrap());
 }

@@ -1,5 +1,6 @@
-//! First starts of apps that make their database in a rollback mode and wait for no lock: none of their statements may meet a
-//! lock of ours, and the replica has the whole of it at the end. `LITEVISOR_FIRST_STARTS=1000` starts more of them.
+//! First starts of apps that make their database in a rollback mode and wait for no lock: none of their
+//! statements may meet a lock of ours, and the replica has the whole of it at the end.
+//! `LITEVISOR_FIRST_STARTS=1000` starts more of them.
 
 use super::*;
 use crate::support::litevisor::As;
@@ -59,7 +60,8 @@ fn of_python_without_a_timeout() {
     });
 }
 
-/// However long it takes: as long as it writes, nothing of ours locks the file, and no warning calls it absent.
+/// However long it takes: as long as it writes, nothing of ours locks the file, and no warning calls it
+/// absent.
 #[test]
 fn of_one_that_loads_its_schema_for_longer_than_ten_seconds() {
     let site = Site::in_directory();
@@ -85,9 +87,18 @@ fn beside_a_sidecar() {
         let mut sidecar = Litevisor::replicate(As::Process, &site.config(), &[]);
         sidecar.wait_for_log("the start", SOON, |line| line.contains("starting empty"));
         let mut app = std::process::Command::new("sqlite3");
-        let loaded =
-            app.arg("-bail").arg(site.db()).stdin(std::fs::File::open(&schema_file).unwrap()).output().unwrap();
-        assert!(loaded.status.success(), "{}\n{}", String::from_utf8_lossy(&loaded.stderr), sidecar.log_text());
+        let loaded = app
+            .arg("-bail")
+            .arg(site.db())
+            .stdin(std::fs::File::open(&schema_file).unwrap())
+            .output()
+            .unwrap();
+        assert!(
+            loaded.status.success(),
+            "{}\n{}",
+            String::from_utf8_lossy(&loaded.stderr),
+            sidecar.log_text()
+        );
         assert_eq!(sidecar.stop().code, 0, "{}", sidecar.log_text());
         agrees(&site, "beside a sidecar");
     });

@@ -1,5 +1,5 @@
-//! What an app, an administrator and a disk do to a database while it is replicated. In each case the app goes on or is
-//! told, and a restore gives what the table in docs/databases.md says; Litestream is the judge.
+//! What an app, an administrator and a disk do to a database while it is replicated. In each case the app
+//! goes on or is told, and a restore gives what the table in docs/databases.md says; Litestream is the judge.
 
 mod disk;
 mod exclusive;
@@ -210,8 +210,8 @@ fn every_page_size() {
     }
 }
 
-/// The page size cannot be changed in WAL mode, and WAL mode cannot be left under our hold; nor can anybody have the
-/// database for himself. The app is told, and goes on.
+/// The page size cannot be changed in WAL mode, and WAL mode cannot be left under our hold; nor can anybody
+/// have the database for himself. The app is told, and goes on.
 #[test]
 fn what_an_app_cannot_have_while_it_is_replicated() {
     let site = Site::in_directory();
@@ -244,8 +244,8 @@ fn what_an_app_cannot_have_while_it_is_replicated() {
     assert!(log.contains("the page size changed"), "{log}");
 }
 
-/// The first file of another page size holds the whole database, and its snapshot follows. A crash in between leaves the replica
-/// without it: we restore it, Litestream does once the next run has uploaded it.
+/// The first file of another page size holds the whole database, and its snapshot follows. A crash in between
+/// leaves the replica without it: we restore it, Litestream does once the next run has uploaded it.
 #[test]
 fn a_new_page_size_whose_snapshot_is_missing() {
     let site = Site::in_directory();
@@ -278,7 +278,8 @@ fn an_app_that_has_it_for_itself_is_replicated_at_its_end() {
         let site = Site::in_directory().with_settings("[shutdown]\ngrace = \"4s\"");
         let mut run = running(&site);
         let app = Connection::open(site.db()).unwrap();
-        app.execute_batch("PRAGMA locking_mode=EXCLUSIVE; PRAGMA journal_mode=wal; CREATE TABLE t(x)").unwrap();
+        app.execute_batch("PRAGMA locking_mode=EXCLUSIVE; PRAGMA journal_mode=wal; CREATE TABLE t(x)")
+            .unwrap();
         insert(&app, 20);
         run.wait_for_complaint("the app locks the whole database", SOON);
         let kept = (!ends).then_some(app);

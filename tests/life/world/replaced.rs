@@ -1,5 +1,5 @@
-//! The database file is overwritten, replaced or removed while it is replicated, with and without an app that has it open.
-//! All lights are red until what stands there is whole; then the replica has it.
+//! The database file is overwritten, replaced or removed while it is replicated, with and without an app that
+//! has it open. All lights are red until what stands there is whole; then the replica has it.
 
 use super::*;
 use crate::support::asking::{ask, free_port, http, status, wait_for_status};
@@ -147,7 +147,9 @@ fn an_app_has_it_open_until_it_is_restarted() {
         let before = site.replica.newest_txid();
         replace(&site, way, "wal", 60);
         wait_for_status("a red state", &site.config(), |value| database(value) == "replaced");
-        let told = wait_for_status("what to do", &site.config(), |value| value.to_string().contains("estart the app"));
+        let told = wait_for_status("what to do", &site.config(), |value| {
+            value.to_string().contains("estart the app")
+        });
         let (ready, reasons) = http(port, "GET", "/readyz");
         assert_eq!(ready, 503, "{way:?}: {reasons}");
         let synced = ask(&site.config(), &["sync", "--timeout", "1s"]);
@@ -181,7 +183,8 @@ fn an_app_that_has_it_open_to_the_end_is_no_success() {
     });
 }
 
-/// Pages of the file are garbage: the replica keeps what was there before, and the message says how to get it back.
+/// Pages of the file are garbage: the replica keeps what was there before, and the message says how to get it
+/// back.
 #[test]
 fn what_is_no_sound_database_is_not_uploaded() {
     let (site, port) = asked();
@@ -249,7 +252,11 @@ fn one_of_several_in_a_directory() {
     let words = ["--config", config.to_str().unwrap(), "--", "sleep", "1000"];
     let mut run = Litevisor::run(As::Process, &words.map(Into::into));
     let state = |value: &serde_json::Value, at: usize| {
-        value.pointer(&format!("/databases/{at}/state")).and_then(|state| state.as_str()).unwrap_or_default().to_owned()
+        value
+            .pointer(&format!("/databases/{at}/state"))
+            .and_then(|state| state.as_str())
+            .unwrap_or_default()
+            .to_owned()
     };
     wait_for_status("all three", &config, |value| (0..3).all(|at| state(value, at) == "replicating"));
     let holder = Holder::open(&tenants.join("b.db"));
@@ -269,8 +276,8 @@ fn one_of_several_in_a_directory() {
     assert_eq!(content(&out).len(), 50);
 }
 
-/// The last flush closes the database as SQLite does: a backup that is copied over the file while nothing runs is a whole
-/// database, not one to which an old `-wal` belongs.
+/// The last flush closes the database as SQLite does: a backup that is copied over the file while nothing
+/// runs is a whole database, not one to which an old `-wal` belongs.
 #[test]
 fn a_backup_is_copied_over_it_between_two_runs() {
     for rows in [60, 2] {
@@ -316,7 +323,8 @@ fn a_backup_is_restored_by_sqlite() {
     assert!(!log.contains("overwritten") && !log.contains("replaced"), "{log}");
 }
 
-/// Nothing proves that a file that is moved there continues the replica; less so beside the WAL of the one before.
+/// Nothing proves that a file that is moved there continues the replica; less so beside the WAL of the one
+/// before.
 #[test]
 fn another_file_is_moved_there_between_two_runs() {
     for wal_is_left in [false, true] {
@@ -324,7 +332,9 @@ fn another_file_is_moved_there_between_two_runs() {
         make(&site.db(), "wal", 4096, 20);
         let run = replicating(&site);
         insert(&open(&site.db()), 3);
-        wait_until("the WAL", SOON, || std::fs::metadata(&sides(&site.db())[1]).is_ok_and(|meta| meta.len() > 0));
+        wait_until("the WAL", SOON, || {
+            std::fs::metadata(&sides(&site.db())[1]).is_ok_and(|meta| meta.len() > 0)
+        });
         let wal = std::fs::read(&sides(&site.db())[1]).unwrap();
         stopped(run, &site, "the first run");
         let wanted = content(&site.db());
@@ -386,8 +396,8 @@ fn a_sidecar_refuses_what_took_the_place_of_a_restored_file() {
     assert_eq!((content(&site.db()).len(), site.replica.newest_txid()), (60, before));
 }
 
-/// A backup that was moved over the database between two runs is replaced, and may be a user's only copy: it is kept, once, and its
-/// rows can be brought back.
+/// A backup that was moved over the database between two runs is replaced, and may be a user's only copy: it
+/// is kept, once, and its rows can be brought back.
 #[test]
 fn a_file_that_is_replaced_at_the_start_is_kept() {
     let site = Site::in_directory();

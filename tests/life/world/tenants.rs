@@ -1,4 +1,5 @@
-//! The faults of the other files with fifty databases of a directory entry: each concerns its own database, and no other.
+//! The faults of the other files with fifty databases of a directory entry: each concerns its own database,
+//! and no other.
 
 use super::*;
 use crate::support::asking::ask;
@@ -53,7 +54,8 @@ impl Tenants {
         let restored = |number: usize| {
             let out = self.site.path("out.db");
             let _ = std::fs::remove_file(&out);
-            let restore = restore_url(&format!("file://{}/{number}.db", self.site.path("bucket").display()), &out);
+            let restore =
+                restore_url(&format!("file://{}/{number}.db", self.site.path("bucket").display()), &out);
             assert!(restore.status.success(), "{number}: {}", String::from_utf8_lossy(&restore.stderr));
             content(&out).len()
         };
@@ -106,7 +108,8 @@ fn one_is_restored_while_the_app_runs() {
     run.wait_for_app();
     wait_until("replication", SOON, || ask(&tenants.config, &["sync"]).code == 0);
     let db = tenants.db(7);
-    let said = ask(&tenants.config, &["restore", db.to_str().unwrap(), "--force", "--txid", "0000000000000002"]);
+    let said =
+        ask(&tenants.config, &["restore", db.to_str().unwrap(), "--force", "--txid", "0000000000000002"]);
     assert_eq!(said.code, 0, "{}\n{}", said.err, run.log_text());
     assert_eq!(content(&db).len(), 3);
     wait_until("all again", SOON, || ask(&tenants.config, &["sync"]).code == 0);

@@ -223,7 +223,8 @@ async fn an_older_state_never_stands_in() {
     assert_eq!(damage(replica.path()).await.1, key(0, &header(2, 3, 3)));
 }
 
-/// A copy of a database beside a WAL that its older self left: SQLite works with it, and page 1 says another size.
+/// A copy of a database beside a WAL that its older self left: SQLite works with it, and page 1 says another
+/// size.
 #[tokio::test]
 async fn a_first_page_that_says_another_size_is_believed_only_with_proof() {
     let mut first = page(1, 0);
@@ -239,12 +240,15 @@ async fn a_first_page_that_says_another_size_is_believed_only_with_proof() {
         if restorable {
             assert_eq!(restore(replica.path()).await.unwrap().1, database);
         } else {
-            assert!(matches!(damage(replica.path()).await, (Damage::NotSqlite(_), file) if file == key(9, &head)));
+            assert!(
+                matches!(damage(replica.path()).await, (Damage::NotSqlite(_), file) if file == key(9, &head))
+            );
         }
     }
 }
 
-/// A replica of which every file is needed: whatever happens to whichever of them, it is refused, and nothing is replaced.
+/// A replica of which every file is needed: whatever happens to whichever of them, it is refused, and nothing
+/// is replaced.
 #[tokio::test]
 async fn every_byte_every_length_and_every_other_place_of_files_that_are_needed() {
     let replica = tempfile::tempdir().unwrap();

@@ -35,7 +35,8 @@ pub struct DirStore {
     pub log: Mutex<Vec<String>>,
     running: AtomicUsize,
     pub most_at_once: AtomicUsize,
-    /// How often somebody asked while nothing was on its way: round trips that were waited for one after the other.
+    /// How often somebody asked while nothing was on its way: round trips that were waited for one after the
+    /// other.
     pub rounds: AtomicUsize,
     pub bytes_served: AtomicUsize,
     /// Objects in one reply to a listing.
@@ -131,7 +132,12 @@ impl Store for DirStore {
         })
     }
 
-    fn get<'a>(&'a self, key: &'a str, range: Option<Range<u64>>, by: Deadline) -> StoreFuture<'a, bytes::Bytes> {
+    fn get<'a>(
+        &'a self,
+        key: &'a str,
+        range: Option<Range<u64>>,
+        by: Deadline,
+    ) -> StoreFuture<'a, bytes::Bytes> {
         Box::pin(async move {
             self.meet(key, by).await?;
             self.part(key, range)

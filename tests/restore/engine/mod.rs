@@ -1,4 +1,5 @@
-//! Restores of real and of made-up replicas, through the public interface, from a directory that can misbehave.
+//! Restores of real and of made-up replicas, through the public interface, from a directory that can
+//! misbehave.
 
 mod damage;
 mod fixture;

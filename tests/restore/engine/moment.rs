@@ -1,5 +1,5 @@
-//! `--timestamp`: every moment of every sample gives the state that was the newest then, from directories with the right
-//! times and from copies whose times say nothing.
+//! `--timestamp`: every moment of every sample gives the state that was the newest then, from directories
+//! with the right times and from copies whose times say nothing.
 
 use super::fixture::*;
 use litevisor::testing::ltx::Header;
@@ -43,7 +43,8 @@ async fn every_moment_of_every_sample() {
         let (dir, expected) = (tempfile::tempdir().unwrap(), expected(name));
         let out = dir.path().join("out.db");
         let states = expected["restore_by_txid"].as_object().unwrap();
-        let reachable = |txid: u64| states[&Txid(txid).to_string()].as_str().filter(|sha| !sha.starts_with("ERROR"));
+        let reachable =
+            |txid: u64| states[&Txid(txid).to_string()].as_str().filter(|sha| !sha.starts_with("ERROR"));
         // When each position was committed: the oldest file that ends there.
         let mut positions = std::collections::BTreeMap::new();
         for file in expected["files"].as_array().unwrap() {
@@ -51,7 +52,8 @@ async fn every_moment_of_every_sample() {
             let time = file["timestamp_ms"].as_i64().unwrap();
             positions.entry(max).and_modify(|known: &mut i64| *known = time.min(*known)).or_insert(time);
         }
-        let reached: Vec<(u64, i64)> = positions.into_iter().filter(|(txid, _)| reachable(*txid).is_some()).collect();
+        let reached: Vec<(u64, i64)> =
+            positions.into_iter().filter(|(txid, _)| reachable(*txid).is_some()).collect();
         for (nth, (txid, time)) in reached.iter().enumerate() {
             for root in [replica.path(), copied.path()] {
                 let restored = restore(root, &out, *time).await.unwrap();
@@ -66,7 +68,11 @@ async fn every_moment_of_every_sample() {
                     }
                     Some(earlier) => {
                         let (restored, (earlier, at)) = (before.unwrap(), reached[earlier]);
-                        assert_eq!((restored.txid, restored.time), (Txid(earlier), Moment(at)), "{name} {txid:x}");
+                        assert_eq!(
+                            (restored.txid, restored.time),
+                            (Txid(earlier), Moment(at)),
+                            "{name} {txid:x}"
+                        );
                         // Only a merged file hides what was there a millisecond before.
                         assert_eq!(restored.coarse.is_some(), earlier + 1 < *txid, "{name} {txid:x}");
                     }

@@ -25,8 +25,10 @@ fn sha256(path: &Path) -> String {
 }
 
 fn names(directory: &Path) -> Vec<String> {
-    let mut names: Vec<_> =
-        fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    let mut names: Vec<_> = fs::read_dir(directory)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
     names.sort();
     names
 }
@@ -44,7 +46,10 @@ async fn the_latest_state_of_every_sample() {
         let (replica, dir) = (sample_replica(name), tempfile::tempdir().unwrap());
         let out = dir.path().join("out.db");
         restore(replica.path(), &out, Target::Latest, false).await.unwrap();
-        assert!(fs::read(&out).unwrap() == fs::read(samples().join(name).join("restored.db")).unwrap(), "{name}");
+        assert!(
+            fs::read(&out).unwrap() == fs::read(samples().join(name).join("restored.db")).unwrap(),
+            "{name}"
+        );
         assert_eq!(sha256(&out), expected(name)["restores"]["v0.5.17 latest"].as_str().unwrap(), "{name}");
         assert_eq!(names(dir.path()), ["out.db"], "{name}");
     }

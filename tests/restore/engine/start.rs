@@ -49,8 +49,11 @@ impl Machine {
     }
 
     async fn start_with(&self, store: &dyn Store, policy: OnRestoreFailure) -> Result<Outcome, RestoreError> {
-        let settings =
-            RestoreSettings { timeout: Duration::from_millis(600), parallelism: 4, ..RestoreSettings::default() };
+        let settings = RestoreSettings {
+            timeout: Duration::from_millis(600),
+            parallelism: 4,
+            ..RestoreSettings::default()
+        };
         prepare(&self.db, store, &settings, &Owners::default(), policy, &Progress::default()).await
     }
 
@@ -71,7 +74,8 @@ impl Machine {
     }
 
     fn holds(&self, sample: &str) -> bool {
-        self.files() == [("app.db".to_string(), fs::read(samples().join(sample).join("restored.db")).unwrap())]
+        self.files()
+            == [("app.db".to_string(), fs::read(samples().join(sample).join("restored.db")).unwrap())]
     }
 }
 
@@ -238,7 +242,10 @@ async fn a_wal_that_still_holds_the_tip_proves_the_file() {
     assert_eq!(machine.files(), before);
     let (state, raw) = (machine.state().unwrap(), fs::read(machine.db.wal()).unwrap());
     assert_eq!((state.acked, state.wal.salt1.to_be_bytes()), (Txid(2), raw[16..20].try_into().unwrap()));
-    assert!(state.wal.offset > 32 && state.wal.offset < raw.len() as u64, "the second commit is still to come");
+    assert!(
+        state.wal.offset > 32 && state.wal.offset < raw.len() as u64,
+        "the second commit is still to come"
+    );
     let frame = &raw[state.wal.offset as usize - (24 + PAGE)..];
     assert_eq!(state.wal.checksum.map(u32::to_be_bytes).concat(), frame[16..24]);
     // From now on the state says it.
@@ -255,7 +262,8 @@ async fn a_wal_that_still_holds_the_tip_proves_the_file() {
     assert_eq!(machine.files().len(), 1);
 }
 
-/// What a replicator would have written: a snapshot of everything in the WAL, then the same as the newest raw file.
+/// What a replicator would have written: a snapshot of everything in the WAL, then the same as the newest raw
+/// file.
 fn replicate_by_hand(db: &DbPath, replica: &Path) {
     let dir = tempfile::tempdir().unwrap();
     let copy = dir.path().join("copy.db");
@@ -265,7 +273,11 @@ fn replicate_by_hand(db: &DbPath, replica: &Path) {
     rusqlite::Connection::open(&copy).unwrap().execute_batch("PRAGMA wal_checkpoint(TRUNCATE)").unwrap();
     let pages: std::collections::BTreeMap<u32, Vec<u8>> =
         (1..).zip(fs::read(&copy).unwrap().chunks(PAGE).map(<[u8]>::to_vec)).collect();
-    put_bytes(replica, &key(9, &header(pages.len() as u32, 1, 1)), &encode(&header(pages.len() as u32, 1, 1), &pages));
+    put_bytes(
+        replica,
+        &key(9, &header(pages.len() as u32, 1, 1)),
+        &encode(&header(pages.len() as u32, 1, 1), &pages),
+    );
     let mut raw = header(pages.len() as u32, 2, 2);
     (raw.wal_offset, raw.wal_size) = (32, wal.len() as i64 - 32);
     raw.salt1 = u32::from_be_bytes(wal[16..20].try_into().unwrap());
@@ -283,12 +295,13 @@ async fn unreachable_is_not_empty() {
         Fate::Hangs,
     ] {
         for what in ["list", "ltx"] {
-            let store = DirStore::with(
-                replica.path(),
-                move |request, _| {
-                    if request.starts_with(what) { fate } else { Fate::Served }
-                },
-            );
+            let store =
+                DirStore::with(
+                    replica.path(),
+                    move |request, _| {
+                        if request.starts_with(what) { fate } else { Fate::Served }
+                    },
+                );
             for machine in [Machine::new(), Machine::with_default()] {
                 let before = machine.files();
                 let error = machine.start(&store).await.unwrap_err();
@@ -316,8 +329,10 @@ async fn newer_data_in_the_old_format_is_restored_and_kept_until_it_is_replicate
             // Somebody has written to the old replica since: that is the head.
             let newer = "generations/21a5e296c131c7c0/wal/00000003_00001038.wal.lz4";
             let time = fs::metadata(replica.path().join(newer)).unwrap().modified().unwrap();
-            let file =
-                fs::File::options().write(true).open(replica.path().join(newer.replace("1038", "0000"))).unwrap();
+            let file = fs::File::options()
+                .write(true)
+                .open(replica.path().join(newer.replace("1038", "0000")))
+                .unwrap();
             file.set_modified(time + std::time::Duration::from_secs(5)).unwrap();
             machine.start(&store).await.unwrap();
             assert!(machine.holds(sample));
@@ -348,13 +363,9 @@ async fn starting_all_the_same_is_told() {
 #[tokio::test]
 async fn giving_up_in_the_middle_puts_everything_back() {
     let replica = sample_replica(SAMPLE);
-    let store =
-        DirStore::with(
-            replica.path(),
-            |request, _| {
-                if request.contains("0000000000000002") { Fate::Hangs } else { Fate::Served }
-            },
-        );
+    let store = DirStore::with(replica.path(), |request, _| {
+        if request.contains("0000000000000002") { Fate::Hangs } else { Fate::Served }
+    });
     for machine in [Machine::new(), Machine::with_default()] {
         let before = machine.files();
         let patient = RestoreSettings::default();
@@ -381,7 +392,9 @@ async fn mode_and_missing_directories() {
     let owners = Owners { configured, app: Owner::default() };
     let settings = RestoreSettings::default();
     let store = DirStore::new(replica.path());
-    prepare(&machine.db, &store, &settings, &owners, OnRestoreFailure::Abort, &Progress::default()).await.unwrap();
+    prepare(&machine.db, &store, &settings, &owners, OnRestoreFailure::Abort, &Progress::default())
+        .await
+        .unwrap();
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
     assert_eq!(mode(machine.db.as_path()), 0o640);
 

@@ -12,7 +12,11 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-async fn restore(store: &DirStore, out: &Path, settings: RestoreSettings) -> Result<RestoredTo, RestoreError> {
+async fn restore(
+    store: &DirStore,
+    out: &Path,
+    settings: RestoreSettings,
+) -> Result<RestoredTo, RestoreError> {
     let progress = Progress::default();
     restore_to(out, store, Target::Latest, &settings, &Owners::default(), true, &progress).await
 }
@@ -111,7 +115,8 @@ fn noise_replica() -> (tempfile::TempDir, Vec<u8>, usize) {
 async fn what_came_before_the_line_broke_is_not_asked_for_again() {
     let (replica, database, bytes) = noise_replica();
     let dir = tempfile::tempdir().unwrap();
-    let store = DirStore::with(replica.path(), |_, n| if n % 3 == 1 { Fate::Cut(100_000) } else { Fate::Served });
+    let store =
+        DirStore::with(replica.path(), |_, n| if n % 3 == 1 { Fate::Cut(100_000) } else { Fate::Served });
     let out = dir.path().join("out.db");
     restore(&store, &out, settings(20_000, 4)).await.unwrap();
     assert!(fs::read(&out).unwrap() == database);
@@ -124,7 +129,11 @@ async fn a_slow_line_is_not_cut_off() {
     let (replica, database, bytes) = noise_replica();
     let dir = tempfile::tempdir().unwrap();
     let store = DirStore::with(replica.path(), |request, _| {
-        if request.starts_with("list") { Fate::Served } else { Fate::Drips(16 << 10, Duration::from_millis(60)) }
+        if request.starts_with("list") {
+            Fate::Served
+        } else {
+            Fate::Drips(16 << 10, Duration::from_millis(60))
+        }
     });
     let out = dir.path().join("out.db");
     let begun = std::time::Instant::now();
@@ -205,7 +214,11 @@ async fn files_that_are_merged_meanwhile_lead_to_a_new_plan() {
 async fn a_file_that_is_listed_and_never_found_ends_it() {
     let (replica, dir) = (chain(2), tempfile::tempdir().unwrap());
     let store = DirStore::with(replica.path(), |request, _| {
-        if request.contains("0000000000000002") { Fate::Fails(StoreErrorKind::NotFound) } else { Fate::Served }
+        if request.contains("0000000000000002") {
+            Fate::Fails(StoreErrorKind::NotFound)
+        } else {
+            Fate::Served
+        }
     });
     let error = restore(&store, &dir.path().join("out.db"), settings(5000, 2)).await.unwrap_err();
     assert!(matches!(error, RestoreError::Vanishing { .. }), "{error}");

@@ -32,7 +32,10 @@ async fn the_latest_state_is_what_litestream_restored() {
         let (replica, dir) = (sample_replica(name), tempfile::tempdir().unwrap());
         let out = dir.path().join("out.db");
         let restored = restore(replica.path(), &out, Target::Latest).await.unwrap();
-        assert!(fs::read(&out).unwrap() == fs::read(samples().join(name).join("restored.db")).unwrap(), "{name}");
+        assert!(
+            fs::read(&out).unwrap() == fs::read(samples().join(name).join("restored.db")).unwrap(),
+            "{name}"
+        );
         assert_eq!(restored.generation.unwrap().to_string(), "21a5e296c131c7c0");
         assert_eq!((restored.files, restored.time), (13, Moment(1_795_327_054_867)));
         assert_eq!(names(dir.path()), ["out.db"], "{name}");
@@ -89,9 +92,12 @@ fn rows(db: &Path) -> i64 {
     let conn = rusqlite::Connection::open(db).unwrap();
     let sound: String = conn.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
     assert_eq!(sound, "ok");
-    let table = "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE '\\_litestream%' ESCAPE '\\'";
+    let table =
+        "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE '\\_litestream%' ESCAPE '\\'";
     let found = conn.query_row(table, [], |row| row.get::<_, String>(0));
-    found.map_or(-1, |name| conn.query_row(&format!("SELECT count(*) FROM {name}"), [], |row| row.get(0)).unwrap())
+    found.map_or(-1, |name| {
+        conn.query_row(&format!("SELECT count(*) FROM {name}"), [], |row| row.get(0)).unwrap()
+    })
 }
 
 #[tokio::test]
@@ -116,7 +122,8 @@ async fn damage_is_named_and_never_restored() {
                 "flip" => bytes[middle] ^= 4,
                 "cut" => bytes.truncate(middle),
                 "swap" => {
-                    bytes = fs::read(replica.path().join(GENERATION).join("wal/00000001_00002050.wal.lz4")).unwrap()
+                    bytes = fs::read(replica.path().join(GENERATION).join("wal/00000001_00002050.wal.lz4"))
+                        .unwrap()
                 }
                 _ => bytes = b"age-encryption.org/v1\n-> X25519 abc\n".to_vec(),
             }
@@ -126,10 +133,10 @@ async fn damage_is_named_and_never_restored() {
                 fs::write(&path, bytes).unwrap();
                 fs::File::options().write(true).open(&path).unwrap().set_modified(time).unwrap();
             }
-            // Without the second snapshot the first one and all of the WAL tell the same; the last segment of all is not
-            // missed by anybody.
-            let harmless =
-                change == "remove" && (key.contains("snapshots") || key.ends_with("00000003_00001038.wal.lz4"));
+            // Without the second snapshot the first one and all of the WAL tell the same; the last segment of
+            // all is not missed by anybody.
+            let harmless = change == "remove"
+                && (key.contains("snapshots") || key.ends_with("00000003_00001038.wal.lz4"));
             let restored = restore(replica.path(), &out, Target::Latest).await;
             if harmless {
                 restored.unwrap();
@@ -161,7 +168,10 @@ async fn a_txid_of_the_old_format_is_refused_with_its_reason() {
 /// As Litestream 0.3 packs its files.
 fn pack(data: &[u8]) -> Vec<u8> {
     use lz4_flex::frame::{BlockMode, BlockSize, FrameEncoder, FrameInfo};
-    let info = FrameInfo::new().block_mode(BlockMode::Independent).block_size(BlockSize::Max4MB).content_checksum(true);
+    let info = FrameInfo::new()
+        .block_mode(BlockMode::Independent)
+        .block_size(BlockSize::Max4MB)
+        .content_checksum(true);
     let mut encoder = FrameEncoder::with_frame_info(info, Vec::new());
     std::io::Write::write_all(&mut encoder, data).unwrap();
     encoder.finish().unwrap()

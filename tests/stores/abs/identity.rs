@@ -1,6 +1,6 @@
-//! Tokens of Azure's identities: stand-ins of the services that hand them out check what they are asked, and the real
-//! Azurite checks the tokens (their times, issuer and audience), over https. Each case is a process with an environment of
-//! its own (this test binary again, with one ignored test).
+//! Tokens of Azure's identities: stand-ins of the services that hand them out check what they are asked, and
+//! the real Azurite checks the tokens (their times, issuer and audience), over https. Each case is a process
+//! with an environment of its own (this test binary again, with one ignored test).
 
 use crate::suite::soon;
 use crate::support::azurite::{Azurite, CA_FILE};
@@ -21,11 +21,13 @@ fn now_s() -> i64 {
     jiff::Timestamp::now().as_second()
 }
 
-/// Lists a replica a few times; says what came of it on a line of its own. A token file is rotated after each.
+/// Lists a replica a few times; says what came of it on a line of its own. A token file is rotated after
+/// each.
 #[test]
 #[ignore = "run by the other tests here, in a process of its own"]
 fn child() {
-    let mut settings = crate::support::azurite::settings_for(&std::env::var(ENDPOINT).unwrap(), CONTAINER, "x");
+    let mut settings =
+        crate::support::azurite::settings_for(&std::env::var(ENDPOINT).unwrap(), CONTAINER, "x");
     settings.abs.account_key = None;
     settings.ca_file = Some(CA_FILE.into());
     let store = litevisor::testing::store::open(&settings).unwrap();
@@ -61,8 +63,10 @@ fn stand_in(answer: impl Fn() -> (u16, String) + Send + 'static) -> (SocketAddr,
         for mut stream in listener.incoming().flatten() {
             notes.lock().unwrap().push(request(&mut stream));
             let (status, body) = answer();
-            let head =
-                format!("HTTP/1.1 {status} Answer\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
+            let head = format!(
+                "HTTP/1.1 {status} Answer\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+                body.len()
+            );
             let _ = stream.write_all((head + &body).as_bytes());
         }
     });
@@ -76,8 +80,10 @@ fn request(stream: &mut TcpStream) -> (String, String, String) {
         if let Some((head, body)) = text.split_once("\r\n\r\n") {
             let (first, headers) = head.split_once("\r\n").unwrap_or((head, ""));
             let headers = headers.to_ascii_lowercase();
-            let length =
-                headers.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok()).unwrap_or(0);
+            let length = headers
+                .lines()
+                .find_map(|line| line.strip_prefix("content-length: ")?.parse().ok())
+                .unwrap_or(0);
             if body.len() >= length {
                 return (first.to_owned(), headers, body.to_owned());
             }
@@ -113,7 +119,10 @@ fn program_token(ends_in_s: i64) -> (u16, String) {
 #[test]
 fn a_machines_token_is_asked_for_as_azure_wants_it_and_kept() {
     let (address, asked) = stand_in(|| machine_token(86_400, 86_400));
-    assert_eq!(in_a_process(&[("AZURE_POD_IDENTITY_AUTHORITY_HOST", &format!("http://{address}/"))]), "listed");
+    assert_eq!(
+        in_a_process(&[("AZURE_POD_IDENTITY_AUTHORITY_HOST", &format!("http://{address}/"))]),
+        "listed"
+    );
     let asked = asked.lock().unwrap();
     let [(first, headers, _)] = asked.as_slice() else { panic!("{asked:?}") };
     assert!(first.starts_with("GET /metadata/identity/oauth2/token?"), "{first}");
@@ -125,7 +134,10 @@ fn a_machines_token_is_asked_for_as_azure_wants_it_and_kept() {
 #[test]
 fn a_token_that_ends_is_replaced() {
     let (address, asked) = stand_in(|| machine_token(0, 3600));
-    assert_eq!(in_a_process(&[("AZURE_POD_IDENTITY_AUTHORITY_HOST", &format!("http://{address}"))]), "listed");
+    assert_eq!(
+        in_a_process(&[("AZURE_POD_IDENTITY_AUTHORITY_HOST", &format!("http://{address}"))]),
+        "listed"
+    );
     assert_eq!(asked.lock().unwrap().len(), CALLS);
 }
 
@@ -162,7 +174,9 @@ fn a_pods_token_file_is_read_again_when_it_was_rotated() {
     assert_eq!(asked.len(), CALLS);
     for (number, (first, _, body)) in asked.iter().enumerate() {
         assert!(first.starts_with("POST /tenant-1/oauth2/v2.0/token "), "{first}");
-        for part in ["client_id=client-1", "client_credentials", "scope=https%3A%2F%2Fstorage.azure.com%2F.default"] {
+        for part in
+            ["client_id=client-1", "client_credentials", "scope=https%3A%2F%2Fstorage.azure.com%2F.default"]
+        {
             assert!(body.contains(part), "{body}");
         }
         assert!(body.contains(&format!("client_assertion=assertion-{}", number + 1)), "{body}");

@@ -58,8 +58,8 @@ fn signed(settings: StoreSettings, permissions: &str, end: &str) -> StoreSetting
     StoreSettings { abs, ..settings }
 }
 
-/// The shared server behind somebody who asks it for a hundred names at once, so that listings have pages. A signature in
-/// the query does not cover that.
+/// The shared server behind somebody who asks it for a hundred names at once, so that listings have pages. A
+/// signature in the query does not cover that.
 fn small_pages() -> String {
     static PROXY: OnceLock<SocketAddr> = OnceLock::new();
     let address = PROXY.get_or_init(|| {
@@ -100,7 +100,10 @@ fn settings_at(endpoint: impl std::fmt::Display) -> StoreSettings {
 }
 
 /// Every kind of call, each with its own deadline; how long it took.
-async fn every_call(store: &Arc<dyn Store>, span: Duration) -> Vec<(&'static str, store::StoreError, Duration)> {
+async fn every_call(
+    store: &Arc<dyn Store>,
+    span: Duration,
+) -> Vec<(&'static str, store::StoreError, Duration)> {
     let by = || Deadline::after(span);
     let mut failed = Vec::new();
     let mut note = |what, error, started: Instant| failed.push((what, error, started.elapsed()));
@@ -115,7 +118,11 @@ async fn every_call(store: &Arc<dyn Store>, span: Duration) -> Vec<(&'static str
     let started = Instant::now();
     note("create", store.put_new("a", whole("x"), 0, by()).await.unwrap_err(), started);
     let started = Instant::now();
-    note("upload", store.put_new("a", Body::Whole(vec![0; 9 << 20].into()), 0, by()).await.unwrap_err(), started);
+    note(
+        "upload",
+        store.put_new("a", Body::Whole(vec![0; 9 << 20].into()), 0, by()).await.unwrap_err(),
+        started,
+    );
     let started = Instant::now();
     note("put", store.put("a", Bytes::new(), by()).await.unwrap_err(), started);
     let started = Instant::now();
@@ -172,7 +179,8 @@ async fn a_wrong_key_is_denied_and_never_shown() {
 #[tokio::test]
 async fn a_signature_that_expired_is_denied_and_says_so() {
     let end = "2021-06-01T00:00:00Z";
-    every_call_is_denied(&signed(settings("expired"), "racwdl", end), "has expired (2021-06-01T00:00:00Z)").await;
+    every_call_is_denied(&signed(settings("expired"), "racwdl", end), "has expired (2021-06-01T00:00:00Z)")
+        .await;
 }
 
 #[tokio::test]
@@ -234,8 +242,13 @@ async fn the_timestamp_is_where_litestream_looks() {
     let settings = settings("timestamp");
     let store = open(&settings);
     store.put_new("ltx/0/small.ltx", whole("x"), 1_795_327_279_450, soon()).await.unwrap();
-    store.put_new("ltx/9/big.ltx", Body::Whole(vec![7; 9 << 20].into()), 1_795_327_279_000, soon()).await.unwrap();
-    for (key, expected) in [("ltx/0/small.ltx", "2026-11-22T06:01:19.45Z"), ("ltx/9/big.ltx", "2026-11-22T06:01:19Z")] {
+    store
+        .put_new("ltx/9/big.ltx", Body::Whole(vec![7; 9 << 20].into()), 1_795_327_279_000, soon())
+        .await
+        .unwrap();
+    for (key, expected) in
+        [("ltx/0/small.ltx", "2026-11-22T06:01:19.45Z"), ("ltx/9/big.ltx", "2026-11-22T06:01:19Z")]
+    {
         let target = format!("/{CONTAINER}/{}/{key}", settings.path);
         let head = Azurite::shared().call("HEAD", &target, &[], &[]);
         assert_eq!(head.header("x-ms-meta-litestreamtimestamp"), Some(expected), "{key}: {}", head.head);
@@ -264,7 +277,8 @@ async fn names_that_urls_and_xml_would_change_survive() {
     let mut settings = settings("names");
     settings.path.push_str("/ä b+c");
     let store = open(&settings);
-    let mut keys = ["ltx/0/a&b.ltx", "ltx/0/100%.ltx", "ltx/0/<x>\"'.ltx", "ltx/0/q?x=1#y.ltx", "ltx/0/ü ~(1)!*.ltx"];
+    let mut keys =
+        ["ltx/0/a&b.ltx", "ltx/0/100%.ltx", "ltx/0/<x>\"'.ltx", "ltx/0/q?x=1#y.ltx", "ltx/0/ü ~(1)!*.ltx"];
     for key in keys {
         assert_eq!(store.put_new(key, whole(key), 0, soon()).await.unwrap(), Put::Created, "{key}");
         assert_eq!(store.put_new(key, whole("x"), 0, soon()).await.unwrap(), Put::Exists, "{key}");
@@ -378,7 +392,10 @@ fn settings_that_cannot_work_are_refused_at_once() {
         (|s| s.endpoint = None, "account"),
         (|s| s.abs.account_key = Some(Secret::new("no key")), "account_key"),
         (|s| s.abs.sas_token = Some(Secret::new("sig=x")), "exclude each other"),
-        (|s| (s.abs.account_key, s.abs.sas_token) = (None, Some(Secret::new("https://x/?sig=y"))), "a whole URL"),
+        (
+            |s| (s.abs.account_key, s.abs.sas_token) = (None, Some(Secret::new("https://x/?sig=y"))),
+            "a whole URL",
+        ),
         (|s| s.part_size = Some(1 << 20), "part_size"),
     ];
     for (spoil, expected) in cases {

@@ -1,5 +1,6 @@
-//! Who we are to Google: the metadata server, a service account's key, a person's credentials. Each is a stand-in that checks
-//! what it is asked; so does the storage service, which takes no token but the ones that were handed out.
+//! Who we are to Google: the metadata server, a service account's key, a person's credentials. Each is a
+//! stand-in that checks what it is asked; so does the storage service, which takes no token but the ones that
+//! were handed out.
 
 use super::open;
 use super::stand_in::{Reply, Request, StandIn, json};
@@ -32,16 +33,23 @@ struct Good {
 impl Good {
     fn grant(&self, life: u64) -> Reply {
         let number = self.number.fetch_add(1, Ordering::SeqCst) + 1;
-        json(200, object!({"access_token": format!("hunter2-{number}"), "expires_in": life, "token_type": "Bearer"}))
+        json(
+            200,
+            object!({"access_token": format!("hunter2-{number}"), "expires_in": life, "token_type": "Bearer"}),
+        )
     }
 
     /// An empty listing for whoever shows a token that is good.
     fn list(&self, request: &Request) -> Reply {
-        let number = request.header("authorization").strip_prefix("Bearer hunter2-").and_then(|n| n.parse().ok());
+        let number =
+            request.header("authorization").strip_prefix("Bearer hunter2-").and_then(|n| n.parse().ok());
         let good = self.revoked.load(Ordering::SeqCst) + 1..=self.number.load(Ordering::SeqCst);
         match number {
             Some(number) if good.contains(&number) => json(200, EMPTY),
-            _ => json(401, object!({"error": {"message": "Invalid Credentials", "errors": [{"reason": "authError"}]}})),
+            _ => json(
+                401,
+                object!({"error": {"message": "Invalid Credentials", "errors": [{"reason": "authError"}]}}),
+            ),
         }
     }
 
@@ -137,7 +145,10 @@ async fn a_token_that_nobody_takes_is_denied_and_never_shown() {
         store.delete(&["a".to_owned()], soon()).await.unwrap_err(),
     ] {
         assert_eq!(error.kind, StoreErrorKind::Denied, "{error}");
-        assert!(error.detail.contains("Invalid Credentials") && error.detail.contains("credentials_file"), "{error}");
+        assert!(
+            error.detail.contains("Invalid Credentials") && error.detail.contains("credentials_file"),
+            "{error}"
+        );
         assert_hidden(&error);
     }
     // As soon as one is good, it works.
@@ -191,7 +202,8 @@ fn verified(jwt: &str) -> (Value, Value) {
     let algorithms = rustls::crypto::ring::default_provider().signature_verification_algorithms;
     // RSA encryption; PKCS#1 with SHA-256.
     let rsa = AlgorithmIdentifier::from_slice(&[6, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 1, 5, 0]);
-    let sha256 = AlgorithmIdentifier::from_slice(&[6, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 0x0b, 5, 0]);
+    let sha256 =
+        AlgorithmIdentifier::from_slice(&[6, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 0x0b, 5, 0]);
     let found = |it: &&&dyn rustls::pki_types::SignatureVerificationAlgorithm| {
         it.public_key_alg_id() == rsa && it.signature_alg_id() == sha256
     };
@@ -273,7 +285,9 @@ async fn a_persons_credentials_are_refreshed() {
     std::fs::write(&file, text.to_string()).unwrap();
     open(&with_file(&service, &file)).list("", soon()).await.unwrap();
     let seen = tokens.seen();
-    for (field, value) in [("grant_type", "refresh_token"), ("client_id", "id"), ("refresh_token", "1//hunter2")] {
+    for (field, value) in
+        [("grant_type", "refresh_token"), ("client_id", "id"), ("refresh_token", "1//hunter2")]
+    {
         assert_eq!(seen[0].field(field), value, "{}", seen[0].text());
     }
 }
@@ -287,7 +301,10 @@ async fn a_file_that_cannot_serve_is_named() {
     for (text, part) in [
         (None, "cannot be read"),
         (Some("hunter2".to_owned()), "no JSON"),
-        (Some(service_account("1", "http://127.0.0.1:1").replace("PRIVATE KEY", "HUNTER2 KEY")), "private key"),
+        (
+            Some(service_account("1", "http://127.0.0.1:1").replace("PRIVATE KEY", "HUNTER2 KEY")),
+            "private key",
+        ),
         (Some(r#"{"type":"external_account","credential_source":"hunter2"}"#.to_owned()), "external_account"),
     ] {
         let _ = text.map(|text| std::fs::write(&file, text).unwrap());

@@ -1,5 +1,5 @@
-//! Google Cloud Storage: the suite of all stores on a real fake-gcs-server, and what is special to it. Who we are to Google
-//! is tried in gs/credentials.rs, pieces that go astray in gs/pieces.rs.
+//! Google Cloud Storage: the suite of all stores on a real fake-gcs-server, and what is special to it. Who we
+//! are to Google is tried in gs/credentials.rs, pieces that go astray in gs/pieces.rs.
 
 mod credentials;
 mod pieces;
@@ -90,7 +90,12 @@ async fn a_refused_connection_is_unreachable() {
 
 #[tokio::test]
 async fn a_failing_server_is_unreachable() {
-    every_call_fails(format!("http://{}", net::http_500()), Duration::from_secs(2), StoreErrorKind::Unreachable).await;
+    every_call_fails(
+        format!("http://{}", net::http_500()),
+        Duration::from_secs(2),
+        StoreErrorKind::Unreachable,
+    )
+    .await;
 }
 
 #[tokio::test]
@@ -113,9 +118,14 @@ async fn a_missing_bucket_is_denied_and_named() {
 async fn what_google_says_is_shown() {
     let server = StandIn::start(|_| {
         let message = "app@p.iam.gserviceaccount.com does not have storage.objects.list access.";
-        json(403, serde_json::json!({"error": {"code": 403, "message": message, "errors": [{"reason": "forbidden"}]}}))
+        json(
+            403,
+            serde_json::json!({"error": {"code": 403, "message": message, "errors": [{"reason": "forbidden"}]}}),
+        )
     });
-    for (error, _) in every_error(&open(&settings_for(&server.url(), BUCKET, "x")), Duration::from_secs(60)).await {
+    for (error, _) in
+        every_error(&open(&settings_for(&server.url(), BUCKET, "x")), Duration::from_secs(60)).await
+    {
         assert_eq!(error.kind, StoreErrorKind::Denied, "{error}");
         for part in ["HTTP 403 forbidden: app@p", "roles/storage.objectUser"] {
             assert!(error.detail.contains(part), "{error}");
@@ -131,7 +141,9 @@ async fn the_timestamp_is_where_litestream_looks() {
     let big = Body::Whole(vec![7; 9 << 20].into());
     store.put_new("ltx/9/big.ltx", big, 1_795_327_279_000, soon()).await.unwrap();
     let objects = FakeGcs::shared().objects(BUCKET, &settings.path);
-    for (key, expected) in [("ltx/0/small.ltx", "2026-11-22T06:01:19.45Z"), ("ltx/9/big.ltx", "2026-11-22T06:01:19Z")] {
+    for (key, expected) in
+        [("ltx/0/small.ltx", "2026-11-22T06:01:19.45Z"), ("ltx/9/big.ltx", "2026-11-22T06:01:19Z")]
+    {
         let object = &objects[&format!("{}/{key}", settings.path)];
         assert_eq!(object["metadata"]["litestream-timestamp"], expected, "{key}");
     }
@@ -143,14 +155,16 @@ async fn an_empty_path_is_the_buckets_root() {
     let store = open(&FakeGcs::shared().settings("empty-path", ""));
     assert_eq!(store.put_new("ltx/0/a.ltx", whole("x"), 0, soon()).await.unwrap(), Put::Created);
     assert_eq!(store.get("ltx/0/a.ltx", None, soon()).await.unwrap(), "x");
-    let keys: Vec<String> = store.list("", soon()).await.unwrap().into_iter().map(|object| object.key).collect();
+    let keys: Vec<String> =
+        store.list("", soon()).await.unwrap().into_iter().map(|object| object.key).collect();
     assert_eq!(keys, ["ltx/0/a.ltx"]);
     assert!(FakeGcs::shared().objects("empty-path", "").contains_key("ltx/0/a.ltx"));
     store.delete(&keys, soon()).await.unwrap();
     assert_eq!(store.list("", soon()).await.unwrap(), []);
 }
 
-/// Pieces of 1 MiB. With a channel of one, those up to number 6 are taken only once the first part of 2 MiB is through.
+/// Pieces of 1 MiB. With a channel of one, those up to number 6 are taken only once the first part of 2 MiB
+/// is through.
 async fn feed(sender: mpsc::Sender<Chunk>, proxy: &net::Proxy, with_outage: bool) {
     for piece in 0..11u8 {
         let before = proxy.connections();

@@ -1,6 +1,6 @@
-//! Uploads in pieces whose requests and answers go astray. The stand-in keeps Google's rules for them: pieces are multiples of
-//! 256 KiB, bytes that are there already are passed over, the condition is looked at when the upload begins and when it
-//! ends. Most emulators keep only some of these.
+//! Uploads in pieces whose requests and answers go astray. The stand-in keeps Google's rules for them: pieces
+//! are multiples of 256 KiB, bytes that are there already are passed over, the condition is looked at when
+//! the upload begins and when it ends. Most emulators keep only some of these.
 
 use super::open;
 use super::stand_in::{Reply, Request, StandIn, json};
@@ -92,7 +92,9 @@ impl Bucket {
         let number = self.pieces;
         self.pieces += 1;
         let fault = self.faults.iter().find(|(at, _)| *at == number).map(|(_, fault)| *fault);
-        let (Some(data), range) = (&mut self.session, request.header("content-range")) else { return json(410, "") };
+        let (Some(data), range) = (&mut self.session, request.header("content-range")) else {
+            return json(410, "");
+        };
         let (span, total) = range.strip_prefix("bytes ").unwrap().split_once('/').unwrap();
         let (from, to) = span.split_once('-').unwrap();
         let (from, to): (usize, usize) = (from.parse().unwrap(), to.parse().unwrap());
@@ -177,10 +179,16 @@ async fn a_stream_goes_in_pieces_of_whole_units() {
     assert_eq!(upload(&server).await.unwrap(), Put::Created);
     assert!(lock(&bucket).object.as_ref() == Some(&content()));
     let seen = server.seen();
-    let ranges: Vec<&str> = seen.iter().filter(|it| it.method == "PUT").map(|it| it.header("content-range")).collect();
+    let ranges: Vec<&str> =
+        seen.iter().filter(|it| it.method == "PUT").map(|it| it.header("content-range")).collect();
     assert_eq!(
         ranges,
-        ["bytes 0-524287/*", "bytes 524288-1048575/*", "bytes 1048576-1572863/*", "bytes 1572864-1573863/1573864"]
+        [
+            "bytes 0-524287/*",
+            "bytes 524288-1048575/*",
+            "bytes 1048576-1572863/*",
+            "bytes 1572864-1573863/1573864"
+        ]
     );
     let begun = seen.iter().find(|request| request.method == "POST").unwrap();
     let described: serde_json::Value = serde_json::from_str(&begun.text()).unwrap();

@@ -1,4 +1,5 @@
-//! A small HTTP server that answers as it is told and remembers what it was asked: for what no server can be brought to do.
+//! A small HTTP server that answers as it is told and remembers what it was asked: for what no server can be
+//! brought to do.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -69,7 +70,8 @@ impl Request {
     /// The field of a form.
     pub fn field(&self, name: &str) -> String {
         let text = self.text();
-        let value = text.split('&').find_map(|field| field.strip_prefix(name)?.strip_prefix('=').map(str::to_owned));
+        let value =
+            text.split('&').find_map(|field| field.strip_prefix(name)?.strip_prefix('=').map(str::to_owned));
         value.unwrap_or_default().replace("%3A", ":").replace("%2F", "/")
     }
 }

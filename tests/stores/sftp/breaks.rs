@@ -35,7 +35,11 @@ async fn every_call_fails(store: &Arc<dyn Store>, span: Duration, kind: StoreErr
         let (by, started) = (Deadline::after(span), Instant::now());
         let error = call(number, store, by).await.unwrap_err();
         assert_eq!(error.kind, kind, "{error}");
-        assert!(started.elapsed() < span + Duration::from_millis(500), "{error} took {:?}", started.elapsed());
+        assert!(
+            started.elapsed() < span + Duration::from_millis(500),
+            "{error} took {:?}",
+            started.elapsed()
+        );
     }
 }
 
@@ -120,7 +124,8 @@ async fn a_peer_that_falls_silent_is_left() {
     store.put_new("ltx/0/a.ltx", whole("before"), 0, soon()).await.unwrap();
     proxy.set(Mode::BlackHole);
     let started = Instant::now();
-    let error = store.get("ltx/0/a.ltx", None, Deadline::after(Duration::from_millis(300))).await.unwrap_err();
+    let error =
+        store.get("ltx/0/a.ltx", None, Deadline::after(Duration::from_millis(300))).await.unwrap_err();
     assert_eq!(error.kind, StoreErrorKind::TimedOut, "{error}");
     // What went into the hole is lost, so this connection stays dead although the network is back.
     proxy.set(Mode::Pass);
@@ -283,7 +288,8 @@ async fn a_full_disk_is_told_and_leaves_nothing() {
     let disk = Small::mount(&root);
     let store = open(&server.settings("full"));
     store.put_new("ltx/0/a.ltx", whole("x"), 0, soon()).await.unwrap();
-    let error = store.put_new("ltx/9/b.ltx", Body::Whole(vec![7; 3 << 20].into()), 0, soon()).await.unwrap_err();
+    let error =
+        store.put_new("ltx/9/b.ltx", Body::Whole(vec![7; 3 << 20].into()), 0, soon()).await.unwrap_err();
     assert_eq!(error.kind, StoreErrorKind::Unreachable, "{error}");
     assert!(error.detail.contains("no space is left"), "{error}");
     nothing_is_left(&root).await;

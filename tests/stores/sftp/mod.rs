@@ -1,5 +1,6 @@
-//! SFTP: the suite of all stores on a real OpenSSH, with everything that it offers and with plain version 3; and what is
-//! special to it. Who may log in, and which host is believed, is in sftp/trust.rs; what breaks in sftp/breaks.rs.
+//! SFTP: the suite of all stores on a real OpenSSH, with everything that it offers and with plain version 3;
+//! and what is special to it. Who may log in, and which host is believed, is in sftp/trust.rs; what breaks in
+//! sftp/breaks.rs.
 
 mod breaks;
 mod trust;
@@ -266,8 +267,12 @@ fn a_listing_beside_a_writer_has_no_gap() {
         });
         let listed = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         while !over.load(Ordering::Acquire) {
-            let mut names: Vec<_> =
-                listed.block_on(store.list("", soon())).unwrap().into_iter().map(|object| object.key).collect();
+            let mut names: Vec<_> = listed
+                .block_on(store.list("", soon()))
+                .unwrap()
+                .into_iter()
+                .map(|object| object.key)
+                .collect();
             names.sort();
             let expected: Vec<_> = (1..=names.len()).map(name).collect();
             assert!(names == expected, "{} names, the last is {:?}", names.len(), names.last());

@@ -17,7 +17,8 @@ async fn works(settings: &StoreSettings) {
 async fn is_denied(settings: &StoreSettings, told: &str) -> StoreError {
     let store = open(settings);
     let error = store.put_new("ltx/0/a.ltx", whole("x"), 0, soon()).await.unwrap_err();
-    for error in [&error, &store.list("", soon()).await.unwrap_err(), &store.get("a", None, soon()).await.unwrap_err()]
+    for error in
+        [&error, &store.list("", soon()).await.unwrap_err(), &store.get("a", None, soon()).await.unwrap_err()]
     {
         assert_eq!(error.kind, StoreErrorKind::Denied, "{error}");
         assert!(error.detail.contains(told), "{error}");
@@ -66,15 +67,20 @@ async fn known_hosts_decide() {
     for kind in KINDS {
         works(&with(file(kind, &format!("{at} {}\n", server.host_key(kind))))).await;
     }
-    let hashed = file("hashed", &format!("example.com {}\n{at} {}\n", other.host_key("rsa"), server.host_key("ecdsa")));
+    let hashed = file(
+        "hashed",
+        &format!("example.com {}\n{at} {}\n", other.host_key("rsa"), server.host_key("ecdsa")),
+    );
     keygen(&["-H", "-f", hashed.to_str().unwrap()]);
     assert!(!std::fs::read_to_string(&hashed).unwrap().contains("127.0.0.1"));
     works(&with(hashed)).await;
-    let scanned = Command::new("ssh-keyscan").args(["-p", &server.port().to_string(), "127.0.0.1"]).output().unwrap();
+    let scanned =
+        Command::new("ssh-keyscan").args(["-p", &server.port().to_string(), "127.0.0.1"]).output().unwrap();
     works(&with(file("scanned", &String::from_utf8(scanned.stdout).unwrap()))).await;
 
     let unknown =
-        is_denied(&with(file("unknown", &format!("127.0.0.1 {}\n", server.host_key("rsa")))), "not known").await;
+        is_denied(&with(file("unknown", &format!("127.0.0.1 {}\n", server.host_key("rsa")))), "not known")
+            .await;
     let write = format!("host_key = \"{}\"", server.fingerprint("ed25519"));
     assert!(unknown.detail.contains(&write), "{unknown}");
     let mut told = with(file("none", ""));
@@ -90,7 +96,8 @@ async fn known_hosts_decide() {
     let text = format!("{at} {0}\n@revoked * {0}\n", server.host_key("ed25519"));
     is_denied(&with(file("revoked", &text)), "IS REVOKED").await;
     is_denied(&with(server.file("nowhere")), "cannot read known_hosts_file").await;
-    // None of those who were refused came as far as a login: there are as many of them as files that work, and one pin.
+    // None of those who were refused came as far as a login: there are as many of them as files that work,
+    // and one pin.
     assert_eq!(server.log().matches("Accepted publickey").count(), KINDS.len() + 3, "{}", server.log());
 }
 

@@ -1,5 +1,5 @@
-//! The bucket of the model: owner objects and segments, each created once. What the store does happens at one moment; the request and
-//! the reply may be lost or late.
+//! The bucket of the model: owner objects and segments, each created once. What the store does happens at one
+//! moment; the request and the reply may be lost or late.
 
 use crate::handover::owner::Epoch;
 use crate::handover::protocol::{Beat, Reply, Request, Seen, Watch, Watched};
@@ -92,7 +92,8 @@ impl Bucket {
     pub fn delete_outdated(&mut self, own: Epoch) -> usize {
         let limit = if self.broken.deletes_too_much { u64::MAX } else { own.get() };
         let before = self.deleted.len();
-        self.deleted.extend(self.releases.keys().chain(self.answers.keys()).filter(|epoch| epoch.get() < limit));
+        self.deleted
+            .extend(self.releases.keys().chain(self.answers.keys()).filter(|epoch| epoch.get() < limit));
         self.deleted.len() - before
     }
 
@@ -100,9 +101,12 @@ impl Bucket {
         !self.deleted.contains(epoch)
     }
 
-    /// A release is asked for that was deleted, by an instance to which it may matter: it is not the next epoch that decides.
+    /// A release is asked for that was deleted, by an instance to which it may matter: it is not the next
+    /// epoch that decides.
     pub fn misses(&self, request: &Request) -> Option<Epoch> {
-        let Request::Watch(Watch { release_of: Some(epoch), claim_of: Some(next), .. }) = request else { return None };
+        let Request::Watch(Watch { release_of: Some(epoch), claim_of: Some(next), .. }) = request else {
+            return None;
+        };
         (self.deleted.contains(epoch) && !self.claims.contains_key(next)).then_some(*epoch)
     }
 

@@ -1,4 +1,5 @@
-//! One instance of the model: the protocol, and what lifecycle and engine do for it: the app, its commits, uploads, the last flush.
+//! One instance of the model: the protocol, and what lifecycle and engine do for it: the app, its commits,
+//! uploads, the last flush.
 
 use super::bucket::{Segment, at, mix};
 use super::world::{GRACE, Happening, World};
@@ -66,7 +67,13 @@ impl Machine {
     ) -> Machine {
         let poll = RULES.poll.filter(|_| poll);
         let heartbeat = heartbeat.then_some(HEARTBEAT);
-        let who = Identity { instance, positions: Positions::new(), gated: true, heartbeat, version: "test".into() };
+        let who = Identity {
+            instance,
+            positions: Positions::new(),
+            gated: true,
+            heartbeat,
+            version: "test".into(),
+        };
         Machine {
             protocol: Protocol::new(who, Rules { poll, standby, ..RULES }, last),
             deploy,
@@ -110,7 +117,8 @@ impl World {
             self.perform(who, action);
         }
         let machine = &mut self.machines[who];
-        let holds = machine.protocol.holds().filter(|_| machine.protocol.who.heartbeat.is_some() && machine.alive);
+        let holds =
+            machine.protocol.holds().filter(|_| machine.protocol.who.heartbeat.is_some() && machine.alive);
         if machine.beats.map(|(epoch, _)| epoch) != holds {
             machine.beats = holds.map(|epoch| (epoch, 1));
             if let Some(epoch) = holds {
@@ -183,9 +191,13 @@ impl World {
     fn adopt(&mut self, who: usize) {
         let machine = &self.machines[who];
         let disk = &mut self.disks[machine.disk];
-        while let Some(next) = self.bucket.segment(disk.txid + 1).filter(|next| disk.writers.contains(&next.writer)) {
+        while let Some(next) =
+            self.bucket.segment(disk.txid + 1).filter(|next| disk.writers.contains(&next.writer))
+        {
             // A fence ends what this disk has not uploaded, also its own fence.
-            if next.is_fence || !next.commits.iter().all(|commit| disk.wal.contains(commit)) || next.base != disk.state
+            if next.is_fence
+                || !next.commits.iter().all(|commit| disk.wal.contains(commit))
+                || next.base != disk.state
             {
                 break;
             }
@@ -257,7 +269,9 @@ impl World {
 
     /// As often as litevisor: the same number until one has arrived.
     fn beat(&mut self, who: usize, held: Epoch) {
-        let Some((epoch, number)) = self.machines[who].beats.filter(|(epoch, _)| *epoch == held) else { return };
+        let Some((epoch, number)) = self.machines[who].beats.filter(|(epoch, _)| *epoch == held) else {
+            return;
+        };
         self.at(HEARTBEAT.as_millis() as u64, who, Happening::Beat { epoch });
         let (arrives, replies) = self.travel();
         if let Some(after) = arrives {
@@ -342,7 +356,9 @@ impl World {
 
     pub fn is_serving(&self, who: usize) -> bool {
         let machine = &self.machines[who];
-        machine.alive && machine.app == App::Running && matches!(machine.protocol.phase(), Phase::Owner { .. })
+        machine.alive
+            && machine.app == App::Running
+            && matches!(machine.protocol.phase(), Phase::Owner { .. })
     }
 
     /// Resumes that answered a failed start of this deploy.
@@ -355,6 +371,9 @@ impl World {
     pub fn has_failed(&self, deploy: usize) -> bool {
         let revision = &self.deploys[deploy].revision;
         let failed = |how| matches!(how, How::FailedStart);
-        self.bucket.releases.values().any(|release| release.instance.revision == *revision && failed(release.how))
+        self.bucket
+            .releases
+            .values()
+            .any(|release| release.instance.revision == *revision && failed(release.how))
     }
 }

@@ -1,6 +1,6 @@
-//! Random schedules by seed: starts, stops, kills, freezes, lost and late replies; then the faults end, and exactly one instance has
-//! to serve. `LITEVISOR_HANDOVER_SEEDS=20000 cargo test --lib handover::protocol -- --nocapture` lives more of them,
-//! `LITEVISOR_HANDOVER_SEED` one alone.
+//! Random schedules by seed: starts, stops, kills, freezes, lost and late replies; then the faults end, and
+//! exactly one instance has to serve. `LITEVISOR_HANDOVER_SEEDS=20000 cargo test --lib handover::protocol --
+//! --nocapture` lives more of them, `LITEVISOR_HANDOVER_SEED` one alone.
 
 use super::bucket::Broken;
 use super::machine::HEARTBEAT;
@@ -139,7 +139,11 @@ fn the_model_finds_a_broken_rule() {
         ("a claim overwrites", Broken { claims_overwrite: true, ..none }, "instance"),
         ("a start before the release", Broken { start_before_release: true, ..none }, "without a fence"),
         ("a takeover without a fence", Broken { no_fence: true, ..none }, "two instances may write"),
-        ("a release before the flush", Broken { release_before_flush: true, ..none }, "two instances may write"),
+        (
+            "a release before the flush",
+            Broken { release_before_flush: true, ..none },
+            "two instances may write",
+        ),
         ("two resume", Broken { resume_twice: true, ..none }, "resumes in the place"),
         (
             "a deaf standby that does not fence",
@@ -175,7 +179,8 @@ fn of_many_that_start_at_once_one_serves() {
     }
 }
 
-/// Heartbeats decide when, never whether: a standby that misses all of them beside a living owner still fences it.
+/// Heartbeats decide when, never whether: a standby that misses all of them beside a living owner still
+/// fences it.
 #[test]
 fn a_deaf_standby_breaks_nothing() {
     let broken = Broken { deaf_standby: true, ..Broken::default() };
@@ -187,7 +192,8 @@ fn a_deaf_standby_breaks_nothing() {
     assert!(stopped > 100, "{stopped}");
 }
 
-/// The owner dies: within three heartbeats and the length of the requests one of the standbys serves, the other stands by for it.
+/// The owner dies: within three heartbeats and the length of the requests one of the standbys serves, the
+/// other stands by for it.
 #[test]
 fn one_of_two_standbys_takes_over() {
     for seed in 0..40 {

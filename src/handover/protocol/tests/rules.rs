@@ -47,10 +47,19 @@ impl Story {
     }
 
     pub(super) fn with(id: &str, last: Option<LastLife>, rules: Rules) -> Story {
-        let who =
-            Identity { instance: instance(id), positions: at(7), gated: true, heartbeat: None, version: "1".into() };
-        let mut story =
-            Story { protocol: Protocol::new(who, rules, last), now: Duration::ZERO, asked: None, done: vec![] };
+        let who = Identity {
+            instance: instance(id),
+            positions: at(7),
+            gated: true,
+            heartbeat: None,
+            version: "1".into(),
+        };
+        let mut story = Story {
+            protocol: Protocol::new(who, rules, last),
+            now: Duration::ZERO,
+            asked: None,
+            done: vec![],
+        };
         story.event(Event::Tick);
         story
     }
@@ -196,7 +205,11 @@ fn the_release_is_looked_for_often() {
         story.event(Event::Tick);
         // The answer counts from the next look on.
         story.reply(Reply::Watched(Watched { answer, ..Watched::default() }));
-        assert_eq!(story.protocol.wakes_at().map(|at| at - story.now), Some(Duration::from_millis(pause)), "{at} s");
+        assert_eq!(
+            story.protocol.wakes_at().map(|at| at - story.now),
+            Some(Duration::from_millis(pause)),
+            "{at} s"
+        );
     }
 }
 
@@ -246,7 +259,9 @@ fn one_that_is_asked_behind_its_fence_says_where_it_stands() {
 #[test]
 fn a_waiter_walks_back_over_those_that_withdrew() {
     let mut story = Story::new("new", None);
-    story.looked(claim_of(5, "d"), Some(release_of(5, "d", How::Withdrawn, End::Untouched, Some(3)))).claimed();
+    story
+        .looked(claim_of(5, "d"), Some(release_of(5, "d", How::Withdrawn, End::Untouched, Some(3))))
+        .claimed();
     story.watched(Some(release_of(5, "d", How::Withdrawn, End::Untouched, Some(3))), false);
     assert!(matches!(story.phase(), Phase::Waiting { predecessor, .. } if *predecessor == epoch(3)));
     story.watched(Some(release_of(3, "c", How::HandedOver, End::At(at(4)), Some(2))), false);
@@ -319,7 +334,10 @@ fn the_one_before_resumes_after_an_undone_deploy() {
     let failed = release_of(3, "new", How::FailedStart, End::At(at(13)), Some(2));
     story.watched(Some(failed.clone()), false);
     let Request::Claim(claim) = story.request() else { panic!("{:?}", story.asked) };
-    assert_eq!((claim.reason, claim.epoch, &claim.failed), (Reason::Resume, epoch(4), &Some(instance("new"))));
+    assert_eq!(
+        (claim.reason, claim.epoch, &claim.failed),
+        (Reason::Resume, epoch(4), &Some(instance("new")))
+    );
     story.claimed().watched(Some(failed), false).event(Event::CaughtUp).watched(None, false);
     assert_eq!(story.did(), [Action::CatchUp { to: Some(at(13)) }, Action::Start]);
     // Once: if this one fails, too, nobody resumes.
@@ -388,7 +406,8 @@ fn the_walk_back_to_the_last_life_on_this_machine_costs_no_wait_either() {
     for (home, waits) in [(Some(epoch(4)), false), (None, true)] {
         let mut confirmed = life("a", 4, false);
         confirmed.instance.revision = None;
-        let mut story = Story::new("again", Some(LastLife { confirmed: Some(confirmed), tentative: None, home }));
+        let mut story =
+            Story::new("again", Some(LastLife { confirmed: Some(confirmed), tentative: None, home }));
         let withdrawn = release_of(5, "b", How::Withdrawn, End::Untouched, Some(4));
         story.looked(claim_of(5, "b"), None).claimed().watched(Some(withdrawn), false).watched(None, false);
         assert_eq!(story.did() == [Action::CatchUp { to: None }], !waits);
@@ -400,8 +419,9 @@ fn the_walk_back_to_the_last_life_on_this_machine_costs_no_wait_either() {
 
 #[test]
 fn a_killed_owner_that_was_asked_does_not_take_its_place_back() {
-    let last =
-        |released| Some(LastLife { confirmed: Some(life("a", 4, released)), tentative: None, home: Some(epoch(4)) });
+    let last = |released| {
+        Some(LastLife { confirmed: Some(life("a", 4, released)), tentative: None, home: Some(epoch(4)) })
+    };
     let mut story = Story::new("again", last(false));
     story.looked(claim_of(5, "new"), None).watched(None, false);
     assert_eq!(story.did(), [Action::Flush]);
@@ -413,7 +433,10 @@ fn a_killed_owner_that_was_asked_does_not_take_its_place_back() {
     let mut story = Story::new("again", last(false));
     story.looked(claim_of(5, "new"), None);
     story.watched(Some(release_of(4, "a", How::FailedStart, End::At(at(9)), Some(3))), false);
-    assert_eq!((story.did(), story.phase()), (vec![], &Phase::Retired { newest: epoch(5), cursor: epoch(5) }));
+    assert_eq!(
+        (story.did(), story.phase()),
+        (vec![], &Phase::Retired { newest: epoch(5), cursor: epoch(5) })
+    );
     let mut story = Story::new("again", last(true));
     story.looked(claim_of(5, "new"), None);
     assert_eq!(*story.phase(), Phase::Retired { newest: epoch(5), cursor: epoch(5) });

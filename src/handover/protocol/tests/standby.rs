@@ -152,10 +152,18 @@ fn a_retired_standby_stands_by_again() {
     let retired = || {
         let mut story = standby();
         let over = Some(release_of(1, "old", How::Stopped, End::At(at(9)), None));
-        story.watched(over.clone(), false).looked(beating(1, "old"), over.clone()).claimed().watched(over, false);
+        story
+            .watched(over.clone(), false)
+            .looked(beating(1, "old"), over.clone())
+            .claimed()
+            .watched(over, false);
         story.event(Event::CaughtUp).watched(None, false);
         assert!(matches!(story.phase(), Phase::Owner { .. }), "{:?}", story.phase());
-        story.watched(None, true).event(Event::Flushed(End::At(at(12)))).reply(Reply::Written).reply(Reply::Written);
+        story
+            .watched(None, true)
+            .event(Event::Flushed(End::At(at(12))))
+            .reply(Reply::Written)
+            .reply(Reply::Written);
         assert!(matches!(story.phase(), Phase::Retired { .. }), "{:?}", story.phase());
         story.did();
         story
@@ -234,7 +242,11 @@ fn an_owner_lets_go_for_whichever_instance_comes() {
     assert_eq!(claims(&story), 3);
     // It was fenced while it stopped: that is no letting go.
     let mut story = owner("new");
-    story.event(Event::LetGo).event(Event::Fenced).event(Event::Flushed(End::At(at(12)))).reply(Reply::Written);
+    story
+        .event(Event::LetGo)
+        .event(Event::Fenced)
+        .event(Event::Flushed(End::At(at(12))))
+        .reply(Reply::Written);
     assert_eq!(*story.phase(), Phase::Judging);
     // One that does not own it has nothing to let go.
     let mut story = waiting("new");

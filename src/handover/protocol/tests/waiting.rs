@@ -1,4 +1,5 @@
-//! How long an instance waits: for its first request, for the one before it to serve again, and for the end of its trial.
+//! How long an instance waits: for its first request, for the one before it to serve again, and for the end
+//! of its trial.
 
 use super::bucket::at;
 use super::machine::RULES;

@@ -1,5 +1,5 @@
-//! The world of the model: one bucket, machines that die, freeze and come back, a network that loses and delays, and a platform that
-//! starts and stops instances. After every event the rules are checked.
+//! The world of the model: one bucket, machines that die, freeze and come back, a network that loses and
+//! delays, and a platform that starts and stops instances. After every event the rules are checked.
 
 use super::bucket::{Broken, Bucket, Segment, at};
 use super::machine::{App, Disk, Machine};
@@ -227,12 +227,16 @@ impl World {
     fn happen(&mut self, who: usize, what: Happening) {
         match what {
             Happening::Arrives { serial, request, replies_at } => {
-                // With a deaf standby there are so many epochs that retired instances ask for releases that matter to none.
+                // With a deaf standby there are so many epochs that retired instances ask for releases that
+                // matter to none.
                 let is_waited_for = replies_at.is_some()
                     && self.machines[who].protocol.pending.is_some_and(|(pending, _)| pending == serial)
                     && !self.bucket.broken.deaf_standby;
                 if let Some(epoch) = self.bucket.misses(&request).filter(|_| is_waited_for) {
-                    self.fail(&format!("i{who} looks for the release of epoch {}, which was deleted", epoch.get()));
+                    self.fail(&format!(
+                        "i{who} looks for the release of epoch {}, which was deleted",
+                        epoch.get()
+                    ));
                 }
                 self.record(who, &request);
                 let reply = self.bucket.answer(&request, who as u64);
@@ -277,7 +281,9 @@ impl World {
         let Reply::Watched(mut watched) = reply else { return reply };
         match phase {
             Phase::Standby(_) if broken.deaf_standby => watched.beat = None,
-            Phase::Waiting { predecessor, .. } if broken.start_before_release && watched.release.is_none() => {
+            Phase::Waiting { predecessor, .. }
+                if broken.start_before_release && watched.release.is_none() =>
+            {
                 let instance = self.bucket.claims[predecessor].instance.clone();
                 let end = End::At(at(self.bucket.tip()));
                 let (epoch, from) = (*predecessor, None);
@@ -312,7 +318,8 @@ impl World {
         }
         let home = self.machines[who].protocol.home.map_or(0, Epoch::get);
         if answered == 0
-            || epoch != home && !self.bucket.releases.get(&Epoch::new(home).unwrap()).is_some_and(Release::is_undone)
+            || epoch != home
+                && !self.bucket.releases.get(&Epoch::new(home).unwrap()).is_some_and(Release::is_undone)
         {
             self.fail(&format!("i{who} resumes in the place of the owner of epoch {epoch}"));
         }
@@ -330,7 +337,9 @@ impl World {
                 });
                 match claim.reason {
                     Reason::Resume => self.check_resume(who, claim),
-                    Reason::Takeover if self.machines[who].protocol.unheard => self.count("heartbeat stopped"),
+                    Reason::Takeover if self.machines[who].protocol.unheard => {
+                        self.count("heartbeat stopped")
+                    }
                     Reason::Takeover | Reason::Start => {}
                 }
                 if self.machines[who].protocol.promoted {

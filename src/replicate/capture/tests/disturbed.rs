@@ -37,7 +37,8 @@ fn the_files_must_stay_in_place() {
     }
 }
 
-/// Somebody wrote into the file behind SQLite's back, between the header and the pages: the header states another database.
+/// Somebody wrote into the file behind SQLite's back, between the header and the pages: the header states
+/// another database.
 #[test]
 fn a_page_that_changes_between_its_checksum_and_its_sending_is_refused() {
     for in_wal in [true, false] {
@@ -86,15 +87,17 @@ fn a_commit_between_the_two_holds_is_noticed() {
     world.catch_up();
     let app = Connection::open(world.path.as_path()).unwrap();
     let late = || app.execute_batch("INSERT INTO t(x) VALUES ('late')").unwrap();
-    let settled =
-        world.capture().checkpoint_with(CheckpointDecision::Gentle, |_| panic!("nothing is left"), late).unwrap();
+    let settled = world
+        .capture()
+        .checkpoint_with(CheckpointDecision::Gentle, |_| panic!("nothing is left"), late)
+        .unwrap();
     assert!(!settled, "the late commit is not copied, and the WAL may not be called settled");
     world.agrees();
     assert!(world.checkpoint(CheckpointDecision::Gentle));
 }
 
-/// A writer was killed between its last frame and the index that makes it visible. The next one writes a shorter
-/// transaction over it: the last frame that was captured still stands, the first one does not.
+/// A writer was killed between its last frame and the index that makes it visible. The next one writes a
+/// shorter transaction over it: the last frame that was captured still stands, the first one does not.
 #[test]
 fn a_transaction_that_nobody_saw_is_taken_back() {
     let mut world = World::new(512);
@@ -120,11 +123,13 @@ fn a_transaction_that_nobody_saw_is_taken_back() {
     assert!(matches!(looked, Err(CaptureError::Broken(_))), "{:?}", looked.map(|draft| draft.is_some()));
 }
 
-/// One that is written for long is not proven again from its beginning at each look, and whatever becomes of it is seen.
+/// One that is written for long is not proven again from its beginning at each look, and whatever becomes of
+/// it is seen.
 #[test]
 fn an_open_transaction_is_followed_given_up_and_committed() {
     let mut world = World::new(4096);
-    // The pages of auto-vacuum are written again and again in place, which leaves nothing that could be proven early.
+    // The pages of auto-vacuum are written again and again in place, which leaves nothing that could be
+    // proven early.
     world.app.execute_batch("PRAGMA auto_vacuum=NONE; VACUUM; PRAGMA cache_size=5").unwrap();
     for end in ["ROLLBACK", "COMMIT", "ROLLBACK"] {
         world.catch_up();

@@ -1,6 +1,6 @@
-//! Random schedules of what an app does to a WAL and of what a session does with it, on the real ledger over made-up `-shm` files. The
-//! judge: nothing is durable, and no ticket is resolved, while a commit of before the look is missing in the replica; and once
-//! everything is uploaded, everything is.
+//! Random schedules of what an app does to a WAL and of what a session does with it, on the real ledger over
+//! made-up `-shm` files. The judge: nothing is durable, and no ticket is resolved, while a commit of before
+//! the look is missing in the replica; and once everything is uploaded, everything is.
 
 use super::super::{Ledger, LedgerEntry, Proof};
 use crate::model::{DbPath, Durability, DurabilityLedger, PageSize, Ticket};
@@ -164,7 +164,8 @@ impl Database {
         }
     }
 
-    /// The writer is killed. With half a header the next reader recovers; else its frames are left for the next writer.
+    /// The writer is killed. With half a header the next reader recovers; else its frames are left for the
+    /// next writer.
     fn kill_writer(&mut self) {
         if self.writing == Some(0) {
             self.writing = None;
@@ -191,7 +192,8 @@ impl Database {
         // Nobody knows what was written meanwhile: the whole database.
         let pending = vec![(self.committed.clone(), self.shown.clone())];
         let captured = self.shown.clone();
-        self.session = Some(Session { proof, captured, pending, uploaded: None, skipped: false, restartable: false });
+        self.session =
+            Some(Session { proof, captured, pending, uploaded: None, skipped: false, restartable: false });
         self.entry.restorable(true);
     }
 
@@ -205,8 +207,12 @@ impl Database {
         session.proof.before_capture();
         let captured = &session.captured;
         let from = if captured.restarts == self.file.restarts { captured.frames.len() } else { 0 };
-        let first = captured.frames.last().and_then(|(id, _)| captured.frames.iter().position(|frame| frame.0 == *id));
-        let marks = first.into_iter().chain(from.checked_sub(1).filter(|_| captured.restarts == self.file.restarts));
+        let first = captured
+            .frames
+            .last()
+            .and_then(|(id, _)| captured.frames.iter().position(|frame| frame.0 == *id));
+        let marks =
+            first.into_iter().chain(from.checked_sub(1).filter(|_| captured.restarts == self.file.restarts));
         let overwritten = captured.restarts == self.file.restarts
             && marks.into_iter().any(|at| captured.frames.get(at) != self.file.frames.get(at));
         if overwritten || session.skipped {
@@ -315,7 +321,8 @@ impl World {
         let World { ledger, databases, tickets, .. } = self;
         tickets.retain(|(ticket, committed)| {
             let resolved = is_resolved(ledger, *ticket);
-            let uploaded = databases.iter().zip(committed).all(|(database, committed)| database.is_uploaded(committed));
+            let uploaded =
+                databases.iter().zip(committed).all(|(database, committed)| database.is_uploaded(committed));
             assert!(uploaded || !resolved, "{ticket:?} is resolved too early");
             !resolved
         });
@@ -405,7 +412,8 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 fn acts() -> impl Strategy<Value = Vec<Act>> {
-    let act = prop_oneof![1 => Just(Act::Look), 3 => (0usize..2, step()).prop_map(|(on, step)| Act::On(on, step))];
+    let act =
+        prop_oneof![1 => Just(Act::Look), 3 => (0usize..2, step()).prop_map(|(on, step)| Act::On(on, step))];
     prop::collection::vec(act, 1..120)
 }
 
@@ -422,7 +430,8 @@ proptest! {
     }
 }
 
-/// The first writer is killed between its frames and its header, and they are uploaded; the second one's transaction is shorter.
+/// The first writer is killed between its frames and its header, and they are uploaded; the second one's
+/// transaction is shorter.
 #[test]
 fn a_commit_over_what_a_killed_writer_left_is_open() {
     let mut world = World::new();

@@ -1,5 +1,6 @@
-//! The ledger with the real task, beside SQLite in another process: POSIX locks and mapped memory count there only. The runtime has one
-//! thread, and it runs nothing while a test does not await: a look then sees what no task can have noticed yet.
+//! The ledger with the real task, beside SQLite in another process: POSIX locks and mapped memory count there
+//! only. The runtime has one thread, and it runs nothing while a test does not await: a look then sees what
+//! no task can have noticed yet.
 
 use crate::model::{DbPath, Durability, DurabilityLedger, Fenced, Ticket};
 use crate::replicate::{Handle, Ledger, ReplicateSettings, Replicator, Target, Wanted};
@@ -23,8 +24,10 @@ struct App {
 
 impl App {
     fn open(db: &DbPath) -> App {
-        let script = "import sqlite3, sys\nc = sqlite3.connect(sys.argv[1], timeout=60, isolation_level=None)\n\
-                      for line in sys.stdin:\n    r = c.execute(line).fetchall()\n    print(r[0][0] if r else '-', flush=True)";
+        let script = "import sqlite3, sys\nc = sqlite3.connect(sys.argv[1], timeout=60, \
+            isolation_level=None)\n\
+                      for line in sys.stdin:\n    r = c.execute(line).fetchall()\n    print(r[0][0] if r \
+                      else '-', flush=True)";
         let mut process = Command::new("python3")
             .args(["-c", script])
             .arg(db.as_path())
@@ -86,7 +89,8 @@ impl Site {
     }
 
     fn start(&self) -> Handle {
-        let settings = ReplicateSettings { sync_interval: Duration::from_secs(3600), ..ReplicateSettings::default() };
+        let settings =
+            ReplicateSettings { sync_interval: Duration::from_secs(3600), ..ReplicateSettings::default() };
         let target = Target { db: self.db.clone(), store: self.store.clone(), settings, late: false };
         let handle = self.replicator.start(target, None);
         self.ledger.complete();
@@ -272,7 +276,11 @@ async fn after_the_last_flush_everything_is_durable() {
 #[tokio::test]
 async fn files_that_were_replaced_are_noticed_by_the_look_itself() {
     let (site, _handle, mut app) = Site::with_app().await;
-    app.run("VACUUM INTO 'OTHER'".replace("OTHER", &site.dir.path().join("other.db").display().to_string()).as_str());
+    app.run(
+        "VACUUM INTO 'OTHER'"
+            .replace("OTHER", &site.dir.path().join("other.db").display().to_string())
+            .as_str(),
+    );
     assert!(site.is_durable());
     elsewhere("mv", &[&site.dir.path().join("other.db"), site.db.as_path()]);
     assert!(!site.is_durable());
@@ -356,7 +364,9 @@ async fn a_database_that_appears_in_a_directory_is_open_at_once() {
     App::open(&one).run("CREATE TABLE t(x)");
     site.pending();
     site.ledger.refuse(&one, "another process replicates it");
-    assert!(site.ledger.unprovable().iter().any(|(db, why)| *db == one.to_string() && why.contains("another")));
+    assert!(
+        site.ledger.unprovable().iter().any(|(db, why)| *db == one.to_string() && why.contains("another"))
+    );
     elsewhere("mv", &[&directory, &site.dir.path().join("moved")]);
     site.pending();
 }
@@ -375,7 +385,8 @@ async fn another_writer_ends_all_waiting() {
     site.pending();
 }
 
-/// Whatever many threads ask: what is committed while the store is away is never durable, and nobody waits for ever.
+/// Whatever many threads ask: what is committed while the store is away is never durable, and nobody waits
+/// for ever.
 #[tokio::test]
 async fn many_threads_ask() {
     let (site, _handle, mut app) = Site::with_app().await;
@@ -416,7 +427,8 @@ async fn many_threads_ask() {
     }
 }
 
-/// An app that commits all the time keeps nobody waiting: what is covered is what was committed before the capture.
+/// An app that commits all the time keeps nobody waiting: what is covered is what was committed before the
+/// capture.
 #[tokio::test]
 async fn steady_writing_keeps_nobody_waiting() {
     let (site, _handle, mut app) = Site::with_app().await;

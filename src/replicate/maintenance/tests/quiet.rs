@@ -1,10 +1,11 @@
-//! After a quiet time, and beside another writer: what maintenance does with a replica that may not be its own any more.
+//! After a quiet time, and beside another writer: what maintenance does with a replica that may not be its
+//! own any more.
 
 use super::*;
 use crate::replicate::upload::{Content, Segment, Stored};
 
-/// A replica with work waiting: old raw files that are merged, and one that is not. Maintenance knows it as it was listed, and
-/// has not heard of it for long.
+/// A replica with work waiting: old raw files that are merged, and one that is not. Maintenance knows it as
+/// it was listed, and has not heard of it for long.
 struct Stale {
     directory: tempfile::TempDir,
     store: Arc<Faulty>,
@@ -16,7 +17,12 @@ impl Stale {
     async fn new() -> Stale {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().to_str().unwrap().to_owned();
-        let real = crate::store::open(&StoreSettings::new(Scheme::File, format!("file://{path}"), String::new(), path));
+        let real = crate::store::open(&StoreSettings::new(
+            Scheme::File,
+            format!("file://{path}"),
+            String::new(),
+            path,
+        ));
         let store = Arc::new(Faulty::new(real.unwrap()));
         put(&store, Level::SNAPSHOT, &header(1, 1, 1, 1), &page(1)).await;
         for txid in 2..=5 {
@@ -27,8 +33,13 @@ impl Stale {
         let target = Target { db, store: store.clone() as Arc<dyn Store>, settings: quick(), late: false };
         let (events, inbox) = mpsc::unbounded_channel();
         let request = Arc::new(SnapshotRequest::new(Arc::new(Notify::new())));
-        let mut task =
-            MaintenanceTask::new(&target, &listed(&store).await, Clock::start(None), request, (events.clone(), inbox));
+        let mut task = MaintenanceTask::new(
+            &target,
+            &listed(&store).await,
+            Clock::start(None),
+            request,
+            (events.clone(), inbox),
+        );
         task.sure_since_ms = i64::MIN;
         task.check().await;
         Stale { directory, store, task, events }
@@ -67,7 +78,8 @@ async fn after_a_quiet_time_the_work_is_done_where_nobody_else_writes() {
     site.task.work().await;
     let files = listed(&site.store).await;
     assert!(holds(&files, 3, 2, 5), "{files:?}");
-    let raw: Vec<_> = files.iter().filter(|file| file.level == Level::RAW).map(|file| file.range.max.0).collect();
+    let raw: Vec<_> =
+        files.iter().filter(|file| file.level == Level::RAW).map(|file| file.range.max.0).collect();
     assert_eq!(raw, [5]);
 }
 
@@ -132,13 +144,15 @@ async fn a_store_that_is_away_is_asked_again_later() {
     assert!(site.store.count(Call::Delete) > 0);
 }
 
-/// A frozen machine thaws between the question and the put: other writers have used, merged and deleted that name.
+/// A frozen machine thaws between the question and the put: other writers have used, merged and deleted that
+/// name.
 #[tokio::test]
 async fn a_put_that_slept_removes_what_it_put_into_the_history_of_another() {
     for (other, expected) in [(true, None), (false, Some(true))] {
         let site = Stale::new().await;
         let bytes = Bytes::from(encode(&header(6, 6, 1, 6), &page(6)));
-        let segment = Segment { level: Level::RAW, header: header(6, 6, 1, 6), content: Content::Encoded(bytes) };
+        let segment =
+            Segment { level: Level::RAW, header: header(6, 6, 1, 6), content: Content::Encoded(bytes) };
         let key = Layout::Directory.key(Level::RAW, segment.header.range);
         let (begun, sure) = (Instant::now(), Duration::from_millis(50));
         site.store.nth(Call::PutNew, 1, Fault::Delay(4 * sure));

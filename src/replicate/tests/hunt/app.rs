@@ -1,5 +1,5 @@
-//! The app: several connections of one process, doing whatever SQLite allows. Any statement may be refused (locked, busy,
-//! full of readers): that is part of the game.
+//! The app: several connections of one process, doing whatever SQLite allows. Any statement may be refused
+//! (locked, busy, full of readers): that is part of the game.
 
 use crate::model::random::Random;
 use rusqlite::config::DbConfig;
@@ -57,12 +57,14 @@ pub struct App {
 }
 
 impl App {
-    /// Opens the database, making it if there is none. `seen` is called after every statement that may commit.
+    /// Opens the database, making it if there is none. `seen` is called after every statement that may
+    /// commit.
     pub fn open(path: &Path, random: &mut Random, mut seen: impl FnMut(&[u8])) -> App {
         let page_size = random.pick(&[512u32, 512, 1024, 1024, 4096, 65536]);
         let vacuum = random.pick(&["NONE", "FULL", "INCREMENTAL"]);
         let first = Connection::open(path).unwrap();
-        let setup = format!("PRAGMA page_size={page_size}; PRAGMA auto_vacuum={vacuum}; PRAGMA journal_mode=wal");
+        let setup =
+            format!("PRAGMA page_size={page_size}; PRAGMA auto_vacuum={vacuum}; PRAGMA journal_mode=wal");
         let _ = first.execute_batch(&setup);
         let mut app = App { path: path.to_owned(), links: vec![first], eyes: link(path, 0), writing: None };
         set_up(&app.links[0], random);
@@ -116,12 +118,16 @@ impl App {
                 let (parts, part) = (random.between(1, 5), random.below(3));
                 let bytes = random.between(1, 900) as usize;
                 let blob = random.blob(bytes);
-                link.execute("UPDATE t SET x = ?1 WHERE id % ?2 = ?3", params![blob, parts as i64, part as i64])
-                    .map(|_| ())
+                link.execute(
+                    "UPDATE t SET x = ?1 WHERE id % ?2 = ?3",
+                    params![blob, parts as i64, part as i64],
+                )
+                .map(|_| ())
             }
             Act::Delete => {
                 let (parts, part) = (random.between(2, 5), random.below(3));
-                link.execute("DELETE FROM t WHERE id % ?1 = ?2", params![parts as i64, part as i64]).map(|_| ())
+                link.execute("DELETE FROM t WHERE id % ?1 = ?2", params![parts as i64, part as i64])
+                    .map(|_| ())
             }
             Act::DeleteMost => link.execute("DELETE FROM t WHERE id > 1", []).map(|_| ()),
             Act::Several => several(link, random),
@@ -133,7 +139,9 @@ impl App {
             }
             Act::EndWrite => match self.writing.take() {
                 None => Ok(()),
-                Some(at) => self.links[at].execute_batch(if random.percent(60) { "COMMIT" } else { "ROLLBACK" }),
+                Some(at) => {
+                    self.links[at].execute_batch(if random.percent(60) { "COMMIT" } else { "ROLLBACK" })
+                }
             },
             Act::BeginRead => link.execute_batch("BEGIN; SELECT count(*) FROM t"),
             Act::EndReads => {
@@ -147,7 +155,9 @@ impl App {
             }
             Act::AutoCheckpoint => {
                 let pages = random.pick(&[0, 1, 8, 1000]);
-                self.links.iter().try_for_each(|l| l.execute_batch(&format!("PRAGMA wal_autocheckpoint={pages}")))
+                self.links
+                    .iter()
+                    .try_for_each(|l| l.execute_batch(&format!("PRAGMA wal_autocheckpoint={pages}")))
             }
             Act::Vacuum => link.execute_batch("VACUUM"),
             Act::IncrementalVacuum => link.execute_batch("PRAGMA incremental_vacuum(4)"),
@@ -181,8 +191,9 @@ fn link(path: &Path, cache: i32) -> Connection {
 fn set_up(link: &Connection, random: &mut Random) {
     link.busy_timeout(Duration::ZERO).unwrap();
     let (cache, auto) = (random.between(5, 50), random.pick(&[0, 0, 4, 30, 1000]));
-    let _ = link
-        .execute_batch(&format!("PRAGMA cache_size={cache}; PRAGMA synchronous=OFF; PRAGMA wal_autocheckpoint={auto}"));
+    let _ = link.execute_batch(&format!(
+        "PRAGMA cache_size={cache}; PRAGMA synchronous=OFF; PRAGMA wal_autocheckpoint={auto}"
+    ));
 }
 
 fn insert(link: &Connection, random: &mut Random, most: u64) -> rusqlite::Result<()> {
@@ -196,7 +207,8 @@ fn several(link: &Connection, random: &mut Random) -> rusqlite::Result<()> {
     for _ in 0..random.between(1, 12) {
         let n = random.below(40) as i64;
         let sql = "INSERT INTO u VALUES (?1, 1) ON CONFLICT(k) DO UPDATE SET n = n + 1";
-        done = done.and_then(|()| insert(link, random, 2000)).and_then(|()| link.execute(sql, [n]).map(|_| ()));
+        done =
+            done.and_then(|()| insert(link, random, 2000)).and_then(|()| link.execute(sql, [n]).map(|_| ()));
     }
     link.execute_batch(if done.is_ok() { "COMMIT" } else { "ROLLBACK" })
 }

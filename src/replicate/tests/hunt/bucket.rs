@@ -1,5 +1,5 @@
-//! Object storage in memory, as strict as a real one: objects appear whole, `put_new` never replaces. Faults are
-//! `store::faulty`'s, around it.
+//! Object storage in memory, as strict as a real one: objects appear whole, `put_new` never replaces. Faults
+//! are `store::faulty`'s, around it.
 
 use crate::model::Deadline;
 use crate::store::layout::Layout;
@@ -81,7 +81,8 @@ impl Store for Bucket {
     fn get<'a>(&'a self, key: &'a str, range: Option<Range<u64>>, _: Deadline) -> StoreFuture<'a, Bytes> {
         Box::pin(async move {
             let found = self.content().objects.get(key).map(|(bytes, _)| bytes.clone());
-            let bytes = found.ok_or_else(|| self.error(StoreErrorKind::NotFound, "get", key, "there is none"))?;
+            let bytes =
+                found.ok_or_else(|| self.error(StoreErrorKind::NotFound, "get", key, "there is none"))?;
             let range = range.unwrap_or(0..bytes.len() as u64);
             let end = range.end.min(bytes.len() as u64);
             if range.start >= end {
@@ -91,7 +92,13 @@ impl Store for Bucket {
         })
     }
 
-    fn put_new<'a>(&'a self, key: &'a str, body: Body, timestamp_ms: i64, _: Deadline) -> StoreFuture<'a, Put> {
+    fn put_new<'a>(
+        &'a self,
+        key: &'a str,
+        body: Body,
+        timestamp_ms: i64,
+        _: Deadline,
+    ) -> StoreFuture<'a, Put> {
         Box::pin(async move {
             let bytes = match body {
                 Body::Whole(bytes) => bytes,
@@ -101,7 +108,9 @@ impl Store for Bucket {
                         match chunks.recv().await {
                             Some(Chunk::Data(bytes)) => whole.extend(bytes),
                             Some(Chunk::End) => break Bytes::from(whole),
-                            None => return Err(self.error(StoreErrorKind::Invalid, "put", key, "producer gone")),
+                            None => {
+                                return Err(self.error(StoreErrorKind::Invalid, "put", key, "producer gone"));
+                            }
                         }
                     }
                 }

@@ -44,8 +44,8 @@ pub struct RecordedWal {
 pub struct Disk {
     dir: PathBuf,
     pub db: DbPath,
-    /// Of the database file: modification times are the hunt's own, so that they differ on every machine, however coarse
-    /// its clock is.
+    /// Of the database file: modification times are the hunt's own, so that they differ on every machine,
+    /// however coarse its clock is.
     content: Option<State>,
     ns: i64,
     /// Every record that was ever written, for power cuts.
@@ -114,8 +114,8 @@ impl Disk {
         Some(state)
     }
 
-    /// A power cut: what was not synced may be gone. SQLite syncs the WAL before it copies from it, so at least that is
-    /// there; and the record is never synced. What happened to the WAL and to the record.
+    /// A power cut: what was not synced may be gone. SQLite syncs the WAL before it copies from it, so at
+    /// least that is there; and the record is never synced. What happened to the WAL and to the record.
     pub fn power_cut(&mut self, random: &mut Random) -> (bool, bool) {
         let cut = self.cut_wal(random);
         let shm = &self.db.sides()[1];
@@ -126,7 +126,9 @@ impl Disk {
     }
 
     fn cut_wal(&self, random: &mut Random) -> bool {
-        let (Ok(wal), Ok(shm)) = (fs::read(self.db.wal()), fs::read(&self.db.sides()[1])) else { return false };
+        let (Ok(wal), Ok(shm)) = (fs::read(self.db.wal()), fs::read(&self.db.sides()[1])) else {
+            return false;
+        };
         if wal.len() < 32 || shm.len() < 132 || wal[16..24] != shm[32..40] || random.percent(30) {
             return false;
         }
@@ -157,7 +159,8 @@ impl Disk {
         then != now
     }
 
-    /// Another file takes the place of the database, by a rename, or its bytes are written over it. Nobody has it open.
+    /// Another file takes the place of the database, by a rename, or its bytes are written over it. Nobody
+    /// has it open.
     pub fn replace(&mut self, bytes: &[u8], by: Replacing) {
         self.forget_descriptors();
         if !by.wal_left {
@@ -182,7 +185,8 @@ impl Disk {
         self.settle();
     }
 
-    /// The WAL, if the record says that it ends at what is in the replica or about to be. None: it holds something else.
+    /// The WAL, if the record says that it ends at what is in the replica or about to be. None: it holds
+    /// something else.
     pub fn recorded_wal(&self) -> Option<RecordedWal> {
         let place = state_file::load(&self.db).ok()??.wal;
         let wal = fs::read(self.db.wal()).ok()?;

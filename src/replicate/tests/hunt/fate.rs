@@ -8,8 +8,8 @@ use crate::restore::Outcome;
 use crate::store::StoreErrorKind;
 use crate::store::faulty::{Call, Fault};
 
-/// A step meets one of them, or none: a death at a named point, a death in a request, a store that does not do it, or
-/// does it and does not say so.
+/// A step meets one of them, or none: a death at a named point, a death in a request, a store that does not
+/// do it, or does it and does not say so.
 pub fn plan_faults(machine: &mut Machine, random: &mut Random) {
     let nth = random.between(1, 3) as u32;
     match random.below(100) {
@@ -36,7 +36,8 @@ fn kind(random: &mut Random) -> StoreErrorKind {
     ])
 }
 
-/// The same for a start. What may heal would be waited for, so only what does not is thrown in. True: something is.
+/// The same for a start. What may heal would be waited for, so only what does not is thrown in. True:
+/// something is.
 pub fn plan_for_prepare(machine: &mut Machine, random: &mut Random) -> bool {
     let nth = random.between(1, 6) as u32;
     match random.below(100) {
@@ -51,7 +52,8 @@ pub fn plan_for_prepare(machine: &mut Machine, random: &mut Random) -> bool {
 pub fn default_file(machine: &mut Machine) {
     let path = machine.disk.db.as_path();
     let link = rusqlite::Connection::open(path).unwrap();
-    link.execute_batch("CREATE TABLE t(id INTEGER PRIMARY KEY, x BLOB); INSERT INTO t VALUES (1, 'default')").unwrap();
+    link.execute_batch("CREATE TABLE t(id INTEGER PRIMARY KEY, x BLOB); INSERT INTO t VALUES (1, 'default')")
+        .unwrap();
     drop(link);
     machine.disk.settle();
     machine.history.extend(machine.disk.state());
@@ -69,8 +71,8 @@ pub fn lose(machine: &mut Machine) -> bool {
     false
 }
 
-/// Between two lives another database, or an older copy, is put in the place of the database. A WAL is left beside it only
-/// where the record can say what the file must hold.
+/// Between two lives another database, or an older copy, is put in the place of the database. A WAL is left
+/// beside it only where the record can say what the file must hold.
 pub fn replace(machine: &mut Machine, random: &mut Random) {
     if machine.replaced.is_some() || machine.disk.state().is_none() {
         return;
@@ -92,16 +94,18 @@ pub fn replace(machine: &mut Machine, random: &mut Random) {
 fn another_database(random: &mut Random) -> Vec<u8> {
     let mut link = rusqlite::Connection::open_in_memory().unwrap();
     let (page_size, bytes) = (random.pick(&[512, 1024, 4096]), random.between(1, 9000) as usize);
-    link.execute_batch(&format!("PRAGMA page_size={page_size}; CREATE TABLE t(id INTEGER PRIMARY KEY, x BLOB)"))
-        .unwrap();
+    link.execute_batch(&format!(
+        "PRAGMA page_size={page_size}; CREATE TABLE t(id INTEGER PRIMARY KEY, x BLOB)"
+    ))
+    .unwrap();
     let content: Vec<u8> = (0..bytes).map(|_| random.next() as u8).collect();
     link.execute("INSERT INTO t(x) VALUES (?1)", [content]).unwrap();
     link.serialize("main").unwrap().to_vec()
 }
 
-/// What a start must make of a file that took the place of the database. What is kept becomes the replica's next position:
-/// only a file that still holds what was recorded, or, as documented, a content that was written over the recorded file
-/// without a WAL.
+/// What a start must make of a file that took the place of the database. What is kept becomes the replica's
+/// next position: only a file that still holds what was recorded, or, as documented, a content that was
+/// written over the recorded file without a WAL.
 fn judge_replaced(machine: &mut Machine, outcome: &Outcome, by: Replacing, tip: Option<(Txid, State, char)>) {
     let now = machine.disk.state();
     match (outcome, tip) {
@@ -116,7 +120,8 @@ fn judge_replaced(machine: &mut Machine, outcome: &Outcome, by: Replacing, tip: 
                 machine.history.truncate(at + 1);
             } else {
                 // From now on it descends from what the replica holds.
-                (machine.history, machine.position) = (tip.map(|tip| tip.1).into_iter().chain([now]).collect(), 0);
+                (machine.history, machine.position) =
+                    (tip.map(|tip| tip.1).into_iter().chain([now]).collect(), 0);
             }
         }
         (Outcome::Restored { txid, .. }, Some((end, state, _))) => {
@@ -129,7 +134,12 @@ fn judge_replaced(machine: &mut Machine, outcome: &Outcome, by: Replacing, tip: 
 }
 
 /// What was there, what the replica holds, and what the start made of it.
-pub fn judge_start(machine: &mut Machine, outcome: &Outcome, local: Option<State>, tip: Option<(Txid, State, char)>) {
+pub fn judge_start(
+    machine: &mut Machine,
+    outcome: &Outcome,
+    local: Option<State>,
+    tip: Option<(Txid, State, char)>,
+) {
     if let Some(by) = machine.replaced.take() {
         return judge_replaced(machine, outcome, by, tip);
     }

@@ -1,4 +1,5 @@
-//! The judge: restores what the replica holds with the real code and compares it with what the app has committed.
+//! The judge: restores what the replica holds with the real code and compares it with what the app has
+//! committed.
 
 use super::bucket::Bucket;
 use super::disk::State;
@@ -45,18 +46,23 @@ impl Judge {
 
     fn restore(&self, target: Target) -> Result<(Txid, State), RestoreError> {
         let out = self.scratch.join("out.db");
-        let (settings, owners, progress) = (RestoreSettings::default(), Owners::default(), Progress::default());
+        let (settings, owners, progress) =
+            (RestoreSettings::default(), Owners::default(), Progress::default());
         let restoring = restore_to(&out, &*self.store, target, &settings, &owners, true, &progress);
         let restored = self.runtime.block_on(restoring)?;
         Ok((restored.txid, State::of(&std::fs::read(&out).unwrap())))
     }
 
-    /// After a step of `actor`: whatever is new in the replica is what the actor has had, in the order in which it had it.
+    /// After a step of `actor`: whatever is new in the replica is what the actor has had, in the order in
+    /// which it had it.
     pub fn look(&mut self, actor: &mut Machine, random: &mut Random) {
         self.record(actor, random);
         for (txid, committed) in actor.claims.drain(..) {
             if let Some((state, _)) = self.recorded.get(&txid) {
-                assert_eq!(*state, committed, "the ledger says that all is uploaded, and TXID {txid} is another state");
+                assert_eq!(
+                    *state, committed,
+                    "the ledger says that all is uploaded, and TXID {txid} is another state"
+                );
             }
         }
     }
@@ -71,7 +77,8 @@ impl Judge {
         let known = self.tip().map_or(Txid::NONE, |tip| tip.0);
         let mut next = known.next();
         while next <= end {
-            let (_, state) = self.restore(Target::Txid(next)).unwrap_or_else(|error| panic!("TXID {next}: {error}"));
+            let (_, state) =
+                self.restore(Target::Txid(next)).unwrap_or_else(|error| panic!("TXID {next}: {error}"));
             match actor.history[actor.position..].iter().position(|had| *had == state) {
                 Some(ahead) => actor.position += ahead,
                 None => assert!(self.ever.contains(&state), "TXID {next} is {state:?}, which never existed"),
@@ -79,7 +86,8 @@ impl Judge {
             self.recorded.insert(next, (state, actor.name));
             next = next.next();
         }
-        let (latest, state) = self.restore(Target::Latest).unwrap_or_else(|error| panic!("the latest: {error}"));
+        let (latest, state) =
+            self.restore(Target::Latest).unwrap_or_else(|error| panic!("the latest: {error}"));
         let Some(tip) = self.tip() else { panic!("there is a file and no position") };
         assert_eq!((latest, state), (tip.0, tip.1), "the latest is what was recorded");
         self.sample(&files, random);

@@ -1,5 +1,6 @@
-//! One machine: its disk, the app on it, and the real parts of replication and restore, driven by hand as `run` and
-//! `session` drive them. Between any two of them lies a named point: there the app may go on, or the machine may die.
+//! One machine: its disk, the app on it, and the real parts of replication and restore, driven by hand as
+//! `run` and `session` drive them. Between any two of them lies a named point: there the app may go on, or
+//! the machine may die.
 
 use super::app::App;
 use super::disk::{Disk, Replacing, State};
@@ -94,7 +95,8 @@ pub struct Machine {
     pub acked: Txid,
     /// Of the replicator's process.
     pub ledger: Option<(Arc<Ledger>, LedgerEntry)>,
-    /// When the ledger said that everything is uploaded: what the replica had confirmed, and what was committed.
+    /// When the ledger said that everything is uploaded: what the replica had confirmed, and what was
+    /// committed.
     pub claims: Vec<(Txid, State)>,
     /// Points to pass before the one to die at.
     pub fate: Option<u32>,
@@ -203,7 +205,8 @@ impl Machine {
 
     pub fn prepare(&mut self) -> Result<Result<Outcome, RestoreError>, Halt> {
         let (db, store) = (self.disk.db.clone(), Arc::clone(&self.store));
-        let (settings, owners, progress) = (RestoreSettings::default(), Owners::default(), Progress::default());
+        let (settings, owners, progress) =
+            (RestoreSettings::default(), Owners::default(), Progress::default());
         let prepared = restore::prepare(&db, &*store, &settings, &owners, OnRestoreFailure::Abort, &progress);
         let outcome = self.ask(prepared)?;
         self.disk.settle();
@@ -364,7 +367,8 @@ impl Machine {
         }
     }
 
-    /// The replicator's process ends: whatever it held is gone, and what it had under way arrives now or never.
+    /// The replicator's process ends: whatever it held is gone, and what it had under way arrives now or
+    /// never.
     pub fn kill_replicator(&mut self) {
         self.replicator = Replicator::Off;
         self.ledger = None;

@@ -1,13 +1,14 @@
-//! The model test. A seed decides everything: what the app commits and when it checkpoints, closes or dies; when the
-//! replicator turns, flushes, restarts, dies at a named point or in a request; what the store refuses, loses or does too
-//! late; power cuts, lost disks, a second writer. The app and the disk are real, so are capture, upload, resume and
-//! restore; only the async loop around them is driven by hand, so that a seed always lives the same life.
+//! The model test. A seed decides everything: what the app commits and when it checkpoints, closes or dies;
+//! when the replicator turns, flushes, restarts, dies at a named point or in a request; what the store
+//! refuses, loses or does too late; power cuts, lost disks, a second writer. The app and the disk are real,
+//! so are capture, upload, resume and restore; only the async loop around them is driven by hand, so that a
+//! seed always lives the same life.
 //!
-//! After every step the replica is restored with the real code. It must hold a state that the database has had, never an
-//! older one than before, and what is flushed must be in it.
+//! After every step the replica is restored with the real code. It must hold a state that the database has
+//! had, never an older one than before, and what is flushed must be in it.
 //!
-//! `LITEVISOR_HUNT_SEEDS=20000` hunts longer, `LITEVISOR_HUNT_FROM` elsewhere, `LITEVISOR_HUNT_SEED=7` lives one life
-//! and tells it.
+//! `LITEVISOR_HUNT_SEEDS=20000` hunts longer, `LITEVISOR_HUNT_FROM` elsewhere, `LITEVISOR_HUNT_SEED=7` lives
+//! one life and tells it.
 
 mod app;
 mod bucket;
@@ -66,7 +67,8 @@ fn every_life_keeps_what_was_committed() {
     for (seed, failed, log) in &failures {
         eprintln!("{}", log.join("\n"));
         eprintln!(
-            "seed {seed}: {failed}\nlive it again: LITEVISOR_HUNT_SEED={seed} LITEVISOR_HUNT_STEPS={steps} cargo test --lib hunt\n"
+            "seed {seed}: {failed}\nlive it again: LITEVISOR_HUNT_SEED={seed} LITEVISOR_HUNT_STEPS={steps} \
+             cargo test --lib hunt\n"
         );
     }
     let seeds: Vec<_> = failures.iter().map(|failure| failure.0).collect();

@@ -164,7 +164,10 @@ impl World {
         let step = self.random.weighted(&STEPS);
         let machine = &mut self.machines[which];
         if !machine.is_up()
-            && !matches!(step, Step::PowerCut | Step::LoseDisk | Step::Replace | Step::Deliver | Step::CutReplica)
+            && !matches!(
+                step,
+                Step::PowerCut | Step::LoseDisk | Step::Replace | Step::Deliver | Step::CutReplica
+            )
         {
             self.start(which, true);
             return self.judge.look(&mut self.machines[which], &mut self.random);

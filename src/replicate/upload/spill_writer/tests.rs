@@ -1,4 +1,5 @@
-//! Killed at each point of a spill and of its upload: the next start goes on, nothing is lost, no number is given twice.
+//! Killed at each point of a spill and of its upload: the next start goes on, nothing is lost, no number is
+//! given twice.
 
 use super::*;
 use crate::lineage::state_file;
@@ -86,7 +87,8 @@ impl World {
         }
     }
 
-    /// A run with everything in the replica, then an outage with `segments` captured and spilled, and not let go of.
+    /// A run with everything in the replica, then an outage with `segments` captured and spilled, and not let
+    /// go of.
     fn outage(&mut self, segments: usize) -> DatabaseWriter {
         let mut work = self.start();
         self.upload_all(&mut work);
@@ -151,7 +153,8 @@ fn killed_after_the_wal_was_let_go_of() {
     assert!(world.goes_on("the WAL was started over"));
 }
 
-/// On a nearly full disk an upload is begun once more only for a WAL that grows. After the app's end that would go on for ever.
+/// On a nearly full disk an upload is begun once more only for a WAL that grows. After the app's end that
+/// would go on for ever.
 #[test]
 fn a_wal_that_does_not_grow_is_left_to_its_upload() {
     let mut world = World::new();
@@ -174,8 +177,8 @@ fn a_wal_that_does_not_grow_is_left_to_its_upload() {
     assert!(world.goes_on("after the upload"));
 }
 
-/// In each pause between two steps the app writes more than may be copied while writers are kept out: no round becomes short. The WAL
-/// starts over all the same, and what was not captured is found by a comparison.
+/// In each pause between two steps the app writes more than may be copied while writers are kept out: no
+/// round becomes short. The WAL starts over all the same, and what was not captured is found by a comparison.
 #[test]
 fn an_app_that_outruns_the_capture_does_not_keep_the_wal_from_starting_over() {
     let mut world = World::new();
@@ -284,8 +287,8 @@ fn what_is_missing_is_counted() {
     assert!((50_000..100_000).contains(&lag(&work)));
 }
 
-/// The WAL passes its limit while a large first snapshot is being sent: it goes on from a copy, byte for byte, and what the
-/// app writes meanwhile follows.
+/// The WAL passes its limit while a large first snapshot is being sent: it goes on from a copy, byte for
+/// byte, and what the app writes meanwhile follows.
 #[test]
 fn a_large_snapshot_on_its_way_goes_on_from_a_copy() {
     let mut world = World::new();
@@ -338,7 +341,8 @@ fn an_image_on_its_way_is_looked_at_again() {
     assert_eq!(world.replica[0].header.range.max, Txid(1));
 }
 
-/// A snapshot says that it is the newest position of the replica: with anything still waiting it would not be.
+/// A snapshot says that it is the newest position of the replica: with anything still waiting it would not
+/// be.
 #[test]
 fn no_snapshot_while_anything_waits() {
     let mut world = World::new();
@@ -375,7 +379,9 @@ fn a_snapshot_on_its_way_is_right_or_given_up_when_the_wal_is_let_go_of() {
     world.write(2_000_000);
     world.upload_all(&mut work);
     let snapshot = work.snapshot().unwrap().unwrap();
-    let Content::Pages(pages, _) = &snapshot.content else { panic!("it is large enough to be read while it is sent") };
+    let Content::Pages(pages, _) = &snapshot.content else {
+        panic!("it is large enough to be read while it is sent")
+    };
     let encode = || {
         let mut bytes = Vec::new();
         pages.encode(&snapshot.header, usize::MAX, |piece| {
@@ -399,7 +405,8 @@ fn a_snapshot_on_its_way_is_right_or_given_up_when_the_wal_is_let_go_of() {
     assert!(world.goes_on("after the snapshot"));
 }
 
-/// Points in time are found by the timestamps: they increase with the TXID whatever the clock does, also across runs.
+/// Points in time are found by the timestamps: they increase with the TXID whatever the clock does, also
+/// across runs.
 #[test]
 fn the_clock_may_be_set_back() {
     let mut world = World::new();

@@ -3,7 +3,8 @@
 use super::site::{Site, WAYS, poll};
 use super::*;
 
-/// `LITEVISOR_FOLLOW_MIB=256` measures a larger one; with 1100 it shrinks and grows across the page that SQLite locks.
+/// `LITEVISOR_FOLLOW_MIB=256` measures a larger one; with 1100 it shrinks and grows across the page that
+/// SQLite locks.
 #[tokio::test]
 async fn a_step_costs_what_it_brings() {
     let mib = std::env::var("LITEVISOR_FOLLOW_MIB").map_or(16, |mib| mib.parse().unwrap());
@@ -40,7 +41,9 @@ async fn a_step_costs_what_it_brings() {
             continue;
         }
         // At 1 GiB it passes the page that SQLite locks, and that no file has.
-        for sql in ["DELETE FROM big WHERE id % 4 = 0", "INSERT INTO big SELECT id + 3, x FROM big WHERE id % 4 = 1"] {
+        for sql in
+            ["DELETE FROM big WHERE id % 4 = 0", "INSERT INTO big SELECT id + 3, x FROM big WHERE id % 4 = 1"]
+        {
             let txid = site.commit(sql).await;
             let begun = Instant::now();
             let Followed { bytes, position, .. } = poll(&mut follower).await;

@@ -19,7 +19,8 @@ async fn death_at_each_point() {
         site.replicate();
         let start = site.flush().await;
         let first = site.copy("first.db").await;
-        let (image, record) = (std::fs::read(first.as_path()).unwrap(), state_file::load(&first).unwrap().unwrap());
+        let (image, record) =
+            (std::fs::read(first.as_path()).unwrap(), state_file::load(&first).unwrap().unwrap());
         let mut end = start;
         for sql in COMMITS {
             end = site.commit(sql).await;
@@ -73,7 +74,8 @@ async fn death_at_each_point() {
 async fn any_mixture_of_two_positions_is_made_whole() {
     let mut site = Site::new("PRAGMA page_size=512");
     site.replicate();
-    site.commit("INSERT INTO t(x) SELECT randomblob(2000) FROM t, (VALUES (1), (2), (3), (4), (5), (6))").await;
+    site.commit("INSERT INTO t(x) SELECT randomblob(2000) FROM t, (VALUES (1), (2), (3), (4), (5), (6))")
+        .await;
     let copy = site.copy("copy.db").await;
     let before = std::fs::read(copy.as_path()).unwrap();
     let record = state_file::load(&copy).unwrap().unwrap();
@@ -136,7 +138,10 @@ async fn a_torn_file_is_never_started_on() {
     let hidden = site.path("hidden");
     std::fs::rename(site.replica(), &hidden).unwrap();
     let refused = site.start(&copy).await.unwrap_err().to_string();
-    assert!(refused.contains("holds pages of both") && refused.contains("remove the local file"), "{refused}");
+    assert!(
+        refused.contains("holds pages of both") && refused.contains("remove the local file"),
+        "{refused}"
+    );
     std::fs::rename(hidden, site.replica()).unwrap();
     assert!(matches!(site.start(&copy).await.unwrap(), Outcome::Restored { txid, .. } if txid == end));
     site.assert_same(&copy, Way::InPlace, end).await;

@@ -17,7 +17,8 @@ async fn an_exchanged_copy_is_the_other_file_or_what_it_was() {
         site.replicate();
         site.commit("INSERT INTO t(x) SELECT randomblob(2000) FROM t, (VALUES (1), (2), (3))").await;
         let first = site.copy("first.db").await;
-        let (image, record) = (std::fs::read(first.as_path()).unwrap(), state_file::load(&first).unwrap().unwrap());
+        let (image, record) =
+            (std::fs::read(first.as_path()).unwrap(), state_file::load(&first).unwrap().unwrap());
         let end = site.commit(sql).await;
         let new = site.copy("new.db").await;
         site.stop().await;

@@ -1,4 +1,5 @@
-//! Files of the replica that are merged, deleted or replaced while a copy follows it; and copies that another program has touched.
+//! Files of the replica that are merged, deleted or replaced while a copy follows it; and copies that another
+//! program has touched.
 
 use super::site::{Python, Site, WAYS, eager, killed, poll, soon};
 use super::*;
@@ -38,13 +39,24 @@ impl Store for Hooked {
         self.inner.list(prefix, by)
     }
 
-    fn get<'a>(&'a self, key: &'a str, range: Option<Range<u64>>, by: Deadline) -> StoreFuture<'a, bytes::Bytes> {
+    fn get<'a>(
+        &'a self,
+        key: &'a str,
+        range: Option<Range<u64>>,
+        by: Deadline,
+    ) -> StoreFuture<'a, bytes::Bytes> {
         self.gets.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
         (self.hook)(key);
         self.inner.get(key, range, by)
     }
 
-    fn put_new<'a>(&'a self, key: &'a str, body: Body, timestamp_ms: i64, by: Deadline) -> StoreFuture<'a, Put> {
+    fn put_new<'a>(
+        &'a self,
+        key: &'a str,
+        body: Body,
+        timestamp_ms: i64,
+        by: Deadline,
+    ) -> StoreFuture<'a, Put> {
         self.inner.put_new(key, body, timestamp_ms, by)
     }
 
@@ -62,7 +74,8 @@ fn hooked(site: &Site, hook: impl Fn(&str) + Send + Sync + 'static) -> Arc<Hooke
     Arc::new(Hooked { inner: Arc::clone(&site.store), hook: Box::new(hook), gets, lists })
 }
 
-/// The replica merges, and deletes raw files, as fast as it can; a copy that looks rarely goes on by merged files.
+/// The replica merges, and deletes raw files, as fast as it can; a copy that looks rarely goes on by merged
+/// files.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn merged_files_lead_on() {
     let mut site = Site::new("PRAGMA page_size=1024; PRAGMA auto_vacuum=FULL");
@@ -263,7 +276,8 @@ async fn a_copy_that_others_write_to_is_not_believed() {
     }
 }
 
-/// A checkpoint of a reader changes nothing; a process that has the file open keeps pages from being written in place.
+/// A checkpoint of a reader changes nothing; a process that has the file open keeps pages from being written
+/// in place.
 #[tokio::test]
 async fn readers_of_a_copy() {
     let mut site = Site::new("PRAGMA page_size=1024");
@@ -283,7 +297,8 @@ async fn readers_of_a_copy() {
     drop((follower, other));
     killed(&copy);
     let reads = Python::start(
-        "import sqlite3, sys\nc = sqlite3.connect(sys.argv[1])\nc.execute('SELECT count(*) FROM t').fetchall()\n\
+        "import sqlite3, sys\nc = sqlite3.connect(sys.argv[1])\nc.execute('SELECT count(*) FROM \
+         t').fetchall()\n\
                                print('x', flush=True)\nsys.stdin.read()",
         &copy,
     );
@@ -346,7 +361,8 @@ async fn a_poll_ends_at_its_deadline() {
     site.stop().await;
 }
 
-/// Writes the raw file of that position again without checksums, as Litestream's are, and with its pages changed.
+/// Writes the raw file of that position again without checksums, as Litestream's are, and with its pages
+/// changed.
 fn without_checksum(site: &Site, txid: Txid, change: impl Fn(u32, &mut Vec<u8>)) {
     use crate::ltx::{Decoder, Encoder, Event};
     let bytes = fs::read(site.raw(txid)).unwrap();
@@ -369,7 +385,8 @@ fn without_checksum(site: &Site, txid: Txid, change: impl Fn(u32, &mut Vec<u8>))
     fs::write(site.raw(txid), out).unwrap();
 }
 
-/// Without a checksum the file of the copy's own position proves whose the next one is, and SQLite's check what came of it.
+/// Without a checksum the file of the copy's own position proves whose the next one is, and SQLite's check
+/// what came of it.
 #[tokio::test]
 async fn files_without_checksums() {
     for way in WAYS {
@@ -389,7 +406,8 @@ async fn files_without_checksums() {
             }
         });
         // Restored before the rest had come.
-        let later: Vec<_> = [second, third].map(|txid| (site.raw(txid), fs::read(site.raw(txid)).unwrap())).into();
+        let later: Vec<_> =
+            [second, third].map(|txid| (site.raw(txid), fs::read(site.raw(txid)).unwrap())).into();
         later.iter().for_each(|(path, _)| fs::remove_file(path).unwrap());
         let copy = site.copy("copy.db").await;
         assert_eq!(state_file::load(&copy).unwrap().unwrap().acked, first);

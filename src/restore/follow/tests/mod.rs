@@ -1,4 +1,5 @@
-//! Copies that follow a replica which the real `replicate` writes, compared with restores of the same positions.
+//! Copies that follow a replica which the real `replicate` writes, compared with restores of the same
+//! positions.
 
 mod big;
 mod crash;
@@ -36,7 +37,8 @@ fn act(random: &mut Random) -> String {
         6 => "VACUUM".into(),
         7 => "PRAGMA incremental_vacuum(5)".into(),
         8 => format!(
-            "CREATE TABLE IF NOT EXISTS u{part}(k INTEGER PRIMARY KEY, n); INSERT OR IGNORE INTO u{part} VALUES (1, 2)"
+            "CREATE TABLE IF NOT EXISTS u{part}(k INTEGER PRIMARY KEY, n); INSERT OR IGNORE INTO u{part} \
+             VALUES (1, 2)"
         ),
         9 => format!("DROP TABLE IF EXISTS u{part}"),
         10 => "CREATE INDEX IF NOT EXISTS i ON t(x)".into(),
@@ -80,7 +82,8 @@ async fn copies_have_every_position_of_the_replica() {
     }
 }
 
-/// A copy that was brought further is continued by `replicate` like a restored one: without a snapshot of the whole.
+/// A copy that was brought further is continued by `replicate` like a restored one: without a snapshot of the
+/// whole.
 #[tokio::test]
 async fn a_copy_is_continued_as_the_database() {
     for way in WAYS {
@@ -89,7 +92,10 @@ async fn a_copy_is_continued_as_the_database() {
         site.flush().await;
         let copy = site.copy("copy.db").await;
         let mut follower = site.follow(&copy, way).await;
-        site.run("INSERT INTO t(x) SELECT randomblob(3000) FROM t, (VALUES (1), (2), (3), (4), (5), (6), (7), (8))");
+        site.run(
+            "INSERT INTO t(x) SELECT randomblob(3000) FROM t, (VALUES (1), (2), (3), (4), (5), (6), \
+            (7), (8))",
+        );
         let txid = site.commit("DELETE FROM t WHERE id = 1").await;
         site.stop().await;
         assert_eq!(follower.poll(Some(txid), soon()).await.unwrap().position, txid);

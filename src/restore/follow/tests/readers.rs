@@ -3,7 +3,8 @@
 use super::site::{Python, Site, killed, poll};
 use super::*;
 
-/// Every transaction of the app keeps the sum, and says how many rows there are. Says how often it has looked, and what was wrong.
+/// Every transaction of the app keeps the sum, and says how many rows there are. Says how often it has
+/// looked, and what was wrong.
 const READER: &str = r"
 import sqlite3, sys, threading
 c = sqlite3.connect(sys.argv[1], timeout=30, isolation_level=None)
@@ -54,7 +55,8 @@ async fn readers_see_whole_transactions() {
             format!("INSERT INTO log(x) VALUES (randomblob({})), (1), (2)", random.below(6000))
         };
         site.run(&format!(
-            "BEGIN; UPDATE accounts SET n = n - {n} WHERE id = {from}; UPDATE accounts SET n = n + {n} WHERE id = {to};
+            "BEGIN; UPDATE accounts SET n = n - {n} WHERE id = {from}; UPDATE accounts SET n = n + {n} WHERE \
+             id = {to};
              {change}; UPDATE state SET rows = {rows}; COMMIT"
         ));
         site.flush().await;

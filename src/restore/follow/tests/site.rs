@@ -5,7 +5,9 @@ use crate::model::{DbPath, Deadline, Txid};
 use crate::replica::Target;
 use crate::replicate::{self, ReplicateSettings, Replicator, Retention};
 use crate::restore::follow::{FollowError, Followed, Follower, Way};
-use crate::restore::{OnRestoreFailure, Outcome, Owners, Progress, RestoreError, RestoreSettings, prepare, restore_to};
+use crate::restore::{
+    OnRestoreFailure, Outcome, Owners, Progress, RestoreError, RestoreSettings, prepare, restore_to,
+};
 use crate::sqlite::files;
 use crate::store::{self, Scheme, Store, StoreSettings};
 use rusqlite::Connection;
@@ -37,8 +39,10 @@ impl Site {
         let app = Connection::open(db.as_path()).unwrap();
         app.execute_batch(&format!("{pragmas}; PRAGMA journal_mode=wal; PRAGMA synchronous=OFF")).unwrap();
         app.busy_timeout(Duration::from_secs(10)).unwrap();
-        app.execute_batch("CREATE TABLE t(id INTEGER PRIMARY KEY, x BLOB); INSERT INTO t(x) VALUES (randomblob(3000))")
-            .unwrap();
+        app.execute_batch(
+            "CREATE TABLE t(id INTEGER PRIMARY KEY, x BLOB); INSERT INTO t(x) VALUES (randomblob(3000))",
+        )
+        .unwrap();
         let store = store(&dir.path().join("replica"));
         // Nothing is merged or deleted by itself.
         let settings = ReplicateSettings {
@@ -87,7 +91,8 @@ impl Site {
 
     /// What a start makes of the file at `db`.
     pub async fn start(&self, db: &DbPath) -> Result<Outcome, RestoreError> {
-        let (settings, owners, progress) = (RestoreSettings::default(), Owners::default(), Progress::default());
+        let (settings, owners, progress) =
+            (RestoreSettings::default(), Owners::default(), Progress::default());
         prepare(db, &*self.store, &settings, &owners, OnRestoreFailure::Abort, &progress).await
     }
 
@@ -161,7 +166,8 @@ pub fn reader(copy: &DbPath) -> Connection {
 pub fn replicate(db: &DbPath, store: &Arc<dyn Store>, settings: &ReplicateSettings) -> replicate::Handle {
     let (conflict, _) = mpsc::unbounded_channel();
     let (store, settings) = (Arc::clone(store), settings.clone());
-    Replicator::new(conflict, None).start(replicate::Target { db: db.clone(), store, settings, late: false }, None)
+    Replicator::new(conflict, None)
+        .start(replicate::Target { db: db.clone(), store, settings, late: false }, None)
 }
 
 /// What a process's end leaves of it.

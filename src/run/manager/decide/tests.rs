@@ -30,16 +30,24 @@ impl Story {
     /// What is told at this second, without the status.
     fn at(&mut self, second: f64) -> String {
         self.snapshot.now = self.begun + Duration::from_secs_f64(second);
-        let view =
-            View { snapshot: &self.snapshot, life: self.life, heard: self.heard.as_ref(), engine_age: self.engine_age };
+        let view = View {
+            snapshot: &self.snapshot,
+            life: self.life,
+            heard: self.heard.as_ref(),
+            engine_age: self.engine_age,
+        };
         let message = self.speaker.look(&view);
         Message { status: None, ..message }.text().replace('\n', " ")
     }
 
     fn status_at(&mut self, second: f64) -> Option<String> {
         self.snapshot.now = self.begun + Duration::from_secs_f64(second);
-        let view =
-            View { snapshot: &self.snapshot, life: self.life, heard: self.heard.as_ref(), engine_age: self.engine_age };
+        let view = View {
+            snapshot: &self.snapshot,
+            life: self.life,
+            heard: self.heard.as_ref(),
+            engine_age: self.engine_age,
+        };
         self.speaker.look(&view).status
     }
 

@@ -4,7 +4,8 @@ use super::*;
 
 const ONE: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJdD7y3aLq454yWBdwLWbieU1ebz9/cu7/QEXn9OIeZJ";
 const OTHER: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAILIG2T/B0l0gaqj3puu510tu9N1OkQ4znY3LYuEm5zCF";
-const ECDSA: &str = "ecdsa-sha2-nistp256 AAAAE2VjZHNhLXNoYTItbmlzdHAyNTYAAAAIbmlzdHAyNTYAAABBBIP8cx3FqpStzzP54scb4OgA7jC+Qpwl0j/gBp3d3C1kArL0PaLdG1l1iiOYcAbgGaHRcU6LVXvXxLdO+O/HFuU=";
+const ECDSA: &str = "ecdsa-sha2-nistp256 \
+    AAAAE2VjZHNhLXNoYTItbmlzdHAyNTYAAAAIbmlzdHAyNTYAAABBBIP8cx3FqpStzzP54scb4OgA7jC+Qpwl0j/gBp3d3C1kArL0PaLdG1l1iiOYcAbgGaHRcU6LVXvXxLdO+O/HFuU=";
 
 fn key(line: &str) -> PublicKey {
     PublicKey::from_openssh(line).unwrap()
@@ -37,7 +38,10 @@ fn a_key_is_pinned_by_line_or_fingerprint() {
         let trust = pinned(&text);
         assert_eq!(trust.check(&key(ONE)), Ok(()), "{text}");
         let message = trust.check(&key(ECDSA)).unwrap_err();
-        assert!(message.contains("IS NOT THE ONE") && message.contains(&fingerprint(&key(ECDSA))), "{message}");
+        assert!(
+            message.contains("IS NOT THE ONE") && message.contains(&fingerprint(&key(ECDSA))),
+            "{message}"
+        );
         assert!(!trust.asks_files() && !trust.is_off());
     }
 }
@@ -123,7 +127,8 @@ fn an_unknown_host_is_refused_with_what_to_write() {
 #[test]
 fn a_changed_key_is_refused_loudly() {
     for shown in [OTHER, ECDSA] {
-        let message = from_file("nas", 22, &format!("# hosts\n\nnas {ONE}\n")).check(&key(shown)).unwrap_err();
+        let message =
+            from_file("nas", 22, &format!("# hosts\n\nnas {ONE}\n")).check(&key(shown)).unwrap_err();
         assert!(message.contains("HAS CHANGED") && message.contains("hosts line 3"), "{message}");
     }
 }
@@ -142,7 +147,8 @@ fn a_revoked_key_is_refused_wherever_else_it_stands() {
 #[test]
 fn what_is_no_line_is_skipped() {
     let text = format!(
-        "#nas {ONE}\nnas\nnas ssh-ed25519\nnas sk-unknown AAAA\n\tnas\t{ONE}  \r\n@cert-authority nas {OTHER}\n"
+        "#nas {ONE}\nnas\nnas ssh-ed25519\nnas sk-unknown AAAA\n\tnas\t{ONE}  \r\n@cert-authority nas \
+         {OTHER}\n"
     );
     assert_eq!(from_file("nas", 22, &text).check(&key(ONE)), Ok(()));
     let message = from_file("nas", 22, &format!("@cert-authority * {OTHER}\n")).check(&key(ONE)).unwrap_err();

@@ -32,7 +32,8 @@ fn requests_are_as_the_draft_has_them() {
 
 #[test]
 fn the_greeting_tells_what_is_offered() {
-    let greeting = packet(2, 3, |p| p.text("fsync@openssh.com").text("1").text("x@y").text("").text(LINK).text("1"));
+    let greeting =
+        packet(2, 3, |p| p.text("fsync@openssh.com").text("1").text("x@y").text("").text(LINK).text("1"));
     assert_eq!(extensions(greeting).unwrap(), Extensions { sync: true, link: true, ..Extensions::default() });
     assert_eq!(extensions(packet(2, 3, |p| p)).unwrap(), Extensions::default());
     assert!(extensions(packet(2, 2, |p| p)).unwrap_err().contains("version 2"));
