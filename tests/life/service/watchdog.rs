@@ -52,19 +52,36 @@ fn an_engine_that_hangs() {
     let mut run = site.run(&["sleep", "60"]);
     manager.wait_for("READY=1");
     is_fed(&manager);
-    let engine = thread(run.pid().as_raw(), "engine");
-    // SAFETY: system calls on numbers; the thread belongs to a child of this process.
-    unsafe {
-        assert_eq!(libc::ptrace(libc::PTRACE_SEIZE, engine, 0, 0), 0, "{}", std::io::Error::last_os_error());
-        assert_eq!(libc::ptrace(libc::PTRACE_INTERRUPT, engine, 0, 0), 0);
-        assert_eq!(libc::waitpid(engine, std::ptr::null_mut(), libc::__WALL), engine);
-    }
+    let frozen = Frozen::new(thread(run.pid().as_raw(), "engine"));
     wait_for_silence(&manager);
     run.wait_for_log("the reason", SOON, |line| line.contains("the engine thread hangs"));
-    // SAFETY: as above.
-    unsafe { assert_eq!(libc::ptrace(libc::PTRACE_DETACH, engine, 0, 0), 0) };
+    drop(frozen);
     is_fed(&manager);
     assert_eq!(run.stop().code, 143, "{}", run.log_text());
+}
+
+/// One thread of a child stands still until this is dropped.
+struct Frozen(i32);
+
+impl Frozen {
+    fn new(thread: i32) -> Frozen {
+        // SAFETY: system calls on numbers; the thread belongs to a child of this process.
+        unsafe {
+            let seized = libc::ptrace(libc::PTRACE_SEIZE, thread, 0, 0);
+            assert_eq!(seized, 0, "{}", std::io::Error::last_os_error());
+            let frozen = Frozen(thread);
+            assert_eq!(libc::ptrace(libc::PTRACE_INTERRUPT, thread, 0, 0), 0);
+            assert_eq!(libc::waitpid(thread, std::ptr::null_mut(), libc::__WALL), thread);
+            frozen
+        }
+    }
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        // SAFETY: as above.
+        unsafe { libc::ptrace(libc::PTRACE_DETACH, self.0, 0, 0) };
+    }
 }
 
 fn thread(pid: i32, name: &str) -> i32 {
