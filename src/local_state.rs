@@ -69,6 +69,7 @@ fn open(db: &DbPath) -> io::Result<(Dir, Option<rights::Acting>)> {
 /// rights apply in it for as long as the guard lives.
 fn open_at(place: &Place) -> io::Result<(Dir, Option<rights::Acting>)> {
     let dir = Dir::open(&place.above)?.below(&place.name)?;
+    follow(&dir)?;
     let theirs = if rights::acting() { None } else { Rights::of(dir.owner()?) };
     Ok((dir, theirs.map(|theirs| rights::act(Some(&theirs)))))
 }
@@ -112,7 +113,7 @@ fn open_or_make_at(db: &DbPath, place: &Place) -> io::Result<(Dir, Option<rights
     match above.make(&place.name, DIRECTORY_MODE) {
         Ok(()) if place.meta_dir.is_some() => {}
         Ok(()) => made(db, &above, &place.name)?,
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => follow(&above.below(&place.name)?)?,
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
         Err(error) => return Err(error),
     }
     open_at(place)

@@ -9,6 +9,7 @@ use super::check::Doubt;
 use crate::local_state::{self, LocalStateError};
 use crate::model::DbPath;
 use serde::{Deserialize, Serialize};
+use std::io::ErrorKind;
 
 const NAME: &str = "setup.json";
 
@@ -115,6 +116,11 @@ fn load(db: &DbPath) -> Found {
         Ok(None) => Found::None,
         Ok(Some(text)) => {
             serde_json::from_slice(&text).map_or_else(|error| Found::Unusable(error.to_string()), Found::Mark)
+        }
+        // Another user's directory: its record cannot be read either, and no file is kept for it.
+        Err(LocalStateError::Io { source, .. }) if source.kind() == ErrorKind::PermissionDenied => {
+            tracing::warn!(%db, "the state directory cannot be read, and a mark of a setup in it is ignored: {source}");
+            Found::None
         }
         Err(error) => Found::Unusable(error.to_string()),
     }
