@@ -12,6 +12,11 @@ if [ $# -gt 0 ]; then
 else
   # The model test lives as many lives as three minutes on two cores allow.
   export LITEVISOR_HUNT_SEEDS=${LITEVISOR_HUNT_SEEDS:-2000}
-  # Everything is run, also after a failure: one report that says it all.
-  cargo test --locked --workspace --no-fail-fast
+  # Everything is run, also after a failure; what failed, and why, stands once more at the end.
+  report=$(mktemp)
+  trap 'rm -f "$report"' EXIT
+  if ! cargo test --locked --workspace --no-fail-fast 2>&1 | tee "$report"; then
+    sed -n '/^failures:$/,/^test result/p' "$report"
+    exit 101
+  fi
 fi

@@ -5,7 +5,7 @@ use crate::support::litevisor::{self, Litevisor};
 use crate::support::process::Process;
 use crate::support::site::Site;
 use crate::support::standin::{StandIn, answer};
-use crate::support::{SOON, wait_until};
+use crate::support::{SOON, exchange, wait_until};
 use nix::sys::signal::{Signal, kill};
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -124,8 +124,8 @@ fn an_incomplete_flush_and_a_replica_that_is_away_are_told() {
     let mut run = site.run(&["sh", "-c", &app]);
     site.wait_for_acks(30);
     let bucket = site.path("bucket");
-    std::fs::rename(&bucket, site.path("gone")).unwrap();
-    std::fs::write(&bucket, "no directory").unwrap();
+    std::fs::write(site.path("gone"), "no directory").unwrap();
+    exchange(&bucket, &site.path("gone"));
     wait_until("the notification", SOON, || events(&hook) == ["not-replicated"]);
     assert_eq!(run.stop().code, 74, "{}", run.log_text());
     assert_eq!(events(&hook), ["not-replicated", "flushed-incompletely"], "{}", run.log_text());
@@ -204,8 +204,8 @@ fn a_sign_of_life_comes_while_all_is_well_and_stops_when_not() {
     wait_until("two signs", SOON, || service.asked().len() >= 2);
     assert!(service.asked().iter().all(|request| request.method == "GET" && request.path == "/ping/SECRET"));
     let bucket = site.path("bucket");
-    std::fs::rename(&bucket, site.path("gone")).unwrap();
-    std::fs::write(&bucket, "no directory").unwrap();
+    std::fs::write(site.path("gone"), "no directory").unwrap();
+    exchange(&bucket, &site.path("gone"));
     run.wait_for_complaint("bank.db", SOON);
     let before = service.asked().len();
     // One may have been on its way. None comes in the time of three.
@@ -215,8 +215,7 @@ fn a_sign_of_life_comes_while_all_is_well_and_stops_when_not() {
         status["databases"][0]["lag_seconds"].as_f64().is_some_and(|lag| lag > 3.0)
     });
     assert!(service.asked().len() <= before + 1, "{before} {:?}", service.asked());
-    std::fs::remove_file(&bucket).unwrap();
-    std::fs::rename(site.path("gone"), &bucket).unwrap();
+    exchange(&bucket, &site.path("gone"));
     let before = service.asked().len();
     wait_until("signs again", 3 * SOON, || service.asked().len() > before + 1);
     assert_eq!(run.stop().code, 143, "{}", run.log_text());

@@ -49,6 +49,13 @@ pub fn wait_until(what: &str, limit: Duration, mut ready: impl FnMut() -> bool) 
     wait_for(what, limit, || ready().then_some(()));
 }
 
+/// Two paths change their files, at once: a replica's directory and a file, so that the replica is away. One
+/// after the other, a write that comes in between makes the directory anew.
+pub fn exchange(one: &Path, other: &Path) {
+    use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
+    renameat2(AT_FDCWD, one, AT_FDCWD, other, RenameFlags::RENAME_EXCHANGE).unwrap();
+}
+
 /// Lives each case, at most `at_once` at the same time: for lives that mostly wait. A case that fails fails
 /// the test.
 pub fn side_by_side<T: Send>(at_once: usize, cases: impl IntoIterator<Item = T>, life: impl Fn(T) + Sync) {

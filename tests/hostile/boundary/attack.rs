@@ -3,10 +3,9 @@
 //! touched.
 
 use super::place::{APP, Place, sql_app, stop};
-use crate::support::wait_until;
+use crate::support::{exchange, wait_until};
 use std::io::Read;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -96,13 +95,13 @@ fn attacked(name: &'static str, keys: &str, rounds: u64) {
         let spilling = lives % 2 == 0;
         if spilling {
             wait_until("a part of its life", LIFE, || begun.elapsed() > LIFE / 4 || !run.is_running());
-            std::fs::rename(&bucket, &away).unwrap();
-            block(&bucket);
+            std::fs::write(&away, "").unwrap();
+            exchange(&bucket, &away);
         }
         wait_until("the end of its life", LIFE * 4, || begun.elapsed() > LIFE || !run.is_running());
         if spilling {
-            std::fs::remove_file(&bucket).unwrap();
-            std::fs::rename(&away, &bucket).unwrap();
+            exchange(&bucket, &away);
+            std::fs::remove_file(&away).unwrap();
         }
         let ended = if run.is_running() { stop(&mut run) } else { run.wait(Duration::ZERO) };
         rounds += attacker.end();
@@ -121,9 +120,4 @@ fn attacked(name: &'static str, keys: &str, rounds: u64) {
     }
     place.assert_nothing_leaked();
     println!("{rounds} rounds in {lives} lives, ended with {ended_with:?}");
-}
-
-/// A file where the replica was: every request fails.
-fn block(bucket: &Path) {
-    std::fs::write(bucket, "").unwrap();
 }

@@ -6,7 +6,7 @@ use super::Documents;
 use crate::support::asking::{free_port, wait_for_status};
 use crate::support::litevisor::{As, Litevisor};
 use crate::support::site::Site;
-use crate::support::{SOON, bank, repository, wait_for, wait_until};
+use crate::support::{SOON, bank, exchange, repository, wait_for, wait_until};
 use serde_json::Value;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -143,8 +143,8 @@ fn with_everything(documents: &Documents) {
         Some(stream)
     });
     let (bucket, away) = (site.path("bucket"), site.path("away"));
-    fs::rename(&bucket, &away).unwrap();
-    fs::write(&bucket, "in the way").unwrap();
+    fs::write(&away, "in the way").unwrap();
+    exchange(&bucket, &away);
     client.write_all(b"put c\n").unwrap();
     see(documents, &site, "an answer that is held", |value| {
         value["gates"][0]["oldest_held_seconds"].is_number()
@@ -152,8 +152,8 @@ fn with_everything(documents: &Documents) {
     see(documents, &site, "a failing replica", |value| value["databases"][0]["state"] == "failing");
     let value = ask(documents, &site, "sync", "not in time", "sync --timeout 500ms", 74);
     assert!(value["problem"].is_null() && value["databases"][0]["problem"].is_string(), "{value:#}");
-    fs::remove_file(&bucket).unwrap();
-    fs::rename(&away, &bucket).unwrap();
+    exchange(&bucket, &away);
+    fs::remove_file(&away).unwrap();
     run.kill_everything();
 }
 

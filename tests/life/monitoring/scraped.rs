@@ -8,7 +8,7 @@ use crate::support::asking::http;
 use crate::support::litevisor::{As, Litevisor};
 use crate::support::server::Server;
 use crate::support::site::Site;
-use crate::support::{SOON, repository, wait_for, wait_until};
+use crate::support::{SOON, exchange, repository, wait_for, wait_until};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::fs;
@@ -177,13 +177,13 @@ fn assert_names(real: &BTreeSet<String>) {
 }
 
 fn away(bucket: &Path, gone: &Path) {
-    fs::rename(bucket, gone).unwrap();
-    fs::write(bucket, "no directory").unwrap();
+    fs::write(gone, "no directory").unwrap();
+    exchange(bucket, gone);
 }
 
 fn back(bucket: &Path, gone: &Path) {
-    fs::remove_file(bucket).unwrap();
-    fs::rename(gone, bucket).unwrap();
+    exchange(bucket, gone);
+    fs::remove_file(gone).unwrap();
 }
 
 #[test]

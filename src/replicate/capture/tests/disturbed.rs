@@ -58,7 +58,10 @@ fn a_page_that_changes_between_its_checksum_and_its_sending_is_refused() {
             Source::Database => (world.path.as_path().to_owned(), (u64::from(entry.page.0) - 1) * 4096),
         };
         assert_eq!(matches!(entry.source, Source::Wal(_)), in_wal);
-        std::fs::OpenOptions::new().write(true).open(path).unwrap().write_all_at(b"?", at + 4000).unwrap();
+        let file = std::fs::OpenOptions::new().read(true).write(true).open(path).unwrap();
+        let mut byte = [0];
+        file.read_exact_at(&mut byte, at + 4000).unwrap();
+        file.write_all_at(&[!byte[0]], at + 4000).unwrap();
         let mut header =
             crate::ltx::Header::new(draft.pages.files.page_size, draft.commit, TxidRange::single(Txid(2)), 0);
         header.wal_offset = 32;
