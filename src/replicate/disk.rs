@@ -104,7 +104,10 @@ impl Disk {
                 Some(WalState { seen: attempts::seen(capture.view().as_ref(), tries), calm: false })
             }
             Side::Replicating(writer) => Some(WalState {
-                seen: attempts::seen(writer.view().as_ref(), &writer.tries),
+                seen: Seen {
+                    reads_pages: writer.reads_pages(),
+                    ..attempts::seen(writer.view().as_ref(), &writer.tries)
+                },
                 calm: writer.pending().is_none() && writer.settled(),
             }),
             Side::Closed => None,

@@ -8,9 +8,8 @@ use super::database_writer::DatabaseWriter;
 use super::disk::Disk;
 use super::end::{End, blocking};
 use super::mailbox::Occasion;
-use super::maintenance::Maintenance;
 use super::maintenance::base::LastAsked;
-use super::maintenance::ownership;
+use super::maintenance::{Maintenance, SnapshotRequest, ownership};
 use super::resume_point::{self, ResumeError, ResumePoint};
 use super::task::{TURN, Task};
 use super::upload::{Content, Segment, Stored, UploadError};
@@ -100,7 +99,8 @@ impl Task {
         drop(turn);
         let disk = Disk::new(capture, &self.status);
         self.disk = Some(disk.clone());
-        let mut limiter = WalLimiter::new(&disk, &self.target, &self.status);
+        let request = Arc::new(SnapshotRequest::new(Arc::clone(&self.changed)));
+        let mut limiter = WalLimiter::new(&disk, &self.target, &self.status, &request);
         let (files, tip) = self.read_replica(&mut limiter).await?;
         let Begun { uploaded, newest_ms, page_size } = match self.begin(&disk, tip).await? {
             Ok(begun) => begun,
@@ -111,14 +111,8 @@ impl Task {
         };
         self.begun(uploaded, newest_ms);
         // Ends with the session.
-        let maintenance = Maintenance::start(
-            &self.target,
-            &files,
-            page_size,
-            &self.changed,
-            &self.status,
-            self.ledger.clone(),
-        );
+        let maintenance =
+            Maintenance::start(&self.target, &files, page_size, request, &self.status, self.ledger.clone());
         drop(files);
         self.base_asked = LastAsked::now(self.status.read().uploads);
         let replica = self.target.store.url();

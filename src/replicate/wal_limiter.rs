@@ -5,6 +5,7 @@
 use super::disk::Disk;
 use super::end::End;
 use super::lockout::locked_out;
+use super::maintenance::SnapshotRequest;
 use super::status::StatusCell;
 use super::upload::attempts::Outcome;
 use super::upload::pressure::{self, Need, Seen};
@@ -27,6 +28,7 @@ pub struct WalLimiter {
     disk: Disk,
     settings: Arc<ReplicateSettings>,
     status: Arc<StatusCell>,
+    snapshots: Arc<SnapshotRequest>,
     db: DbPath,
     /// That the WAL has passed its limit, and that it grows.
     over: LogThrottle,
@@ -34,11 +36,17 @@ pub struct WalLimiter {
 }
 
 impl WalLimiter {
-    pub fn new(disk: &Disk, target: &Target, status: &Arc<StatusCell>) -> WalLimiter {
+    pub fn new(
+        disk: &Disk,
+        target: &Target,
+        status: &Arc<StatusCell>,
+        snapshots: &Arc<SnapshotRequest>,
+    ) -> WalLimiter {
         WalLimiter {
             disk: disk.clone(),
             settings: Arc::new(target.settings.clone()),
             status: Arc::clone(status),
+            snapshots: Arc::clone(snapshots),
             db: target.db.clone(),
             over: LogThrottle::default(),
             throttle: LogThrottle::default(),
@@ -79,7 +87,8 @@ impl WalLimiter {
             }
             state = self.disk.wal_state()?;
             if let Some(state) = &state {
-                self.relieve(state.seen).await?;
+                let reads_pages = state.seen.reads_pages || self.snapshots.is_under_way();
+                self.relieve(Seen { reads_pages, ..state.seen }).await?;
             }
         }
     }

@@ -281,7 +281,7 @@ impl ReadHold {
     }
 
     /// Moves the hold to the present end. The caller has captured everything up to where the present hold
-    /// began, or will compare the whole database.
+    /// began (with read mark 0: all that the WAL then had), or will compare the whole database.
     pub fn renew(&mut self) -> Result<(), SqliteError> {
         self.prove_index()?;
         self.free.begin_read()?;

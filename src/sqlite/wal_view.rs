@@ -100,9 +100,18 @@ impl WalView {
     /// Whether the kernel still shows a read lock of this process on the wal-index. False: there is none, or
     /// it cannot be told from another process's on the same byte.
     pub fn held_by_us(&self) -> bool {
+        (0..READ_LOCKS).any(|slot| self.is_ours(slot))
+    }
+
+    /// The same of read mark 0, whose readers see no frame of the WAL.
+    pub fn mark_is_zero(&self) -> bool {
+        self.is_ours(0)
+    }
+
+    fn is_ours(&self, slot: i64) -> bool {
         let ours = i32::try_from(std::process::id()).unwrap_or(0);
         // An open-file-description lock meets this process's own POSIX locks.
-        (0..READ_LOCKS).any(|slot| self.holder(libc::F_OFD_GETLK, FIRST_READ_LOCK + slot) == Some(ours))
+        self.holder(libc::F_OFD_GETLK, FIRST_READ_LOCK + slot) == Some(ours)
     }
 
     /// Whether another process reads the database as it was before this place of the WAL. As long as it does,

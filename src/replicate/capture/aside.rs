@@ -47,6 +47,15 @@ impl Capture {
         self.tail.skipped.unwrap_or(0)
     }
 
+    /// Moves a hold with read mark 0 to the end of what is committed. Nothing has to be captured for that:
+    /// what came since lies in the WAL alone, and stays there under any other mark.
+    pub fn raise_mark(&mut self) -> Result<(), CaptureError> {
+        if self.view().is_some_and(|view| view.mark_is_zero()) {
+            self.hold.renew()?;
+        }
+        Ok(())
+    }
+
     /// Gets the hold out of the way of a checkpoint of the app, which keeps writers out and copies by itself.
     pub fn step_aside(
         &mut self,

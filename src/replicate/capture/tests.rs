@@ -118,7 +118,7 @@ impl World {
     fn act(&mut self, act: u8, size: u16) {
         let app = &self.app;
         // Any of these may be refused (locked, busy): that is part of the game.
-        let _ = match act % 12 {
+        let _ = match act % 13 {
             0..=3 => app.execute("INSERT INTO t(x) VALUES (randomblob(?1))", [size]).map(|_| ()),
             4 => app.execute("UPDATE t SET x = randomblob(?1) WHERE id % 3 = 0", [size]).map(|_| ()),
             5 => app.execute("DELETE FROM t WHERE id % 2 = 0 AND id > 1", []).map(|_| ()),
@@ -130,8 +130,12 @@ impl World {
                 self.checkpoint(CheckpointDecision::Gentle);
                 Ok(())
             }
-            _ => {
+            11 => {
                 self.checkpoint(CheckpointDecision::Locked);
+                Ok(())
+            }
+            _ => {
+                self.capture().raise_mark().unwrap();
                 Ok(())
             }
         };

@@ -19,6 +19,7 @@ mod snapshot;
 mod tiers;
 
 pub use session_side::Maintenance;
+pub use snapshot::SnapshotRequest;
 
 use super::Target;
 use super::status::{MaintenanceStatus, StatusCell};
@@ -35,7 +36,6 @@ use pace::{Clock, Pause, Pauses, WEATHER};
 use recent::Recent;
 use retention::Deletion;
 use schedule::{Due, Job};
-use snapshot::SnapshotRequest;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, mpsc};

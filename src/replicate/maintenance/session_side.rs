@@ -13,7 +13,7 @@ use crate::replicate::ledger::LedgerEntry;
 use crate::replicate::status::StatusCell;
 use crate::replicate::upload::{Content, Segment};
 use std::sync::Arc;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::mpsc;
 
 /// The session's side.
 pub struct Maintenance {
@@ -25,21 +25,18 @@ pub struct Maintenance {
 }
 
 impl Maintenance {
-    /// `page_size`: of the database. `changed` wakes the session.
+    /// `page_size`: of the database. `request` is where it asks the session for snapshots, and what wakes it.
     pub fn start(
         target: &Target,
         listed: &[RemoteFile],
         page_size: PageSize,
-        changed: &Arc<Notify>,
+        request: Arc<SnapshotRequest>,
         status: &Arc<StatusCell>,
         ledger: Option<LedgerEntry>,
     ) -> Maintenance {
         let (events, inbox) = mpsc::unbounded_channel();
-        let (clock, request) = (
-            Clock::start(target.store.clock().as_deref()),
-            Arc::new(SnapshotRequest::new(Arc::clone(changed))),
-        );
-        let standing = Arc::new(Standing::new(Arc::clone(changed), ledger));
+        let clock = Clock::start(target.store.clock().as_deref());
+        let standing = Arc::new(Standing::new(request.waker(), ledger));
         let task = MaintenanceTask {
             status: Arc::clone(status),
             standing: Arc::clone(&standing),

@@ -32,10 +32,16 @@ impl SnapshotRequest {
         SnapshotRequest { state: Mutex::new(State::Idle), changed }
     }
 
+    /// Wakes the session.
+    pub fn waker(&self) -> Arc<Notify> {
+        Arc::clone(&self.changed)
+    }
+
     pub fn is_waiting(&self) -> bool {
         matches!(*self.state(), State::Waiting(_))
     }
 
+    /// The pages of a snapshot are being read: the WAL and the database file must keep them.
     pub fn is_under_way(&self) -> bool {
         matches!(*self.state(), State::UnderWay)
     }

@@ -294,7 +294,7 @@ impl Site {
             &target,
             &listed(&store).await,
             size(),
-            &Arc::new(Notify::new()),
+            Arc::new(SnapshotRequest::new(Arc::default())),
             &Arc::default(),
             None,
         );
@@ -439,8 +439,8 @@ async fn a_lost_file_and_a_damaged_one_are_covered_by_a_new_snapshot() {
         let db = crate::model::DbPath::new(site._directory.path().join("any.db"));
         let target =
             Target { db, store: site.store.clone() as Arc<dyn Store>, settings: quick(), late: false };
-        let maintenance =
-            Maintenance::start(&target, &listed, size(), &Arc::new(Notify::new()), &Arc::default(), None);
+        let request = Arc::new(SnapshotRequest::new(Arc::default()));
+        let maintenance = Maintenance::start(&target, &listed, size(), request, &Arc::default(), None);
         let end = Instant::now() + Duration::from_secs(30);
         while !maintenance.wants_snapshot() {
             assert!(Instant::now() < end, "nobody asks for a snapshot (damaged: {damaged})");

@@ -96,8 +96,9 @@ pub fn of_scanned(
         Need::Shrink => relieve_unneeded(capture, tries, settings)?,
         Need::MakeRoom => let_go(capture, settings)?,
         Need::StepAside => capture.give_way(&view)?,
+        Need::RaiseMark => capture.raise_mark()?,
     }
-    if need != Need::StepAside {
+    if matches!(need, Need::Shrink | Need::MakeRoom) {
         tries.tried(&view);
     }
     Ok(Outcome::Nothing)
@@ -109,6 +110,8 @@ pub fn seen(view: Option<&WalView>, tries: &Tries) -> Seen {
         waits: view.is_some_and(WalView::checkpointer_waits),
         wal_bytes: view.and_then(left),
         room: view.and_then(WalView::room),
+        mark_is_zero: view.is_some_and(WalView::mark_is_zero),
+        reads_pages: false,
         since_try: tries.tried.map(|at| at.elapsed()),
         tried_bytes: tries.tried_bytes,
     }

@@ -47,6 +47,7 @@ impl DatabaseWriter {
         let done = match (need, self.view()) {
             (Need::Nothing, _) | (Need::StepAside | Need::MakeRoom, None) => return Ok(Outcome::Nothing),
             (Need::Shrink, _) => self.relieve(settings),
+            (Need::RaiseMark, _) => self.capture.raise_mark().map(|()| Outcome::Nothing),
             (Need::StepAside, Some(view)) => self.step_aside(settings, &view),
             (Need::MakeRoom, Some(view)) => self.make_room(&view),
         };
@@ -99,7 +100,7 @@ impl DatabaseWriter {
         let has_grown = self.tries.has_grown(view);
         self.tries.tried(view);
         let before = (view.end().map_or(0, |end| end.offset), view.room().unwrap_or_default());
-        if self.queue.pending.iter().any(|pending| in_wal(&pending.segment)) {
+        if self.reads_pages() {
             if !has_grown {
                 // To begin the upload once more would win no room, and could go on for ever.
                 return Ok(Outcome::Nothing);
@@ -110,7 +111,7 @@ impl DatabaseWriter {
         let mut all = false;
         while !all && self.memory_bytes() < MEMORY_BYTES {
             all = match self.capture_more() {
-                Ok(more) => !more || self.queue.pending.iter().any(|pending| in_wal(&pending.segment)),
+                Ok(more) => !more || self.reads_pages(),
                 Err(error) => return Err(error),
             };
         }
@@ -118,8 +119,7 @@ impl DatabaseWriter {
             self.checkpoint_as(CheckpointDecision::LockedLonger)?;
         }
         // The app writes faster, or what is captured needs the WAL.
-        let large = self.queue.pending.iter().any(|pending| in_wal(&pending.segment));
-        if large {
+        if self.reads_pages() {
             self.let_go()?;
             return Ok(Outcome::Anew("the disk is nearly full, and the WAL had to be started over"));
         }
@@ -167,6 +167,11 @@ impl DatabaseWriter {
             pending.full_snapshot
                 || matches!(&pending.segment.content, Content::Pages(_, spool) if spool.file().is_some())
         })
+    }
+
+    /// Whether something that waits reads its pages from the WAL or the database when it is sent.
+    pub fn reads_pages(&self) -> bool {
+        self.queue.pending.iter().any(|pending| in_wal(&pending.segment))
     }
 
     pub fn memory_bytes(&self) -> u64 {

@@ -15,6 +15,10 @@ pub struct Seen {
     /// to be read.
     pub wal_bytes: Option<u64>,
     pub room: Option<Room>,
+    /// The hold has read mark 0.
+    pub mark_is_zero: bool,
+    /// What is being uploaded reads pages of the database file, which a checkpoint would replace.
+    pub reads_pages: bool,
     /// Since something was last done about the size or the room, and the bytes of the WAL after it.
     pub since_try: Option<Duration>,
     pub tried_bytes: u64,
@@ -27,6 +31,9 @@ pub enum Need {
     StepAside,
     /// The WAL has passed its limit.
     Shrink,
+    /// Move the hold off read mark 0. There the app's automatic checkpoints, one after each commit, sort all
+    /// frames of the WAL and copy none (SQLite, `walCheckpoint`).
+    RaiseMark,
     /// The disk is nearly full: copy the WAL into the database and start it over, as the app's own
     /// checkpoints would.
     MakeRoom,
@@ -36,6 +43,8 @@ pub enum Need {
 const AGAIN: Duration = Duration::from_secs(1);
 /// The size at which SQLite's own automatic checkpoint would begin, with pages of 4 KiB.
 const AUTOMATIC: u64 = 4 << 20;
+/// Well below it: from here on the hold is moved off mark 0. Once for each start of the WAL.
+const GROWING: u64 = 256 << 10;
 /// With less room than this beside what the WAL and the database take, the WAL is started over as often as
 /// under automatic checkpoints. An app that writes 50 MB a second fills it in a second, which a start of a
 /// large WAL may take on a busy machine.
@@ -62,7 +71,10 @@ pub fn decide(settings: &ReplicateSettings, seen: Seen) -> Need {
         return Need::MakeRoom;
     }
     let over = seen.wal_bytes.is_none_or(|bytes| bytes >= settings.wal_limit);
-    if over && tried(settings.wal_limit.max(1)) { Need::Shrink } else { Need::Nothing }
+    if over && tried(settings.wal_limit.max(1)) {
+        return Need::Shrink;
+    }
+    if seen.mark_is_zero && !seen.reads_pages && bytes >= GROWING { Need::RaiseMark } else { Need::Nothing }
 }
 
 /// When room is scarce: the size from which the WAL has to be started over. None: there is plenty.
@@ -88,7 +100,15 @@ mod tests {
     #[test]
     fn the_table() {
         let settings = ReplicateSettings { wal_limit: 100 * MIB, ..ReplicateSettings::default() };
-        let base = Seen { waits: false, wal_bytes: Some(MIB), room: None, since_try: None, tried_bytes: 0 };
+        let base = Seen {
+            waits: false,
+            wal_bytes: Some(MIB),
+            room: None,
+            mark_is_zero: false,
+            reads_pages: false,
+            since_try: None,
+            tried_bytes: 0,
+        };
         let wal = |mib: u64| Some(mib * MIB);
         let just = Some(Duration::from_millis(1));
         for (seen, need) in [
@@ -103,6 +123,11 @@ mod tests {
                 Seen { wal_bytes: wal(100), since_try: Some(AGAIN), tried_bytes: 100 * MIB, ..base },
                 Need::Shrink,
             ),
+            (Seen { mark_is_zero: true, ..base }, Need::RaiseMark),
+            (Seen { mark_is_zero: true, wal_bytes: Some(GROWING - 1), ..base }, Need::Nothing),
+            (Seen { mark_is_zero: true, reads_pages: true, ..base }, Need::Nothing),
+            (Seen { mark_is_zero: true, wal_bytes: wal(100), ..base }, Need::Shrink),
+            (Seen { mark_is_zero: true, waits: true, ..base }, Need::StepAside),
             (Seen { wal_bytes: None, ..base }, Need::Shrink),
             (Seen { wal_bytes: None, since_try: just, ..base }, Need::Nothing),
             // 64 MiB with a database of 25: as under an automatic checkpoint.

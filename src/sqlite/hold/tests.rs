@@ -76,6 +76,30 @@ fn under_mark_zero_the_wal_restarts_once_and_nothing_of_it_is_copied() {
     }
 }
 
+/// What an app that writes on does with its automatic checkpoints, one after each commit.
+#[test]
+fn off_mark_zero_a_checkpoint_copies_up_to_the_mark_and_the_wal_stays() {
+    let case = Case::new();
+    case.write(3);
+    assert_eq!(case.checkpoint("PASSIVE").0, 0);
+    let mut hold = ReadHold::take(&case.path, Writers::None).unwrap();
+    let view = hold.view().unwrap();
+    case.write(3);
+    let start = Cursor::start(&header(&hold).unwrap());
+    assert!(view.mark_is_zero());
+    assert_eq!(case.checkpoint("PASSIVE").2, 0);
+    let marked = view.end().unwrap().offset;
+    hold.renew().unwrap();
+    assert!(!view.mark_is_zero() && hold.in_force());
+    case.write(3);
+    case.checkpoint("PASSIVE");
+    let end = view.end().unwrap();
+    assert_eq!((end.copied, end.offset > marked), (marked, true), "{end:?}");
+    case.checkpoint("TRUNCATE");
+    case.write(1);
+    assert_eq!(start.state_in(&header(&hold).unwrap()), CursorState::Here, "nothing captured is gone");
+}
+
 #[test]
 fn advance_copies_everything_and_the_hold_stays() {
     let case = Case::new();

@@ -8,11 +8,13 @@ use crate::lineage::state_file;
 use crate::local_state::spill;
 use crate::model::random::Random;
 use crate::model::{Deadline, Durability, DurabilityLedger, Txid};
+use crate::replicate::ReplicateSettings;
 use crate::replicate::capture::checkpoint::CheckpointDecision;
 use crate::replicate::capture::{Capture, CaptureError};
 use crate::replicate::database_writer::DatabaseWriter;
 use crate::replicate::ledger::{Ledger, LedgerEntry};
 use crate::replicate::resume_point::{self, ResumeError};
+use crate::replicate::upload::pressure::Need;
 use crate::replicate::upload::{self, Stored, UploadError};
 use crate::restore::{self, OnRestoreFailure, Outcome, Owners, Progress, RestoreError, RestoreSettings};
 use crate::sqlite::hold::MEANWHILE;
@@ -76,6 +78,8 @@ pub struct Machine {
     pub store: Arc<Faulty>,
     pub runtime: Rc<Runtime>,
     pub random: Random,
+    /// Of its own, so that a seed's app lives as it did without a limiter.
+    pub limiter: Random,
     pub log: Rc<RefCell<Vec<String>>>,
     /// Every content that the database has had in this life, in order.
     pub history: Vec<State>,
@@ -167,6 +171,12 @@ impl Machine {
         if self.app.is_some() && self.random.percent(self.bustle) {
             self.say(format_args!("at the point '{name}':"));
             self.app_acts();
+        }
+        // As the WAL limiter may between any two pieces of work.
+        if self.limiter.percent(30)
+            && let Replicator::On { work, .. } = &mut self.replicator
+        {
+            work.act(Need::RaiseMark, &ReplicateSettings::default())?;
         }
         Ok(())
     }

@@ -101,6 +101,7 @@ impl World {
             store: Arc::new(Faulty::new(Arc::clone(&store))),
             runtime: Rc::clone(runtime),
             random: Random::new(seed ^ u64::from(u32::from(name)) << 40),
+            limiter: Random::new(seed ^ u64::from(u32::from(name)) << 48),
             log: Rc::clone(&log),
             history: Vec::new(),
             position: 0,
