@@ -346,10 +346,12 @@ struct Rekey {
 
 /// Check the configuration and print the effective settings
 #[derive(Args)]
-#[command(after_help = "--connect lists each replica, creates one small object beside it\n\
-                  (litevisor-check-….txt), reads it and deletes it. Nothing else is touched.\n\n\
+#[command(after_help = "--connect lists each replica, creates a small object there\n\
+                  (litevisor-check-….txt; where conditions are probed, .litevisor-probe.tmp),\n\
+                  reads it and deletes it. With [follow] it lists and reads only.\n\n\
                   Exit: 0 usable; 69 a replica is away or a right is missing (each is named),\n\
-                  78 bad configuration, with every problem's line and key.\n\n\
+                  78 bad configuration, with every problem's line and key, wrong keys, or a\n\
+                  store that cannot have the records of [handover].\n\n\
                   Example:\n  litevisor check --config supervisor.toml --connect")]
 struct Check {
     /// Also test in each replica what litevisor needs to do

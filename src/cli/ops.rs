@@ -84,7 +84,7 @@ pub struct HandOver {
     json: bool,
 }
 
-/// Exit 0 if the app runs and litevisor owns its replica, else 1
+/// Exit 0 if this instance is ready, as GET /readyz says, else 1
 #[derive(Args)]
 #[command(after_help = "For images without a shell. The reason is on stderr. A store that cannot be\n\
                   reached counts only after [status] max_lag.\n\n\
