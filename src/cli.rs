@@ -300,7 +300,8 @@ struct List {
 
 /// Prove replicas: restore into a scratch file, check every checksum
 #[derive(Args)]
-#[command(after_help = "The scratch file is in $TMPDIR, else beside the database, which is not touched.\n\
+#[command(after_help = "The scratch file is in $TMPDIR, else in the database's meta_dir, else beside the\n\
+                  database, which is not touched.\n\
                   Exit: 0 sound; 64 bad usage, 65 damaged (the file is named), 66 no replica,\n\
                   69 not reachable, 78 bad configuration or no place for the scratch file.\n\n\
                   Example:\n  litevisor verify /data/app.db")]
