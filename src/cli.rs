@@ -300,7 +300,8 @@ struct List {
 
 /// Prove replicas: restore into a scratch file, check every checksum
 #[derive(Args)]
-#[command(after_help = "The scratch file is in $TMPDIR, else beside the database, which is not touched.\n\
+#[command(after_help = "The scratch file is in $TMPDIR, else in the database's meta_dir, else beside the\n\
+                  database, which is not touched.\n\
                   Exit: 0 sound; 64 bad usage, 65 damaged (the file is named), 66 no replica,\n\
                   69 not reachable, 78 bad configuration or no place for the scratch file.\n\n\
                   Example:\n  litevisor verify /data/app.db")]
@@ -346,10 +347,12 @@ struct Rekey {
 
 /// Check the configuration and print the effective settings
 #[derive(Args)]
-#[command(after_help = "--connect lists each replica, creates one small object beside it\n\
-                  (litevisor-check-….txt), reads it and deletes it. Nothing else is touched.\n\n\
+#[command(after_help = "--connect lists each replica, creates a small object there\n\
+                  (litevisor-check-….txt; where conditions are probed, .litevisor-probe.tmp),\n\
+                  reads it and deletes it. With [follow] it lists and reads only.\n\n\
                   Exit: 0 usable; 69 a replica is away or a right is missing (each is named),\n\
-                  78 bad configuration, with every problem's line and key.\n\n\
+                  78 bad configuration, with every problem's line and key, wrong keys, or a\n\
+                  store that cannot have the records of [handover].\n\n\
                   Example:\n  litevisor check --config supervisor.toml --connect")]
 struct Check {
     /// Also test in each replica what litevisor needs to do

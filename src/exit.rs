@@ -7,8 +7,8 @@ use crate::model::{Ending, NotStarted, SuccessCodes};
 pub const USAGE: u8 = 64;
 /// The replica is damaged.
 pub const DAMAGED: u8 = 65;
-/// `restore`, `list`, `verify`, `replicate --once`: the replica or the database is missing, or has not the
-/// requested state.
+/// `restore`, `follow`, `run --follow`, `list`, `verify`, `rekey`, `sync`, `replicate --once`: the replica or
+/// the database is missing, or has not the requested state.
 pub const NOTHING: u8 = 66;
 /// The replica is unreachable or denies access.
 pub const UNAVAILABLE: u8 = 69;

@@ -22,9 +22,10 @@ pub struct Status {
 
 /// Return once everything committed so far is in the replica
 #[derive(Args)]
-#[command(after_help = "Exit: 0 done; 64 bad usage, 66 a configured database does not exist, 69 no\n\
-                  litevisor answers, or it is restoring, 74 not in time (what is missing is\n\
-                  named), 75 another instance has the replica, 78 bad configuration.\n\n\
+#[command(after_help = "Exit: 0 done; 64 bad usage, or a read-only copy, 66 a configured database does\n\
+                  not exist, 69 no litevisor answers, or it replicates nothing now (restoring,\n\
+                  waiting, standby), 74 not in time (what is missing is named), 75 another\n\
+                  instance has the replica, 78 bad configuration.\n\n\
                   Example:\n  litevisor sync /data/app.db --timeout 1m")]
 pub struct Sync {
     /// A database; default: all
@@ -84,7 +85,7 @@ pub struct HandOver {
     json: bool,
 }
 
-/// Exit 0 if the app runs and litevisor owns its replica, else 1
+/// Exit 0 if this instance is ready, as GET /readyz says, else 1
 #[derive(Args)]
 #[command(after_help = "For images without a shell. The reason is on stderr. A store that cannot be\n\
                   reached counts only after [status] max_lag.\n\n\

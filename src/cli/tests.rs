@@ -144,12 +144,16 @@ fn restore_and_check() {
 }
 
 #[test]
-fn every_command_that_ends_by_itself_takes_json() {
-    for command in ["restore", "list", "verify", "check", "import x.yml", "status", "sync", "healthcheck"] {
+fn commands_that_print_an_outcome_take_json() {
+    let reports = ["restore", "list", "verify", "check", "import x.yml"];
+    let requests = ["status", "sync", "promote", "handover", "healthcheck"];
+    for command in reports.into_iter().chain(requests) {
         let action = read(&format!("{command} --json")).unwrap().action;
         assert!(format!("{action:?}").contains("json: true"), "{action:?}");
     }
-    assert!(read("run --json").is_err() && read("replicate --json").is_err());
+    for command in ["run", "replicate --once", "follow -o x.db s3://b/p --once", "rekey a.db --to s3://b/q"] {
+        assert!(read(&format!("{command} --json")).is_err(), "{command}");
+    }
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! `litevisor check --connect`: tries in each replica what litevisor needs to do there. Lists, then creates,
 //! reads and deletes one small object, whose name no reader takes for part of a replica. Leaves nothing
-//! behind except an object that it may not delete, which it names.
+//! behind except an object that it may not delete, which it names. Read-only copies (`[follow]`) need to list
+//! and to read only, so nothing else is tried for them.
 
 use super::document::{Place, object};
 use super::error::{CommandError, ErrorKind, status};
@@ -119,7 +120,7 @@ pub fn connect(config: &Config, report: impl Fn(&Trial)) -> Result<Vec<Trial>, C
     runtime()?.block_on(async {
         let mut trials = Vec::new();
         // An instance that never claims only reads the records.
-        let claiming = config.handover.as_ref().filter(|handover| handover.claims);
+        let claiming = config.handover.as_ref().filter(|handover| handover.claims && config.follow.is_none());
         if let (Some(handover), Some(records)) = (claiming, records(config).await) {
             let steps = try_records(records, handover.records.is_some()).await;
             let StoreSettings { scheme, url, .. } = records;
@@ -132,7 +133,7 @@ pub fn connect(config: &Config, report: impl Fn(&Trial)) -> Result<Vec<Trial>, C
         for (name, database) in single.chain(many) {
             let StoreSettings { scheme, url, .. } = &database.replica;
             let deletes = database.replicate.retention.is_some();
-            let steps = try_replica(&database.replica).await;
+            let steps = try_replica(&database.replica, config.follow.is_some()).await;
             let trial = Trial { name, scheme: *scheme, url: url.clone(), deletes, steps };
             report(&trial);
             trials.push(trial);
@@ -141,8 +142,9 @@ pub fn connect(config: &Config, report: impl Fn(&Trial)) -> Result<Vec<Trial>, C
     })
 }
 
-async fn try_replica(replica: &StoreSettings) -> Vec<(Step, Duration, Outcome)> {
+async fn try_replica(replica: &StoreSettings, reads_only: bool) -> Vec<(Step, Duration, Outcome)> {
     match store::open(replica) {
+        Ok(store) if reads_only => try_to_read(&*store).await,
         Ok(store) => try_steps(&*store).await,
         Err(error) => vec![(Step::List, Duration::ZERO, Err(failed(error)))],
     }
@@ -175,6 +177,21 @@ async fn try_records(records: &StoreSettings, is_elsewhere: bool) -> Vec<(Step, 
     let checked = Client::new(store).check(Deadline::after(PATIENCE)).await;
     let outcome = checked.map(|()| "ok: it says which of two instances came first").map_err(failed);
     seen.push((Step::Decide, began.elapsed(), outcome));
+    seen
+}
+
+/// What a read-only copy needs. An empty replica has nothing to read.
+async fn try_to_read(store: &dyn Store) -> Vec<(Step, Duration, Outcome)> {
+    let began = Instant::now();
+    let listed = store.list_page("", "", Deadline::after(PATIENCE)).await;
+    let object = listed.as_ref().ok().and_then(|page| page.objects.iter().find(|object| object.size > 0));
+    let key = object.map(|object| object.key.clone());
+    let mut seen = vec![(Step::List, began.elapsed(), listed.map(|_| "ok").map_err(failed))];
+    if let Some(key) = key {
+        let began = Instant::now();
+        let read = store.get(&key, Some(0..1), Deadline::after(PATIENCE)).await;
+        seen.push((Step::Read, began.elapsed(), read.map(|_| "ok").map_err(failed)));
+    }
     seen
 }
 
@@ -285,6 +302,23 @@ fn hint(scheme: Scheme, step: Step, kind: ErrorKind) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_replica_that_is_only_followed_is_only_read() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().to_str().unwrap().to_owned();
+        let replica = StoreSettings::new(Scheme::File, format!("file://{path}"), String::new(), path);
+        let steps = || runtime().unwrap().block_on(try_replica(&replica, true));
+        let titles = |seen: Vec<(Step, Duration, Outcome)>| -> Vec<(Step, bool)> {
+            seen.into_iter().map(|(step, _, outcome)| (step, outcome.is_ok())).collect()
+        };
+        assert_eq!(titles(steps()), [(Step::List, true)]);
+        let level = root.path().join("ltx/0");
+        std::fs::create_dir_all(&level).unwrap();
+        std::fs::write(level.join("0000000000000001-0000000000000001.ltx"), "x").unwrap();
+        assert_eq!(titles(steps()), [(Step::List, true), (Step::Read, true)]);
+        assert_eq!(std::fs::read_dir(root.path()).unwrap().count(), 1);
+    }
 
     #[test]
     fn the_report_is_comments() {

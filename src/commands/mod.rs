@@ -1,4 +1,5 @@
-//! One file or folder for each subcommand except `run`. `setup` loads the configuration and starts the log,
+//! One file or folder for each subcommand except `run`, `replicate` without `--once`, and what `cli` prints
+//! itself (`man`, `completions`). `setup` loads the configuration and starts the log,
 //! `error` has the exit status of what goes wrong, `replicas` finds the replicas that a command is about.
 
 pub mod check;

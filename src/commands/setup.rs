@@ -14,7 +14,7 @@ use std::path::Path;
 /// Decides about the log's format where the configuration leaves it open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogOf {
-    /// `run`, `replicate`: text on a terminal, JSON otherwise.
+    /// `run`, `replicate`, `follow`: text on a terminal, JSON otherwise.
     Service,
     /// A command that ends by itself: text, JSON with `--json`.
     OneShot { json: bool },

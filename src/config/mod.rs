@@ -5,7 +5,7 @@
 //! secrets are read through `Environment`. Never prints a secret.
 //!
 //! Imports go down this list: `show` and `load`; `parse`; the sections (`app`, `shutdown`, `database`,
-//! `replica`, `gate`, `status`) and `overlap`; `values` (types of keys) and `deserialize` (TOML as a serde
+//! `directory`, `replica`, `gate`, `handover`, `follow`, `verify`, `notify`, `status`) and `overlap`; `values` (types of keys) and `deserialize` (TOML as a serde
 //! format with locations); `document`; the rules of single values (`units`, `url`, `ready`, `expand`,
 //! `nearest`, `platform`). `litestream` turns a litestream.yml into our text.
 

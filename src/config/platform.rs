@@ -156,11 +156,9 @@ fn release_machine(platform: &Platform, env: &dyn Fn(&str) -> Option<OsString>) 
     let release = platform.name == "Fly.io" && env("RELEASE_COMMAND").is_some_and(|value| value == "1");
     release.then(|| {
         "this is the machine of Fly.io's release_command (RELEASE_COMMAND=1): it has no volume, and the \
-         app's machine owns the \
-         replica, which would be taken from it. Migrate where the app is started (`sh -c \"migrate && exec \
-         app\"`), or run a \
-         command that needs no database without litevisor (release_command with an absolute path and another \
-         entrypoint)"
+         app's machine owns the replica, which would be taken from it. Migrate where the app is started \
+         (setup = [[\"migrate\"]] under [app]), or run a command that needs no database without litevisor \
+         (release_command with an absolute path and another entrypoint)"
             .to_owned()
     })
 }

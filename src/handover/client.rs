@@ -22,9 +22,8 @@ pub enum HandoverError {
     Size { subject: String },
     #[error(
         "the store of {url} does not refuse to create an object that exists, so it cannot say which instance \
-         comes first: \
-         use a store that does (AWS S3, R2, Google, Azure, MinIO, SeaweedFS, a directory), or set \
-         handover.enabled = false"
+         comes first: use a store that does (AWS S3, R2, Google, Azure, MinIO, SeaweedFS, a directory), name \
+         one for the owner records alone (handover.url), or set handover.enabled = false"
     )]
     Conditions { url: String },
 }

@@ -1,4 +1,4 @@
-//! The state file of a database (`.RECORD-litevisor/state.json`): read, replaced, removed. What this run has
+//! The state file of a database (`.NAME-litevisor/state.json`, or below `meta_dir`): read, replaced, removed. What this run has
 //! recorded is valid until the process ends, also when the file cannot be written (full disk) or the app
 //! removes the directory.
 

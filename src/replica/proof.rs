@@ -13,6 +13,9 @@ pub const MOST_BYTES: u64 = 64 << 10;
 const FORMAT: u32 = 1;
 /// Damaged files that a record names.
 const MOST_NAMED: usize = 20;
+/// In place of what SQLite finds, which names tables, indexes and columns.
+const SQLITE_FINDS_DAMAGE: &str = "the replica equals the live database, but SQLite finds both damaged \
+    (the log of that run says more); run PRAGMA integrity_check on the live database";
 
 /// How a proof is made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
@@ -109,6 +112,14 @@ impl ProofRecord {
         }
     }
 
+    /// As it may be read by the bucket's owner, who must not learn the schema of an encrypted database.
+    /// `is_sqlites`: the problem is what SQLite says of the restored file.
+    pub fn without_schema(&self, is_sqlites: bool) -> ProofRecord {
+        let problem = self.problem.clone();
+        let problem = problem.map(|told| if is_sqlites { SQLITE_FINDS_DAMAGE.to_owned() } else { told });
+        ProofRecord { remarks: Vec::new(), problem, ..self.clone() }
+    }
+
     /// None: another format, or not a record.
     pub fn parse(text: &[u8]) -> Option<ProofRecord> {
         let record: ProofRecord = serde_json::from_slice(text).ok()?;
@@ -157,6 +168,25 @@ mod tests {
 
     fn object(key: &str, size: u64) -> Object {
         Object { key: key.to_owned(), size, modified_ms: 0 }
+    }
+
+    #[test]
+    fn the_schema_is_not_in_a_record_that_others_read() {
+        let finds = |problem: Option<&str>| Findings {
+            remarks: vec!["NULL value in users.mail".to_owned()],
+            problem: problem.map(str::to_owned),
+            ..Findings::default()
+        };
+        let record = |problem| ProofRecord::new(finds(problem), Moment(0), None);
+        for (problem, is_sqlites, expected) in [
+            (None, false, None),
+            (Some("row 3 missing from index by_mail"), true, Some(SQLITE_FINDS_DAMAGE)),
+            (Some("ltx/9/x is damaged"), false, Some("ltx/9/x is damaged")),
+        ] {
+            let (whole, public) = (record(problem), record(problem).without_schema(is_sqlites));
+            assert_eq!((public.problem.as_deref(), public.sound), (expected, whole.sound));
+            assert!(!public.to_text().contains("mail"), "{}", public.to_text());
+        }
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! A private directory for a restore that is only verified (`litevisor verify`): created so that other users
+//! A private directory for a restore that is only verified (a proof, `litevisor verify`): created so that other users
 //! cannot read it, removed at the end. Directories that a killed process has left are removed, too; a
 //! directory in use is locked.
 

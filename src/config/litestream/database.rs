@@ -14,8 +14,8 @@ const PAGE: u64 = 4096;
 const YEAR: Duration = Duration::from_secs(366 * 86_400);
 const SPANS: RangeInclusive<Duration> = Duration::from_millis(100)..=YEAR;
 
-const META: &str =
-    "litevisor keeps a small record beside the database, and no copy of its WAL; meta_dir puts it elsewhere";
+const META: &str = "litevisor keeps a small record beside the database, and a copy of its WAL only while \
+    the store is away; meta_dir puts both elsewhere";
 
 /// Keys that need no counterpart.
 const SKIPPED: [(&str, &str); 9] = [

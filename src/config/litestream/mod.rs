@@ -20,7 +20,9 @@ use super::document::Origin;
 use super::problem::{ConfigError, Location};
 use settings::Settings;
 use std::ffi::OsString;
+use std::ops::RangeInclusive;
 use std::path::Path;
+use std::time::Duration;
 use table::{Located, Reading, Table};
 use toml_writer::TomlWriter;
 
@@ -47,8 +49,7 @@ struct Top {
 }
 
 /// Keys of the whole program that need no counterpart.
-const SKIPPED: [(&str, &str); 5] = [
-    ("heartbeat-interval", "see heartbeat-url"),
+const SKIPPED: [(&str, &str); 4] = [
     ("l0-retention-check-interval", "what is due is deleted when it is due"),
     ("verify-compaction", "always: each merged file is verified"),
     ("shutdown-sync-timeout", "the last flush has what is left of [shutdown] grace"),
@@ -56,10 +57,11 @@ const SKIPPED: [(&str, &str); 5] = [
 ];
 
 /// Keys without a counterpart that a user may rely on: each is a warning.
-const LOST: [(&str, &str); 2] = [
-    ("heartbeat-url", "litevisor sends no pings: watch /readyz or the metrics of [status] instead"),
-    ("mcp-addr", "litevisor has no MCP server"),
-];
+const LOST: [(&str, &str); 1] = [("mcp-addr", "litevisor has no MCP server")];
+
+/// Litestream pings every five minutes unless the file says otherwise, and refuses less than one.
+const HEARTBEAT_INTERVAL: &str = "\"5m\"";
+const HEARTBEAT_RANGE: RangeInclusive<Duration> = Duration::from_secs(60)..=Duration::from_secs(86_400);
 
 pub fn convert(text: &str, file: &Path, env: Env<'_>) -> Result<Converted, ConfigError> {
     let fail = |line: usize, message: String| {
@@ -92,7 +94,7 @@ fn write(out: &mut TomlWriter, mut root: Table<'_>) {
     }
     for (key, why) in [
         ("socket", "litevisor has a control socket of its own, [status] socket"),
-        ("validation", "each restore is verified; `litevisor verify` proves a replica at any time"),
+        ("validation", settings::PROOFS),
     ] {
         if let Some(found) = root.take(key) {
             out.skip(&found, why);
@@ -103,6 +105,7 @@ fn write(out: &mut TomlWriter, mut root: Table<'_>) {
         out.set("listen", &variables::toml(&addr.value, true), &addr);
     }
     write_exec(out, &mut root);
+    write_heartbeat(out, &mut root);
     write_log(out, &mut root);
     let mut snapshot = root.table("snapshot");
     let mut of_snapshot = |key: &str| snapshot.as_mut().and_then(|table| table.text(key));
@@ -138,6 +141,25 @@ fn write_exec(out: &mut TomlWriter, root: &mut Table<'_>) {
             out.set("command", &format!("[{}]", words.join(", ")), &exec);
         }
         Err(message) => root.complain(&exec, message),
+    }
+}
+
+fn write_heartbeat(out: &mut TomlWriter, root: &mut Table<'_>) {
+    let (url, interval) = (root.text("heartbeat-url"), root.text("heartbeat-interval"));
+    let Some(url) = url else {
+        if let Some(interval) = interval {
+            out.skip(&interval, "of no use without heartbeat-url");
+        }
+        return;
+    };
+    out.section("[heartbeat]", url.line, "heartbeat-url");
+    settings::write_secret(out, "url", &url);
+    match interval {
+        Some(interval) => match settings::duration(&interval.value, HEARTBEAT_RANGE) {
+            Ok(value) => out.set("interval", &value, &interval),
+            Err(message) => root.complain(&interval, message),
+        },
+        None => out.set("interval", HEARTBEAT_INTERVAL, &url),
     }
 }
 

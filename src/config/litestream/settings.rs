@@ -39,6 +39,10 @@ use Kind::{Count, Endpoint, Flag, Interval, Path, Secret, Size, Text};
 use Scheme::{Abs, File, Gs, S3, Sftp};
 
 const ALL: &[Scheme] = &[File, S3, Gs, Abs, Sftp];
+/// Litestream 0.3 restores the replica at each `validation-interval`; 0.5 looks for gaps at each
+/// `validation.interval`. A proof downloads the database, so the user decides how often.
+pub const PROOFS: &str =
+    "each restore is verified; [verify] interval = \"24h\" also proves each replica on a schedule";
 const SIGNING: &str = "what a provider needs of its requests is known by its host";
 
 /// Lists of Litestream 0.3's `age` table: no names of Litestream's.
@@ -76,11 +80,7 @@ const SETTINGS: &[(&str, &[Scheme], Fate)] = &[
     ("require-content-md5", &[S3], Skip(SIGNING)),
     ("sign-accept-encoding", &[S3], Skip(SIGNING)),
     ("concurrent-writes", &[Sftp], Skip("writes are always sent without waiting for each reply")),
-    (
-        "validation-interval",
-        ALL,
-        Skip("each restore is verified; `litevisor verify` proves a replica at any time"),
-    ),
+    ("validation-interval", ALL, Skip(PROOFS)),
     ("auto-recover", ALL, Skip("a replica that cannot be restored from gets a new snapshot by itself")),
     ("max-sync-ltx-files", ALL, Skip("uploads are bounded by bytes and time")),
     ("webdav-url", &[], Foreign),
@@ -160,14 +160,7 @@ fn write_key(out: &mut TomlWriter, key: &str, kind: Kind, found: &Located<String
     match kind {
         Text => out.set(key, &plain(&found.value), found),
         Path => out.set(key, &variables::toml(&super::at_home(&found.value), true), found),
-        Secret => {
-            if !variables::has_variable(&found.value) {
-                out.comment(&format!(
-                    "A secret in the clear: better {key} = \"${{VAR}}\", or {key}_file with a file's path."
-                ));
-            }
-            out.set(key, &plain(&found.value), found);
-        }
+        Secret => write_secret(out, key, found),
         Endpoint => out.set(key, &plain(&with_scheme(&found.value, env)), found),
         Flag => match variables::value(&found.value, env).as_deref() {
             Some(value @ ("true" | "false")) => out.set(key, value, found),
@@ -188,6 +181,15 @@ fn write_key(out: &mut TomlWriter, key: &str, kind: Kind, found: &Located<String
             Err(message) => table.complain(found, message),
         },
     }
+}
+
+pub fn write_secret(out: &mut TomlWriter, key: &str, found: &Located<String>) {
+    if !variables::has_variable(&found.value) {
+        out.comment(&format!(
+            "A secret in the clear: better {key} = \"${{VAR}}\", or {key}_file with a file's path."
+        ));
+    }
+    out.set(key, &variables::toml(&found.value, true), found);
 }
 
 /// `host:port` gets a scheme as in Litestream: http on this machine and in private networks, https elsewhere.

@@ -161,7 +161,12 @@ dbs:
     replica: { type: file, path: /backup/tenants }
 "#;
     let checked = both(text, &[("HOME", "/root")]);
-    let Config { app, databases, directories, log, status, .. } = checked.config;
+    let Config { app, databases, directories, log, status, heartbeat, .. } = checked.config;
+    let heartbeat = heartbeat.unwrap();
+    assert_eq!(
+        (heartbeat.url.reveal(), heartbeat.interval),
+        ("https://example.com/ping", Duration::from_secs(300))
+    );
     assert_eq!(status.listen.map(|address| address.port()), Some(9090));
     assert_eq!(app.unwrap().command, ["/bin/app", "--listen", ":8080", "/root"]);
     assert_eq!((log.level, log.format), (crate::config::LogLevel::Warn, crate::config::LogFormat::Json));
@@ -191,10 +196,47 @@ dbs:
     assert_eq!(many.each().replica.url, "file:///backup/tenants");
     // What a user may rely on is logged, the rest is in comments only.
     let message = checked.warnings.join("\n");
-    for key in ["heartbeat-url (line 14)", "mcp-addr (line 3)"] {
-        assert!(message.contains(key), "{message}");
+    assert!(message.contains("mcp-addr (line 3)"), "{message}");
+    for key in ["meta-path", "heartbeat"] {
+        assert!(!message.contains(key), "{message}");
     }
-    assert!(!message.contains("meta-path"), "{message}");
+}
+
+#[test]
+fn the_heartbeat_has_the_interval_of_litestream() {
+    let env = [("PING", "https://hc.example.com/id"), ("EVERY", "90s")];
+    let beat = |text: &str| {
+        both(text, &env).config.heartbeat.map(|beat| (beat.url.reveal().to_owned(), beat.interval.as_secs()))
+    };
+    let ping = |url: &str, seconds: u64| Some((url.to_owned(), seconds));
+    for (text, expected) in [
+        ("heartbeat-url: http://h/p", ping("http://h/p", 300)),
+        ("heartbeat-url: http://h/p\nheartbeat-interval: 10m", ping("http://h/p", 600)),
+        ("heartbeat-url: http://h/p\nheartbeat-interval: 1s", ping("http://h/p", 60)),
+        ("heartbeat-url: http://h/p\nheartbeat-interval: 48h", ping("http://h/p", 86_400)),
+        ("heartbeat-url: $PING\nheartbeat-interval: ${EVERY}", ping("https://hc.example.com/id", 90)),
+        ("heartbeat-url: $NONE", None),
+        ("heartbeat-interval: 1m", None),
+    ] {
+        assert_eq!(beat(text), expected, "{text}");
+    }
+    let made = imported("heartbeat-url: $PING", &env);
+    assert!(
+        made.text.contains("url = \"${PING:-}\"") && !made.text.contains("hc.example.com"),
+        "{}",
+        made.text
+    );
+    let clear = imported("heartbeat-url: http://h/p", &[]).text;
+    assert!(clear.contains("# A secret in the clear: better url = "), "{clear}");
+}
+
+#[test]
+fn keys_of_age_are_those_of_the_replica() {
+    const IDENTITY: &str = "AGE-SECRET-KEY-14XFHMT5X6M5ZDVU8A7X9HNYUVEEHPMN0PTTMR29LPLF5GY8XD28SQUW2T5";
+    let text = replica("path: /r\nage:\n  identities: [$KEY]");
+    let replica = both(&text, &[("KEY", IDENTITY)]).config.databases.remove(0).replica;
+    assert_eq!(replica.age.identities.as_ref().map(|key| key.reveal()), Some(IDENTITY));
+    assert!(!imported(&text, &[("KEY", IDENTITY)]).text.contains(IDENTITY));
 }
 
 #[test]
@@ -332,6 +374,11 @@ fn problems_name_the_lines_of_the_yaml() {
         (
             "dbs:\n- path: /a\n  replica: {type: s3, bucket: b, force-path-style: maybe}\n",
             "litestream.yml:3: dbs[0].replica.force-path-style must be true or false",
+        ),
+        ("heartbeat-url: h/ping", "litestream.yml:1: heartbeat-url is no URL"),
+        (
+            "heartbeat-url: http://h\nheartbeat-interval: 5",
+            "litestream.yml:2: heartbeat-interval has no unit",
         ),
         ("exec: app 'x", "litestream.yml:1: exec has a quote that is not closed"),
         ("exec: $BAD", "litestream.yml:1: exec uses ${BAD}, whose value holds quotes or signs of a shell"),

@@ -16,15 +16,15 @@ pub(super) fn tell_role(settings: &mut AppSettings, config: &Config) {
     }
 }
 
-/// The app does not get the replicas' credentials. The log names the variables, for apps that need them.
+/// The app does not get the replicas' credentials and the configuration's other secrets. The log names the variables, for apps that need them.
 pub(super) fn log_removed_variables(settings: &AppSettings) {
     let names = settings.env_remove.iter().filter(|name| std::env::var_os(name).is_some());
     let names: Vec<_> = names.map(|name| name.to_string_lossy()).collect();
     if !names.is_empty() {
         let names = names.join(", ");
         tracing::info!(
-            "kept from the app: {names} (the replica's credentials; `pass_credentials = true` under [app] \
-             passes them on)"
+            "kept from the app: {names} (credentials and secrets of the configuration; \
+             `pass_credentials = true` under [app] passes them on)"
         );
     }
 }

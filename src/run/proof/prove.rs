@@ -13,7 +13,7 @@ use crate::restore::{
     Owners, Progress, RestoreError, RestoreSettings, Scratch, db_checksum, restore_to, scratch, stated,
 };
 use crate::sqlite::integrity::{self, Interrupt};
-use crate::store::{self, Paced, Store, StoreError, StoreSettings};
+use crate::store::{self, AgeSettings, Paced, Store, StoreError, StoreSettings};
 use bytes::Bytes;
 use std::path::Path;
 use std::sync::Arc;
@@ -92,7 +92,9 @@ async fn prove_or_skip(job: &Job) -> Result<Outcome, StoreError> {
     };
     findings.seconds = begun.elapsed().as_secs_f64();
     let record = ProofRecord::new(findings, Moment(now(&*plain)), before);
-    if let Err(error) = write(&*plain, &record, job.deletes).await {
+    let is_plain = job.replica.age == AgeSettings::default();
+    let written = if is_plain { record.clone() } else { record.without_schema(!renew) };
+    if let Err(error) = write(&*plain, &written, job.deletes).await {
         tracing::warn!(db = %job.db, "the record of the proof is not in the replica: {error}");
     }
     Ok(Outcome::Decided(Box::new(record), renew))
