@@ -68,8 +68,8 @@ fn state(db: &Connection, path: &Path) -> Result<String, String> {
         }
         let mut last = String::new();
         let mut statement = db.prepare(
-            "SELECT number, p.owner, q.owner, amount FROM ledger JOIN accounts p ON p.id = payer JOIN accounts q ON q.id = payee \
-             ORDER BY number DESC LIMIT 8",
+            "SELECT number, p.owner, q.owner, amount FROM ledger JOIN accounts p ON p.id = payer JOIN \
+             accounts q ON q.id = payee ORDER BY number DESC LIMIT 8",
         )?;
         let rows = statement.query_map([], |row| {
             let payer: String = row.get(1)?;

@@ -131,8 +131,7 @@ async fn copy(
     let how = if to.age == AgeSettings::default() { "not encrypted" } else { "encrypted" };
     say(&format!(
         "{} is copied to {}, {how}: {} files ({copied} now), {bytes} bytes, each read back whole\nNow change \
-         the url (and the age \
-         keys) in the configuration. Nothing was deleted in the old place\n",
+         the url (and the age keys) in the configuration. Nothing was deleted in the old place\n",
         from.url,
         to.url,
         files.len()

@@ -161,9 +161,8 @@ fn database_path(
         let recursive = recursive.value.unwrap_or(false);
         if recursive && pattern.text() == "*" {
             let message = "matches every subdirectory, too, and a prefix in the replica is a database's or a \
-                subdirectory's: \
-                           with recursive = true, give a pattern that no subdirectory matches, such as \
-                           \"*.db\"";
+                subdirectory's: with recursive = true, give a pattern that no subdirectory matches, such as \
+                \"*.db\"";
             document.complain_if_written(&section.pattern, message);
         }
         let directory = Directory { pattern, watch, recursive };

@@ -263,8 +263,7 @@ fn check_purpose(
         Purpose::Ask => Ok(Vec::new()),
         Purpose::Run | Purpose::Check => Ok(vec![
             "no [[database]] is configured: NOTHING IS RESTORED AND NOTHING IS REPLICATED, litevisor only \
-             supervises \
-             the app"
+             supervises the app"
                 .into(),
         ]),
         Purpose::Databases => fail("there is no [[database]]: add one with its path and replica"),

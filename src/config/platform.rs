@@ -138,17 +138,15 @@ pub fn report(
         let most = show(most);
         format!(
             "shutdown.grace is {grace}, but {name} kills everything {most} after its stop signal: what is \
-             not in the \
-             replica by then is lost; set it to {most} or less"
+             not in the replica by then is lost; set it to {most} or less"
         )
     });
     PlatformReport { line, warning, refusal: release_machine(platform, env) }
 }
 
 const NO_GRACE: &str = "Railway kills everything right after its stop signal: there is no last flush, and \
-    commits of the last \
-    second are lost at every deployment. Set RAILWAY_DEPLOYMENT_DRAINING_SECONDS to 15 or more among the \
-    service's variables";
+    commits of the last second are lost at every deployment. Set RAILWAY_DEPLOYMENT_DRAINING_SECONDS to 15 \
+    or more among the service's variables";
 
 /// Fly.io runs `release_command` in the same image, through the same entrypoint, on a machine of its own,
 /// while the app's machine still owns the databases. What it writes would take the replica from that one.

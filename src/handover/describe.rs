@@ -31,13 +31,11 @@ pub fn sentence(phase: &Phase) -> String {
         Phase::Looking => "reading from the replica which instance owns it".into(),
         Phase::Courteous { newest, .. } => format!(
             "the instance of epoch {newest} owns the replica; it is asked when the first request waits here, \
-             or after \
-             handover.wait"
+             or after handover.wait"
         ),
         Phase::HeldOff { newest, until: None } => format!(
             "this revision has failed to start before, and the revision before it serves again (epoch \
-             {newest}): deploy a \
-             corrected revision; this instance starts if that one ends"
+             {newest}): deploy a corrected revision; this instance starts if that one ends"
         ),
         Phase::HeldOff { newest, .. } => {
             format!(
@@ -79,8 +77,7 @@ pub fn sentence(phase: &Phase) -> String {
         }
         Phase::Retired { newest, .. } => format!(
             "retired: handed over to a newer instance (epoch {newest}). This one serves no requests, and \
-             starts again only if that one \
-             fails to start; it ends with SIGTERM"
+             starts again only if that one fails to start; it ends with SIGTERM"
         ),
         Phase::Done(Outcome::Fenced) => "another writer without hand-over has taken the replica over".into(),
         Phase::Done(_) => "the hand-over has ended".into(),
@@ -94,8 +91,7 @@ fn standby(owner: &Owner) -> String {
     match heartbeat {
         None => format!(
             "{of}, which writes no heartbeats (handover.heartbeat is \"never\" there): {takes_over}, or with \
-             `litevisor promote`; it does \
-             not notice a crash"
+             `litevisor promote`; it does not notice a crash"
         ),
         Some(every) => {
             let missed = match owner.missing() {

@@ -71,20 +71,17 @@ pub enum FileAccess {
 pub enum Refusal {
     #[error(
         "it ends at TXID {tip} with a file of another writer, while the local file had been replicated up to \
-         TXID \
-         {acked}; keep the one that is right and remove the other (the local database, or the replica)"
+         TXID {acked}; keep the one that is right and remove the other (the local database, or the replica)"
     )]
     Forked { tip: Txid, acked: Txid },
     #[error(
         "{0}. An app may have the file open, so it is not replaced: stop the app and let `litevisor run` or \
-         `litevisor \
-         restore --force` decide, or move the file, or the replica, away"
+         `litevisor restore --force` decide, or move the file, or the replica, away"
     )]
     InUse(Doubt),
     #[error(
         "it holds nothing, and the local file cannot be used: {0}. Bring the replica back, or remove the \
-         local file to start with \
-         an empty database"
+         local file to start with an empty database"
     )]
     TornAlone(Doubt),
 }

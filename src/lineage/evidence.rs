@@ -24,8 +24,7 @@ use std::io;
 
 /// SQLite would apply the WAL to a database that it does not belong to.
 const OVERWRITTEN: &str = "it was overwritten or replaced while the -wal of a killed run was left beside it \
-    (to restore a backup by \
-                           hand, remove app.db-wal and app.db-shm before it is copied)";
+    (to restore a backup by hand, remove app.db-wal and app.db-shm before it is copied)";
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Evidence {

@@ -187,10 +187,9 @@ mod tests {
             let app = Connection::open(dir.path().join("app.db")).unwrap();
             app.execute_batch(
                 "PRAGMA page_size=512; PRAGMA journal_mode=wal; PRAGMA wal_autocheckpoint=0; CREATE TABLE \
-                 t(id INTEGER \
-                 PRIMARY KEY, x BLOB); WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE \
-                 i<8) \
-                 INSERT INTO t SELECT i, randomblob(400) FROM n; PRAGMA wal_checkpoint(TRUNCATE)",
+                 t(id INTEGER PRIMARY KEY, x BLOB); WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 \
+                 FROM n WHERE i<8) INSERT INTO t SELECT i, randomblob(400) FROM n; PRAGMA \
+                 wal_checkpoint(TRUNCATE)",
             )
             .unwrap();
             let case = Case { dir, app };

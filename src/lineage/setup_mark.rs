@@ -79,8 +79,7 @@ pub fn doubt(before: Before) -> Doubt {
         }
         Before::Unknown => {
             "a mark beside it (setup.json) says that the commands of app.setup have begun, and cannot be \
-             read, so they may have \
-             changed a part of it"
+             read, so they may have changed a part of it"
         }
     })
 }

@@ -16,8 +16,7 @@ const BLOCK_STORED: u32 = 1 << 31;
 pub enum FrameError {
     #[error(
         "it is encrypted with age (an `age:` setting of Litestream 0.3), which this litevisor was built \
-         without (cargo feature \
-         `age`)"
+         without (cargo feature `age`)"
     )]
     Encrypted,
     #[error("it is not an LZ4 frame")]

@@ -4,8 +4,7 @@ use std::fmt::Display;
 
 /// What to do about EAGAIN from fork and from the start of a thread.
 pub const LIMIT: &str = "the limit of processes and threads is reached: raise it (RLIMIT_NPROC, `ulimit -u`, \
-    or the \
-                         container's pids limit, pids.max)";
+    or the container's pids limit, pids.max)";
 
 /// In tokio's words when it can start no thread for work that blocks. It panics with them: they are all that
 /// is left.

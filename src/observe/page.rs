@@ -257,8 +257,8 @@ fn timeline(out: &mut String, number: usize, status: &Status, now: Moment) -> fm
     let place = |moment: Moment| ((moment.0.saturating_sub(start)) as f64 / span * WIDTH).clamp(0.0, WIDTH);
     writeln!(
         out,
-        "<figure>\n<svg class=\"timeline\" role=\"img\" aria-label=\"The same as the table \
-         below\" viewBox=\"0 0 {WIDTH} 14\">"
+        "<figure>\n<svg class=\"timeline\" role=\"img\" aria-label=\"The same as the table below\" \
+         viewBox=\"0 0 {WIDTH} 14\">"
     )?;
     for range in &ranges {
         let (from, to) = (place(range.first.1), place(range.last.1));

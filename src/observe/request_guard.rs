@@ -23,8 +23,7 @@ impl RefusedRequest {
             RefusedRequest::Origin => "the request comes from a page of another origin",
             RefusedRequest::Host => {
                 "the Host header is a public name, which any web page could point here: use the address or a \
-                 local name, or set \
-                 [status] token"
+                 local name, or set [status] token"
             }
         }
     }

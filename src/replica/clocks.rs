@@ -34,8 +34,8 @@ pub fn trouble(machine_ms: i64, store_ms: Option<i64>, newest_ms: i64) -> Option
     if newest_ms.saturating_sub(now) > TOLERANCE_MS {
         told.push(format!(
             "the replica's newest file is stamped {}, {} ahead: a clock was wrong. Until then each file is \
-             stamped just after \
-             the one before, so that `restore --timestamp` cannot tell them apart; restore by --txid instead",
+             stamped just after the one before, so that `restore --timestamp` cannot tell them apart; \
+             restore by --txid instead",
             Moment(newest_ms),
             span(newest_ms.saturating_sub(now))
         ));

@@ -14,8 +14,8 @@ const FORMAT: u32 = 1;
 /// Damaged files that a record names.
 const MOST_NAMED: usize = 20;
 /// In place of what SQLite finds, which names tables, indexes and columns.
-const SQLITE_FINDS_DAMAGE: &str = "the replica equals the live database, but SQLite finds both damaged \
-    (the log of that run says more); run PRAGMA integrity_check on the live database";
+const SQLITE_FINDS_DAMAGE: &str = "the replica equals the live database, but SQLite finds both damaged (the \
+    log of that run says more); run PRAGMA integrity_check on the live database";
 
 /// How a proof is made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]

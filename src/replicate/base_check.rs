@@ -46,8 +46,7 @@ impl Task {
                 );
                 tracing::error!(
                     %db, "{url}: {what}: nothing can be restored until a new one is there. It is uploaded \
-                        now; find out what \
-                     deletes there (a lifecycle rule?) and stop it"
+                     now; find out what deletes there (a lifecycle rule?) and stop it"
                 );
                 return Err(End::Again(what));
             }

@@ -133,10 +133,9 @@ impl Task {
         tracing::warn!(
             db = %self.target.db,
             "the app opened the database and ended without a statement: it may lock the whole database \
-             (PRAGMA locking_mode = \
-             EXCLUSIVE). At the next start litevisor does not open the database before the app has used it; \
-             locking_mode = \
-             \"exclusive\" in the database's section makes sure of that"
+             (PRAGMA locking_mode = EXCLUSIVE). At the next start litevisor does not open the database \
+             before the app has used it; locking_mode = \"exclusive\" in the database's section makes sure \
+             of that"
         );
         self.app_locks_exclusively = true;
         session.disk.run(DatabaseWriter::note_exclusive).await??;

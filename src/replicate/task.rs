@@ -299,8 +299,7 @@ impl Task {
     /// Says what that costs, refuses to sync, and waits.
     async fn aside(&mut self, asked: usize, throttle: &mut LogThrottle) -> Result<(), End> {
         let problem = "the app locks the whole database (PRAGMA locking_mode = EXCLUSIVE): its commits are \
-            uploaded when it has \
-                       ended, and are on this disk only until then";
+            uploaded when it has ended, and are on this disk only until then";
         if throttle.due(problem) {
             tracing::warn!(db = %self.target.db, "NOT REPLICATED while the app runs: {problem}");
         }
@@ -344,8 +343,7 @@ impl Task {
         tracing::error!(
             db = %self.target.db, replica,
             "NOT REPLICATED: it appeared while the app was running, and its replica holds another history: \
-             {detail}. \
-             The next start would restore that history in its place: move one of the two"
+             {detail}. The next start would restore that history in its place: move one of the two"
         );
         let told = format!("{replica} holds another history, which it does not continue: {detail}");
         self.ledger.iter().for_each(|ledger| ledger.refused(&told));

@@ -39,9 +39,8 @@ pub enum RestoreError {
     Refused { replica: String, refusal: Refusal },
     #[error(
         "{file} in {replica} leaves no TXID for what the app would write: it cannot be added to. Nothing was \
-         started. `litevisor \
-         restore -o FILE` restores what is there; delete that file if it is not yours, or begin a new \
-         replica under another path"
+         started. `litevisor restore -o FILE` restores what is there; delete that file if it is not yours, \
+         or begin a new replica under another path"
     )]
     Exhausted { replica: String, file: String },
     #[error("there is nothing to restore in {replica}")]

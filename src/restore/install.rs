@@ -227,8 +227,7 @@ fn appear(db: &DbPath, dir: &Dir, staged: &Path) -> Result<(), RestoreError> {
 
 fn in_use(db: &DbPath) -> RestoreError {
     let problem = "is there already, and an app may have it open, so that it cannot be restored: start \
-        litevisor before \
-                   the app, or stop the app and remove the file";
+        litevisor before the app, or stop the app and remove the file";
     RestoreError::InTheWay { path: db.as_path().to_owned(), problem }
 }
 
@@ -275,20 +274,17 @@ fn contradiction(db: &DbPath, why: Contradiction) -> RestoreError {
         Contradiction::ThreeDatabases => (
             db.aside().as_path().to_owned(),
             "is the database from before a restore that was cut off, and a new one has appeared since; keep \
-             the right \
-             one under the database's name and remove the other, and the staged file",
+             the right one under the database's name and remove the other, and the staged file",
         ),
         Contradiction::SideTwice(side) => (
             nth(&db.aside(), side),
             "was set aside by a restore that was cut off, and a new one has appeared beside the database \
-             since; remove \
-             the wrong one",
+             since; remove the wrong one",
         ),
         Contradiction::StraySide(side) => (
             nth(&db.aside(), side),
             "was set aside by a restore that was cut off, and the rest is gone; remove it, or rename it back \
-             if it \
-             belongs to the database",
+             if it belongs to the database",
         ),
         Contradiction::StagedGone => (db.staged(), "was removed while it was being installed"),
     };

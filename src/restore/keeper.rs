@@ -83,8 +83,7 @@ fn log_kept(db: &DbPath, place: &Place) {
     tracing::warn!(
         %db, kept = %kept.display(),
         "the file that was replaced is kept: `sqlite3 DATABASE \".restore KEPT\"` while the app runs puts it \
-         back; remove \
-         it if you do not need it"
+         back; remove it if you do not need it"
     );
 }
 

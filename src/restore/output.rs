@@ -198,8 +198,8 @@ fn record_rollback(
         Ok(()) => tracing::warn!(
             %db, replica,
             "the next run goes on from this older state: it uploads it as the replica's next position. \
-             Nothing in the \
-             replica is deleted; `litevisor restore --force` without a target brings the newest state back"
+             Nothing in the replica is deleted; `litevisor restore --force` without a target brings the \
+             newest state back"
         ),
         Err(error) => tracing::error!(
             %db, replica, "the next run will bring the replica's newest state back instead of going on from \

@@ -110,8 +110,7 @@ fn warn_of_clocks(source: &Source<'_>, files: &[RemoteFile], headers: &[Header])
         tracing::warn!(
             replica = source.url(),
             "{} is stamped {time}, {mark}. What was committed around then may be missing from what is \
-             restored: look at \
-             `litevisor list`, and restore by --txid",
+             restored: look at `litevisor list`, and restore by --txid",
             file.key
         );
     }

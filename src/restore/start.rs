@@ -209,8 +209,7 @@ fn log_rollback(db: &DbPath, replica: &str, evidence: &Evidence, tip: Option<&Ti
     tracing::warn!(
         %db, replica,
         "keeping the local file: it was restored to an older state ON PURPOSE ({state}). The whole of it \
-         becomes the \
-         replica's next position{after}; everything before it stays restorable"
+         becomes the replica's next position{after}; everything before it stays restorable"
     );
 }
 

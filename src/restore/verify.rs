@@ -67,8 +67,7 @@ pub fn verify(assembled: Assembled, replica: &str, txid: Txid) -> Result<Verifie
             // for one.
             Err(problem) if proven => tracing::warn!(
                 %db, replica, "{problem} than it has; it was replicated in this state, byte by byte. Run \
-                    PRAGMA \
-                 integrity_check on it"
+                 PRAGMA integrity_check on it"
             ),
             size => size?,
         }

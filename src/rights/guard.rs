@@ -104,8 +104,8 @@ fn report(rights: Option<&Rights>, errno: Errno) {
         tracing::warn!(
             uid, %errno,
             "the kernel does not let litevisor work with the rights of the data directory's owner \
-             (CAP_SETUID and \
-             CAP_SETGID are needed): files there are opened with root's rights, without following links"
+             (CAP_SETUID and CAP_SETGID are needed): files there are opened with root's rights, without \
+             following links"
         );
     }
 }

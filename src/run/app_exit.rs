@@ -34,13 +34,11 @@ pub fn exit_message(exit: AppExit, known: ExitContext<'_>) -> ExitMessage {
         AppExit::Signal(signal) if known.sent.contains(&signal) => plain(true),
         AppExit::Signal(Signal::KILL) if known.out_of_memory => because(
             ": the kernel's OOM killer ran in this container (oom_kill in the cgroup's memory.events has \
-             risen). Raise the \
-             memory limit, or make the app need less",
+             risen). Raise the memory limit, or make the app need less",
         ),
         AppExit::Signal(Signal::KILL) => because(
             ", which litevisor did not send: the kernel's OOM killer may have done it (the machine was out \
-             of memory, see \
-             dmesg), or the platform, or an administrator",
+             of memory, see dmesg), or the platform, or an administrator",
         ),
         AppExit::Signal(_) => because(", which litevisor did not send"),
     }

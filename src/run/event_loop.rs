@@ -357,8 +357,7 @@ impl EventLoop {
                 let trial = self.rules.trial;
                 tracing::error!(
                     "the app has not answered within {trial:?} of the hand-over (handover.trial): it is \
-                     stopped, and the \
-                     previous instance may start its app again"
+                     stopped, and the previous instance may start its app again"
                 );
             }
             Action::Note(signal) => {

@@ -61,8 +61,7 @@ fn limit(gates: &mut [GateSettings], wanted: usize, room: usize) {
         tracing::info!(
             gate = %listen,
             "the gate takes {share} connections at once, not {most}: the limit of open files allows no more \
-             (docker run \
-             --ulimit nofile=, LimitNOFILE= in systemd)"
+             (docker run --ulimit nofile=, LimitNOFILE= in systemd)"
         );
         gate.max_connections = share;
     }

@@ -84,7 +84,6 @@ pub async fn lock_all(databases: Vec<DbPath>, socket: Arc<str>) -> Result<(), St
 pub fn refusal(owned: &OtherOwner) -> String {
     format!(
         "{owned}: two of them would take the replica from each other. Stop that one first, or give this one \
-         other databases. \
-         `litevisor status` and `litevisor sync` work with the running one"
+         other databases. `litevisor status` and `litevisor sync` work with the running one"
     )
 }

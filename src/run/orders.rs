@@ -40,8 +40,7 @@ pub fn decide(order: Order, phase: &Phase) -> HandoverAnswer {
 /// Without `[handover]`.
 pub fn off() -> HandoverAnswer {
     let message = "the hand-over is off here (handover.enabled): there is no other instance to take over \
-        from, or to release the \
-                   replica to";
+        from, or to release the replica to";
     HandoverAnswer { code: exit::CONFIG, message: message.to_owned() }
 }
 

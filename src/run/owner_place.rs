@@ -67,8 +67,8 @@ fn owned(replica: &str, claim: &Claim) -> String {
     let revision = revision.as_ref().map_or_else(String::new, |revision| format!(", revision {revision}"));
     format!(
         "the replica {replica} belongs to another instance ({host}, {id}{revision}, epoch {epoch}), and \
-         handover.enabled is \"never\" \
-         here: stop that instance first, or set handover.enabled = true to take the replica over from it"
+         handover.enabled is \"never\" here: stop that instance first, or set handover.enabled = true to \
+         take the replica over from it"
     )
 }
 

@@ -144,8 +144,7 @@ async fn flush(db: &DbPath, handle: &Handle, timeout: Duration) -> Result<(), St
         if bytes.replace(summary.bytes).is_some_and(|before| before >= summary.bytes) {
             return Err(StartFailure::Unavailable(format!(
                 "{db} has commits that are not in the replica, and before app.setup they must be, so that a \
-                 setup that fails can be \
-                 undone: {missing}"
+                 setup that fails can be undone: {missing}"
             )));
         }
     }

@@ -14,17 +14,14 @@ pub enum SqliteError {
     /// It is not in WAL mode, and was written to a moment ago.
     #[error(
         "database {subject} is being written in a rollback journal mode: it is switched to WAL mode once the \
-         app pauses for \
-         two seconds, or has ended (with PRAGMA journal_mode = wal the app need not pause)"
+         app pauses for two seconds, or has ended (with PRAGMA journal_mode = wal the app need not pause)"
     )]
     Writing { subject: String },
     /// The bundled SQLite was compiled without `sqlite_dbpage`.
     #[error(
         "cannot keep database {subject} up with its replica while others read it: this litevisor was built \
-         without SQLite's \
-         sqlite_dbpage. Build it in its own directory, where .cargo/config.toml sets LIBSQLITE3_FLAGS, or \
-         set \
-         LIBSQLITE3_FLAGS=-DSQLITE_ENABLE_DBPAGE_VTAB"
+         without SQLite's sqlite_dbpage. Build it in its own directory, where .cargo/config.toml sets \
+         LIBSQLITE3_FLAGS, or set LIBSQLITE3_FLAGS=-DSQLITE_ENABLE_DBPAGE_VTAB"
     )]
     NoPages { subject: String },
     /// Another connection is in the way; it may be gone at the next try.

@@ -63,9 +63,8 @@ impl std::fmt::Display for Missing {
             Missing::Database => "the database file was replaced or removed",
             Missing::DatabaseWithoutWal => {
                 "the database file was replaced or removed, but its -wal was left there: SQLite applies it \
-                 to the file that \
-                 takes the place and may destroy that. When you replace a database, remove its -wal and \
-                 -shm, too"
+                 to the file that takes the place and may destroy that. When you replace a database, remove \
+                 its -wal and -shm, too"
             }
             Missing::Wal => "its -wal file was removed while it was in use",
             Missing::WalForAnother => "its -wal file was replaced",

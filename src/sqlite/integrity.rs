@@ -163,8 +163,8 @@ mod tests {
         ] {
             let (_dir, db) = made_by(&format!(
                 "{schema}; INSERT INTO a VALUES ('b'), ('A'); CREATE TABLE z(x); CREATE INDEX zi ON z(x); \
-                 INSERT INTO z VALUES (1), (2); PRAGMA writable_schema = ON; \
-                 UPDATE sqlite_schema SET sql = replace(sql, '{from}', '{to}');"
+                 INSERT INTO z VALUES (1), (2); PRAGMA writable_schema = ON; UPDATE sqlite_schema SET sql = \
+                 replace(sql, '{from}', '{to}');"
             ));
             for quick in [false, true] {
                 let found = check(&db, quick).unwrap();

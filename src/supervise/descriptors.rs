@@ -8,8 +8,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 pub enum DescriptorError {
     #[error(
         "{needed} open files are needed, but the limit is {hard}: raise it (docker run --ulimit \
-         nofile={needed}:{needed}, \
-         LimitNOFILE= in systemd, ulimit -Hn in a shell)"
+         nofile={needed}:{needed}, LimitNOFILE= in systemd, ulimit -Hn in a shell)"
     )]
     TooFew { needed: u64, hard: u64 },
     #[error("cannot raise the limit of open files to {hard}: {}", .source.desc())]

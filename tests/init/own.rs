@@ -100,11 +100,11 @@ const QUICK: &str = "{ limit = 3, delay = \"20ms\" }";
 fn a_failed_app_is_started_again_with_its_helpers_gone() {
     for mode in modes() {
         // Each life leaves a helper, and looks for the last one's.
-        let helper = "sh -c 'trap \"\" HUP; echo $$ > $DIR/helper; while :; do sleep .01; done' >/dev/null 2>&1 & \
-            while ! [ -s $DIR/helper ]; do sleep .01; done";
+        let helper = "sh -c 'trap \"\" HUP; echo $$ > $DIR/helper; while :; do sleep .01; done' >/dev/null \
+            2>&1 & while ! [ -s $DIR/helper ]; do sleep .01; done";
         let script = format!(
-            "if [ $n -gt 1 ]; then kill -0 $(cat $DIR/helper) 2>/dev/null && echo there || echo gone; \
-             rm $DIR/helper; fi; [ $n = 3 ] && exit 0; {helper}; exit 5"
+            "if [ $n -gt 1 ]; then kill -0 $(cat $DIR/helper) 2>/dev/null && echo there || echo gone; rm \
+             $DIR/helper; fi; [ $n = 3 ] && exit 0; {helper}; exit 5"
         );
         let (settings, dir, script) = lives("on-failure", QUICK, &script);
         let script = format!("DIR={}; export DIR; {script}", dir.path().display());

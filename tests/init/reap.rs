@@ -3,9 +3,9 @@
 use super::support::*;
 
 /// Prints `adopted` when a process whose parent has ended belongs to the init.
-const ORPHAN: &str = "sh -c 'sleep 1000 >/dev/null 2>&1 & echo $!' > $1; read pid < $1; \
-    i=0; while :; do set -- $(grep PPid /proc/$pid/status); [ $2 = $PPID ] && break; \
-    i=$((i+1)); [ $i -gt 300 ] && { echo lost; exit 9; }; sleep .01; done; echo adopted; kill $pid; exit 0";
+const ORPHAN: &str = "sh -c 'sleep 1000 >/dev/null 2>&1 & echo $!' > $1; read pid < $1; i=0; while :; do set \
+    -- $(grep PPid /proc/$pid/status); [ $2 = $PPID ] && break; i=$((i+1)); [ $i -gt 300 ] && { echo lost; \
+    exit 9; }; sleep .01; done; echo adopted; kill $pid; exit 0";
 
 #[test]
 fn subreaper() {
@@ -20,8 +20,8 @@ fn subreaper() {
 
 fn orphans(number: u32) {
     let script = format!(
-        "i=0; while [ $i -lt {number} ]; do sh -c 'exit 9 &'; i=$((i+1)); done; trap 'exit 42' USR1; echo made; \
-         while :; do sleep .01; done"
+        "i=0; while [ $i -lt {number} ]; do sh -c 'exit 9 &'; i=$((i+1)); done; trap 'exit 42' USR1; echo \
+         made; while :; do sleep .01; done"
     );
     for mode in modes() {
         let mut run = sh(mode, &script);

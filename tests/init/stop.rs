@@ -57,8 +57,8 @@ fn child_ignores_term() {
 /// A second stop signal is no less than the first: it is passed on, or makes an end.
 #[test]
 fn second_term() {
-    let script = "n=0; trap 'n=$((n+1)); echo told $n; [ $n = 2 ] && exit 7' TERM; echo ready; \
-                  while :; do sleep .01; done";
+    let script = "n=0; trap 'n=$((n+1)); echo told $n; [ $n = 2 ] && exit 7' TERM; echo ready; while :; do \
+                  sleep .01; done";
     for mode in modes() {
         let mut run = app(mode, &Settings::default(), script);
         run.signal(TERM);

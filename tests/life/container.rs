@@ -122,9 +122,9 @@ impl Second<'_> {
 fn order_of_a_stop(site: &Site) {
     // After the first upload nothing is due for long: whatever arrives later was flushed by the stop.
     let app = format!(
-        "trap 'cp -r {bucket} {at_term}; {bank} --count 7; cp -r {bucket} {at_end}; echo leaving >> {log}; exit 3' TERM; \
-         {bank} --count 20; {bank} --count 20; echo written >> {log}; \
-         while :; do sleep 0.05; done",
+        "trap 'cp -r {bucket} {at_term}; {bank} --count 7; cp -r {bucket} {at_end}; echo leaving >> {log}; \
+         exit 3' TERM; {bank} --count 20; {bank} --count 20; echo written >> {log}; while :; do sleep 0.05; \
+         done",
         bank = site.bank_line(&["--rate", "max"]),
         log = site.path("order").display(),
         bucket = site.path("bucket").display(),

@@ -29,9 +29,8 @@ pub fn refuse_owned(job: &Job) -> Result<(), CommandError> {
             lock::release(&db);
             Err(refused(format!(
                 "{db} is open in another process: {users}. It would go on in the old file, so the file is \
-                 not \
-                 replaced, with or without --force. Stop that process first, or restore to another file with \
-                 -o"
+                 not replaced, with or without --force. Stop that process first, or restore to another file \
+                 with -o"
             )))
         }
     }
@@ -44,7 +43,6 @@ fn refused(message: String) -> CommandError {
 fn by_litevisor(owned: &OtherOwner) -> String {
     format!(
         "{owned}: the file is not replaced, with or without --force. Stop that litevisor first, or restore \
-         to \
-         another file with -o"
+         to another file with -o"
     )
 }

@@ -21,8 +21,7 @@ pub fn text(restored: &RestoredTo) -> String {
 pub fn hidden(range: TxidRange) -> String {
     format!(
         "more may have been committed by then, but it is merged with later changes in {range}: finer files \
-         are no longer \
-         there"
+         are no longer there"
     )
 }
 

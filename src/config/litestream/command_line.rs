@@ -103,8 +103,7 @@ impl Splitter {
         if !self.quoted() && value.contains(special) || self.double && value.contains(['"', '\\']) {
             return Err(format!(
                 "uses ${{{name}}}, whose value holds quotes or signs of a shell: write the command out, or \
-                 give it \
-                 after \"--\""
+                 give it after \"--\""
             ));
         }
         self.escaped = false;

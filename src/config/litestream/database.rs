@@ -14,8 +14,8 @@ const PAGE: u64 = 4096;
 const YEAR: Duration = Duration::from_secs(366 * 86_400);
 const SPANS: RangeInclusive<Duration> = Duration::from_millis(100)..=YEAR;
 
-const META: &str = "litevisor keeps a small record beside the database, and a copy of its WAL only while \
-    the store is away; meta_dir puts both elsewhere";
+const META: &str = "litevisor keeps a small record beside the database, and a copy of its WAL only while the \
+    store is away; meta_dir puts both elsewhere";
 
 /// Keys that need no counterpart.
 const SKIPPED: [(&str, &str); 9] = [
@@ -156,8 +156,7 @@ fn the_replica<'r>(table: &mut Table<'r>) -> Option<Table<'r>> {
     let mut all: Vec<Table<'_>> = one.into_iter().chain(many.unwrap_or_default()).collect();
     if let Some(second) = all.get(1) {
         let message = "has several replicas: litevisor, as Litestream 0.5, has one for each database; remove \
-            the others \
-                    (what is in them stays there)";
+            the others (what is in them stays there)";
         complain(second.line, message);
         return None;
     }

@@ -125,17 +125,15 @@ fn from_parts(
             let Some(bucket) = all.get("bucket") else { return missing("bucket") };
             if let Some(path) = path.filter(|path| path.value.starts_with('/')) {
                 let message = "begins with \"/\": Litestream's objects then have names that begin with one, \
-                    which litevisor \
-                            does not know; move them, or write the path without it";
+                    which litevisor does not know; move them, or write the path without it";
                 return complain(table, path, message);
             }
             // Of a path that is no URL Litestream's S3 client cleans nothing.
             let unclean = |path: &&Located<String>| path.value.contains("//") || path.value.ends_with('/');
             if let (Scheme::S3, Some(path)) = (scheme, path.filter(unclean)) {
                 let message = "has an empty name in it (\"//\", or \"/\" at its end): Litestream's objects \
-                    then have names with \
-                            an empty part, which litevisor does not know; move them, or write the path \
-                            without it";
+                    then have names with an empty part, which litevisor does not know; move them, or write \
+                    the path without it";
                 return complain(table, path, message);
             }
             let name = match scheme {

@@ -235,8 +235,7 @@ pub fn from_url_alone(
     if let Some(what) = secret_in_url(&store) {
         return Err(fail(format!(
             "holds {what}, which every user of this machine can read in the list of processes: write it into \
-             a \
-             configuration file (--config)"
+             a configuration file (--config)"
         )));
     }
     from_environment(&mut store, environment);

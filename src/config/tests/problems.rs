@@ -9,8 +9,8 @@ fn problems_name_file_line_key_and_the_nearest_name() {
         ("[shutdwn]\ngrace = \"1s\"", "s.toml:1: shutdwn is an unknown table, did you mean \"shutdown\"?"),
         (
             "\n[shutdown]\n\ngrace = 10",
-            "s.toml:4: shutdown.grace has no unit (\"10\"): write for example \"10s\", \"500ms\", \
-             \"1m30s\" or \"2h\"",
+            "s.toml:4: shutdown.grace has no unit (\"10\"): write for example \"10s\", \"500ms\", \"1m30s\" \
+             or \"2h\"",
         ),
         ("[shutdown]\ngrace = true", "s.toml:2: shutdown.grace must be a string, not a boolean"),
         (

@@ -17,8 +17,7 @@ pub fn parse(rest: &str) -> Result<StoreSettings, String> {
     if container.contains('.') {
         return Err(
             "has a host in the container's place: write abs://account@container/prefix, and give endpoint \
-             where \
-                    the account is not at Azure's usual place"
+             where the account is not at Azure's usual place"
                 .into(),
         );
     }

@@ -69,8 +69,7 @@ fn prefix(path: &str) -> Result<String, String> {
     if path.contains(['$', '\\']) || path.contains(|c: char| c.is_control()) {
         return Err(
             "has a \"$\", a \"\\\" or a control character in its path: stores and Litestream make another \
-             key of it; \
-                    use a path without"
+             key of it; use a path without"
                 .into(),
         );
     }

@@ -193,10 +193,9 @@ pub fn advice(why: &str, found: &FileState) -> String {
         }
         FileState::Broken(problem) => format!(
             "{why}, and what is there now is no sound database ({problem}). Stop the app and litevisor, \
-             remove the file, its \
-             -wal and its -shm, and start: the replica's newest state is restored. To go on from a backup, \
-             put it there \
-             before the start and see `Restoring a backup by hand` in docs/databases.md"
+             remove the file, its -wal and its -shm, and start: the replica's newest state is restored. To \
+             go on from a backup, put it there before the start and see `Restoring a backup by hand` in \
+             docs/databases.md"
         ),
         FileState::Locked(error) => format!("{why}, and it cannot be read yet: {error}"),
         FileState::Absent { .. } | FileState::Changing | FileState::Whole(_) => {

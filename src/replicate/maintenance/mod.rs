@@ -281,8 +281,7 @@ impl MaintenanceTask {
             Ok(Ownership::Replaced(end)) => {
                 tracing::error!(
                     %db, "{url} no longer holds TXID {end}, our newest file, but others: is another instance \
-                        writing \
-                     there? Nothing is merged or deleted by this one any more"
+                     writing there? Nothing is merged or deleted by this one any more"
                 );
                 self.another = true;
                 self.note(|maintenance| {

@@ -236,8 +236,7 @@ impl DatabaseWriter {
         tracing::warn!(
             db = %self.db, wal_bytes, free_bytes = room.free, needed_bytes = room.growth,
             "the WAL is not copied into the database: {error} (the WAL has {wal_bytes} bytes, {} bytes are \
-             free, copying \
-             it needs {} more)", room.free, room.growth
+             free, copying it needs {} more)", room.free, room.growth
         );
     }
 }

@@ -115,8 +115,7 @@ impl Search<'_> {
         let name = name.map(String::as_str).unwrap_or_default();
         let detail = format!(
             "recursive = true searches at most {MOST_PREFIXES} prefixes, {MOST_DEPTH} levels deep, and \
-             {name} is one more: give the \
-             replica a prefix in which nothing else is kept"
+             {name} is one more: give the replica a prefix in which nothing else is kept"
         );
         StoreError::new(
             StoreErrorKind::Invalid,

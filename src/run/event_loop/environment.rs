@@ -23,8 +23,8 @@ pub(super) fn log_removed_variables(settings: &AppSettings) {
     if !names.is_empty() {
         let names = names.join(", ");
         tracing::info!(
-            "kept from the app: {names} (credentials and secrets of the configuration; \
-             `pass_credentials = true` under [app] passes them on)"
+            "kept from the app: {names} (credentials and secrets of the configuration; `pass_credentials = \
+             true` under [app] passes them on)"
         );
     }
 }

@@ -9,8 +9,7 @@ use crate::supervise::remaining::{Extent, Remaining, Treatment};
 use std::time::Instant;
 
 const RIGHTS: &str = "operation not permitted; litevisor needs CAP_KILL, or CAP_SETUID (docker run --cap-add \
-    KILL, \
-                      capabilities.add in Kubernetes), or the app's own user";
+    KILL, capabilities.add in Kubernetes), or the app's own user";
 
 impl EventLoop {
     pub(super) fn stop_app(&mut self, signal: Signal) {

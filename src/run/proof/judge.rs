@@ -70,8 +70,7 @@ pub fn judge(evidence: &Evidence, live: DbChecksum) -> Verdict {
     // The live database has the same bytes, and so would a new snapshot.
     let why = format!(
         "the replica equals the live database, but SQLite finds both damaged: {first} ({} lines); run PRAGMA \
-         integrity_check \
-         on the live database",
+         integrity_check on the live database",
         problems.len()
     );
     Verdict::Failed(Failure { why, damaged: Vec::new(), renew: false })

@@ -12,8 +12,7 @@ const NO_KEYS: &str = "the storage account allows no keys: use a managed identit
 const ROLE: &str = "grant the identity the role \"Storage Blob Data Contributor\" on the container";
 const KEPT: &str = "a policy, a lease, a snapshot or its tier protects the blob: it has to be lifted first";
 const OTHERS: &str = "another program's unfinished upload of this blob is in the way: Azure drops it after a \
-    week, or \
-                      when the blob is deleted";
+    week, or when the blob is deleted";
 
 /// Azure refuses what was signed this much earlier or later.
 const SKEW_S: i64 = 15 * 60;

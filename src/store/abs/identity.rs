@@ -23,8 +23,7 @@ use std::time::Duration;
 const ANSWER: usize = 64 << 10;
 const METADATA: &str = "http://169.254.169.254";
 const NONE: &str = "set account_key or sas_token, or give this machine an identity (AZURE_CLIENT_ID, \
-    AZURE_TENANT_ID and \
-                    AZURE_CLIENT_SECRET or AZURE_FEDERATED_TOKEN_FILE, or a managed one)";
+    AZURE_TENANT_ID and AZURE_CLIENT_SECRET or AZURE_FEDERATED_TOKEN_FILE, or a managed one)";
 
 /// In the order in which Azure's own tools choose.
 #[derive(Clone, PartialEq, Eq)]

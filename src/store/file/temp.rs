@@ -134,8 +134,7 @@ fn after_link(refused: ErrorKind) -> LinkFailure {
 const VANISHED: &str = "another program removed the temporary file";
 
 const NO_EXCLUSIVE: &str = "this file system has neither hard links nor an exclusive rename, so two writers \
-    could \
-    overwrite each other; keep the replica on another one, or give the bucket itself as s3://";
+    could overwrite each other; keep the replica on another one, or give the bucket itself as s3://";
 
 fn rename_exclusive(from: &Path, to: &Path) -> io::Result<()> {
     use nix::libc;

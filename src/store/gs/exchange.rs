@@ -34,8 +34,7 @@ impl Token {
 }
 
 const NOWHERE: &str = "there are no other credentials: set credentials_file (or \
-    GOOGLE_APPLICATION_CREDENTIALS), or run \
-                       where the machine has a service account";
+    GOOGLE_APPLICATION_CREDENTIALS), or run where the machine has a service account";
 const NO_ACCOUNT: &str =
     "give the machine (or the pod) a service account that may use the bucket, or set credentials_file";
 const JWT_GRANT: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";

@@ -87,8 +87,7 @@ pub(super) fn account(text: &[u8]) -> Result<Account, String> {
         "" => Err("has no \"type\": download a service account's key as JSON".to_owned()),
         other => Err(format!(
             "is of type \"{}\", which cannot be used here: give a service account's key \
-             (\"service_account\"), \
-             \"authorized_user\", or run with the machine's own service account",
+             (\"service_account\"), \"authorized_user\", or run with the machine's own service account",
             other.chars().take(40).collect::<String>()
         )),
     }

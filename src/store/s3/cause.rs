@@ -100,8 +100,7 @@ const TRUST: &str =
     "the server's certificate is not trusted: set ca_file (or SSL_CERT_FILE) to the CA that signed it";
 const ROAD: &str = "check the endpoint, and whether it can be reached from here";
 const NOWHERE: &str = "no credentials found (environment, profile, web identity, container role, machine \
-    role): set \
-                       access_key_id and secret_access_key, or give the machine a role";
+    role): set access_key_id and secret_access_key, or give the machine a role";
 const NO_KEYS: &str =
     "no usable credentials: set access_key_id and secret_access_key, or give the machine a role";
 

@@ -102,10 +102,9 @@ impl S3 {
         tracing::warn!(
             replica = self.settings.url,
             "this store {what} conditional writes (If-None-Match). litevisor looks before and after each \
-             write instead, but \
-             two instances that write to the same replica at the same moment cannot be told apart for \
-             certain: make sure \
-             that there is only one (in Kubernetes: one replica, strategy Recreate)"
+             write instead, but two instances that write to the same replica at the same moment cannot be \
+             told apart for certain: make sure that there is only one (in Kubernetes: one replica, strategy \
+             Recreate)"
         );
     }
 }

@@ -27,8 +27,7 @@ impl Keys {
             }
             None if settings.recipients.is_some() => {
                 return Err("age_recipients need age_identities beside them: litevisor reads what it has \
-                    written, to \
-                            restore, to merge, and to see whose the replica is"
+                    written, to restore, to merge, and to see whose the replica is"
                     .to_owned());
             }
             None => return Ok(None),
@@ -42,8 +41,7 @@ impl Keys {
         if !identities.iter().any(|identity| recipients.contains(&identity.to_public())) {
             return Err(format!(
                 "none of the age_identities belongs to one of the age_recipients: litevisor could not read \
-                 what it \
-                 writes. The identities' recipients: {}",
+                 what it writes. The identities' recipients: {}",
                 names(&identities)
             ));
         }

@@ -29,27 +29,22 @@ impl Problem {
         let detail = match self {
             Problem::Plain => {
                 "it is not encrypted, but age_identities are configured; a replica is encrypted as a whole \
-                 or \
-                               not at all: copy it with `litevisor rekey`, begin a new replica under another \
-                               path, or \
-                               remove the age keys"
+                 or not at all: copy it with `litevisor rekey`, begin a new replica under another path, or \
+                 remove the age keys"
                     .to_owned()
             }
             Problem::Encrypted => {
-                "it is encrypted with age, and no age_identities are configured: add the identity of one \
-                                   of its recipients"
+                "it is encrypted with age, and no age_identities are configured: add the identity of one of \
+                                   its recipients"
                     .to_owned()
             }
             Problem::NoIdentity { recipients } => format!(
                 "it is encrypted for {recipients} recipients, and none of them is one of the age_identities \
-                 (of {names}): \
-                 add the identity that it was encrypted for; an identity that is no longer written for stays \
-                 among \
-                 age_identities as long as the replica has files for it"
+                 (of {names}): add the identity that it was encrypted for; an identity that is no longer \
+                 written for stays among age_identities as long as the replica has files for it"
             ),
             Problem::Passphrase => {
-                "it is encrypted with a passphrase, which litevisor does not know: only X25519 \
-                 recipients"
+                "it is encrypted with a passphrase, which litevisor does not know: only X25519 recipients"
                     .to_owned()
             }
             Problem::Head(what) => format!("its age header is damaged: {what}"),

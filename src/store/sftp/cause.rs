@@ -68,8 +68,7 @@ fn status(code: u32, message: &str) -> (StoreErrorKind, String) {
             StoreErrorKind::Unreachable,
             "failure",
             "; the server does not say why: its disk or this user's quota may be full, or a file stands \
-             where a directory \
-             is needed",
+             where a directory is needed",
         ),
         _ => (StoreErrorKind::Unreachable, "an error that SFTP does not know", ""),
     };

@@ -219,8 +219,7 @@ async fn log_in(
     let takes: Vec<&str> = takes.iter().map(Into::into).collect();
     Err(Fault::Denied(format!(
         "{address} refused the login of user \"{user}\" with {}; it takes: {}. Check that the user exists \
-         there, and that \
-         the key is in its authorized_keys, or the password right",
+         there, and that the key is in its authorized_keys, or the password right",
         tried.join(" and "),
         if takes.is_empty() { "nothing more".to_owned() } else { takes.join(", ") },
     )))
@@ -274,8 +273,7 @@ async fn open_sftp(
             Some(ChannelMsg::Eof | ChannelMsg::Close) | None => {
                 return Err(Fault::lost(format!(
                     "{address} ended the SFTP session at once; the server's log says why (a shell or chroot \
-                     that does not \
-                     allow it?)"
+                     that does not allow it?)"
                 )));
             }
             Some(_) => {}

@@ -154,8 +154,7 @@ impl Temp {
             tracing::warn!(
                 file = self.target,
                 "this SFTP server has no hard links, and its rename replaces files: two writers at the same \
-                 moment could \
-                 not be told apart; let one instance write to this replica"
+                 moment could not be told apart; let one instance write to this replica"
             );
         }
         replaces

@@ -54,8 +54,7 @@ impl Expected {
 }
 
 const HOST_KEY: &str = "host_key must be a line of a public key (ssh-ed25519 AAAA…), a fingerprint \
-    (SHA256:…), or the word \
-    any; ssh-keyscan HOST shows the line";
+    (SHA256:…), or the word any; ssh-keyscan HOST shows the line";
 
 impl Pin {
     fn parse(line: &str) -> Result<Pin, String> {
@@ -172,10 +171,8 @@ impl Trust {
             Some(Expected::Pinned(_)) => {
                 return Err(format!(
                     "THE HOST KEY OF {at} IS NOT THE ONE THAT host_key SAYS: it shows {shown}. Another host \
-                     may \
-                     answer in its place, or the server has got a new key; nothing was sent. If the new key \
-                     is right, write it in \
-                     host_key"
+                     may answer in its place, or the server has got a new key; nothing was sent. If the new \
+                     key is right, write it in host_key"
                 ));
             }
             None => {}
@@ -196,9 +193,8 @@ impl Trust {
         }
         Err(format!(
             "THE HOST KEY OF {at} HAS CHANGED: it shows {shown}, and {first} has another. Another host may \
-             answer in its place, \
-             or the server was installed anew; nothing was sent. If the change is right, replace that line \
-             (ssh-keygen -R removes it, ssh-keyscan shows the new one)"
+             answer in its place, or the server was installed anew; nothing was sent. If the change is \
+             right, replace that line (ssh-keygen -R removes it, ssh-keyscan shows the new one)"
         ))
     }
 
@@ -213,10 +209,8 @@ impl Trust {
         });
         format!(
             "the host key of {at} is not known: it shows {shown}. Compare that with what `ssh-keygen -lf` \
-             says on the \
-             server; if it is right, write host_key = \"{fingerprint}\", or add the line that `ssh-keyscan \
-             -p {} {}` \
-             shows to a known_hosts file (looked in: {looked}){authority}",
+             says on the server; if it is right, write host_key = \"{fingerprint}\", or add the line that \
+             `ssh-keyscan -p {} {}` shows to a known_hosts file (looked in: {looked}){authority}",
             self.port, self.host
         )
     }

@@ -14,8 +14,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::task::JoinSet;
 
 const MISFIT: &str = "is a link, or neither a file nor a directory, or the one where the other belongs: the \
-    replica cannot \
-                      be read; put back what belongs there";
+    replica cannot be read; put back what belongs there";
 /// Directories read at once.
 const DIRECTORIES: usize = 8;
 /// Requests for names under way in one directory; each brings about a hundred.

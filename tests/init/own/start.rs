@@ -138,8 +138,8 @@ fn our_secrets_are_not_in_our_environment() {
         if is_root() { &["setpriv", "--reuid", "12345", "--regid", "12345", "--clear-groups"] } else { &[] };
     // The secret is of no use here: nobody answers, and the app is started on what is there.
     let secret = "AKIDSECRETxyz";
-    let look = "{ tr '\\0' '\\n' < /proc/$PPID/environ; } 2>&1 | grep -c -e AKIDSECRET -e denied; \
-        { head -c 1 < /proc/$PPID/mem; } 2>&1 | grep -c denied; env | grep -c AKIDSECRET; echo $KEPT; exit 0";
+    let look = "{ tr '\\0' '\\n' < /proc/$PPID/environ; } 2>&1 | grep -c -e AKIDSECRET -e denied; { head -c \
+        1 < /proc/$PPID/mem; } 2>&1 | grep -c denied; env | grep -c AKIDSECRET; echo $KEPT; exit 0";
     for mode in modes() {
         let dir = tempfile::tempdir().unwrap();
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o777)).unwrap();

@@ -92,8 +92,8 @@ fn data_that_fit_on_a_small_disk_fit_with_a_directory_of_databases() {
     std::fs::write(&config, text).unwrap();
     let other = site.disk().join("other.db");
     let script = format!(
-        "import sqlite3, sys\nsqlite3.connect({other:?}).executescript('PRAGMA journal_mode=wal; CREATE TABLE t(x); INSERT INTO t \
-         VALUES (7)')\n{TENANT}"
+        "import sqlite3, sys\nsqlite3.connect({other:?}).executescript('PRAGMA journal_mode=wal; CREATE \
+         TABLE t(x); INSERT INTO t VALUES (7)')\n{TENANT}"
     );
     let words = ["python3", "-c", &script, site.db().to_str().unwrap()].map(String::from);
     let mut run = on_mount_with(&site, &config, SMALL, &words);
@@ -119,9 +119,9 @@ fn data_that_fit_on_a_small_disk_fit_with_the_store_away() {
     let mut words: Vec<String> = vec![
         "sh".into(),
         "-c".into(),
-        "python3 -c 'import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); c.execute(\"PRAGMA journal_mode=wal\"); \
-         c.execute(\"CREATE TABLE t(id INTEGER PRIMARY KEY, x BLOB)\")' \"$5\"; \
-         while [ ! -e \"$0\" ]; do sleep 0.02; done; shift; exec \"$@\""
+        "python3 -c 'import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); c.execute(\"PRAGMA \
+         journal_mode=wal\"); c.execute(\"CREATE TABLE t(id INTEGER PRIMARY KEY, x BLOB)\")' \"$5\"; while [ \
+         ! -e \"$0\" ]; do sleep 0.02; done; shift; exec \"$@\""
             .into(),
         go.to_str().unwrap().into(),
         "-".into(),
@@ -161,8 +161,8 @@ fn without_creation_times_a_file_in_the_databases_place_is_the_next_position() {
         return; // only root can mount it, and only where there are loop devices
     }
     let make = |file: &str, rows: u32| {
-        let sql = "CREATE TABLE t(x); WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ROWS) INSERT INTO t \
-                   SELECT i FROM n";
+        let sql = "CREATE TABLE t(x); WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i \
+                   < ROWS) INSERT INTO t SELECT i FROM n";
         let sql = sql.replace("ROWS", &rows.to_string());
         let script = format!("import sqlite3; sqlite3.connect(\\\"{file}\\\").executescript(\\\"{sql}\\\")");
         format!("python3 -c \"{script}\"")
