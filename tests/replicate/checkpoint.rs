@@ -2,7 +2,7 @@
 //! is such a reader: it must get out of the way by itself at once, without losing a frame.
 
 use crate::support::site::Site;
-use crate::support::{litestream, wait_until};
+use crate::support::{SOON, litestream, wait_until};
 use rusqlite::Connection;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -17,7 +17,7 @@ fn a_checkpoint_of_the_app_in_a_waiting_mode_goes_through() {
     // Far longer than our hold may take; an app would see "busy" at its own, shorter, limit.
     app.busy_timeout(Duration::from_secs(60)).unwrap();
     app.execute_batch("PRAGMA journal_mode=wal; CREATE TABLE t(x)").unwrap();
-    wait_until("the first snapshot", crate::support::SOON, || site.replica.newest_txid() > 0);
+    wait_until("the first snapshot", SOON, || site.replica.newest_txid() > 0);
     let mut written = 0;
     for mode in ["TRUNCATE", "RESTART", "FULL", "TRUNCATE"] {
         for _ in 0..50 {
@@ -31,6 +31,39 @@ fn a_checkpoint_of_the_app_in_a_waiting_mode_goes_through() {
         assert_eq!(busy, 0, "{mode}");
         assert!(took < Duration::from_secs(15), "{mode} waited {took:?}:\n{}", run.log_text());
     }
+    assert_eq!(run.stop().code, 143, "{}", run.log_text());
+    assert_eq!(restored_rows(&site), written);
+}
+
+/// Frames that checkpoints have copied, of all processes (SQLite, "WAL-Mode File Format", section 2.2).
+fn copied(db: &Path) -> u32 {
+    let index = std::fs::read(format!("{}-shm", db.display())).unwrap_or_default();
+    index.get(96..100).map_or(0, |bytes| u32::from_ne_bytes(bytes.try_into().unwrap()))
+}
+
+/// A hold that was taken on an empty WAL lets checkpoints copy nothing, and each of them sorts all that has come
+/// since. A busy app tries one after each commit.
+#[test]
+fn automatic_checkpoints_of_a_busy_app_copy_before_anything_is_uploaded() {
+    let site = Site::in_directory().with_replica_settings("sync_interval = \"1h\"");
+    std::fs::create_dir_all(site.db().parent().unwrap()).unwrap();
+    let open = || {
+        let app = Connection::open(site.db()).unwrap();
+        app.execute_batch("PRAGMA journal_mode=wal; PRAGMA wal_autocheckpoint=1").unwrap();
+        app
+    };
+    open().execute_batch("CREATE TABLE t(x)").unwrap();
+    let mut run = site.run(&["sleep", "1000"]);
+    wait_until("the first snapshot", SOON, || site.replica.newest_txid() > 0);
+    let uploaded = site.replica.newest_txid();
+    let app = open();
+    let mut written = 0;
+    wait_until("a checkpoint of the app that copies", SOON, || {
+        app.execute("INSERT INTO t VALUES (randomblob(9000))", []).unwrap();
+        written += 1;
+        copied(&site.db()) > 0
+    });
+    assert_eq!(site.replica.newest_txid(), uploaded, "not by an upload");
     assert_eq!(run.stop().code, 143, "{}", run.log_text());
     assert_eq!(restored_rows(&site), written);
 }
@@ -69,7 +102,7 @@ fn steps_aside(interval: &str) {
     run.wait_for_app();
     let app = patient(&site.db());
     app.execute_batch("PRAGMA journal_mode=wal; CREATE TABLE t(x)").unwrap();
-    wait_until("the first snapshot", crate::support::SOON, || site.replica.newest_txid() > 0);
+    wait_until("the first snapshot", SOON, || site.replica.newest_txid() > 0);
     let (stop, written) = (AtomicBool::new(false), AtomicU64::new(0));
     std::thread::scope(|scope| {
         let writers: Vec<_> = (0..2).map(|_| scope.spawn(|| writer(&site.db(), &stop, &written))).collect();
@@ -77,7 +110,7 @@ fn steps_aside(interval: &str) {
             let mut took = Vec::new();
             for _ in 0..5 {
                 let before = written.load(Ordering::SeqCst);
-                wait_until("commits", crate::support::SOON, || written.load(Ordering::SeqCst) > before + 40);
+                wait_until("commits", SOON, || written.load(Ordering::SeqCst) > before + 40);
                 let begun = Instant::now();
                 let sql = format!("PRAGMA wal_checkpoint({mode})");
                 let busy: i64 = app.query_row(&sql, [], |row| row.get(0)).unwrap();
@@ -120,7 +153,7 @@ fn two_truncating_checkpoints_in_a_row_are_no_break() {
     run.wait_for_app();
     let app = patient(&site.db());
     app.execute_batch("PRAGMA journal_mode=wal; CREATE TABLE t(x)").unwrap();
-    wait_until("the first snapshot", crate::support::SOON, || site.replica.newest_txid() > 0);
+    wait_until("the first snapshot", SOON, || site.replica.newest_txid() > 0);
     for _ in 0..5 {
         app.execute("INSERT INTO t VALUES (randomblob(2000))", []).unwrap();
         app.execute_batch("PRAGMA wal_checkpoint(TRUNCATE); PRAGMA wal_checkpoint(TRUNCATE)").unwrap();
