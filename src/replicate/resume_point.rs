@@ -149,7 +149,7 @@ pub fn find(
 
 /// Names the writer of the replica's newest file, and when it wrote it.
 fn foreign(tip: &Tip, node_id: u64, detail: &str) -> ResumeError {
-    let by = upload::writer(&tip.first.header, node_id);
+    let by = upload::describe_writer(&tip.first.header, node_id);
     ResumeError::Foreign(format!("its newest file, TXID {}, was written by {by}; {detail}", tip.txid))
 }
 
