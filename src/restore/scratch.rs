@@ -1,6 +1,6 @@
-//! A private directory for a restore that is only verified (a proof, `litevisor verify`): created so that other users
-//! cannot read it, removed at the end. Directories that a killed process has left are removed, too; a
-//! directory in use is locked.
+//! A private directory for a restore that is only verified (a proof, `litevisor verify`): created so that
+//! other users cannot read it, removed at the end. Directories that a killed process has left are removed,
+//! too; a directory in use is locked.
 
 use crate::local_state::place::meta_dir;
 use crate::model::DbPath;

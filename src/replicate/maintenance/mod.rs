@@ -1,8 +1,7 @@
-//! Keeps one replica small and quick to restore while a session lasts: merges, snapshots, deletions. Owns the
-//! inventory. In: what the session has uploaded. Out: merged files, snapshots, deletions, in an order in
-//! which the replica can be restored at every instant. What to do is decided in `schedule` and `retention`.
-//! Asks the replica nothing while there is nothing to do; never delays a capture or an upload; dropped, it
-//! stops at once.
+//! Keeps one replica small and quick to restore while a session lasts: merges, snapshots, deletions, in an
+//! order in which the replica can be restored at every instant. Owns the inventory. The session tells it what
+//! was uploaded (`session_side`); `schedule` and `retention` decide what to do. Asks the replica nothing while
+//! there is nothing to do; never delays a capture or an upload; dropped, it stops at once.
 
 pub mod base;
 mod compaction;

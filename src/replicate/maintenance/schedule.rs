@@ -9,7 +9,7 @@ use crate::store::layout::Level;
 use std::time::Duration;
 
 /// Files of one merge at most: each costs memory while it lasts. What is left over is merged next, at once.
-pub const INPUTS: usize = 64;
+const INPUTS: usize = 64;
 
 /// Something to do now, or not before a time (Unix milliseconds), or not until something is written.
 #[derive(Clone, Debug, PartialEq, Eq)]
