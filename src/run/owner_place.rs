@@ -8,7 +8,7 @@ use crate::handover::client::{Client, HandoverError};
 use crate::handover::record::{Claim, Instance};
 use crate::model::Deadline;
 use crate::model::log_throttle::LogThrottle;
-use crate::store::{Store, StoreError, StoreErrorKind, retry};
+use crate::store::{Store, StoreError, retry};
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,13 +28,13 @@ pub async fn find(context: RunContext, settings: &OwnershipSettings) -> Result<(
     let timeout = context.settings.timeout;
     let by = Deadline::after(timeout);
     let opened = settings.places.iter().map(|place| context.stores.open(place));
-    let stores: Vec<Arc<dyn Store>> = opened.collect::<Result<_, _>>().map_err(failed)?;
+    let stores: Vec<Arc<dyn Store>> = opened.collect::<Result<_, _>>().map_err(StartFailure::of_store)?;
     let mut index = 0;
     if stores.len() > 1 {
         let looks: Vec<_> =
             stores.iter().map(|store| look(Client::new(Arc::clone(store)), by, timeout)).collect();
         let found: Vec<(String, bool)> =
-            stream::iter(looks).buffered(AT_ONCE).try_collect().await.map_err(failed)?;
+            stream::iter(looks).buffered(AT_ONCE).try_collect().await.map_err(StartFailure::of_store)?;
         let found: Vec<(&str, bool)> = found.iter().map(|(url, found)| (url.as_str(), *found)).collect();
         index = choose(&found);
     }
@@ -43,7 +43,7 @@ pub async fn find(context: RunContext, settings: &OwnershipSettings) -> Result<(
     if settings.handover.claims {
         return match retry::run(by, timeout / 2, told(by), |by| store.creates_exclusively(by))
             .await
-            .map_err(failed)?
+            .map_err(StartFailure::of_store)?
         {
             true => Ok(()),
             false => {
@@ -57,7 +57,7 @@ pub async fn find(context: RunContext, settings: &OwnershipSettings) -> Result<(
             Err(StartFailure::Taken(owned(client.url(), &seen.claim)))
         }
         Ok(_) => Ok(()),
-        Err(HandoverError::Store(error)) => Err(failed(error)),
+        Err(HandoverError::Store(error)) => Err(StartFailure::of_store(error)),
         Err(error) => Err(StartFailure::Local(error.to_string())),
     }
 }
@@ -84,13 +84,6 @@ fn told(by: Deadline) -> impl FnMut(&StoreError, u32) {
         if throttle.due(&text) {
             tracing::warn!("hand-over: {text}; trying again, for {} s more", by.left().as_secs());
         }
-    }
-}
-
-fn failed(error: StoreError) -> StartFailure {
-    match error.kind {
-        StoreErrorKind::Invalid | StoreErrorKind::Key => StartFailure::Local(error.to_string()),
-        _ => StartFailure::Unavailable(error.to_string()),
     }
 }
 

@@ -80,7 +80,7 @@ impl Watcher {
 }
 
 /// What a change shows in: size and time of the file and of its WAL.
-type Stat = [Option<(u64, SystemTime)>; 2];
+pub type Stat = [Option<(u64, SystemTime)>; 2];
 
 struct Database {
     path: DbPath,
@@ -303,7 +303,7 @@ impl Watch {
 }
 
 /// Two `stat`s.
-fn stat(db: &DbPath) -> Stat {
+pub fn stat(db: &DbPath) -> Stat {
     [db.as_path(), &db.wal()].map(|path| {
         let meta = std::fs::metadata(path).ok()?;
         Some((meta.len(), meta.modified().ok()?))
