@@ -5,10 +5,10 @@
 //! secret.
 //!
 //! Imports go down this list: `show` and `load`; `parse`; the sections (`app`, `shutdown`, `database`,
-//! `directory`, `replica`, `gate`, `handover`, `follow`, `verify`, `notify`, `status`) and `overlap`; `values`
-//! (types of keys) and `deserialize` (TOML as a serde format with locations); `document`; the rules of single
-//! values (`units`, `url`, `ready`, `expand`, `nearest`, `platform`). `litestream` turns a litestream.yml into
-//! our text.
+//! `directory`, `replica`, `gate`, `handover`, `follow`, `verify`, `notify`, `status`) and `overlap`;
+//! `values` (types of keys) and `deserialize` (TOML as a serde format with locations); `document`; the rules
+//! of single values (`units`, `url`, `ready`, `expand`, `nearest`, `platform`). `litestream` turns a
+//! litestream.yml into our text.
 
 mod app;
 mod checked;

@@ -1,6 +1,6 @@
-//! A session's work on the disk, in the order of a commit: capture, number (`send_queue`), record what is sent
-//! and what has arrived, checkpoint. Blocks: `disk` runs it on threads of the blocking pool. Sends nothing
-//! itself. What keeps the WAL within its limit is in `upload/limits` and `upload/spill_writer`.
+//! A session's work on the disk, in the order of a commit: capture, number (`send_queue`), record what is
+//! sent and what has arrived, checkpoint. Blocks: `disk` runs it on threads of the blocking pool. Sends
+//! nothing itself. What keeps the WAL within its limit is in `upload/limits` and `upload/spill_writer`.
 
 use super::ReplicateSettings;
 use super::capture::checkpoint::{self, CheckpointDecision, Situation};

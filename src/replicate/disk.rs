@@ -147,11 +147,11 @@ impl Disk {
             let done = work(&mut state);
             let Side::Replicating(writer) = &mut state.side else { return (done, None) };
             writer.prove();
-            (done, Some((writer.standing(), writer.spilled_bytes())))
+            (done, Some((writer.capture_state(), writer.spilled_bytes())))
         })
         .await?;
-        if let Some((standing, spilled_bytes)) = left {
-            self.status.stand(Some(standing));
+        if let Some((capture, spilled_bytes)) = left {
+            self.status.set_capture(Some(capture));
             self.status.update(|status| status.spilled_bytes = spilled_bytes);
         }
         done

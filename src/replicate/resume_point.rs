@@ -109,7 +109,7 @@ pub fn find(
             waiting = spilled_after(db, state, tip);
             spill_end = state.and_then(|state| state.spilled).filter(|_| !waiting.is_empty());
             let place = match spill_end {
-                Some(end) => resume::place(end.wal),
+                Some(end) => resume::wal_place(end.wal),
                 None => state.and_then(|state| resume::wal_end(state, tip, sent)),
             };
             let expected = spill_end.map(|end| end.db_checksum).or(uploaded_checksum);

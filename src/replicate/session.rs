@@ -329,7 +329,7 @@ impl Task {
 
     /// Answers those who asked before the last capture, once the replica has everything and can be restored.
     async fn answer(&mut self, session: &mut Session, asked: usize) -> Result<Answer, End> {
-        if !session.maintenance.standing().is_restorable() {
+        if !session.maintenance.base_status().is_restorable() {
             return Ok(if self.mailbox.closed() { Answer::Ended } else { Answer::Given });
         }
         let last = asked > 0 && self.mailbox.occasion() == Occasion::Last;

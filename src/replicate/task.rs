@@ -75,7 +75,7 @@ impl Task {
         loop {
             let begun = Instant::now();
             let life = self.life().await;
-            self.status.stand(None);
+            self.status.set_capture(None);
             match life {
                 End::Closed => return,
                 End::Fenced(detail) => return self.fenced(detail).await,

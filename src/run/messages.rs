@@ -31,8 +31,8 @@ pub enum Command {
     Flush {
         by: Deadline,
     },
-    /// The last flush: no process can write any more. Answered by `Finished`. If it is complete, the ownership
-    /// of the replica is released with this reason.
+    /// The last flush: no process can write any more. Answered by `Finished`. If it is complete, the
+    /// ownership of the replica is released with this reason.
     Finish {
         quiet: Quiet,
         by: Deadline,

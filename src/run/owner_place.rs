@@ -32,7 +32,7 @@ pub async fn find(context: RunContext, settings: &OwnershipSettings) -> Result<(
     let mut index = 0;
     if stores.len() > 1 {
         let looks: Vec<_> =
-            stores.iter().map(|store| look(Client::new(Arc::clone(store)), by, timeout)).collect();
+            stores.iter().map(|store| has_records(Client::new(Arc::clone(store)), by, timeout)).collect();
         let found: Vec<(String, bool)> =
             stream::iter(looks).buffered(AT_ONCE).try_collect().await.map_err(StartFailure::of_store)?;
         let found: Vec<(&str, bool)> = found.iter().map(|(url, found)| (url.as_str(), *found)).collect();
@@ -41,7 +41,7 @@ pub async fn find(context: RunContext, settings: &OwnershipSettings) -> Result<(
     let (Some(store), Some(place)) = (stores.get(index), settings.places.get(index)) else { return Ok(()) };
     let _ = settings.chosen.set(place.clone());
     if settings.handover.claims {
-        return match retry::run(by, timeout / 2, told(by), |by| store.creates_exclusively(by))
+        return match retry::run(by, timeout / 2, log_retries(by), |by| store.creates_exclusively(by))
             .await
             .map_err(StartFailure::of_store)?
         {
@@ -72,12 +72,12 @@ fn owned(replica: &str, claim: &Claim) -> String {
     )
 }
 
-async fn look(client: Client, by: Deadline, timeout: Duration) -> Result<(String, bool), StoreError> {
-    let has_records = retry::run(by, timeout / 2, told(by), |by| client.has_records(by)).await?;
+async fn has_records(client: Client, by: Deadline, timeout: Duration) -> Result<(String, bool), StoreError> {
+    let has_records = retry::run(by, timeout / 2, log_retries(by), |by| client.has_records(by)).await?;
     Ok((client.url().to_owned(), has_records))
 }
 
-fn told(by: Deadline) -> impl FnMut(&StoreError, u32) {
+fn log_retries(by: Deadline) -> impl FnMut(&StoreError, u32) {
     let mut throttle = LogThrottle::default();
     move |error, _| {
         let text = error.to_string();

@@ -43,8 +43,8 @@ impl Capture {
         Ok(capture)
     }
 
-    /// The whole database, up to the last commit. When nothing came since the last look, the database need not
-    /// be read: its checksums are known, and proven while the snapshot is sent.
+    /// The whole database, up to the last commit. When nothing came since the last look, the database need
+    /// not be read: its checksums are known, and proven while the snapshot is sent.
     pub fn full_snapshot(&mut self) -> Result<Draft, CaptureError> {
         if !self.tail.rewound && self.tail.nothing_new(&self.hold)? {
             match self.snapshot() {

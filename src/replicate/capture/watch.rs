@@ -38,12 +38,12 @@ impl AsRawFd for Source {
 
 /// Wakes one database's task.
 #[derive(Clone, Default)]
-pub struct Waker {
+pub struct TaskWaker {
     pub changed: Arc<Notify>,
     pub status: Arc<StatusCell>,
 }
 
-impl Waker {
+impl TaskWaker {
     fn wake(&self) {
         self.status.written();
         self.changed.notify_one();
@@ -51,7 +51,7 @@ impl Waker {
 }
 
 enum Request {
-    Add(DbPath, Waker),
+    Add(DbPath, TaskWaker),
     CatchUp(oneshot::Sender<()>),
 }
 
@@ -67,7 +67,7 @@ impl Watcher {
         Watcher(sender)
     }
 
-    pub fn add(&self, db: DbPath, waker: Waker) {
+    pub fn add(&self, db: DbPath, waker: TaskWaker) {
         let _ = self.0.send(Request::Add(db, waker));
     }
 
@@ -84,7 +84,7 @@ pub type Stat = [Option<(u64, SystemTime)>; 2];
 
 struct Database {
     path: DbPath,
-    waker: Waker,
+    waker: TaskWaker,
     /// None: not looked at yet. The first look wakes the task: no wake-up came for what changed before it.
     stat: Option<Stat>,
     /// Its directory is not there yet.
@@ -101,7 +101,7 @@ enum Part {
 
 #[derive(Default)]
 struct Watch {
-    names: HashMap<(WatchDescriptor, OsString), (Part, Waker)>,
+    names: HashMap<(WatchDescriptor, OsString), (Part, TaskWaker)>,
     databases: Vec<Database>,
 }
 
@@ -213,7 +213,7 @@ impl Watch {
     /// A process that could write has closed a file.
     fn note_closing(&self, event: &InotifyEvent) {
         let named = event.name.as_ref().and_then(|name| self.names.get(&(event.wd, name.clone())));
-        let Some((part, Waker { status, .. })) = named else { return };
+        let Some((part, TaskWaker { status, .. })) = named else { return };
         match part {
             Part::Database => {
                 status.signs(Signs::database_closed);
@@ -341,7 +341,7 @@ mod tests {
         let late = DbPath::new(root.path().join("made/by/the/app/app.db"));
         let notify = Arc::new(Notify::new());
         let watcher = Watcher::start();
-        watcher.add(late.clone(), Waker { changed: Arc::clone(&notify), ..Waker::default() });
+        watcher.add(late.clone(), TaskWaker { changed: Arc::clone(&notify), ..TaskWaker::default() });
         for _ in 0..2 {
             std::fs::create_dir_all(late.directory()).unwrap();
             wakes(&notify, &late).await;
@@ -356,7 +356,7 @@ mod tests {
     async fn a_wal_that_is_created_without_a_wal_index_is_noted() {
         let root = tempfile::tempdir().unwrap();
         let db = DbPath::new(root.path().join("odd-wal"));
-        let (waker, watcher) = (Waker::default(), Watcher::start());
+        let (waker, watcher) = (TaskWaker::default(), Watcher::start());
         watcher.add(db.clone(), waker.clone());
         waker.changed.notified().await;
         let soon = async |file: &std::path::Path, noted: bool| {
@@ -381,7 +381,7 @@ mod tests {
     async fn what_the_kernel_has_reported_is_noted_after_catching_up() {
         let root = tempfile::tempdir().unwrap();
         let db = DbPath::new(root.path().join("app.db"));
-        let (waker, watcher) = (Waker::default(), Watcher::start());
+        let (waker, watcher) = (TaskWaker::default(), Watcher::start());
         watcher.add(db.clone(), waker.clone());
         waker.changed.notified().await;
         std::fs::write(db.wal(), "x").unwrap();
@@ -398,7 +398,7 @@ mod tests {
         let mut watch = Watch::default();
         for name in ["a.db", "b.db"] {
             let path = DbPath::new(root.path().join(name));
-            watch.databases.push(Database { path, waker: Waker::default(), stat: None, missing: false });
+            watch.databases.push(Database { path, waker: TaskWaker::default(), stat: None, missing: false });
         }
         let changed: Vec<_> =
             watch.databases.iter().map(|database| Arc::clone(&database.waker.changed)).collect();

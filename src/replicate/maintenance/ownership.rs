@@ -1,7 +1,7 @@
 //! Whether the replica is still this writer's: asked before maintenance does anything after a quiet time
-//! (`check`), and by an upload after one (`put_next`). The inventory does not show another writer, who may have
-//! taken the replica over or begun it anew, and may rely on what would be merged or deleted. Two small requests
-//! tell it; a listing is rarely needed.
+//! (`check`), and by an upload after one (`put_next`). The inventory does not show another writer, who may
+//! have taken the replica over or begun it anew, and may rely on what would be merged or deleted. Two small
+//! requests tell it; a listing is rarely needed.
 
 use super::inventory::Inventory;
 use super::retention::Deletion;
