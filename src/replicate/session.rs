@@ -143,7 +143,7 @@ impl Task {
                 None if self.mailbox.closed() => return Err(End::Closed),
                 None => {}
                 Some(Ok(found)) => break found,
-                Some(Err(error)) => self.stumble(limiter, &mut trouble, &error).await?,
+                Some(Err(error)) => self.pause_after_failure(limiter, &mut trouble, &error).await?,
             }
         };
         self.sure_since = Instant::now();
@@ -255,7 +255,9 @@ impl Task {
                 }
                 Some(Ok(Some(Stored::Foreign(detail)))) => return Err(End::Fenced(detail)),
                 Some(Err(UploadError::Segment(error))) => return Err(End::Again(error.to_string())),
-                Some(Err(UploadError::Store(error))) => self.stumble(limiter, &mut trouble, &error).await?,
+                Some(Err(UploadError::Store(error))) => {
+                    self.pause_after_failure(limiter, &mut trouble, &error).await?
+                }
             }
             // It may have gone to the spill directory meanwhile.
             segment = disk.run(|writer| writer.pending()).await?.unwrap_or(segment);
@@ -284,7 +286,7 @@ impl Task {
     }
 
     /// Notes what went wrong, logs it now and then, and waits before the next try.
-    async fn stumble(
+    async fn pause_after_failure(
         &mut self,
         limiter: &mut WalLimiter,
         trouble: &mut Trouble,
