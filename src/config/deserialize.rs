@@ -19,16 +19,16 @@ use toml::de::{DeString, DeValue};
 /// The value and its location.
 pub const KEY: &str = "$key";
 /// A text, or a number whose unit is missing.
-pub const WITH_UNIT: &str = "$with_unit";
+const WITH_UNIT: &str = "$with_unit";
 /// A text, or a boolean, which becomes one.
-pub const BOOLEAN_OR_WORD: &str = "$boolean_or_word";
+const BOOLEAN_OR_WORD: &str = "$boolean_or_word";
 /// A text that may be empty.
-pub const MAY_BE_EMPTY: &str = "$may_be_empty";
+const MAY_BE_EMPTY: &str = "$may_be_empty";
 /// A text, followed by the variables that it was made of.
-pub const EXPANDED: &str = "$expanded";
+const EXPANDED: &str = "$expanded";
 /// Types of this name, and of other names that begin with `ARRAY`, are arrays; the name is what a message
 /// calls them.
-pub const ARRAY_OF_TABLES: &str = "an array of tables";
+const ARRAY_OF_TABLES: &str = "an array of tables";
 const ARRAY: &str = "an array of ";
 
 /// Keys that are no keys, and what to write instead.

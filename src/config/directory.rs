@@ -83,7 +83,7 @@ impl DirectorySettings {
 
     /// Why databases right in this directory cannot be replicated, as the rest of a sentence. `directory`:
     /// its path below `dir`.
-    pub fn barred(&self, directory: &Path) -> Option<String> {
+    fn barred(&self, directory: &Path) -> Option<String> {
         let name = directory.file_name()?;
         let text = name.to_str().unwrap_or_default();
         let why = if let Some(problem) = name_problem(name, self.in_bucket()) {

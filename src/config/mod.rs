@@ -1,13 +1,14 @@
 //! supervisor.toml, command line and environment → the settings of each part.
 //!
-//! In: the text of a file, what the command line adds, the environment. Out: a `Config` that is complete and
-//! checked, or every problem with its file, line and key. Pure but for `load`, which finds the file; files of
-//! secrets are read through `Environment`. Never prints a secret.
+//! The result is a `Config` that is complete and checked, or every problem with its file, line and key. Pure
+//! but for `load`, which finds the file; files of secrets are read through `Environment`. Never prints a
+//! secret.
 //!
 //! Imports go down this list: `show` and `load`; `parse`; the sections (`app`, `shutdown`, `database`,
-//! `directory`, `replica`, `gate`, `handover`, `follow`, `verify`, `notify`, `status`) and `overlap`; `values` (types of keys) and `deserialize` (TOML as a serde
-//! format with locations); `document`; the rules of single values (`units`, `url`, `ready`, `expand`,
-//! `nearest`, `platform`). `litestream` turns a litestream.yml into our text.
+//! `directory`, `replica`, `gate`, `handover`, `follow`, `verify`, `notify`, `status`) and `overlap`;
+//! `values` (types of keys) and `deserialize` (TOML as a serde format with locations); `document`; the rules
+//! of single values (`units`, `url`, `ready`, `expand`, `nearest`, `platform`). `litestream` turns a
+//! litestream.yml into our text.
 
 mod app;
 mod checked;

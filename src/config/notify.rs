@@ -70,8 +70,8 @@ pub struct HeartbeatSettings {
     pub interval: Duration,
 }
 
-pub const AFTER: Duration = Duration::from_secs(300);
-pub const INTERVAL: Duration = Duration::from_secs(60);
+const AFTER: Duration = Duration::from_secs(300);
+const INTERVAL: Duration = Duration::from_secs(60);
 
 #[derive(Default, Deserialize)]
 #[serde(default)]

@@ -110,7 +110,7 @@ pub fn before_beats(epoch: Epoch) -> String {
 }
 
 /// The inverse of `beat_key`; None for every other name.
-pub fn parse_beat(key: &str) -> Option<(Epoch, u64)> {
+fn parse_beat(key: &str) -> Option<(Epoch, u64)> {
     let (epoch, number) = key.strip_prefix(PREFIX)?.strip_suffix(ALIVE)?.split_once('.')?;
     Some((Epoch::from_name(epoch)?, Epoch::from_name(number)?.get()))
 }

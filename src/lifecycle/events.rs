@@ -111,8 +111,8 @@ pub enum Action {
     KillApp,
     /// Treat the other processes; answered by `AllExited` or `AppTreeExited` when none is left.
     EndRemaining(Treatment, Extent),
-    /// The last flush, with the proof that no process can write.
-    /// If it is complete, the ownership of the replica is released with this reason.
+    /// The last flush, with the proof that no process can write. If it is complete, the ownership of the
+    /// replica is released with this reason.
     Finish {
         quiet: Quiet,
         by: Deadline,

@@ -109,7 +109,7 @@ impl Evidence {
             Some(LineageCheck::Ahead { .. }) => false,
             _ => return Ok(self),
         };
-        let Some((place, sum)) = place(record, tip, sent) else { return Ok(self) };
+        let Some((place, sum)) = recorded_place(record, tip, sent) else { return Ok(self) };
         let recorded = record.file;
         (self.wal, self.content) = blocking(db, move |db| {
             let (standing, found) = (wal_standing(&db.wal(), place)?, file_times(db));
@@ -194,7 +194,7 @@ fn of_raw(raw: &Header) -> Option<WalPlace> {
 
 /// The place of the newest position if it is known, else of the position confirmed before; with the
 /// database's checksum there, where that is known.
-fn place(state: &LocalState, tip: &Tip, sent: bool) -> Option<(WalPlace, Option<DbChecksum>)> {
+fn recorded_place(state: &LocalState, tip: &Tip, sent: bool) -> Option<(WalPlace, Option<DbChecksum>)> {
     let of_record = |wal: WalPosition| {
         let place =
             WalPlace { salts: Salts(wal.salt1, wal.salt2), end: wal.offset, page_size: state.page_size };

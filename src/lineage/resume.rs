@@ -7,13 +7,13 @@ use crate::replica::Tip;
 use crate::wal::{Cursor, Salts};
 
 /// A recorded place in a WAL, if it is one.
-pub fn place(recorded: WalPosition) -> Option<(Salts, u64)> {
+pub fn wal_place(recorded: WalPosition) -> Option<(Salts, u64)> {
     (recorded.offset != 0).then_some((Salts(recorded.salt1, recorded.salt2), recorded.offset))
 }
 
 /// Where in the WAL the replica's newest position ends, by the record or else by the replica's newest file.
 pub fn wal_end(state: &LocalState, tip: &Tip, sent: bool) -> Option<(Salts, u64)> {
-    if let Some(place) = place(if sent { state.wal_sent } else { state.wal }) {
+    if let Some(place) = wal_place(if sent { state.wal_sent } else { state.wal }) {
         return Some(place);
     }
     let header = &tip.raw()?.header;

@@ -118,7 +118,10 @@ fn load(db: &DbPath) -> Found {
         }
         // Another user's directory: its record cannot be read either, and no file is kept for it.
         Err(LocalStateError::Io { source, .. }) if source.kind() == ErrorKind::PermissionDenied => {
-            tracing::warn!(%db, "the state directory cannot be read, and a mark of a setup in it is ignored: {source}");
+            tracing::warn!(
+                %db,
+                "the state directory cannot be read, and a mark of a setup in it is ignored: {source}"
+            );
             Found::None
         }
         Err(error) => Found::Unusable(error.to_string()),

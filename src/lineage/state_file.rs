@@ -1,6 +1,6 @@
-//! The state file of a database (`.NAME-litevisor/state.json`, or below `meta_dir`): read, replaced, removed. What this run has
-//! recorded is valid until the process ends, also when the file cannot be written (full disk) or the app
-//! removes the directory.
+//! The state file of a database (`.NAME-litevisor/state.json`, or below `meta_dir`): read, replaced, removed.
+//! What this run has recorded is valid until the process ends, also when the file cannot be written (full
+//! disk) or the app removes the directory.
 
 use super::legacy;
 use super::record::{LocalState, StateTextError};

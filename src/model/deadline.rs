@@ -22,7 +22,7 @@ impl Deadline {
     }
 
     /// Time left at `now`; zero once it has passed.
-    pub fn left_at(self, now: Instant) -> Duration {
+    fn left_at(self, now: Instant) -> Duration {
         self.0.saturating_duration_since(now)
     }
 

@@ -1,5 +1,5 @@
-//! Handles the HTTP requests of the status service: paths, permissions, answers. Only a sync, a restore and an
-//! order to the hand-over make it wait.
+//! Handles the HTTP requests of the status service: paths, permissions, answers. Only a sync, a restore and
+//! an order to the hand-over make it wait.
 
 use super::address::Key;
 use super::handover::{HandoverAnswer, HandoverRequest, Order, parse_promote};

@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 /// Longer sync intervals save requests under steady writing; a client that asks for a sync does not wait that
 /// long.
-pub const LONGEST_SPACING: Duration = Duration::from_secs(10);
+const LONGEST_SPACING: Duration = Duration::from_secs(10);
 
 #[derive(Clone, Debug)]
 pub enum SyncOutcome {

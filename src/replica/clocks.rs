@@ -5,7 +5,7 @@
 use crate::model::Moment;
 
 /// Clocks differ by less than this.
-pub const TOLERANCE_MS: i64 = 5 * 60 * 1000;
+const TOLERANCE_MS: i64 = 5 * 60 * 1000;
 
 /// The time that is believed: this machine's, unless it is ahead of the store's by more than clocks differ.
 /// One that is behind is believed: files are stamped one after the other in any case.

@@ -18,12 +18,12 @@ impl Task {
     /// Asks for the base, if that is due. When it is gone the session ends: the next one lists the replica
     /// and uploads what is missing.
     pub async fn check_base(&mut self, maintenance: &Maintenance, occasion: Occasion) -> Result<(), End> {
-        if maintenance.standing().is_emptied() {
+        if maintenance.base_status().is_emptied() {
             return Err(End::Again("the replica is empty: everything in it was removed".into()));
         }
         let in_run = self.status.read().uploads;
         let uploads = Uploads { since: in_run.saturating_sub(self.base_asked.uploads), in_run };
-        let Some((level, range)) = maintenance.standing().base() else { return Ok(()) };
+        let Some((level, range)) = maintenance.base_status().base() else { return Ok(()) };
         if !is_due(occasion, uploads, self.base_asked.at.elapsed()) {
             return Ok(());
         }
@@ -38,7 +38,7 @@ impl Task {
         match answer {
             Ok(true) => self.base_asked = LastAsked::now(in_run),
             // Maintenance has uploaded a newer one meanwhile, and deleted this one.
-            Ok(false) if maintenance.standing().base() != Some((level, range)) => {}
+            Ok(false) if maintenance.base_status().base() != Some((level, range)) => {}
             Ok(false) => {
                 let what = format!(
                     "the snapshot {range} (level {}), which every restore begins with, is gone",

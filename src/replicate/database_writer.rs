@@ -1,6 +1,6 @@
-//! Replication of one database between two breaks of the chain: number what was captured, put it, record it,
-//! checkpoint. The async part is `upload`; everything that reads or writes the disk is in `DatabaseWriter`,
-//! which blocks and runs elsewhere.
+//! A session's work on the disk, in the order of a commit: capture, number (`send_queue`), record what is
+//! sent and what has arrived, checkpoint. Blocks: `disk` runs it on threads of the blocking pool. Sends
+//! nothing itself. What keeps the WAL within its limit is in `upload/limits` and `upload/spill_writer`.
 
 use super::ReplicateSettings;
 use super::capture::checkpoint::{self, CheckpointDecision, Situation};
@@ -27,12 +27,15 @@ pub struct DatabaseWriter {
     pub(super) db: DbPath,
     pub(super) capture: Capture,
     pub(super) queue: Queue,
+    /// The newest position has no raw file yet.
     needs_level_0: bool,
     /// The first of the pending segments is being sent, and the upload reads its pages.
     pub sending: bool,
     /// The last capture stopped before the end of what was committed.
     pub behind: bool,
+    /// The record of the newest uploaded position, as the state file has it.
     pub(super) acked: LocalState,
+    /// When a checkpoint was tried last.
     pub(super) last_try: Instant,
     /// The WAL may be restarted, and nothing came since.
     pub(super) settled: Option<Cursor>,
@@ -251,16 +254,6 @@ impl DatabaseWriter {
         Some((segment, self.raw_end()))
     }
 
-    /// The first pending segment has arrived: its TXID. Its file in the spill directory goes; should it stay,
-    /// the next start knows that it is in the replica.
-    pub fn remove_sent(&mut self) -> Option<Txid> {
-        let (txid, file) = self.arrived()?;
-        if let Some(path) = file {
-            let _ = spill::remove(&path);
-        }
-        Some(txid)
-    }
-
     /// Records that the next segment is about to be sent: if its reply gets lost with us, the next start
     /// knows it. False: it could not be.
     pub fn record_sending(&mut self) -> bool {
@@ -271,6 +264,16 @@ impl DatabaseWriter {
         // What waited on the disk may be an earlier run's.
         let node_id = next.segment.header.node_id;
         self.record(&LocalState { node_id, sent, wal_sent, file, ..self.acked.clone() })
+    }
+
+    /// The first pending segment has arrived: its TXID. Its file in the spill directory goes; should it stay,
+    /// the next start knows that it is in the replica.
+    pub fn remove_sent(&mut self) -> Option<Txid> {
+        let (txid, file) = self.arrived()?;
+        if let Some(path) = file {
+            let _ = spill::remove(&path);
+        }
+        Some(txid)
     }
 
     /// The first pending segment has arrived. Its TXID, and its file here, which may go.

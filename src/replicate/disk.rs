@@ -60,6 +60,7 @@ impl Disk {
         .await
     }
 
+    /// Runs one piece of work with the database's writer.
     pub async fn run<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut DatabaseWriter) -> T + Send + 'static,
@@ -89,7 +90,7 @@ impl Disk {
         limited.await
     }
 
-    /// None: a piece of work runs.
+    /// Looks without waiting. None: a piece of work runs, or the database is closed.
     pub fn wal_state(&self) -> Result<Option<WalState>, End> {
         let mut state = match self.state.try_lock() {
             Ok(state) => state,
@@ -126,7 +127,7 @@ impl Disk {
     }
 
     /// Closes litevisor's connections, once the piece of work that runs has ended. The WAL stays as it is.
-    pub async fn let_go(&self) -> Result<(), End> {
+    pub async fn disconnect(&self) -> Result<(), End> {
         let state = Arc::clone(&self.state);
         blocking(move || state.lock().map(|mut state| state.side = Side::Closed).map_err(|_| failed()))
             .await?
@@ -146,11 +147,11 @@ impl Disk {
             let done = work(&mut state);
             let Side::Replicating(writer) = &mut state.side else { return (done, None) };
             writer.prove();
-            (done, Some((writer.standing(), writer.spilled_bytes())))
+            (done, Some((writer.capture_state(), writer.spilled_bytes())))
         })
         .await?;
-        if let Some((standing, spilled_bytes)) = left {
-            self.status.stand(Some(standing));
+        if let Some((capture, spilled_bytes)) = left {
+            self.status.set_capture(Some(capture));
             self.status.update(|status| status.spilled_bytes = spilled_bytes);
         }
         done

@@ -35,7 +35,7 @@ use crate::lineage::state_file;
 use crate::model::{DbChecksum, DbPath, Txid, threads};
 use crate::sqlite::{ReadHold, SqliteError, Writers};
 use crate::store::Store;
-use capture::watch::{Waker, Watcher};
+use capture::watch::{TaskWaker, Watcher};
 use mailbox::{Mailbox, Message, Request};
 use status::StatusCell;
 use std::sync::Arc;
@@ -163,7 +163,7 @@ impl Replicator {
     pub fn start(&self, target: Target, hold: Option<ReadHold>) -> Handle {
         let (requests, inbox) = mpsc::unbounded_channel();
         let (status, changed) = (Arc::new(StatusCell::new(&target.db)), Arc::new(Notify::new()));
-        let waker = Waker { changed: Arc::clone(&changed), status: Arc::clone(&status) };
+        let waker = TaskWaker { changed: Arc::clone(&changed), status: Arc::clone(&status) };
         self.watcher.add(target.db.clone(), waker);
         let ledger = self.ledger.as_ref().map(|ledger| ledger.enter(&target.db, &status, &requests));
         let handle = Handle { requests, status: Arc::clone(&status), replica: target.store.url().into() };

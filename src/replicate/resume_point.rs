@@ -109,7 +109,7 @@ pub fn find(
             waiting = spilled_after(db, state, tip);
             spill_end = state.and_then(|state| state.spilled).filter(|_| !waiting.is_empty());
             let place = match spill_end {
-                Some(end) => resume::place(end.wal),
+                Some(end) => resume::wal_place(end.wal),
                 None => state.and_then(|state| resume::wal_end(state, tip, sent)),
             };
             let expected = spill_end.map(|end| end.db_checksum).or(uploaded_checksum);
@@ -149,7 +149,7 @@ pub fn find(
 
 /// Names the writer of the replica's newest file, and when it wrote it.
 fn foreign(tip: &Tip, node_id: u64, detail: &str) -> ResumeError {
-    let by = upload::writer(&tip.first.header, node_id);
+    let by = upload::describe_writer(&tip.first.header, node_id);
     ResumeError::Foreign(format!("its newest file, TXID {}, was written by {by}; {detail}", tip.txid))
 }
 

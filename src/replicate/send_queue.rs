@@ -40,19 +40,20 @@ pub struct Queue {
     pub numbered: Txid,
     pub last_timestamp_ms: i64,
     pub clock: Option<Arc<StoreClock>>,
-    /// Where the last one that was queued ends.
+    /// Where in the WAL the last queued segment ends.
     pub end: Option<Cursor>,
     /// In the order in which they must arrive; those in the spill directory come first.
     pub pending: VecDeque<Pending>,
 }
 
 impl Queue {
-    /// The draft gets the next number, and one file on each of the levels.
+    /// Numbers a draft from the WAL. It becomes a raw file.
     pub fn push(&mut self, draft: Draft) -> Result<(), SegmentError> {
         self.number(draft, Level::RAW, false)
     }
 
-    /// One file for each TXID, so that of two writers one is refused.
+    /// Gives the draft the next TXID and queues it as one file of this level. A TXID is one file, which is
+    /// created once: of two writers that give the same TXID, one is refused.
     pub fn number(&mut self, draft: Draft, level: Level, full_snapshot: bool) -> Result<(), SegmentError> {
         let txid = self.numbered.next();
         let timestamp_ms = self.timestamp();
@@ -68,7 +69,7 @@ impl Queue {
         Ok(())
     }
 
-    /// Written by an earlier session, under the number that it got then.
+    /// Queues a file of the spill directory under the TXID that an earlier session gave it.
     pub fn push_spilled(&mut self, file: Spilled, end: WalPosition) {
         self.numbered = file.txid();
         let on_disk = OnDisk { path: file.path.clone(), bytes: file.bytes, checksum: file.checksum };
@@ -119,7 +120,7 @@ pub fn position(cursor: Option<Cursor>) -> WalPosition {
     })
 }
 
-/// The other way.
+/// The inverse of `position`.
 pub fn cursor(position: WalPosition) -> Option<Cursor> {
     let WalPosition { salt1, salt2, offset, checksum: [first, second] } = position;
     (offset != 0).then_some(Cursor { offset, salts: Salts(salt1, salt2), sums: Sums(first, second) })

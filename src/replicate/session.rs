@@ -36,6 +36,15 @@ const CLOSINGS: u32 = 3;
 /// commits.
 static CHECKSUM_SCANS: Semaphore = Semaphore::const_new(4);
 
+/// What a session works with.
+struct Session {
+    disk: Disk,
+    limiter: WalLimiter,
+    maintenance: Maintenance,
+    /// Tries to close the WAL at the last flush.
+    closings: u32,
+}
+
 impl Task {
     pub(super) async fn session(&mut self, hold: ReadHold) -> Result<End, End> {
         let mut session = self.open_session(hold).await?;
@@ -85,7 +94,7 @@ impl Task {
             if found || state.pending {
                 continue;
             }
-            // What changed while the capture ran has rung.
+            // A change while the capture ran has been notified already, and ends this wait at once.
             let pause = if state.settled && !state.awaited { TURN } else { TICK };
             let changed = Arc::clone(&self.changed);
             session.limiter.beside(self.mailbox.wait(&changed, Instant::now() + pause)).await?;
@@ -109,7 +118,7 @@ impl Task {
             Err(ResumeError::Capture(error)) => return Err(error.into()),
             Err(error) => return Err(End::Again(error.to_string())),
         };
-        self.begun(uploaded, newest_ms);
+        self.note_begun(uploaded, newest_ms);
         // Ends with the session.
         let maintenance =
             Maintenance::start(&self.target, &files, page_size, request, &self.status, self.ledger.clone());
@@ -120,62 +129,29 @@ impl Task {
         Ok(Session { disk, limiter, maintenance, closings: 0 })
     }
 
-    /// At the last flush: if the app was kept out of its database, the state file and the replica say so to
-    /// the next start.
-    async fn note_refused(&mut self, session: &Session) -> Result<(), End> {
-        if !self.mailbox.asked_last() || self.app_locks_exclusively {
-            return Ok(());
-        }
-        self.watcher.catch_up().await;
-        if !self.status.signs(|signs| signs.was_refused()) {
-            return Ok(());
-        }
-        tracing::warn!(
-            db = %self.target.db,
-            "the app opened the database and ended without a statement: it may lock the whole database \
-             (PRAGMA locking_mode = EXCLUSIVE). At the next start litevisor does not open the database \
-             before the app has used it; locking_mode = \"exclusive\" in the database's section makes sure \
-             of that"
-        );
-        self.app_locks_exclusively = true;
-        session.disk.run(DatabaseWriter::note_exclusive).await??;
-        Ok(())
+    /// Reads what the replica holds, and its newest position; retries until the replica answers.
+    async fn read_replica(
+        &mut self,
+        limiter: &mut WalLimiter,
+    ) -> Result<(Vec<RemoteFile>, Option<Tip>), End> {
+        let mut trouble = Trouble::default();
+        let found = loop {
+            let store = Arc::clone(&self.target.store);
+            let asked =
+                watched(&self.target, false, resume_point::read_replica(&*store, Deadline::after(LOOK)));
+            match self.mailbox.during(true, limiter.beside(asked)).await.transpose()? {
+                None if self.mailbox.closed() => return Err(End::Closed),
+                None => {}
+                Some(Ok(found)) => break found,
+                Some(Err(error)) => self.pause_after_failure(limiter, &mut trouble, &error).await?,
+            }
+        };
+        self.sure_since = Instant::now();
+        Ok(found)
     }
 
-    /// Uploads a position without pages, if the replica is not proven. Its snapshot has a name that no
-    /// damaged file can have.
-    async fn renew(&mut self, session: &mut Session) -> Result<(), End> {
-        let Some(damaged) = self.mailbox.renew() else { return Ok(()) };
-        session.disk.run(DatabaseWriter::advance).await??;
-        self.upload_pending(session).await?;
-        session.maintenance.renew(damaged);
-        Ok(())
-    }
-
-    fn begun(&mut self, uploaded: Txid, newest_ms: i64) {
-        self.target.late = false;
-        self.check_clocks(newest_ms);
-        self.status.uploaded(uploaded);
-        self.status.update(|status| (status.captured, status.replicating) = (Captured(uploaded), true));
-    }
-
-    /// Answers those who asked before the last capture, once the replica has everything and can be restored.
-    async fn answer(&mut self, session: &mut Session, asked: usize) -> Result<Answer, End> {
-        if !session.maintenance.standing().is_restorable() {
-            return Ok(if self.mailbox.closed() { Answer::Ended } else { Answer::Given });
-        }
-        let last = asked > 0 && self.mailbox.occasion() == Occasion::Last;
-        // An app that writes all the time must not keep the last flush for ever (`replicate --once` beside
-        // it).
-        let close = last && session.closings < CLOSINGS;
-        if close && !session.close().await? {
-            return Ok(Answer::MoreToUpload);
-        }
-        let ends = self.mailbox.answer(asked, &self.status.read()) || self.mailbox.closed();
-        Ok(if close || ends { Answer::Ended } else { Answer::Given })
-    }
-
-    /// Where the local file goes on: the replica's newest position and its stamp.
+    /// Finds where the local file continues the replica, and makes the scanned database one that is
+    /// replicated from there.
     async fn begin(&mut self, disk: &Disk, tip: Option<Tip>) -> Result<Result<Begun, ResumeError>, End> {
         let db = self.target.db.clone();
         let replica = self.target.store.url().to_owned();
@@ -202,25 +178,43 @@ impl Task {
         disk.begin(make).await
     }
 
-    /// What the replica holds, and its newest position, however long it takes.
-    async fn read_replica(
-        &mut self,
-        limiter: &mut WalLimiter,
-    ) -> Result<(Vec<RemoteFile>, Option<Tip>), End> {
-        let mut trouble = Trouble::default();
-        let found = loop {
-            let store = Arc::clone(&self.target.store);
-            let asked =
-                watched(&self.target, false, resume_point::read_replica(&*store, Deadline::after(LOOK)));
-            match self.mailbox.during(true, limiter.beside(asked)).await.transpose()? {
-                None if self.mailbox.closed() => return Err(End::Closed),
-                None => {}
-                Some(Ok(found)) => break found,
-                Some(Err(error)) => self.stumble(limiter, &mut trouble, &error).await?,
-            }
-        };
-        self.sure_since = Instant::now();
-        Ok(found)
+    fn note_begun(&mut self, uploaded: Txid, newest_ms: i64) {
+        self.target.late = false;
+        self.check_clocks(newest_ms);
+        self.status.uploaded(uploaded);
+        self.status.update(|status| (status.captured, status.replicating) = (Captured(uploaded), true));
+    }
+
+    /// Says what is wrong with the clocks, as far as the store and its newest file tell.
+    fn check_clocks(&self, newest_ms: i64) {
+        let store_ms = self.target.store.clock().and_then(|clock| clock.now_ms());
+        let trouble = clocks::trouble(Moment::now().0, store_ms, newest_ms);
+        if let Some(trouble) = &trouble {
+            tracing::warn!(db = %self.target.db, replica = self.target.store.url(), "{trouble}");
+        }
+        self.status.update(|status| status.clock = trouble);
+    }
+
+    /// At the last flush: if the app was kept out of its database, the state file and the replica say so to
+    /// the next start.
+    async fn note_refused(&mut self, session: &Session) -> Result<(), End> {
+        if !self.mailbox.asked_last() || self.app_locks_exclusively {
+            return Ok(());
+        }
+        self.watcher.catch_up().await;
+        if !self.status.signs(|signs| signs.was_refused()) {
+            return Ok(());
+        }
+        tracing::warn!(
+            db = %self.target.db,
+            "the app opened the database and ended without a statement: it may lock the whole database \
+             (PRAGMA locking_mode = EXCLUSIVE). At the next start litevisor does not open the database \
+             before the app has used it; locking_mode = \"exclusive\" in the database's section makes sure \
+             of that"
+        );
+        self.app_locks_exclusively = true;
+        session.disk.run(DatabaseWriter::note_exclusive).await??;
+        Ok(())
     }
 
     async fn upload_pending(&mut self, session: &mut Session) -> Result<(), End> {
@@ -230,7 +224,7 @@ impl Task {
         Ok(())
     }
 
-    /// Puts the first pending segment behind `end`, however long it takes.
+    /// Puts the first pending segment behind `end`, the newest raw file; retries until it is in the replica.
     async fn upload(
         &mut self,
         session: &mut Session,
@@ -261,7 +255,9 @@ impl Task {
                 }
                 Some(Ok(Some(Stored::Foreign(detail)))) => return Err(End::Fenced(detail)),
                 Some(Err(UploadError::Segment(error))) => return Err(End::Again(error.to_string())),
-                Some(Err(UploadError::Store(error))) => self.stumble(limiter, &mut trouble, &error).await?,
+                Some(Err(UploadError::Store(error))) => {
+                    self.pause_after_failure(limiter, &mut trouble, &error).await?
+                }
             }
             // It may have gone to the spill directory meanwhile.
             segment = disk.run(|writer| writer.pending()).await?.unwrap_or(segment);
@@ -279,31 +275,8 @@ impl Task {
         Ok(())
     }
 
-    /// For the status and the log.
-    fn tell_upload(&self, segment: &Segment, sent: u64) {
-        let db = &self.target.db;
-        let txid = segment.header.range.max;
-        let snapshot = segment.level == Level::SNAPSHOT;
-        self.status.sent(sent);
-        if snapshot {
-            self.status.update(|status| status.maintenance.snapshot(0));
-            tracing::info!(%db, %txid, bytes = sent, "the snapshot is in the replica");
-        }
-        tracing::debug!(%db, %txid, bytes = sent, "uploaded");
-    }
-
-    /// Says what is wrong with the clocks, as far as the store and its newest file tell.
-    fn check_clocks(&self, newest_ms: i64) {
-        let store_ms = self.target.store.clock().and_then(|clock| clock.now_ms());
-        let trouble = clocks::trouble(Moment::now().0, store_ms, newest_ms);
-        if let Some(trouble) = &trouble {
-            tracing::warn!(db = %self.target.db, replica = self.target.store.url(), "{trouble}");
-        }
-        self.status.update(|status| status.clock = trouble);
-    }
-
-    /// Whether its content is read while it is sent. That is long by nature: while it gets on nothing is in
-    /// the way.
+    /// Whether the segment's pages are read while it is sent. Such an upload takes long by nature, so a
+    /// problem of an earlier try is no longer shown.
     fn streams(&self, segment: &Segment) -> bool {
         let streamed = matches!(segment.content, Content::Pages(..));
         if streamed {
@@ -312,8 +285,8 @@ impl Task {
         streamed
     }
 
-    /// Says what went wrong, now and then, and waits before the next try.
-    async fn stumble(
+    /// Notes what went wrong, logs it now and then, and waits before the next try.
+    async fn pause_after_failure(
         &mut self,
         limiter: &mut WalLimiter,
         trouble: &mut Trouble,
@@ -332,32 +305,82 @@ impl Task {
         limiter.beside(self.mailbox.pause(pause)).await?;
         if self.mailbox.closed() { Err(End::Closed) } else { Ok(()) }
     }
+
+    /// Tells the status and the log what was uploaded.
+    fn tell_upload(&self, segment: &Segment, sent: u64) {
+        let db = &self.target.db;
+        let txid = segment.header.range.max;
+        let snapshot = segment.level == Level::SNAPSHOT;
+        self.status.sent(sent);
+        if snapshot {
+            self.status.update(|status| status.maintenance.snapshot(0));
+            tracing::info!(%db, %txid, bytes = sent, "the snapshot is in the replica");
+        }
+        tracing::debug!(%db, %txid, bytes = sent, "uploaded");
+    }
+
+    /// Uploads a position without pages, if the replica is not proven. Its snapshot has a name that no
+    /// damaged file can have.
+    async fn renew(&mut self, session: &mut Session) -> Result<(), End> {
+        let Some(damaged) = self.mailbox.renew() else { return Ok(()) };
+        session.disk.run(DatabaseWriter::advance).await??;
+        self.upload_pending(session).await?;
+        session.maintenance.renew(damaged);
+        Ok(())
+    }
+
+    /// Answers those who asked before the last capture, once the replica has everything and can be restored.
+    async fn answer(&mut self, session: &mut Session, asked: usize) -> Result<Answer, End> {
+        if !session.maintenance.base_status().is_restorable() {
+            return Ok(if self.mailbox.closed() { Answer::Ended } else { Answer::Given });
+        }
+        let last = asked > 0 && self.mailbox.occasion() == Occasion::Last;
+        // An app that writes all the time must not keep the last flush for ever (`replicate --once` beside
+        // it).
+        let close = last && session.closings < CLOSINGS;
+        if close && !session.close().await? {
+            return Ok(Answer::MoreToUpload);
+        }
+        let ends = self.mailbox.answer(asked, &self.status.read()) || self.mailbox.closed();
+        Ok(if close || ends { Answer::Ended } else { Answer::Given })
+    }
 }
 
-/// What a session works with.
 /// Where a session begins.
 struct Begun {
+    /// The replica's newest position, and the time in its newest file.
     uploaded: Txid,
     newest_ms: i64,
     page_size: PageSize,
 }
 
-struct Session {
-    disk: Disk,
-    limiter: WalLimiter,
-    maintenance: Maintenance,
-    /// Tries to close the WAL at the last flush.
-    closings: u32,
+/// Whether something was found, and whether something waits to be sent.
+fn capture_next(writer: &mut DatabaseWriter, closely: bool) -> Result<(bool, bool), CaptureError> {
+    let found = writer.capture(closely)?;
+    Ok((found, writer.pending().is_some()))
 }
 
-/// What came of the requests for a flush.
-enum Answer {
-    /// One of them was the last, or no request can come any more.
-    Ended,
-    /// The app wrote while its WAL was closed.
-    MoreToUpload,
-    /// There were none, or they were answered.
-    Given,
+/// Where the database's writer stands after a turn of the session.
+struct WriterState {
+    /// The last capture stopped before the end of what was committed.
+    behind: bool,
+    /// Segments wait to be sent.
+    pending: bool,
+    /// Everything is copied into the database file, and nothing came since.
+    settled: bool,
+    /// The gate waits for the proof that everything is uploaded.
+    awaited: bool,
+}
+
+impl WriterState {
+    fn of(writer: &DatabaseWriter) -> WriterState {
+        WriterState {
+            behind: writer.behind,
+            pending: writer.pending().is_some(),
+            settled: writer.settled(),
+            awaited: writer.is_awaited(),
+        }
+    }
 }
 
 impl Session {
@@ -406,30 +429,14 @@ impl Session {
     }
 }
 
-/// After a turn.
-struct WriterState {
-    behind: bool,
-    pending: bool,
-    settled: bool,
-    /// The gate waits for the proof that everything is uploaded.
-    awaited: bool,
-}
-
-impl WriterState {
-    fn of(writer: &DatabaseWriter) -> WriterState {
-        WriterState {
-            behind: writer.behind,
-            pending: writer.pending().is_some(),
-            settled: writer.settled(),
-            awaited: writer.is_awaited(),
-        }
-    }
-}
-
-/// Whether something was found, and whether something waits to be sent.
-fn capture_next(writer: &mut DatabaseWriter, closely: bool) -> Result<(bool, bool), CaptureError> {
-    let found = writer.capture(closely)?;
-    Ok((found, writer.pending().is_some()))
+/// What came of the requests for a flush.
+enum Answer {
+    /// One of them was the last, or no request can come any more.
+    Ended,
+    /// The app wrote while its WAL was closed.
+    MoreToUpload,
+    /// There were none, or they were answered.
+    Given,
 }
 
 #[derive(Default)]
@@ -438,7 +445,7 @@ struct Trouble {
     said: LogThrottle,
 }
 
-/// A request that says so when it takes long: a store that is silent is noticed before its deadline.
+/// Runs a request, and logs when it takes long: a store that is silent is noticed before its deadline.
 /// A streamed upload is long by nature; its parts have limits of their own.
 async fn watched<T>(target: &Target, streamed: bool, request: impl Future<Output = T>) -> T {
     let mut request = std::pin::pin!(request);

@@ -116,7 +116,7 @@ impl Status {
 
 /// Where the capture stands, so that how much is missing can be counted when it is asked for.
 #[derive(Clone)]
-pub struct Standing {
+pub struct CaptureState {
     pub view: Option<WalView>,
     pub captured: Option<Cursor>,
     /// Bytes of the WAL that were let go of and wait for a comparison.
@@ -127,7 +127,7 @@ pub struct Standing {
     pub uploaded: Option<(Txid, DbChecksum)>,
 }
 
-impl Standing {
+impl CaptureState {
     fn lag_bytes(&self) -> Option<u64> {
         let end = self.view.as_ref()?.end();
         let end = end.map(|end| (end.salts, end.offset));
@@ -161,7 +161,7 @@ struct State {
     /// `written_at` of what is being looked at.
     looking: Option<Instant>,
     wal: Option<PathBuf>,
-    standing: Option<Standing>,
+    capture: Option<CaptureState>,
     database_created: Option<Instant>,
     /// When the `-wal` was created last, and whether a `-shm` was, since the files are watched.
     wal_created: Option<Instant>,
@@ -190,15 +190,15 @@ impl StatusCell {
     }
 
     pub fn read(&self) -> Status {
-        let (mut status, standing, wal) = {
+        let (mut status, capture, wal) = {
             let state = self.state();
-            (state.known(), state.standing.clone(), state.wal.clone())
+            (state.known(), state.capture.clone(), state.wal.clone())
         };
         if let Some(wal) = wal {
             status.wal_bytes = std::fs::metadata(wal).map_or(0, |meta| meta.len());
         }
         status.lag_bytes =
-            if status.absent { Some(0) } else { standing.and_then(|standing| standing.lag_bytes()) };
+            if status.absent { Some(0) } else { capture.and_then(|capture| capture.lag_bytes()) };
         status
     }
 
@@ -259,12 +259,12 @@ impl StatusCell {
     }
 
     /// Where the capture stands now. None: no session knows.
-    pub fn stand(&self, standing: Option<Standing>) {
-        self.state().standing = standing;
+    pub fn set_capture(&self, capture: Option<CaptureState>) {
+        self.state().capture = capture;
     }
 
     pub fn position(&self) -> Option<(Txid, DbChecksum)> {
-        self.state().standing.as_ref().and_then(|standing| standing.uploaded)
+        self.state().capture.as_ref().and_then(|capture| capture.uploaded)
     }
 
     /// Until the files are written.

@@ -1,6 +1,6 @@
-//! The task of one database: take the hold, run sessions (`session.rs`) until it is told to end. Whatever
-//! breaks is said, waited for and begun again; only another writer ends replication for good. Never blocks
-//! the async thread: disk work runs in `blocking`.
+//! The task of one database: takes the hold, and runs sessions (`session`) until it is told to end. A session
+//! that breaks is logged and begun again after a pause; only another writer ends replication for good. Never
+//! blocks the async thread: disk work runs in `blocking`.
 
 use super::capture::replaced::Replacement;
 use super::capture::watch::{TICK, Watcher};
@@ -14,7 +14,7 @@ use super::status::StatusCell;
 use super::{Conflict, LockingMode, OnConflict, Target};
 use crate::lineage::{LocalState, state_file};
 use crate::model::Txid;
-use crate::model::log_throttle::LogThrottle;
+use crate::model::log_throttle::{LogThrottle, REMIND};
 use crate::sqlite::exclusive::{self, WholeLock};
 use crate::sqlite::{ReadHold, SqliteError, Writers};
 use crate::store::retry::{self, Urgency};
@@ -22,10 +22,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::Notify;
 
-pub(super) use crate::model::log_throttle::REMIND;
 /// A whole turn (capture, checkpoint) is made this often even if the files look the same.
 pub(super) const TURN: Duration = Duration::from_secs(15);
-pub(super) const BREAK_PAUSE: Duration = Duration::from_millis(500);
+const BREAK_PAUSE: Duration = Duration::from_millis(500);
 /// That a database is no longer replicated is said this often, when the app goes on all the same.
 const LOST: Duration = Duration::from_secs(5 * 60);
 /// A lock that is in the way for longer is spoken of.
@@ -76,7 +75,7 @@ impl Task {
         loop {
             let begun = Instant::now();
             let life = self.life().await;
-            self.status.stand(None);
+            self.status.set_capture(None);
             match life {
                 End::Closed => return,
                 End::Fenced(detail) => return self.fenced(detail).await,
@@ -118,7 +117,7 @@ impl Task {
     async fn life(&mut self) -> End {
         let held = match self.replaced.take() {
             Some(replacement) => self.proven(replacement).await,
-            None => self.held().await,
+            None => self.hold_or_wait().await,
         };
         let hold = match held {
             Ok(hold) => hold,
@@ -132,17 +131,18 @@ impl Task {
     }
 
     /// A hold on the database, as soon as there is one.
-    async fn held(&mut self) -> Result<ReadHold, End> {
+    async fn hold_or_wait(&mut self) -> Result<ReadHold, End> {
         if let Some(hold) = self.hold.take() {
             return Ok(hold);
         }
-        let taken = self.taken().await?;
+        let hold = self.wait_for_hold().await?;
         self.watcher.catch_up().await;
         self.status.signs(Signs::forget);
-        Ok(taken)
+        Ok(hold)
     }
 
-    async fn taken(&mut self) -> Result<ReadHold, End> {
+    /// Tries to take a hold until it succeeds, and answers the requests that come meanwhile.
+    async fn wait_for_hold(&mut self) -> Result<ReadHold, End> {
         let mut throttle = LogThrottle::default();
         let begun = Instant::now();
         let mut asked_since = None;
@@ -153,8 +153,8 @@ impl Task {
                 self.mailbox.wait(&self.changed, Instant::now() + INDEX_FOLLOWS).await;
                 continue;
             }
-            if self.stands_aside().await? {
-                self.aside(asked, &mut throttle).await?;
+            if self.must_stay_closed().await? {
+                self.wait_for_exclusive_app(asked, &mut throttle).await?;
                 continue;
             }
             if asked > 0 {
@@ -191,7 +191,7 @@ impl Task {
                 return Err(End::Closed);
             }
             let absent = self.status.read().absent;
-            // A file that comes rings.
+            // A file that appears wakes the task.
             let pause = if asked > 0 {
                 BREAK_PAUSE
             } else if absent {
@@ -203,58 +203,6 @@ impl Task {
         }
     }
 
-    /// There is no database yet, or none that can be written.
-    fn note_missing(&self, error: &SqliteError, throttle: &mut LogThrottle) {
-        let absent = matches!(error, SqliteError::NotYet { .. });
-        if absent {
-            self.ledger.iter().for_each(LedgerEntry::absent);
-        } else if throttle.due(&error.to_string()) {
-            tracing::warn!(db = %self.target.db, "not replicated: {error}");
-        }
-        let problem = (!absent).then(|| error.to_string());
-        self.status
-            .update(|status| (status.absent, status.problem, status.written_at) = (absent, problem, None));
-    }
-
-    /// Lets the app have the database: no connection of ours is open from now on, also at the next start.
-    async fn make_way(&mut self) {
-        tracing::warn!(
-            db = %self.target.db,
-            "replication pauses: the app cannot open the database beside litevisor (PRAGMA locking_mode = \
-             EXCLUSIVE)"
-        );
-        self.app_locks_exclusively = true;
-        self.status.update(|status| (status.replicating, status.locked_by_app) = (false, true));
-        if let Some(disk) = self.disk.take()
-            && let Err(End::Again(error)) = disk.let_go().await
-        {
-            tracing::warn!(db = %self.target.db, "{error}");
-        }
-        self.begun = SystemTime::now();
-        let db = self.target.db.clone();
-        let recorded = blocking(move || {
-            exclusive::make_way(&db);
-            let state = state_file::load(&db)?;
-            state.map_or(Ok(()), |state| {
-                state_file::store(&db, &LocalState { app_locks_exclusively: true, ..state })
-            })
-        });
-        if let Ok(Err(error)) = recorded.await {
-            tracing::warn!(db = %self.target.db, "{error}");
-        }
-    }
-
-    /// Notes that the app has locked the whole database, once that is no passing lock.
-    async fn check_locks(&mut self, locked_since: &mut Option<Instant>) -> Result<(), End> {
-        let db = self.target.db.clone();
-        let lock = blocking(move || exclusive::whole_lock(&db)).await?;
-        let since = (lock != WholeLock::None).then(|| locked_since.unwrap_or_else(Instant::now));
-        *locked_since = since;
-        let lasts = since.is_some_and(|since| since.elapsed() >= exclusive::LASTS);
-        self.app_locks_exclusively |= lock == WholeLock::Exclusive || lasts;
-        Ok(())
-    }
-
     /// The app has just created its database or the `-wal`, and whether it shares the database is not known
     /// yet.
     fn is_just_created(&self) -> bool {
@@ -264,7 +212,7 @@ impl Task {
 
     /// Whether no connection of ours may be opened now: not before the app's end, unless the app shares the
     /// database this time.
-    async fn stands_aside(&mut self) -> Result<bool, End> {
+    async fn must_stay_closed(&mut self) -> Result<bool, End> {
         if self.mailbox.asked_last() {
             // The app may have created and removed its `-wal` within milliseconds.
             self.watcher.catch_up().await;
@@ -296,8 +244,8 @@ impl Task {
         blocking(move || exclusive::is_shared(&db, since)).await
     }
 
-    /// Says what that costs, refuses to sync, and waits.
-    async fn aside(&mut self, asked: usize, throttle: &mut LogThrottle) -> Result<(), End> {
+    /// The app locks the whole database: logs what that costs, refuses to sync, and waits for a change.
+    async fn wait_for_exclusive_app(&mut self, asked: usize, throttle: &mut LogThrottle) -> Result<(), End> {
         let problem = "the app locks the whole database (PRAGMA locking_mode = EXCLUSIVE): its commits are \
             uploaded when it has ended, and are on this disk only until then";
         if throttle.due(problem) {
@@ -312,6 +260,58 @@ impl Task {
         }
         self.mailbox.wait(&self.changed, Instant::now() + TICK).await;
         Ok(())
+    }
+
+    /// There is no database yet, or none that can be written.
+    fn note_missing(&self, error: &SqliteError, throttle: &mut LogThrottle) {
+        let absent = matches!(error, SqliteError::NotYet { .. });
+        if absent {
+            self.ledger.iter().for_each(LedgerEntry::absent);
+        } else if throttle.due(&error.to_string()) {
+            tracing::warn!(db = %self.target.db, "not replicated: {error}");
+        }
+        let problem = (!absent).then(|| error.to_string());
+        self.status
+            .update(|status| (status.absent, status.problem, status.written_at) = (absent, problem, None));
+    }
+
+    /// Notes that the app has locked the whole database, once that is no passing lock.
+    async fn check_locks(&mut self, locked_since: &mut Option<Instant>) -> Result<(), End> {
+        let db = self.target.db.clone();
+        let lock = blocking(move || exclusive::whole_lock(&db)).await?;
+        let since = (lock != WholeLock::None).then(|| locked_since.unwrap_or_else(Instant::now));
+        *locked_since = since;
+        let lasts = since.is_some_and(|since| since.elapsed() >= exclusive::LASTS);
+        self.app_locks_exclusively |= lock == WholeLock::Exclusive || lasts;
+        Ok(())
+    }
+
+    /// Lets the app have the database: no connection of ours is open from now on, also at the next start.
+    async fn make_way(&mut self) {
+        tracing::warn!(
+            db = %self.target.db,
+            "replication pauses: the app cannot open the database beside litevisor (PRAGMA locking_mode = \
+             EXCLUSIVE)"
+        );
+        self.app_locks_exclusively = true;
+        self.status.update(|status| (status.replicating, status.locked_by_app) = (false, true));
+        if let Some(disk) = self.disk.take()
+            && let Err(End::Again(error)) = disk.disconnect().await
+        {
+            tracing::warn!(db = %self.target.db, "{error}");
+        }
+        self.begun = SystemTime::now();
+        let db = self.target.db.clone();
+        let recorded = blocking(move || {
+            exclusive::make_way(&db);
+            let state = state_file::load(&db)?;
+            state.map_or(Ok(()), |state| {
+                state_file::store(&db, &LocalState { app_locks_exclusively: true, ..state })
+            })
+        });
+        if let Ok(Err(error)) = recorded.await {
+            tracing::warn!(db = %self.target.db, "{error}");
+        }
     }
 
     /// Another writer has the replica: answer requests, touch nothing.
@@ -334,7 +334,7 @@ impl Task {
         if !goes_on {
             let _ = self.conflict.send((self.target.db.clone(), detail));
         }
-        self.stand_aside(goes_on.then_some("on_conflict = \"continue\"")).await;
+        self.answer_until_last(goes_on.then_some("on_conflict = \"continue\"")).await;
     }
 
     /// The app goes on, and what it writes there stays here.
@@ -349,12 +349,12 @@ impl Task {
         self.ledger.iter().for_each(|ledger| ledger.refused(&told));
         self.status
             .update(|status| (status.fenced, status.refused, status.replicating) = (Some(told), true, false));
-        self.stand_aside(Some("its replica holds another history")).await;
+        self.answer_until_last(Some("its replica holds another history")).await;
     }
 
     /// Replication has ended: answers requests, until the last one. `goes_on`: why the app runs on all the
     /// same.
-    async fn stand_aside(&mut self, goes_on: Option<&str>) {
+    async fn answer_until_last(&mut self, goes_on: Option<&str>) {
         while !self.mailbox.closed() {
             let asked = self.mailbox.asked();
             if self.mailbox.answer(asked, &self.status.read()) {

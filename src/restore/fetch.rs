@@ -6,7 +6,6 @@ use super::applier::Applier;
 use super::assemble::Assembly;
 use super::error::RestoreError;
 use super::plan::{Choice, bytes_of, choose, lean};
-use super::progress::Progress;
 use super::settings::Owners;
 use super::source::{ATTEMPTS, BETWEEN_ATTEMPTS, Source, SourceError};
 use super::verify::VerifiedDb;
@@ -14,7 +13,7 @@ use super::{owner, v3};
 use crate::model::{DbPath, Txid};
 use crate::replica::{Listing, Plan, RemoteFile, Target, plan};
 
-/// So many damaged files are gone around. More is a ruin.
+/// Damaged files that other files may replace. With more of them the replica counts as destroyed.
 const MOST_AVOIDED: usize = 8;
 
 /// What was fetched, beside the file itself.
@@ -31,7 +30,7 @@ pub struct Fetched {
 struct Reached {
     /// The end of the last one that is complete.
     end: Txid,
-    /// The farthest that anything was applied of.
+    /// The end of the last one that was begun.
     touched: Txid,
 }
 
@@ -43,7 +42,6 @@ pub async fn fetch(
     target: Target,
     choice: &Choice,
     owners: &Owners,
-    progress: &Progress,
 ) -> Result<Fetched, SourceError> {
     let replica = source.url();
     match choice {
@@ -51,10 +49,9 @@ pub async fn fetch(
             // Nothing is written for a state that the keys do not open.
             source.check_keys(plan.files.iter().map(|file| file.key.as_str())).await?;
             owner::create_directories(db, owners)?;
-            let (verified, files, avoided) =
-                fetch_ltx(db, source, &listing.files, target, plan.clone(), progress).await?;
-            owner::prepare_staged(&verified, owners)?;
-            Ok(Fetched { verified, bytes: progress.total(), files, avoided })
+            let fetched = fetch_ltx(db, source, &listing.files, target, plan.clone()).await?;
+            owner::prepare_staged(&fetched.verified, owners)?;
+            Ok(fetched)
         }
         Choice::V3 { plan, passed_over } => {
             for why in passed_over {
@@ -65,7 +62,7 @@ pub async fn fetch(
             source.check_keys(plan.files().map(|file| file.key.as_str())).await?;
             let files = plan.files().count();
             let bytes = plan.bytes();
-            progress.begin(bytes);
+            source.progress().begin(bytes);
             tracing::info!(%db, replica, %generation, files, bytes, "restoring from Litestream 0.3's format");
             let verified = v3::fetch(db, source, plan, owners).await?;
             Ok(Fetched { verified, bytes, files, avoided: Vec::new() })
@@ -73,25 +70,27 @@ pub async fn fetch(
     }
 }
 
-/// The verified file, of how many files it was made, and which ones are damaged.
+/// Reads the plan's files into the staged file, with another plan where files vanish or are damaged.
 async fn fetch_ltx(
     db: &DbPath,
     source: &Source<'_>,
     files: &[RemoteFile],
     target: Target,
     mut plan: Plan,
-    progress: &Progress,
-) -> Result<(VerifiedDb, usize, Vec<String>), SourceError> {
+) -> Result<Fetched, SourceError> {
     let mut files = files.to_vec();
     let mut avoided = Vec::new();
     let mut looks = 0;
     let mut doubted = Vec::new();
-    let mut applier = begin(db, source, &plan, progress)?;
+    let mut applier = begin(db, source, &plan)?;
     let mut reached = Reached::default();
     let mut rest = plan.files.clone();
     loop {
         let error = match read(source, &rest, &mut applier, &mut reached, plan.end).await {
-            Ok(verified) => return Ok((verified, plan.files.len(), avoided)),
+            Ok(verified) => {
+                let bytes = source.progress().total();
+                return Ok(Fetched { verified, bytes, files: plan.files.len(), avoided });
+            }
             Err(error) => error,
         };
         match error {
@@ -118,7 +117,7 @@ async fn fetch_ltx(
                 files = listing.files;
                 if let Some(going_on) = continuation(&plan, &new, reached) {
                     let bytes = bytes_of(&going_on);
-                    progress.go_on(bytes);
+                    source.progress().go_on(bytes);
                     applier.go_on(bytes).await?;
                     (plan, rest) = (new, going_on);
                     continue;
@@ -135,20 +134,15 @@ async fn fetch_ltx(
                 {
                     files = all.files;
                 }
-                plan = around(error, &files, &mut avoided, &plan)?;
+                plan = plan_around(error, &files, &mut avoided, &plan)?;
             }
         }
-        (applier, reached, rest) =
-            (begin(db, source, &plan, progress)?, Reached::default(), plan.files.clone());
+        (applier, reached, rest) = (begin(db, source, &plan)?, Reached::default(), plan.files.clone());
     }
 }
 
-fn begin(
-    db: &DbPath,
-    source: &Source<'_>,
-    plan: &Plan,
-    progress: &Progress,
-) -> Result<Applier, RestoreError> {
+fn begin(db: &DbPath, source: &Source<'_>, plan: &Plan) -> Result<Applier, RestoreError> {
+    let progress = source.progress();
     let bytes = bytes_of(&plan.files);
     progress.begin(bytes);
     if !progress.is_quiet() {
@@ -195,8 +189,8 @@ fn continuation(old: &Plan, new: &Plan, reached: Reached) -> Option<Vec<RemoteFi
     (same_base && new.end >= reached.touched).then(|| rest.collect())
 }
 
-/// Another way to the very same position. There is none: the damage is the error.
-fn around(
+/// Another plan to the very same position. If there is none, the damage is the error.
+fn plan_around(
     error: RestoreError,
     files: &[RemoteFile],
     avoided: &mut Vec<String>,
@@ -258,7 +252,7 @@ mod tests {
             let mut avoided = Vec::new();
             let mut now = plan(files, Target::Latest).unwrap();
             for bad in bad {
-                now = super::around(damaged(bad), files, &mut avoided, &now).ok()?;
+                now = super::plan_around(damaged(bad), files, &mut avoided, &now).ok()?;
             }
             Some(now.files)
         };

@@ -44,7 +44,7 @@ pub fn discard(db: &DbPath) -> Result<(), RestoreError> {
         let mut keeper = Keeper::new(Previous::Keep);
         let sides = db.sides();
         for path in sides.iter().map(|side| &**side).chain([db.as_path()]) {
-            if exists(Some(&dir), path)? && !keeper.takes(db, &dir, path)? {
+            if exists(Some(&dir), path)? && !keeper.keep_file(db, &dir, path)? {
                 unlink(&dir, path)?;
             }
         }
@@ -129,8 +129,8 @@ fn perform(
     access: FileAccess,
     keeper: &mut Keeper,
 ) -> Result<(), RestoreError> {
-    // Side files that are left of no database are worth nothing.
-    if observed.aside && keeper.keeps(db, dir, step)? { Ok(()) } else { act(db, dir, step, access) }
+    // Side files without a set-aside database are worth nothing.
+    if observed.aside && keeper.keep_in_step(db, dir, step)? { Ok(()) } else { act(db, dir, step, access) }
 }
 
 /// The files that are there now.

@@ -41,7 +41,7 @@ impl Keeper {
 
     /// Performs a step that would drop a file of the replaced database, by moving the file away. False: the
     /// step is another one, or the file is not kept.
-    pub fn keeps(&mut self, db: &DbPath, dir: &Dir, step: Step) -> Result<bool, RestoreError> {
+    pub fn keep_in_step(&mut self, db: &DbPath, dir: &Dir, step: Step) -> Result<bool, RestoreError> {
         let aside = db.aside();
         let (from, to) = match step {
             Step::DropAside => (aside.as_path().to_owned(), db.as_path().to_owned()),
@@ -63,9 +63,9 @@ impl Keeper {
     }
 
     /// Moves away a file of a database in place of which there will be none. False: the file is not kept.
-    pub fn takes(&mut self, db: &DbPath, dir: &Dir, path: &Path) -> Result<bool, RestoreError> {
+    pub fn keep_file(&mut self, db: &DbPath, dir: &Dir, path: &Path) -> Result<bool, RestoreError> {
         let bytes = dir.stat(name(db.as_path())).ok().flatten().map_or(0, |seen| seen.bytes);
-        let Some(place) = self.place.get_or_insert_with(|| place(db, bytes)) else { return Ok(false) };
+        let Some(place) = self.place.get_or_insert_with(|| find_place(db, bytes)) else { return Ok(false) };
         // The wal-index is made anew from the WAL.
         if path == db.shm() {
             return Ok(false);
@@ -96,10 +96,10 @@ fn place_of_replaced(db: &DbPath, dir: &Dir) -> Option<Place> {
     {
         return None;
     }
-    place(db, size(aside.as_path()))
+    find_place(db, size(aside.as_path()))
 }
 
-fn place(db: &DbPath, bytes: u64) -> Option<Place> {
+fn find_place(db: &DbPath, bytes: u64) -> Option<Place> {
     match replaced::place(db, bytes) {
         Ok(Ok(place)) => Some(place),
         Ok(Err(why)) => {

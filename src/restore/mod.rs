@@ -1,6 +1,6 @@
 //! Restore: inspect → plan → fetch → verify → install. Everything that happens to a database file before the
-//! app may use it. Replicates nothing, starts nothing, and does not open a database with SQLite, except a copy
-//! that other processes read (`follow`).
+//! app may use it (`start`), and to the file of `litevisor restore` (`output`). Replicates nothing, starts
+//! nothing, and does not open a database with SQLite, except a copy that other processes read (`follow`).
 
 mod applier;
 mod arrivals;

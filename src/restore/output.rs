@@ -10,8 +10,8 @@ use super::plan::{Choice, choose};
 use super::progress::Progress;
 use super::settings::{Owners, RestoreSettings};
 use super::source::{ATTEMPTS, BETWEEN_ATTEMPTS, Source, SourceError};
-use super::start::{forget_state, record_origin};
-use super::verify::Origin;
+use super::start::{forget_state, record_restored};
+use super::verify::RestoredState;
 use crate::lineage::rollback::{Head, RollbackMarker};
 use crate::lineage::setup_mark;
 use crate::lineage::{self, FileAccess, LocalState, file_times, state_file};
@@ -109,7 +109,7 @@ async fn restore(
     }
     let source = Source::new(store, settings, progress);
     for _ in 0..ATTEMPTS {
-        match plan_and_restore(db, &source, wanted, owners, progress).await {
+        match plan_and_restore(db, &source, wanted, owners).await {
             Ok(restored) => return Ok(restored),
             Err(SourceError::Failed(error)) => {
                 recover(db, FileAccess::Exclusive)?;
@@ -127,17 +127,16 @@ async fn plan_and_restore(
     source: &Source<'_>,
     (target, purpose): (Target, Use),
     owners: &Owners,
-    progress: &Progress,
 ) -> Result<RestoredTo, SourceError> {
     let listing = source.listing_for(target).await?;
     let choice = choose(source, &listing, target).await?;
-    let fetched = fetch(db, source, &listing, target, &choice, owners, progress).await?;
+    let fetched = fetch(db, source, &listing, target, &choice, owners).await?;
     let newest = match (purpose, target, &choice) {
         (Use::Apart | Use::Copy(_), ..) | (Use::InPlace, Target::Latest, Choice::Ltx { .. }) => None,
         (Use::InPlace, ..) => tip(source, &listing).await?,
     };
     let restored = restored_to(&choice, &fetched);
-    let origin = fetched.verified.origin.clone();
+    let state = fetched.verified.state.clone();
     let page_size = fetched.verified.page_size;
     let previous = match purpose {
         Use::Copy(previous) => previous,
@@ -152,10 +151,10 @@ async fn plan_and_restore(
     forget_setup(db);
     match purpose {
         Use::Apart => {}
-        Use::Copy(_) => record_origin(db, source.url(), page_size, &origin, None),
+        Use::Copy(_) => record_restored(db, source.url(), page_size, &state, None),
         // The next run need not restore it again.
-        Use::InPlace if target == Target::Latest || is_newest(&origin, &listing, newest.as_ref()) => {
-            record_origin(db, source.url(), page_size, &origin, newest.as_ref());
+        Use::InPlace if target == Target::Latest || is_newest(&state, &listing, newest.as_ref()) => {
+            record_restored(db, source.url(), page_size, &state, newest.as_ref());
         }
         Use::InPlace => record_rollback(db, source.url(), &listing, newest.as_ref(), &restored),
     }
@@ -170,10 +169,14 @@ fn forget_setup(db: &DbPath) {
     }
 }
 
-fn is_newest(origin: &Origin, listing: &Listing, newest: Option<&Tip>) -> bool {
-    match (origin, listing.replica()) {
-        (Origin::Ltx { txid, .. }, Replica::Ends(_)) => newest.is_some_and(|newest| newest.txid == *txid),
-        (Origin::V3(last), Replica::V3) => Head::of_v3(listing) == Some(Head::V3 { key: last.key.clone() }),
+fn is_newest(state: &RestoredState, listing: &Listing, newest: Option<&Tip>) -> bool {
+    match (state, listing.replica()) {
+        (RestoredState::Ltx { txid, .. }, Replica::Ends(_)) => {
+            newest.is_some_and(|newest| newest.txid == *txid)
+        }
+        (RestoredState::V3(last), Replica::V3) => {
+            Head::of_v3(listing) == Some(Head::V3 { key: last.key.clone() })
+        }
         _ => false,
     }
 }
@@ -209,9 +212,9 @@ fn record_rollback(
 }
 
 fn restored_to(choice: &Choice, fetched: &Fetched) -> RestoredTo {
-    let (txid, generation, time) = match &fetched.verified.origin {
-        Origin::Ltx { txid, time, .. } => (*txid, None, *time),
-        Origin::V3(last) => (Txid::NONE, Some(last.name.generation), Moment(last.modified_ms)),
+    let (txid, generation, time) = match &fetched.verified.state {
+        RestoredState::Ltx { txid, time, .. } => (*txid, None, *time),
+        RestoredState::V3(last) => (Txid::NONE, Some(last.name.generation), Moment(last.modified_ms)),
     };
     let (asked, coarse) = match (choice, generation) {
         (Choice::Ltx { time, coarse, .. }, None) => (*time, coarse.as_ref().map(|file| file.range)),

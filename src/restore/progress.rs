@@ -118,7 +118,7 @@ impl Pace {
         }
     }
 
-    pub fn bytes_per_second(&self) -> u64 {
+    fn bytes_per_second(&self) -> u64 {
         let ms = self.elapsed.as_millis().max(1);
         u64::try_from(u128::from(self.done) * 1000 / ms).unwrap_or(u64::MAX)
     }

@@ -1,6 +1,6 @@
-//! A private directory for a restore that is only verified (a proof, `litevisor verify`): created so that other users
-//! cannot read it, removed at the end. Directories that a killed process has left are removed, too; a
-//! directory in use is locked.
+//! A private directory for a restore that is only verified (a proof, `litevisor verify`): created so that
+//! other users cannot read it, removed at the end. Directories that a killed process has left are removed,
+//! too; a directory in use is locked.
 
 use crate::local_state::place::meta_dir;
 use crate::model::DbPath;
@@ -87,7 +87,7 @@ pub fn sweep(under: &Path) {
     if !SWEPT.lock().unwrap_or_else(PoisonError::into_inner).insert(under.to_owned()) {
         return;
     }
-    for name in left(under).unwrap_or_default() {
+    for name in leftovers(under).unwrap_or_default() {
         let path = under.join(name);
         match remove(&path) {
             Ok(()) => tracing::info!("removed {}, left by a killed verification", path.display()),
@@ -97,7 +97,7 @@ pub fn sweep(under: &Path) {
 }
 
 /// Scratch directories that are ours, or the directory's owner's, and that no process uses.
-fn left(under: &Path) -> io::Result<Vec<std::ffi::OsString>> {
+fn leftovers(under: &Path) -> io::Result<Vec<std::ffi::OsString>> {
     rights::within_directory(under, None, || {
         let dir = Dir::open(under)?;
         let own = rights::now().map_or_else(|| nix::unistd::geteuid().as_raw(), |rights| rights.uid);
@@ -129,7 +129,7 @@ mod tests {
         let scratch = Scratch::make(under.path()).unwrap();
         assert!(!left_over.exists());
         assert_eq!(fs::metadata(&scratch.path).unwrap().permissions().mode() & 0o777, 0o700);
-        assert_eq!(left(under.path()).unwrap(), [""; 0], "one in use");
+        assert_eq!(leftovers(under.path()).unwrap(), [""; 0], "one in use");
         fs::write(scratch.db().as_path(), "x").unwrap();
         drop(scratch);
         assert_eq!(fs::read_dir(under.path()).unwrap().count(), 1);

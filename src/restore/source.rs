@@ -8,6 +8,7 @@ use super::pieces::{Cutter, Piece};
 use super::progress::Progress;
 use super::settings::RestoreSettings;
 use super::waiting_report::State;
+use crate::lineage::FileAccess;
 use crate::ltx::{HEADER_BYTES, Header};
 use crate::model::{Deadline, Txid, TxidRange};
 use crate::replica::tip::ReadError;
@@ -72,8 +73,8 @@ pub struct Source<'a> {
     had_gap: AtomicBool,
 }
 
-/// The next bytes.
-pub struct Fetched {
+/// The next bytes of a file.
+pub struct NextBytes {
     /// Which of the files.
     pub file: usize,
     pub parts: Parts,
@@ -95,11 +96,11 @@ pub struct Reading<'r, 'a> {
 impl Reading<'_, '_> {
     /// The next bytes in order, also while their piece is still coming; None: everything has been handed
     /// over.
-    pub async fn next(&mut self) -> Result<Option<Fetched>, SourceError> {
+    pub async fn next(&mut self) -> Result<Option<NextBytes>, SourceError> {
         poll_fn(|cx| self.poll(cx)).await
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Fetched>, SourceError>> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<NextBytes>, SourceError>> {
         self.start_requests();
         if self.coming.is_empty() && !self.cutter.is_done() {
             // There is no room. What frees it may do so before it knows of us.
@@ -119,11 +120,11 @@ impl Reading<'_, '_> {
                 self.memory.ask(arrivals.bytes().cast_signed() - piece.bytes.cast_signed());
                 self.cutter.learn(piece.bytes, time);
                 self.coming.pop_front();
-                Poll::Ready(Ok(Some(Fetched { file, parts, last })))
+                Poll::Ready(Ok(Some(NextBytes { file, parts, last })))
             }
             Poll::Ready(Some(Err(error))) => Poll::Ready(Err(error)),
             Poll::Ready(None) | Poll::Pending => match arrivals.ready(AT_LEAST) {
-                Some(parts) => Poll::Ready(Ok(Some(Fetched { file, parts, last: false }))),
+                Some(parts) => Poll::Ready(Ok(Some(NextBytes { file, parts, last: false }))),
                 None => Poll::Pending,
             },
         }
@@ -153,6 +154,15 @@ impl<'a> Source<'a> {
 
     pub fn url(&self) -> &str {
         self.store.url()
+    }
+
+    /// Which processes may have the database open meanwhile.
+    pub(super) fn access(&self) -> FileAccess {
+        self.settings.access
+    }
+
+    pub(super) fn progress(&self) -> &'a Progress {
+        self.progress
     }
 
     /// True once: the files may have been added or merged while they were listed, so that only a gap which

@@ -12,7 +12,7 @@ use super::progress::Progress;
 use super::scratch;
 use super::settings::{OnRestoreFailure, Owners, RestoreSettings};
 use super::source::{ATTEMPTS, BETWEEN_ATTEMPTS, Source, SourceError};
-use super::verify;
+use super::verify::RestoredState;
 use crate::lineage::v3_marker::V3Marker;
 use crate::lineage::{
     Decision, Evidence, FileAccess, FileTimes, Kept, LocalState, Origin, Why, decide, file_times, relate,
@@ -97,7 +97,7 @@ async fn attempt(
 ) -> Result<Outcome, RestoreError> {
     let source = Source::new(store, settings, progress);
     for _ in 0..ATTEMPTS {
-        match inspect_and_act(db, &source, settings.access, owners, progress).await {
+        match inspect_and_act(db, &source, owners).await {
             Ok(outcome) => return Ok(outcome),
             Err(SourceError::Failed(error)) => return Err(error),
             Err(SourceError::Vanished) => {
@@ -112,13 +112,8 @@ async fn attempt(
     Err(RestoreError::Vanishing { replica: store.url().to_owned() })
 }
 
-async fn inspect_and_act(
-    db: &DbPath,
-    source: &Source<'_>,
-    access: FileAccess,
-    owners: &Owners,
-    progress: &Progress,
-) -> Result<Outcome, SourceError> {
+async fn inspect_and_act(db: &DbPath, source: &Source<'_>, owners: &Owners) -> Result<Outcome, SourceError> {
+    let access = source.access();
     let Inspection { listing, evidence } = inspect(db, source).await?;
     if let Some(file) = listing.exhausted() {
         return Err(
@@ -172,7 +167,7 @@ async fn inspect_and_act(
                      it: {doubt}"
                 ),
             }
-            restore_newest(db, source, &listing, access, owners, progress).await
+            restore_newest(db, source, &listing, owners).await
         }
     }
 }
@@ -181,10 +176,9 @@ async fn restore_newest(
     db: &DbPath,
     source: &Source<'_>,
     listing: &Listing,
-    access: FileAccess,
     owners: &Owners,
-    progress: &Progress,
 ) -> Result<Outcome, SourceError> {
+    let access = source.access();
     match access {
         FileAccess::Exclusive => install::refuse_open_file(db)?,
         FileAccess::Shared => install::refuse_any_file(db)?,
@@ -195,7 +189,7 @@ async fn restore_newest(
         Choice::V3 { .. } => tip(source, listing).await?,
         Choice::Ltx { .. } => None,
     };
-    let fetched = fetch(db, source, listing, Target::Latest, &choice, owners, progress).await?;
+    let fetched = fetch(db, source, listing, Target::Latest, &choice, owners).await?;
     Ok(put_in_place(db, source.url(), fetched, beneath, access)?)
 }
 
@@ -250,20 +244,20 @@ fn put_in_place(
     access: FileAccess,
 ) -> Result<Outcome, RestoreError> {
     let Fetched { verified, bytes, files, .. } = fetched;
-    let origin = verified.origin.clone();
+    let state = verified.state.clone();
     let page_size = verified.page_size;
     install::refuse_open_file(db)?;
     // The order matters: the old state never stands beside the new file, nor the new state beside the old
     // one.
     forget_state(db);
     install::install(verified, access, Previous::Keep)?;
-    record_origin(db, replica, page_size, &origin, beneath.as_ref());
-    match origin {
-        verify::Origin::Ltx { txid, time, .. } => {
+    record_restored(db, replica, page_size, &state, beneath.as_ref());
+    match state {
+        RestoredState::Ltx { txid, time, .. } => {
             tracing::info!(%db, replica, %txid, of = %time, bytes, files, "restored");
             Ok(Outcome::Restored { txid, bytes, files })
         }
-        verify::Origin::V3(last) => {
+        RestoredState::V3(last) => {
             let generation = last.name.generation;
             let of = Moment(last.modified_ms);
             tracing::info!(%db, replica, %generation, %of, bytes, files, "restored from Litestream 0.3's \
@@ -275,16 +269,16 @@ fn put_in_place(
 
 /// Records the replica's newest state, which is in place now. `beneath`: the newest LTX position, if the
 /// state comes from Litestream 0.3's format: the whole database becomes the next position after it.
-pub(super) fn record_origin(
+pub(super) fn record_restored(
     db: &DbPath,
     replica: &str,
     page_size: PageSize,
-    restored: &verify::Origin,
+    restored: &RestoredState,
     beneath: Option<&Tip>,
 ) {
     let none = |origin| LocalState::without_position(replica, state_file::new_node_id(), origin);
     let state = match restored {
-        verify::Origin::Ltx { txid, tip, db_checksum, app_locks_exclusively, .. } => LocalState {
+        RestoredState::Ltx { txid, tip, db_checksum, app_locks_exclusively, .. } => LocalState {
             acked: *txid,
             sent: *txid,
             tip_checksum: Some(*tip),
@@ -294,7 +288,7 @@ pub(super) fn record_origin(
             file: complete(db),
             ..none(Origin::Restored)
         },
-        verify::Origin::V3(last) => {
+        RestoredState::V3(last) => {
             let origin = Origin::V3(V3Marker::new(last, file_times(db)));
             beneath.map_or_else(|| none(origin.clone()), |tip| on_top_of(db, tip, replica, origin.clone()))
         }

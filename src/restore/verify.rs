@@ -17,12 +17,12 @@ pub struct VerifiedDb {
     /// As it was made: its name may lead to something else by now.
     file: Arc<File>,
     pub page_size: PageSize,
-    pub origin: Origin,
+    pub state: RestoredState,
 }
 
-/// What the database is the state of.
+/// Which state of the replica the database has.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Origin {
+pub enum RestoredState {
     Ltx {
         txid: Txid,
         time: Moment,
@@ -78,8 +78,9 @@ pub fn verify(assembled: Assembled, replica: &str, txid: Txid) -> Result<Verifie
         file: last_key,
         damage,
     })?;
-    let origin = Origin::Ltx { txid, time: Moment(timestamp_ms), db_checksum, tip, app_locks_exclusively };
-    Ok(VerifiedDb { db, file, page_size, origin })
+    let state =
+        RestoredState::Ltx { txid, time: Moment(timestamp_ms), db_checksum, tip, app_locks_exclusively };
+    Ok(VerifiedDb { db, file, page_size, state })
 }
 
 /// A complete file that was staged from a Litestream 0.3 replica.
@@ -105,7 +106,7 @@ pub fn verify_v3(assembled: V3Assembled, replica: &str, last: &V3File) -> Result
         file: last.key.clone(),
         damage,
     })?;
-    Ok(VerifiedDb { db, file, page_size, origin: Origin::V3(last.clone()) })
+    Ok(VerifiedDb { db, file, page_size, state: RestoredState::V3(last.clone()) })
 }
 
 fn check_file(

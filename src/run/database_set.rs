@@ -5,7 +5,7 @@ use super::absent::{self, Absent, AppKind, Schedule};
 use super::discover::{Directory, DirectoryWatch, Refused};
 use super::flush::RunningDatabase;
 use super::locks;
-use super::prepare::{Prepared, room_for};
+use super::prepare::{Prepared, RunContext, room_for};
 use super::proof::Proofs;
 use crate::config::{DatabaseSettings, DirectorySettings};
 use crate::lineage::state_file;
@@ -14,6 +14,7 @@ use crate::local_state::lock;
 use crate::model::DbPath;
 use crate::observe::StatusRegistry;
 use crate::replicate::{Conflict, Handle, Ledger, Replicator, Target, Wanted};
+use crate::restore::FileAccess;
 use crate::sqlite::files;
 use crate::store::Stores;
 use std::collections::BTreeSet;
@@ -62,30 +63,34 @@ impl DatabaseSet {
     /// Starts to replicate the prepared databases on the current runtime.
     pub fn start(
         prepared: Vec<Prepared>,
-        (directories, refused): (&[Directory], Vec<Refused>),
-        stores: Arc<Stores>,
+        context: &RunContext,
         conflict: Conflict,
-        (app, registry, socket): (AppKind, Arc<StatusRegistry>, Arc<str>),
-        (ledger, proofs): (Option<Arc<Ledger>>, Proofs),
+        proofs: Proofs,
     ) -> DatabaseSet {
+        // A copy is not replicated.
+        let directories: &[Directory] = if context.follow.is_some() { &[] } else { &context.directories };
+        let refused = context.refused();
+        let app = match context.settings.access {
+            FileAccess::Exclusive => AppKind::Managed,
+            FileAccess::Shared => AppKind::External,
+        };
         let known = prepared.iter().map(|one| one.db.as_path());
         let watched = DirectoryWatch::new(directories, true, known.clone(), &refused);
         let unwatched = DirectoryWatch::new(directories, false, known, &refused);
         let directories = directories.iter().map(|directory| directory.settings.clone()).collect();
+        let ledger = context.ledger.clone();
         let replicator = Replicator::new(conflict, ledger.clone());
-        let absence = Some(Schedule::new(Instant::now()));
-        let running = Vec::new();
         let mut database_set = DatabaseSet {
             replicator,
-            stores,
-            running,
+            stores: Arc::clone(&context.stores),
+            running: Vec::new(),
             watched,
             unwatched,
             directories,
             app,
-            absence,
-            registry,
-            socket,
+            absence: Some(Schedule::new(Instant::now())),
+            registry: Arc::clone(&context.registry),
+            socket: Arc::clone(&context.socket),
             ledger,
             proofs,
         };

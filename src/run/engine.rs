@@ -6,34 +6,27 @@
 
 mod setting_up;
 
-use super::absent::AppKind;
 use super::database_set::DatabaseSet;
-use super::discover::Directory;
 use super::flush::{FlushKind, FlushResult, flush_all};
 use super::follow;
 use super::manager::pulse::Pulse;
 pub use super::messages::{Command, DatabaseSummary, Report, StartFailure, Wake};
 use super::owner_place;
-use super::owners::Database;
 use super::ownership::{Ownership, Step};
 use super::ownership_settings::OwnershipSettings;
 use super::prepare::{Prepared, RunContext, prepare_all};
 use super::proof::{ProofEnd, ProofEnds, Proofs};
 use super::reinstall::{ReinstallEvent, Reinstalls};
 use super::setup::{self, Recording};
-use super::setup_due::SetupPlan;
 use super::status_service::EngineRequests;
 use super::sync;
-use crate::config::{FollowSettings, VerifySettings};
 use crate::handover::task;
 use crate::model::proof::Restored;
 use crate::model::{Deadline, ReleaseReason, threads};
-use crate::observe::StatusRegistry;
 use crate::observe::restore::RestoreRequest;
 use crate::observe::sync::{SyncAnswer, SyncRequest};
-use crate::replicate::{Conflict, Ledger};
-use crate::restore::{FileAccess, RestoreSettings};
-use crate::store::{Store, Stores};
+use crate::replicate::Conflict;
+use crate::store::Store;
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -55,49 +48,21 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// How often watched directories are polled.
 const DIRECTORY_INTERVAL: Duration = Duration::from_millis(500);
 
-/// What is configured beside the databases.
-pub type EngineSettings = (
-    Option<Arc<Ledger>>,
-    Option<OwnershipSettings>,
-    Option<FollowSettings>,
-    VerifySettings,
-    Option<Arc<SetupPlan>>,
-    Option<Arc<Pulse>>,
-);
-
 pub struct Engine {
     commands: UnboundedSender<Command>,
 }
 
 impl Engine {
-    /// Starts the thread. With no databases every command is answered at once.
+    /// Starts the thread. With no databases every command is answered at once. `ownership`: None without a
+    /// hand-over.
     pub fn start(
-        (databases, directories): (Vec<Database>, Vec<Directory>),
-        restore: RestoreSettings,
-        reports: mpsc::Sender<Report>,
-        wake: Wake,
-        (registry, requests, socket): (Arc<StatusRegistry>, EngineRequests, Arc<str>),
-        (ledger, ownership, follow, verify, setup, pulse): EngineSettings,
+        context: RunContext,
+        ownership: Option<OwnershipSettings>,
+        requests: EngineRequests,
+        pulse: Option<Arc<Pulse>>,
+        reports: Reports,
     ) -> std::io::Result<Engine> {
         let (commands, inbox) = unbounded_channel();
-        let reports = Reports { to: reports, wake };
-        let stores = Arc::new(Stores::default());
-        let touched = Arc::default();
-        let refused = Arc::default();
-        let context = RunContext {
-            databases,
-            directories,
-            settings: restore,
-            stores,
-            touched,
-            registry,
-            refused,
-            socket,
-            ledger,
-            follow,
-            verify,
-            setup,
-        };
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .max_blocking_threads(BLOCKING_THREADS)
@@ -120,12 +85,17 @@ impl Engine {
     }
 }
 
-struct Reports {
+/// Where the engine reports to, and what wakes the main thread afterwards.
+pub struct Reports {
     to: mpsc::Sender<Report>,
     wake: Wake,
 }
 
 impl Reports {
+    pub fn new(to: mpsc::Sender<Report>, wake: Wake) -> Reports {
+        Reports { to, wake }
+    }
+
     fn send(&self, report: Report) {
         let _ = self.to.send(report);
         (self.wake)();
@@ -411,26 +381,13 @@ impl Serving<'_> {
 
     fn start_databases(&mut self, prepared: Vec<Prepared>) {
         let context = &self.context;
-        let app = if context.settings.access == FileAccess::Exclusive {
-            AppKind::Managed
-        } else {
-            AppKind::External
-        };
-        let registry = Arc::clone(&context.registry);
         let proofs = Proofs::new(
             context.verify,
             context.settings.clone(),
-            Arc::clone(&registry),
+            Arc::clone(&context.registry),
             self.proof_ends.clone(),
         );
-        let seen = (app, registry, Arc::clone(&context.socket));
-        // A copy is not replicated.
-        let directories = if context.follow.is_some() { &[] } else { context.directories.as_slice() };
-        let known = (directories, context.refused());
-        let stores = Arc::clone(&context.stores);
-        let judged = (context.ledger.clone(), proofs);
-        self.database_set =
-            Some(DatabaseSet::start(prepared, known, stores, self.conflict.clone(), seen, judged));
+        self.database_set = Some(DatabaseSet::start(prepared, context, self.conflict.clone(), proofs));
     }
 
     fn flushed(&mut self, done: Result<Flushed, JoinError>) {

@@ -10,7 +10,7 @@ mod spawn;
 use super::app_exit::{self, ExitContext, ExitMessage};
 use super::app_voice::AppVoice;
 use super::engine::{Command, DatabaseSummary, Report, StartFailure};
-use super::event_sources::{EventSources, OpenError, SourceEvent};
+use super::event_sources::{AppContext, EventSources, OpenError, SourceEvent};
 use super::gate;
 use super::manager::Life;
 use super::messages::Reinstalled;
@@ -108,12 +108,12 @@ impl EventLoop {
             settings.ready = settings.ready.take().or_else(|| gate::ready_check(&gate_settings));
         }
         let commands = settings.setup.commands.len();
-        let rules = super::rules(&config, settings.stop_signal, (settings.ready.is_some(), commands));
-        let early = gate_settings.iter().any(|gate| gate.accept == Accept::Early);
+        let rules = super::rules(&config, settings.stop_signal, settings.ready.is_some(), commands);
+        let accepts_early = gate_settings.iter().any(|gate| gate.accept == Accept::Early);
         let ledger = (!gate_settings.is_empty()).then(Ledger::new);
         let setup = SetupPlan::of(&settings).filter(|_| config.follow.is_none());
-        let sources =
-            EventSources::open(config, (settings.user.as_deref(), setup), claimed, (ledger.clone(), early))?;
+        let app = AppContext { user: settings.user.as_deref(), setup, ledger: ledger.clone(), accepts_early };
+        let sources = EventSources::open(config, app, claimed)?;
         settings.env_remove.extend(sources.manager.kept_from_app());
         let gates = gate::open(gate_settings.clone(), ledger.clone(), &sources.status.registry)
             .map_err(|source| OpenError::System { what: "gate thread", source })?;

@@ -3,11 +3,12 @@
 
 use super::app_voice::AppVoice;
 use super::discover;
-use super::engine::{Command, DatabaseSummary, Engine, Report, Wake};
+use super::engine::{Command, DatabaseSummary, Engine, Report, Reports, Wake};
 use super::manager::{Life, Manager};
 use super::notify::Notifier;
 use super::owners::{Database, OwnersError, owners};
 use super::ownership_settings::OwnershipSettings;
+use super::prepare::RunContext;
 use super::setup_due::SetupPlan;
 use super::status_service::{self, StatusService};
 use crate::config::{Config, DatabaseSettings};
@@ -15,6 +16,7 @@ use crate::exit;
 use crate::model::{Signal, threads};
 use crate::observe::Phase;
 use crate::replicate::Ledger;
+use crate::store::Stores;
 use crate::supervise::{Claimed, Meaning, Waker, Watch, meaning, reap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -31,6 +33,18 @@ pub(super) struct EventSources {
     pub(super) manager: Manager,
     /// Dropped last.
     pub(super) status: StatusService,
+}
+
+/// What the events' sources must know of the app that this process starts.
+#[derive(Default)]
+pub(super) struct AppContext<'a> {
+    /// The app's user, as configured.
+    pub(super) user: Option<&'a str>,
+    pub(super) setup: Option<Arc<SetupPlan>>,
+    /// None without a gate.
+    pub(super) ledger: Option<Arc<Ledger>>,
+    /// A gate accepts connections before the app is there.
+    pub(super) accepts_early: bool,
 }
 
 pub(super) enum SourceEvent {
@@ -83,14 +97,13 @@ impl Drop for EndNotice {
 }
 
 impl EventSources {
-    /// Starts the engine thread, which begins with the restore. `ledger`: None without a gate; `early`: a
-    /// gate accepts connections before the app is there.
+    /// Starts the engine thread, which begins with the restore.
     pub(super) fn open(
         config: Config,
-        (app_user, setup): (Option<&str>, Option<Arc<SetupPlan>>),
+        app: AppContext<'_>,
         claimed: Claimed,
-        (ledger, early): (Option<Arc<Ledger>>, bool),
     ) -> Result<EventSources, OpenError> {
+        let AppContext { user, setup, ledger, accepts_early } = app;
         let system = |what| move |source| OpenError::System { what, source };
         let (status, requests) = status_service::open(&config);
         let notifier = Notifier::start(&config, &status.registry);
@@ -100,21 +113,25 @@ impl EventSources {
         let end_notice = EndNotice { waker: watch.waker(), ended: Arc::clone(&engine_ended) };
         let wake: Wake = Box::new(move || end_notice.waker.wake());
         let (sender, reports) = channel();
-        let follow = config.follow;
-        let ownership = OwnershipSettings::of(&config, (ledger.is_some(), early));
-        let databases = databases(config.databases, app_user)?;
-        let directories = config.directories.into_iter().map(|entry| discover::directory(entry, app_user));
-        let directories = directories.collect::<Result<_, _>>()?;
-        let requests = (Arc::clone(&status.registry), requests, Arc::clone(&status.socket));
-        let engine = Engine::start(
-            (databases, directories),
-            config.restore,
-            sender,
-            wake,
-            requests,
-            (ledger, ownership, follow, config.verify, setup, manager.pulse()),
-        );
-        let engine = engine.map_err(system("engine thread"))?;
+        let ownership = OwnershipSettings::of(&config, (ledger.is_some(), accepts_early));
+        let directories = config.directories.into_iter().map(|entry| discover::directory(entry, user));
+        let context = RunContext {
+            databases: databases(config.databases, user)?,
+            directories: directories.collect::<Result<_, _>>()?,
+            settings: config.restore,
+            stores: Arc::new(Stores::default()),
+            touched: Arc::default(),
+            registry: Arc::clone(&status.registry),
+            socket: Arc::clone(&status.socket),
+            refused: Arc::default(),
+            ledger,
+            follow: config.follow,
+            verify: config.verify,
+            setup,
+        };
+        let reporting = Reports::new(sender, wake);
+        let engine = Engine::start(context, ownership, requests, manager.pulse(), reporting)
+            .map_err(system("engine thread"))?;
         engine.send(Command::Restore);
         let version = env!("CARGO_PKG_VERSION");
         let pid = std::process::id();

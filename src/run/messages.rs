@@ -6,6 +6,7 @@ use crate::model::proof::{Quiet, Restored};
 use crate::model::{DbPath, Deadline, NotStarted, ReleaseReason};
 use crate::observe::restore::{RestoreAnswer, RestoreRequest};
 use crate::replica::Target;
+use crate::store::{StoreError, StoreErrorKind};
 
 #[derive(Debug)]
 pub enum Command {
@@ -30,8 +31,8 @@ pub enum Command {
     Flush {
         by: Deadline,
     },
-    /// The last flush: no process can write any more. Answered by `Finished`.
-    /// If it is complete, the ownership of the replica is released with this reason.
+    /// The last flush: no process can write any more. Answered by `Finished`. If it is complete, the
+    /// ownership of the replica is released with this reason.
     Finish {
         quiet: Quiet,
         by: Deadline,
@@ -94,6 +95,14 @@ pub enum StartFailure {
 }
 
 impl StartFailure {
+    /// Of a store that does not answer, or that the configuration describes wrongly.
+    pub fn of_store(error: StoreError) -> StartFailure {
+        match error.kind {
+            StoreErrorKind::Invalid | StoreErrorKind::Key => StartFailure::Local(error.to_string()),
+            _ => StartFailure::Unavailable(error.to_string()),
+        }
+    }
+
     /// For the lifecycle and the log; None after `Abandoned`.
     pub fn reason(self) -> Option<(NotStarted, String)> {
         Some(match self {

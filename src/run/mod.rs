@@ -78,10 +78,9 @@ pub fn run(config: Config, claimed: Claimed) -> u8 {
     }
 }
 
-/// The settings that the lifecycle decides by.
-/// `notices_ready`: something notices when the app answers.
+/// The settings that the lifecycle decides by. `notices_ready`: something notices when the app answers.
 /// `setup`: how many commands run before the app.
-fn rules(config: &Config, stop_signal: Signal, (notices_ready, setup): (bool, usize)) -> Rules {
+fn rules(config: &Config, stop_signal: Signal, notices_ready: bool, setup: usize) -> Rules {
     let shutdown = &config.shutdown;
     let app = &config.app_rules;
     Rules {

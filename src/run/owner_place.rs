@@ -8,7 +8,7 @@ use crate::handover::client::{Client, HandoverError};
 use crate::handover::record::{Claim, Instance};
 use crate::model::Deadline;
 use crate::model::log_throttle::LogThrottle;
-use crate::store::{Store, StoreError, StoreErrorKind, retry};
+use crate::store::{Store, StoreError, retry};
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,22 +28,22 @@ pub async fn find(context: RunContext, settings: &OwnershipSettings) -> Result<(
     let timeout = context.settings.timeout;
     let by = Deadline::after(timeout);
     let opened = settings.places.iter().map(|place| context.stores.open(place));
-    let stores: Vec<Arc<dyn Store>> = opened.collect::<Result<_, _>>().map_err(failed)?;
+    let stores: Vec<Arc<dyn Store>> = opened.collect::<Result<_, _>>().map_err(StartFailure::of_store)?;
     let mut index = 0;
     if stores.len() > 1 {
         let looks: Vec<_> =
-            stores.iter().map(|store| look(Client::new(Arc::clone(store)), by, timeout)).collect();
+            stores.iter().map(|store| has_records(Client::new(Arc::clone(store)), by, timeout)).collect();
         let found: Vec<(String, bool)> =
-            stream::iter(looks).buffered(AT_ONCE).try_collect().await.map_err(failed)?;
+            stream::iter(looks).buffered(AT_ONCE).try_collect().await.map_err(StartFailure::of_store)?;
         let found: Vec<(&str, bool)> = found.iter().map(|(url, found)| (url.as_str(), *found)).collect();
         index = choose(&found);
     }
     let (Some(store), Some(place)) = (stores.get(index), settings.places.get(index)) else { return Ok(()) };
     let _ = settings.chosen.set(place.clone());
     if settings.handover.claims {
-        return match retry::run(by, timeout / 2, told(by), |by| store.creates_exclusively(by))
+        return match retry::run(by, timeout / 2, log_retries(by), |by| store.creates_exclusively(by))
             .await
-            .map_err(failed)?
+            .map_err(StartFailure::of_store)?
         {
             true => Ok(()),
             false => {
@@ -57,7 +57,7 @@ pub async fn find(context: RunContext, settings: &OwnershipSettings) -> Result<(
             Err(StartFailure::Taken(owned(client.url(), &seen.claim)))
         }
         Ok(_) => Ok(()),
-        Err(HandoverError::Store(error)) => Err(failed(error)),
+        Err(HandoverError::Store(error)) => Err(StartFailure::of_store(error)),
         Err(error) => Err(StartFailure::Local(error.to_string())),
     }
 }
@@ -72,25 +72,18 @@ fn owned(replica: &str, claim: &Claim) -> String {
     )
 }
 
-async fn look(client: Client, by: Deadline, timeout: Duration) -> Result<(String, bool), StoreError> {
-    let has_records = retry::run(by, timeout / 2, told(by), |by| client.has_records(by)).await?;
+async fn has_records(client: Client, by: Deadline, timeout: Duration) -> Result<(String, bool), StoreError> {
+    let has_records = retry::run(by, timeout / 2, log_retries(by), |by| client.has_records(by)).await?;
     Ok((client.url().to_owned(), has_records))
 }
 
-fn told(by: Deadline) -> impl FnMut(&StoreError, u32) {
+fn log_retries(by: Deadline) -> impl FnMut(&StoreError, u32) {
     let mut throttle = LogThrottle::default();
     move |error, _| {
         let text = error.to_string();
         if throttle.due(&text) {
             tracing::warn!("hand-over: {text}; trying again, for {} s more", by.left().as_secs());
         }
-    }
-}
-
-fn failed(error: StoreError) -> StartFailure {
-    match error.kind {
-        StoreErrorKind::Invalid | StoreErrorKind::Key => StartFailure::Local(error.to_string()),
-        _ => StartFailure::Unavailable(error.to_string()),
     }
 }
 

@@ -22,7 +22,7 @@ use crate::restore::{
     RestoreSettings, WaitingReport,
 };
 use crate::sqlite::{ReadHold, Writers};
-use crate::store::{Store, StoreError, StoreErrorKind, StoreSettings, Stores};
+use crate::store::{Store, StoreSettings, Stores};
 use crate::supervise::descriptors::{self, DescriptorError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -155,7 +155,7 @@ impl RunContext {
                     refused.extend(discovery.refused);
                 }
                 Err(error) if each.on_restore_failure == OnRestoreFailure::Abort => {
-                    return Err(unavailable(&error));
+                    return Err(StartFailure::of_store(error));
                 }
                 Err(error) => {
                     tracing::error!(
@@ -276,7 +276,7 @@ async fn prepare(
     shown: &Shown,
 ) -> Result<(Prepared, Outcome), StartFailure> {
     let DatabaseSettings { path: db, on_restore_failure, replicate, replica, .. } = database.settings;
-    let store = stores.open(&replica).map_err(|error| unavailable(&error))?;
+    let store = stores.open(&replica).map_err(StartFailure::of_store)?;
     let progress = Arc::new(Progress::of_several(Arc::clone(&shown.2)));
     let begun = Instant::now();
     registry.restoring(&db, store.url(), store.counts(), Arc::clone(&progress));
@@ -350,12 +350,5 @@ fn failure(error: RestoreError) -> StartFailure {
         RestoreErrorKind::Damaged | RestoreErrorKind::NothingThere => StartFailure::Damaged(text),
         RestoreErrorKind::Unavailable => StartFailure::Unavailable(text),
         RestoreErrorKind::Local => StartFailure::Local(text),
-    }
-}
-
-fn unavailable(error: &StoreError) -> StartFailure {
-    match error.kind {
-        StoreErrorKind::Invalid | StoreErrorKind::Key => StartFailure::Local(error.to_string()),
-        _ => StartFailure::Unavailable(error.to_string()),
     }
 }

@@ -2,7 +2,7 @@
 //! reaps orphans, too.
 
 use super::engine::{Command, DatabaseSummary, Report, StartFailure};
-use super::event_sources::{EventSources, OpenError, SourceEvent};
+use super::event_sources::{AppContext, EventSources, OpenError, SourceEvent};
 use super::manager::Life;
 use super::status_service;
 use super::summary::{self, Phases};
@@ -48,9 +48,9 @@ pub fn replicate(checked: Checked, task: Task, claimed: Claimed) -> u8 {
         return exit::CONFIG;
     }
     let stop_signal = config.app.take().map_or(Signal::TERM, |app| app.stop_signal);
-    let rules = super::rules(&config, stop_signal, (false, 0));
-    let opened = EventSources::open(config, (app_user.as_deref(), None), claimed, (None, false));
-    let sources = match opened {
+    let rules = super::rules(&config, stop_signal, false, 0);
+    let app = AppContext { user: app_user.as_deref(), ..AppContext::default() };
+    let sources = match EventSources::open(config, app, claimed) {
         Ok(sources) => sources,
         Err(error) => return refused(&error),
     };

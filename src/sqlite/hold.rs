@@ -111,8 +111,8 @@ pub struct ReadHold {
 }
 
 impl ReadHold {
-    /// Opens the database, switches it to WAL mode if need be, and holds its WAL from now on.
-    /// Who may write to the database at this moment decides when it can be switched.
+    /// Opens the database, switches it to WAL mode if need be, and holds its WAL from now on. `writers`, who
+    /// may write to it at this moment, decide when it can be switched.
     pub fn take(path: &DbPath, writers: Writers) -> Result<ReadHold, SqliteError> {
         ReadHold::try_take(path, writers).map_err(|error| match error {
             SqliteError::Failed { operation, subject, .. } if read_only(path) => {

@@ -41,7 +41,7 @@ pub fn lookup(user: &str) -> Result<Identity, UserError> {
 }
 
 /// The groups of `initgroups` for a user alone; exactly the given group when one is named.
-pub fn resolve(user: &str, passwd: &str, group: &str) -> Result<Identity, UserError> {
+fn resolve(user: &str, passwd: &str, group: &str) -> Result<Identity, UserError> {
     let fail = |reason| UserError { user: user.to_string(), reason };
     let (who, which) = match user.split_once(':') {
         Some((who, which)) => (who, Some(which)),

@@ -43,8 +43,8 @@ impl Capture {
         Ok(capture)
     }
 
-    /// An image of the whole database, up to the last commit. When nothing came since the last look, the
-    /// database need not be read: its checksums are known, and proven while the image is sent.
+    /// The whole database, up to the last commit. When nothing came since the last look, the database need
+    /// not be read: its checksums are known, and proven while the snapshot is sent.
     pub fn full_snapshot(&mut self) -> Result<Draft, CaptureError> {
         if !self.tail.rewound && self.tail.nothing_new(&self.hold)? {
             match self.snapshot() {
@@ -86,7 +86,7 @@ impl Capture {
             tail.commit = hold.db_pages()?;
         }
         tail.sums = PageSums::default();
-        let here = tail.here(hold)?;
+        let here = tail.header_and_cursor(hold)?;
         if let Some((header, _)) = here {
             let found = tail.scan(hold, &header, Cursor::start(&header), usize::MAX)?;
             tail.stand_at(&found);
@@ -103,7 +103,7 @@ impl Capture {
             self.tail.enter_missing(&self.hold, page..next)?;
             page = next;
             if let Some(view) = view.as_ref().filter(|view| view.checkpointer_waits()) {
-                self.give_way(view)?;
+                self.step_aside_scanned(view)?;
             }
         }
         Ok(())
@@ -111,7 +111,7 @@ impl Capture {
 
     /// Moves the hold until the checkpoint of another process has gone through. What is captured on the way
     /// is only entered in the table of checksums.
-    pub fn give_way(&mut self, view: &WalView) -> Result<(), CaptureError> {
+    pub fn step_aside_scanned(&mut self, view: &WalView) -> Result<(), CaptureError> {
         for _ in 0..LOOKS {
             std::thread::sleep(BETWEEN_LOOKS);
             if !view.checkpointer_waits() {

@@ -34,7 +34,7 @@ pub use aside::Aside;
 const DRAFT_BYTES: usize = 8 << 20;
 /// The pause when a checkpoint of the app waits for the hold.
 const BETWEEN_ROUNDS: Duration = Duration::from_millis(5);
-/// Drafts that a round makes.
+/// Drafts that a round makes at most.
 const DRAFTS: usize = 4;
 
 const SKIPPED: &str = "the WAL had to be started over before everything in it was captured";
@@ -61,7 +61,7 @@ pub struct Draft {
     pub db_checksum: DbChecksum,
     /// Size of the database in pages.
     pub commit: u32,
-    /// The WAL range it was made from; None for an image or an empty segment.
+    /// The WAL range it was made from; None: the whole database, or a segment without pages.
     pub wal: Option<WalRange>,
     /// Where the draft ends.
     pub end: Option<Cursor>,
@@ -282,7 +282,7 @@ impl Tail {
     /// Captures whole transactions until they hold `enough` bytes of pages; nothing at all when more than
     /// `most` pages would come together.
     fn next(&mut self, hold: &ReadHold, enough: usize, most: usize) -> Result<Option<Draft>, CaptureError> {
-        let Some((header, from)) = self.here(hold)? else { return Ok(None) };
+        let Some((header, from)) = self.header_and_cursor(hold)? else { return Ok(None) };
         let enough = if self.rewound { usize::MAX } else { enough };
         let limit = enough / hold.page_size().bytes();
         let found = self.scan(hold, &header, from, limit)?;
@@ -344,7 +344,7 @@ impl Tail {
 
     /// Whether nothing is committed behind the cursor.
     fn nothing_new(&mut self, hold: &ReadHold) -> Result<bool, CaptureError> {
-        let Some((header, from)) = self.here(hold)? else { return Ok(true) };
+        let Some((header, from)) = self.header_and_cursor(hold)? else { return Ok(true) };
         Ok(self.scan(hold, &header, from, 0)?.cursor.offset == from.offset)
     }
 
@@ -365,7 +365,7 @@ impl Tail {
             return Ok(None);
         }
         let mut in_wal = None;
-        if let Some((header, end)) = self.here(hold)? {
+        if let Some((header, end)) = self.header_and_cursor(hold)? {
             let read = |offset, buffer: &mut [u8]| hold.read_wal(offset, buffer);
             let Some(found) = up_to(&header, end.offset, self.commit, read)? else {
                 return Err(CaptureError::Broken("captured frames are gone"));
@@ -406,10 +406,10 @@ impl Tail {
 
     /// The WAL's header and the cursor in it, moved along when a writer started the WAL over. None: the WAL
     /// is empty.
-    fn here(&mut self, hold: &ReadHold) -> Result<Option<(WalHeader, Cursor)>, CaptureError> {
+    fn header_and_cursor(&mut self, hold: &ReadHold) -> Result<Option<(WalHeader, Cursor)>, CaptureError> {
         let mut before = None;
         loop {
-            let Some((header, cursor)) = self.look(hold)? else { return Ok(None) };
+            let Some((header, cursor)) = self.read_header_and_cursor(hold)? else { return Ok(None) };
             if self.ends_with_what_was_captured(hold, &header, cursor)? {
                 return Ok(Some((header, cursor)));
             }
@@ -421,7 +421,11 @@ impl Tail {
         }
     }
 
-    fn look(&mut self, hold: &ReadHold) -> Result<Option<(WalHeader, Cursor)>, CaptureError> {
+    /// One look: a writer may start the WAL over before its frames are read.
+    fn read_header_and_cursor(
+        &mut self,
+        hold: &ReadHold,
+    ) -> Result<Option<(WalHeader, Cursor)>, CaptureError> {
         if self.skipped.is_some() {
             return Err(CaptureError::Broken(SKIPPED));
         }

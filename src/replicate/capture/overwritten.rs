@@ -179,7 +179,8 @@ impl Capture {
     /// The WAL, if everything in it is captured and copied into the database file.
     pub fn finished_wal(&mut self) -> Option<FinishedWal> {
         let end = self.tail.cursor.filter(|_| self.copied())?;
-        let here = self.tail.here(&self.hold).ok().flatten().is_some_and(|(_, cursor)| cursor == end);
+        let here =
+            self.tail.header_and_cursor(&self.hold).ok().flatten().is_some_and(|(_, cursor)| cursor == end);
         let finished = here && self.hold.missing().is_none() && self.tail.nothing_new(&self.hold).ok()?;
         finished.then(|| FinishedWal { end, frame_size: frame_size(self.hold.page_size()) })
     }

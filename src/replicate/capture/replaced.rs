@@ -3,13 +3,14 @@
 //! finds the structure sound, and the file does not change meanwhile. Then a session uploads it as a whole.
 //! Until then the status is red.
 
+use super::watch::{Stat, stat};
 use crate::model::DbPath;
 use crate::sqlite::files::{self, User};
 use crate::sqlite::{FileStamp, ReadHold, SqliteError, Writers};
 use crate::wal::{Cursor, FRAME_HEADER, FrameHeader, HEADER, WalHeader};
 use std::fs::File;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 /// A file that does not change for this long is not being written.
 const STABLE: Duration = Duration::from_millis(300);
@@ -50,7 +51,7 @@ pub struct Replacement {
     noticed: Option<u64>,
     finished: Option<FinishedWal>,
     /// What was found at the path, and how it looked then.
-    broken: Option<(Signature, String)>,
+    broken: Option<(Stat, String)>,
 }
 
 impl std::fmt::Debug for Replacement {
@@ -64,8 +65,6 @@ impl std::fmt::Display for Replacement {
         f.write_str(&self.why)
     }
 }
-
-type Signature = [Option<(u64, SystemTime)>; 2];
 
 /// What a look found.
 pub enum FileState {
@@ -116,15 +115,15 @@ impl Replacement {
                 replica");
             self.finished = None;
         }
-        let signature = signature(db);
+        let stat = stat(db);
         if let Some((known, why)) = &self.broken
-            && *known == signature
+            && *known == stat
         {
             return FileState::Broken(why.clone());
         }
         match whole(db) {
             Ok(FileState::Broken(why)) | Err(SqliteError::Failed { detail: why, .. }) => {
-                self.broken = Some((signature, why.clone()));
+                self.broken = Some((stat, why.clone()));
                 FileState::Broken(why)
             }
             Ok(found) => found,
@@ -155,13 +154,6 @@ fn whole(db: &DbPath) -> Result<FileState, SqliteError> {
     }
     let changes = hold.stamp()? != before || hold.missing().is_some();
     Ok(if changes { FileState::Changing } else { FileState::Whole(Box::new(hold)) })
-}
-
-fn signature(db: &DbPath) -> Signature {
-    [db.as_path(), &db.wal()].map(|path| {
-        let meta = std::fs::metadata(path).ok()?;
-        Some((meta.len(), meta.modified().ok()?))
-    })
 }
 
 /// When a process was started, in the kernel's ticks. None: it is gone, or we may not see it.

@@ -180,7 +180,7 @@ impl Pages {
             return Ok(());
         }
         // A restart under the hold means mark 0: every frame had been copied into the database before. That
-        // is the page's newest version only when nothing newer was asked for, as in an image of the whole
+        // is the page's newest version only when nothing newer was asked for, as in a snapshot of the whole
         // database.
         if !self.whole_database {
             return Err(SegmentError::Restarted);

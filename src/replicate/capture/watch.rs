@@ -1,6 +1,6 @@
 //! Wakes a database's task when its files change. One inotify instance for all databases; each is watched
 //! through its directory, so that files may come and go. A file system that reports nothing is covered by one
-//! slow tick for all of them: two `stat`s each. In: paths. Out: rings, noted in the status.
+//! slow tick for all of them: two `stat`s each. What changed is noted in the status.
 
 use crate::model::DbPath;
 use crate::replicate::signs::Signs;
@@ -38,12 +38,12 @@ impl AsRawFd for Source {
 
 /// Wakes one database's task.
 #[derive(Clone, Default)]
-pub struct Waker {
+pub struct TaskWaker {
     pub changed: Arc<Notify>,
     pub status: Arc<StatusCell>,
 }
 
-impl Waker {
+impl TaskWaker {
     fn wake(&self) {
         self.status.written();
         self.changed.notify_one();
@@ -51,7 +51,7 @@ impl Waker {
 }
 
 enum Request {
-    Add(DbPath, Waker),
+    Add(DbPath, TaskWaker),
     CatchUp(oneshot::Sender<()>),
 }
 
@@ -67,7 +67,7 @@ impl Watcher {
         Watcher(sender)
     }
 
-    pub fn add(&self, db: DbPath, waker: Waker) {
+    pub fn add(&self, db: DbPath, waker: TaskWaker) {
         let _ = self.0.send(Request::Add(db, waker));
     }
 
@@ -80,12 +80,12 @@ impl Watcher {
 }
 
 /// What a change shows in: size and time of the file and of its WAL.
-type Stat = [Option<(u64, SystemTime)>; 2];
+pub type Stat = [Option<(u64, SystemTime)>; 2];
 
 struct Database {
     path: DbPath,
-    waker: Waker,
-    /// None: not looked at yet. The first look rings: what changed before it rang for nobody.
+    waker: TaskWaker,
+    /// None: not looked at yet. The first look wakes the task: no wake-up came for what changed before it.
     stat: Option<Stat>,
     /// Its directory is not there yet.
     missing: bool,
@@ -101,7 +101,7 @@ enum Part {
 
 #[derive(Default)]
 struct Watch {
-    names: HashMap<(WatchDescriptor, OsString), (Part, Waker)>,
+    names: HashMap<(WatchDescriptor, OsString), (Part, TaskWaker)>,
     databases: Vec<Database>,
 }
 
@@ -129,9 +129,9 @@ async fn run(mut inbox: mpsc::UnboundedReceiver<Request>) {
                 }
             },
             events = events(inotify.as_ref()) => {
-                let rang = watch.wake(events);
+                let woken = watch.wake(events);
                 watch.watch_missing(source);
-                if rang {
+                if woken {
                     tokio::time::sleep(REST).await;
                 }
                 continue;
@@ -156,9 +156,9 @@ async fn events(inotify: Option<&AsyncFd<Source>>) -> Vec<InotifyEvent> {
 }
 
 impl Watch {
-    /// Whether there was more than a change of owner or mode.
+    /// Wakes the tasks that the events are about. False: there were changes of owner or mode alone.
     fn wake(&mut self, events: Vec<InotifyEvent>) -> bool {
-        let mut rang = false;
+        let mut woken = false;
         for event in events {
             if event.mask.contains(AddWatchFlags::IN_ATTRIB) {
                 self.follow_owner(&event);
@@ -168,7 +168,7 @@ impl Watch {
                 self.note_closing(&event);
                 continue;
             }
-            rang = true;
+            woken = true;
             if event.mask.contains(AddWatchFlags::IN_Q_OVERFLOW) {
                 self.databases.iter().for_each(|database| {
                     // It may be among what was not reported.
@@ -207,13 +207,13 @@ impl Watch {
                 }
             }
         }
-        rang
+        woken
     }
 
     /// A process that could write has closed a file.
     fn note_closing(&self, event: &InotifyEvent) {
         let named = event.name.as_ref().and_then(|name| self.names.get(&(event.wd, name.clone())));
-        let Some((part, Waker { status, .. })) = named else { return };
+        let Some((part, TaskWaker { status, .. })) = named else { return };
         match part {
             Part::Database => {
                 status.signs(Signs::database_closed);
@@ -233,7 +233,7 @@ impl Watch {
         self.databases.iter().filter(same).for_each(|database| sqlite::follow_owner(&database.path));
     }
 
-    /// Those whose `Notify` nobody would ring.
+    /// Finds the databases whose task no watch would wake.
     fn find_missing(&mut self) {
         for database in &mut self.databases {
             let own = &database.waker.changed;
@@ -266,7 +266,7 @@ impl Watch {
                     if path.shm().exists() {
                         waker.status.index_created();
                     }
-                    // What was there before the watch rings for nobody.
+                    // No wake-up came for what was there before the watch.
                     waker.wake();
                     sqlite::follow_owner(path);
                     *missing = false;
@@ -283,7 +283,8 @@ impl Watch {
         }
     }
 
-    /// Rings for every database that does not look as it did, or that an app cannot open.
+    /// Wakes the task of every database that does not look as it did, and notes an app that cannot open its
+    /// database.
     async fn tick(&mut self) {
         for some in self.databases.chunks_mut(AT_A_TIME) {
             for database in some {
@@ -302,7 +303,7 @@ impl Watch {
 }
 
 /// Two `stat`s.
-fn stat(db: &DbPath) -> Stat {
+pub fn stat(db: &DbPath) -> Stat {
     [db.as_path(), &db.wal()].map(|path| {
         let meta = std::fs::metadata(path).ok()?;
         Some((meta.len(), meta.modified().ok()?))
@@ -323,13 +324,13 @@ fn start() -> Option<AsyncFd<Source>> {
 mod tests {
     use super::*;
 
-    /// Writes until the watcher rings: it may not be there yet.
-    async fn rings(notify: &Notify, path: &DbPath) {
+    /// Writes until the watcher wakes the task: it may not be there yet.
+    async fn wakes(notify: &Notify, path: &DbPath) {
         let rung = notify.notified();
         let mut rung = std::pin::pin!(rung);
         let give_up = tokio::time::Instant::now() + Duration::from_secs(20);
         while tokio::time::timeout(Duration::from_millis(20), &mut rung).await.is_err() {
-            assert!(tokio::time::Instant::now() < give_up, "nobody rings for {path}");
+            assert!(tokio::time::Instant::now() < give_up, "no wake-up for {path}");
             let _ = std::fs::write(path.wal(), b"x");
         }
     }
@@ -340,12 +341,12 @@ mod tests {
         let late = DbPath::new(root.path().join("made/by/the/app/app.db"));
         let notify = Arc::new(Notify::new());
         let watcher = Watcher::start();
-        watcher.add(late.clone(), Waker { changed: Arc::clone(&notify), ..Waker::default() });
+        watcher.add(late.clone(), TaskWaker { changed: Arc::clone(&notify), ..TaskWaker::default() });
         for _ in 0..2 {
             std::fs::create_dir_all(late.directory()).unwrap();
-            rings(&notify, &late).await;
-            // The ring of the watch itself may have come first: the second one is for a file.
-            rings(&notify, &late).await;
+            wakes(&notify, &late).await;
+            // The wake-up of the watch itself may have come first: the second one is for a file.
+            wakes(&notify, &late).await;
             std::fs::remove_dir_all(root.path().join("made")).unwrap();
         }
     }
@@ -355,7 +356,7 @@ mod tests {
     async fn a_wal_that_is_created_without_a_wal_index_is_noted() {
         let root = tempfile::tempdir().unwrap();
         let db = DbPath::new(root.path().join("odd-wal"));
-        let (waker, watcher) = (Waker::default(), Watcher::start());
+        let (waker, watcher) = (TaskWaker::default(), Watcher::start());
         watcher.add(db.clone(), waker.clone());
         waker.changed.notified().await;
         let soon = async |file: &std::path::Path, noted: bool| {
@@ -363,7 +364,7 @@ mod tests {
             let give_up = Instant::now() + Duration::from_secs(20);
             loop {
                 let rung = tokio::time::timeout_at(give_up, waker.changed.notified()).await;
-                assert!(rung.is_ok(), "nothing rings for {}", file.display());
+                assert!(rung.is_ok(), "no wake-up for {}", file.display());
                 if waker.status.without_index_for().is_some() == noted {
                     return;
                 }
@@ -380,7 +381,7 @@ mod tests {
     async fn what_the_kernel_has_reported_is_noted_after_catching_up() {
         let root = tempfile::tempdir().unwrap();
         let db = DbPath::new(root.path().join("app.db"));
-        let (waker, watcher) = (Waker::default(), Watcher::start());
+        let (waker, watcher) = (TaskWaker::default(), Watcher::start());
         watcher.add(db.clone(), waker.clone());
         waker.changed.notified().await;
         std::fs::write(db.wal(), "x").unwrap();
@@ -392,12 +393,12 @@ mod tests {
 
     /// A file system that reports nothing: the watcher without inotify.
     #[tokio::test]
-    async fn the_tick_rings_for_what_changed_and_for_nothing_else() {
+    async fn the_tick_wakes_for_what_changed_and_for_nothing_else() {
         let root = tempfile::tempdir().unwrap();
         let mut watch = Watch::default();
         for name in ["a.db", "b.db"] {
             let path = DbPath::new(root.path().join(name));
-            watch.databases.push(Database { path, waker: Waker::default(), stat: None, missing: false });
+            watch.databases.push(Database { path, waker: TaskWaker::default(), stat: None, missing: false });
         }
         let changed: Vec<_> =
             watch.databases.iter().map(|database| Arc::clone(&database.waker.changed)).collect();

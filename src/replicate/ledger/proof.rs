@@ -2,7 +2,7 @@
 //! upload has arrived. Dropped with the session: without one nothing can be proven.
 
 use super::book::{Observe, State};
-use super::reach::{Reach, Uploaded, reach};
+use super::reach::{Reach, UploadedPlace, reach};
 use super::{Inner, LedgerEntry, Session};
 use crate::model::PageSize;
 use crate::sqlite::files::Named;
@@ -65,7 +65,7 @@ impl Proof {
     pub fn update(&mut self, to: Option<Cursor>, all: bool, in_force: impl Fn() -> bool) {
         let page_size = self.page_size;
         let is_uploaded = |header: &IndexHeader, before_capture: bool| {
-            let end = header.end(page_size).map(|end| reach(&end, Uploaded { to, all, before_capture }));
+            let end = header.end(page_size).map(|end| reach(&end, UploadedPlace { to, all, before_capture }));
             match end {
                 Some(Reach::Uploaded) => true,
                 Some(Reach::UploadedUnderHold) => in_force(),

@@ -7,7 +7,7 @@ const RESTARTS: u32 = 1 << 16;
 
 /// What is uploaded, and when the header was read.
 #[derive(Clone, Copy, Debug)]
-pub struct Uploaded {
+pub struct UploadedPlace {
     /// Everything in the WAL up to here is in the replica. None: the WAL had no frames, or nothing is known.
     pub to: Option<Cursor>,
     /// So is everything that is captured, and the hold guards what follows.
@@ -33,8 +33,8 @@ pub enum Reach {
 ///
 /// A WAL without frames has nothing that is not copied, and under the hold only what is captured is copied
 /// when it restarts.
-pub fn reach(end: &Cursor, uploaded: Uploaded) -> Reach {
-    let Uploaded { to, all, before_capture } = uploaded;
+pub fn reach(end: &Cursor, uploaded: UploadedPlace) -> Reach {
+    let UploadedPlace { to, all, before_capture } = uploaded;
     // How often the WAL was restarted between the two; None: they are not of one WAL.
     let restarts = |earlier: &Cursor, later: &Cursor| match later.salts.0.wrapping_sub(earlier.salts.0) {
         0 => (later.salts == earlier.salts).then_some(0),
@@ -105,7 +105,7 @@ mod tests {
         ] {
             let flags = [(true, true), (false, true), (true, false), (false, false)];
             let results =
-                flags.map(|(before_capture, all)| reach(&end, Uploaded { to, all, before_capture }));
+                flags.map(|(before_capture, all)| reach(&end, UploadedPlace { to, all, before_capture }));
             assert_eq!(results, [before_all, after_all, before, after], "{end:?} {to:?}");
         }
     }

@@ -55,16 +55,16 @@ pub enum Restorable {
 }
 
 /// Written by maintenance, read by the session.
-pub struct Standing {
+pub struct BaseStatus {
     state: Mutex<(Option<File>, Restorable)>,
     /// Wakes the session.
     changed: Arc<Notify>,
     ledger: Option<LedgerEntry>,
 }
 
-impl Standing {
-    pub fn new(changed: Arc<Notify>, ledger: Option<LedgerEntry>) -> Standing {
-        Standing { state: Mutex::default(), changed, ledger }
+impl BaseStatus {
+    pub fn new(changed: Arc<Notify>, ledger: Option<LedgerEntry>) -> BaseStatus {
+        BaseStatus { state: Mutex::default(), changed, ledger }
     }
 
     fn state(&self) -> MutexGuard<'_, (Option<File>, Restorable)> {
@@ -133,13 +133,13 @@ mod tests {
     #[tokio::test]
     async fn whoever_waits_is_woken_when_it_can_be_restored() {
         let changed = Arc::new(Notify::new());
-        let standing = Standing::new(Arc::clone(&changed), None);
-        assert!(!standing.is_restorable(), "nothing is known yet");
-        standing.set(None, Restorable::No("a gap".into()));
+        let status = BaseStatus::new(Arc::clone(&changed), None);
+        assert!(!status.is_restorable(), "nothing is known yet");
+        status.set(None, Restorable::No("a gap".into()));
         changed.notified().await;
-        assert!(!standing.is_restorable());
-        standing.set(None, Restorable::Yes);
+        assert!(!status.is_restorable());
+        status.set(None, Restorable::Yes);
         changed.notified().await;
-        assert!(standing.is_restorable());
+        assert!(status.is_restorable());
     }
 }

@@ -1,8 +1,7 @@
-//! Keeps one replica small and quick to restore while a session lasts: merges, snapshots, deletions. Owns the
-//! inventory. In: what the session has uploaded. Out: merged files, snapshots, deletions, in an order in
-//! which the replica can be restored at every instant. What to do is decided in `schedule` and `retention`.
-//! Asks the replica nothing while there is nothing to do; never delays a capture or an upload; dropped, it
-//! stops at once.
+//! Keeps one replica small and quick to restore while a session lasts: merges, snapshots, deletions, in an
+//! order in which the replica can be restored at every instant. Owns the inventory. The session tells it what
+//! was uploaded (`session_side`); `schedule` and `retention` decide what to do. Asks the replica nothing
+//! while there is nothing to do; never delays a capture or an upload; dropped, it stops at once.
 
 pub mod base;
 mod compaction;
@@ -27,7 +26,7 @@ use crate::ltx::{HEADER_BYTES, Header};
 use crate::model::{Deadline, PageSize, Txid, TxidRange};
 use crate::replica::RemoteFile;
 use crate::store::layout::Level;
-use base::{Restorable, Standing};
+use base::{BaseStatus, Restorable};
 use bytes::Bytes;
 use compaction::{Failure, Merged};
 use inventory::{File, Inventory};
@@ -103,7 +102,7 @@ struct MaintenanceTask {
     told: Option<Instant>,
     pauses: Pauses,
     status: Arc<StatusCell>,
-    standing: Arc<Standing>,
+    base_status: Arc<BaseStatus>,
 }
 
 impl MaintenanceTask {
@@ -131,7 +130,7 @@ impl MaintenanceTask {
             told: None,
             pauses: Pauses::default(),
             status: Arc::default(),
-            standing: Arc::new(Standing::new(Arc::default(), None)),
+            base_status: Arc::new(BaseStatus::new(Arc::default(), None)),
         }
     }
 
@@ -158,7 +157,7 @@ impl MaintenanceTask {
             while let Ok(event) = self.inbox.try_recv() {
                 self.take(event).await;
             }
-            self.standing.set_base(self.inventory.base().copied());
+            self.base_status.set_base(self.inventory.base().copied());
             let next = self.next();
             if let Next::Wait(until) = next {
                 return until;
@@ -275,7 +274,7 @@ impl MaintenanceTask {
                 (self.broken, self.sure_since_ms) = (Some("it is empty".to_owned()), now);
                 // The next session gives it a raw file, too: Litestream would start over at TXID 1 without
                 // one.
-                self.standing.set_emptied();
+                self.base_status.set_emptied();
                 return false;
             }
             Ok(Ownership::Replaced(end)) => {
@@ -334,7 +333,7 @@ impl MaintenanceTask {
         self.broken = broken;
         self.status.update(|status| status.unrestorable.clone_from(&self.broken));
         let restorable = self.broken.clone().map_or(Restorable::Yes, Restorable::No);
-        self.standing.set(self.inventory.base().copied(), restorable);
+        self.base_status.set(self.inventory.base().copied(), restorable);
     }
 
     /// For people, so not with every file.

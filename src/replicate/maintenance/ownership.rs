@@ -1,7 +1,7 @@
-//! Before maintenance does anything after a quiet time: is the replica still the one that we know? Its
-//! inventory would not show another writer, who may have taken the replica over or begun it anew, and rely on
-//! what we would merge or delete. In: our newest file. Out: what two small requests tell about it (rarely a
-//! listing). Changes nothing.
+//! Whether the replica is still this writer's: asked before maintenance does anything after a quiet time
+//! (`check`), and by an upload after one (`put_next`). The inventory does not show another writer, who may
+//! have taken the replica over or begun it anew, and may rely on what would be merged or deleted. Two small
+//! requests tell it; a listing is rarely needed.
 
 use super::inventory::Inventory;
 use super::retention::Deletion;
@@ -39,7 +39,7 @@ pub fn sure(settings: &ReplicateSettings) -> Duration {
 
 /// Whether the newest raw file, which we know, is still there. No writer removes it before there is a newer
 /// one.
-pub async fn still_ends_at(store: &dyn Store, end: Txid, by: Deadline) -> Result<bool, StoreError> {
+async fn still_ends_at(store: &dyn Store, end: Txid, by: Deadline) -> Result<bool, StoreError> {
     there(store, Level::RAW, TxidRange::single(end), by).await
 }
 

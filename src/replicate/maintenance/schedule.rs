@@ -9,7 +9,7 @@ use crate::store::layout::Level;
 use std::time::Duration;
 
 /// Files of one merge at most: each costs memory while it lasts. What is left over is merged next, at once.
-pub const INPUTS: usize = 64;
+const INPUTS: usize = 64;
 
 /// Something to do now, or not before a time (Unix milliseconds), or not until something is written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -130,7 +130,7 @@ mod tests {
             (&[(9, 1, 1, 10), (1, 2, 3, 150), (0, 4, 4, 990)], 1000, Due::Now((1, vec![(4, 4)]))),
             (&[(9, 1, 1, 10), (1, 2, 3, 150), (1, 4, 4, 990)], 1000, Due::Now((2, vec![(2, 3), (4, 4)]))),
             (&[(9, 1, 1, 10), (2, 2, 4, 990), (1, 4, 4, 990), (0, 4, 4, 990)], 9999, Due::Never),
-            // Without a snapshot the first image is merged like anything else.
+            // Without a snapshot the first full snapshot is merged like anything else.
             (&[(0, 1, 1, 0), (0, 2, 2, 0)], 160, Due::Now((1, vec![(1, 1), (2, 2)]))),
             (&[(9, 1, 1, 0), (0, 1, 1, 0), (0, 2, 2, 0)], 160, Due::Now((1, vec![(2, 2)]))),
             // Litestream's levels begin with it.

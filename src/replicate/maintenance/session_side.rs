@@ -1,7 +1,7 @@
 //! The session's side of the maintenance: tells it what was uploaded, and gives it the snapshots that it asks
 //! for.
 
-use super::base::Standing;
+use super::base::BaseStatus;
 use super::inventory::File;
 use super::pace::Clock;
 use super::snapshot::SnapshotRequest;
@@ -20,7 +20,7 @@ pub struct Maintenance {
     events: mpsc::UnboundedSender<Event>,
     clock: Clock,
     request: Arc<SnapshotRequest>,
-    standing: Arc<Standing>,
+    base_status: Arc<BaseStatus>,
     _task: Ends<()>,
 }
 
@@ -36,14 +36,14 @@ impl Maintenance {
     ) -> Maintenance {
         let (events, inbox) = mpsc::unbounded_channel();
         let clock = Clock::start(target.store.clock().as_deref());
-        let standing = Arc::new(Standing::new(request.waker(), ledger));
+        let base_status = Arc::new(BaseStatus::new(request.waker(), ledger));
         let task = MaintenanceTask {
             status: Arc::clone(status),
-            standing: Arc::clone(&standing),
+            base_status: Arc::clone(&base_status),
             base_size: BaseSize::Unknown(page_size),
             ..MaintenanceTask::new(target, listed, clock, Arc::clone(&request), (events.clone(), inbox))
         };
-        Maintenance { events, clock, request, standing, _task: Ends(tokio::spawn(task.run())) }
+        Maintenance { events, clock, request, base_status, _task: Ends(tokio::spawn(task.run())) }
     }
 
     /// A segment is in the replica.
@@ -75,8 +75,8 @@ impl Maintenance {
     }
 
     /// What is known of the replica's base.
-    pub fn standing(&self) -> &Standing {
-        &self.standing
+    pub fn base_status(&self) -> &BaseStatus {
+        &self.base_status
     }
 
     /// The pages of a snapshot are being read: the WAL and the database file must keep them.

@@ -62,23 +62,23 @@ impl Tries {
 
     /// Of a session that begins.
     pub fn of(capture: &Capture) -> Tries {
-        Tries { tried_bytes: capture.view().as_ref().and_then(left).unwrap_or(0), ..Tries::default() }
+        Tries { tried_bytes: capture.view().as_ref().and_then(uncopied_wal).unwrap_or(0), ..Tries::default() }
     }
 
     /// Something was done about the size of the WAL.
     pub fn tried(&mut self, view: &WalView) {
-        (self.tried, self.tried_bytes) = (Some(Instant::now()), left(view).unwrap_or(0));
+        (self.tried, self.tried_bytes) = (Some(Instant::now()), uncopied_wal(view).unwrap_or(0));
     }
 
     /// Whether the WAL is longer than when something was done about it last, or when the session began.
     pub fn has_grown(&self, view: &WalView) -> bool {
-        left(view).is_none_or(|bytes| bytes > self.tried_bytes)
+        uncopied_wal(view).is_none_or(|bytes| bytes > self.tried_bytes)
     }
 }
 
-/// Bytes of the WAL up to its last commit. One that is all copied starts from its beginning with the next
-/// commit.
-fn left(view: &WalView) -> Option<u64> {
+/// Bytes of the WAL up to its last commit; zero if all of it is copied, because it starts from its beginning
+/// with the next commit.
+fn uncopied_wal(view: &WalView) -> Option<u64> {
     view.end().map(|end| if end.copied < end.offset { end.offset } else { 0 })
 }
 
@@ -95,7 +95,7 @@ pub fn of_scanned(
         Need::Nothing => {}
         Need::Shrink => relieve_unneeded(capture, tries, settings)?,
         Need::MakeRoom => let_go(capture, settings)?,
-        Need::StepAside => capture.give_way(&view)?,
+        Need::StepAside => capture.step_aside_scanned(&view)?,
         Need::RaiseMark => capture.raise_mark()?,
     }
     if matches!(need, Need::Shrink | Need::MakeRoom) {
@@ -108,7 +108,7 @@ pub fn of_scanned(
 pub fn seen(view: Option<&WalView>, tries: &Tries) -> Seen {
     Seen {
         waits: view.is_some_and(WalView::checkpointer_waits),
-        wal_bytes: view.and_then(left),
+        wal_bytes: view.and_then(uncopied_wal),
         room: view.and_then(WalView::room),
         mark_is_zero: view.is_some_and(WalView::mark_is_zero),
         reads_pages: false,
@@ -118,20 +118,20 @@ pub fn seen(view: Option<&WalView>, tries: &Tries) -> Seen {
 }
 
 /// For a WAL that nothing needs, because the whole database is to be uploaded.
-pub fn relieve_unneeded(
+fn relieve_unneeded(
     capture: &mut Capture,
-    refusal: &mut Tries,
+    tries: &mut Tries,
     settings: &ReplicateSettings,
 ) -> Result<(), CaptureError> {
-    if refusal.due(capture, settings)? { let_go(capture, settings) } else { Ok(()) }
+    if tries.due(capture, settings)? { let_go(capture, settings) } else { Ok(()) }
 }
 
 /// Captures and forgets. If the app writes faster than that, the whole database is read again instead.
 pub fn let_go(capture: &mut Capture, settings: &ReplicateSettings) -> Result<(), CaptureError> {
-    let begun = end(capture);
+    let first_end = end(capture);
     for _ in 0..ROUNDS {
         for _ in 0..SPILL_ROUNDS {
-            if outrun(capture, settings, begun) {
+            if outrun(capture, settings, first_end) {
                 capture.skip();
                 capture.let_go()?;
                 return capture.compare().map(drop);
@@ -153,17 +153,19 @@ pub fn end(capture: &Capture) -> u64 {
 }
 
 /// Whether the app writes faster than the WAL is captured and copied: the WAL is far past its limit, has
-/// grown by as much as the limit since the try began at `begun` (a large transaction is no reason), and no
-/// reader of the app from before keeps it from starting over.
-pub fn outrun(capture: &Capture, settings: &ReplicateSettings, begun: u64) -> bool {
+/// grown by as much as the limit since the try began at `first_end` (a large transaction is no reason), and
+/// no reader of the app from before keeps it from starting over.
+pub fn outrun(capture: &Capture, settings: &ReplicateSettings, first_end: u64) -> bool {
     let limit = settings.wal_limit;
     let end = end(capture);
-    end >= limit.saturating_mul(OUTRUN) && end >= begun.saturating_add(limit) && !pinned(capture, begun)
+    end >= limit.saturating_mul(OUTRUN)
+        && end >= first_end.saturating_add(limit)
+        && !pinned(capture, first_end)
 }
 
 /// Whether a reader of the app that began before this place of the WAL keeps it from starting over.
-pub fn pinned(capture: &Capture, begun: u64) -> bool {
-    capture.view().is_some_and(|view| view.reader_before(begun))
+pub fn pinned(capture: &Capture, place: u64) -> bool {
+    capture.view().is_some_and(|view| view.reader_before(place))
 }
 
 /// Whether a file of so many bytes may be written without taking the app's room.

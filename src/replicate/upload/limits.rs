@@ -14,7 +14,7 @@ use crate::replicate::capture::checkpoint::CheckpointDecision;
 use crate::replicate::capture::segment::Spool;
 use crate::replicate::capture::{Aside, CaptureError};
 use crate::replicate::database_writer::DatabaseWriter;
-use crate::replicate::status::Standing;
+use crate::replicate::status::CaptureState;
 use crate::sqlite::{Room, SqliteError, WalView};
 use std::io::Write;
 use std::sync::Arc;
@@ -35,11 +35,17 @@ impl DatabaseWriter {
         self.capture.view()
     }
 
-    pub fn standing(&self) -> Standing {
+    pub fn capture_state(&self) -> CaptureState {
         let captured = self.capture.cursor();
         let skipped_bytes = self.capture.skipped_bytes();
         let uploaded = self.acked.db_checksum.map(|checksum| (self.acked.acked, checksum));
-        Standing { view: self.view(), captured, skipped_bytes, waiting_bytes: self.waiting_bytes(), uploaded }
+        CaptureState {
+            view: self.view(),
+            captured,
+            skipped_bytes,
+            waiting_bytes: self.waiting_bytes(),
+            uploaded,
+        }
     }
 
     /// Does what the WAL needs now.
@@ -134,8 +140,8 @@ impl DatabaseWriter {
         Ok(Outcome::Nothing)
     }
 
-    /// Lets go of the WAL without capturing it: the database is compared later.
-    /// True: the WAL starts over with the next commit.
+    /// Lets go of the WAL without capturing it: the database is compared later. True: the WAL starts over
+    /// with the next commit.
     pub fn let_go(&mut self) -> Result<bool, CaptureError> {
         self.capture.skip();
         self.capture.let_go()
@@ -160,8 +166,8 @@ impl DatabaseWriter {
         }
     }
 
-    /// Nothing is numbered behind what is on its way, or its number is not known to the record: it is not
-    /// spilled.
+    /// Whether what waits cannot be spilled: a full snapshot, before which nothing can be numbered, or an
+    /// upload that reads from a copy without a name, which the record does not know.
     pub fn unnumbered(&self) -> bool {
         self.queue.pending.iter().any(|pending| {
             pending.full_snapshot
@@ -171,7 +177,7 @@ impl DatabaseWriter {
 
     /// Whether something that waits reads its pages from the WAL or the database when it is sent.
     pub fn reads_pages(&self) -> bool {
-        self.queue.pending.iter().any(|pending| in_wal(&pending.segment))
+        self.queue.pending.iter().any(|pending| reads_its_pages(&pending.segment))
     }
 
     pub fn memory_bytes(&self) -> u64 {
@@ -241,7 +247,7 @@ impl DatabaseWriter {
     }
 }
 
-/// Its pages are still read from the WAL and the database.
-fn in_wal(segment: &Segment) -> bool {
+/// Whether its pages are still read from the WAL and the database.
+fn reads_its_pages(segment: &Segment) -> bool {
     matches!(&segment.content, Content::Pages(_, spool) if spool.file().is_none())
 }

@@ -117,6 +117,7 @@ impl Segment {
     }
 }
 
+/// Puts the segment under its name, if there is no file of that name. One try, with a deadline of its own.
 pub async fn put(store: &dyn Store, segment: &Segment) -> Result<Stored, UploadError> {
     let streamed = !matches!(segment.content, Content::Encoded(_));
     // Held until the producer has ended.
@@ -137,7 +138,7 @@ pub async fn put(store: &dyn Store, segment: &Segment) -> Result<Stored, UploadE
         Content::Spilled { path, .. } => {
             let (sender, receiver) = mpsc::channel(2);
             let path = path.clone();
-            let producer = tokio::task::spawn_blocking(move || read_out(&path, &sender));
+            let producer = tokio::task::spawn_blocking(move || produce_spilled(&path, &sender));
             (Body::Stream(receiver), Some(producer))
         }
     };
@@ -171,13 +172,15 @@ async fn whose(store: &dyn Store, key: &str, ours: &Header, by: Deadline) -> Res
     match Header::from_start(&there) {
         Ok(header) if header == *ours => Ok(Stored::Yes(0)),
         Ok(header) if header.node_id == ours.node_id => Ok(Stored::Earlier),
-        Ok(header) => Ok(Stored::Foreign(format!("{key} was written by {}", writer(&header, ours.node_id)))),
+        Ok(header) => {
+            Ok(Stored::Foreign(format!("{key} was written by {}", describe_writer(&header, ours.node_id))))
+        }
         Err(error) => Ok(Stored::Foreign(format!("{key} exists and is not ours: {error}"))),
     }
 }
 
-/// Who wrote a file, and when, in words.
-pub fn writer(there: &Header, our_node: u64) -> String {
+/// Says in words who wrote a file, and when.
+pub fn describe_writer(there: &Header, our_node: u64) -> String {
     let who = match there.node_id {
         0 => "Litestream".to_owned(),
         node => format!("another instance (node {node:016x}, this one is {our_node:016x})"),
@@ -234,7 +237,7 @@ fn send_from(file: &std::fs::File, mut offset: u64, to: &mpsc::Sender<Chunk>) ->
     }
 }
 
-fn read_out(path: &std::path::Path, to: &mpsc::Sender<Chunk>) -> Result<u64, SegmentError> {
+fn produce_spilled(path: &std::path::Path, to: &mpsc::Sender<Chunk>) -> Result<u64, SegmentError> {
     let failed = |error: String| SegmentError::Spilled { path: path.to_owned(), error };
     let mut file = spill::open(path).map_err(|error| failed(error.to_string()))?;
     let mut sent = 0;

@@ -1,6 +1,6 @@
 //! Relieves a WAL that passes its limit because the replica does not take what is captured: segments go to
-//! the spill directory, then the WAL is copied into the database and may start over. `spill` ◦ decides.
-//! Blocks; memory is bounded by one segment. Never blocks the app, never uploads.
+//! the spill directory, then the WAL is copied into the database and may start over. `spill_policy` ◦
+//! decides. Blocks; memory is bounded by one segment. Never blocks the app, never uploads.
 //!
 //! The record is the commit point: a file counts once the record says so, and only then is the WAL let go of.
 //! A kill before costs nothing, the WAL has it all; a kill after is continued from the files.
@@ -27,7 +27,7 @@ const MEMORY_BYTES: u64 = 32 << 20;
 const HARD_LIMIT: u64 = 2;
 
 /// How much of what is committed does not need the WAL any more.
-enum Kept {
+enum Secured {
     All,
     /// The app writes faster than it is captured.
     Outrun,
@@ -52,29 +52,29 @@ impl DatabaseWriter {
         if !self.tries.due(&self.capture, settings)? {
             return Ok(Outcome::Nothing);
         }
-        let begun = attempts::end(&self.capture);
+        let first_end = attempts::end(&self.capture);
         let fleeting = !self.sending && self.queue.pending.iter().any(|pending| pending.full_snapshot);
         if fleeting || self.sending && !self.copied_out(settings)? {
             attempts::let_go(&mut self.capture, settings)?;
             return Ok(Outcome::Anew("the WAL passed its limit before the whole database could be uploaded"));
         }
         let kept = if self.unnumbered() {
-            self.keep_in_memory(settings, begun)?
+            self.keep_in_memory(settings, first_end)?
         } else {
-            self.spill_all(settings, begun)?
+            self.spill_all(settings, first_end)?
         };
-        let relief = match kept {
-            Kept::All => self.restart_after(settings, begun)?,
-            Kept::Outrun => self.start_over(settings)?,
-            Kept::NotAll(why) if self.unnumbered() => {
+        let outcome = match kept {
+            Secured::All => self.restart_after(settings, first_end)?,
+            Secured::Outrun => self.start_over(settings)?,
+            Secured::NotAll(why) if self.unnumbered() => {
                 self.let_go()?;
                 tracing::info!(db = %self.db, "the WAL is started over, what changed is uploaded later as \
                     one segment: {why}");
                 Outcome::Done { restarted: true }
             }
-            Kept::NotAll(why) => {
+            Secured::NotAll(why) => {
                 let hard = self.capture.reaches(settings.wal_limit.saturating_mul(HARD_LIMIT))?;
-                if hard && !attempts::pinned(&self.capture, begun) {
+                if hard && !attempts::pinned(&self.capture, first_end) {
                     self.let_go()?;
                 }
                 Outcome::Grows(why)
@@ -83,11 +83,15 @@ impl DatabaseWriter {
         if let Some(view) = self.view() {
             self.tries.tried(&view);
         }
-        Ok(relief)
+        Ok(outcome)
     }
 
     /// Everything captured is on the disk or in memory: the WAL may start over.
-    fn restart_after(&mut self, settings: &ReplicateSettings, begun: u64) -> Result<Outcome, CaptureError> {
+    fn restart_after(
+        &mut self,
+        settings: &ReplicateSettings,
+        first_end: u64,
+    ) -> Result<Outcome, CaptureError> {
         let DatabaseWriter { capture, queue, .. } = self;
         self.last_try = Instant::now();
         let longer = CheckpointDecision::LockedLonger;
@@ -104,7 +108,7 @@ impl DatabaseWriter {
         let bytes = self.spilled_bytes();
         tracing::info!(db = %self.db, files, bytes, restarted, "segments wait for the replica on the disk \
             beside the database");
-        if !restarted && attempts::outrun(&self.capture, settings, begun) {
+        if !restarted && attempts::outrun(&self.capture, settings, first_end) {
             return self.start_over(settings);
         }
         Ok(rest.map_or(Outcome::Done { restarted }, Outcome::Grows))
@@ -127,29 +131,33 @@ impl DatabaseWriter {
     }
 
     /// Captures everything that is committed and writes it to the spill directory.
-    fn spill_all(&mut self, settings: &ReplicateSettings, begun: u64) -> Result<Kept, CaptureError> {
+    fn spill_all(&mut self, settings: &ReplicateSettings, first_end: u64) -> Result<Secured, CaptureError> {
         for _ in 0..SPILL_ROUNDS {
             if let Some(why) = self.spill(settings)? {
-                return Ok(Kept::NotAll(why));
+                return Ok(Secured::NotAll(why));
             }
-            if attempts::outrun(&self.capture, settings, begun) {
-                return Ok(Kept::Outrun);
+            if attempts::outrun(&self.capture, settings, first_end) {
+                return Ok(Secured::Outrun);
             }
             if !self.capture_more()? {
-                return Ok(Kept::All);
+                return Ok(Secured::All);
             }
         }
-        Ok(Kept::NotAll("the app writes faster than the disk takes a copy".to_owned()))
+        Ok(Secured::NotAll("the app writes faster than the disk takes a copy".to_owned()))
     }
 
     /// Captures everything that is committed into memory.
-    fn keep_in_memory(&mut self, settings: &ReplicateSettings, begun: u64) -> Result<Kept, CaptureError> {
+    fn keep_in_memory(
+        &mut self,
+        settings: &ReplicateSettings,
+        first_end: u64,
+    ) -> Result<Secured, CaptureError> {
         while self.memory_bytes() < MEMORY_BYTES {
-            if attempts::outrun(&self.capture, settings, begun) {
-                return Ok(Kept::Outrun);
+            if attempts::outrun(&self.capture, settings, first_end) {
+                return Ok(Secured::Outrun);
             }
             if !self.capture_more()? {
-                return Ok(Kept::All);
+                return Ok(Secured::All);
             }
             if self
                 .queue
@@ -157,10 +165,10 @@ impl DatabaseWriter {
                 .back()
                 .is_some_and(|pending| matches!(pending.segment.content, Content::Pages(..)))
             {
-                return Ok(Kept::NotAll("a transaction is too large to be kept in memory".to_owned()));
+                return Ok(Secured::NotAll("a transaction is too large to be kept in memory".to_owned()));
             }
         }
-        Ok(Kept::NotAll("memory for what is captured is used up".to_owned()))
+        Ok(Secured::NotAll("memory for what is captured is used up".to_owned()))
     }
 
     /// Writes what is pending to the disk, in order, and records it. Some: why not all of it.

@@ -144,11 +144,11 @@ pub(super) fn too_many() -> String {
     )
 }
 
-pub(super) fn log_not_sqlite(dir: &Path, name: &Path) {
+fn log_not_sqlite(dir: &Path, name: &Path) {
     tracing::warn!("{} is not an SQLite database: it is not replicated", dir.join(name).display());
 }
 
-pub(super) fn log_link(dir: &Path, name: &Path) {
+fn log_link(dir: &Path, name: &Path) {
     let link = dir.join(name);
     let above = link.parent().unwrap_or(dir);
     // With the rights of the user who may have made it.

@@ -16,7 +16,8 @@ pub(super) fn tell_role(settings: &mut AppSettings, config: &Config) {
     }
 }
 
-/// The app does not get the replicas' credentials and the configuration's other secrets. The log names the variables, for apps that need them.
+/// The app does not get the replicas' credentials and the configuration's other secrets. The log names the
+/// variables, for apps that need them.
 pub(super) fn log_removed_variables(settings: &AppSettings) {
     let names = settings.env_remove.iter().filter(|name| std::env::var_os(name).is_some());
     let names: Vec<_> = names.map(|name| name.to_string_lossy()).collect();

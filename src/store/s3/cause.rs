@@ -4,7 +4,7 @@
 use super::key_source_reply::NoKeys;
 use crate::store::chain::{chain, errors, find};
 use crate::store::failure::Failure;
-use crate::store::http::TransportError;
+use crate::store::http::{TransportError, with_hint};
 use crate::store::{StoreErrorKind, retry};
 use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_s3::error::{ConnectorError, ProvideErrorMetadata, SdkError};
@@ -44,10 +44,6 @@ where
         (None, None) => format!("HTTP {status} ({})", chain(error)),
     };
     (kind, with_hint(detail, hint))
-}
-
-fn with_hint(detail: String, hint: &str) -> String {
-    if hint.is_empty() { detail } else { format!("{}; {hint}", detail.trim_end_matches('.')) }
 }
 
 const KEYS: &str = "check access_key_id, secret_access_key and region, and what the bucket's policy grants";

@@ -1,6 +1,6 @@
 //! An encrypted replica: a store around another one, in which every LTX file is an age file. Names stay
-//! readable, and so do the records (`owner/`, `proof/`, `setup/`), which hold no content of the database. Without keys it only
-//! refuses what is encrypted.
+//! readable, and so do the records (`owner/`, `proof/`, `setup/`), which hold no content of the database.
+//! Without keys it only refuses what is encrypted.
 //!
 //! A listing cannot say how long the headers of its files are, so sizes are those of a file with one
 //! recipient: of one with more the content is shorter, by less than `SIZE_SLACK`.

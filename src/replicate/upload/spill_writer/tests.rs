@@ -274,7 +274,7 @@ fn what_is_missing_is_counted() {
     let mut work = world.start();
     let cell = crate::replicate::status::StatusCell::new(&world.db);
     let lag = |work: &DatabaseWriter| {
-        cell.stand(Some(work.standing()));
+        cell.set_capture(Some(work.capture_state()));
         cell.read().lag_bytes.unwrap()
     };
     assert!(lag(&work) >= 300_000);
