@@ -164,7 +164,7 @@ fn a_further_life_finds_what_the_first_one_found() {
         let (settings, _count, script) = lives(
             "on-failure",
             QUICK,
-            // Of the grep, which begins with what the shell began with: a shell that waits blocks signals itself.
+            // Of the grep, which begins as the shell began: a shell that waits blocks signals itself.
             "pwd; umask; (cd /proc/$$/fd; echo *); grep SigBlk /proc/self/status; [ $n = 2 ] || exit 1",
         );
         let wrapper = format!("cd {}; umask 0137; exec \"$@\" 7</dev/null", there.display());

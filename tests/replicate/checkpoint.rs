@@ -41,8 +41,8 @@ fn copied(db: &Path) -> u32 {
     index.get(96..100).map_or(0, |bytes| u32::from_ne_bytes(bytes.try_into().unwrap()))
 }
 
-/// A hold that was taken on an empty WAL lets checkpoints copy nothing, and each of them sorts all that has come
-/// since. A busy app tries one after each commit.
+/// A hold that was taken on an empty WAL lets checkpoints copy nothing, and each of them sorts all that has
+/// come since. A busy app tries one after each commit.
 #[test]
 fn automatic_checkpoints_of_a_busy_app_copy_before_anything_is_uploaded() {
     let site = Site::in_directory().with_replica_settings("sync_interval = \"1h\"");
