@@ -13,8 +13,10 @@ use crate::model::{DbPath, PageSize};
 use crate::wal::Salts;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
+use nix::sys::stat::{major, minor};
 use nix::sys::statvfs::statvfs;
 use std::fs::File;
+use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 
 /// SQLite maps the wal-index in regions of this size, and the first one always.
@@ -98,20 +100,29 @@ impl WalView {
     }
 
     /// Whether the kernel still shows a read lock of this process on the wal-index. False: there is none, or
-    /// it cannot be told from another process's on the same byte.
+    /// that is not known.
     pub fn held_by_us(&self) -> bool {
-        (0..READ_LOCKS).any(|slot| self.is_ours(slot))
+        let readers: Vec<_> = (0..READ_LOCKS).filter_map(|slot| self.reader(slot)).collect();
+        // The kernel names one of the locks on a byte: a reader of the app may have ours, too.
+        let is_listed = || std::fs::read_to_string("/proc/locks").is_ok_and(|list| self.is_listed(&list));
+        readers.contains(&own_pid()) || !readers.is_empty() && is_listed()
     }
 
-    /// The same of read mark 0, whose readers see no frame of the WAL.
+    /// Whether the hold has read mark 0, whose readers see no frame of the WAL. False: not, or not known.
     pub fn mark_is_zero(&self) -> bool {
-        self.is_ours(0)
+        self.reader(0) == Some(own_pid())
     }
 
-    fn is_ours(&self, slot: i64) -> bool {
-        let ours = i32::try_from(std::process::id()).unwrap_or(0);
+    /// One of the processes that read with this mark.
+    fn reader(&self, slot: i64) -> Option<libc::pid_t> {
         // An open-file-description lock meets this process's own POSIX locks.
-        self.holder(libc::F_OFD_GETLK, FIRST_READ_LOCK + slot) == Some(ours)
+        self.holder(libc::F_OFD_GETLK, FIRST_READ_LOCK + slot)
+    }
+
+    fn is_listed(&self, list: &str) -> bool {
+        let Ok(meta) = self.index.metadata() else { return false };
+        let file = format!("{:02x}:{:02x}:{}", major(meta.dev()), minor(meta.dev()), meta.ino());
+        list.lines().any(|line| is_read_lock(line, own_pid(), &file))
     }
 
     /// Whether another process reads the database as it was before this place of the WAL. As long as it does,
@@ -157,6 +168,20 @@ impl WalView {
     }
 }
 
+fn own_pid() -> libc::pid_t {
+    libc::pid_t::try_from(std::process::id()).unwrap_or(0)
+}
+
+/// Whether a line of `/proc/locks` (proc(5)) is a lock of this process on a read mark of this file. A file
+/// system may have other numbers there than in `stat`: then no line is.
+fn is_read_lock(line: &str, pid: libc::pid_t, file: &str) -> bool {
+    let fields: Vec<&str> = line.split_whitespace().collect();
+    let [_, "POSIX", "ADVISORY", "READ", owner, place, first, last] = fields[..] else { return false };
+    let last = last.parse().unwrap_or(i64::MAX);
+    let overlaps = |first: i64| first < FIRST_READ_LOCK + READ_LOCKS && last >= FIRST_READ_LOCK;
+    owner.parse() == Ok(pid) && place == file && first.parse().is_ok_and(overlaps)
+}
+
 /// The descriptor of a wal-index, kept like that of a database file.
 pub(super) fn keep(path: &DbPath) -> Option<(files::FileId, Arc<File>)> {
     let kept = files::keep(&path.shm()).ok()?;
@@ -172,4 +197,28 @@ fn parse(bytes: &[u8], page_size: PageSize) -> Option<WalEnd> {
     let end = position(first, page_size)?;
     let copied = offset(u32::from_ne_bytes(rest.get(..4)?.try_into().ok()?), page_size);
     Some(WalEnd { salts: end.salts, offset: end.offset, copied, pages: word(first, 20)? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whose_read_lock_a_line_is() {
+        for (line, expected) in [
+            ("7: POSIX  ADVISORY  READ 42 fe:00:99 124 124", true),
+            ("7: POSIX  ADVISORY  READ 42 fe:00:99 127 128", true),
+            ("7: POSIX  ADVISORY  READ 42 fe:00:99 0 EOF", true),
+            ("7: POSIX  ADVISORY  READ 42 fe:00:99 128 128", false),
+            ("7: POSIX  ADVISORY  READ 42 fe:00:99 120 122", false),
+            ("7: POSIX  ADVISORY  WRITE 42 fe:00:99 124 124", false),
+            ("7: -> POSIX  ADVISORY  READ 42 fe:00:99 124 124", false),
+            ("7: OFDLCK ADVISORY  READ 42 fe:00:99 124 124", false),
+            ("7: POSIX  ADVISORY  READ 43 fe:00:99 124 124", false),
+            ("7: POSIX  ADVISORY  READ 42 fe:01:99 124 124", false),
+            ("", false),
+        ] {
+            assert_eq!(is_read_lock(line, 42, "fe:00:99"), expected, "{line}");
+        }
+    }
 }

@@ -86,19 +86,24 @@ impl DatabaseWriter {
             match capture.step_aside(|draft| queue.push(draft)) {
                 Ok(Aside::Restartable) => self.settled = self.capture.cursor(),
                 Ok(Aside::Moved) => {}
-                Ok(Aside::TooMuch) | Err(CaptureError::Broken(_)) => {
-                    // What is captured may need the WAL still.
-                    if self.copied_out(settings)? {
-                        self.capture.skip();
-                        self.capture.move_hold()?;
-                    }
-                }
+                Ok(Aside::TooMuch) => self.skip_to_the_end(settings, "it has too much")?,
+                Err(CaptureError::Broken(why)) => self.skip_to_the_end(settings, why)?,
                 Err(error) => return Err(error),
             }
             std::thread::sleep(BETWEEN_LOOKS);
         }
         tracing::debug!(db = %self.db, took = ?begun.elapsed(), "stepped aside for a checkpoint of the app");
         Ok(Outcome::Nothing)
+    }
+
+    /// Lets a checkpoint go through before the WAL is captured, unless what is captured needs the WAL still.
+    fn skip_to_the_end(&mut self, settings: &ReplicateSettings, why: &str) -> Result<(), CaptureError> {
+        if !self.copied_out(settings)? {
+            return Ok(());
+        }
+        tracing::debug!(db = %self.db, "the WAL is not captured beside a checkpoint of the app: {why}");
+        self.capture.skip();
+        self.capture.move_hold()
     }
 
     /// Copies the WAL into the database and starts it over, without writing anything else to the disk.

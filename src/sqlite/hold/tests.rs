@@ -3,6 +3,7 @@
 
 use super::*;
 use crate::wal::{Cursor, CursorState, WalHeader};
+use std::io::{BufRead, BufReader, Write};
 use std::time::Duration;
 
 type Answer = Result<bool, SqliteError>;
@@ -42,6 +43,44 @@ impl Case {
                 Ok((row.get(0)?, row.get(1)?, row.get(2)?))
             })
             .unwrap()
+    }
+}
+
+/// An app in another process, statement by statement.
+struct Other {
+    child: std::process::Child,
+    lines: std::io::Lines<BufReader<std::process::ChildStdout>>,
+}
+
+impl Other {
+    fn open(path: &DbPath) -> Other {
+        let script = "import sqlite3, sys\nc = sqlite3.connect(sys.argv[1], timeout=60, isolation_level=None)\n\
+                      for line in sys.stdin:\n    r = c.execute(line).fetchall()\n    \
+                      print(r[0][0] if r else '-', flush=True)";
+        let mut child = std::process::Command::new("python3")
+            .args(["-c", script])
+            .arg(path.as_path())
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        Other { child, lines }
+    }
+
+    fn ask(&mut self, line: &str) {
+        writeln!(self.child.stdin.as_mut().unwrap(), "{line}").unwrap();
+    }
+
+    fn answer(&mut self) -> String {
+        self.lines.next().unwrap().unwrap()
+    }
+}
+
+impl Drop for Other {
+    fn drop(&mut self) {
+        drop(self.child.stdin.take());
+        let _ = self.child.wait();
     }
 }
 
@@ -222,36 +261,22 @@ fn the_view_shows_what_sqlite_knows() {
 /// copies, does not.
 #[test]
 fn a_checkpoint_that_waits_for_the_hold_is_seen() {
-    use std::io::{BufRead, BufReader, Write};
     let case = Case::new();
     case.write(5);
     let mut hold = ReadHold::take(&case.path, Writers::None).unwrap();
     let view = hold.view().unwrap();
     case.write(5);
-    let script = "import sqlite3, sys\nc = sqlite3.connect(sys.argv[1], timeout=60, isolation_level=None)\n\
-                  c.execute('select * from t').fetchall()\nfor line in sys.stdin:\n    r = \
-                  c.execute(line).fetchall()\n    \
-                  print(r[0][0] if r else '-', flush=True)";
-    let mut other = std::process::Command::new("python3")
-        .args(["-c", script])
-        .arg(case.path.as_path())
-        .stdin(std::process::Stdio::piped())
-        .stdout(std::process::Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut ask = other.stdin.take().unwrap();
-    let mut lines = BufReader::new(other.stdout.take().unwrap()).lines();
-    let mut answer = || lines.next().unwrap().unwrap();
+    let mut other = Other::open(&case.path);
     for line in ["BEGIN IMMEDIATE", "INSERT INTO t VALUES (1)"] {
-        writeln!(ask, "{line}").unwrap();
-        answer();
+        other.ask(line);
+        other.answer();
         assert!(!view.checkpointer_waits(), "{line}");
     }
-    writeln!(ask, "COMMIT").unwrap();
-    answer();
+    other.ask("COMMIT");
+    other.answer();
     for mode in ["FULL", "RESTART", "TRUNCATE"] {
         case.write(3);
-        writeln!(ask, "PRAGMA wal_checkpoint({mode})").unwrap();
+        other.ask(&format!("PRAGMA wal_checkpoint({mode})"));
         let begun = Instant::now();
         while !view.checkpointer_waits() {
             assert!(begun.elapsed() < Duration::from_secs(20), "{mode} is not seen");
@@ -262,10 +287,30 @@ fn a_checkpoint_that_waits_for_the_hold_is_seen() {
             assert!(begun.elapsed() < Duration::from_secs(20), "{mode} does not go through");
             hold.let_restart(|_| Answer::Ok(true)).unwrap();
         }
-        assert_eq!(answer(), "0", "{mode}");
+        assert_eq!(other.answer(), "0", "{mode}");
     }
-    drop(ask);
-    other.wait().unwrap();
+}
+
+/// Another process has the same read mark, and had the database open before us: the kernel names its lock.
+#[test]
+fn a_reader_of_the_same_mark_hides_no_hold() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = DbPath::new(dir.path().join("app.db"));
+    let mut other = Other::open(&path);
+    for line in [
+        "PRAGMA journal_mode=wal",
+        "CREATE TABLE t(x)",
+        "INSERT INTO t VALUES (1)",
+        "BEGIN",
+        "SELECT x FROM t",
+    ] {
+        other.ask(line);
+        other.answer();
+    }
+    let hold = ReadHold::take(&path, Writers::None).unwrap();
+    assert!(hold.in_force());
+    hold.holder.end().unwrap();
+    assert!(!hold.in_force(), "the reader's lock is not ours");
 }
 
 /// `truncate` empties a WAL that is copied, and never one with a commit that was not captured, whatever comes
