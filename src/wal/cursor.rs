@@ -22,7 +22,8 @@ pub enum CursorState {
     /// The WAL was restarted more than once. Under a hold that was in force all the time nothing was written
     /// in between.
     Counted(Cursor),
-    /// Another file.
+    /// Another file, or begun with new salts, as SQLite does when the WAL was emptied by another connection
+    /// than the one that writes next.
     Lost,
 }
 

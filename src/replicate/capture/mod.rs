@@ -18,7 +18,7 @@ use super::upload::WHOLE_BYTES;
 use crate::model::{DbChecksum, PageNo, PageSize};
 use crate::sqlite::{Missing, ReadHold, SqliteError};
 use crate::wal::{
-    Committed, Cursor, CursorState, FrameHeader, Mark, Open, Salts, WalHeader, frame_size, up_to,
+    Committed, Cursor, CursorState, FrameHeader, HEADER, Mark, Open, Salts, WalHeader, frame_size, up_to,
 };
 use checkpoint::{AfterRound, CheckpointDecision, ROUNDS, Round, after_round, rest_limit};
 use frames::{Beginning, beginning, header, is_there, scan};
@@ -38,6 +38,7 @@ const BETWEEN_ROUNDS: Duration = Duration::from_millis(5);
 const DRAFTS: usize = 4;
 
 const SKIPPED: &str = "the WAL had to be started over before everything in it was captured";
+const REPLACED: &str = "the WAL was replaced, or restarted more than once";
 const GONE: &str = "the WAL was started over before everything in it was captured";
 
 #[derive(Debug, thiserror::Error)]
@@ -143,7 +144,7 @@ impl Capture {
             CursorState::Here => {
                 let copied =
                     self.hold.copied_frames().ok().and_then(|frames| u64::try_from(frames).ok()).unwrap_or(0);
-                crate::wal::HEADER + copied * frame_size(self.page_size()) >= cursor.offset
+                HEADER + copied * frame_size(self.page_size()) >= cursor.offset
             }
             CursorState::Restarted(_) => true,
             CursorState::Counted(_) => self.hold.in_force(),
@@ -156,7 +157,7 @@ impl Capture {
     pub fn reaches(&self, bytes: u64) -> Result<bool, CaptureError> {
         let Some(header) = header(&self.hold)? else { return Ok(false) };
         let frame = frame_size(header.page_size);
-        let at = crate::wal::HEADER + bytes.saturating_sub(crate::wal::HEADER) / frame * frame;
+        let at = HEADER + bytes.saturating_sub(HEADER) / frame * frame;
         let mut bytes = [0; crate::wal::FRAME_HEADER];
         let whole = self.hold.read_wal(at, &mut bytes)? == bytes.len();
         Ok(whole && FrameHeader::parse(&bytes).is_some_and(|frame| frame.salts == header.salts))
@@ -451,9 +452,16 @@ impl Tail {
                 // before all that the hold guards is copied, and that was captured before the hold moved
                 // there.
                 CursorState::Counted(start) if hold.in_force() && !self.rewound => start,
-                CursorState::Counted(_) | CursorState::Lost => {
-                    return Err(CaptureError::Broken("the WAL was replaced, or restarted more than once"));
+                // The first to write after one makes new salts if it has never started a WAL over itself. The
+                // wal-index, which the hold keeps, has them with the first commit, and before it no frame.
+                CursorState::Lost if hold.in_force() && !self.rewound => {
+                    match hold.view().and_then(|view| view.end()) {
+                        Some(end) if end.salts == header.salts => Cursor::start(&header),
+                        Some(end) if end.offset == HEADER => return Ok(None),
+                        _ => return Err(CaptureError::Broken(REPLACED)),
+                    }
                 }
+                CursorState::Counted(_) | CursorState::Lost => return Err(CaptureError::Broken(REPLACED)),
             },
         };
         if header.page_size != hold.page_size() {

@@ -354,6 +354,35 @@ fn several_truncating_checkpoints_between_two_looks_are_no_break() {
     world.agrees();
 }
 
+/// The first to write after one that another connection has made begins the WAL with salts of its own making,
+/// if it has never started one over itself.
+#[test]
+fn a_new_writer_after_a_truncating_checkpoint_is_no_break() {
+    let mut world = World::new(4096);
+    for spills in [false, true] {
+        world.act(0, 3000);
+        assert!(world.checkpoint(CheckpointDecision::Gentle));
+        let before = world.capture().cursor().unwrap();
+        world.act(8, 0);
+        let other = Connection::open(world.path.as_path()).unwrap();
+        if spills {
+            let spill = "PRAGMA cache_size=2; BEGIN;
+                         INSERT INTO t(x) SELECT randomblob(4000) FROM json_each('[1,2,3,4,5,6,7,8,9]')";
+            other.execute_batch(spill).unwrap();
+            assert!(std::fs::metadata(world.path.wal()).unwrap().len() > 4096);
+            assert!(world.capture().next().unwrap().is_none(), "nothing is committed");
+            other.execute_batch("COMMIT").unwrap();
+        } else {
+            other.execute_batch("INSERT INTO t(x) VALUES (2)").unwrap();
+        }
+        let header = frames::header(&world.capture().hold).unwrap().unwrap();
+        assert_eq!(before.state_in(&header), CursorState::Lost, "what this test is about");
+        let draft = world.capture().next().unwrap().unwrap();
+        world.apply(&draft);
+    }
+    world.agrees();
+}
+
 #[test]
 fn what_was_skipped_is_found_by_a_comparison() {
     let mut world = World::new(4096);
