@@ -266,6 +266,7 @@ impl Task {
         if trouble.tries > 0 {
             tracing::info!(db = %self.target.db, %txid, "the replica is back: uploaded after {} \
                 tries", trouble.tries + 1);
+            maintenance.back();
         }
         maintenance.arrived(&segment);
         if let Some(txid) = disk.run(DatabaseWriter::remove_sent).await? {

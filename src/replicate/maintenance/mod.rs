@@ -59,6 +59,8 @@ pub enum Event {
     Snapshot(Result<File, String>),
     /// The newest state is not proven; the keys of the files that are damaged.
     Unproven(Vec<String>),
+    /// An upload went through after others had failed.
+    Back,
 }
 
 enum Next {
@@ -234,6 +236,8 @@ impl MaintenanceTask {
                 (self.unproven, self.pauses.snapshot) = (Some(self.inventory.end()), Pause::default());
                 self.check().await;
             }
+            // What had failed, too, need not wait: a refusal would be tried again in an hour.
+            Event::Back => self.pauses = Pauses::default(),
             Event::Snapshot(Ok(file)) => {
                 (self.snapshot, self.pauses.snapshot) = (None, Pause::default());
                 self.unproven = self.unproven.filter(|least| file.range.max < *least);

@@ -60,6 +60,11 @@ impl Maintenance {
             self.events.send(Event::Arrived(File { level, range, size, since_ms, damaged: false }, bytes));
     }
 
+    /// The replica takes uploads again.
+    pub fn back(&self) {
+        let _ = self.events.send(Event::Back);
+    }
+
     /// The newest state is not proven, and has a position whose snapshot is not in the replica.
     pub fn renew(&self, damaged: Vec<String>) {
         let _ = self.events.send(Event::Unproven(damaged));

@@ -144,6 +144,18 @@ async fn a_store_that_is_away_is_asked_again_later() {
     assert!(site.store.count(Call::Delete) > 0);
 }
 
+#[tokio::test]
+async fn what_was_refused_is_asked_again_when_the_replica_takes_uploads() {
+    let mut site = Stale::new().await;
+    site.store.all(Some(Call::Get), Fault::Fail(StoreErrorKind::Denied));
+    let until = site.task.work().await.unwrap();
+    assert!(until > site.task.clock.now_ms() + 60_000);
+    site.store.heal();
+    site.task.take(Event::Back).await;
+    site.task.work().await;
+    assert!(site.store.count(Call::Delete) > 0);
+}
+
 /// A frozen machine thaws between the question and the put: other writers have used, merged and deleted that
 /// name.
 #[tokio::test]
