@@ -74,3 +74,18 @@ fn a_header_that_is_written_twice_hides_nothing() {
     world.apply(&draft.expect("the commit is found"));
     world.agrees();
 }
+
+/// Under the hold, too: the wal-index knows nothing of it.
+#[test]
+fn another_wal_in_the_same_file_is_a_break() {
+    let mut other = World::new(4096);
+    other.act(0, 3000);
+    let theirs = std::fs::read(other.path.wal()).unwrap();
+    let mut world = World::new(4096);
+    world.act(0, 3000);
+    world.catch_up();
+    std::fs::write(world.path.wal(), theirs).unwrap();
+    assert!(world.capture().in_force());
+    let next = world.capture().next();
+    assert!(matches!(next, Err(CaptureError::Broken(REPLACED))), "{:?}", next.err());
+}
